@@ -1,0 +1,3 @@
+//! The one binary, hodei.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Speak other people's protocols: S3, OCI, git, HTTP, DNS, Ethereum RPC.

@@ -1,0 +1,1 @@
+//! Agree on accounts, markets and what was done.

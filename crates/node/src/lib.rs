@@ -1,0 +1,1 @@
+//! Offer a machine to the cloud.

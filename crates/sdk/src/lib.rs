@@ -1,0 +1,1 @@
+//! Use the cloud from any program.

@@ -1,0 +1,1 @@
+//! Run the whole cloud in one thread, and break it.

@@ -1,0 +1,1 @@
+//! Keep a file on devices that fail and lie.

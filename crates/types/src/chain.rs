@@ -1,0 +1,112 @@
+//! Read the ledger and submit to it.
+//!
+//! `ledger::client` implements [`Chain`] over any transport with every answer checked against finality
+//! certificates where a proof exists; `sim` implements it in process; validators answer it from their own
+//! read model. Everything a plane wants of the ledger goes through here.
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use futures::future::BoxFuture;
+
+/// The finalized head as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub height: u64,
+    pub hash: B256,
+    /// Milliseconds since 1970, from the header.
+    pub time_ms: u64,
+    pub base_fee: u64,
+    pub chain_id: u64,
+    pub genesis: B256,
+}
+
+/// An account as of the finalized head; `pending_nonce` also counts what waits in the mempool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    pub balance: U256,
+    pub nonce: u64,
+    pub pending_nonce: u64,
+}
+
+/// A log in a finalized block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub address: Address,
+    pub topics: Vec<B256>,
+    pub data: Bytes,
+    pub height: u64,
+    pub tx: B256,
+    /// Index within the block.
+    pub index: u32,
+}
+
+/// What became of a transaction; Ethereum's receipt, not hodei's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxReceipt {
+    pub tx: B256,
+    pub height: u64,
+    pub success: bool,
+    pub gas_used: u64,
+    pub logs: Vec<Log>,
+    /// Output of a reverted call, for its typed error.
+    pub output: Bytes,
+}
+
+/// Which logs: all conditions must hold; empty means any.
+#[derive(Clone, Debug, Default)]
+pub struct LogFilter {
+    pub from: u64,
+    pub to: u64,
+    pub address: Option<Address>,
+    pub topic0: Option<B256>,
+    pub topic1: Option<B256>,
+}
+
+/// What ties an anchored leaf to the network key: see `types::receipt`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnchorProof {
+    /// Position of the leaf in the block's anchor tree, the tree's size, and the RFC 6962 path.
+    pub index: u64,
+    pub size: u64,
+    pub path: Vec<B256>,
+    /// Preimage of `parent_beacon_block_root` without its trailing anchor root.
+    pub preimage: Bytes,
+    /// RLP of the headers from the anchoring block to the first one with a certificate.
+    pub headers: Vec<Bytes>,
+    /// That certificate's encoding (simplex finalization).
+    pub finalization: Bytes,
+}
+
+/// Why the ledger did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The transaction was refused on arrival; geth's words, as clients match on them.
+    #[error("{0}")]
+    Refused(String),
+    /// A call or transaction reverted with this ABI-encoded output.
+    #[error("reverted: 0x{}", hex::encode(.0))]
+    Reverted(Bytes),
+    /// Nobody reachable answered in time: try again.
+    #[error("no validator answered: {0}")]
+    Unavailable(String),
+    /// A peer answered with what its certificate does not support: a lie or a bug, named.
+    #[error("ledger answer refused: {0}")]
+    Invalid(String),
+}
+
+/// The ledger's door for everybody.
+pub trait Chain: Send + Sync + 'static {
+    fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>>;
+    /// Resolves with the head once it is above `height`.
+    fn wait(&self, height: u64) -> BoxFuture<'_, Result<Head, ChainError>>;
+    fn account(&self, address: Address) -> BoxFuture<'_, Result<Account, ChainError>>;
+    /// Submits a signed EIP-2718 transaction; returns its hash once a mempool holds it.
+    fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>>;
+    /// `None` while not finalized.
+    fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>>;
+    /// Executes without a transaction on the finalized head.
+    fn call(&self, from: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>>;
+    /// At most 10,000 logs over at most 100,000 blocks.
+    fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>>;
+    /// The RFC 6962 path and certificate of leaf `index` anchored in block `height`.
+    fn anchor(&self, height: u64, leaf: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>>;
+}

@@ -1,0 +1,10 @@
+//! Name every noun the planes share.
+//!
+//! Planes never import each other: what one proves and another checks is defined and verified here, and
+//! nothing in this crate does IO. Every decoder bounds each length before it allocates.
+
+pub mod chain;
+pub mod transport;
+
+/// The product's name in texts; everything user-visible takes it from here.
+pub const PRODUCT: &str = "hodei";

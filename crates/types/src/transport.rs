@@ -1,0 +1,71 @@
+//! Open an authenticated stream to a peer by its public key.
+//!
+//! `link` implements this over iroh and TLS tunnels, `sim` in memory. A stream is one request: the opener
+//! writes the protocol's first frame, both sides close when done.
+
+use commonware_runtime::{Sink, Stream};
+use std::{future::Future, net::SocketAddr};
+
+/// A node's Ed25519 public key: its identity on the wire and in the `providers` module.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeKey(pub [u8; 32]);
+
+impl std::fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::fmt::Display for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// Where a node is reached: its key, and the addresses it registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub key: NodeKey,
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// The application protocol a stream speaks, as ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Protocol(pub &'static str);
+
+/// Light clients and nodes following the chain.
+pub const CHAIN: Protocol = Protocol("hodei/chain/1");
+/// Shards between a client and a provider.
+pub const SHARD: Protocol = Protocol("hodei/shard/1");
+
+/// Why a stream could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TransportError {
+    #[error("peer {0} could not be reached: {1}")]
+    Unreachable(NodeKey, String),
+    #[error("peer {0} does not speak {1}")]
+    Protocol(NodeKey, &'static str),
+    #[error("this node is shutting down")]
+    Closed,
+}
+
+/// The door to the wire, for those who dial.
+pub trait Transport: Clone + Send + Sync + 'static {
+    type Sink: Sink;
+    type Stream: Stream;
+
+    /// Opens one bidirectional stream to `peer`; its key is authenticated before this returns.
+    fn open(
+        &self,
+        peer: &Peer,
+        protocol: Protocol,
+    ) -> impl Future<Output = Result<(Self::Sink, Self::Stream), TransportError>> + Send;
+}
+
+/// A stream somebody opened to us.
+pub struct Incoming<Si, St> {
+    pub from: NodeKey,
+    pub protocol: Protocol,
+    pub sink: Si,
+    pub stream: St,
+}
