@@ -4,6 +4,7 @@
 //! has a name and a status, and whatever was acknowledged survives any end of the process.
 
 pub mod config;
+pub mod disk;
 pub mod door;
 pub mod home;
 pub mod keys;

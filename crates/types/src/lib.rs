@@ -4,6 +4,7 @@
 //! nothing in this crate does IO. Every decoder bounds each length before it allocates.
 
 pub mod chain;
+pub mod index;
 pub mod transport;
 
 /// The product's name in texts; everything user-visible takes it from here.
