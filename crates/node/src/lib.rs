@@ -9,6 +9,7 @@ pub mod door;
 pub mod home;
 pub mod keys;
 pub mod logs;
+pub mod provider;
 pub mod tasks;
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! Offer disk to the cloud.
+
+pub mod gate;
