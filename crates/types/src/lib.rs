@@ -3,8 +3,14 @@
 //! Planes never import each other: what one proves and another checks is defined and verified here, and
 //! nothing in this crate does IO. Every decoder bounds each length before it allocates.
 
+pub mod cbor;
 pub mod chain;
+pub mod checkpoint;
+pub mod event;
 pub mod index;
+pub mod merkle;
+pub mod network;
+pub mod receipt;
 pub mod transport;
 
 /// The product's name in texts; everything user-visible takes it from here.

@@ -1,0 +1,78 @@
+//! Write down how long a log is and what is in it, in the words the network agrees on.
+//!
+//! A checkpoint is a C2SP tlog-checkpoint: origin, size and root as three lines of text, signed as a note by
+//! the log's Ed25519 key. The origin is made of the network's genesis hash and the log's key, so body and
+//! cohort leaf follow from (genesis, log, size, root) alone and a receipt need not carry their text.
+
+use crate::{merkle, network, transport::NodeKey};
+use alloy_primitives::B256;
+
+/// The first byte of an anchored leaf: what accounts post. A ledger's own leaves have other tags, so that
+/// nobody can post bytes that pass for one.
+pub const TAG_ANCHOR: u8 = 1;
+/// The first byte of the leaf the ledger itself adds for a provider's registration.
+pub const TAG_REGISTRATION: u8 = 2;
+
+/// `<network>/audit/<node>`, C2SP's name of a log.
+pub fn origin(genesis: &B256, log: &NodeKey) -> String {
+    format!("{}/audit/{log}", network::origin(genesis))
+}
+
+/// The text that is signed: origin, size and base64 root, a line each.
+pub fn body(genesis: &B256, log: &NodeKey, size: u64, root: &B256) -> String {
+    format!("{}\n{size}\n{}\n", origin(genesis, log), base64(root.as_slice()))
+}
+
+/// A cohort's leaf: checkpoint body ‖ node key, hashed as RFC 6962 does.
+pub fn cohort_leaf(body: &str, log: &NodeKey) -> B256 {
+    merkle::leaf_of(&[body.as_bytes(), &log.0])
+}
+
+/// The anchor tree's leaf data for bytes an account posted.
+pub fn anchor_leaf(posted: &[u8]) -> Vec<u8> {
+    [&[TAG_ANCHOR], posted].concat()
+}
+
+/// The anchor tree's leaf data for a provider's registration.
+pub fn registration_leaf(registration: &[u8]) -> Vec<u8> {
+    [&[TAG_REGISTRATION], registration].concat()
+}
+
+/// RFC 4648 section 4, padded, as C2SP wants it.
+pub fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for at in 0..4 {
+            let digit = (word >> (18 - 6 * at) & 63) as usize;
+            text.push(if at <= chunk.len() { ALPHABET[digit] as char } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_matches_rfc_4648() {
+        for (plain, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(plain.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+    }
+
+    #[test]
+    fn body_is_three_lines() {
+        let body = body(&B256::repeat_byte(0xab), &NodeKey([1; 32]), 42, &merkle::empty());
+        let key = "01".repeat(32);
+        assert_eq!(
+            body,
+            format!("hodei-abababababababab/audit/{key}\n42\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n")
+        );
+    }
+}
