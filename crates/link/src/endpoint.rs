@@ -1,0 +1,262 @@
+//! Dial peers and accept their streams.
+
+use crate::pipe::{Sink, Stream, duplex, quic};
+use hodei_types::transport::{Incoming, NodeKey, Peer, Protocol, Transport, TransportError};
+use iroh::{
+    EndpointAddr, PublicKey, SecretKey,
+    endpoint::{
+        Connection, Endpoint, PortmapperConfig, QuicTransportConfig, VarInt, WeakConnectionHandle, presets,
+    },
+};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// What one stream may have in flight towards us: two shards of 256 KiB.
+pub(crate) const STREAM_WINDOW: u32 = 512 * 1024;
+/// What one connection may have in flight towards us. QUIC's default is unlimited: 32 providers could pin
+/// 320 MB.
+const RECEIVE_WINDOW: u64 = 2 * 1024 * 1024;
+/// The connection windows of all peers sum to at most this, or to one stream's window each.
+const RECEIVE_WINDOWS: u64 = 64 * 1024 * 1024;
+/// What we hold of unacknowledged data for one connection.
+const SEND_WINDOW: u64 = 1024 * 1024;
+/// Streams a peer may have open at once.
+const STREAMS: u32 = 32;
+/// A peer that does not finish the handshake by then is unreachable.
+const CONNECT: Duration = Duration::from_secs(3);
+/// A connection is dead after this long without a packet.
+pub const IDLE: Duration = Duration::from_secs(6);
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Accepted streams waiting for [`Listener::accept`]; a peer's further ones wait in QUIC's limits.
+const QUEUE: usize = 64;
+/// Connections accepted at once; one more is refused.
+const CONNECTIONS: usize = 1024;
+
+/// What a link needs.
+pub struct Config {
+    /// Ed25519 secret key: the node's identity, which also signs acks and checkpoints.
+    pub secret: [u8; 32],
+    /// Where to listen; port 0 picks a free one. Dialling uses the same socket.
+    pub bind: SocketAddr,
+    /// What incoming streams may speak; empty refuses all.
+    pub protocols: Vec<Protocol>,
+}
+
+/// Why a link did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("cannot listen on {0}: {1}")]
+    Bind(SocketAddr, String),
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+struct Inner {
+    endpoint: Endpoint,
+    key: NodeKey,
+    protocols: Vec<Protocol>,
+    /// One slot per (peer, protocol), so that concurrent openers dial once.
+    dialled: Mutex<BTreeMap<(NodeKey, Protocol), Slot>>,
+    /// All living connections, whose windows share [`RECEIVE_WINDOWS`].
+    living: Mutex<Vec<WeakConnectionHandle>>,
+    local: mpsc::Sender<Incoming<Sink, Stream>>,
+}
+
+/// The dialling side; clones share one socket and its connections.
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+/// Streams others opened to this node, and those it opened to itself.
+pub struct Listener(mpsc::Receiver<Incoming<Sink, Stream>>);
+
+impl Link {
+    /// Binds one UDP socket. Needs a tokio runtime; spawns the accept loop on it.
+    pub async fn bind(config: Config) -> Result<(Self, Listener), LinkError> {
+        let failed = |reason: String| LinkError::Bind(config.bind, reason);
+        let idle = IDLE.try_into().map_err(|_| failed("idle time".into()))?;
+        let transport = QuicTransportConfig::builder()
+            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+            .receive_window(VarInt::from_u32(RECEIVE_WINDOW as u32))
+            .send_window(SEND_WINDOW)
+            .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .max_idle_timeout(Some(idle))
+            .keep_alive_interval(KEEP_ALIVE)
+            .default_path_max_idle_timeout(IDLE)
+            .default_path_keep_alive_interval(KEEP_ALIVE)
+            .build();
+        let secret = SecretKey::from_bytes(&config.secret);
+        let key = NodeKey(*secret.public().as_bytes());
+        // `Minimal` sets the crypto provider and nothing else: no relays, no address lookup.
+        let endpoint = Endpoint::builder(presets::Minimal)
+            .secret_key(secret)
+            .alpns(config.protocols.iter().map(|p| p.0.as_bytes().to_vec()).collect())
+            .portmapper_config(PortmapperConfig::Disabled)
+            .transport_config(transport)
+            .clear_ip_transports()
+            .bind_addr(config.bind)
+            .map_err(|e| failed(e.to_string()))?
+            .bind()
+            .await
+            .map_err(|e| failed(e.to_string()))?;
+        let (local, incoming) = mpsc::channel(QUEUE);
+        let link = Self(Arc::new(Inner {
+            endpoint,
+            key,
+            protocols: config.protocols,
+            dialled: Mutex::default(),
+            living: Mutex::default(),
+            local,
+        }));
+        tokio::spawn(link.clone().accept());
+        Ok((link, Listener(incoming)))
+    }
+
+    /// This node's key.
+    pub fn key(&self) -> NodeKey {
+        self.0.key
+    }
+
+    /// The bound socket, with the port the system chose.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.0.endpoint.bound_sockets().first().copied()
+    }
+
+    /// Says goodbye to all peers. What no peer has confirmed yet is lost: await the answers first.
+    pub async fn close(&self) {
+        self.0.endpoint.close().await;
+    }
+
+    async fn accept(self) {
+        let connections = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+        while let Some(incoming) = self.0.endpoint.accept().await {
+            let Ok(permit) = connections.clone().try_acquire_owned() else {
+                incoming.refuse();
+                continue;
+            };
+            let link = self.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                let Ok(Ok(connection)) = tokio::time::timeout(CONNECT, incoming).await else {
+                    return;
+                };
+                link.share_windows(&connection);
+                link.serve(connection).await;
+            });
+        }
+    }
+
+    async fn serve(&self, connection: Connection) {
+        let Some(protocol) = self.0.protocols.iter().find(|p| p.0.as_bytes() == connection.alpn()) else {
+            return;
+        };
+        let from = NodeKey(*connection.remote_id().as_bytes());
+        while let Ok((send, recv)) = connection.accept_bi().await {
+            let (sink, stream) = quic(send, recv);
+            let incoming = Incoming { from, protocol: *protocol, sink, stream };
+            if self.0.local.send(incoming).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Shrinks every connection's window so that all together stay within [`RECEIVE_WINDOWS`].
+    fn share_windows(&self, new: &Connection) {
+        let mut living = self.0.living.lock().expect("no panic under this lock");
+        living.push(new.weak_handle());
+        let connections: Vec<_> = living.iter().filter_map(WeakConnectionHandle::upgrade).collect();
+        living.retain(|c| c.upgrade().is_some_and(|c| c.close_reason().is_none()));
+        let share = RECEIVE_WINDOWS / living.len().max(1) as u64;
+        let window = share.clamp(STREAM_WINDOW as u64, RECEIVE_WINDOW) as u32;
+        for connection in connections {
+            connection.set_receive_window(VarInt::from_u32(window));
+        }
+    }
+
+    fn open_local(&self, protocol: Protocol) -> Result<(Sink, Stream), TransportError> {
+        if !self.0.protocols.contains(&protocol) {
+            return Err(TransportError::Protocol(self.0.key, protocol.0));
+        }
+        let (ours, (sink, stream)) = duplex();
+        let incoming = Incoming { from: self.0.key, protocol, sink, stream };
+        self.0.local.try_send(incoming).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => {
+                TransportError::Unreachable(self.0.key, "too many streams to itself".into())
+            }
+            mpsc::error::TrySendError::Closed(_) => TransportError::Closed,
+        })?;
+        Ok(ours)
+    }
+
+    async fn dial(&self, peer: &Peer, protocol: Protocol) -> Result<Connection, TransportError> {
+        let failed = |reason: String| TransportError::Unreachable(peer.key, reason);
+        let id = PublicKey::from_bytes(&peer.key.0).map_err(|e| failed(e.to_string()))?;
+        if peer.addresses.is_empty() {
+            return Err(failed("it has no address".into()));
+        }
+        let address = peer.addresses.iter().fold(EndpointAddr::new(id), |a, ip| a.with_ip_addr(*ip));
+        let connect = self.0.endpoint.connect(address, protocol.0.as_bytes());
+        let connection = match tokio::time::timeout(CONNECT, connect).await {
+            Err(_) => return Err(failed(format!("no answer within {} s", CONNECT.as_secs()))),
+            Ok(Err(e)) => {
+                let reason = format!("{e:#}");
+                // TLS alert 120, the only sign of a peer that lacks the protocol.
+                return Err(match reason.contains("application protocol") || reason.contains("error 120") {
+                    true => TransportError::Protocol(peer.key, protocol.0),
+                    false => failed(reason),
+                });
+            }
+            Ok(Ok(connection)) => connection,
+        };
+        self.share_windows(&connection);
+        Ok(connection)
+    }
+}
+
+impl Transport for Link {
+    type Sink = Sink;
+    type Stream = Stream;
+
+    async fn open(&self, peer: &Peer, protocol: Protocol) -> Result<(Sink, Stream), TransportError> {
+        if peer.key == self.0.key {
+            return self.open_local(protocol);
+        }
+        if self.0.endpoint.is_closed() {
+            return Err(TransportError::Closed);
+        }
+        let slot = {
+            let mut dialled = self.0.dialled.lock().expect("no panic under this lock");
+            // Slots nobody holds and whose connection is gone go, so that the map stays as small as the
+            // set of living peers.
+            dialled.retain(|_, slot| {
+                Arc::strong_count(slot) > 1
+                    || slot.try_lock().is_ok_and(|c| c.as_ref().is_some_and(|c| c.close_reason().is_none()))
+            });
+            dialled.entry((peer.key, protocol)).or_default().clone()
+        };
+        let connection = {
+            let mut held = slot.lock().await;
+            match held.as_ref().filter(|c| c.close_reason().is_none()) {
+                Some(connection) => connection.clone(),
+                None => held.insert(self.dial(peer, protocol).await?).clone(),
+            }
+        };
+        let (send, recv) = connection
+            .open_bi()
+            .await
+            .map_err(|e| TransportError::Unreachable(peer.key, e.to_string()))?;
+        Ok(quic(send, recv))
+    }
+}
+
+impl Listener {
+    /// The next stream; `None` once the link is closed.
+    pub async fn accept(&mut self) -> Option<Incoming<Sink, Stream>> {
+        self.0.recv().await
+    }
+}
