@@ -1,0 +1,282 @@
+//! Sign and submit one account's transactions, in order.
+//!
+//! Nonces are handed out under one lock, so that concurrent callers of one process never collide; when the
+//! ledger says `nonce too low` (another process used the account) the transaction is signed once more with
+//! a fresh nonce. Clones share the lock.
+
+use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
+use futures::lock::Mutex;
+use hodei_types::chain::{Chain, ChainError, TxReceipt};
+use secp256k1::{Message, SECP256K1, SecretKey};
+use std::sync::Arc;
+
+/// Paid to the leader per gas, in wei: above every mempool's floor, small against the base fee.
+const TIP: u128 = 1_000_000_000;
+
+/// Why a transaction did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AccountError {
+    #[error("the account's secret is not a secp256k1 key")]
+    Secret,
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// It is in a block and reverted; the receipt's `output` holds the typed error.
+    #[error("transaction {} reverted: 0x{}", .0.tx, hex(&.0.output))]
+    Reverted(Box<TxReceipt>),
+}
+
+/// A transaction before it is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// `None` creates a contract.
+    pub to: Option<Address>,
+    /// Wei.
+    pub value: U256,
+    pub data: Bytes,
+    /// What is not used is not paid, but the account must be able to pay it.
+    pub gas_limit: u64,
+}
+
+impl Order {
+    /// A call without value.
+    pub fn call(to: Address, data: impl Into<Bytes>, gas_limit: u64) -> Self {
+        Self { to: Some(to), value: U256::ZERO, data: data.into(), gas_limit }
+    }
+
+    pub fn with_value(mut self, value: U256) -> Self {
+        self.value = value;
+        self
+    }
+}
+
+/// An account this process signs for.
+#[derive(Clone)]
+pub struct Account {
+    chain: Arc<dyn Chain>,
+    secret: SecretKey,
+    address: Address,
+    /// The next nonce, once known.
+    next: Arc<Mutex<Option<u64>>>,
+}
+
+impl Account {
+    /// An account by its 32 byte secret.
+    pub fn new(chain: Arc<dyn Chain>, secret: &[u8; 32]) -> Result<Self, AccountError> {
+        let secret = SecretKey::from_byte_array(*secret).map_err(|_| AccountError::Secret)?;
+        let address = address(&secret);
+        Ok(Self { chain, secret, address, next: Arc::default() })
+    }
+
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    pub fn chain(&self) -> &Arc<dyn Chain> {
+        &self.chain
+    }
+
+    /// Signs and submits; returns the hash once a mempool holds it.
+    pub async fn submit(&self, order: &Order) -> Result<B256, AccountError> {
+        let head = self.chain.head().await?;
+        let mut next = self.next.lock().await;
+        let mut resigned = false;
+        loop {
+            let nonce = match *next {
+                Some(nonce) => nonce,
+                None => self.chain.account(self.address).await?.pending_nonce,
+            };
+            let raw = self.sign(order, head.chain_id, head.base_fee, nonce);
+            match self.chain.submit(raw).await {
+                Ok(hash) => {
+                    *next = Some(nonce + 1);
+                    return Ok(hash);
+                }
+                Err(ChainError::Refused(reason)) if reason.contains("nonce too low") && !resigned => {
+                    *next = None;
+                    resigned = true;
+                }
+                Err(error) => {
+                    // Whether it arrived is unknown: ask for the nonce before the next one.
+                    *next = None;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Submits and waits until it is finalized; a revert is an error. The wait has no end of its own.
+    pub async fn execute(&self, order: &Order) -> Result<TxReceipt, AccountError> {
+        let hash = self.submit(order).await?;
+        self.settled(hash).await
+    }
+
+    /// Waits until a transaction is finalized; a revert is an error.
+    pub async fn settled(&self, hash: B256) -> Result<TxReceipt, AccountError> {
+        let mut height = self.chain.head().await?.height;
+        loop {
+            match self.chain.receipt(hash).await? {
+                Some(receipt) if receipt.success => return Ok(receipt),
+                Some(receipt) => return Err(AccountError::Reverted(Box::new(receipt))),
+                None => height = self.chain.wait(height).await?.height,
+            }
+        }
+    }
+
+    fn sign(&self, order: &Order, chain_id: u64, base_fee: u64, nonce: u64) -> Bytes {
+        let transaction = TxEip1559 {
+            chain_id,
+            nonce,
+            gas_limit: order.gas_limit,
+            // Twice the base fee rides out the blocks until inclusion; what is above it is not paid.
+            max_fee_per_gas: u128::from(base_fee) * 2 + TIP,
+            max_priority_fee_per_gas: TIP,
+            to: order.to.map_or(TxKind::Create, TxKind::Call),
+            value: order.value,
+            access_list: Default::default(),
+            input: order.data.clone(),
+        };
+        let message = Message::from_digest(transaction.signature_hash().0);
+        let (recovery, bytes) =
+            SECP256K1.sign_ecdsa_recoverable(message, &self.secret).serialize_compact();
+        let signature = Signature::from_bytes_and_parity(&bytes, i32::from(recovery) & 1 == 1);
+        TxEnvelope::from(transaction.into_signed(signature)).encoded_2718().into()
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Account({})", self.address)
+    }
+}
+
+fn address(secret: &SecretKey) -> Address {
+    let public = secret.public_key(SECP256K1).serialize_uncompressed();
+    Address::from_slice(&keccak256(&public[1..])[12..])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    alloy_primitives::hex::encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_consensus::{Transaction, transaction::SignerRecoverable};
+    use alloy_eips::eip2718::Decodable2718;
+    use futures::{FutureExt, executor::block_on, future::BoxFuture};
+    use hodei_types::chain::{AnchorProof, Head, Log, LogFilter};
+    use std::sync::Mutex as Plain;
+
+    /// Takes transactions in nonce order, and finalizes each at once.
+    #[derive(Default)]
+    struct OneAccount {
+        taken: Plain<Vec<TxEnvelope>>,
+        stolen: Plain<u64>,
+    }
+
+    impl OneAccount {
+        fn nonce(&self) -> u64 {
+            self.taken.lock().unwrap().len() as u64 + *self.stolen.lock().unwrap()
+        }
+    }
+
+    impl Chain for OneAccount {
+        fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
+            let head = Head {
+                height: 1,
+                hash: B256::ZERO,
+                time_ms: 0,
+                base_fee: 7,
+                chain_id: 5,
+                genesis: B256::ZERO,
+            };
+            async { Ok(head) }.boxed()
+        }
+
+        fn wait(&self, _: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+            self.head()
+        }
+
+        fn account(&self, _: Address) -> BoxFuture<'_, Result<hodei_types::chain::Account, ChainError>> {
+            let nonce = self.nonce();
+            async move {
+                Ok(hodei_types::chain::Account { balance: U256::MAX, nonce, pending_nonce: nonce })
+            }
+            .boxed()
+        }
+
+        fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+            let transaction = TxEnvelope::decode_2718(&mut &raw[..]).expect("well formed");
+            let taken = if transaction.nonce() < self.nonce() {
+                Err(ChainError::Refused("nonce too low: next nonce 1, tx nonce 0".into()))
+            } else {
+                assert_eq!(transaction.nonce(), self.nonce(), "no gap");
+                let hash = *transaction.tx_hash();
+                self.taken.lock().unwrap().push(transaction);
+                Ok(hash)
+            };
+            async { taken }.boxed()
+        }
+
+        fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+            let taken = self.taken.lock().unwrap();
+            let found = taken.iter().find(|transaction| *transaction.tx_hash() == tx);
+            let receipt = found.map(|transaction| TxReceipt {
+                tx,
+                height: 1,
+                success: transaction.input().is_empty(),
+                gas_used: 21_000,
+                logs: vec![],
+                output: transaction.input().clone(),
+            });
+            async { Ok(receipt) }.boxed()
+        }
+
+        fn call(&self, _: Address, _: Address, _: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+            unreachable!("not asked")
+        }
+
+        fn logs(&self, _: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
+            unreachable!("not asked")
+        }
+
+        fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
+            unreachable!("not asked")
+        }
+    }
+
+    #[test]
+    fn signatures_recover_to_the_account_and_nonces_follow() {
+        let chain = Arc::new(OneAccount::default());
+        // The address of secret 1 is known to everybody.
+        let mut secret = [0; 32];
+        secret[31] = 1;
+        let account = Account::new(chain.clone(), &secret).unwrap();
+        assert_eq!(account.address().to_string(), "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
+        let order = Order::call(Address::ZERO, vec![], 21_000).with_value(U256::from(3));
+        for _ in 0..3 {
+            block_on(account.execute(&order)).unwrap();
+        }
+        for transaction in chain.taken.lock().unwrap().iter() {
+            assert_eq!(transaction.recover_signer().unwrap(), account.address());
+            assert_eq!(transaction.chain_id(), Some(5));
+        }
+    }
+
+    #[test]
+    fn a_nonce_used_elsewhere_is_signed_again_and_a_revert_is_an_error() {
+        let chain = Arc::new(OneAccount::default());
+        let account = Account::new(chain.clone(), &[9; 32]).unwrap();
+        let order = Order::call(Address::ZERO, vec![], 21_000);
+        block_on(account.execute(&order)).unwrap();
+        *chain.stolen.lock().unwrap() = 2;
+        block_on(account.execute(&order)).expect("signed again with the next free nonce");
+        assert_eq!(chain.taken.lock().unwrap().last().unwrap().nonce(), 3);
+
+        let revert = Order::call(Address::ZERO, vec![1, 2], 21_000);
+        assert!(matches!(block_on(account.execute(&revert)), Err(AccountError::Reverted(_))));
+        assert!(matches!(Account::new(chain, &[0; 32]), Err(AccountError::Secret)));
+    }
+}
