@@ -3,6 +3,7 @@
 //! Planes never import each other: what one proves and another checks is defined and verified here, and
 //! nothing in this crate does IO. Every decoder bounds each length before it allocates.
 
+pub mod abi;
 pub mod cbor;
 pub mod chain;
 pub mod checkpoint;
