@@ -4,6 +4,7 @@
 //! nothing in this crate does IO. Every decoder bounds each length before it allocates.
 
 pub mod abi;
+pub mod call;
 pub mod cbor;
 pub mod chain;
 pub mod checkpoint;
