@@ -10,6 +10,7 @@ pub mod chain;
 pub mod checkpoint;
 pub mod event;
 pub mod index;
+pub mod key;
 pub mod merkle;
 pub mod network;
 pub mod receipt;
