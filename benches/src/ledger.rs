@@ -1,0 +1,212 @@
+//! Measure finality, the cost of a block and of a transfer, with four validators on this machine.
+//!
+//! Run: `cargo build --release && cargo run --release -p hodei-benches --bin bench-ledger`
+//!
+//! Transfers are signed before the clock starts; CPU is read from the validators' processes alone, so that the
+//! load generator does not count. The ceiling beside it is signature recovery, measured in the same run: each of
+//! four validators recovers each signature once.
+
+mod cloud;
+
+use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
+use alloy_eips::eip2718::Encodable2718 as _;
+use alloy_primitives::{Address, B256, Signature, TxKind, U256, keccak256};
+use anyhow::{Context as _, Result, ensure};
+use cloud::{Cloud, Rpc, cpu_secs};
+use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Accounts that send at once: below 64 pending each, the mempool's cap.
+const SENDERS: usize = 256;
+const TRANSFERS_EACH: usize = 48;
+const IDLE_SAMPLES: usize = 100;
+
+fn main() -> Result<()> {
+    let cloud = Cloud::start()?;
+    let mut rpc = cloud.rpc()?;
+    let validators = cloud.children("validator")?;
+    ensure!(validators.len() == 4, "expected 4 validator processes, found {}", validators.len());
+    let chain_id = rpc.number("eth_chainId", json!([]))?;
+    let funder = secret(
+        cloud.doors["wallet"]["secret"].as_str().context("the demo's wallet shows no secret")?,
+    )?;
+
+    idle_cost(&mut rpc, &validators)?;
+    idle_finality(&mut rpc, chain_id, &funder)?;
+    throughput(&mut rpc, chain_id, &funder, &validators)
+}
+
+/// What an idle chain costs: heartbeat blocks only.
+fn idle_cost(rpc: &mut Rpc, validators: &[u32]) -> Result<()> {
+    let (cpu, height, start) =
+        (cpu_secs(validators), rpc.number("eth_blockNumber", json!([]))?, Instant::now());
+    std::thread::sleep(Duration::from_secs(10));
+    let blocks = rpc.number("eth_blockNumber", json!([]))? - height;
+    let cpu = cpu_secs(validators) - cpu;
+    println!(
+        "idle: {blocks} blocks, {:.1} ms CPU a block over 4 validators, {:.1} % of one core",
+        1000.0 * cpu / blocks.max(1) as f64,
+        100.0 * cpu / start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// From sending a transfer to an idle chain until the door says it is final.
+fn idle_finality(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey) -> Result<()> {
+    let mut nonce = rpc.number("eth_getTransactionCount", json!([address(funder), "pending"]))?;
+    let mut times = Vec::new();
+    for _ in 0..IDLE_SAMPLES {
+        let raw = transfer(funder, chain_id, nonce, Address::repeat_byte(7), 1);
+        nonce += 1;
+        let start = Instant::now();
+        rpc.call("eth_sendRawTransactionSync", json!([raw]))?;
+        times.push(start.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    times.sort();
+    println!(
+        "finality, idle: median {:.1} ms, p90 {:.1} ms over {IDLE_SAMPLES} transfers, one at a time",
+        ms(times[IDLE_SAMPLES / 2]),
+        ms(times[IDLE_SAMPLES * 9 / 10])
+    );
+    Ok(())
+}
+
+/// Pre-signed transfers from many accounts, and the ceiling of signature recovery beside them.
+fn throughput(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey, validators: &[u32]) -> Result<()> {
+    let senders: Vec<SecretKey> = (0..SENDERS)
+        .map(|i| Ok(SecretKey::from_byte_array(keccak256(format!("bench sender {i}")).0)?))
+        .collect::<Result<_>>()?;
+    let mut nonce = rpc.number("eth_getTransactionCount", json!([address(funder), "pending"]))?;
+    for group in senders.chunks(32) {
+        let mut last = Value::Null;
+        for sender in group {
+            last = rpc.call(
+                "eth_sendRawTransaction",
+                json!([transfer(funder, chain_id, nonce, address(sender), 10_000_000_000_000_000)]),
+            )?;
+            nonce += 1;
+        }
+        wait_final(rpc, &last)?;
+    }
+    let signed: Vec<Vec<String>> = senders
+        .iter()
+        .map(|sender| {
+            (0..TRANSFERS_EACH as u64)
+                .map(|nonce| transfer(sender, chain_id, nonce, Address::repeat_byte(9), 1))
+                .collect()
+        })
+        .collect();
+
+    let (cpu, height, start) =
+        (cpu_secs(validators), rpc.number("eth_blockNumber", json!([]))?, Instant::now());
+    let refused: usize = std::thread::scope(|scope| {
+        let lanes: Vec<_> = signed
+            .chunks(SENDERS / 4)
+            .map(|lane| {
+                let mut rpc = rpc.again();
+                scope.spawn(move || -> Result<usize> {
+                    let rpc = rpc.as_mut().map_err(|error| anyhow::anyhow!("{error}"))?;
+                    let mut refused = 0;
+                    for sender in lane {
+                        refused += rpc
+                            .batch("eth_sendRawTransaction", sender.iter().map(|raw| json!([raw])))?
+                            .len();
+                    }
+                    Ok(refused)
+                })
+            })
+            .collect();
+        lanes.into_iter().map(|lane| lane.join().expect("a lane panicked")).sum::<Result<usize>>()
+    })?;
+    for sender in &senders {
+        while rpc.number("eth_getTransactionCount", json!([address(sender), "latest"]))?
+            < TRANSFERS_EACH as u64
+        {
+            ensure!(
+                start.elapsed() < Duration::from_secs(120) && refused == 0,
+                "{refused} transfers were refused"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_secs(validators) - cpu);
+    let blocks = rpc.number("eth_blockNumber", json!([]))? - height;
+    let total = (SENDERS * TRANSFERS_EACH) as f64;
+    let recovery = recovery_secs(&signed);
+    println!(
+        "load: {total} transfers in {blocks} blocks and {wall:.1} s, {:.0} a validator CPU-second over 4 validators, {:.1} ms CPU a block",
+        total / cpu,
+        1000.0 * cpu / blocks.max(1) as f64
+    );
+    println!(
+        "ceiling: signature recovery alone {:.1} µs, four times: {:.0} a CPU-second; ratio {:.2}",
+        1e6 * recovery,
+        1.0 / (4.0 * recovery),
+        total / cpu * 4.0 * recovery
+    );
+    Ok(())
+}
+
+fn wait_final(rpc: &mut Rpc, hash: &Value) -> Result<()> {
+    let start = Instant::now();
+    while rpc.call("eth_getTransactionReceipt", json!([hash]))?.is_null() {
+        ensure!(
+            start.elapsed() < Duration::from_secs(30),
+            "transaction {hash} was not finalized in 30 s"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Seconds of one recovery, over as many as the load held.
+fn recovery_secs(signed: &[Vec<String>]) -> f64 {
+    let count: usize = signed.iter().map(Vec::len).sum();
+    let secret = SecretKey::from_byte_array([7; 32]).expect("a valid key");
+    let message = Message::from_digest([9; 32]);
+    let signature = SECP256K1.sign_ecdsa_recoverable(message, &secret);
+    let start = Instant::now();
+    for _ in 0..count {
+        std::hint::black_box(
+            SECP256K1.recover_ecdsa(std::hint::black_box(message), &signature).is_ok(),
+        );
+    }
+    start.elapsed().as_secs_f64() / count as f64
+}
+
+fn transfer(from: &SecretKey, chain_id: u64, nonce: u64, to: Address, value: u64) -> String {
+    let tx = TxEip1559 {
+        chain_id,
+        nonce,
+        gas_limit: 21_000,
+        max_fee_per_gas: 100_000_000_000,
+        max_priority_fee_per_gas: 1_000_000_000,
+        to: TxKind::Call(to),
+        value: U256::from(value),
+        ..TxEip1559::default()
+    };
+    let message = Message::from_digest(tx.signature_hash().0);
+    let (parity, bytes) = SECP256K1.sign_ecdsa_recoverable(message, from).serialize_compact();
+    let signature = Signature::new(
+        U256::from_be_slice(&bytes[..32]),
+        U256::from_be_slice(&bytes[32..]),
+        i32::from(parity) & 1 == 1,
+    );
+    format!("0x{}", hex::encode(TxEnvelope::from(tx.into_signed(signature)).encoded_2718()))
+}
+
+fn address(secret: &SecretKey) -> Address {
+    let key = PublicKey::from_secret_key(SECP256K1, secret).serialize_uncompressed();
+    Address::from_slice(&keccak256(&key[1..]).0[12..])
+}
+
+fn secret(text: &str) -> Result<SecretKey> {
+    let bytes = hex::decode(text.trim_start_matches("0x"))?;
+    Ok(SecretKey::from_byte_array(B256::try_from(bytes.as_slice())?.0)?)
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
