@@ -4,16 +4,20 @@
 //! nothing in this crate does IO. Every decoder bounds each length before it allocates.
 
 pub mod abi;
+pub mod ack;
 pub mod call;
 pub mod cbor;
 pub mod chain;
 pub mod checkpoint;
+pub mod code;
 pub mod event;
+pub mod holding;
 pub mod index;
 pub mod key;
 pub mod merkle;
 pub mod network;
 pub mod receipt;
+pub mod slice;
 pub mod transport;
 
 /// The product's name in texts; everything user-visible takes it from here.
