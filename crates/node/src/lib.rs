@@ -4,9 +4,11 @@
 //! has a name and a status, and whatever was acknowledged survives any end of the process.
 
 pub mod config;
+pub mod deal;
 pub mod disk;
 pub mod door;
 pub mod home;
+pub mod journal;
 pub mod keys;
 pub mod logs;
 pub mod provider;
