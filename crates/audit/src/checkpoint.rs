@@ -1,38 +1,12 @@
 //! Sign how long a log is and what is in it, as a C2SP signed note.
 
 use alloy_primitives::B256;
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use hodei_types::{
+    ack::{Signer, is_signed},
     checkpoint::{base64, body, cohort_leaf, origin},
     transport::NodeKey,
 };
 use sha2::{Digest as _, Sha256};
-use std::sync::Arc;
-
-/// A node's Ed25519 key: the same that is its identity on the wire.
-#[derive(Clone)]
-pub struct Signer(Arc<Ed25519KeyPair>);
-
-impl Signer {
-    /// From the 32-byte seed of RFC 8032.
-    pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(Arc::new(Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed")))
-    }
-
-    pub fn key(&self) -> NodeKey {
-        NodeKey(self.0.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes"))
-    }
-
-    pub(crate) fn sign(&self, text: &[u8]) -> [u8; 64] {
-        self.0.sign(text).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
-    }
-}
-
-impl std::fmt::Debug for Signer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Signer({})", self.key())
-    }
-}
 
 /// A signed checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +21,7 @@ pub struct Signed {
 
 impl Signed {
     pub fn new(genesis: B256, signer: &Signer, size: u64, root: B256) -> Self {
-        let log = signer.key();
+        let log = signer.node();
         let signature = signer.sign(body(&genesis, &log, size, &root).as_bytes());
         Self { genesis, log, size, root, signature }
     }
@@ -58,7 +32,7 @@ impl Signed {
     }
 
     pub fn is_genuine(&self) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.log.0).verify(self.body().as_bytes(), &self.signature).is_ok()
+        is_signed(&self.log, self.body().as_bytes(), &self.signature)
     }
 
     /// This checkpoint's leaf in its cohort.
@@ -90,9 +64,9 @@ mod tests {
         let text =
             "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
         let seed = hex("810a1402d5146c8d84f2443330f54080ebf98ee17d9c74f6252fc5d5c7283173");
-        let signer = Signer::from_seed(&seed.try_into().unwrap());
+        let signer = Signer::new(&seed.try_into().unwrap());
         assert_eq!(
-            signature_line("PeterNeumann", &signer.key(), &signer.sign(text.as_bytes())),
+            signature_line("PeterNeumann", &signer.node(), &signer.sign(text.as_bytes())),
             "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
         );
     }
@@ -103,13 +77,13 @@ mod tests {
 
     #[test]
     fn every_part_is_signed() {
-        let signer = Signer::from_seed(&[7; 32]);
+        let signer = Signer::new(&[7; 32]);
         let signed = Signed::new(B256::repeat_byte(1), &signer, 3, B256::repeat_byte(2));
         let bent = [
             Signed { size: 4, ..signed.clone() },
             Signed { root: B256::repeat_byte(3), ..signed.clone() },
             Signed { genesis: B256::repeat_byte(3), ..signed.clone() },
-            Signed { log: Signer::from_seed(&[8; 32]).key(), ..signed.clone() },
+            Signed { log: Signer::new(&[8; 32]).node(), ..signed.clone() },
         ];
         for bent in bent {
             assert!(!bent.is_genuine());

@@ -70,10 +70,10 @@ impl Cohort {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::Signer;
+    use hodei_types::ack::Signer;
 
     fn checkpoint(seed: u8) -> Signed {
-        Signed::new(B256::repeat_byte(1), &Signer::from_seed(&[seed; 32]), 9, B256::repeat_byte(seed))
+        Signed::new(B256::repeat_byte(1), &Signer::new(&[seed; 32]), 9, B256::repeat_byte(seed))
     }
 
     #[test]

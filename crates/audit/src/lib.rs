@@ -23,7 +23,8 @@ mod recovery;
 mod segment;
 mod tree;
 
-pub use checkpoint::{Signed, Signer};
+pub use checkpoint::Signed;
 pub use cohort::Cohort;
 pub use history::Evidence;
+pub use hodei_types::ack::Signer;
 pub use log::{Config, Log, LogError};

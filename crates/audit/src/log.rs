@@ -6,7 +6,7 @@
 //! sync that fails stops the log for good: what a failed fsync left on disk nobody knows.
 
 use crate::{
-    checkpoint::{Signed, Signer},
+    checkpoint::Signed,
     recovery,
     segment::{self, RECORD_BYTES, TILE_BYTES},
     tree::{Position, TILE_LEAVES, Tree},
@@ -15,6 +15,7 @@ use alloy_primitives::B256;
 use commonware_runtime::{Blob, Storage, WriteOptions};
 use futures::lock::Mutex as AsyncMutex;
 use hodei_types::{
+    ack::Signer,
     event::{Actor, Event, EventError, Fields, Kind, Salt},
     transport::NodeKey,
 };
@@ -163,7 +164,7 @@ impl<E: Storage> Log<E> {
 
     /// Whose log this is.
     pub fn key(&self) -> NodeKey {
-        self.inner.signer.key()
+        self.inner.signer.node()
     }
 
     /// Events so far, durable or not: the next one's sequence.
@@ -296,12 +297,11 @@ impl<E: Storage> Log<E> {
         Ok(Some(signed))
     }
 
-    /// Notes that a checkpoint's cohort was anchored in block `height`, for receipts made later.
-    ///
-    /// Made durable by the next checkpoint; lost before that, the events still have that one.
+    /// Notes, durably, that a checkpoint's cohort was anchored in block `height`: for receipts made later.
     pub async fn anchored(&self, signed: &Signed, height: u64) -> Result<(), LogError> {
         let mut io = self.inner.io.lock().await;
-        self.write_record(&mut io, signed, height).await
+        self.write_record(&mut io, signed, height).await?;
+        self.checked(io.records.sync().await)
     }
 
     async fn write_record(&self, io: &mut Io<E::Blob>, signed: &Signed, height: u64) -> Result<(), LogError> {

@@ -5,7 +5,7 @@
 //! cannot be continued: the log refuses to open rather than sign a second one.
 
 use crate::{
-    checkpoint::{Signed, Signer},
+    checkpoint::Signed,
     log::{Config, Io, LogError, State},
     proof,
     segment::{self, HEAD_BYTES, RECORD_BYTES, TILE_BYTES},
@@ -13,7 +13,7 @@ use crate::{
 };
 use alloy_primitives::B256;
 use commonware_runtime::{Blob, Error, ReadOptions, Storage};
-use hodei_types::merkle;
+use hodei_types::{ack::Signer, merkle};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const TILES: &[u8] = b"tiles";
@@ -61,7 +61,7 @@ pub(crate) async fn recover<E: Storage>(
         let mut rest: &[u8] = bytes.as_ref();
         while let Some(event) = segment::read(rest, tree.size()) {
             let sequence = tree.size();
-            tree.push(config.salt(&signer.key(), sequence).leaf(event), at);
+            tree.push(config.salt(&signer.node(), sequence).leaf(event), at);
             if signed.as_ref().is_some_and(|signed| signed.size == tree.size()) {
                 signed_root = Some(tree.root());
             }
@@ -118,7 +118,7 @@ async fn root_before<E: Storage>(
     let start = tree.start(tile).ok_or(LogError::Corrupt { sequence: size })?;
     let events = reader.read(tile, start, TILE_LEAVES).await?;
     let first = tile * TILE_LEAVES;
-    let leaf = |(at, event): (usize, &Vec<u8>)| reader.config.salt(&signer.key(), first + at as u64).leaf(event);
+    let leaf = |(at, event): (usize, &Vec<u8>)| reader.config.salt(&signer.node(), first + at as u64).leaf(event);
     let leaves: Vec<B256> = events.iter().enumerate().map(leaf).collect();
     // The cache must agree with the events it stands for.
     if tree.tile(tile).is_some_and(|(_, root)| root != merkle::root(&leaves)) {
@@ -209,7 +209,7 @@ async fn last_record<B: Blob>(
     while count > 0 {
         let offset = (count - 1) * RECORD_BYTES as u64;
         let record = read_from(blob, offset, offset + RECORD_BYTES as u64).await?;
-        if let Some((signed, _)) = segment::read_record(count - 1, &record, config.genesis, signer.key()) {
+        if let Some((signed, _)) = segment::read_record(count - 1, &record, config.genesis, signer.node()) {
             return if signed.is_genuine() { Ok((Some(signed), count)) } else { Err(LogError::Foreign) };
         }
         count -= 1;

@@ -336,7 +336,7 @@ pub struct Put {
     pub k: u8,
     pub n: u8,
     /// Ids of the deals the shards were stored under.
-    pub deals: Vec<B256>,
+    pub deals: Vec<u64>,
     /// RFC 6962 root over the acks, in the receipt's order.
     pub acks: B256,
 }
@@ -349,7 +349,7 @@ impl Put {
             .bytes("manifest", self.manifest.as_slice())
             .uint("k", self.k.into())
             .uint("n", self.n.into())
-            .list("deals", self.deals.iter().map(|deal| Value::Bytes(deal.to_vec())).collect())
+            .list("deals", self.deals.iter().map(|deal| Value::Uint(*deal)).collect())
             .bytes("acks", self.acks.as_slice())
     }
 
@@ -365,7 +365,7 @@ impl Put {
             _ => Err(name),
         };
         let deals = match fields.get("deals") {
-            Some(Value::List(list)) => list.iter().map(as_hash).collect::<Option<_>>().ok_or("deals")?,
+            Some(Value::List(list)) => list.iter().map(as_uint).collect::<Option<_>>().ok_or("deals")?,
             _ => return Err("deals"),
         };
         Ok(Self {
@@ -377,6 +377,13 @@ impl Put {
             deals,
             acks: hash("acks")?,
         })
+    }
+}
+
+fn as_uint(value: &Value) -> Option<u64> {
+    match value {
+        Value::Uint(value) => Some(*value),
+        _ => None,
     }
 }
 
@@ -398,7 +405,7 @@ mod tests {
             manifest: B256::repeat_byte(3),
             k: 3,
             n: 6,
-            deals: (0..6).map(|i| B256::with_last_byte(i)).collect(),
+            deals: (0..6).map(|i| i << 40).collect(),
             acks: B256::repeat_byte(5),
         }
     }
@@ -483,7 +490,7 @@ mod tests {
             fields
         });
         assert!(matches!(with(bulky).encode(), Err(EventError::Size(_))));
-        let widest = Put { deals: vec![B256::ZERO; 255], ..put() };
+        let widest = Put { deals: vec![u64::MAX; 255], ..put() };
         with(widest.to_fields()).encode().expect("the widest code fits");
     }
 }
