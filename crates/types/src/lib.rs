@@ -11,6 +11,7 @@ pub mod chain;
 pub mod checkpoint;
 pub mod code;
 pub mod event;
+pub mod grant;
 pub mod holding;
 pub mod index;
 pub mod key;
