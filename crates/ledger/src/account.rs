@@ -124,6 +124,16 @@ impl Account {
         }
     }
 
+    /// A recoverable signature over a hash, r ‖ s ‖ v with v 27 or 28: what modules take as consent.
+    pub fn sign_hash(&self, hash: B256) -> [u8; 65] {
+        let (recovery, bytes) =
+            SECP256K1.sign_ecdsa_recoverable(Message::from_digest(hash.0), &self.secret).serialize_compact();
+        let mut signature = [0; 65];
+        signature[..64].copy_from_slice(&bytes);
+        signature[64] = 27 + i32::from(recovery) as u8;
+        signature
+    }
+
     fn sign(&self, order: &Order, chain_id: u64, base_fee: u64, nonce: u64) -> Bytes {
         let transaction = TxEip1559 {
             chain_id,
@@ -149,6 +159,11 @@ impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Account({})", self.address)
     }
+}
+
+/// The account behind a secret; `None` when the bytes are no secp256k1 key.
+pub fn address_of(secret: &[u8; 32]) -> Option<Address> {
+    SecretKey::from_byte_array(*secret).ok().map(|secret| address(&secret))
 }
 
 fn address(secret: &SecretKey) -> Address {
@@ -197,6 +212,10 @@ mod tests {
 
         fn wait(&self, _: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
             self.head()
+        }
+
+        fn certificate(&self, _: u64) -> BoxFuture<'_, Result<hodei_types::chain::Certificate, ChainError>> {
+            unreachable!("an account signs, it proves nothing")
         }
 
         fn account(&self, _: Address) -> BoxFuture<'_, Result<hodei_types::chain::Account, ChainError>> {

@@ -177,7 +177,8 @@ impl Genesis {
                 repair_bp: 5_000,
                 collateral_min: U256::ZERO,
             },
-            disk: Disk { page_bytes: 4096, section_items: 4096 },
+            // 12 bytes of checksum make a physical page of 4 KiB.
+            disk: Disk { page_bytes: 4084, section_items: 4096 },
             limits: Limits::default(),
             code_ids: vec![1],
         }
@@ -190,9 +191,7 @@ impl Genesis {
 
     /// 2³¹ + the low 31 bits of the hash: above every registered chain, below what wallets cannot show.
     pub fn chain_id(&self) -> u64 {
-        let hash = self.hash();
-        let low = u32::from_be_bytes([hash[28], hash[29], hash[30], hash[31]]) & 0x7fff_ffff;
-        (1 << 31) + u64::from(low)
+        chain_id(&self.hash())
     }
 
     /// What votes and certificates are signed under.
@@ -387,6 +386,12 @@ fn address(d: &mut Decoder<'_>) -> Result<Address, GenesisError> {
 
 fn amount(d: &mut Decoder<'_>) -> Result<U256, GenesisError> {
     U256::try_from_be_slice(d.bytes()?).ok_or(GenesisError::Field("amount"))
+}
+
+/// The chain id of the network with this genesis hash.
+pub fn chain_id(genesis: &B256) -> u64 {
+    let low = u32::from_be_bytes([genesis[28], genesis[29], genesis[30], genesis[31]]) & 0x7fff_ffff;
+    (1 << 31) + u64::from(low)
 }
 
 #[cfg(test)]

@@ -1,6 +1,24 @@
 //! Agree on accounts, markets and what was done.
 
 pub mod account;
+#[cfg(feature = "full")]
+pub mod application;
+#[cfg(feature = "full")]
+pub mod beacon;
 pub mod block;
+pub mod client;
 pub mod genesis;
 pub mod light;
+#[cfg(feature = "full")]
+pub mod net;
+#[cfg(feature = "full")]
+pub mod pace;
+#[cfg(feature = "full")]
+pub mod run;
+#[cfg(feature = "full")]
+pub mod state;
+#[cfg(feature = "full")]
+pub mod validator;
+pub mod wire;
+#[cfg(feature = "full")]
+pub mod mempool;

@@ -76,6 +76,14 @@ pub struct AnchorProof {
     pub finalization: Bytes,
 }
 
+/// Headers from the one asked for to the first with a finalization of its own, and that finalization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// RLP, each the parent of the next; 1 to 64.
+    pub headers: Vec<Bytes>,
+    pub finalization: Bytes,
+}
+
 /// Why the ledger did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ChainError {
@@ -98,6 +106,8 @@ pub trait Chain: Send + Sync + 'static {
     fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>>;
     /// Resolves with the head once it is above `height`.
     fn wait(&self, height: u64) -> BoxFuture<'_, Result<Head, ChainError>>;
+    /// What proves the block at `height` final to whoever knows the network key.
+    fn certificate(&self, height: u64) -> BoxFuture<'_, Result<Certificate, ChainError>>;
     fn account(&self, address: Address) -> BoxFuture<'_, Result<Account, ChainError>>;
     /// Submits a signed EIP-2718 transaction; returns its hash once a mempool holds it.
     fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>>;

@@ -1,0 +1,242 @@
+//! Follow the chain and submit to it from afar, trusting only the network key.
+//!
+//! A head is believed when its certificate verifies; of several validators the first that answers is asked
+//! first from then on, one that is silent or lies is passed over. Balances, calls, logs and receipts are what
+//! the asked validator says: a lie there costs a retry or a wrong display, never a signature, and what must
+//! convince others (an anchor) is verified in full.
+
+use crate::{
+    light::Verifier,
+    wire::{self, ANSWER_BYTES_MAX, Answer, Question, WAIT_SECS_MAX},
+};
+use alloy_primitives::{Address, B256, Bytes};
+use commonware_runtime::Clock;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Either, select},
+};
+use hodei_types::{
+    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Log, LogFilter, TxReceipt},
+    transport::{CHAIN, Peer, Transport},
+};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// How long one validator may take to answer before the next is asked; calls take milliseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A light client of one network. Clones share what they learnt.
+pub struct Client<T, E> {
+    shared: Arc<Shared<T, E>>,
+}
+
+struct Shared<T, E> {
+    transport: T,
+    clock: E,
+    peers: Vec<Peer>,
+    verifier: Verifier,
+    chain_id: u64,
+    /// Index of the peer that answered last.
+    preferred: AtomicUsize,
+    /// Highest verified height: an older head is a stale answer, not news.
+    height: AtomicU64,
+}
+
+impl<T, E> Clone for Client<T, E> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<T: Transport, E: Clock> Client<T, E> {
+    /// A client of the validators and observers `peers`, at least one.
+    pub fn new(transport: T, clock: E, peers: Vec<Peer>, verifier: Verifier) -> Self {
+        assert!(!peers.is_empty(), "a client needs somebody to ask");
+        let chain_id = crate::genesis::chain_id(&verifier.genesis());
+        let (preferred, height) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { transport, clock, peers, verifier, chain_id, preferred, height }) }
+    }
+
+    /// Asks peer after peer until one gives an answer that `accept` believes.
+    async fn ask<V>(
+        &self,
+        question: Question,
+        patience: Duration,
+        accept: impl Fn(Answer) -> Result<V, ChainError>,
+    ) -> Result<V, ChainError> {
+        let shared = &self.shared;
+        let first = shared.preferred.load(Ordering::Relaxed);
+        let mut reasons = Vec::new();
+        for step in 0..shared.peers.len() {
+            let index = (first + step) % shared.peers.len();
+            let peer = &shared.peers[index];
+            let outcome = match self.exchange(peer, &question, patience).await {
+                Ok(Ok(answer)) => accept(answer),
+                Ok(Err(error)) => Err(error),
+                Err(reason) => Err(ChainError::Unavailable(reason)),
+            };
+            match outcome {
+                Err(ChainError::Unavailable(reason) | ChainError::Invalid(reason)) => {
+                    tracing::debug!(peer = %peer.key, %reason, "chain: asking the next validator");
+                    reasons.push(format!("{}: {reason}", &peer.key.to_string()[..8]));
+                }
+                decided => {
+                    shared.preferred.store(index, Ordering::Relaxed);
+                    return decided;
+                }
+            }
+        }
+        Err(ChainError::Unavailable(reasons.join("; ")))
+    }
+
+    async fn exchange(
+        &self,
+        peer: &Peer,
+        question: &Question,
+        patience: Duration,
+    ) -> Result<Result<Answer, ChainError>, String> {
+        let talk = async {
+            let (mut sink, mut stream) =
+                self.shared.transport.open(peer, CHAIN).await.map_err(|error| error.to_string())?;
+            wire::send(&mut sink, question.encode()).await.map_err(|error| error.to_string())?;
+            let frame = wire::receive(&mut stream, ANSWER_BYTES_MAX).await.map_err(|error| error.to_string())?;
+            wire::decode(&frame).map_err(|error| error.to_string())
+        };
+        let late = self.shared.clock.sleep(patience);
+        match select(pin!(talk), pin!(late)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(format!("no answer within {} s", patience.as_secs())),
+        }
+    }
+
+    fn believe(&self, head: Head, certificate: &Certificate) -> Result<Head, ChainError> {
+        let shared = &self.shared;
+        let invalid = |reason: String| ChainError::Invalid(reason);
+        let (headers, _) = shared
+            .verifier
+            .headers(&certificate.headers, &certificate.finalization)
+            .map_err(|error| invalid(error.to_string()))?;
+        let sealed = headers.first().ok_or_else(|| invalid("no header".into()))?;
+        let proven = Head {
+            height: sealed.header.number,
+            hash: sealed.hash,
+            time_ms: crate::block::time_ms(&sealed.header),
+            base_fee: sealed.header.base_fee_per_gas.unwrap_or_default(),
+            chain_id: shared.chain_id,
+            genesis: shared.verifier.genesis(),
+        };
+        if proven != head {
+            return Err(invalid(format!("head {} is not what its certificate proves", head.height)));
+        }
+        shared.height.fetch_max(proven.height, Ordering::Relaxed);
+        Ok(proven)
+    }
+
+    fn unexpected<V>() -> Result<V, ChainError> {
+        Err(ChainError::Invalid("an answer to another question".into()))
+    }
+}
+
+impl<T: Transport, E: Clock> Chain for Client<T, E> {
+    fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
+        self.ask(Question::Head, ANSWER_TIMEOUT, |answer| match answer {
+            Answer::Head(head, certificate) => self.believe(head, &certificate),
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn wait(&self, height: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+        let patience = Duration::from_secs(WAIT_SECS_MAX) + ANSWER_TIMEOUT;
+        self.ask(Question::Wait(height), patience, move |answer| match answer {
+            Answer::Head(head, _) if head.height <= height => {
+                Err(ChainError::Unavailable(format!("still at height {}", head.height)))
+            }
+            Answer::Head(head, certificate) => self.believe(head, &certificate),
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn certificate(&self, height: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
+        self.ask(Question::Certificate(height), ANSWER_TIMEOUT, move |answer| match answer {
+            Answer::Certificate(certificate) => {
+                let verified = self.shared.verifier.headers(&certificate.headers, &certificate.finalization);
+                match verified.map_err(|error| ChainError::Invalid(error.to_string()))?.0.first() {
+                    Some(sealed) if sealed.header.number == height => Ok(certificate),
+                    _ => Err(ChainError::Invalid(format!("a certificate of another block than {height}"))),
+                }
+            }
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn account(&self, address: Address) -> BoxFuture<'_, Result<Account, ChainError>> {
+        self.ask(Question::Account(address), ANSWER_TIMEOUT, |answer| match answer {
+            Answer::Account(account) => Ok(account),
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+        let hash = alloy_primitives::keccak256(&raw);
+        async move {
+            let accept = |answer| match answer {
+                Answer::Hash(found) if found == hash => Ok(found),
+                Answer::Hash(_) => Err(ChainError::Invalid("the hash of another transaction".into())),
+                _ => Self::unexpected(),
+            };
+            match self.ask(Question::Submit(raw), ANSWER_TIMEOUT, accept).await {
+                // An earlier attempt arrived though its answer did not.
+                Err(ChainError::Refused(reason)) if reason.contains("already known") => Ok(hash),
+                outcome => outcome,
+            }
+        }
+        .boxed()
+    }
+
+    fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+        self.ask(Question::Receipt(tx), ANSWER_TIMEOUT, move |answer| match answer {
+            Answer::Receipt(Some(receipt)) if receipt.tx != tx => Self::unexpected(),
+            Answer::Receipt(receipt) => Ok(receipt),
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn call(&self, from: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+        self.ask(Question::Call { from, to, data }, ANSWER_TIMEOUT, |answer| match answer {
+            Answer::Bytes(bytes) => Ok(bytes),
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
+        self.ask(Question::Logs(filter), ANSWER_TIMEOUT, |answer| match answer {
+            Answer::Logs(logs) => Ok(logs),
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn anchor(&self, height: u64, leaf: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
+        self.ask(Question::Anchor { height, leaf }, ANSWER_TIMEOUT, |answer| match answer {
+            Answer::Anchor(proof) => {
+                let verified = self.shared.verifier.headers(&proof.headers, &proof.finalization);
+                verified.map_err(|error| ChainError::Invalid(error.to_string()))?;
+                Ok(proof)
+            }
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+}

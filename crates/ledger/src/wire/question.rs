@@ -1,0 +1,158 @@
+//! Encode what a client asks.
+
+use alloy_primitives::{Address, B256, Bytes};
+use hodei_types::{
+    cbor::{CborError, Reader, Writer},
+    chain::LogFilter,
+};
+
+/// Calldata and transactions; the mempool's own limit.
+const DATA_BYTES_MAX: usize = 128 * 1024;
+/// An anchored leaf with its tag.
+const LEAF_BYTES_MAX: usize = 2048;
+
+/// One question, in the order of [`hodei_types::chain::Chain`].
+#[derive(Clone, Debug)]
+pub enum Question {
+    Head,
+    Wait(u64),
+    Certificate(u64),
+    Account(Address),
+    Submit(Bytes),
+    Receipt(B256),
+    Call { from: Address, to: Address, data: Bytes },
+    Logs(LogFilter),
+    Anchor { height: u64, leaf: Bytes },
+}
+
+impl Question {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        match self {
+            Self::Head => writer.array(1).uint(0),
+            Self::Wait(height) => writer.array(2).uint(1).uint(*height),
+            Self::Certificate(height) => writer.array(2).uint(2).uint(*height),
+            Self::Account(address) => writer.array(2).uint(3).bytes(address.as_slice()),
+            Self::Submit(raw) => writer.array(2).uint(4).bytes(raw),
+            Self::Receipt(hash) => writer.array(2).uint(5).bytes(hash.as_slice()),
+            Self::Call { from, to, data } => {
+                writer.array(4).uint(6).bytes(from.as_slice()).bytes(to.as_slice()).bytes(data)
+            }
+            Self::Logs(filter) => writer
+                .array(6)
+                .uint(7)
+                .uint(filter.from)
+                .uint(filter.to)
+                .bytes(filter.address.as_ref().map_or(&[], |address| address.as_slice()))
+                .bytes(filter.topic0.as_ref().map_or(&[], |topic| topic.as_slice()))
+                .bytes(filter.topic1.as_ref().map_or(&[], |topic| topic.as_slice())),
+            Self::Anchor { height, leaf } => writer.array(3).uint(8).uint(*height).bytes(leaf),
+        };
+        writer.finish()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        let mut reader = Reader::new(bytes);
+        let length = reader.array(6)? as u64;
+        let at = reader.at();
+        let number = reader.uint()?;
+        let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3];
+        let expected = usize::try_from(number).ok().and_then(|number| arguments.get(number).copied());
+        if expected != Some(length) {
+            let expected = expected.unwrap_or(0);
+            return Err(CborError::Value { at, what: "question length", expected, found: length });
+        }
+        let question = match number {
+            0 => Self::Head,
+            1 => Self::Wait(reader.uint()?),
+            2 => Self::Certificate(reader.uint()?),
+            3 => Self::Account(Address::from(reader.fixed::<20>()?)),
+            4 => Self::Submit(Bytes::copy_from_slice(reader.bytes(DATA_BYTES_MAX)?)),
+            5 => Self::Receipt(B256::from(reader.fixed::<32>()?)),
+            6 => Self::Call {
+                from: Address::from(reader.fixed::<20>()?),
+                to: Address::from(reader.fixed::<20>()?),
+                data: Bytes::copy_from_slice(reader.bytes(DATA_BYTES_MAX)?),
+            },
+            7 => Self::Logs(LogFilter {
+                from: reader.uint()?,
+                to: reader.uint()?,
+                address: optional::<20>(&mut reader)?.map(Address::from),
+                topic0: optional::<32>(&mut reader)?.map(B256::from),
+                topic1: optional::<32>(&mut reader)?.map(B256::from),
+            }),
+            _ => Self::Anchor {
+                height: reader.uint()?,
+                leaf: Bytes::copy_from_slice(reader.bytes(LEAF_BYTES_MAX)?),
+            },
+        };
+        reader.end()?;
+        Ok(question)
+    }
+}
+
+/// `N` bytes, or none for absent.
+fn optional<const N: usize>(reader: &mut Reader<'_>) -> Result<Option<[u8; N]>, CborError> {
+    let at = reader.at();
+    let bytes = reader.bytes(N)?;
+    match bytes.len() {
+        0 => Ok(None),
+        found => bytes.try_into().map(Some).map_err(|_| CborError::Value {
+            at,
+            what: "byte length",
+            expected: N as u64,
+            found: found as u64,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Question;
+    use alloy_primitives::{Address, B256, Bytes};
+    use hodei_types::chain::LogFilter;
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+    fn every() -> Vec<Question> {
+        vec![
+            Question::Head,
+            Question::Wait(7),
+            Question::Certificate(u64::MAX),
+            Question::Account(Address::repeat_byte(1)),
+            Question::Submit(Bytes::from_static(b"raw")),
+            Question::Receipt(B256::repeat_byte(2)),
+            Question::Call { from: Address::ZERO, to: Address::repeat_byte(3), data: Bytes::new() },
+            Question::Logs(LogFilter { from: 1, to: 2, topic1: Some(B256::repeat_byte(4)), ..LogFilter::default() }),
+            Question::Anchor { height: 9, leaf: Bytes::from_static(b"leaf") },
+        ]
+    }
+
+    #[test]
+    fn every_question_survives_the_wire() {
+        for question in every() {
+            let bytes = question.encode();
+            let read = Question::decode(&bytes).unwrap();
+            assert_eq!(format!("{question:?}"), format!("{read:?}"));
+        }
+    }
+
+    #[test]
+    fn whatever_decodes_is_the_one_encoding() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for _ in 0..20_000 {
+            let questions = every();
+            let mut bytes = questions[rng.random_range(0..questions.len())].encode();
+            match rng.random_range(0..3) {
+                0 => bytes.truncate(rng.random_range(0..bytes.len())),
+                1 => bytes.push(rng.random()),
+                _ => {
+                    let at = rng.random_range(0..bytes.len());
+                    bytes[at] = rng.random();
+                }
+            }
+            if let Ok(question) = Question::decode(&bytes) {
+                assert_eq!(question.encode(), bytes);
+            }
+        }
+    }
+}
