@@ -5,11 +5,13 @@
 
 pub mod abi;
 pub mod ack;
+pub mod blocks;
 pub mod call;
 pub mod cbor;
 pub mod chain;
 pub mod checkpoint;
 pub mod code;
+pub mod ethereum;
 pub mod event;
 pub mod grant;
 pub mod holding;
