@@ -5,7 +5,6 @@
 
 pub mod abi;
 pub mod ack;
-pub mod blocks;
 pub mod call;
 pub mod cbor;
 pub mod chain;
