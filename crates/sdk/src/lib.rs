@@ -1,1 +1,4 @@
 //! Use the cloud from any program.
+
+pub mod receipt;
+pub mod verify;

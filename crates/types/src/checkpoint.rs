@@ -5,7 +5,7 @@
 //! cohort leaf follow from (genesis, log, size, root) alone and a receipt need not carry their text.
 
 use crate::{merkle, network, transport::NodeKey};
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 
 /// The first byte of an anchored leaf: what accounts post. A ledger's own leaves have other tags, so that
 /// nobody can post bytes that pass for one.
@@ -33,9 +33,33 @@ pub fn anchor_leaf(posted: &[u8]) -> Vec<u8> {
     [&[TAG_ANCHOR], posted].concat()
 }
 
-/// The anchor tree's leaf data for a provider's registration.
-pub fn registration_leaf(registration: &[u8]) -> Vec<u8> {
-    [&[TAG_REGISTRATION], registration].concat()
+/// Who stands behind a node: what the ledger anchors whenever a provider's registration changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    pub node: NodeKey,
+    pub operator: Address,
+    /// Of its offer, counted by `providers`.
+    pub version: u64,
+}
+
+impl Registration {
+    /// Node, operator, version (big-endian): 60 bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        [&self.node.0[..], self.operator.as_slice(), &self.version.to_be_bytes()].concat()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 60] = bytes.try_into().ok()?;
+        let (node, rest) = bytes.split_first_chunk::<32>()?;
+        let (operator, version) = rest.split_first_chunk::<20>()?;
+        let version = u64::from_be_bytes(version.try_into().ok()?);
+        Some(Self { node: NodeKey(*node), operator: Address::from(*operator), version })
+    }
+
+    /// The anchor tree's leaf data.
+    pub fn leaf(&self) -> Vec<u8> {
+        [&[TAG_REGISTRATION], &self.encode()[..]].concat()
+    }
 }
 
 /// RFC 4648 section 4, padded, as C2SP wants it.
@@ -64,6 +88,14 @@ mod tests {
             assert_eq!(base64(plain.as_bytes()), text);
         }
         assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+    }
+
+    #[test]
+    fn registrations_round_trip_at_one_length() {
+        let one = Registration { node: NodeKey([1; 32]), operator: Address::repeat_byte(2), version: 3 };
+        assert_eq!(Registration::decode(&one.encode()), Some(one));
+        assert_eq!((one.leaf().len(), one.leaf()[0]), (61, TAG_REGISTRATION));
+        assert_eq!(Registration::decode(&one.leaf()), None);
     }
 
     #[test]
