@@ -16,7 +16,9 @@ use futures::{
     future::{BoxFuture, Either, select},
 };
 use hodei_types::{
-    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Log, LogFilter, TxReceipt},
+    chain::{
+        Account, AnchorProof, Certificate, Chain, ChainError, Head, Log, LogFilter, TxReceipt,
+    },
     transport::{CHAIN, Peer, Transport},
 };
 use std::{
@@ -60,7 +62,17 @@ impl<T: Transport, E: Clock> Client<T, E> {
         assert!(!peers.is_empty(), "a client needs somebody to ask");
         let chain_id = crate::genesis::chain_id(&verifier.genesis());
         let (preferred, height) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { shared: Arc::new(Shared { transport, clock, peers, verifier, chain_id, preferred, height }) }
+        Self {
+            shared: Arc::new(Shared {
+                transport,
+                clock,
+                peers,
+                verifier,
+                chain_id,
+                preferred,
+                height,
+            }),
+        }
     }
 
     /// Asks peer after peer until one gives an answer that `accept` believes.
@@ -105,7 +117,9 @@ impl<T: Transport, E: Clock> Client<T, E> {
             let (mut sink, mut stream) =
                 self.shared.transport.open(peer, CHAIN).await.map_err(|error| error.to_string())?;
             wire::send(&mut sink, question.encode()).await.map_err(|error| error.to_string())?;
-            let frame = wire::receive(&mut stream, ANSWER_BYTES_MAX).await.map_err(|error| error.to_string())?;
+            let frame = wire::receive(&mut stream, ANSWER_BYTES_MAX)
+                .await
+                .map_err(|error| error.to_string())?;
             wire::decode(&frame).map_err(|error| error.to_string())
         };
         let late = self.shared.clock.sleep(patience);
@@ -132,7 +146,10 @@ impl<T: Transport, E: Clock> Client<T, E> {
             genesis: shared.verifier.genesis(),
         };
         if proven != head {
-            return Err(invalid(format!("head {} is not what its certificate proves", head.height)));
+            return Err(invalid(format!(
+                "head {} is not what its certificate proves",
+                head.height
+            )));
         }
         shared.height.fetch_max(proven.height, Ordering::Relaxed);
         Ok(proven)
@@ -167,10 +184,13 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
     fn certificate(&self, height: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
         self.ask(Question::Certificate(height), ANSWER_TIMEOUT, move |answer| match answer {
             Answer::Certificate(certificate) => {
-                let verified = self.shared.verifier.headers(&certificate.headers, &certificate.finalization);
+                let verified =
+                    self.shared.verifier.headers(&certificate.headers, &certificate.finalization);
                 match verified.map_err(|error| ChainError::Invalid(error.to_string()))?.0.first() {
                     Some(sealed) if sealed.header.number == height => Ok(certificate),
-                    _ => Err(ChainError::Invalid(format!("a certificate of another block than {height}"))),
+                    _ => Err(ChainError::Invalid(format!(
+                        "a certificate of another block than {height}"
+                    ))),
                 }
             }
             _ => Self::unexpected(),
@@ -191,7 +211,9 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
         async move {
             let accept = |answer| match answer {
                 Answer::Hash(found) if found == hash => Ok(found),
-                Answer::Hash(_) => Err(ChainError::Invalid("the hash of another transaction".into())),
+                Answer::Hash(_) => {
+                    Err(ChainError::Invalid("the hash of another transaction".into()))
+                }
                 _ => Self::unexpected(),
             };
             match self.ask(Question::Submit(raw), ANSWER_TIMEOUT, accept).await {
@@ -212,7 +234,12 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
         .boxed()
     }
 
-    fn call(&self, from: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+    fn call(
+        &self,
+        from: Address,
+        to: Address,
+        data: Bytes,
+    ) -> BoxFuture<'_, Result<Bytes, ChainError>> {
         self.ask(Question::Call { from, to, data }, ANSWER_TIMEOUT, |answer| match answer {
             Answer::Bytes(bytes) => Ok(bytes),
             _ => Self::unexpected(),

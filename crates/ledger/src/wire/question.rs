@@ -57,7 +57,8 @@ impl Question {
         let at = reader.at();
         let number = reader.uint()?;
         let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3];
-        let expected = usize::try_from(number).ok().and_then(|number| arguments.get(number).copied());
+        let expected =
+            usize::try_from(number).ok().and_then(|number| arguments.get(number).copied());
         if expected != Some(length) {
             let expected = expected.unwrap_or(0);
             return Err(CborError::Value { at, what: "question length", expected, found: length });
@@ -122,7 +123,12 @@ mod tests {
             Question::Submit(Bytes::from_static(b"raw")),
             Question::Receipt(B256::repeat_byte(2)),
             Question::Call { from: Address::ZERO, to: Address::repeat_byte(3), data: Bytes::new() },
-            Question::Logs(LogFilter { from: 1, to: 2, topic1: Some(B256::repeat_byte(4)), ..LogFilter::default() }),
+            Question::Logs(LogFilter {
+                from: 1,
+                to: 2,
+                topic1: Some(B256::repeat_byte(4)),
+                ..LogFilter::default()
+            }),
             Question::Anchor { height: 9, leaf: Bytes::from_static(b"leaf") },
         ]
     }

@@ -1,0 +1,43 @@
+//! Speak Ethereum's JSON-RPC, so that wallets and libraries work unchanged.
+//!
+//! Upon HTTP or WebSocket on one port: single calls, batches of at most 200, subscriptions. `latest`, `safe`,
+//! `finalized` and `pending` all mean the finalized head, since there is no other state; only a pending nonce
+//! also counts what waits. State of older blocks is not kept: a call or balance at another height than the
+//! head is refused with words that say so. `eth_getProof` cannot be honest (there is no Merkle-Patricia tree)
+//! and is absent; `hodei_getProof` serves the proof that exists.
+
+mod account;
+mod block;
+mod call;
+mod fault;
+mod fee;
+mod filter;
+mod param;
+mod server;
+mod shape;
+mod submit;
+mod subscribe;
+
+pub use server::{Config, Door, RpcError, serve};
+
+use hodei_types::ethereum::Ethereum;
+use jsonrpsee::{RpcModule, server::RegisterMethodError};
+use std::sync::Arc;
+
+/// What the methods share.
+pub(crate) struct Context {
+    chain: Arc<dyn Ethereum>,
+    filters: filter::Filters,
+}
+
+fn methods(chain: Arc<dyn Ethereum>) -> Result<RpcModule<Context>, RegisterMethodError> {
+    let mut module = RpcModule::new(Context { chain, filters: filter::Filters::default() });
+    account::register(&mut module)?;
+    block::register(&mut module)?;
+    call::register(&mut module)?;
+    fee::register(&mut module)?;
+    filter::register(&mut module)?;
+    submit::register(&mut module)?;
+    subscribe::register(&mut module)?;
+    Ok(module)
+}
