@@ -7,8 +7,12 @@ pub mod application;
 pub mod beacon;
 pub mod block;
 pub mod client;
+#[cfg(feature = "full")]
+pub mod execute;
 pub mod genesis;
 pub mod light;
+#[cfg(feature = "full")]
+mod modules;
 #[cfg(feature = "full")]
 pub mod net;
 #[cfg(feature = "full")]
@@ -20,5 +24,3 @@ pub mod state;
 #[cfg(feature = "full")]
 pub mod validator;
 pub mod wire;
-#[cfg(feature = "full")]
-pub mod mempool;

@@ -136,7 +136,7 @@ sol! {
         }
 
         event Registered(bytes32 indexed node, address indexed operator, Offer offer, uint256 collateral);
-        event Updated(bytes32 indexed node, Offer offer, uint64 version);
+        event Updated(bytes32 indexed node, address indexed operator, Offer offer, uint64 version);
         event Deposited(bytes32 indexed node, uint256 amount, uint256 collateral);
         event Retired(bytes32 indexed node);
         event Withdrawn(bytes32 indexed node, uint256 amount);

@@ -1,0 +1,235 @@
+//! Say who may write a bucket, and move its root by compare-and-swap.
+//!
+//! A bucket has one holder at a time, for a term that ends at a height. Upon `commit` with the current term,
+//! the holder's account, within its time, and the root it read, the root moves; otherwise nothing does and the
+//! error says what to read again. A new holder has a higher term, so a writer that slept is fenced.
+//!
+//! Invariants: terms only grow; a root is only replaced by who saw it; a bucket with deals is not forgotten.
+
+use alloy_primitives::{Address, B256, U256};
+use hodei_types::abi::{BUCKETS, IBuckets, TERM_BLOCKS_MAX, bucket_id};
+
+use super::{
+    budgets,
+    ctx::{Ctx, Stop, broken, returns, revert},
+    list::List,
+    slots::{at, base, pack, pack_address, unpack, unpack_address},
+};
+
+const TAG_RECORD: u8 = 1;
+const TAG_OWNED: u8 = 2;
+const TAG_GONE: u8 = 3;
+const SHARD_BYTES_MAX: u32 = 16 << 20;
+
+// Slots of a record, from its base.
+const OWNER: u64 = 0;
+const HOLDER: u64 = 1;
+const COUNTS: u64 = 2;
+const ROOT: u64 = 3;
+const SHAPE: u64 = 4;
+
+/// A bucket's record.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) id: B256,
+    pub(super) owner: Address,
+    holder: Address,
+    expires: u64,
+    term: u64,
+    size_bytes: u64,
+    version: u64,
+    deals: u64,
+    root: B256,
+    shape: IBuckets::Shape,
+}
+
+pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
+    match ctx.decode::<IBuckets::IBucketsCalls>(&[])? {
+        IBuckets::IBucketsCalls::create(call) => {
+            ctx.writes()?;
+            returns(create(ctx, call)?)
+        }
+        IBuckets::IBucketsCalls::claim(call) => {
+            ctx.writes()?;
+            returns(claim(ctx, call.id, call.blocks)?)
+        }
+        IBuckets::IBucketsCalls::commit(call) => {
+            ctx.writes()?;
+            commit(ctx, &call)?;
+            Ok(Vec::new())
+        }
+        IBuckets::IBucketsCalls::remove(call) => {
+            ctx.writes()?;
+            remove(ctx, call.id)?;
+            Ok(Vec::new())
+        }
+        IBuckets::IBucketsCalls::get(call) => returns(show(known(ctx, call.id)?)),
+        IBuckets::IBucketsCalls::count(call) => {
+            let count = owned(call.owner).len(ctx)?;
+            returns(count)
+        }
+        IBuckets::IBucketsCalls::at(call) => {
+            let id: B256 = owned(call.owner).at(ctx, call.i)?.into();
+            returns(id)
+        }
+    }
+}
+
+/// The record of a bucket; none if there is none.
+pub(super) fn find(ctx: &mut Ctx<'_, '_>, id: B256) -> Result<Option<Record>, Stop> {
+    let base = record_slot(id);
+    let (owner, _) = unpack_address(ctx.load(BUCKETS, at(base, OWNER))?);
+    if owner.is_zero() {
+        return Ok(None);
+    }
+    let (holder, expires) = unpack_address(ctx.load(BUCKETS, at(base, HOLDER))?);
+    let [term, size_bytes, version, deals] = unpack(ctx.load(BUCKETS, at(base, COUNTS))?);
+    let root = ctx.load(BUCKETS, at(base, ROOT))?.into();
+    let [knt, shard_bytes, code_id, _] = unpack(ctx.load(BUCKETS, at(base, SHAPE))?);
+    let [k, n, t, ..] = knt.to_le_bytes();
+    let shape = IBuckets::Shape { k, n, t, shardBytes: shard_bytes as u32, codeId: code_id as u16 };
+    Ok(Some(Record { id, owner, holder, expires, term, size_bytes, version, deals, root, shape }))
+}
+
+/// Counts a deal more or less.
+pub(super) fn count_deal(ctx: &mut Ctx<'_, '_>, id: B256, opened: bool) -> Result<(), Stop> {
+    let mut record = find(ctx, id)?.ok_or_else(|| broken("a deal without a bucket"))?;
+    record.deals = if opened { record.deals.checked_add(1) } else { record.deals.checked_sub(1) }
+        .ok_or_else(|| broken("a bucket's deals are miscounted"))?;
+    store(ctx, &record)
+}
+
+fn create(ctx: &mut Ctx<'_, '_>, call: IBuckets::createCall) -> Result<B256, Stop> {
+    let owner = budgets::principal(ctx, ctx.caller)?;
+    let id = bucket_id(owner, call.salt);
+    let gone = ctx.load(BUCKETS, base(TAG_GONE, &[id.as_slice()]))?;
+    if find(ctx, id)?.is_some() || !gone.is_zero() {
+        return Err(revert(IBuckets::AlreadyExists { id }));
+    }
+    let shape = call.shape;
+    let whole = shape.k >= 1 && shape.n > shape.k && shape.t >= 1 && shape.t <= shape.n - shape.k;
+    if !whole || shape.shardBytes < 1024 || shape.shardBytes > SHARD_BYTES_MAX {
+        return Err(revert(IBuckets::BadShape {}));
+    }
+    let expires = expiry(ctx, call.blocks)?;
+    let holder = ctx.caller;
+    let record = Record {
+        id, owner, holder, expires, term: 1, size_bytes: 0, version: 0, deals: 0, root: B256::ZERO,
+        shape: shape.clone(),
+    };
+    store(ctx, &record)?;
+    let word = pack([
+        u64::from_le_bytes([shape.k, shape.n, shape.t, 0, 0, 0, 0, 0]),
+        u64::from(shape.shardBytes),
+        u64::from(shape.codeId),
+        0,
+    ]);
+    ctx.store(BUCKETS, at(record_slot(id), SHAPE), word)?;
+    owned(owner).push(ctx, id.into())?;
+    ctx.emit(BUCKETS, &IBuckets::Created { id, owner, shape })?;
+    ctx.emit(BUCKETS, &IBuckets::Claimed { id, holder, term: 1, expires })?;
+    Ok(id)
+}
+
+fn claim(ctx: &mut Ctx<'_, '_>, id: B256, blocks: u64) -> Result<u64, Stop> {
+    let mut record = known(ctx, id)?;
+    check_side(ctx, &record)?;
+    let (holder, caller) = (record.holder, ctx.caller);
+    let within = ctx.height() <= record.expires;
+    if within && caller != holder && caller != record.owner {
+        return Err(revert(IBuckets::Held { holder, term: record.term, expires: record.expires }));
+    }
+    // A holder that comes back too late is a new one: somebody may have read in between.
+    if !within || caller != holder {
+        record.term += 1;
+    }
+    record.holder = caller;
+    record.expires = expiry(ctx, blocks)?;
+    store(ctx, &record)?;
+    let (term, expires) = (record.term, record.expires);
+    ctx.emit(BUCKETS, &IBuckets::Claimed { id, holder: caller, term, expires })?;
+    Ok(term)
+}
+
+fn commit(ctx: &mut Ctx<'_, '_>, call: &IBuckets::commitCall) -> Result<(), Stop> {
+    let mut record = known(ctx, call.id)?;
+    check_side(ctx, &record)?;
+    let (term, holder, expires) = (record.term, record.holder, record.expires);
+    if call.term != term || ctx.caller != holder || ctx.height() > expires {
+        return Err(revert(IBuckets::Fenced { term, holder, expires }));
+    }
+    if call.expected != record.root {
+        return Err(revert(IBuckets::Conflict { root: record.root }));
+    }
+    record.root = call.root;
+    record.size_bytes = call.sizeBytes;
+    record.version += 1;
+    store(ctx, &record)?;
+    let (id, root, version) = (call.id, record.root, record.version);
+    ctx.emit(BUCKETS, &IBuckets::Committed { id, term, root, sizeBytes: call.sizeBytes, version })
+}
+
+fn remove(ctx: &mut Ctx<'_, '_>, id: B256) -> Result<(), Stop> {
+    let record = known(ctx, id)?;
+    check_side(ctx, &record)?;
+    if record.deals > 0 {
+        return Err(revert(IBuckets::DealsOpen { deals: record.deals }));
+    }
+    for slot in OWNER..=SHAPE {
+        ctx.store(BUCKETS, at(record_slot(id), slot), U256::ZERO)?;
+    }
+    // Its terms would start again at 1: an id is used once.
+    ctx.store(BUCKETS, base(TAG_GONE, &[id.as_slice()]), U256::from(1))?;
+    owned(record.owner).remove(ctx, id.into())?;
+    ctx.emit(BUCKETS, &IBuckets::Removed { id })
+}
+
+fn check_side(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<(), Stop> {
+    if budgets::principal(ctx, ctx.caller)? != record.owner {
+        return Err(revert(IBuckets::NotOwner { owner: record.owner }));
+    }
+    Ok(())
+}
+
+fn expiry(ctx: &Ctx<'_, '_>, blocks: u64) -> Result<u64, Stop> {
+    if blocks == 0 || blocks > TERM_BLOCKS_MAX {
+        return Err(revert(IBuckets::BadTerm {}));
+    }
+    Ok(ctx.height().saturating_add(blocks))
+}
+
+fn known(ctx: &mut Ctx<'_, '_>, id: B256) -> Result<Record, Stop> {
+    find(ctx, id)?.ok_or_else(|| revert(IBuckets::UnknownBucket { id }))
+}
+
+fn store(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<(), Stop> {
+    let base = record_slot(record.id);
+    ctx.store(BUCKETS, at(base, OWNER), pack_address(record.owner, 0))?;
+    ctx.store(BUCKETS, at(base, HOLDER), pack_address(record.holder, record.expires))?;
+    let counts = pack([record.term, record.size_bytes, record.version, record.deals]);
+    ctx.store(BUCKETS, at(base, COUNTS), counts)?;
+    ctx.store(BUCKETS, at(base, ROOT), record.root.into())
+}
+
+fn show(record: Record) -> IBuckets::Bucket {
+    IBuckets::Bucket {
+        id: record.id,
+        owner: record.owner,
+        shape: record.shape,
+        term: record.term,
+        holder: record.holder,
+        expires: record.expires,
+        root: record.root,
+        sizeBytes: record.size_bytes,
+        version: record.version,
+        deals: record.deals,
+    }
+}
+
+fn record_slot(id: B256) -> U256 {
+    base(TAG_RECORD, &[id.as_slice()])
+}
+
+fn owned(owner: Address) -> List {
+    List::new(BUCKETS, base(TAG_OWNED, &[owner.as_slice()]))
+}
