@@ -106,6 +106,8 @@ pub(crate) struct State {
     /// Where the next record goes.
     pub(crate) end: Position,
     pub(crate) signed: Option<Signed>,
+    /// Events of the longest checkpoint known to be anchored.
+    pub(crate) anchored: u64,
     pub(crate) stopped: bool,
 }
 
@@ -179,6 +181,12 @@ impl<E: Storage> Log<E> {
     /// The last checkpoint signed.
     pub fn signed(&self) -> Option<Signed> {
         self.state().signed.clone()
+    }
+
+    /// The last checkpoint signed, if it is not known to be anchored: of a node that died in between, too.
+    pub fn unanchored(&self) -> Option<Signed> {
+        let state = self.state();
+        state.signed.clone().filter(|signed| signed.size > state.anchored)
     }
 
     /// Fixes the next event and returns its sequence; durable only after [`Log::sync`].
@@ -301,7 +309,10 @@ impl<E: Storage> Log<E> {
     pub async fn anchored(&self, signed: &Signed, height: u64) -> Result<(), LogError> {
         let mut io = self.inner.io.lock().await;
         self.write_record(&mut io, signed, height).await?;
-        self.checked(io.records.sync().await)
+        self.checked(io.records.sync().await)?;
+        let mut state = self.state();
+        state.anchored = state.anchored.max(signed.size);
+        Ok(())
     }
 
     async fn write_record(&self, io: &mut Io<E::Blob>, signed: &Signed, height: u64) -> Result<(), LogError> {

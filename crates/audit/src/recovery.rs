@@ -27,7 +27,7 @@ pub(crate) async fn recover<E: Storage>(
     cached: bool,
 ) -> Result<(State, Io<E::Blob>), LogError> {
     let (records, len) = storage.open(&config.tree(), RECORDS).await?;
-    let (signed, count) = last_record(&records, len, config, signer).await?;
+    let (signed, anchored, count) = last_records(&records, len, config, signer).await?;
     let (tiles, len) = storage.open(&config.tree(), TILES).await?;
     let mut segments = names(storage, config).await?;
     segments.insert(0);
@@ -101,6 +101,7 @@ pub(crate) async fn recover<E: Storage>(
         pending_bytes: 0,
         end: at,
         signed,
+        anchored,
         stopped: false,
     };
     let tiles_written = known.len() as u64;
@@ -198,21 +199,38 @@ async fn read_tiles<B: Blob>(blob: &B, len: u64, segments: &BTreeSet<u64>) -> Re
     Ok(tiles)
 }
 
-/// The last whole checkpoint record, and how many there are; later bytes are torn and will be overwritten.
-async fn last_record<B: Blob>(
+/// Records read back in search of the last anchor; beyond, the last checkpoint is merely anchored once more.
+const SEARCH_MAX: u64 = 4096;
+
+/// The last checkpoint signed, the length of the longest one noted as anchored, and how many records there
+/// are; what follows the last whole record is torn and will be overwritten.
+async fn last_records<B: Blob>(
     blob: &B,
     len: u64,
     config: &Config,
     signer: &Signer,
-) -> Result<(Option<Signed>, u64), LogError> {
-    let mut count = len / RECORD_BYTES as u64;
-    while count > 0 {
-        let offset = (count - 1) * RECORD_BYTES as u64;
+) -> Result<(Option<Signed>, u64, u64), LogError> {
+    let (mut last, mut anchored, mut count) = (None, 0, 0);
+    for index in (0..len / RECORD_BYTES as u64).rev() {
+        let offset = index * RECORD_BYTES as u64;
         let record = read_from(blob, offset, offset + RECORD_BYTES as u64).await?;
-        if let Some((signed, _)) = segment::read_record(count - 1, &record, config.genesis, signer.node()) {
-            return if signed.is_genuine() { Ok((Some(signed), count)) } else { Err(LogError::Foreign) };
+        let Some((signed, height)) = segment::read_record(index, &record, config.genesis, signer.node()) else {
+            continue;
+        };
+        // The seal tells torn from whole, the signature ours from another's: one is enough for that.
+        if count == 0 && !signed.is_genuine() {
+            return Err(LogError::Foreign);
         }
-        count -= 1;
+        count = count.max(index + 1);
+        // An anchor may come home after a longer checkpoint was signed: the two are looked for apart.
+        match height {
+            0 if last.is_none() => last = Some(signed),
+            0 => {}
+            _ => anchored = anchored.max(signed.size),
+        }
+        if last.is_some() && (anchored > 0 || count - index > SEARCH_MAX) {
+            break;
+        }
     }
-    Ok((None, 0))
+    Ok((last, anchored, count))
 }

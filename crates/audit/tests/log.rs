@@ -44,11 +44,17 @@ fn events_are_proven_across_tiles_segments_and_restarts() {
             let log = open(&context).await.unwrap();
             assert_eq!(log.len(), round * 300);
             assert_eq!(log.signed(), checkpoints.last().cloned());
+            assert_eq!(log.unanchored(), None);
             (0..300).for_each(|i| assert_eq!(append(&log, round * 300 + i), round * 300 + i));
             let signed = log.checkpoint().await.unwrap().expect("it grew");
             assert!(signed.is_genuine());
             assert_eq!(log.checkpoint().await.unwrap(), None, "nothing new");
+            assert_eq!(log.unanchored(), Some(signed.clone()));
+            drop(log);
+            let log = open(&context).await.unwrap();
+            assert_eq!(log.unanchored(), Some(signed.clone()), "died before the anchor: post it again");
             log.anchored(&signed, 70 + round).await.unwrap();
+            assert_eq!(log.unanchored(), None);
             checkpoints.push(signed);
         }
         let log = open(&context).await.unwrap();
@@ -259,5 +265,24 @@ fn many_writers_share_one_sync() {
             open(&context).await.unwrap()
         };
         assert_eq!(reopened.len(), 50);
+    });
+}
+
+#[test]
+fn an_anchor_that_comes_home_late_hides_no_longer_checkpoint() {
+    deterministic::Runner::default().start(|context| async move {
+        let log = open(&context).await.unwrap();
+        append(&log, 0);
+        let first = log.checkpoint().await.unwrap().unwrap();
+        append(&log, 1);
+        let second = log.checkpoint().await.unwrap().unwrap();
+        log.anchored(&first, 8).await.unwrap();
+        drop(log);
+        let log = open(&context).await.unwrap();
+        assert_eq!((log.signed(), log.unanchored()), (Some(second.clone()), Some(second.clone())));
+        assert_eq!(log.anchor_of(0).await.unwrap(), Some((first, 8)));
+        assert_eq!(log.anchor_of(1).await.unwrap(), None);
+        log.anchored(&second, 9).await.unwrap();
+        assert_eq!(log.anchor_of(1).await.unwrap(), Some((second, 9)));
     });
 }

@@ -1,14 +1,14 @@
 //! Assemble a receipt: an event's evidence from its log, and what ties the checkpoint to the network key.
 
-use alloy_primitives::{Address, B256, Bytes};
-use alloy_sol_types::{SolCall as _, SolEvent as _};
+use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_sol_types::{SolCall as _, SolEvent as _, SolValue as _};
 use commonware_runtime::Storage;
-use hodei_audit::{Cohort, Log, LogError, Signed};
+use hodei_audit::{Cohort, LogError, Signed};
 use hodei_ledger::account::{Account, AccountError, Order};
 use hodei_types::{
     abi::{ANCHORS, IAnchors, IProviders, PROVIDERS},
     ack::Ack,
-    chain::{AnchorProof, Chain, ChainError, LogFilter},
+    chain::{AnchorProof, Chain, ChainError, Log, LogFilter},
     checkpoint::{Registration, anchor_leaf},
     merkle::{self, MerkleError},
     receipt::{Anchored, Checkpointed, Path, Receipt},
@@ -38,11 +38,13 @@ pub enum AssembleError {
     Unregistered(NodeKey),
 }
 
-/// Signs and anchors what a log holds, as a cohort of one; `None` if it did not grow.
+/// Signs and anchors what a log holds, as a cohort of one; `None` if all of it is anchored.
 ///
+/// What was signed and not anchored, because the last attempt failed or the process died, is posted again.
 /// One caller per log, at most once a second: each is a transaction of `account`.
-pub async fn anchor<E: Storage>(account: &Account, log: &Log<E>) -> Result<Option<(Signed, u64)>, AssembleError> {
-    let Some(signed) = log.checkpoint().await? else { return Ok(None) };
+pub async fn anchor<E: Storage>(account: &Account, log: &hodei_audit::Log<E>) -> Result<Option<(Signed, u64)>, AssembleError> {
+    let grown = log.checkpoint().await?;
+    let Some(signed) = grown.or_else(|| log.unanchored()) else { return Ok(None) };
     let leaf = Bytes::from(Cohort::lone(&signed).root().to_vec());
     let call = IAnchors::anchorCall { leaf }.abi_encode();
     let settled = account.execute(&Order::call(ANCHORS, call, ANCHOR_GAS)).await?;
@@ -53,7 +55,7 @@ pub async fn anchor<E: Storage>(account: &Account, log: &Log<E>) -> Result<Optio
 /// The receipt of event `sequence`, whose checkpoint must be anchored (by [`anchor`], or by another task).
 pub async fn assemble<E: Storage>(
     chain: &dyn Chain,
-    log: &Log<E>,
+    log: &hodei_audit::Log<E>,
     genesis: B256,
     sequence: u64,
 ) -> Result<Receipt, AssembleError> {
@@ -99,31 +101,48 @@ pub fn acks_root(acks: &[(NodeKey, Ack)]) -> B256 {
     merkle::root(&leaves)
 }
 
-/// A provider's registration with its own anchored path, from the block that registered it.
+/// A provider's registration with its own anchored path, from the block that last changed it.
 async fn registration(chain: &dyn Chain, node: &NodeKey) -> Result<Anchored, AssembleError> {
     let mut to = chain.head().await?.height;
-    let found = loop {
+    loop {
         let from = to.saturating_sub(LOG_BLOCKS - 1);
-        let filter = LogFilter {
-            from,
-            to,
-            address: Some(PROVIDERS),
-            topic0: Some(IProviders::Registered::SIGNATURE_HASH),
-            topic1: Some(B256::from(node.0)),
-        };
-        match chain.logs(filter).await?.pop() {
-            Some(found) => break found,
-            None if from == 0 => return Err(AssembleError::Unregistered(*node)),
-            None => to = from - 1,
+        let topic1 = Some(B256::from(node.0));
+        let filter = LogFilter { from, to, address: Some(PROVIDERS), topic0: None, topic1 };
+        // A block's anchor is of the last change in it: so is the last log.
+        for log in chain.logs(filter).await?.iter().rev() {
+            if let Some(found) = registered(log, node)? {
+                let leaf = found.leaf();
+                let proof = chain.anchor(log.height, leaf.clone().into()).await?;
+                return anchored(found.encode(), &leaf, proof);
+            }
         }
+        match from.checked_sub(1) {
+            Some(before) => to = before,
+            None => return Err(AssembleError::Unregistered(*node)),
+        }
+    }
+}
+
+/// What a log says of a node's registration; `None` if something else.
+fn registered(log: &Log, node: &NodeKey) -> Result<Option<Registration>, AssembleError> {
+    let topics = log.topics.iter().copied();
+    let (operator, version, offer) = match log.topics.first() {
+        Some(&IProviders::Registered::SIGNATURE_HASH) => {
+            let event = IProviders::Registered::decode_raw_log(topics, &log.data).map_err(invalid)?;
+            (event.operator, 1, event.offer)
+        }
+        Some(&IProviders::Updated::SIGNATURE_HASH) => {
+            let event = IProviders::Updated::decode_raw_log(topics, &log.data).map_err(invalid)?;
+            (event.operator, event.version, event.offer)
+        }
+        Some(&IProviders::Withdrawn::SIGNATURE_HASH) => return Err(AssembleError::Unregistered(*node)),
+        _ => return Ok(None),
     };
-    let operator = found.topics.get(2).map(|topic| Address::from_word(*topic));
-    let operator = operator.ok_or(AssembleError::Unregistered(*node))?;
-    // A record's first version is its registration.
-    let registration = Registration { node: *node, operator, version: 1 };
-    let leaf = registration.leaf();
-    let proof = chain.anchor(found.height, leaf.clone().into()).await?;
-    anchored(registration.encode(), &leaf, proof)
+    Ok(Some(Registration { node: *node, operator, version, offer: keccak256(offer.abi_encode()) }))
+}
+
+fn invalid(error: alloy_sol_types::Error) -> AssembleError {
+    ChainError::Invalid(error.to_string()).into()
 }
 
 /// Joins a ledger's proof with what it is of. The anchor root ends the preimage.

@@ -197,7 +197,7 @@ fn the_first_failing_step_is_named_with_expected_and_found() {
     assert_eq!(step(&|receipt| receipt.acks.swap(0, 1)), Step::Acks);
     assert_eq!(step(&|receipt| receipt.providers.swap(0, 1)), Step::Providers);
     assert_eq!(step(&|receipt| drop(receipt.providers.pop())), Step::Providers);
-    assert_eq!(step(&|receipt| receipt.providers[1].data[59] ^= 1), Step::Providers);
+    assert_eq!(step(&|receipt| receipt.providers[1].data[91] ^= 1), Step::Providers);
 }
 
 #[test]

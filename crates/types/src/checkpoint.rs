@@ -33,32 +33,45 @@ pub fn anchor_leaf(posted: &[u8]) -> Vec<u8> {
     [&[TAG_ANCHOR], posted].concat()
 }
 
+/// The anchor tree's leaf data for an encoded [`Registration`].
+pub fn registration_leaf(registration: &[u8]) -> Vec<u8> {
+    [&[TAG_REGISTRATION], registration].concat()
+}
+
 /// Who stands behind a node: what the ledger anchors whenever a provider's registration changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
     pub node: NodeKey,
+    /// Zero once the node was withdrawn.
     pub operator: Address,
-    /// Of its offer, counted by `providers`.
+    /// Changes of its record, from 1.
     pub version: u64,
+    /// keccak of the ABI encoding of what it offers.
+    pub offer: B256,
 }
 
 impl Registration {
-    /// Node, operator, version (big-endian): 60 bytes.
+    /// Node, operator, version (big-endian), offer: 92 bytes.
     pub fn encode(&self) -> Vec<u8> {
-        [&self.node.0[..], self.operator.as_slice(), &self.version.to_be_bytes()].concat()
+        [&self.node.0[..], self.operator.as_slice(), &self.version.to_be_bytes(), self.offer.as_slice()].concat()
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; 60] = bytes.try_into().ok()?;
+        let bytes: &[u8; 92] = bytes.try_into().ok()?;
         let (node, rest) = bytes.split_first_chunk::<32>()?;
-        let (operator, version) = rest.split_first_chunk::<20>()?;
-        let version = u64::from_be_bytes(version.try_into().ok()?);
-        Some(Self { node: NodeKey(*node), operator: Address::from(*operator), version })
+        let (operator, rest) = rest.split_first_chunk::<20>()?;
+        let (version, offer) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            node: NodeKey(*node),
+            operator: Address::from(*operator),
+            version: u64::from_be_bytes(*version),
+            offer: B256::from_slice(offer),
+        })
     }
 
     /// The anchor tree's leaf data.
     pub fn leaf(&self) -> Vec<u8> {
-        [&[TAG_REGISTRATION], &self.encode()[..]].concat()
+        registration_leaf(&self.encode())
     }
 }
 
@@ -92,9 +105,10 @@ mod tests {
 
     #[test]
     fn registrations_round_trip_at_one_length() {
-        let one = Registration { node: NodeKey([1; 32]), operator: Address::repeat_byte(2), version: 3 };
+        let (operator, offer) = (Address::repeat_byte(2), B256::repeat_byte(4));
+        let one = Registration { node: NodeKey([1; 32]), operator, version: 3, offer };
         assert_eq!(Registration::decode(&one.encode()), Some(one));
-        assert_eq!((one.leaf().len(), one.leaf()[0]), (61, TAG_REGISTRATION));
+        assert_eq!((one.leaf().len(), one.leaf()[0]), (93, TAG_REGISTRATION));
         assert_eq!(Registration::decode(&one.leaf()), None);
     }
 

@@ -3,7 +3,7 @@
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, Transaction as _, TxEnvelope};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::Encodable as _;
-use alloy_sol_types::{SolCall as _, SolEvent as _};
+use alloy_sol_types::{SolCall as _, SolEvent as _, SolValue as _};
 use commonware_codec::Encode as _;
 use commonware_consensus::{
     simplex::{
@@ -41,6 +41,22 @@ const GENESIS: B256 = B256::repeat_byte(0x5c);
 
 pub(crate) fn node_signer(seed: u8) -> Signer {
     Signer::new(&[seed; 32])
+}
+
+fn offer() -> IProviders::Offer {
+    IProviders::Offer {
+        zone: "north".into(),
+        network: "as64500".into(),
+        addresses: Bytes::new(),
+        capacityBytes: 1 << 40,
+        priceStore: 7,
+        priceRead: 8,
+        class: 1,
+    }
+}
+
+fn registration(node: NodeKey, operator: Address) -> Registration {
+    Registration { node, operator, version: 1, offer: keccak256(offer().abi_encode()) }
 }
 
 struct Block {
@@ -91,7 +107,7 @@ impl TestChain {
     }
 
     pub(crate) fn register(&self, node: NodeKey, operator: Address) {
-        let height = self.block(vec![Registration { node, operator, version: 1 }.leaf()]);
+        let height = self.block(vec![registration(node, operator).leaf()]);
         self.registered.lock().unwrap().push((node, operator, height));
     }
 
@@ -215,16 +231,19 @@ impl Chain for TestChain {
     }
 
     fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
-        assert_eq!((filter.address, filter.topic0), (Some(PROVIDERS), Some(IProviders::Registered::SIGNATURE_HASH)));
+        assert_eq!(filter.address, Some(PROVIDERS));
         let registered = self.registered.lock().unwrap();
         let found = registered.iter().find(|(node, ..)| filter.topic1 == Some(B256::from(node.0)));
-        let found = found.map(|(node, operator, height)| Log {
-            address: PROVIDERS,
-            topics: vec![IProviders::Registered::SIGNATURE_HASH, B256::from(node.0), operator.into_word()],
-            data: Bytes::new(),
-            height: *height,
-            tx: B256::ZERO,
-            index: 0,
+        let found = found.map(|(node, operator, height)| {
+            let event = IProviders::Registered {
+                node: B256::from(node.0),
+                operator: *operator,
+                offer: offer(),
+                collateral: U256::ZERO,
+            };
+            let data = event.encode_log_data();
+            let (topics, data) = (data.topics().to_vec(), data.data);
+            Log { address: PROVIDERS, topics, data, height: *height, tx: B256::ZERO, index: 0 }
         });
         answer(found.into_iter().collect())
     }
