@@ -12,11 +12,15 @@ pub mod execute;
 pub mod genesis;
 pub mod light;
 #[cfg(feature = "full")]
+pub mod mempool;
+#[cfg(feature = "full")]
 mod modules;
 #[cfg(feature = "full")]
 pub mod net;
 #[cfg(feature = "full")]
 pub mod pace;
+#[cfg(feature = "full")]
+pub mod read;
 #[cfg(feature = "full")]
 pub mod run;
 #[cfg(feature = "full")]
