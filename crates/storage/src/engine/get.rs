@@ -1,0 +1,311 @@
+//! Read a part back from any k shards of each stripe.
+//!
+//! ```text
+//! page (any copy) → stripes in order, a few ahead → k shards, others when one fails or is late → plaintext
+//! ```
+//! Data shards are asked first, from providers that answered fast; a late one is raced by others, a bad one is
+//! named and another asked. Every byte is checked twice: the shard against its id, the frame against its
+//! key and place. What is read ahead is bounded by the pool.
+
+use super::{
+    Engine, Permit,
+    remote::{Ask, RemoteError, Verdict},
+    spread::Provider,
+    stripe::{Coder, plain_bytes, slot_bytes},
+};
+use crate::manifest::{List, ManifestError, Page, PageRef, STRIPES_MAX};
+use bytes::Bytes;
+use commonware_runtime::{Clock, Spawner};
+use futures::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::{Either, select},
+    pin_mut,
+    stream::{self, BoxStream, FuturesUnordered},
+};
+use hodei_types::{
+    code::Shape,
+    slice::ShardId,
+    transport::{NodeKey, Transport},
+};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+
+/// Memory of one get's stripes under way.
+const GET_BYTES: u64 = 24 * 1024 * 1024;
+/// Stripes under way at most.
+const AHEAD_MAX: u64 = 16;
+/// One shard more than k is asked for each eight of k: little at 16-of-32, where a slow provider is likely;
+/// none at 3-of-6, where it would cost a third more of the line.
+const K_PER_EXTRA: usize = 8;
+/// A shard is late after three times what its provider usually needs, but not before this.
+const LATE_MIN: Duration = Duration::from_millis(50);
+const LATE_TIMES: u32 = 3;
+
+/// What is read.
+#[derive(Clone)]
+pub struct GetRequest {
+    pub shape: Shape,
+    /// Keys of the part's attempt.
+    pub coder: Arc<Coder>,
+    /// The bucket's providers: where they are, and the right to read there.
+    pub roster: Arc<Vec<Provider>>,
+    /// As [`super::Stored::page`] gave it.
+    pub page: PageRef,
+    /// Plaintext bytes of the whole part.
+    pub size_bytes: u64,
+    /// Plaintext bytes wanted, within the size.
+    pub range: Range<u64>,
+    /// Told of each provider that lied.
+    pub verdict: Arc<dyn Fn(Verdict) + Send + Sync>,
+}
+
+/// Why a part cannot be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum GetError {
+    #[error("none of {copies} copies of page {page} could be read; last failure: {failure}")]
+    Page { page: ShardId, copies: usize, failure: String },
+    #[error("stripe {stripe}: {found} shards of the {want} needed could be read; last failure: {failure}")]
+    Shards { stripe: u64, found: usize, want: usize, failure: String },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("the manifest does not fit the part: {0}")]
+    Mismatch(&'static str),
+    #[error("stripe {stripe} does not open: {reason}")]
+    Open { stripe: u64, reason: String },
+    #[error("the runtime is shutting down")]
+    Stopped,
+}
+
+impl GetError {
+    /// Whether trying again may help: providers come back, what does not open never will.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Page { .. } | Self::Shards { .. } | Self::Stopped)
+    }
+}
+
+/// Plaintext in order; a piece is at most a stripe.
+pub type Body = BoxStream<'static, Result<Bytes, GetError>>;
+
+impl<E, T> Engine<E, T>
+where
+    E: Clock + Spawner,
+    T: Transport,
+{
+    /// Reads the manifest, then gives the bytes as they come. Dropping the stream stops all requests.
+    pub async fn get(&self, request: GetRequest) -> Result<Body, GetError> {
+        if request.range.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+        let root = &request.page;
+        let plain = plain_bytes(&request.shape);
+        if u64::from(root.stripes) != request.size_bytes.div_ceil(plain) {
+            return Err(GetError::Mismatch("stripes and size"));
+        }
+        let fetch = Arc::new(Fetch::new(self.clone(), request.clone()));
+        let pages = if root.stripes as usize > STRIPES_MAX {
+            let list = List::open(&root.id, &fetch.page(root).await?)?;
+            if list.pages.iter().map(|page| u64::from(page.stripes)).sum::<u64>() != u64::from(root.stripes) {
+                return Err(GetError::Mismatch("stripes of the list"));
+            }
+            list.pages
+        } else {
+            vec![root.clone()]
+        };
+        let wanted = request.range.start / plain..request.range.end.div_ceil(plain);
+        let mut first = 0u64;
+        let mut parts = Vec::new();
+        for page in pages {
+            let stripes = first..first + u64::from(page.stripes);
+            let stripes = stripes.start.max(wanted.start)..stripes.end.min(wanted.end);
+            if !stripes.is_empty() {
+                parts.push((page.clone(), first, stripes));
+            }
+            first += u64::from(page.stripes);
+        }
+        let ahead = (GET_BYTES / slot_bytes(&request.shape)).clamp(2, AHEAD_MAX) as usize;
+        Ok(stream::iter(parts)
+            .then(move |(page, first, stripes)| fetch.clone().stripes(page, first, stripes, ahead))
+            .try_flatten()
+            .boxed())
+    }
+}
+
+struct Fetch<E, T> {
+    engine: Engine<E, T>,
+    request: GetRequest,
+    /// Roster index by node.
+    nodes: BTreeMap<NodeKey, usize>,
+}
+
+impl<E, T> Fetch<E, T>
+where
+    E: Clock + Spawner,
+    T: Transport,
+{
+    fn new(engine: Engine<E, T>, request: GetRequest) -> Self {
+        let nodes = request.roster.iter().enumerate().map(|(at, provider)| (provider.peer.key, at)).collect();
+        Self { engine, request, nodes }
+    }
+
+    /// The stripes of one page, some of them fetched ahead.
+    async fn stripes(
+        self: Arc<Self>,
+        page: PageRef,
+        first: u64,
+        stripes: Range<u64>,
+        ahead: usize,
+    ) -> Result<Body, GetError> {
+        let bytes = self.page(&page).await?;
+        let page = Arc::new(Page::open(&page.id, &bytes)?);
+        let shape = &self.request.shape;
+        if (page.k, page.n) != (shape.k(), shape.n()) || (page.stripes.len() as u64) < stripes.end - first {
+            return Err(GetError::Mismatch("shape of the page"));
+        }
+        Ok(stream::iter(stripes)
+            .map(move |stripe| self.clone().stripe(page.clone(), first, stripe))
+            .buffered(ahead)
+            // The room is given back when the bytes are handed on.
+            .map_ok(|(bytes, _room)| bytes)
+            .boxed())
+    }
+
+    /// A page from whichever copy answers.
+    async fn page(&self, page: &PageRef) -> Result<Bytes, GetError> {
+        let mut failure = "no holder is among the bucket's providers".to_string();
+        let now = self.engine.context.current();
+        let mut holders = page.holders.clone();
+        holders.sort_by_key(|holder| {
+            (self.engine.peers.rests(&holder.node, now), self.engine.peers.latency(&holder.node))
+        });
+        for holder in &holders {
+            match self.read(&holder.node, holder.deal, page.id, page.bytes).await {
+                Some(Ok(bytes)) => return Ok(bytes),
+                Some(Err(error)) => failure = format!("{}: {error}", holder.node),
+                None => {}
+            }
+        }
+        Err(GetError::Page { page: page.id, copies: holders.len(), failure })
+    }
+
+    /// One whole shard from one provider; `None` if it is not in the roster any more.
+    async fn read(
+        &self,
+        node: &NodeKey,
+        deal: u64,
+        id: ShardId,
+        bytes: u32,
+    ) -> Option<Result<Bytes, RemoteError>> {
+        let provider = &self.request.roster[*self.nodes.get(node)?];
+        let ask = Ask { peer: &provider.peer, deal, grant: &provider.grant, id };
+        let (peers, context) = (&self.engine.peers, &self.engine.context);
+        let _slot = peers.slot(node).await;
+        let start = context.current();
+        let result = self.engine.remote.get(&ask, bytes, 0, bytes).await;
+        match &result {
+            Ok(_) => peers.succeeded(node, context.current().duration_since(start).unwrap_or_default()),
+            Err(error) => {
+                tracing::debug!(%node, %id, %error, "shard not read");
+                if let RemoteError::Lie(verdict) = error {
+                    (self.request.verdict)((**verdict).clone());
+                }
+                if error.is_down() || matches!(error, RemoteError::Lie(_)) {
+                    peers.failed(node, context.current());
+                }
+            }
+        }
+        Some(result)
+    }
+
+    /// Any k shards of a stripe, opened; trimmed to the wanted range.
+    async fn stripe(
+        self: Arc<Self>,
+        page: Arc<Page>,
+        first: u64,
+        stripe: u64,
+    ) -> Result<(Bytes, Permit), GetError> {
+        let room = self.engine.pool.take(slot_bytes(&self.request.shape)).await;
+        let shards = self.shards(&page, (stripe - first) as usize, stripe).await?;
+        let plain = plain_bytes(&self.request.shape);
+        let start = stripe * plain;
+        let size = (self.request.size_bytes - start).min(plain) as usize;
+        let is_last = start + plain >= self.request.size_bytes;
+        let coder = self.request.coder.clone();
+        let coding = self.engine.context.child("code").shared(true);
+        let bytes = coding
+            .spawn(move |_| async move { coder.open(stripe as u32, &shards, size, is_last) })
+            .await
+            .map_err(|_| GetError::Stopped)?
+            .map_err(|error| GetError::Open { stripe, reason: error.to_string() })?;
+        let range = &self.request.range;
+        let from = range.start.saturating_sub(start).min(size as u64) as usize;
+        let to = range.end.saturating_sub(start).min(size as u64) as usize;
+        Ok((bytes.slice(from..to), room))
+    }
+
+    async fn shards(&self, page: &Page, at: usize, stripe: u64) -> Result<Vec<Option<Bytes>>, GetError> {
+        let (peers, context) = (&self.engine.peers, &self.engine.context);
+        let k = usize::from(page.k);
+        let listed = &page.stripes[at];
+        let now = context.current();
+        // Last is best: they are popped.
+        let mut queue: Vec<u8> = (0..page.n)
+            .filter(|shard| page.holder(at, *shard).is_some_and(|holder| self.nodes.contains_key(&holder.node)))
+            .collect();
+        queue.sort_by_key(|shard| {
+            let node = &page.holder(at, *shard).expect("filtered").node;
+            std::cmp::Reverse((peers.rests(node, now), *shard >= page.k, peers.latency(node), *shard))
+        });
+        let ask = |shard: u8| {
+            let holder = *page.holder(at, shard).expect("filtered");
+            let id = listed.ids[usize::from(shard)];
+            async move { (shard, self.read(&holder.node, holder.deal, id, listed.shard_bytes).await) }.boxed()
+        };
+        let mut found: Vec<Option<Bytes>> = vec![None; page.n.into()];
+        let (mut count, mut failure) = (0, "no provider left".to_string());
+        let mut running = FuturesUnordered::new();
+        let mut usual = LATE_MIN / LATE_TIMES;
+        for _ in 0..k + k / K_PER_EXTRA {
+            let Some(shard) = queue.pop() else { break };
+            usual = usual.max(peers.latency(&page.holder(at, shard).expect("filtered").node));
+            running.push(ask(shard));
+        }
+        let mut late = context.current() + usual * LATE_TIMES;
+        while count < k {
+            let next = {
+                let sleep = context.sleep_until(late);
+                let next = running.next();
+                pin_mut!(sleep, next);
+                match select(next, sleep).await {
+                    Either::Left((next, _)) => next,
+                    Either::Right(_) => {
+                        // Somebody is late: two more join the race.
+                        late = context.current() + usual * LATE_TIMES;
+                        let more: Vec<u8> = queue.drain(queue.len().saturating_sub(2)..).rev().collect();
+                        if more.is_empty() {
+                            late = context.current() + Duration::from_secs(60);
+                        }
+                        running.extend(more.into_iter().map(ask));
+                        continue;
+                    }
+                }
+            };
+            match next {
+                Some((shard, Some(Ok(bytes)))) => {
+                    found[usize::from(shard)] = Some(bytes);
+                    count += 1;
+                }
+                Some((shard, result)) => {
+                    if let Some(Err(error)) = result {
+                        let node = page.holder(at, shard).expect("filtered").node;
+                        failure = format!("{node}: {error}");
+                    }
+                    running.extend(queue.pop().map(ask));
+                }
+                None if queue.is_empty() => {
+                    return Err(GetError::Shards { stripe, found: count, want: k, failure });
+                }
+                None => running.extend(queue.pop().map(ask)),
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,64 @@
+//! Put and get: all of storage that waits for something.
+//!
+//! ```text
+//! put   stripe (seal, code, pad) → spread (providers, spares, caps) → remote (one request) → page
+//! get   page → fetch (k + 2 asked, hedged) → remote → stripe (unpad, restore, open)
+//!       pool bounds memory, peers remember who is slow or down
+//! ```
+//! Generic over clock, spawner, randomness and transport, so that a simulation replays it from a seed.
+
+mod get;
+mod peers;
+mod pool;
+mod put;
+mod remote;
+mod spread;
+mod stripe;
+
+pub use get::{Body, GetError, GetRequest};
+pub use peers::Peers;
+pub use pool::{Permit, Pool, STRIPES_BYTES};
+pub use put::{Progress, PutError, PutRequest, Rest, Stored, Wait};
+pub use remote::{RemoteError, Verdict};
+pub use spread::Provider;
+pub use stripe::{Coder, plain_bytes};
+
+use remote::Remote;
+use std::sync::Arc;
+
+/// What all puts and gets of a process share; clones share it.
+pub struct Engine<E, T> {
+    pub(crate) context: Arc<E>,
+    pub(crate) remote: Remote<E, T>,
+    pub(crate) peers: Peers,
+    pub(crate) pool: Pool,
+}
+
+impl<E, T: Clone> Clone for Engine<E, T> {
+    fn clone(&self) -> Self {
+        Self {
+            context: self.context.clone(),
+            remote: self.remote.clone(),
+            peers: self.peers.clone(),
+            pool: self.pool.clone(),
+        }
+    }
+}
+
+impl<E: commonware_runtime::Clock, T: hodei_types::transport::Transport> Engine<E, T> {
+    /// `chain_id` is what acks are bound to; `pool` is the process's, usually of [`STRIPES_BYTES`].
+    pub fn new(context: E, transport: T, chain_id: u64, pool: Pool) -> Self {
+        let context = Arc::new(context);
+        Self { remote: Remote::new(context.clone(), transport, chain_id), context, peers: Peers::default(), pool }
+    }
+
+    /// What bounds the memory of all puts and gets.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// How providers did lately.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+}

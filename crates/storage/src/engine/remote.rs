@@ -1,0 +1,244 @@
+//! Ask one provider for one thing, within limits, and believe nothing.
+//!
+//! Upon an ack: its signature and the shard's path to the signed root are checked. Upon bytes: they are checked
+//! against the shard's id. What does not hold becomes a [`Verdict`] naming the provider, expected and found.
+
+use crate::wire::{self, Answer, Held, MESSAGE_BYTES_MAX, Reason, Request, UploadId, WireError};
+use bytes::Bytes;
+use commonware_runtime::Clock;
+use futures::{
+    future::{Either, select},
+    pin_mut,
+};
+use hodei_types::{
+    slice::{self, CHUNK_BYTES, ShardId},
+    transport::{NodeKey, Peer, SHARD, Transport, TransportError},
+};
+use std::{future::Future, sync::Arc, time::Duration};
+
+/// Handshake and stream, after which a peer counts as unreachable.
+const OPEN: Duration = Duration::from_secs(4);
+/// A whole shard, its write to disk included.
+const SHARD_PUT: Duration = Duration::from_secs(30);
+/// First byte of an answer to a read.
+const FIRST_BYTE: Duration = Duration::from_secs(2);
+/// The bytes after it.
+const SHARD_GET: Duration = Duration::from_secs(28);
+/// Ids of one `has` that is surely answered in time.
+const HAS_BATCH: usize = 1024;
+
+/// A provider broke the protocol in a way that shows: what was expected, what it gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub node: NodeKey,
+    pub deal: u64,
+    pub shard: ShardId,
+    /// For people: expected and found.
+    pub what: String,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "provider {} failed shard {} of deal {}: {}", self.node, self.shard, self.deal, self.what)
+    }
+}
+
+/// Why a provider did not do it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RemoteError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("no answer within {0:?}")]
+    Slow(Duration),
+    #[error("the stream broke: {0}")]
+    Stream(Arc<WireError>),
+    #[error("busy for {retry_after_ms} ms")]
+    Busy { retry_after_ms: u32 },
+    #[error("full: {free_bytes} bytes are free")]
+    Full { free_bytes: u64 },
+    #[error("it does not have it")]
+    Gone,
+    #[error("refused ({reason:?}): {text}")]
+    Refused { reason: Reason, text: String },
+    #[error("{0}")]
+    Lie(Box<Verdict>),
+}
+
+impl From<WireError> for RemoteError {
+    fn from(error: WireError) -> Self {
+        Self::Stream(Arc::new(error))
+    }
+}
+
+impl RemoteError {
+    /// Whether it tells of the provider as a whole, so that asking it for the next thing is useless now.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self, Self::Transport(_) | Self::Slow(_) | Self::Stream(_) | Self::Full { .. })
+            || matches!(self, Self::Refused { reason: Reason::Broken | Reason::DealFull, .. })
+    }
+}
+
+/// Which shard, at whom, under which deal and right.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask<'a> {
+    pub peer: &'a Peer,
+    pub deal: u64,
+    /// The owner's grant, as `wire` carries it.
+    pub grant: &'a [u8],
+    pub id: ShardId,
+}
+
+/// The client's side of `hodei/shard/1`.
+pub(crate) struct Remote<E, T> {
+    pub(crate) context: Arc<E>,
+    transport: T,
+    chain_id: u64,
+}
+
+impl<E, T: Clone> Clone for Remote<E, T> {
+    fn clone(&self) -> Self {
+        Self { context: self.context.clone(), transport: self.transport.clone(), chain_id: self.chain_id }
+    }
+}
+
+impl<E: Clock, T: Transport> Remote<E, T> {
+    pub(crate) fn new(context: Arc<E>, transport: T, chain_id: u64) -> Self {
+        Self { context, transport, chain_id }
+    }
+
+    pub(crate) async fn within<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, RemoteError> {
+        let sleep = self.context.sleep(limit);
+        pin_mut!(future, sleep);
+        match select(future, sleep).await {
+            Either::Left((output, _)) => Ok(output),
+            Either::Right(_) => Err(RemoteError::Slow(limit)),
+        }
+    }
+
+    async fn open(&self, peer: &Peer) -> Result<(T::Sink, T::Stream), RemoteError> {
+        Ok(self.within(OPEN, self.transport.open(peer, SHARD)).await??)
+    }
+
+    /// Stores a whole shard; returns its checked ack.
+    pub(crate) async fn put(&self, ask: &Ask<'_>, upload: UploadId, shard: Bytes) -> Result<Held, RemoteError> {
+        let len = shard.len() as u32;
+        let (mut sink, mut stream) = self.open(ask.peer).await?;
+        let request = Request::Put { deal: ask.deal, id: ask.id, len, upload, grant: ask.grant.to_vec() }.encode();
+        let exchange = async {
+            let send = wire::send(&mut sink, request, shard);
+            let receive = wire::receive(&mut stream, MESSAGE_BYTES_MAX);
+            pin_mut!(send, receive);
+            // An early answer is a refusal: what is left of the body is not sent.
+            match select(receive, send).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right((Ok(()), receive)) => receive.await,
+                Either::Right((Err(error), receive)) => receive.await.map_err(|_| error),
+            }
+        };
+        let answer = self.within(SHARD_PUT, exchange).await??;
+        match Answer::decode(&answer)? {
+            Answer::Held(held) => {
+                match held.verify(self.chain_id, &ask.peer.key, ask.deal, &ask.id, len) {
+                    Ok(()) => Ok(held),
+                    Err(error) => Err(lie(ask, error.to_string())),
+                }
+            }
+            other => Err(refusal(ask, other, "an ack")),
+        }
+    }
+
+    /// Reads `len` bytes from `offset` of a shard that is `shard_bytes` long; checked against its id.
+    pub(crate) async fn get(
+        &self,
+        ask: &Ask<'_>,
+        shard_bytes: u32,
+        offset: u32,
+        len: u32,
+    ) -> Result<Bytes, RemoteError> {
+        let (mut sink, mut stream) = self.open(ask.peer).await?;
+        let request = Request::Get { deal: ask.deal, id: ask.id, offset, len, grant: ask.grant.to_vec() }.encode();
+        let answer = self
+            .within(FIRST_BYTE, async {
+                wire::send(&mut sink, request, Bytes::new()).await?;
+                wire::receive(&mut stream, MESSAGE_BYTES_MAX).await
+            })
+            .await??;
+        let (hashes, given) = match Answer::decode(&answer)? {
+            Answer::Slice { shard_bytes: size, offset: from, len: given, hashes } => {
+                if (size, from, given) != (shard_bytes, offset, len) {
+                    let what = format!(
+                        "expected {len} bytes from {offset} of {shard_bytes}, found {given} from {from} of {size}"
+                    );
+                    return Err(lie(ask, what));
+                }
+                (hashes, given)
+            }
+            other => return Err(refusal(ask, other, "a slice")),
+        };
+        let bytes = self.within(SHARD_GET, wire::body(&mut stream, given as usize)).await??;
+        let first = offset as usize / CHUNK_BYTES;
+        match slice::verify(&ask.id, shard_bytes.into(), first, &bytes, &hashes) {
+            Ok(()) => Ok(bytes),
+            Err(error) => Err(lie(ask, error.to_string())),
+        }
+    }
+
+    /// Which of `ids` the deal holds, in order.
+    pub(crate) async fn has(
+        &self,
+        peer: &Peer,
+        deal: u64,
+        grant: &[u8],
+        ids: &[ShardId],
+    ) -> Result<Vec<bool>, RemoteError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for batch in ids.chunks(HAS_BATCH) {
+            let request = Request::Has { deal, ids: batch.to_vec(), grant: grant.to_vec() };
+            let ask = Ask { peer, deal, grant, id: batch[0] };
+            match self.answer(peer, request).await? {
+                Answer::Bitmap(bits) if bits.len() == batch.len().div_ceil(8) => {
+                    found.extend((0..batch.len()).map(|i| bits[i / 8] >> (i % 8) & 1 == 1));
+                }
+                other => return Err(refusal(&ask, other, "a bitmap of the asked length")),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Tells the provider that these are not wanted any more.
+    pub(crate) async fn release(
+        &self,
+        peer: &Peer,
+        deal: u64,
+        grant: &[u8],
+        ids: &[ShardId],
+    ) -> Result<Answer, RemoteError> {
+        let request = Request::Release { deal, ids: ids.to_vec(), grant: grant.to_vec() };
+        self.answer(peer, request).await
+    }
+
+    async fn answer(&self, peer: &Peer, request: Request) -> Result<Answer, RemoteError> {
+        let (mut sink, mut stream) = self.open(peer).await?;
+        let answer = self
+            .within(SHARD_PUT, async {
+                wire::send(&mut sink, request.encode(), Bytes::new()).await?;
+                wire::receive(&mut stream, MESSAGE_BYTES_MAX).await
+            })
+            .await??;
+        Ok(Answer::decode(&answer)?)
+    }
+}
+
+fn lie(ask: &Ask<'_>, what: String) -> RemoteError {
+    RemoteError::Lie(Box::new(Verdict { node: ask.peer.key, deal: ask.deal, shard: ask.id, what }))
+}
+
+fn refusal(ask: &Ask<'_>, answer: Answer, expected: &str) -> RemoteError {
+    match answer {
+        Answer::Busy { retry_after_ms } => RemoteError::Busy { retry_after_ms },
+        Answer::Full { free_bytes } => RemoteError::Full { free_bytes },
+        Answer::Gone => RemoteError::Gone,
+        Answer::Refused { reason, text } => RemoteError::Refused { reason, text },
+        other => lie(ask, format!("expected {expected}, found {other:?}")),
+    }
+}

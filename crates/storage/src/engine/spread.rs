@@ -1,0 +1,331 @@
+//! Bring one stripe's shards to providers, and to others where those fail.
+//!
+//! Upon an ack the shard is placed. Upon a failure, or when the rest of a stripe waits for a slow one, it goes
+//! to a spare that keeps every operator and network within the shape's cap: so any q acks survive what the
+//! shape promises to survive. A provider that lies is left alone and named.
+
+use super::{
+    peers::Peers,
+    remote::{Ask, Remote, RemoteError, Verdict},
+};
+use crate::wire::{Held, UploadId};
+use bytes::Bytes;
+use commonware_runtime::Clock;
+use futures::{
+    StreamExt as _,
+    future::{Either, select},
+    pin_mut,
+    stream::FuturesUnordered,
+};
+use hodei_types::{
+    code::Shape,
+    slice::ShardId,
+    transport::{Peer, Transport},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+/// Tries of a provider that says it is busy.
+const BUSY_TRIES: u32 = 20;
+/// Longest rest between them.
+const BUSY_MAX: Duration = Duration::from_secs(2);
+/// A shard is a straggler after four times what its stripe's k-th ack took, but not before this.
+const STRAGGLE_MIN: Duration = Duration::from_millis(500);
+const STRAGGLE_TIMES: u32 = 4;
+
+/// A provider a bucket has a deal with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    pub peer: Peer,
+    pub deal: u64,
+    /// The account that registered it.
+    pub operator: [u8; 20],
+    /// What fails together with it.
+    pub network: String,
+    /// Failure domain it declares.
+    pub zone: String,
+    /// The owner's grant for this deal, as `wire` carries it.
+    pub grant: Vec<u8>,
+}
+
+/// Where a stripe's shards are, shared by who delivers them and who lists them.
+#[derive(Debug)]
+pub(crate) struct Track(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Roster index by shard.
+    at: Vec<usize>,
+    acked: Vec<bool>,
+    /// The places are listed: none may change.
+    is_frozen: bool,
+}
+
+impl Track {
+    pub(crate) fn new(assigned: &[usize]) -> Self {
+        Self(Mutex::new(State { at: assigned.to_vec(), acked: vec![false; assigned.len()], is_frozen: false }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic under this lock")
+    }
+
+    /// Fixes the places: roster index by shard.
+    pub(crate) fn freeze(&self) -> Vec<usize> {
+        let mut state = self.state();
+        state.is_frozen = true;
+        state.at.clone()
+    }
+
+    /// (shard, roster index) of those acked.
+    pub(crate) fn acked(&self) -> Vec<(usize, usize)> {
+        let state = self.state();
+        (0..state.at.len()).filter(|shard| state.acked[*shard]).map(|shard| (shard, state.at[shard])).collect()
+    }
+}
+
+/// One stripe to bring away.
+pub(crate) struct Delivery<'a> {
+    pub(crate) shards: Vec<Bytes>,
+    pub(crate) ids: &'a [ShardId],
+    /// Shard i goes first to where this says.
+    pub(crate) track: &'a Track,
+    /// Acks that are enough.
+    pub(crate) want: usize,
+}
+
+/// What became of a stripe.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) acks: usize,
+    /// Providers that lied on the way.
+    pub(crate) verdicts: Vec<Verdict>,
+    /// The last failure of a shard that found no place, for people.
+    pub(crate) failure: Option<String>,
+}
+
+/// Shards of one stripe by provider, operator and network.
+struct Load {
+    shards: Vec<u32>,
+    operators: BTreeMap<[u8; 20], u32>,
+    networks: BTreeMap<String, u32>,
+}
+
+impl Load {
+    fn new(providers: usize) -> Self {
+        Self { shards: vec![0; providers], operators: BTreeMap::new(), networks: BTreeMap::new() }
+    }
+
+    fn takes(&self, shape: &Shape, roster: &[Provider], at: usize) -> bool {
+        let cap = u32::from(shape.cap());
+        let provider = &roster[at];
+        self.operators.get(&provider.operator).is_none_or(|shards| *shards < cap)
+            && self.networks.get(&provider.network).is_none_or(|shards| *shards < cap)
+    }
+
+    fn add(&mut self, roster: &[Provider], at: usize) {
+        self.shards[at] += 1;
+        *self.operators.entry(roster[at].operator).or_default() += 1;
+        *self.networks.entry(roster[at].network.clone()).or_default() += 1;
+    }
+
+    fn remove(&mut self, roster: &[Provider], at: usize) {
+        self.shards[at] -= 1;
+        *self.operators.get_mut(&roster[at].operator).expect("added before") -= 1;
+        *self.networks.get_mut(&roster[at].network).expect("added before") -= 1;
+    }
+}
+
+/// What all stripes of a put share.
+pub(crate) struct Spread<E, T> {
+    pub(crate) shape: Shape,
+    pub(crate) roster: Arc<Vec<Provider>>,
+    pub(crate) remote: Remote<E, T>,
+    pub(crate) peers: Peers,
+    pub(crate) upload: UploadId,
+}
+
+impl<E: Clock, T: Transport> Spread<E, T> {
+    pub(crate) fn rests(&self, at: usize) -> bool {
+        self.peers.rests(&self.roster[at].peer.key, self.remote.context.current())
+    }
+
+    /// Sends one shard to one provider, patiently while it is busy.
+    pub(crate) async fn send(&self, at: usize, id: ShardId, shard: Bytes) -> Result<Held, RemoteError> {
+        let provider = &self.roster[at];
+        let context = &self.remote.context;
+        let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+        let mut tries = 0;
+        let result = loop {
+            let slot = self.peers.slot(&provider.peer.key).await;
+            let start = context.current();
+            let result = self.remote.put(&ask, self.upload, shard.clone()).await;
+            drop(slot);
+            match result {
+                Ok(held) => {
+                    let took = context.current().duration_since(start).unwrap_or_default();
+                    self.peers.succeeded(&provider.peer.key, took);
+                    return Ok(held);
+                }
+                Err(RemoteError::Busy { retry_after_ms }) if tries < BUSY_TRIES => {
+                    tries += 1;
+                    let rest = Duration::from_millis(retry_after_ms.max(1).into()).min(BUSY_MAX);
+                    context.sleep(rest).await;
+                }
+                Err(error) => break error,
+            }
+        };
+        if result.is_down() || matches!(result, RemoteError::Lie(_)) {
+            self.peers.failed(&provider.peer.key, context.current());
+        }
+        Err(result)
+    }
+
+    /// Delivers a stripe. Calls `acked` for each ack that counts and `enough` once when there are as many as
+    /// wanted; goes on until every shard is acked or out of providers.
+    pub(crate) async fn deliver(
+        &self,
+        delivery: Delivery<'_>,
+        acked: impl Fn(&Held),
+        enough: impl FnOnce(),
+    ) -> Outcome {
+        let Delivery { shards, ids, track, want } = delivery;
+        let n = shards.len();
+        let context = &self.remote.context;
+        let start = context.current();
+        let mut outcome = Outcome::default();
+        let mut enough = Some(enough);
+        let mut load = Load::new(self.roster.len());
+        // Providers each shard was offered to, and how many of these are still under way.
+        let mut tried: Vec<Vec<usize>> = track.state().at.iter().map(|at| vec![*at]).collect();
+        let mut under_way = vec![1u32; n];
+        for tried in &tried {
+            load.add(&self.roster, tried[0]);
+        }
+        let attempt = |shard: usize, provider: usize| {
+            let (id, bytes) = (ids[shard], shards[shard].clone());
+            async move { (shard, provider, self.send(provider, id, bytes).await) }
+        };
+        let mut running = FuturesUnordered::new();
+        for shard in 0..n {
+            let mut first = tried[shard][0];
+            if self.rests(first) {
+                first = self.move_on(track, &mut load, shard, &mut tried[shard]).unwrap_or(first);
+            }
+            running.push(attempt(shard, first));
+        }
+        let mut deadline = None;
+        let mut is_hurried = false;
+        while !running.is_empty() && outcome.acks < n {
+            let next = match deadline {
+                Some(deadline) if !is_hurried => {
+                    let sleep = context.sleep_until(deadline);
+                    let next = running.next();
+                    pin_mut!(sleep, next);
+                    match select(next, sleep).await {
+                        Either::Left((next, _)) => next,
+                        Either::Right(_) => None,
+                    }
+                }
+                _ => running.next().await,
+            };
+            let Some((shard, provider, result)) = next else {
+                // The stripe waits for stragglers only: race each against a spare, and spare the next
+                // stripes the wait.
+                is_hurried = true;
+                let late: Vec<usize> = (0..n).filter(|shard| !track.state().acked[*shard]).collect();
+                for shard in late {
+                    let slow = *tried[shard].last().expect("tried at least one");
+                    self.peers.failed(&self.roster[slow].peer.key, context.current());
+                    if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard]) {
+                        under_way[shard] += 1;
+                        running.push(attempt(shard, spare));
+                    }
+                }
+                continue;
+            };
+            under_way[shard] -= 1;
+            match result {
+                Ok(held) => {
+                    if !self.count(track, &mut load, shard, provider) {
+                        continue;
+                    }
+                    outcome.acks += 1;
+                    acked(&held);
+                    if outcome.acks >= self.shape.k().into() && deadline.is_none() {
+                        let took = context.current().duration_since(start).unwrap_or_default();
+                        deadline = Some(context.current() + (took * STRAGGLE_TIMES).max(STRAGGLE_MIN));
+                    }
+                    if outcome.acks >= want {
+                        if let Some(enough) = enough.take() {
+                            enough();
+                        }
+                    }
+                }
+                Err(error) => {
+                    let node = self.roster[provider].peer.key;
+                    tracing::debug!(%node, shard, %error, "shard not taken");
+                    outcome.failure = Some(format!("{node}: {error}"));
+                    if let RemoteError::Lie(verdict) = error {
+                        outcome.verdicts.push(*verdict);
+                    }
+                    if under_way[shard] == 0 && !track.state().acked[shard] {
+                        if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard]) {
+                            under_way[shard] += 1;
+                            running.push(attempt(shard, spare));
+                        }
+                    }
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Whether an ack of `shard` by `provider` counts: the first of a shard does, if the caps allow the place
+    /// and the list does not say another.
+    fn count(&self, track: &Track, load: &mut Load, shard: usize, provider: usize) -> bool {
+        let mut state = track.state();
+        if state.acked[shard] {
+            return false;
+        }
+        let listed = state.at[shard];
+        if listed != provider {
+            // The straggler won against the spare.
+            if state.is_frozen {
+                return false;
+            }
+            load.remove(&self.roster, listed);
+            let takes = load.takes(&self.shape, &self.roster, provider);
+            let at = if takes { provider } else { listed };
+            load.add(&self.roster, at);
+            state.at[shard] = at;
+            if !takes {
+                return false;
+            }
+        }
+        state.acked[shard] = true;
+        true
+    }
+
+    /// Gives a shard to a provider that was not tried: within the caps, the lightest, then the fastest.
+    /// `None` if there is none, or the places are listed already.
+    fn move_on(&self, track: &Track, load: &mut Load, shard: usize, tried: &mut Vec<usize>) -> Option<usize> {
+        let mut state = track.state();
+        if state.is_frozen {
+            return None;
+        }
+        let from = state.at[shard];
+        load.remove(&self.roster, from);
+        let spare = (0..self.roster.len())
+            .filter(|at| !tried.contains(at) && !self.rests(*at) && load.takes(&self.shape, &self.roster, *at))
+            .min_by_key(|at| (load.shards[*at], self.peers.latency(&self.roster[*at].peer.key)));
+        let to = spare.unwrap_or(from);
+        load.add(&self.roster, to);
+        state.at[shard] = to;
+        tried.extend(spare);
+        spare
+    }
+}

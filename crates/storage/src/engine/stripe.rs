@@ -1,0 +1,247 @@
+//! Turn a stripe's plaintext into shards, and any k shards into plaintext.
+
+use crate::{
+    code::{CodeError, Codec},
+    seal::{FRAME_BYTES, FRAME_PLAIN_BYTES, PartKey, SealError, TAG_BYTES},
+};
+use bytes::Bytes;
+use hodei_types::{
+    code::{SHARD_ALIGN, SHARD_BYTES, Shape},
+    slice::ShardId,
+};
+
+/// Frames of one full shard.
+const FRAMES_PER_SHARD: u64 = SHARD_BYTES as u64 / FRAME_BYTES as u64;
+
+/// Plaintext bytes of a full stripe.
+pub fn plain_bytes(shape: &Shape) -> u64 {
+    u64::from(shape.k()) * FRAMES_PER_SHARD * FRAME_PLAIN_BYTES as u64
+}
+
+/// Memory a stripe under way takes: its plaintext, and its shards.
+pub(crate) fn slot_bytes(shape: &Shape) -> u64 {
+    (u64::from(shape.k()) + u64::from(shape.n())) * u64::from(SHARD_BYTES)
+}
+
+/// Frames that `size` plaintext bytes of one stripe make; an empty part has one.
+fn frames(size: usize) -> usize {
+    size.div_ceil(FRAME_PLAIN_BYTES).max(1)
+}
+
+/// Bytes of each shard of a stripe with `size` plaintext bytes.
+fn shard_bytes(k: u8, size: usize) -> usize {
+    let sealed = size + frames(size) * TAG_BYTES;
+    sealed.div_ceil(k.into()).next_multiple_of(SHARD_ALIGN as usize)
+}
+
+/// Seals, codes and pads one part's stripes, and undoes it.
+#[derive(Debug)]
+pub struct Coder {
+    key: PartKey,
+    codec: Codec,
+}
+
+/// A stripe ready to leave.
+pub(crate) struct Coded {
+    pub(crate) shards: Vec<Bytes>,
+    pub(crate) ids: Vec<ShardId>,
+}
+
+/// Why shards, each right by its id, did not give the plaintext: a wrong key, or a manifest that lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StripeError {
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error("shards of {found} bytes, expected {expected}")]
+    Length { expected: usize, found: usize },
+}
+
+impl Coder {
+    pub fn new(key: PartKey, shape: &Shape) -> Self {
+        Self { key, codec: Codec::new(shape.k(), shape.n()) }
+    }
+
+    /// What the entry keeps to tell the right key.
+    pub fn commitment(&self) -> &[u8; 32] {
+        self.key.commitment()
+    }
+
+    fn number(&self, stripe: u32, frame: usize) -> u64 {
+        u64::from(stripe) * u64::from(self.codec.k()) * FRAMES_PER_SHARD + frame as u64
+    }
+
+    /// Codes one stripe; `is_last` if the part ends with it.
+    pub(crate) fn code(&self, stripe: u32, plain: &[u8], is_last: bool) -> Coded {
+        let (k, n) = (self.codec.k(), self.codec.n());
+        let len = shard_bytes(k, plain.len());
+        let count = frames(plain.len());
+        let mut data = vec![0; len * usize::from(k)];
+        for frame in 0..count {
+            let from = (frame * FRAME_PLAIN_BYTES).min(plain.len());
+            let piece = &plain[from..(from + FRAME_PLAIN_BYTES).min(plain.len())];
+            let room = &mut data[frame * FRAME_BYTES..][..piece.len() + TAG_BYTES];
+            room[..piece.len()].copy_from_slice(piece);
+            self.key.seal(self.number(stripe, frame), is_last && frame + 1 == count, room);
+        }
+        let mut parity = vec![0; len * usize::from(n - k)];
+        self.codec.encode(&data, &mut parity);
+        let pads = self.key.stripe(stripe);
+        let mut ids = Vec::with_capacity(n.into());
+        for (index, shard) in data.chunks_exact_mut(len).chain(parity.chunks_exact_mut(len)).enumerate() {
+            pads.apply(index as u8, 0, shard);
+            ids.push(ShardId::of(shard));
+        }
+        let cut = |shards: Vec<u8>| {
+            let shards = Bytes::from(shards);
+            (0..shards.len() / len).map(move |at| shards.slice(at * len..(at + 1) * len))
+        };
+        Coded { shards: cut(data).chain(cut(parity)).collect(), ids }
+    }
+
+    /// Opens a stripe of `size` plaintext bytes from its shards by index, at least k of them present.
+    pub(crate) fn open(
+        &self,
+        stripe: u32,
+        shards: &[Option<Bytes>],
+        size: usize,
+        is_last: bool,
+    ) -> Result<Bytes, StripeError> {
+        let k = usize::from(self.codec.k());
+        let len = shard_bytes(self.codec.k(), size);
+        let pads = self.key.stripe(stripe);
+        let mut data = vec![0; len * k];
+        let mut parity = Vec::new();
+        let mut missing = Vec::new();
+        for (index, shard) in shards.iter().enumerate() {
+            let Some(shard) = shard else {
+                missing.extend((index < k).then_some(index as u8));
+                continue;
+            };
+            if shard.len() != len {
+                return Err(StripeError::Length { expected: len, found: shard.len() });
+            }
+            if index < k {
+                let room = &mut data[index * len..(index + 1) * len];
+                room.copy_from_slice(shard);
+                pads.apply(index as u8, 0, room);
+            } else if parity.len() < missing.len() {
+                let mut shard = shard.to_vec();
+                pads.apply(index as u8, 0, &mut shard);
+                parity.push((index as u8, shard));
+            }
+        }
+        if !missing.is_empty() {
+            let present = (0..k as u8).filter(|index| !missing.contains(index));
+            let mut have: Vec<(u8, &[u8])> =
+                present.map(|index| (index, &data[usize::from(index) * len..][..len])).collect();
+            have.extend(parity.iter().map(|(index, shard)| (*index, shard.as_slice())));
+            let mut restored = vec![0; len * missing.len()];
+            self.codec.restore(&have, &missing, &mut restored)?;
+            for (index, shard) in missing.iter().zip(restored.chunks_exact(len)) {
+                data[usize::from(*index) * len..][..len].copy_from_slice(shard);
+            }
+        }
+        let count = frames(size);
+        let mut plain = Vec::with_capacity(size);
+        for frame in 0..count {
+            let bytes = (size - frame * FRAME_PLAIN_BYTES).min(FRAME_PLAIN_BYTES) + TAG_BYTES;
+            let sealed = &mut data[frame * FRAME_BYTES..][..bytes];
+            let last = is_last && frame + 1 == count;
+            plain.extend_from_slice(self.key.open(self.number(stripe, frame), last, sealed)?);
+        }
+        Ok(plain.into())
+    }
+
+    /// Opens one frame, cut from its shards and still padded there; `pieces` are (stripe, shard, offset, bytes)
+    /// in order.
+    pub(crate) fn open_frame(
+        &self,
+        number: u64,
+        is_last: bool,
+        pieces: &[(u32, u8, u32, Bytes)],
+    ) -> Result<Bytes, StripeError> {
+        let mut sealed = Vec::with_capacity(FRAME_BYTES);
+        for (stripe, shard, offset, bytes) in pieces {
+            let from = sealed.len();
+            sealed.extend_from_slice(bytes);
+            self.key.stripe(*stripe).apply(*shard, *offset as usize, &mut sealed[from..]);
+        }
+        let len = self.key.open(number, is_last, &mut sealed)?.len();
+        sealed.truncate(len);
+        Ok(sealed.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        code::Geometry,
+        seal::{Algorithm, Place, Secret},
+    };
+
+    fn coder(shape: &Shape) -> Coder {
+        let place = Place {
+            network: [1; 32],
+            bucket: [2; 32],
+            object: [3; 16],
+            part: 1,
+            attempt: 0,
+            algorithm: Algorithm::Aes256Gcm,
+        };
+        Coder::new(PartKey::new(&Secret::new([4; 32]), &place), shape)
+    }
+
+    #[test]
+    fn any_k_shards_open_a_stripe_of_any_size() {
+        let shape = Shape::new(3, 6, 1).unwrap();
+        let coder = coder(&shape);
+        let full = plain_bytes(&shape) as usize;
+        for size in [0, 1, 4000, FRAME_PLAIN_BYTES, FRAME_PLAIN_BYTES + 1, full - 1, full] {
+            let plain: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
+            let coded = coder.code(2, &plain, true);
+            let geometry = Geometry::new(3, 2 * full as u64 + size as u64);
+            if size > 0 {
+                assert_eq!(coded.shards[0].len() as u32, geometry.shard_bytes(2), "{size}");
+            }
+            for lost in 0..20usize {
+                // Each choice of three of six.
+                let mut shards: Vec<Option<Bytes>> = vec![None; 6];
+                for at in [[0, 1, 2], [3, 4, 5], [0, 2, 4], [1, 3, 5], [2, 3, 0]][lost % 5] {
+                    shards[at] = Some(coded.shards[at].clone());
+                }
+                assert_eq!(coder.open(2, &shards, size, true).unwrap(), plain, "{size} {lost}");
+            }
+            let all: Vec<_> = coded.shards.into_iter().map(Some).collect();
+            assert!(coder.open(2, &all, size, false).is_err(), "it is the last");
+            assert!(coder.open(1, &all, size, true).is_err(), "of stripe 2");
+        }
+    }
+
+    #[test]
+    fn a_single_frame_opens_from_its_pieces() {
+        let shape = Shape::new(3, 6, 1).unwrap();
+        let coder = coder(&shape);
+        let size = plain_bytes(&shape) + 200_000;
+        let plain: Vec<u8> = (0..size).map(|i| (i * 7 % 253) as u8).collect();
+        let cut = plain_bytes(&shape) as usize;
+        let coded = [coder.code(0, &plain[..cut], false), coder.code(1, &plain[cut..], true)];
+        let geometry = Geometry::new(3, size);
+        for number in 0..geometry.frames() {
+            let pieces: Vec<_> = geometry
+                .pieces(number..number + 1)
+                .into_iter()
+                .map(|piece| {
+                    let shard = &coded[piece.stripe as usize].shards[usize::from(piece.shard)];
+                    let bytes = shard.slice(piece.offset as usize..(piece.offset + piece.len) as usize);
+                    (piece.stripe, piece.shard, piece.offset, bytes)
+                })
+                .collect();
+            let frame = coder.open_frame(number, number + 1 == geometry.frames(), &pieces).unwrap();
+            let from = number as usize * FRAME_PLAIN_BYTES;
+            assert_eq!(frame, &plain[from..(from + FRAME_PLAIN_BYTES).min(plain.len())], "{number}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Run providers in memory that keep, lose, corrupt or ignore what they are given.
+
+use bytes::Bytes;
+use commonware_runtime::{Clock as _, Spawner as _, Supervisor as _, deterministic::Context, mocks};
+use hodei_storage::{
+    engine::{Engine, Pool, Provider},
+    wire::{self, Answer, Held, LIST_BYTES_MAX, Reason, Request},
+};
+use hodei_types::{
+    ack::{Signer, Statement},
+    holding::{self, Node},
+    slice::{self, CHUNK_BYTES, ShardId},
+    transport::{NodeKey, Peer, Protocol, Transport, TransportError},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+pub(crate) const CHAIN_ID: u64 = 77;
+
+/// How a provider behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Up,
+    /// Refuses connections.
+    Down,
+    /// Accepts streams and never answers.
+    Mute,
+    /// Flips a bit in all it serves.
+    Corrupt,
+    /// Acks with another key's signature.
+    Forge,
+    /// Acks, and keeps nothing.
+    Forget,
+    /// Answers after this many milliseconds.
+    Slow(u64),
+    /// Has no room.
+    Full,
+}
+
+struct Store {
+    mode: Mode,
+    shards: BTreeMap<ShardId, Bytes>,
+    /// (id, leaves) in ack order.
+    entries: Vec<(ShardId, u64)>,
+}
+
+pub(crate) struct Host {
+    signer: Signer,
+    store: Mutex<Store>,
+}
+
+/// All providers, and the wire between them and the client.
+#[derive(Clone)]
+pub(crate) struct Fleet {
+    context: Arc<Context>,
+    hosts: Arc<Vec<Host>>,
+}
+
+impl Fleet {
+    pub(crate) fn new(context: &Context, count: u8) -> Self {
+        let host = |i: u8| Host {
+            signer: Signer::new(&[i + 1; 32]),
+            store: Mutex::new(Store { mode: Mode::Up, shards: BTreeMap::new(), entries: Vec::new() }),
+        };
+        Self { context: Arc::new(context.child("fleet")), hosts: Arc::new((0..count).map(host).collect()) }
+    }
+
+    pub(crate) fn set(&self, host: usize, mode: Mode) {
+        self.hosts[host].store.lock().unwrap().mode = mode;
+    }
+
+    pub(crate) fn node(&self, host: usize) -> NodeKey {
+        self.hosts[host].signer.node()
+    }
+
+    /// One operator each, in three zones that are also the networks.
+    pub(crate) fn roster(&self) -> Arc<Vec<Provider>> {
+        let provider = |(i, host): (usize, &Host)| Provider {
+            peer: Peer { key: host.signer.node(), addresses: vec![] },
+            deal: i as u64 + 1,
+            operator: [i as u8; 20],
+            network: format!("zone {}", i % 3),
+            zone: format!("{}", i % 3),
+            grant: b"granted".to_vec(),
+        };
+        Arc::new(self.hosts.iter().enumerate().map(provider).collect())
+    }
+
+    pub(crate) fn engine(&self, context: &Context, pool: Pool) -> Engine<Context, Self> {
+        Engine::new(context.child("engine"), self.clone(), CHAIN_ID, pool)
+    }
+}
+
+impl Transport for Fleet {
+    type Sink = mocks::Sink;
+    type Stream = mocks::Stream;
+
+    async fn open(&self, peer: &Peer, _: Protocol) -> Result<(mocks::Sink, mocks::Stream), TransportError> {
+        let at = self.hosts.iter().position(|host| host.signer.node() == peer.key).unwrap();
+        let mode = self.hosts[at].store.lock().unwrap().mode;
+        if mode == Mode::Down {
+            return Err(TransportError::Unreachable(peer.key, "refused".into()));
+        }
+        let (client_sink, stream) = mocks::Channel::init();
+        let (sink, client_stream) = mocks::Channel::init();
+        let hosts = self.hosts.clone();
+        self.context.child("host").spawn(move |context| async move {
+            // A client that goes away in the middle is nobody's fault.
+            let _ = serve(&context, &hosts[at], mode, at as u64 + 1, sink, stream).await;
+        });
+        Ok((client_sink, client_stream))
+    }
+}
+
+async fn serve(
+    context: &Context,
+    host: &Host,
+    mode: Mode,
+    deal_here: u64,
+    mut sink: mocks::Sink,
+    mut stream: mocks::Stream,
+) -> Result<(), wire::WireError> {
+    let request = Request::decode(&wire::receive(&mut stream, LIST_BYTES_MAX).await?)?;
+    match mode {
+        Mode::Mute => return std::future::pending().await,
+        Mode::Slow(ms) => context.sleep(Duration::from_millis(ms)).await,
+        _ => {}
+    }
+    let mut after = Bytes::new();
+    let answer = match request {
+        Request::Put { .. } if mode == Mode::Full => Answer::Full { free_bytes: 0 },
+        Request::Put { deal, id, len, grant, .. } => {
+            assert_eq!((deal, grant.as_slice()), (deal_here, &b"granted"[..]));
+            let body = wire::body(&mut stream, len as usize).await?;
+            // A disk takes its time.
+            context.sleep(Duration::from_millis(3)).await;
+            if ShardId::of(&body) != id {
+                Answer::Refused { reason: Reason::WrongBytes, text: "bytes".into() }
+            } else {
+                Answer::Held(hold(host, mode, deal, id, body))
+            }
+        }
+        Request::Get { id, offset, len, .. } => {
+            let found = host.store.lock().unwrap().shards.get(&id).cloned();
+            match found {
+                None => Answer::Gone,
+                Some(shard) => {
+                    let (from, to) = (offset as usize, (offset + len) as usize);
+                    let hashes = slice::prove(&shard, from / CHUNK_BYTES..to / CHUNK_BYTES).concat();
+                    let mut body = shard[from..to].to_vec();
+                    if mode == Mode::Corrupt {
+                        body[0] ^= 1;
+                    }
+                    after = body.into();
+                    Answer::Slice { shard_bytes: shard.len() as u32, offset, len, hashes }
+                }
+            }
+        }
+        Request::Has { ids, .. } => {
+            let store = host.store.lock().unwrap();
+            let mut bits = vec![0u8; ids.len().div_ceil(8)];
+            for (i, id) in ids.iter().enumerate() {
+                bits[i / 8] |= u8::from(store.shards.contains_key(id)) << (i % 8);
+            }
+            Answer::Bitmap(bits)
+        }
+        other => Answer::Refused { reason: Reason::Malformed, text: format!("{other:?}") },
+    };
+    wire::send(&mut sink, answer.encode(), after).await
+}
+
+fn hold(host: &Host, mode: Mode, deal: u64, id: ShardId, body: Bytes) -> Held {
+    let mut store = host.store.lock().unwrap();
+    let leaves = (body.len() / CHUNK_BYTES) as u64;
+    let position = match store.entries.iter().position(|(known, _)| *known == id) {
+        Some(position) => position,
+        None => {
+            store.entries.push((id, leaves));
+            store.entries.len() - 1
+        }
+    };
+    if mode != Mode::Forget {
+        store.shards.insert(id, body);
+    }
+    let mut level: Vec<Node> = store.entries.iter().map(|(id, leaves)| holding::leaf(id, *leaves)).collect();
+    let (mut at, mut path) = (position, Vec::new());
+    while level.len() > 1 {
+        if let Some(beside) = level.get(at ^ 1) {
+            path.extend_from_slice(&beside.to_bytes());
+        }
+        at /= 2;
+        level = level
+            .chunks(2)
+            .map(|pair| match pair {
+                [left, right] => holding::join(left, right).unwrap(),
+                _ => pair[0],
+            })
+            .collect();
+    }
+    let shards = store.entries.len() as u64;
+    let statement = Statement {
+        deal,
+        sequence: shards,
+        position: position as u64,
+        root: holding::root(level.first(), shards),
+        leaves: level[0].leaves,
+    };
+    let signer = if mode == Mode::Forge { &Signer::new(&[200; 32]) } else { &host.signer };
+    Held { ack: signer.ack(CHAIN_ID, statement), shards, path }
+}
