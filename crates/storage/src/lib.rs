@@ -5,8 +5,6 @@ pub mod engine;
 pub mod manifest;
 pub mod place;
 pub mod prove;
-pub mod prove;
 pub mod seal;
-pub mod shard;
 pub mod shard;
 pub mod wire;

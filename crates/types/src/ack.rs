@@ -1,7 +1,8 @@
 //! Sign that a shard is durable, and check that signature.
 //!
-//! An ack is a provider's statement about the whole of a deal: after change number `sequence`, which touched
-//! `position`, the deal's tree has this root and this many leaves, all of it on disk. The signed bytes are
+//! An ack is a provider's statement about the whole of a deal: after change number `sequence` the deal's tree
+//! has this root and this many leaves, all of it on disk; `position` is the entry the ack is about, and a path
+//! to the root goes with it. The signed bytes are
 //! [`root_statement`]'s, so what a client collects is what either side posts to the ledger. Ed25519, by the
 //! node key; deterministic, so the same change signed twice is the same ack.
 
@@ -23,7 +24,7 @@ pub struct Statement {
     pub deal: u64,
     /// Counts changes of the deal's tree, from 1.
     pub sequence: u64,
-    /// The entry that changed: appended, or released.
+    /// The entry this is about: the shard just stored, or, of a bare statement, what changed last.
     pub position: u64,
     pub root: [u8; 32],
     /// Chunks of 1 KiB under the root.

@@ -1,0 +1,348 @@
+//! Choose who holds a stripe, so that no t operators or networks can lose it.
+//!
+//! Caps matter more than numbers: at random, two large networks take 11 % of objects with them; under the
+//! shape's cap per operator and per network, none. Whether a placement exists is a small maximum flow
+//! operator → node → network; nodes are tried in an order drawn from the caller's randomness that alternates
+//! between zones, first one shard each, then more where the caps allow it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hodei_types::{
+    code::{Shape, ShapeError},
+    transport::NodeKey,
+};
+
+/// A provider that would take a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub node: NodeKey,
+    /// Account that registered it.
+    pub operator: [u8; 20],
+    /// What fails together on the wire: AS number or prefix; for private addresses the declared zone.
+    pub network: String,
+    /// Failure domain as declared.
+    pub zone: String,
+}
+
+/// Why there is no placement.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// Enough operators and enough networks, but they overlap too much.
+    #[error("only {found} of {n} shards can be placed with at most {cap} at one operator and in one network")]
+    Overlap { found: usize, n: u8, cap: u8 },
+}
+
+/// Counts what a stripe's holders already carry.
+#[derive(Clone, Debug, Default)]
+struct Load<'a> {
+    operators: BTreeMap<&'a [u8; 20], u8>,
+    networks: BTreeMap<&'a str, u8>,
+    nodes: BTreeMap<NodeKey, u8>,
+}
+
+/// Slot i of the result is the index into `candidates` of the holder of shard i. `seed` is fresh randomness.
+pub fn place(shape: &Shape, candidates: &[Candidate], seed: &[u8; 32]) -> Result<Vec<usize>, PlaceError> {
+    let operators: BTreeSet<_> = candidates.iter().map(|candidate| &candidate.operator).collect();
+    let networks: BTreeSet<_> = candidates.iter().map(|candidate| &candidate.network).collect();
+    shape.fits(operators.len(), networks.len())?;
+    let order = order(candidates, seed);
+    let (n, cap) = (usize::from(shape.n()), shape.cap());
+    let mut flow = Flow::new(candidates, cap);
+    'full: for each in 1..=cap {
+        flow.each = each;
+        for candidate in &order {
+            if flow.total < n {
+                flow.augment(*candidate);
+            }
+        }
+        if flow.total == n {
+            break 'full;
+        }
+    }
+    if flow.total < n {
+        return Err(PlaceError::Overlap { found: flow.total, n: shape.n(), cap });
+    }
+    let mut slots: Vec<usize> =
+        order.iter().flat_map(|at| std::iter::repeat_n(*at, flow.nodes[*at].into())).collect();
+    // Which of them hold data shards is drawn anew, so that reads spread.
+    let mut ranks = Ranks::new(seed, b"slots");
+    for last in (1..slots.len()).rev() {
+        slots.swap(last, ranks.below(last + 1));
+    }
+    Ok(slots)
+}
+
+/// Another holder for the shard at `slot`, within the caps, not among `avoid`; best first by the same
+/// randomness. `None` if nobody is left.
+pub fn spare(
+    shape: &Shape,
+    candidates: &[Candidate],
+    slots: &[usize],
+    slot: usize,
+    avoid: &[NodeKey],
+    seed: &[u8; 32],
+) -> Option<usize> {
+    let mut load = Load::default();
+    for (at, held) in slots.iter().enumerate() {
+        if at != slot {
+            load.add(&candidates[*held]);
+        }
+    }
+    let able = |at: &usize| {
+        let candidate = &candidates[*at];
+        *at != slots[slot] && !avoid.contains(&candidate.node) && load.room(candidate, shape.cap())
+    };
+    let mut order = order(candidates, seed);
+    order.retain(able);
+    order.into_iter().min_by_key(|at| load.nodes.get(&candidates[*at].node).copied().unwrap_or(0))
+}
+
+/// Whether holders respect the caps; for those who check another's placement.
+pub fn within_caps(shape: &Shape, holders: &[&Candidate]) -> bool {
+    let mut load = Load::default();
+    for holder in holders {
+        if !load.room(holder, shape.cap()) {
+            return false;
+        }
+        load.add(holder);
+    }
+    true
+}
+
+impl<'a> Load<'a> {
+    fn room(&self, candidate: &Candidate, cap: u8) -> bool {
+        self.operators.get(&candidate.operator).is_none_or(|held| *held < cap)
+            && self.networks.get(candidate.network.as_str()).is_none_or(|held| *held < cap)
+    }
+
+    fn add(&mut self, candidate: &'a Candidate) {
+        *self.operators.entry(&candidate.operator).or_default() += 1;
+        *self.networks.entry(&candidate.network).or_default() += 1;
+        *self.nodes.entry(candidate.node).or_default() += 1;
+    }
+}
+
+/// Unit flows operator → node → network under caps.
+struct Flow {
+    /// Of each candidate, its operator and its network as small numbers.
+    operator: Vec<usize>,
+    network: Vec<usize>,
+    /// Shards so far.
+    nodes: Vec<u8>,
+    operators: Vec<u8>,
+    networks: Vec<u8>,
+    cap: u8,
+    /// Most shards on one node.
+    each: u8,
+    total: usize,
+}
+
+impl Flow {
+    fn new(candidates: &[Candidate], cap: u8) -> Self {
+        let (mut operators, mut networks) = (BTreeMap::new(), BTreeMap::new());
+        let mut number = |candidate: &Candidate| {
+            let next = operators.len();
+            let operator = *operators.entry(candidate.operator).or_insert(next);
+            let next = networks.len();
+            (operator, *networks.entry(candidate.network.clone()).or_insert(next))
+        };
+        let (operator, network): (Vec<_>, Vec<_>) = candidates.iter().map(&mut number).unzip();
+        Self {
+            nodes: vec![0; candidates.len()],
+            operators: vec![0; operators.len()],
+            networks: vec![0; networks.len()],
+            operator,
+            network,
+            cap,
+            each: 1,
+            total: 0,
+        }
+    }
+
+    /// Gives one more shard to `node`, moving others out of its way if needed.
+    fn augment(&mut self, node: usize) -> bool {
+        if self.nodes[node] >= self.each {
+            return false;
+        }
+        let mut visited = vec![false; self.nodes.len()];
+        let done = self.enter(node, &mut visited);
+        self.total += usize::from(done);
+        done
+    }
+
+    /// A shard enters at `node`'s operator, which must have room: shards of an operator stay its own.
+    fn enter(&mut self, node: usize, visited: &mut [bool]) -> bool {
+        let operator = self.operator[node];
+        if self.operators[operator] >= self.cap || !self.take(node, visited) {
+            return false;
+        }
+        self.operators[operator] += 1;
+        true
+    }
+
+    /// Puts a shard on `node`; if its network is full, a node of that network passes one of its own to
+    /// another node of its operator.
+    fn take(&mut self, node: usize, visited: &mut [bool]) -> bool {
+        if self.nodes[node] >= self.each || std::mem::replace(&mut visited[node], true) {
+            return false;
+        }
+        let network = self.network[node];
+        if self.networks[network] < self.cap {
+            self.networks[network] += 1;
+            self.nodes[node] += 1;
+            return true;
+        }
+        let neighbours = (0..self.nodes.len()).filter(|at| self.network[*at] == network && self.nodes[*at] > 0);
+        for neighbour in neighbours.collect::<Vec<_>>() {
+            let siblings = (0..self.nodes.len())
+                .filter(|at| self.operator[*at] == self.operator[neighbour] && self.network[*at] != network);
+            for sibling in siblings.collect::<Vec<_>>() {
+                if self.take(sibling, visited) {
+                    self.nodes[neighbour] -= 1;
+                    self.nodes[node] += 1;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// All candidates, in random order, alternating between zones.
+fn order(candidates: &[Candidate], seed: &[u8; 32]) -> Vec<usize> {
+    let rank = |tag: &[u8], id: &[u8]| {
+        let mut hasher = blake3::Hasher::new_keyed(seed);
+        *hasher.update(tag).update(id).finalize().as_bytes()
+    };
+    let mut zones: BTreeMap<&str, Vec<(_, usize)>> = BTreeMap::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        zones.entry(&candidate.zone).or_default().push((rank(b"node", &candidate.node.0), at));
+    }
+    let mut rounds = Vec::with_capacity(candidates.len());
+    for (zone, mut members) in zones {
+        members.sort_unstable();
+        let zone = rank(b"zone", zone.as_bytes());
+        rounds.extend(members.into_iter().enumerate().map(|(round, (_, at))| (round, zone, at)));
+    }
+    rounds.sort_unstable();
+    rounds.into_iter().map(|(.., at)| at).collect()
+}
+
+/// Numbers drawn from a seed.
+struct Ranks(blake3::OutputReader);
+
+impl Ranks {
+    fn new(seed: &[u8; 32], tag: &[u8]) -> Self {
+        Self(blake3::Hasher::new_keyed(seed).update(tag).finalize_xof())
+    }
+
+    /// The bias of 64 bits over at most 255 is nothing.
+    fn below(&mut self, bound: usize) -> usize {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        (u64::from_le_bytes(bytes) % bound as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hodei_types::code::{Class, Domain};
+
+    fn candidate(i: u8, operator: u8, network: u8) -> Candidate {
+        let zone = format!("zone-{}", network % 3);
+        Candidate { node: NodeKey([i; 32]), operator: [operator; 20], network: format!("net-{network}"), zone }
+    }
+
+    fn check(shape: &Shape, candidates: &[Candidate], slots: &[usize]) {
+        assert_eq!(slots.len(), usize::from(shape.n()));
+        let holders: Vec<&Candidate> = slots.iter().map(|at| &candidates[*at]).collect();
+        assert!(within_caps(shape, &holders));
+    }
+
+    #[test]
+    fn six_operators_in_three_zones_hold_one_shard_each() {
+        let candidates: Vec<_> = (0..6).map(|i| candidate(i, i, i % 3)).collect();
+        let shape = Class::Small.shape(6);
+        let mut firsts = BTreeSet::new();
+        for seed in 0..32 {
+            let slots = place(&shape, &candidates, &[seed; 32]).unwrap();
+            check(&shape, &candidates, &slots);
+            assert_eq!(slots.iter().collect::<BTreeSet<_>>().len(), 6);
+            firsts.insert(slots[0]);
+        }
+        assert_eq!(firsts.len(), 6, "everybody gets to hold the first shard");
+        let three = &candidates[..3];
+        let slots = place(&shape, three, &[1; 32]).unwrap();
+        check(&shape, three, &slots);
+        let Err(PlaceError::Shape(ShapeError::TooFew { domain, needed, found, .. })) =
+            place(&shape, &candidates[..2], &[1; 32])
+        else {
+            panic!("two operators are too few")
+        };
+        assert_eq!((domain, needed, found), (Domain::Operator, 3, 2));
+    }
+
+    #[test]
+    fn random_networks_are_placed_within_caps_or_refused_only_when_impossible() {
+        let mut seed = 5u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((seed >> 33) % below) as u8
+        };
+        let (mut placed, mut refused) = (0, 0);
+        for round in 0..400 {
+            let nodes = 3 + random(9);
+            let candidates: Vec<_> = (0..nodes).map(|i| candidate(i, random(6), random(5))).collect();
+            let shape = Class::Small.shape(3);
+            match place(&shape, &candidates, &[round as u8; 32]) {
+                Ok(slots) => {
+                    check(&shape, &candidates, &slots);
+                    placed += 1;
+                }
+                Err(_) => {
+                    assert!(!possible(&shape, &candidates), "round {round}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(placed > 20 && refused > 20, "{placed} {refused}");
+    }
+
+    /// By trying everything.
+    fn possible(shape: &Shape, candidates: &[Candidate]) -> bool {
+        fn fill<'a>(left: u8, rest: &'a [Candidate], load: &Load<'a>, cap: u8) -> bool {
+            if left == 0 {
+                return true;
+            }
+            let Some((first, rest)) = rest.split_first() else { return false };
+            let mut load = load.clone();
+            let mut left = left;
+            loop {
+                if fill(left, rest, &load, cap) {
+                    return true;
+                }
+                if left == 0 || !load.room(first, cap) {
+                    return false;
+                }
+                load.add(first);
+                left -= 1;
+            }
+        }
+        fill(shape.n(), candidates, &Load::default(), shape.cap())
+    }
+
+    #[test]
+    fn a_spare_keeps_the_caps() {
+        let candidates: Vec<_> = (0..9).map(|i| candidate(i, i, i % 4)).collect();
+        let shape = Class::Small.shape(9);
+        let mut slots = place(&shape, &candidates, &[1; 32]).unwrap();
+        let lost = candidates[slots[2]].node;
+        let spare = spare(&shape, &candidates, &slots, 2, &[lost], &[2; 32]).unwrap();
+        assert_ne!(candidates[spare].node, lost);
+        slots[2] = spare;
+        check(&shape, &candidates, &slots);
+    }
+}

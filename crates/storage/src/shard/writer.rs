@@ -1,0 +1,444 @@
+//! Write what waits, sync once, then acknowledge.
+//!
+//! Upon an operation: gather what else waits, up to 4 MiB; lay it out behind the head segment's end, or in a
+//! new segment if it does not fit; write; sync; and only then let trees and index advance and answer. Since
+//! a batch is never split over segments and the next begins after the sync, only the last batch of the last
+//! segment can be torn.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use commonware_runtime::{Blob, IoBuf, Storage, WriteOptions};
+use futures::{
+    StreamExt,
+    channel::{mpsc, oneshot},
+};
+use hodei_types::{
+    index::{Change as IndexChange, Index},
+    slice::{CHUNK_BYTES, ShardId},
+};
+
+use super::{
+    Inner, Op, StoreError,
+    record::{ALIGN, HEADER_BYTES, Header, Kind, record_bytes},
+    recover::{self, segment_header},
+    state::{self, Entry, Location, Segment},
+};
+use crate::{prove::Change, wire::Held};
+
+/// A batch is closed once it has this much: a sync costs about as much as writing it.
+pub(super) const BATCH_BYTES: u64 = 4 << 20;
+/// The index survives a crash up to here at least; what is later is scanned again.
+const BATCHES_PER_DURABLE_INDEX: u64 = 64;
+
+/// The one task that writes.
+pub struct Writer<E: Storage, I: Index> {
+    inner: Arc<Inner<E, I>>,
+    ops: mpsc::Receiver<Op>,
+}
+
+/// What to answer once the batch is durable.
+enum Reply {
+    Held { deal: u64, position: u32, done: oneshot::Sender<Result<Held, StoreError>> },
+    Released { ids: Vec<ShardId>, done: oneshot::Sender<Result<Vec<ShardId>, StoreError>> },
+    Done(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// A batch as planned, in terms of the state before it.
+#[derive(Default)]
+struct Plan {
+    records: Vec<(Header, Bytes)>,
+    bytes: u64,
+    replies: Vec<Reply>,
+    posted: BTreeMap<u64, u64>,
+    /// Per deal: changes so far, entries so far.
+    next: BTreeMap<u64, (u64, u32)>,
+    fresh: BTreeMap<(u64, ShardId), u32>,
+    going: BTreeSet<(u64, u32)>,
+    ended: BTreeSet<u64>,
+}
+
+impl<E: Storage, I: Index> Writer<E, I> {
+    pub(super) fn new(inner: Arc<Inner<E, I>>, ops: mpsc::Receiver<Op>) -> Self {
+        Self { inner, ops }
+    }
+
+    /// Writes until the last store is dropped, or until a write fails: then everything is refused.
+    pub async fn run(mut self) {
+        let mut next = self.ops.next().await;
+        while let Some(first) = next.take() {
+            let mut ops = Vec::new();
+            let mut bytes = 0;
+            let mut op = Some(first);
+            let mut compact = None;
+            while let Some(taken) = op.take() {
+                if let Op::Compact { done } = taken {
+                    compact = Some(done);
+                    break;
+                }
+                bytes += taken.bytes();
+                ops.push(taken);
+                if bytes < BATCH_BYTES {
+                    op = self.ops.try_recv().ok();
+                }
+            }
+            let queued: u64 = ops.iter().map(Op::queued).sum();
+            let result = self.inner.commit(ops).await;
+            self.inner.queued_bytes.fetch_sub(queued, Ordering::AcqRel);
+            let result = match (result, compact) {
+                (Ok(()), Some(done)) => {
+                    let result = self.inner.compact().await;
+                    let failed = result.as_ref().err().cloned();
+                    let _ = done.send(result);
+                    failed.map_or(Ok(()), Err)
+                }
+                (result, _) => result,
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, "the shard store stops");
+                self.inner.stopped.store(true, Ordering::Release);
+                return;
+            }
+            next = self.ops.next().await;
+        }
+    }
+}
+
+impl Op {
+    /// On disk.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Put { bytes, .. } => record_bytes(bytes.len() as u32),
+            Self::Release { ids, .. } => ids.len() as u64 * ALIGN,
+            Self::Forget { .. } => ALIGN,
+            Self::Posted { .. } | Self::Compact { .. } => 0,
+        }
+    }
+
+    /// Counted when the operation was queued.
+    fn queued(&self) -> u64 {
+        if matches!(self, Self::Put { .. }) { self.bytes() } else { 0 }
+    }
+}
+
+impl<E: Storage, I: Index> Inner<E, I> {
+    async fn commit(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+        let mut plan = Plan::default();
+        for op in ops {
+            self.plan(op, &mut plan).await?;
+        }
+        let places = if plan.records.is_empty() { Vec::new() } else { self.append(&mut plan.records).await? };
+        let changes = self.apply(&plan, &places).await?;
+        let durable = self.lock().batch.is_multiple_of(BATCHES_PER_DURABLE_INDEX);
+        if !changes.is_empty() {
+            self.index.apply(changes, durable).await?;
+        }
+        for reply in plan.replies {
+            // Nobody waits any more? It is durable all the same.
+            match reply {
+                Reply::Held { deal, position, done } => drop(done.send(self.held(deal, position))),
+                Reply::Released { ids, done } => drop(done.send(Ok(ids))),
+                Reply::Done(done) => drop(done.send(Ok(()))),
+            }
+        }
+        Ok(())
+    }
+
+    async fn plan(&self, op: Op, plan: &mut Plan) -> Result<(), StoreError> {
+        match op {
+            Op::Put { deal, id, upload, bytes, done } => {
+                if !self.open_for_changes(deal, plan) {
+                    let _ = done.send(Err(StoreError::DealBroken { deal }));
+                } else if let Some(position) = self.holding(deal, &id, plan).await? {
+                    plan.replies.push(Reply::Held { deal, position, done });
+                } else if let Err(full) = self.room(plan.bytes + record_bytes(bytes.len() as u32), false).await {
+                    let _ = done.send(Err(full));
+                } else {
+                    let (sequence, position) = self.next(deal, plan);
+                    plan.next.insert(deal, (sequence, position + 1));
+                    plan.fresh.insert((deal, id), position);
+                    let header = Header {
+                        kind: Kind::Append,
+                        len: bytes.len() as u32,
+                        leaves: (bytes.len() / CHUNK_BYTES) as u16,
+                        position,
+                        deal,
+                        sequence,
+                        batch: 0,
+                        id,
+                        upload,
+                        payload_crc: crc32fast::hash(&bytes),
+                    };
+                    plan.push(header, bytes);
+                    plan.replies.push(Reply::Held { deal, position, done });
+                }
+            }
+            Op::Release { deal, ids, done } => {
+                let mut released = Vec::new();
+                if self.open_for_changes(deal, plan) {
+                    if let Err(full) = self.room(plan.bytes + ids.len() as u64 * ALIGN, true).await {
+                        let _ = done.send(Err(full));
+                        return Ok(());
+                    }
+                    for id in ids {
+                        let Some(position) = self.holding(deal, &id, plan).await? else { continue };
+                        let (sequence, entries) = self.next(deal, plan);
+                        plan.next.insert(deal, (sequence, entries));
+                        plan.going.insert((deal, position));
+                        plan.fresh.remove(&(deal, id));
+                        plan.push(bare(Kind::Release, deal, sequence, position, id), Bytes::new());
+                        released.push(id);
+                    }
+                }
+                plan.replies.push(Reply::Released { ids: released, done });
+            }
+            Op::Forget { deal, done } => {
+                let known = self.lock().forgotten.contains(&deal);
+                if !known && !plan.ended.contains(&deal) {
+                    if let Err(full) = self.room(plan.bytes + ALIGN, true).await {
+                        let _ = done.send(Err(full));
+                        return Ok(());
+                    }
+                    plan.ended.insert(deal);
+                    plan.push(bare(Kind::Forget, deal, 0, 0, ShardId([0; 32])), Bytes::new());
+                }
+                plan.replies.push(Reply::Done(done));
+            }
+            Op::Posted { deal, sequence, done } => {
+                plan.posted.insert(deal, sequence);
+                plan.replies.push(Reply::Done(done));
+            }
+            // Taken out before a batch is planned.
+            Op::Compact { done } => drop(done.send(Ok(None))),
+        }
+        Ok(())
+    }
+
+    fn open_for_changes(&self, deal: u64, plan: &Plan) -> bool {
+        let state = self.lock();
+        let broken = state.deals.get(&deal).is_some_and(|deal| deal.broken);
+        !broken && !state.forgotten.contains(&deal) && !plan.ended.contains(&deal)
+    }
+
+    /// The position under which the deal holds the shard, batch included.
+    async fn holding(&self, deal: u64, id: &ShardId, plan: &Plan) -> Result<Option<u32>, StoreError> {
+        if let Some(position) = plan.fresh.get(&(deal, *id)) {
+            return Ok(Some(*position));
+        }
+        let Some(location) = self.locate(deal, id).await? else { return Ok(None) };
+        let held = self.lock().holds(deal, &location) && !plan.going.contains(&(deal, location.position));
+        Ok(held.then_some(location.position))
+    }
+
+    /// Number of the deal's next change, and its entries so far.
+    fn next(&self, deal: u64, plan: &Plan) -> (u64, u32) {
+        let (changes, entries) = plan.next.get(&deal).copied().unwrap_or_else(|| {
+            let state = self.lock();
+            state.deals.get(&deal).map_or((0, 0), |deal| (deal.tree.sequence(), deal.tree.shards() as u32))
+        });
+        (changes + 1, entries)
+    }
+
+    /// Makes sure that `bytes` fit one segment, opening a new one if needed. The last one the pledge allows is
+    /// reserved for what frees space.
+    pub(super) async fn room(&self, bytes: u64, frees: bool) -> Result<(), StoreError> {
+        let (number, segment_bytes) = {
+            let state = self.lock();
+            let rest = state.segments.last_key_value().map_or(0, |(_, head)| head.size - head.end);
+            if bytes <= rest {
+                return Ok(());
+            }
+            let segment_bytes = self.config.segment_bytes();
+            let taken: u64 = state.segments.values().map(|segment| segment.size).sum();
+            let reserve = if frees { 0 } else { segment_bytes };
+            let fits = taken + segment_bytes + reserve <= self.config.pledge_bytes;
+            if !fits || bytes + ALIGN > segment_bytes {
+                return Err(StoreError::Full { free_bytes: rest });
+            }
+            (state.last_segment + 1, segment_bytes)
+        };
+        let name = number.to_be_bytes();
+        let made = self.make_segment(number, segment_bytes).await;
+        match made {
+            Ok(blob) => {
+                let segment = Segment { blob: Arc::new(blob), end: ALIGN, size: segment_bytes, dead: 0 };
+                let mut state = self.lock();
+                state.last_segment = number;
+                state.segments.insert(number, segment);
+                Ok(())
+            }
+            Err(error) => {
+                // Most likely the disk is full although the pledge is not: nothing was promised for it.
+                tracing::warn!(%error, number, "a new segment could not be made");
+                self.lock().last_segment = number;
+                let _ = self.storage.remove(&self.config.partition, Some(&name)).await;
+                Err(StoreError::Full { free_bytes: 0 })
+            }
+        }
+    }
+
+    /// Zeros all through, once, so that later syncs change no metadata and never meet a full disk.
+    async fn make_segment(&self, number: u64, bytes: u64) -> Result<E::Blob, StoreError> {
+        let (blob, _) = self.storage.open(&self.config.partition, &number.to_be_bytes()).await?;
+        let zeros = IoBuf::from(Bytes::from(vec![0; 1 << 20]));
+        let mut at = 0;
+        while at < bytes {
+            let len = (bytes - at).min(1 << 20);
+            blob.write_at(at, zeros.slice(..len as usize), WriteOptions::default()).await?;
+            at += len;
+        }
+        blob.write_at(0, segment_header(&self.signer.node(), number), WriteOptions::default()).await?;
+        blob.sync().await?;
+        Ok(blob)
+    }
+
+    /// Writes records behind the head's end and syncs. Gives where each begins.
+    pub(super) async fn append(&self, records: &mut [(Header, Bytes)]) -> Result<Vec<(u64, u64)>, StoreError> {
+        let (segment, mut at, blob, batch) = {
+            let state = self.lock();
+            let (number, head) = state.segments.last_key_value().expect("room was made");
+            (*number, head.end, head.blob.clone(), state.batch + 1)
+        };
+        let start = at;
+        let (mut places, mut bufs) = (Vec::with_capacity(records.len()), Vec::with_capacity(records.len() * 3));
+        for (header, payload) in records {
+            header.batch = batch;
+            places.push((segment, at));
+            bufs.push(IoBuf::from(header.encode().to_vec()));
+            bufs.push(IoBuf::from(payload.clone()));
+            let padding = header.record_bytes() as usize - HEADER_BYTES - payload.len();
+            bufs.push(IoBuf::from(&[0u8; ALIGN as usize][..padding]));
+            at += header.record_bytes();
+        }
+        blob.write_at(start, bufs, WriteOptions::default()).await?;
+        blob.sync().await?;
+        let mut state = self.lock();
+        state.batch = batch;
+        state.segments.get_mut(&segment).expect("the head stays").end = at;
+        Ok(places)
+    }
+
+    /// Lets the trees follow what is on disk; gives what the index must learn.
+    async fn apply(&self, plan: &Plan, places: &[(u64, u64)]) -> Result<Vec<IndexChange>, StoreError> {
+        let mut changes = Vec::new();
+        // Entries of the index that change, read before the lock is taken.
+        let mut entries = BTreeMap::new();
+        for (header, _) in &plan.records {
+            let key = (header.deal, header.position);
+            if header.kind == Kind::Release && !entries.contains_key(&key) {
+                let stored = self.index.get(&state::entry_key(header.deal, header.position)).await?;
+                entries.extend(stored.and_then(|value| Entry::decode(&value)).map(|entry| (key, entry)));
+            }
+        }
+        let mut moved = Vec::new();
+        for (header, _) in plan.records.iter().filter(|(header, _)| header.kind == Kind::Append) {
+            moved.push(self.locate(header.deal, &header.id).await?);
+        }
+        let mut moved = moved.into_iter();
+        let mut ended = Vec::new();
+        for deal in &plan.ended {
+            ended.extend(self.records_of(*deal).await?);
+        }
+        let mut settled = Vec::new();
+        for (deal, sequence) in &plan.posted {
+            for (position, id) in self.settling(*deal, *sequence) {
+                let location = self.locate(*deal, &id).await?;
+                settled.extend(location.filter(|location| location.position == position));
+            }
+        }
+        let mut state = self.lock();
+        for ((header, _), (segment, offset)) in plan.records.iter().zip(places) {
+            let Header { deal, position, id, leaves, sequence, len, .. } = *header;
+            match header.kind {
+                Kind::Append => {
+                    let tree = &mut state.deals.entry(deal).or_default().tree;
+                    let at = tree.apply(Change::Append { id, leaves });
+                    assert_eq!((at, tree.sequence()), (Some(position), sequence), "planned on this state");
+                    let entry = Entry { id, leaves, appended: sequence, released: 0 };
+                    entries.insert((deal, position), entry);
+                    // Stored again after a release: the older record's bytes are not needed twice.
+                    if let Some(Location { segment, len, .. }) = moved.next().flatten() {
+                        state.bury(segment, record_bytes(len));
+                    }
+                    let location = Location { segment: *segment, offset: *offset, len, position };
+                    changes.push((state::location_key(deal, &id), Some(location.encode())));
+                }
+                Kind::Release => {
+                    let tree = &mut state.deals.entry(deal).or_default().tree;
+                    let at = tree.apply(Change::Release { position });
+                    assert_eq!((at, tree.sequence()), (Some(position), sequence), "planned on this state");
+                    if let Some(entry) = entries.get_mut(&(deal, position)) {
+                        entry.released = sequence;
+                    }
+                }
+                Kind::Forget => {
+                    state.deals.remove(&deal);
+                    state.forgotten.insert(deal);
+                    changes.push((state::deal_key(deal), Some(state::encode_deal(0, true))));
+                }
+                Kind::Spent => {}
+            }
+        }
+        for (key, location) in ended {
+            changes.push((key, None));
+            if let Some(Location { segment, len, .. }) = location {
+                state.bury(segment, record_bytes(len));
+            }
+        }
+        let known = entries.into_iter().filter(|((deal, _), _)| !plan.ended.contains(deal));
+        changes.extend(known.map(|((deal, at), entry)| (state::entry_key(deal, at), Some(entry.encode()))));
+        for (deal, sequence) in &plan.posted {
+            if let Some(known) = state.deals.get_mut(deal) {
+                known.posted = known.posted.max(*sequence);
+                changes.push((state::deal_key(*deal), Some(state::encode_deal(known.posted, false))));
+            }
+        }
+        for Location { segment, len, .. } in settled {
+            state.bury(segment, record_bytes(len));
+        }
+        if !changes.is_empty() {
+            changes.extend(state.facts());
+        }
+        Ok(changes)
+    }
+
+    /// What a root of change `sequence` on the ledger frees.
+    fn settling(&self, deal: u64, sequence: u64) -> Vec<(u32, ShardId)> {
+        let state = self.lock();
+        let known = state.deals.get(&deal);
+        known.map(|deal| deal.tree.released_between(deal.posted, sequence)).unwrap_or_default()
+    }
+
+    /// Index keys of all a deal has, with locations where there are any.
+    async fn records_of(&self, deal: u64) -> Result<Vec<(Vec<u8>, Option<Location>)>, StoreError> {
+        let mut found = Vec::new();
+        for tag in [b'e', b'l'] {
+            let mut from = [&[tag][..], &deal.to_be_bytes()].concat();
+            let to = [&[tag][..], &deal.wrapping_add(1).to_be_bytes()].concat();
+            loop {
+                let page = self.index.range(&from, &to, recover::PAGE).await?;
+                let Some((last, _)) = page.last() else { break };
+                from = [&last[..], &[0]].concat();
+                let location = |value: &[u8]| if tag == b'l' { Location::decode(value) } else { None };
+                found.extend(page.into_iter().map(|(key, value)| (key, location(&value))));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Plan {
+    fn push(&mut self, header: Header, payload: Bytes) {
+        self.bytes += header.record_bytes();
+        self.records.push((header, payload));
+    }
+}
+
+/// A record without payload.
+fn bare(kind: Kind, deal: u64, sequence: u64, position: u32, id: ShardId) -> Header {
+    let (len, leaves, batch, upload, payload_crc) = (0, 0, 0, [0; 16], crc32fast::hash(&[]));
+    Header { kind, len, leaves, position, deal, sequence, batch, id, upload, payload_crc }
+}
