@@ -99,10 +99,11 @@ pub struct Validator {
     pub listen: SocketAddr,
     /// Keeps a copy of the state and follows, without a vote. A validator needs its share in `keys/`.
     pub observer: bool,
-    /// Where other participants are reached when not at the genesis file's addresses: `key = address`.
-    pub peers: std::collections::BTreeMap<String, SocketAddr>,
-    /// Public keys (hex) of observers this validator talks to.
-    pub observers: Vec<String>,
+    /// Fetches the state from peers when there is none here, instead of replaying every block: for an
+    /// observer that joins, or a validator that lost its disk; never at a network's birth.
+    pub sync: bool,
+    /// Observers this validator talks to: public key in hex = `host:port`.
+    pub observers: std::collections::BTreeMap<String, String>,
     /// Takes up the share at once though the consensus journal is missing: only after a halt, when the
     /// operator knows that this key did not sign since.
     pub after_loss: bool,
@@ -116,8 +117,10 @@ pub struct Provider {
     pub pledge_bytes: u64,
     /// Bytes of the file system that stay free whatever was pledged.
     pub keep_free_bytes: u64,
-    /// The failure domain this machine stands in: a room, a flat, a data centre. At most 32 characters.
+    /// The failure domain this machine stands in: a room, a flat, a data centre. 1 to 31 of `a-z 0-9 -`.
     pub zone: String,
+    /// What kind of machine: `home`, `datacentre` or `phone`.
+    pub class: Class,
     /// Price of keeping one GiB for one window.
     pub price_keep: Coins,
     /// Price of reading one GiB.
@@ -132,8 +135,20 @@ pub struct Provider {
     pub streams_max: usize,
     /// Bytes received but not yet on disk; above it a PUT is told BUSY.
     pub queue_bytes_max: u64,
-    /// A second's pause after this many bytes of background checking; 0 = no scrub.
+    /// Earnings are collected each time so many windows were proven.
+    pub collect_windows: u64,
+    /// Bytes of stored shards read again and checked each second; 0 = no scrub.
     pub scrub_bytes_per_s: u64,
+}
+
+/// What owners may expect of a provider's uptime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    #[default]
+    Home,
+    Datacentre,
+    Phone,
 }
 
 impl Default for Config {
@@ -174,8 +189,8 @@ impl Default for Validator {
         Self {
             listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 4434),
             observer: false,
-            peers: Default::default(),
-            observers: Vec::new(),
+            sync: false,
+            observers: Default::default(),
             after_loss: false,
         }
     }
@@ -187,6 +202,7 @@ impl Default for Provider {
             pledge_bytes: 100 * GIB,
             keep_free_bytes: GIB,
             zone: "home".into(),
+            class: Class::Home,
             // 0.0001 a GiB and window: with daily windows a TB-month costs about three coins.
             price_keep: Coins(100_000_000_000_000),
             price_read: Coins(1_000_000_000_000_000),
@@ -196,6 +212,7 @@ impl Default for Provider {
             peer_streams_max: 16,
             streams_max: 512,
             queue_bytes_max: 64 << 20,
+            collect_windows: 7,
             // A disk of 1 TB in thirty days.
             scrub_bytes_per_s: 400_000,
         }
@@ -219,6 +236,7 @@ impl Config {
             provider: Some(Provider {
                 pledge_bytes: 256 << 20,
                 keep_free_bytes: 64 << 20,
+                collect_windows: 1,
                 ..Provider::default()
             }),
             ..Self::dev()
@@ -280,9 +298,15 @@ impl Config {
                 return value("follow.key", &followed.key, "64 hex digits");
             }
         }
+        for key in self.validator.iter().flat_map(|validator| validator.observers.keys()) {
+            if hex::decode(key).map(|key| key.len()) != Ok(32) {
+                return value("validator.observers", key, "64 hex digits = host:port");
+            }
+        }
         if let Some(provider) = &self.provider {
-            if provider.zone.is_empty() || provider.zone.len() > 32 {
-                return value("provider.zone", &provider.zone, "1 to 32 bytes");
+            let letters = |zone: &str| zone.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+            if !(1..=31).contains(&provider.zone.len()) || !letters(&provider.zone) {
+                return value("provider.zone", &provider.zone, "1 to 31 of a-z, 0-9 and -");
             }
             if provider.pledge_bytes < 64 << 20 {
                 return value("provider.pledge_bytes", &provider.pledge_bytes, "at least 64 MiB");

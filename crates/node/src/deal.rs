@@ -9,7 +9,7 @@ use crate::{
     keys::{KeyError, Keys, Secret, write_share},
 };
 use alloy_primitives::{Address, U256};
-use commonware_codec::{DecodeExt as _, Encode as _};
+use commonware_codec::{Copying, DecodeExt as _, Encode as _};
 use commonware_cryptography::{Signer as _, ed25519};
 use hodei_ledger::{
     account,
@@ -137,7 +137,7 @@ pub fn deal(plan: &Plan, folder: PathBuf, rng: impl CryptoRng) -> Result<Dealt, 
 
 /// The identity behind a node's secret.
 pub fn public_key(secret: &Secret) -> ed25519::PublicKey {
-    ed25519::PrivateKey::decode(secret.bytes().as_slice()).expect("every 32 bytes are an Ed25519 seed").public_key()
+    ed25519::PrivateKey::decode(Copying(secret.bytes().as_slice())).expect("every 32 bytes are an Ed25519 seed").public_key()
 }
 
 fn config(name: String, seat: &Seat) -> Config {

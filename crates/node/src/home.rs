@@ -45,8 +45,8 @@ pub struct Ready {
     pub link: Vec<SocketAddr>,
     /// The HTTP door, if any.
     pub status: Option<SocketAddr>,
-    /// The validators' wire, if this is one.
-    pub consensus: Option<SocketAddr>,
+    /// Ethereum JSON-RPC, if served.
+    pub rpc: Option<SocketAddr>,
 }
 
 impl Home {
@@ -186,7 +186,7 @@ mod tests {
             account: "0x01".into(),
             link: vec!["127.0.0.1:1".parse().unwrap()],
             status: None,
-            consensus: None,
+            rpc: None,
         };
         home.write_ready(&ready).unwrap();
         assert_eq!(home.read_ready(), Some(ready));

@@ -3,6 +3,7 @@
 //! One process, one folder, one configuration: what is switched on there is served, each background loop
 //! has a name and a status, and whatever was acknowledged survives any end of the process.
 
+mod chain;
 pub mod config;
 pub mod deal;
 pub mod disk;
@@ -11,8 +12,15 @@ pub mod home;
 pub mod journal;
 pub mod keys;
 pub mod logs;
+mod node;
 pub mod provider;
+mod streams;
 pub mod tasks;
+#[cfg(feature = "full")]
+pub mod validator;
+
+pub use chain::ChainStartError;
+pub use node::{NodeError, Running, STOP_TIMEOUT, run, start};
 
 #[cfg(test)]
 mod scratch;

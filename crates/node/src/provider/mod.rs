@@ -1,3 +1,269 @@
 //! Offer disk to the cloud.
+//!
+//! ```text
+//! stream ─► gate ─► access (deals, grants) ─► quota, queue, disk ─► store ─► log ─► ack     serve
+//! ledger ─► follow ─► deals, log (payments)                                               follow
+//! window ─► challenge ─► store's leaves and paths ─► ledger                                 prove
+//! ```
+//! The promise: an ack is signed only when what it states is on disk. Who might break it: a disk that lies
+//! about fsync; the scrub and the next challenge find out, and this node's collateral pays.
 
+pub mod access;
+pub mod deals;
+pub mod earnings;
+pub mod follow;
 pub mod gate;
+pub mod meters;
+pub mod prove;
+mod reads;
+pub mod register;
+mod report;
+mod serve;
+
+use crate::{
+    config,
+    disk::Redb,
+    home::Home,
+    journal::Journal,
+    node::free_bytes,
+    tasks::{Task, Tasks},
+};
+use access::Access;
+use alloy_primitives::B256;
+use commonware_runtime::{Clock, Metrics, Storage};
+use deals::Deals;
+use futures::{FutureExt, future::BoxFuture};
+use gate::{Gate, Queue};
+use hodei_ledger::account::Account;
+use hodei_storage::shard::{self, Store, Writer};
+use hodei_types::{ack::Signer, chain::Chain};
+use meters::Meters;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// A segment is looked for that is worth rewriting.
+const COMPACT_EVERY: Duration = Duration::from_secs(60);
+
+/// Why a provider did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    #[error("index: {0}")]
+    Index(#[from] hodei_types::index::IndexError),
+    #[error("shard store: {0}")]
+    Store(#[from] shard::StoreError),
+    #[error(
+        "pledged {pledge} bytes with {keep_free} to stay free, but {used} are used and {free} free on this disk: pledge less"
+    )]
+    Pledge { pledge: u64, keep_free: u64, used: u64, free: u64 },
+}
+
+/// What the node lends its provider.
+pub struct Parts<E: Storage> {
+    pub chain: Arc<dyn Chain>,
+    pub account: Account,
+    pub signer: Arc<Signer>,
+    pub journal: Journal<E>,
+    pub tasks: Tasks,
+    pub stop: watch::Receiver<bool>,
+    pub chain_id: u64,
+    /// Where others reach this node, for the ledger.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A provider; clones share it.
+pub struct Provider<E: Storage>(Arc<Inner<E>>);
+
+impl<E: Storage> Clone for Provider<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<E: Storage> {
+    parts: Parts<E>,
+    config: config::Provider,
+    home: Home,
+    id: B256,
+    store: Store<E, Redb>,
+    /// Taken by the first [`Provider::loops`].
+    writer: Mutex<Option<Writer<E, Redb>>>,
+    deals: Deals,
+    access: Access,
+    gate: Gate,
+    queue: Queue,
+    meters: Meters,
+    draining: AtomicBool,
+}
+
+impl<E: Storage> Provider<E> {
+    /// Opens the store, checks the pledge against the disk, and reads the deals. Spawns nothing.
+    pub async fn start(
+        context: E,
+        home: &Home,
+        config: config::Provider,
+        parts: Parts<E>,
+    ) -> Result<Self, ProviderError>
+    where
+        E: Metrics + Clock,
+    {
+        let id = B256::from(parts.signer.node().0);
+        let meters = Meters::new(&context);
+        let (index, kept) = Redb::open(&home.index().join("shards.redb"))?;
+        if !kept {
+            tracing::info!("no index of the shard store: it is read from the segments");
+        }
+        let settings = shard::Config {
+            queue_bytes_max: config.queue_bytes_max,
+            ..shard::Config::new("shards", config.pledge_bytes, parts.chain_id)
+        };
+        let (store, writer) = Store::open(context, settings, parts.signer.clone(), index).await?;
+        let (used, free) = (store.used_bytes(), free_bytes(home));
+        if used + free < config.pledge_bytes.saturating_add(config.keep_free_bytes) {
+            let (pledge, keep_free) = (config.pledge_bytes, config.keep_free_bytes);
+            return Err(ProviderError::Pledge { pledge, keep_free, used, free });
+        }
+        let deals = Deals::new(parts.chain.clone(), id);
+        Ok(Self(Arc::new(Inner {
+            id,
+            access: Access::new(deals.clone(), parts.chain_id),
+            deals,
+            gate: Gate::new(config.streams_max, config.peer_streams_max),
+            queue: Queue::new(config.queue_bytes_max),
+            meters,
+            store,
+            writer: Mutex::new(Some(writer)),
+            home: home.clone(),
+            draining: AtomicBool::new(false),
+            config,
+            parts,
+        })))
+    }
+
+    /// The loops a provider lives by, each with its name; they end at the stop signal, the store's writer
+    /// only with its last user or the disk. Call once.
+    pub fn loops(&self) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
+        let parts = &self.0.parts;
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = parts.tasks.enter("store");
+        task.doing("writing what arrives");
+        let write = async move {
+            if let Some(writer) = writer {
+                writer.run().await;
+            }
+            drop(task);
+        };
+        vec![
+            ("the shard store", write.boxed()),
+            ("compaction", self.clone().compact(parts.tasks.enter("compact"), parts.stop.clone()).boxed()),
+            ("the ledger's events", self.clone().report(parts.tasks.enter("report"), parts.stop.clone()).boxed()),
+            ("the proofs", self.clone().prove(parts.tasks.enter("prove"), parts.stop.clone()).boxed()),
+        ]
+    }
+
+    /// This provider's key as the ledger writes it.
+    pub fn id(&self) -> B256 {
+        self.0.id
+    }
+
+    pub fn store(&self) -> &Store<E, Redb> {
+        &self.0.store
+    }
+
+    /// Bytes that may still be put: of the pledge, and of the disk.
+    pub fn free_bytes(&self) -> u64 {
+        let disk = free_bytes(&self.0.home).saturating_sub(self.0.config.keep_free_bytes);
+        self.0.store.free_bytes().min(disk)
+    }
+
+    /// Refuses new shards from now on, or takes them again.
+    pub fn set_draining(&self, draining: bool) {
+        self.0.draining.store(draining, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Sets the gauges; called before each scrape.
+    pub fn measure(&self) {
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let meters = &self.0.meters;
+        meters.queued_bytes.set(signed(self.0.queue.bytes()));
+        meters.free_bytes.set(signed(self.free_bytes()));
+        meters.deals.set(signed(self.0.deals.list().len() as u64));
+    }
+
+    /// For `/status`.
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::json!({
+            "zone": self.0.config.zone,
+            "pledge_bytes": self.0.config.pledge_bytes,
+            "used_bytes": self.0.store.used_bytes(),
+            "free_bytes": self.free_bytes(),
+            "queued_bytes": self.0.queue.bytes(),
+            "peers": self.0.gate.peers(),
+            "deals": self.0.deals.list().len(),
+            "draining": self.is_draining(),
+        })
+    }
+
+    /// Gives back what released shards took, one segment a minute.
+    async fn compact(self, task: Task, mut stop: watch::Receiver<bool>) {
+        loop {
+            task.doing("waiting");
+            let wait = tokio::time::sleep(COMPACT_EVERY + task.delay().unwrap_or(COMPACT_EVERY));
+            tokio::select! {
+                () = wait => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            if task.delay().is_none() {
+                continue;
+            }
+            task.doing("rewriting a segment");
+            match self.0.store.compact().await {
+                Ok(won) => {
+                    if let Some(bytes) = won {
+                        tracing::info!(bytes, "segment compacted");
+                    }
+                    task.passed();
+                }
+                Err(error) => task.failed(&error),
+            }
+        }
+    }
+
+    fn chain(&self) -> &Arc<dyn Chain> {
+        &self.0.parts.chain
+    }
+
+    fn account(&self) -> &Account {
+        &self.0.parts.account
+    }
+
+    fn journal(&self) -> &Journal<E> {
+        &self.0.parts.journal
+    }
+
+    fn access(&self) -> &Access {
+        &self.0.access
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    fn queue(&self) -> &Queue {
+        &self.0.queue
+    }
+
+    fn meters(&self) -> &Meters {
+        &self.0.meters
+    }
+}

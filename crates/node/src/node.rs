@@ -1,0 +1,368 @@
+//! Start what the configuration switches on, in the order in which the parts need each other, and stop it
+//! in the opposite one.
+//!
+//! ```text
+//! folder lock ─► keys ─► genesis ─► link ─► ledger (own, or followed) ─► log ─► provider ─► doors ─► ready
+//! ```
+//! Upon the stop signal: no stream is accepted any more, those being served end or are given
+//! [`STOP_TIMEOUT`], the log is anchored a last time, the link says goodbye. What was acknowledged before
+//! is on disk whichever way the process ends.
+
+use crate::{
+    chain,
+    config::Config,
+    disk, door,
+    home::{Home, Lock, Ready},
+    journal::Journal,
+    keys::Keys,
+    provider::{self, Provider},
+    streams,
+    tasks::Tasks,
+};
+use alloy_primitives::B256;
+use commonware_runtime::{Metrics as _, Spawner as _, Supervisor as _, tokio::Context};
+use hodei_audit::Log;
+use hodei_ledger::{account::Account, genesis::Genesis};
+use hodei_link::Link;
+use hodei_types::{
+    ack::Signer,
+    chain::Chain,
+    event::{Fields, Kind},
+    transport::{CHAIN, NodeKey, SHARD},
+};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinSet};
+
+/// What is still being served when the stop signal comes gets so long.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a node did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    #[error(transparent)]
+    Home(#[from] crate::home::HomeError),
+    #[error(transparent)]
+    Keys(#[from] crate::keys::KeyError),
+    #[error("genesis {path}: {reason}")]
+    Genesis { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Link(#[from] hodei_link::LinkError),
+    #[error(transparent)]
+    Account(#[from] hodei_ledger::account::AccountError),
+    #[error("log: {0}")]
+    Log(#[from] hodei_audit::LogError),
+    #[error(transparent)]
+    Chain(#[from] chain::ChainStartError),
+    #[error(transparent)]
+    Provider(#[from] provider::ProviderError),
+    #[error("status door {address}: {source}")]
+    Door { address: SocketAddr, source: std::io::Error },
+    #[error("{0} ended: the node cannot go on without it")]
+    Ended(&'static str),
+}
+
+/// A node that answers.
+pub struct Running {
+    home: Home,
+    ready: Ready,
+    key: NodeKey,
+    genesis: Arc<Genesis>,
+    chain: chain::Started,
+    account: Account,
+    journal: Journal<Context>,
+    tasks: Tasks,
+    link: Link,
+    stop: watch::Sender<bool>,
+    /// Loops a node cannot do without; each ends with its name.
+    loops: JoinSet<&'static str>,
+    context: Context,
+    _lock: Lock,
+}
+
+/// Starts a node and runs it until `stop` resolves.
+pub async fn run(
+    context: Context,
+    home: Home,
+    config: Config,
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let running = start(context, home, config).await?;
+    running.publish(None)?;
+    running.until(stop).await
+}
+
+/// Starts a node. It serves when this returns, but tools do not find it before [`Running::publish`].
+pub async fn start(context: Context, home: Home, config: Config) -> Result<Running, NodeError> {
+    config.check()?;
+    let lock = home.lock()?;
+    home.remove_ready();
+    let keys = Keys::open(&home)?;
+    let genesis = Arc::new(read_genesis(&config)?);
+    let signer = Arc::new(Signer::new(keys.node.bytes()));
+    let key = signer.node();
+    let tasks = Tasks::default();
+    let (stop, stopping) = watch::channel(false);
+    let mut loops = JoinSet::new();
+
+    let (link, listener) = Link::bind(hodei_link::Config {
+        secret: *keys.node.bytes(),
+        bind: kept_port(&home, config.link.listen),
+        protocols: [config.validator.as_ref().map(|_| CHAIN), config.provider.as_ref().map(|_| SHARD)]
+            .into_iter()
+            .flatten()
+            .collect(),
+    })
+    .await?;
+    let bound = link.address().unwrap_or(config.link.listen);
+    keep_port(&home, bound)?;
+    let addresses = if config.link.advertise.is_empty() { vec![bound] } else { config.link.advertise.clone() };
+
+    let chain = chain::start(context.child("ledger"), &home, &config, &keys, &genesis, &link).await?;
+    let account = Account::new(chain.door.clone(), keys.account.bytes())?;
+
+    let salt_key = blake3::derive_key("hodei node log salts v1", keys.node.bytes());
+    let log = hodei_audit::log::Config::new("audit", genesis.hash(), salt_key);
+    let log = Log::open(context.child("audit"), log, Signer::new(keys.node.bytes())).await?;
+    let journal = Journal::new(log);
+    journal.record(Kind::Start, Fields::new().text("version", env!("CARGO_PKG_VERSION"))).await?;
+    {
+        let (journal, account, task) = (journal.clone(), account.clone(), tasks.enter("anchor"));
+        let stopping = stopping.clone();
+        loops.spawn(async move {
+            let stopped = stopping.clone();
+            let error = journal.anchor(account, task, stopping).await;
+            if !*stopped.borrow() {
+                tracing::error!(%error, "the log stopped");
+            }
+            "the log"
+        });
+    }
+
+    let provider = match &config.provider {
+        Some(offer) => {
+            let parts = provider::Parts {
+                chain: chain.door.clone(),
+                account: account.clone(),
+                signer: signer.clone(),
+                journal: journal.clone(),
+                tasks: tasks.clone(),
+                stop: stopping.clone(),
+                chain_id: genesis.chain_id(),
+                addresses: addresses.clone(),
+            };
+            let provider = Provider::start(context.child("provider"), &home, offer.clone(), parts).await?;
+            for (name, work) in provider.loops() {
+                loops.spawn(async move {
+                    work.await;
+                    name
+                });
+            }
+            Some(provider)
+        }
+        None => None,
+    };
+
+    {
+        let task = tasks.enter("streams");
+        let (door, stopping) = (chain.door.clone(), stopping.clone());
+        let provider = provider.clone();
+        loops.spawn(async move {
+            streams::serve(listener, door, provider, task, stopping).await;
+            "the wire"
+        });
+    }
+
+    let mut ready = Ready {
+        process: std::process::id(),
+        node: key.to_string(),
+        account: account.address().to_string(),
+        link: addresses,
+        status: None,
+        rpc: None,
+    };
+    if let Some(address) = config.doors.status {
+        let views = views(&context, &config, &ready, &genesis, &tasks, provider.clone());
+        let (bound, work) =
+            door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
+        ready.status = Some(bound);
+        loops.spawn(async move {
+            let error = work.await;
+            tracing::error!(%error, "the status door failed");
+            "the status door"
+        });
+    }
+    tracing::info!(node = %key, account = %ready.account, link = ?ready.link, "node started");
+    Ok(Running {
+        home,
+        ready,
+        key,
+        genesis,
+        chain,
+        account,
+        journal,
+        tasks,
+        link,
+        stop,
+        loops,
+        context,
+        _lock: lock,
+    })
+}
+
+impl Running {
+    /// This node's key.
+    pub fn key(&self) -> NodeKey {
+        self.key
+    }
+
+    pub fn genesis(&self) -> &Arc<Genesis> {
+        &self.genesis
+    }
+
+    /// The ledger as this node sees it: its own state, or validators' answers checked against certificates.
+    pub fn chain(&self) -> Arc<dyn Chain> {
+        self.chain.door.clone()
+    }
+
+    /// What a validator or observer knows besides, for the JSON-RPC door.
+    #[cfg(feature = "full")]
+    pub fn member(&self) -> Option<&crate::validator::Member> {
+        self.chain.member.as_ref()
+    }
+
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// The wire, to dial others from this node.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What [`Running::publish`] writes.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Lets tools find this node; `rpc` is the JSON-RPC door's address if one was opened beside it.
+    pub fn publish(&self, rpc: Option<SocketAddr>) -> Result<(), NodeError> {
+        Ok(self.home.write_ready(&Ready { rpc, ..self.ready.clone() })?)
+    }
+
+    /// Runs until `stop` resolves, then stops in order; an error means it ended by itself.
+    pub async fn until(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+        let ended = tokio::select! {
+            () = stop => None,
+            ended = self.loops.join_next() => {
+                // A loop that panicked has no name; the panic itself is in the log.
+                Some(ended.and_then(Result::ok).unwrap_or("a background loop"))
+            }
+            () = self.chain.ended() => Some("the ledger"),
+        };
+        self.end().await;
+        match ended {
+            None => Ok(()),
+            Some(what) => Err(NodeError::Ended(what)),
+        }
+    }
+
+    async fn end(mut self) {
+        tracing::info!("stopping");
+        self.home.remove_ready();
+        // Into the log before the last checkpoint, which the stop signal triggers.
+        if let Err(error) = self.journal.note(Kind::Stop, Fields::new()).await {
+            tracing::warn!(%error, "the stop is not in the log");
+        }
+        self.stop.send_replace(true);
+        let all = async { while self.loops.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+            tracing::warn!("some work was cut off: what was acknowledged is on disk");
+        }
+        self.loops.shutdown().await;
+        if let Err(error) = self.journal.log().sync().await {
+            tracing::warn!(%error, "the log's last events may be lost");
+        }
+        self.link.close().await;
+        if let Err(error) = self.context.stop(0, Some(STOP_TIMEOUT)).await {
+            tracing::warn!(%error, "the runtime's tasks did not end in time");
+        }
+    }
+}
+
+fn read_genesis(config: &Config) -> Result<Genesis, NodeError> {
+    let path = &config.genesis;
+    let refused = |reason: String| NodeError::Genesis { path: path.clone(), reason };
+    let file = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+    Genesis::decode(&file).map_err(|error| refused(error.to_string()))
+}
+
+/// A free port once taken is kept, so that peers find a restarted node where the ledger says it is.
+fn kept_port(home: &Home, listen: SocketAddr) -> SocketAddr {
+    let file = home.path().join("link.port");
+    if listen.port() != 0 {
+        return listen;
+    }
+    let kept: Option<u16> = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+    let again = SocketAddr::new(listen.ip(), kept.unwrap_or(0));
+    // Somebody else may have it by now.
+    if std::net::UdpSocket::bind(again).is_ok() { again } else { listen }
+}
+
+fn keep_port(home: &Home, bound: SocketAddr) -> Result<(), NodeError> {
+    let file = home.path().join("link.port");
+    Ok(crate::home::replace(&file, format!("{}\n", bound.port()).as_bytes(), 0o600)?)
+}
+
+fn views(
+    context: &Context,
+    config: &Config,
+    ready: &Ready,
+    genesis: &Genesis,
+    tasks: &Tasks,
+    provider: Option<Provider<Context>>,
+) -> door::Views {
+    let metrics = context.child("door");
+    let base = serde_json::json!({
+        "schema": "hodei.node.status.v1",
+        "name": config.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "network": genesis.name,
+        "genesis": hash_text(genesis.hash()),
+        "node": ready.node,
+        "account": ready.account,
+        "link": ready.link,
+        "validator": config.validator.is_some(),
+    });
+    let measured = provider.clone();
+    door::Views {
+        metrics: Arc::new(move || {
+            if let Some(provider) = &measured {
+                provider.measure();
+            }
+            metrics.encode()
+        }),
+        status: Arc::new(move || {
+            let mut status = base.clone();
+            if let Some(provider) = &provider {
+                status["provider"] = provider.status();
+            }
+            status
+        }),
+        tasks: tasks.clone(),
+    }
+}
+
+fn hash_text(hash: B256) -> String {
+    hash.to_string()
+}
+
+/// Bytes left on the file system under a node's folder; 0 when it cannot be asked.
+pub(crate) fn free_bytes(home: &Home) -> u64 {
+    disk::free_bytes(home.path()).unwrap_or(0)
+}

@@ -1,0 +1,152 @@
+//! Follow the ledger's events about this provider.
+//!
+//! Upon each finalized head: read the logs of `deals` since the last one, refresh the deals they name,
+//! report what concerns this provider. The height reached is kept on disk, so that what happened while the
+//! node was away is reported when it returns; after a crash the last range may be reported twice.
+
+use super::deals::Deals;
+use alloy_primitives::{Address, B256, U256};
+use alloy_sol_types::SolEventInterface;
+use hodei_types::{
+    abi::{DEALS, IDeals::IDealsEvents},
+    chain::{Chain, ChainError, Log, LogFilter},
+};
+use std::sync::Arc;
+
+/// Blocks asked for at once; the door allows 100,000 blocks but only 10,000 logs.
+const RANGE_MAX: u64 = 2_000;
+
+/// Something the ledger did to this provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    pub height: u64,
+    pub tx: B256,
+    /// Index of the log within its block.
+    pub index: u32,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Opened { deal: u64, bucket: B256, owner: Address, capacity_bytes: u64 },
+    /// What the deal held may be forgotten.
+    Ended { deal: u64, bucket: B256 },
+    Closing { deal: u64 },
+    Posted { deal: u64, sequence: u64 },
+    Paid { deal: u64, windows: u64, amount: U256 },
+    Proven { window: u64 },
+    Missed { window: u64, in_row: u64 },
+    Slashed { window: u64, amount: U256 },
+    /// The ladder's end: no new deals ever.
+    Closed { window: u64 },
+}
+
+/// Reads events in ranges, each once.
+pub struct Follower {
+    chain: Arc<dyn Chain>,
+    node: B256,
+    deals: Deals,
+    /// All blocks up to here were reported.
+    height: u64,
+}
+
+impl Follower {
+    /// Follows from the block after `height`.
+    pub fn new(chain: Arc<dyn Chain>, node: B256, deals: Deals, height: u64) -> Self {
+        Self { chain, node, deals, height }
+    }
+
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// Waits for a block beyond the last reported one, and reports the next range.
+    pub async fn next(&mut self) -> Result<Vec<Happened>, ChainError> {
+        let head = self.chain.wait(self.height).await?;
+        let (happened, to) = range(&*self.chain, self.node, self.height + 1, head.height).await?;
+        let mut touched: Vec<u64> = happened.iter().filter_map(|event| event.what.deal()).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        for deal in touched {
+            self.deals.changed(deal).await?;
+        }
+        // Only now: an error above reads the same range again.
+        self.height = to;
+        Ok(happened)
+    }
+}
+
+/// What happened to `node` from block `from` on; second value: the last block looked at, at most `to`.
+pub(super) async fn range(
+    chain: &dyn Chain,
+    node: B256,
+    from: u64,
+    to: u64,
+) -> Result<(Vec<Happened>, u64), ChainError> {
+    let to = to.min(from.saturating_add(RANGE_MAX - 1));
+    let filter = LogFilter { from, to, address: Some(DEALS), ..LogFilter::default() };
+    let logs = chain.logs(filter).await?;
+    let happened = logs.iter().filter_map(|log| {
+        Some(Happened { height: log.height, tx: log.tx, index: log.index, what: ours(log, node)? })
+    });
+    Ok((happened.collect(), to))
+}
+
+impl What {
+    fn deal(&self) -> Option<u64> {
+        match self {
+            Self::Opened { deal, .. }
+            | Self::Ended { deal, .. }
+            | Self::Closing { deal }
+            | Self::Posted { deal, .. }
+            | Self::Paid { deal, .. } => Some(*deal),
+            Self::Proven { .. } | Self::Missed { .. } | Self::Slashed { .. } | Self::Closed { .. } => None,
+        }
+    }
+}
+
+fn ours(log: &Log, node: B256) -> Option<What> {
+    // A log this program does not know is of a newer ledger: nothing it could act on.
+    let event = IDealsEvents::decode_raw_log(&log.topics, &log.data).ok()?;
+    let (provider, what) = match event {
+        IDealsEvents::Opened(e) => (
+            e.provider,
+            What::Opened { deal: e.deal, bucket: e.bucket, owner: e.owner, capacity_bytes: e.capacityBytes },
+        ),
+        IDealsEvents::Ended(e) => (e.provider, What::Ended { deal: e.deal, bucket: e.bucket }),
+        IDealsEvents::Closing(e) => (e.provider, What::Closing { deal: e.deal }),
+        IDealsEvents::Posted(e) => (e.provider, What::Posted { deal: e.deal, sequence: e.sequence }),
+        IDealsEvents::Paid(e) => {
+            (e.provider, What::Paid { deal: e.deal, windows: e.windows, amount: e.amount })
+        }
+        IDealsEvents::Proven(e) => (e.provider, What::Proven { window: e.window }),
+        IDealsEvents::Missed(e) => (e.provider, What::Missed { window: e.window, in_row: e.inRow }),
+        IDealsEvents::Slashed(e) => (e.provider, What::Slashed { window: e.window, amount: e.amount }),
+        IDealsEvents::Closed(e) => (e.provider, What::Closed { window: e.window }),
+        IDealsEvents::ToppedUp(_) => return None,
+    };
+    (provider == node).then_some(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_sol_types::SolEvent;
+    use hodei_types::abi::IDeals;
+
+    fn log(event: &impl SolEvent) -> Log {
+        let data = event.encode_log_data();
+        let topics = data.topics().to_vec();
+        Log { address: DEALS, topics, data: data.data, height: 3, tx: B256::ZERO, index: 0 }
+    }
+
+    #[test]
+    fn events_of_others_are_not_ours() {
+        let node = B256::repeat_byte(1);
+        let missed = IDeals::Missed { provider: node, window: 4, inRow: 2 };
+        assert_eq!(ours(&log(&missed), node), Some(What::Missed { window: 4, in_row: 2 }));
+        assert_eq!(ours(&log(&missed), B256::repeat_byte(2)), None);
+        let strange = Log { topics: vec![B256::repeat_byte(9)], ..log(&missed) };
+        assert_eq!(ours(&strange, node), None);
+    }
+}

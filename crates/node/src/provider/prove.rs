@@ -1,0 +1,128 @@
+//! Prove to the ledger, window after window, that everything is still held.
+//!
+//! Upon each finalized head, but not more often than [`LOOK_EVERY`]: ask the ledger what it wants of this
+//! provider. If a challenge is open, read the drawn leaves, build their paths to the posted roots, send
+//! them. A leaf that cannot be read is a loss: nothing is sent, the window is missed, the operator is told.
+
+use super::Provider;
+use crate::tasks::Task;
+use alloy_sol_types::SolCall;
+use commonware_runtime::Storage;
+use hodei_ledger::account::{AccountError, Order};
+use hodei_types::{
+    abi::{DEALS, IDeals, SAMPLES},
+    call::ask,
+    chain::ChainError,
+    event::{Fields, Kind},
+};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Heads come up to forty a second; a challenge stays open for a whole window.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// After a failure the ledger is asked again this much later.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// 20 proofs of two kilobytes as calldata, hashed: an upper bound, unused gas is not paid.
+const PROVE_GAS: u64 = 15_000_000;
+/// A transaction in no block by then is sent again, if the window still wants it.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why a challenge was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error("window {window}: leaf {leaf} of deal {deal} cannot be read: {reason}")]
+    Lost { window: u64, deal: u64, leaf: u64, reason: String },
+    #[error("window {window}: the transaction is in no block after {} s", SETTLE_TIMEOUT.as_secs())]
+    Late { window: u64 },
+}
+
+/// What became of one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// Nothing is asked of this provider now.
+    Nothing { window: u64 },
+    /// The proof of this window was accepted.
+    Proven { window: u64, leaves: u64 },
+}
+
+impl<E: Storage> Provider<E> {
+    /// Proves until `stop`.
+    pub(super) async fn prove(self, task: Task, mut stop: watch::Receiver<bool>) {
+        let mut height = 0;
+        loop {
+            let wait = match self.look(&task).await {
+                Ok(looked) => {
+                    task.passed();
+                    match looked {
+                        Looked::Nothing { window } => task.doing(format!("window {window} wants nothing more")),
+                        Looked::Proven { window, .. } => task.doing(format!("window {window} proven")),
+                    }
+                    LOOK_EVERY
+                }
+                Err(error) => {
+                    task.failed(&error);
+                    RETRY_AFTER
+                }
+            };
+            let next = async {
+                tokio::time::sleep(wait).await;
+                while task.delay().is_none() {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                tokio::time::sleep(task.delay().unwrap_or_default()).await;
+                match self.chain().wait(height).await {
+                    Ok(head) => head.height,
+                    Err(_) => height,
+                }
+            };
+            tokio::select! {
+                reached = next => height = reached,
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Looks once, and proves if a proof is wanted.
+    pub async fn look(&self, task: &Task) -> Result<Looked, ProveError> {
+        let challenge = ask(&**self.chain(), DEALS, &IDeals::challengeCall { provider: self.id() }).await?;
+        let window = challenge.window;
+        if !challenge.open || challenge.proven || challenge.samples.is_empty() {
+            return Ok(Looked::Nothing { window });
+        }
+        task.doing(format!("reading {} of {} leaves for window {window}", SAMPLES, challenge.totalLeaves));
+        // Each sample in order: length (u32, big-endian), and the proof.
+        let mut proof = Vec::new();
+        for sample in &challenge.samples {
+            let part = self.store().prove(sample.deal, sample.root.0, sample.leaves, sample.leaf).await;
+            let part = part.map_err(|error| ProveError::Lost {
+                window,
+                deal: sample.deal,
+                leaf: sample.leaf,
+                reason: error.to_string(),
+            })?;
+            proof.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            proof.extend_from_slice(&part);
+        }
+        task.doing(format!("sending {} bytes for window {window}", proof.len()));
+        let bytes = proof.len() as u64;
+        let call = IDeals::proveCall { provider: self.id(), window, proof: proof.into() };
+        let order = Order::call(DEALS, call.abi_encode(), PROVE_GAS);
+        let receipt = tokio::time::timeout(SETTLE_TIMEOUT, self.account().execute(&order))
+            .await
+            .map_err(|_| ProveError::Late { window })??;
+        let event = Fields::new()
+            .uint("window", window)
+            .uint("leaves", challenge.totalLeaves)
+            .uint("bytes", bytes)
+            .uint("height", receipt.height)
+            .bytes("tx", receipt.tx.as_slice());
+        if let Err(error) = self.journal().note(Kind::Proof, event).await {
+            tracing::error!(%error, "the proof is not in the log");
+        }
+        Ok(Looked::Proven { window, leaves: challenge.totalLeaves })
+    }
+}

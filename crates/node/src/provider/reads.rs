@@ -1,0 +1,135 @@
+//! Give shards back, say which are held, and let their owner release them.
+
+use super::{
+    Provider,
+    serve::{BUSY_MS, denied, refused},
+};
+use crate::journal::now_ms;
+use bytes::Bytes;
+use commonware_runtime::Storage;
+use hodei_storage::{
+    shard::StoreError,
+    wire::{Answer, Reason},
+};
+use hodei_types::{
+    event::{Fields, Kind},
+    grant::Rights,
+    slice::ShardId,
+    transport::NodeKey,
+};
+use std::ops::Range;
+
+impl<E: Storage> Provider<E> {
+    /// A slice of a shard, with the hashes beside it; an empty range at its start means to the end.
+    pub(super) async fn get(
+        &self,
+        from: NodeKey,
+        deal: u64,
+        id: ShardId,
+        range: Range<u32>,
+        grant: &[u8],
+    ) -> Result<(Answer, Bytes), Answer> {
+        self.access().check(from, deal, grant, Rights::READ, now_ms()).await.map_err(denied)?;
+        let len = range.end - range.start;
+        let slice = match self.store().get(deal, id, range.start, len).await {
+            Ok(Some(slice)) => slice,
+            Ok(None) => return Err(Answer::Gone),
+            Err(error) => return Err(self.store_failed(error)),
+        };
+        let bytes = slice.bytes.len() as u64;
+        let event = Fields::new()
+            .text("direction", "out")
+            .bytes("peer", &from.0)
+            .bytes("shard", &id.0)
+            .uint("bytes", bytes)
+            .uint("offset", u64::from(range.start))
+            .uint("deal", deal);
+        self.note(Kind::Transfer, event).await?;
+        self.meters().reads.inc();
+        self.meters().bytes_read.inc_by(bytes);
+        let answer = Answer::Slice {
+            shard_bytes: slice.shard_bytes,
+            offset: range.start,
+            len: slice.bytes.len() as u32,
+            hashes: slice.hashes,
+        };
+        Ok((answer, slice.bytes))
+    }
+
+    pub(super) async fn has(
+        &self,
+        from: NodeKey,
+        deal: u64,
+        ids: &[ShardId],
+        grant: &[u8],
+        rights: Rights,
+    ) -> Result<Answer, Answer> {
+        self.access().check(from, deal, grant, rights, now_ms()).await.map_err(denied)?;
+        let held = self.store().has(deal, ids).await.map_err(|error| self.store_failed(error))?;
+        let mut bits = vec![0u8; ids.len().div_ceil(8)];
+        for (at, held) in held.into_iter().enumerate() {
+            bits[at / 8] |= u8::from(held) << (at % 8);
+        }
+        Ok(Answer::Bitmap(bits))
+    }
+
+    /// Zeroes the shards' counts in the deal's tree; they are no longer paid for.
+    pub(super) async fn release(
+        &self,
+        from: NodeKey,
+        deal: u64,
+        ids: &[ShardId],
+        grant: &[u8],
+    ) -> Result<Answer, Answer> {
+        self.access().check(from, deal, grant, Rights::RELEASE, now_ms()).await.map_err(denied)?;
+        let released = self.store().release(deal, ids).await.map_err(|error| self.store_failed(error))?;
+        for id in &released {
+            let event = Fields::new().bytes("peer", &from.0).bytes("shard", &id.0).uint("deal", deal);
+            self.note(Kind::Release, event).await?;
+            self.meters().released.inc();
+        }
+        self.newest(deal).await
+    }
+
+    pub(super) async fn state(&self, from: NodeKey, deal: u64, grant: &[u8]) -> Result<Answer, Answer> {
+        let rights = Rights::READ | Rights::WRITE;
+        self.access().check(from, deal, grant, rights, now_ms()).await.map_err(denied)?;
+        self.newest(deal).await
+    }
+
+    async fn newest(&self, deal: u64) -> Result<Answer, Answer> {
+        let (ack, shards) = self.store().state(deal).await.map_err(|error| self.store_failed(error))?;
+        Ok(Answer::State { ack, shards })
+    }
+
+    /// Turns a failure of the store into what the client is told, and tells the operator.
+    pub(super) fn store_failed(&self, error: StoreError) -> Answer {
+        match error {
+            StoreError::WrongBytes { .. } => refused(Reason::WrongBytes, error),
+            StoreError::Full { free_bytes } => Answer::Full { free_bytes },
+            StoreError::Busy { .. } => Answer::Busy { retry_after_ms: BUSY_MS },
+            StoreError::Length(_) => refused(Reason::Malformed, error),
+            StoreError::DealBroken { .. } => refused(Reason::UnknownDeal, error),
+            // One shard is lost, not the store: the client reads another, repair makes it again.
+            StoreError::Damaged(_) => {
+                tracing::error!(%error, "shard store");
+                Answer::Gone
+            }
+            error => {
+                tracing::error!(%error, "shard store");
+                refused(Reason::Broken, "the store has stopped")
+            }
+        }
+    }
+
+    /// Appends to the node's log; nothing is answered that could not be logged.
+    pub(super) async fn note(&self, kind: Kind, event: Fields) -> Result<(), Answer> {
+        match self.journal().note(kind, event).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, "log");
+                Err(refused(Reason::Broken, "the log has stopped"))
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! State on the ledger what this provider offers, keep it current, and leave in order.
+
+use crate::config::{Class, Provider};
+use alloy_primitives::{B256, U256};
+use alloy_sol_types::SolCall;
+use hodei_ledger::account::{Account, AccountError, Order};
+use hodei_types::{
+    abi::{DEALS, IDeals, IProviders, PAGE_MAX, PROVIDERS, operator_consent, pack_addresses},
+    ack::Signer,
+    call::{ask, revert},
+    chain::ChainError,
+};
+use std::net::{IpAddr, SocketAddr};
+
+/// A record of a dozen slots, written once.
+const REGISTER_GAS: u64 = 3_000_000;
+/// Ending a deal settles it: a dozen slots and two transfers each.
+const CLOSE_GAS: u64 = 5_000_000;
+
+/// Why the ledger's record is not what the configuration wants.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error("this node is registered by {registered}, but keys/account.key is {ours}")]
+    Operator { registered: String, ours: String },
+    #[error("account {account} holds {found} wei, registering takes at least {needed}: send coins to it")]
+    Poor { account: String, found: U256, needed: U256 },
+    #[error("{0} is not registered as a provider")]
+    Unknown(B256),
+}
+
+/// The ledger's record of this provider, or `None`.
+pub async fn record(account: &Account, node: B256) -> Result<Option<IProviders::Provider>, ChainError> {
+    match ask(&**account.chain(), PROVIDERS, &IProviders::getCall { node }).await {
+        Ok(record) => Ok(Some(record)),
+        Err(error) => match revert(&error) {
+            Some(IProviders::IProvidersErrors::UnknownProvider(_)) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// What the configuration offers at these addresses.
+pub fn offer(config: &Provider, addresses: &[SocketAddr]) -> IProviders::Offer {
+    IProviders::Offer {
+        zone: config.zone.clone(),
+        network: network(addresses, &config.zone),
+        addresses: pack_addresses(addresses),
+        capacityBytes: config.pledge_bytes,
+        priceStore: config.price_keep.0,
+        priceRead: config.price_read.0,
+        class: match config.class {
+            Class::Home => 0,
+            Class::Datacentre => 1,
+            Class::Phone => 2,
+        },
+    }
+}
+
+/// Registers this node if it is not, updates its offer if it differs. True if it had to do something.
+pub async fn ensure(
+    account: &Account,
+    signer: &Signer,
+    config: &Provider,
+    addresses: &[SocketAddr],
+) -> Result<bool, RegisterError> {
+    let offer = offer(config, addresses);
+    let node = B256::from(signer.node().0);
+    let order = match record(account, node).await? {
+        Some(record) if record.operator != account.address() => {
+            return Err(RegisterError::Operator {
+                registered: record.operator.to_string(),
+                ours: account.address().to_string(),
+            });
+        }
+        Some(record) if record.offer == offer => return Ok(false),
+        Some(_) => Order::call(PROVIDERS, IProviders::updateCall { node, offer }.abi_encode(), REGISTER_GAS),
+        None => {
+            let head = account.chain().head().await?;
+            let collateral = U256::from(config.collateral.0);
+            let gas = U256::from(REGISTER_GAS) * U256::from(u128::from(head.base_fee) * 2);
+            let found = account.chain().account(account.address()).await?.balance;
+            if found < collateral + gas {
+                return Err(RegisterError::Poor {
+                    account: account.address().to_string(),
+                    found,
+                    needed: collateral + gas,
+                });
+            }
+            let possession = signer.sign(&operator_consent(head.chain_id, account.address(), node)).to_vec();
+            let call = IProviders::registerCall { node, offer, possession: possession.into() };
+            Order::call(PROVIDERS, call.abi_encode(), REGISTER_GAS).with_value(collateral)
+        }
+    };
+    account.execute(&order).await?;
+    Ok(true)
+}
+
+/// What is left to do until a draining provider may be switched off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Draining {
+    /// Deals whose owners have not moved yet; they may read until they end.
+    pub open: Vec<u64>,
+    /// Deals ended by this call, their escrow being used up.
+    pub ended: Vec<u64>,
+}
+
+/// Retires this provider: no new deals; ends the deals it may end. Call again until none is open, then
+/// [`leave`].
+pub async fn drain(account: &Account, node: B256) -> Result<Draining, RegisterError> {
+    let record = record(account, node).await?.ok_or(RegisterError::Unknown(node))?;
+    if !record.retired {
+        let call = IProviders::retireCall { node }.abi_encode();
+        account.execute(&Order::call(PROVIDERS, call, REGISTER_GAS)).await?;
+    }
+    let mut draining = Draining::default();
+    let mut ids = Vec::new();
+    loop {
+        let call = IDeals::ofProviderCall { provider: node, first: ids.len() as u64, most: PAGE_MAX };
+        let page = ask(&**account.chain(), DEALS, &call).await?;
+        let last = (page.len() as u64) < PAGE_MAX;
+        ids.extend(page);
+        if last {
+            break;
+        }
+    }
+    for id in ids {
+        let deal = ask(&**account.chain(), DEALS, &IDeals::getCall { deal: id }).await?;
+        if U256::from(deal.escrow) > deal.owed {
+            draining.open.push(id);
+            continue;
+        }
+        let call = IDeals::closeCall { deals: vec![id] }.abi_encode();
+        match account.execute(&Order::call(DEALS, call, CLOSE_GAS)).await {
+            Ok(_) => draining.ended.push(id),
+            // The owner topped it up meanwhile, or a window is open: it stays for the next call.
+            Err(AccountError::Reverted(_)) => draining.open.push(id),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(draining)
+}
+
+/// Takes the collateral back and forgets the node; only once it is retired and without deals.
+pub async fn leave(account: &Account, node: B256) -> Result<(), RegisterError> {
+    let call = IProviders::withdrawCall { node }.abi_encode();
+    account.execute(&Order::call(PROVIDERS, call, REGISTER_GAS)).await?;
+    Ok(())
+}
+
+/// The network shards are spread over: /24 or /48 of a public address, else the zone, as declared.
+fn network(addresses: &[SocketAddr], zone: &str) -> String {
+    let public = addresses.iter().map(SocketAddr::ip).find(|ip| match ip {
+        IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()),
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
+        }
+    });
+    match public {
+        Some(IpAddr::V4(ip)) => {
+            let [a, b, c, _] = ip.octets();
+            format!("{a}.{b}.{c}.0/24")
+        }
+        Some(IpAddr::V6(ip)) => {
+            let [a, b, c, ..] = ip.segments();
+            format!("{a:x}:{b:x}:{c:x}::/48")
+        }
+        None => zone.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_prefixes_of_public_addresses() {
+        let of = |text: &str| network(&[text.parse().unwrap()], "flat");
+        assert_eq!(of("203.0.113.9:1"), "203.0.113.0/24");
+        assert_eq!(of("[2001:db8:1:2::3]:1"), "2001:db8:1::/48");
+        for private in ["127.0.0.1:1", "192.168.1.1:1", "[::1]:1", "[fd00::1]:1"] {
+            assert_eq!(of(private), "flat");
+        }
+        let both = ["10.0.0.1:1".parse().unwrap(), "203.0.113.9:1".parse().unwrap()];
+        assert_eq!(network(&both, "flat"), "203.0.113.0/24");
+    }
+}

@@ -1,0 +1,193 @@
+//! Act on what the ledger says about this provider, and write it down.
+//!
+//! Upon the start: state the offer on the ledger, read the deals. Upon each event: payments, misses and
+//! slashing go into the node's log; an ended deal's shards are forgotten. Every few proven windows the
+//! earnings are collected.
+
+use super::{
+    Provider,
+    follow::{Follower, Happened, What},
+    register,
+};
+use crate::{home::replace, tasks::Task};
+use alloy_primitives::U256;
+use alloy_sol_types::SolCall;
+use commonware_runtime::Storage;
+use hodei_ledger::account::Order;
+use hodei_types::{
+    abi::{DEALS, IDeals},
+    event::{Fields, Kind},
+};
+use std::{path::PathBuf, time::Duration};
+use tokio::sync::watch;
+
+/// After a failure the next attempt waits.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// Events are read at most so often, however fast blocks come.
+const PACE: Duration = Duration::from_millis(250);
+/// Settling one deal: a dozen slots and a transfer.
+const TOUCH_GAS: u64 = 400_000;
+/// Quiet blocks after which the height reached is written down all the same.
+const REMEMBER_EVERY: u64 = 1_000;
+/// Deals settled by one transaction, so that it stays under what the ledger takes at once.
+const TOUCHED_MAX: usize = 32;
+/// A transaction in no block by then is given up; the next attempt makes it good.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl<E: Storage> Provider<E> {
+    /// Follows the ledger until `stop`.
+    pub(super) async fn report(self, task: Task, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.follow(&task) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn follow(&self, task: &Task) {
+        let mut follower = loop {
+            match self.enter(task).await {
+                Ok(follower) => break follower,
+                Err(error) => {
+                    task.failed(&error);
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        };
+        let (mut proven, mut last, mut written) = (0, 0, 0);
+        loop {
+            match follower.next().await {
+                Ok(happened) => {
+                    let worth = !happened.is_empty() || follower.height() > written + REMEMBER_EVERY;
+                    for event in happened {
+                        if let What::Proven { window } = event.what {
+                            (proven, last) = (proven + 1, window);
+                        }
+                        self.take_note(&event).await;
+                    }
+                    if worth {
+                        written = follower.height();
+                        self.remember(written);
+                    }
+                    task.doing(format!("at height {}", follower.height()));
+                    task.passed();
+                }
+                Err(error) => {
+                    task.failed(&error);
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+            if proven >= self.0.config.collect_windows.max(1) {
+                match self.collect(last).await {
+                    Ok(()) => proven = 0,
+                    Err(error) => task.failed(&error),
+                }
+            }
+            tokio::time::sleep(PACE + task.delay().unwrap_or(RETRY_AFTER)).await;
+        }
+    }
+
+    /// Registers if asked to, reads the deals, and starts behind the last block reported.
+    async fn enter(&self, task: &Task) -> Result<Follower, register::RegisterError> {
+        let parts = &self.0.parts;
+        let height = match self.remembered() {
+            Some(height) => height,
+            None => self.chain().head().await?.height,
+        };
+        if self.0.config.register {
+            task.doing("stating the offer on the ledger");
+            if register::ensure(self.account(), &parts.signer, &self.0.config, &parts.addresses).await? {
+                tracing::info!(node = %self.id(), "offer stated on the ledger");
+            }
+        }
+        if let Some(record) = register::record(self.account(), self.id()).await? {
+            self.set_draining(record.retired);
+        }
+        task.doing("reading the deals");
+        let deals = self.0.deals.load().await?;
+        tracing::info!(deals = deals.len(), "deals read");
+        Ok(Follower::new(self.chain().clone(), self.id(), self.0.deals.clone(), height))
+    }
+
+    async fn take_note(&self, happened: &Happened) {
+        let fields = Fields::new()
+            .uint("height", happened.height)
+            .uint("index", happened.index.into())
+            .bytes("tx", happened.tx.as_slice());
+        let (kind, fields) = match &happened.what {
+            What::Opened { deal, bucket, owner, capacity_bytes } => {
+                let fields = fields.text("what", "opened").uint("deal", *deal).bytes("bucket", bucket.as_slice());
+                (Kind::Deal, fields.bytes("owner", owner.as_slice()).uint("bytes", *capacity_bytes))
+            }
+            What::Closing { deal } => (Kind::Deal, fields.text("what", "closing").uint("deal", *deal)),
+            What::Ended { deal, bucket } => {
+                if let Err(error) = self.store().forget(*deal).await {
+                    tracing::error!(%error, deal, "an ended deal's shards stay");
+                }
+                let fields = fields.text("what", "ended").uint("deal", *deal);
+                (Kind::Deal, fields.bytes("bucket", bucket.as_slice()))
+            }
+            What::Posted { deal, sequence } => {
+                if let Err(error) = self.store().posted(*deal, *sequence).await {
+                    tracing::error!(%error, deal, "released shards stay");
+                }
+                (Kind::Deal, fields.text("what", "posted").uint("deal", *deal).uint("sequence", *sequence))
+            }
+            What::Paid { deal, windows, amount } => {
+                let milli = *amount / U256::from(1_000_000_000_000_000u64);
+                self.meters().earned_milli.inc_by(milli.saturating_to());
+                let fields = fields.uint("deal", *deal).uint("windows", *windows);
+                (Kind::Payment, fields.bytes("wei", &amount.to_be_bytes_trimmed_vec()))
+            }
+            What::Proven { .. } => {
+                self.meters().proofs.inc();
+                // The proving loop has logged it, with the bytes it sent.
+                return;
+            }
+            What::Missed { window, in_row } => {
+                tracing::error!(window, in_row, "a window was missed: see the task `prove`");
+                self.meters().misses.inc();
+                let fields = fields.text("verdict", "missed").uint("window", *window);
+                (Kind::Fault, fields.uint("in_row", *in_row))
+            }
+            What::Slashed { window, amount } => {
+                tracing::error!(window, %amount, "collateral was slashed");
+                let fields = fields.text("verdict", "slashed").uint("window", *window);
+                (Kind::Fault, fields.bytes("wei", &amount.to_be_bytes_trimmed_vec()))
+            }
+            What::Closed { window } => {
+                tracing::error!(window, "closed by the ledger: no new deals");
+                (Kind::Fault, fields.text("verdict", "closed").uint("window", *window))
+            }
+        };
+        if let Err(error) = self.journal().note(kind, fields).await {
+            tracing::error!(%error, "an event of the ledger is not in the log");
+        }
+    }
+
+    /// Settles what proven windows earned.
+    async fn collect(&self, window: u64) -> Result<(), super::prove::ProveError> {
+        let deals: Vec<u64> = self.0.deals.list().iter().map(|terms| terms.id).collect();
+        for batch in deals.chunks(TOUCHED_MAX) {
+            let call = IDeals::touchCall { deals: batch.to_vec() };
+            let order = Order::call(DEALS, call.abi_encode(), TOUCH_GAS * (batch.len() as u64 + 1));
+            let settled = tokio::time::timeout(SETTLE_TIMEOUT, self.account().execute(&order));
+            settled.await.map_err(|_| super::prove::ProveError::Late { window })??;
+        }
+        Ok(())
+    }
+
+    fn height_file(&self) -> PathBuf {
+        self.0.home.path().join("reported.height")
+    }
+
+    fn remembered(&self) -> Option<u64> {
+        std::fs::read_to_string(self.height_file()).ok()?.trim().parse().ok()
+    }
+
+    fn remember(&self, height: u64) {
+        // Lost, it only means that the next start reports from the head on, or a few events twice.
+        if let Err(error) = replace(&self.height_file(), format!("{height}\n").as_bytes(), 0o600) {
+            tracing::warn!(%error, "the height reached was not written");
+        }
+    }
+}

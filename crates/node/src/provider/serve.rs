@@ -1,0 +1,168 @@
+//! Answer `hodei/shard/1`: take shards, give them back, say what is held.
+//!
+//! Upon a stream: wait for a place, read one request, check deal and grant, then quota, queue and disk, and
+//! only then the body. Every refusal is a typed answer before the body. An ack leaves when shard and deal
+//! tree are on disk and the transfer is in the log.
+
+use super::{Provider, access::AccessError};
+use crate::journal::now_ms;
+use bytes::Bytes;
+use commonware_runtime::{Sink, Storage, Stream};
+use hodei_storage::{
+    wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, UploadId, WireError},
+};
+use hodei_types::{
+    event::{Fields, Kind},
+    grant::Rights,
+    slice::{CHUNK_BYTES, ShardId},
+    transport::{Incoming, NodeKey},
+};
+use std::time::Duration;
+
+/// A client that opens a stream says at once what it wants.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A shard takes this long at 70 kbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// So long may an answer take to be accepted by the client's flow control.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// What a client is told to wait when something is full for a moment.
+pub(super) const BUSY_MS: u32 = 100;
+/// What it is told to wait when the ledger cannot be asked.
+const NO_LEDGER_MS: u32 = 1_000;
+
+/// A shard somebody wants to store.
+struct Put {
+    deal: u64,
+    id: ShardId,
+    len: u32,
+    upload: UploadId,
+    grant: Vec<u8>,
+}
+
+impl<E: Storage> Provider<E> {
+    /// Serves one stream to its end. Whatever goes wrong is the peer's affair or in the log.
+    pub async fn serve<Si: Sink, St: Stream>(&self, incoming: Incoming<Si, St>) {
+        let Incoming { from, mut sink, mut stream, .. } = incoming;
+        let Some(_place) = self.gate().enter(from).await else {
+            self.meters().busy.inc();
+            return answer(&mut sink, Answer::Busy { retry_after_ms: BUSY_MS }, Bytes::new()).await;
+        };
+        let received = tokio::time::timeout(REQUEST_TIMEOUT, wire::receive(&mut stream, LIST_BYTES_MAX)).await;
+        let request = match received {
+            Err(_) => return,
+            Ok(received) => received.and_then(|bytes| Request::decode(&bytes)),
+        };
+        let (reply, body) = match request {
+            Ok(request) => self.reply(from, request, &mut stream).await,
+            // A stream that broke off has nobody to tell.
+            Err(WireError::Stream(_)) => return,
+            Err(error) => (refused(Reason::Malformed, error), Bytes::new()),
+        };
+        match &reply {
+            Answer::Busy { .. } => _ = self.meters().busy.inc(),
+            Answer::Full { .. } => _ = self.meters().full.inc(),
+            Answer::Refused { reason, text } => {
+                tracing::debug!(%from, ?reason, text, "refused");
+                self.meters().refused.inc();
+            }
+            _ => {}
+        }
+        answer(&mut sink, reply, body).await;
+    }
+
+    async fn reply<St: Stream>(&self, from: NodeKey, request: Request, stream: &mut St) -> (Answer, Bytes) {
+        match request {
+            Request::Hello { version } if version != wire::VERSION => {
+                (refused(Reason::Version, format!("expected version {}", wire::VERSION)), Bytes::new())
+            }
+            Request::Hello { .. } => {
+                let answer = Answer::Hello {
+                    version: wire::VERSION,
+                    free_bytes: self.free_bytes(),
+                    queued_bytes: self.queue().bytes(),
+                };
+                (answer, Bytes::new())
+            }
+            Request::Put { deal, id, len, upload, grant } => {
+                let put = Put { deal, id, len, upload, grant };
+                (self.put(from, put, stream).await.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
+            Request::Get { deal, id, offset, len, grant } => {
+                match self.get(from, deal, id, offset..offset.saturating_add(len), &grant).await {
+                    Ok(slice) => slice,
+                    Err(refusal) => (refusal, Bytes::new()),
+                }
+            }
+            Request::Has { deal, ids, grant } => {
+                let rights = Rights::READ | Rights::WRITE;
+                (self.has(from, deal, &ids, &grant, rights).await.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
+            Request::Release { deal, ids, grant } => {
+                (self.release(from, deal, &ids, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
+            Request::State { deal, grant } => {
+                (self.state(from, deal, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
+        }
+    }
+
+    async fn put<St: Stream>(&self, from: NodeKey, put: Put, stream: &mut St) -> Result<Answer, Answer> {
+        let Put { deal, id, len, upload, grant } = put;
+        let terms = self.access().check_write(from, deal, &grant, now_ms()).await.map_err(denied)?;
+        if self.is_draining() {
+            return Err(refused(Reason::UnknownDeal, "this provider is draining: it takes nothing new"));
+        }
+        let bytes = u64::from(len);
+        if self.store().leaves(deal) * CHUNK_BYTES as u64 + bytes > terms.capacity_bytes {
+            return Err(refused(Reason::DealFull, format!("deal {deal} is for {} bytes", terms.capacity_bytes)));
+        }
+        self.store().admit(len).map_err(|error| self.store_failed(error))?;
+        let Some(_queued) = self.queue().reserve(bytes) else {
+            return Err(Answer::Busy { retry_after_ms: BUSY_MS });
+        };
+        let free_bytes = self.free_bytes();
+        if free_bytes < bytes + self.queue().bytes() {
+            return Err(Answer::Full { free_bytes });
+        }
+        let body = tokio::time::timeout(BODY_TIMEOUT, wire::body(stream, len as usize)).await;
+        let Ok(Ok(body)) = body else {
+            return Err(refused(Reason::Malformed, "the body did not arrive"));
+        };
+        let held = self.store().put(deal, id, upload, body).await.map_err(|error| self.store_failed(error))?;
+        let statement = &held.ack.statement;
+        let event = Fields::new()
+            .text("direction", "in")
+            .bytes("peer", &from.0)
+            .bytes("shard", &id.0)
+            .uint("bytes", bytes)
+            .uint("deal", deal)
+            .uint("sequence", statement.sequence);
+        self.note(Kind::Transfer, event).await?;
+        self.meters().shards_put.inc();
+        self.meters().bytes_put.inc_by(bytes);
+        Ok(Answer::Held(held))
+    }
+}
+
+/// Sends an answer; a client that does not take it is cut off.
+async fn answer<Si: Sink>(sink: &mut Si, answer: Answer, body: Bytes) {
+    let sent = tokio::time::timeout(ANSWER_TIMEOUT, wire::send(sink, answer.encode(), body)).await;
+    if let Ok(Err(error)) = sent {
+        tracing::debug!(%error, "answer not taken");
+    }
+}
+
+pub(super) fn refused(reason: Reason, text: impl ToString) -> Answer {
+    Answer::Refused { reason, text: text.to_string() }
+}
+
+pub(super) fn denied(error: AccessError) -> Answer {
+    match error {
+        AccessError::UnknownDeal(_) | AccessError::Closing(_) => refused(Reason::UnknownDeal, error),
+        AccessError::Grant(_) => refused(Reason::NotGranted, error),
+        AccessError::Chain(error) => {
+            tracing::warn!(%error, "the ledger was not asked about a deal");
+            Answer::Busy { retry_after_ms: NO_LEDGER_MS }
+        }
+    }
+}
