@@ -2,6 +2,7 @@
 
 pub mod code;
 pub mod engine;
+pub mod index;
 pub mod manifest;
 pub mod place;
 pub mod prove;

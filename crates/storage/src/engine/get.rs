@@ -40,6 +40,9 @@ const K_PER_EXTRA: usize = 8;
 const LATE_MIN: Duration = Duration::from_millis(50);
 const LATE_TIMES: u32 = 3;
 
+/// Providers asked at once for a shard that some of them hold a copy of.
+const COPIES_ASKED: usize = 3;
+
 /// What is read.
 #[derive(Clone)]
 pub struct GetRequest {
@@ -126,6 +129,48 @@ where
             .then(move |(page, first, stripes)| fetch.clone().stripes(page, first, stripes, ahead))
             .try_flatten()
             .boxed())
+    }
+}
+
+impl<E, T> Engine<E, T>
+where
+    E: Clock + Spawner,
+    T: Transport,
+{
+    /// Reads a copied shard from whichever of the bucket's providers has it, three at a time.
+    pub async fn get_copy(
+        &self,
+        roster: &[Provider],
+        id: ShardId,
+        bytes: u32,
+        verdict: impl Fn(Verdict),
+    ) -> Result<Bytes, GetError> {
+        let now = self.context.current();
+        let mut order: Vec<&Provider> = roster.iter().collect();
+        order.sort_by_key(|provider| {
+            (self.peers.rests(&provider.peer.key, now), self.peers.latency(&provider.peer.key))
+        });
+        let asked = stream::iter(order).map(|provider| async move {
+            let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+            (provider.peer.key, self.remote.get(&ask, bytes, 0, bytes).await)
+        });
+        let mut answers = std::pin::pin!(asked.buffer_unordered(COPIES_ASKED));
+        let mut failure = "the bucket has no providers".to_string();
+        while let Some((node, answer)) = answers.next().await {
+            match answer {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => {
+                    failure = format!("{node}: {error}");
+                    if error.is_down() {
+                        self.peers.failed(&node, self.context.current());
+                    }
+                    if let RemoteError::Lie(lie) = error {
+                        verdict(*lie);
+                    }
+                }
+            }
+        }
+        Err(GetError::Page { page: id, copies: roster.len(), failure })
     }
 }
 

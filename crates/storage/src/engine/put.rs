@@ -220,6 +220,31 @@ where
     }
 }
 
+impl<E, T> Engine<E, T>
+where
+    E: Clock + Spawner + CryptoRng,
+    T: Transport,
+{
+    /// Copies one shard that is not coded, such as an index root, to n - k + 1 providers. Gives its holders
+    /// and the newest ack of each deal.
+    pub async fn put_copies(
+        &self,
+        shape: Shape,
+        roster: Arc<Vec<Provider>>,
+        upload: UploadId,
+        shard: Vec<u8>,
+    ) -> Result<(Vec<Holder>, BTreeMap<u64, Ack>), PutError> {
+        let mut rng = self.context.child("copies");
+        let (remote, peers) = (self.remote.clone(), self.peers.clone());
+        let spread = Spread { shape, roster, remote, peers, upload };
+        let id = ShardId::of(&shard);
+        let ledger = Mutex::new(Ledger::default());
+        let acked = |held: &Held| ledger.lock().expect("no panic under this lock").ack(&held.ack);
+        let holders = copy(&spread, shard, id, &mut rng, acked).await?;
+        Ok((holders, ledger.into_inner().expect("no panic under this lock").acks))
+    }
+}
+
 struct Put<'a, E, T> {
     engine: &'a Engine<E, T>,
     spread: Arc<Spread<E, T>>,
@@ -392,7 +417,6 @@ where
         self.store_page(bytes, id, stripes, rng).await
     }
 
-    /// Copies a page to n - k + 1 providers, or to all there are, of more operators than may be lost.
     async fn store_page(
         &self,
         bytes: Vec<u8>,
@@ -400,47 +424,9 @@ where
         stripes: u32,
         rng: &mut E,
     ) -> Result<PageRef, PutError> {
-        let Spread { shape, roster, .. } = &*self.spread;
-        let mut order: Vec<usize> = (0..roster.len()).collect();
-        order.shuffle(rng);
-        // One of each operator before a second of any: stable sorting keeps the chance.
-        let mut seen: BTreeMap<[u8; 20], usize> = BTreeMap::new();
-        let mut ranked: Vec<(bool, usize, usize)> = Vec::new();
-        for at in order {
-            let round = seen.entry(roster[at].operator).or_default();
-            ranked.push((self.spread.rests(at), *round, at));
-            *round += 1;
-        }
-        ranked.sort_by_key(|(rests, round, _)| (*rests, *round));
-        let want = shape.page_copies().min(roster.len());
         let len = bytes.len() as u32;
-        let shard = Bytes::from(bytes);
-        let (mut holders, mut operators, mut failure) = (Vec::new(), BTreeMap::new(), String::new());
-        let mut queue = ranked.into_iter().map(|(_, _, at)| at);
-        let mut running = futures::stream::FuturesUnordered::new();
-        let send = |at: usize| {
-            let shard = shard.clone();
-            async move { (at, self.spread.send(at, id, shard).await) }
-        };
-        running.extend(queue.by_ref().take(want).map(send));
-        while let Some((at, result)) = running.next().await {
-            match result {
-                Ok(held) => {
-                    let provider = &roster[at];
-                    self.ledger.lock().expect("no panic under this lock").ack(&held.ack);
-                    holders.push(Holder { node: provider.peer.key, deal: provider.deal });
-                    operators.insert(provider.operator, ());
-                }
-                Err(error) => {
-                    failure = format!("{}: {error}", roster[at].peer.key);
-                    running.extend(queue.next().map(send));
-                }
-            }
-        }
-        // Where providers are down, fewer copies still outlive the loss of t operators.
-        if holders.len() < want && operators.len() <= shape.t().into() {
-            return Err(PutError::Page { found: holders.len(), want, failure });
-        }
+        let acked = |held: &Held| self.ledger.lock().expect("no panic under this lock").ack(&held.ack);
+        let holders = copy(&self.spread, bytes, id, rng, acked).await?;
         Ok(PageRef { id, bytes: len, stripes, holders })
     }
 
@@ -477,6 +463,62 @@ where
         Err(PutError::ReadBack(failure))
     }
 }
+
+/// Copies a shard to n - k + 1 providers, or to all there are, of more operators than may be lost.
+async fn copy<E, T>(
+    spread: &Spread<E, T>,
+    bytes: Vec<u8>,
+    id: ShardId,
+    rng: &mut E,
+    acked: impl Fn(&Held),
+) -> Result<Vec<Holder>, PutError>
+where
+    E: Clock + CryptoRng,
+    T: Transport,
+{
+    let Spread { shape, roster, .. } = spread;
+    let mut order: Vec<usize> = (0..roster.len()).collect();
+    order.shuffle(rng);
+    // One of each operator before a second of any: stable sorting keeps the chance.
+    let mut seen: BTreeMap<[u8; 20], usize> = BTreeMap::new();
+    let mut ranked: Vec<(bool, usize, usize)> = Vec::new();
+    for at in order {
+        let round = seen.entry(roster[at].operator).or_default();
+        ranked.push((spread.rests(at), *round, at));
+        *round += 1;
+    }
+    ranked.sort_by_key(|(rests, round, _)| (*rests, *round));
+    let want = shape.page_copies().min(roster.len());
+    let shard = Bytes::from(bytes);
+    let (mut holders, mut operators, mut failure) = (Vec::new(), BTreeMap::new(), String::new());
+    let mut queue = ranked.into_iter().map(|(_, _, at)| at);
+    let mut running = futures::stream::FuturesUnordered::new();
+    let send = |at: usize| {
+        let shard = shard.clone();
+        async move { (at, spread.send(at, id, shard).await) }
+    };
+    running.extend(queue.by_ref().take(want).map(send));
+    while let Some((at, result)) = running.next().await {
+        match result {
+            Ok(held) => {
+                let provider = &roster[at];
+                acked(&held);
+                holders.push(Holder { node: provider.peer.key, deal: provider.deal });
+                operators.insert(provider.operator, ());
+            }
+            Err(error) => {
+                failure = format!("{}: {error}", roster[at].peer.key);
+                running.extend(queue.next().map(send));
+            }
+        }
+    }
+    // Where providers are down, fewer copies still outlive the loss of t operators.
+    if holders.len() < want && operators.len() <= shape.t().into() {
+        return Err(PutError::Page { found: holders.len(), want, failure });
+    }
+    Ok(holders)
+}
+
 
 fn candidate(provider: &Provider) -> Candidate {
     Candidate {
