@@ -29,6 +29,8 @@ use crate::prove::Change;
 pub(super) const PAGE: usize = 4096;
 /// Behind a torn record at most one batch can have left bytes.
 const TORN_BYTES_MAX: u64 = 8 << 20;
+/// Read at a time when looking for a record.
+const SCAN_BYTES: u64 = 1 << 20;
 const SEGMENT_TAG: &[u8; 16] = b"hodei segment 1\0";
 
 /// First bytes of a segment: whose it is, and its number.
@@ -317,7 +319,7 @@ async fn follow<B: Blob>(
     last: bool,
 ) -> Result<(Vec<(u64, Header)>, u64), StoreError> {
     let (mut found, mut at, mut newest) = (Vec::new(), from, batch);
-    'records: while at < size {
+    while at < size {
         if let Some(header) = header_at(blob, at, size).await?
             && (!last || payload_is_whole(blob, at, &header).await?)
         {
@@ -327,19 +329,34 @@ async fn follow<B: Blob>(
             continue;
         }
         // Torn, rotten, or the end: what comes behind tells.
-        let mut ahead = at + ALIGN;
-        while ahead < size.min(at + TORN_BYTES_MAX) {
-            let later = if last { newest + 2 } else { 0 };
-            if header_at(blob, ahead, size).await?.is_some_and(|header| header.batch >= later) {
-                tracing::error!(at, "a record has rotted");
-                at = ahead;
-                continue 'records;
-            }
-            ahead += ALIGN;
+        let later = if last { newest + 2 } else { 0 };
+        if let Some(ahead) = next_record(blob, at + ALIGN, size, later).await? {
+            tracing::error!(at, "a record has rotted");
+            at = ahead;
+            continue;
         }
         break;
     }
     Ok((found, at))
+}
+
+/// The next header of batch `later` or above, as far behind `from` as one batch reaches.
+async fn next_record<B: Blob>(blob: &B, from: u64, size: u64, later: u64) -> Result<Option<u64>, StoreError> {
+    let end = size.min(from + TORN_BYTES_MAX);
+    let mut at = from;
+    while at < end {
+        let len = (end - at).min(SCAN_BYTES) as usize;
+        let bytes = blob.read_at(at, len, ReadOptions::default()).await?.freeze().coalesce();
+        for (block, bytes) in bytes.as_ref().chunks_exact(ALIGN as usize).enumerate() {
+            let here = at + block as u64 * ALIGN;
+            let header = Header::decode(&bytes[..HEADER_BYTES]);
+            if header.is_some_and(|header| header.batch >= later && here + header.record_bytes() <= size) {
+                return Ok(Some(here));
+            }
+        }
+        at += len as u64;
+    }
+    Ok(None)
 }
 
 async fn header_at<B: Blob>(blob: &B, at: u64, end: u64) -> Result<Option<Header>, StoreError> {
@@ -351,6 +368,9 @@ async fn header_at<B: Blob>(blob: &B, at: u64, end: u64) -> Result<Option<Header
 }
 
 async fn payload_is_whole<B: Blob>(blob: &B, at: u64, header: &Header) -> Result<bool, StoreError> {
+    if header.len == 0 {
+        return Ok(true);
+    }
     let from = at + HEADER_BYTES as u64;
     let bytes = blob.read_at(from, header.len as usize, ReadOptions::default()).await?.freeze().coalesce();
     Ok(crc32fast::hash(bytes.as_ref()) == header.payload_crc)
