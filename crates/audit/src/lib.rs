@@ -22,6 +22,7 @@ pub mod proof;
 mod recovery;
 mod segment;
 mod tree;
+pub mod witness;
 
 pub use checkpoint::Signed;
 pub use cohort::Cohort;

@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(Put::from_event(&event()), Some(Ok(put())));
         assert_eq!(
             alloy_primitives::hex::encode(Sha256::digest(&bytes)),
-            "968cbd5b24460fe8d07e1d487f73098c025e6a6202bcd4160f96554d6739564b"
+            "7541b73f61963afe9cd728db914734bbd87fe7441fee2ca0957f7e5865503830"
         );
         for kind in Kind::ALL {
             let fields = Fields::new().text("why", "x").uint("count", u64::MAX);

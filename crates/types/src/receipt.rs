@@ -306,6 +306,12 @@ mod tests {
     }
 
     #[test]
+    fn encoding_is_frozen() {
+        let hash = alloy_primitives::keccak256(receipt().encode());
+        assert_eq!(hash.to_string(), "0xc2db3187265089f3c1199f0e77f01f2931d56b602017e4dce01a7ad57bbbfdbe");
+    }
+
+    #[test]
     fn whatever_decodes_re_encodes_to_itself() {
         let bytes = receipt().encode();
         for at in 0..bytes.len() {
