@@ -17,7 +17,7 @@ use crate::{
 use commonware_codec::{Copying, Decode as _, DecodeExt as _};
 use commonware_cryptography::{Signer as _, bls12381::primitives::group::Share, ed25519};
 use commonware_parallel::Sequential;
-use commonware_runtime::{Handle, Supervisor as _, tokio::Context};
+use commonware_runtime::{Handle, Spawner as _, Supervisor as _, tokio::Context};
 use hodei_ledger::{
     beacon::Threshold,
     block::PublicKey,
@@ -46,8 +46,6 @@ pub enum ValidatorError {
     WrongShare,
     #[error(transparent)]
     Net(#[from] net::NetError),
-    #[error("the ledger's databases cannot be reached: {0}")]
-    State(String),
 }
 
 /// A running validator or observer.
@@ -55,7 +53,7 @@ pub struct Member {
     reader: Reader,
     engine: Handle<()>,
     votes: bool,
-    _gossip: Handle<()>,
+    _stations: [Handle<()>; 2],
 }
 
 impl Member {
@@ -136,9 +134,15 @@ pub(crate) async fn start(
     let running =
         validator::start(context.child("engine"), settings, links, reader.clone(), |mailbox| mailbox).await;
     let gossip = Gossip::new(context.child("gossip"), pool, Sequential).start(running.gossip.0, running.gossip.1);
-    let databases = running.state.subscribe_databases().await.map_err(|e| ValidatorError::State(e.to_string()))?;
-    reader.attach(Arc::new(Live(databases)), Arc::new(Archived(running.archive))).await;
-    Ok(Member { reader, engine: running.handle, votes, _gossip: gossip })
+    // A member that fetches its state has none for a while: until then the reader says so.
+    let attach = context.child("attach").spawn({
+        let (reader, state, archive) = (reader.clone(), running.state, running.archive);
+        move |_| async move {
+            let databases = state.subscribe_databases().await;
+            reader.attach(Arc::new(Live(databases)), Arc::new(Archived(archive))).await;
+        }
+    });
+    Ok(Member { reader, engine: running.handle, votes, _stations: [gossip, attach] })
 }
 
 /// The share, unless it was used without the journal that is here now.
