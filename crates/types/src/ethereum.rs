@@ -104,10 +104,11 @@ pub trait Ethereum: Chain {
     fn slot(&self, address: Address, slot: U256) -> BoxFuture<'_, Result<U256, ChainError>>;
     /// Base fee of the block after the head.
     fn next_base_fee(&self) -> BoxFuture<'_, Result<u64, ChainError>>;
-    /// Hashes that arrived in the mempool since `cursor`, and the next cursor; 0 asks for the cursor alone.
+    /// Hashes that arrived in the mempool since `cursor`, as far as remembered, and the next cursor; 0 is the
+    /// beginning.
     fn arrivals(&self, cursor: u64) -> BoxFuture<'_, Result<(u64, Vec<B256>), ChainError>>;
-    /// Resolves when something arrived in the mempool.
-    fn arrived(&self) -> BoxFuture<'_, ()>;
+    /// Resolves once something arrived in the mempool since `cursor`.
+    fn arrived(&self, cursor: u64) -> BoxFuture<'_, ()>;
     /// An account, or a slot of it, proven at the head.
     fn prove(&self, address: Address, slot: Option<U256>) -> BoxFuture<'_, Result<StateProof, ChainError>>;
 }

@@ -111,7 +111,7 @@ async fn arrivals(sink: &SubscriptionSink, context: &Context) -> Result<(), Chai
     let (mut cursor, _) = context.chain.arrivals(0).await?;
     loop {
         tokio::select! {
-            () = context.chain.arrived() => {}
+            () = context.chain.arrived(cursor) => {}
             () = sink.closed() => return Ok(()),
         }
         let (next, hashes) = context.chain.arrivals(cursor).await?;

@@ -64,7 +64,7 @@ struct State {
     news_from: u64,
     /// Submitted here, not yet announced to peers.
     outbox: VecDeque<B256>,
-    /// Submitted here and not finalized, to announce again.
+    /// Submitted here, to announce again; what no longer waits falls out when its turn comes.
     local: VecDeque<B256>,
     swept: Address,
 }
@@ -188,9 +188,18 @@ impl Pool {
         (next, state.news.iter().skip(skip).copied().collect())
     }
 
-    /// Resolves at the next arrival.
-    pub async fn changed(&self) {
-        let _ = self.shared.arrived.listen().await;
+    /// Resolves once something arrived since `cursor`.
+    pub async fn changed(&self, cursor: u64) {
+        loop {
+            let next = self.shared.arrived.listen();
+            {
+                let state = self.lock();
+                if state.news_from + state.news.len() as u64 > cursor {
+                    return;
+                }
+            }
+            let _ = next.await;
+        }
     }
 
     /// Drops what can never be in a block although it was admitted.
@@ -219,8 +228,6 @@ impl Pool {
         for (sender, account) in senders.into_iter().zip(accounts.unwrap_or_default()) {
             state.table.revalidate(sender, account);
         }
-        let state = &mut *state;
-        state.local.retain(|hash| state.table.get(hash).is_some());
     }
 
     async fn accounts(&self, senders: Vec<Address>) -> Result<Vec<Account>, Refused> {

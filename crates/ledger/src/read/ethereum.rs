@@ -92,8 +92,8 @@ impl Ethereum for Reader {
         async move { Ok(self.shared.pool.news(cursor)) }.boxed()
     }
 
-    fn arrived(&self) -> BoxFuture<'_, ()> {
-        async move { self.shared.pool.changed().await }.boxed()
+    fn arrived(&self, cursor: u64) -> BoxFuture<'_, ()> {
+        async move { self.shared.pool.changed(cursor).await }.boxed()
     }
 
     fn prove(&self, address: Address, slot: Option<U256>) -> BoxFuture<'_, Result<StateProof, ChainError>> {

@@ -6,16 +6,20 @@
 //!      └── choose ── pool ◄─ submit ────────────┴─► pool revalidates
 //! ```
 //! The reader promises answers about finalized blocks only, from this process's own execution. Blocks, receipts
-//! and logs are kept in memory within bounds ([`Kept`]) from the moment this node finalizes them; after a
-//! restart the run begins at the newest blocks the archive holds without transactions, and older ones are said to be gone rather than
-//! answered wrongly.
+//! and logs are kept within bounds ([`Kept`]) from the moment this node finalizes them, on disk too where
+//! [`Records`] are given; older ones, and those below the floor of a state sync, are said to be gone rather
+//! than answered wrongly. State is the head's alone.
 
 mod chain;
 mod ethereum;
 mod model;
+mod record;
+mod records;
 mod source;
 
 pub use model::{Entry, Kept, LOGS_MAX, LOG_BLOCKS_MAX, LogsRefused, Model, logs_of};
+pub use record::RecordError;
+pub use records::{Keep, Records};
 pub use source::{Archived, Finality, Live, Proven, Source};
 
 use alloy_consensus::ReceiptEnvelope;
@@ -43,6 +47,9 @@ use crate::{
 /// Rounds of loading for one call; each brings everything the run before it missed.
 const LOADS_MAX: usize = 256;
 
+/// Blocks between two prunings of the records on disk.
+const PRUNE_BLOCKS: u64 = 1024;
+
 /// The read side of a member; cheap to clone, all clones are one.
 #[derive(Clone)]
 pub struct Reader {
@@ -59,6 +66,7 @@ struct Shared {
     heads: Signal,
     source: OnceLock<Arc<dyn Source>>,
     finality: OnceLock<Arc<dyn Finality>>,
+    records: OnceLock<Arc<dyn Keep>>,
 }
 
 impl Reader {
@@ -74,6 +82,7 @@ impl Reader {
                 heads: Signal::default(),
                 source: OnceLock::new(),
                 finality: OnceLock::new(),
+                records: OnceLock::new(),
             }),
         };
         pool.attach(Arc::new(reader.clone()));
@@ -84,6 +93,19 @@ impl Reader {
     pub async fn attach(&self, source: Arc<dyn Source>, finality: Arc<dyn Finality>) {
         let _ = self.shared.source.set(source);
         let _ = self.shared.finality.set(finality);
+    }
+
+    /// Loads what `records` hold and keeps new blocks there; before the member starts. A second call changes
+    /// nothing.
+    pub async fn restore(&self, records: Arc<dyn Keep>) {
+        let most = self.model().kept().blocks_max;
+        let entries = records.restore(most).await;
+        if self.shared.records.set(records).is_ok() {
+            let mut model = self.model();
+            for entry in entries {
+                model.push(entry);
+            }
+        }
     }
 
     pub fn pool(&self) -> &Pool {
@@ -98,6 +120,13 @@ impl Reader {
     pub async fn push(&self, block: &Block, effects: &Effects) {
         let entry = self.entry(block, effects);
         let hashes: Vec<B256> = entry.record.txs.iter().map(|tx| tx.hash).collect();
+        if let Some(records) = self.shared.records.get() {
+            records.put(block.number(), &entry, !hashes.is_empty()).await;
+            if block.number() % PRUNE_BLOCKS == 0 {
+                let first = self.model().first().unwrap_or(0);
+                records.prune(first).await;
+            }
+        }
         let news = self.model().push(entry);
         if news {
             self.shared.pool.finalized(&hashes).await;
