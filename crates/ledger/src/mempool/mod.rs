@@ -267,3 +267,6 @@ impl Pool {
         self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
