@@ -27,7 +27,7 @@ pub const VALIDATORS_MAX: NonZeroU32 = NZU32!(128);
 pub const FILE_BYTES_MAX: usize = 4 << 20;
 const VERSION: u32 = 1;
 
-const CONSENSUS: &[u8] = b"hodei-consensus-v1:";
+const CONSENSUS: &[u8] = crate::light::CONSENSUS_TAG;
 const P2P: &[u8] = b"hodei-p2p-v1:";
 
 /// One member of the validator set.
