@@ -1,4 +1,45 @@
 //! Use the cloud from any program.
 
+pub mod bucket;
+mod catalog;
+pub mod cloud;
+pub mod fault;
+pub mod market;
+pub mod object;
+pub mod plan;
 pub mod receipt;
 pub mod verify;
+pub mod wallet;
+
+pub use cloud::{Cloud, Local};
+pub use fault::Fault;
+pub use hodei_storage::index::Entry;
+
+/// What an account and a light client of the ledger are.
+pub mod chain {
+    pub use hodei_ledger::{
+        account::{Account, Order},
+        client::Client,
+        light::Verifier,
+    };
+}
+
+/// The wire.
+pub mod link {
+    pub use hodei_link::{Config, Link, LinkError};
+}
+
+/// What a put may wait for and tells on its way.
+pub mod storage {
+    pub use hodei_storage::engine::{Progress, Wait};
+}
+
+/// An identity's own log.
+pub mod log {
+    pub use hodei_audit::{Log, LogError, log::Config};
+
+    /// What salts of an identity's events are drawn from, of its node key's seed.
+    pub fn salt_key(seed: &[u8; 32]) -> [u8; 32] {
+        blake3::derive_key("hodei client log salts v1", seed)
+    }
+}

@@ -1,0 +1,337 @@
+//! Keep a bucket's record on the ledger: its deals, its term, its root.
+//!
+//! A bucket's id follows from its name and the owner's data root, so that the name is on no ledger and is
+//! found again from the backup alone. Its root changes only by compare-and-swap within a term.
+
+use crate::{fault::Fault, market, market::Offer, plan::Plan, wallet::Wallet};
+use alloy_primitives::{Address, B256, U256};
+use alloy_sol_types::SolCall;
+use hodei_ledger::account::{AccountError, Order};
+use hodei_types::{
+    abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
+    ack::Ack,
+    call::{ask, revert},
+    chain::ChainError,
+    code::Shape,
+    transport::NodeKey,
+};
+use std::collections::BTreeMap;
+
+/// Blocks a writer holds the bucket: about a minute of idle heartbeats, so that another one of the same
+/// owner waits no longer for a writer that went away.
+const TERM_BLOCKS: u64 = 60;
+/// Renewed when this few are left: a commit must not land behind the term's end.
+const TERM_LEFT_MIN: u64 = 10;
+/// Gas of `create`, `claim` and `commit`: a dozen slots at most.
+const BUCKET_GAS: u64 = 1_000_000;
+/// Gas of each deal opened or root posted in a batch, an Ed25519 check included.
+const DEAL_GAS: u64 = 1_500_000;
+const POST_GAS: u64 = 700_000;
+/// Entries of one batch, so that it stays below what a transaction may ask (2²⁴ gas).
+const OPEN_BATCH: usize = 8;
+const POST_BATCH: usize = 16;
+/// Rounds of a batch that loses entries to open challenges or newer posts.
+const POST_ROUNDS: usize = 8;
+
+/// An open deal of a bucket and the provider behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deal {
+    pub id: u64,
+    pub offer: Offer,
+    /// The terms, the last root posted, and what is paid and owed.
+    pub state: IDeals::Deal,
+}
+
+/// A bucket as the ledger knows it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub name: String,
+    pub id: B256,
+    pub shape: Shape,
+    pub state: IBuckets::Bucket,
+}
+
+/// The ledger's side of buckets for one wallet.
+#[derive(Clone)]
+pub struct Buckets {
+    wallet: Wallet,
+}
+
+/// Refuses what no S3 client could name: 3 to 63 of a-z, 0-9, hyphen and dot, no edge of them special.
+pub fn check_name(name: &str) -> Result<(), Fault> {
+    let refused = |why| Err(Fault::Name(name.into(), why));
+    if !(3..=63).contains(&name.len()) {
+        return refused("a bucket's name has 3 to 63 characters");
+    }
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    if !name.bytes().all(allowed) {
+        return refused("a bucket's name is made of a-z, 0-9, hyphen and dot");
+    }
+    let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    if !edge(name.bytes().next()) || !edge(name.bytes().last()) || name.contains("..") {
+        return refused("a bucket's name begins and ends with a letter or digit, and has no two dots in a row");
+    }
+    Ok(())
+}
+
+impl Buckets {
+    pub fn new(wallet: Wallet) -> Self {
+        Self { wallet }
+    }
+
+    fn salt(&self, name: &str) -> B256 {
+        let mut hasher = blake3::Hasher::new_derive_key("hodei 2026 bucket salt of a name v1");
+        hasher.update(self.wallet.data().bytes());
+        hasher.update(name.as_bytes());
+        B256::from(*hasher.finalize().as_bytes())
+    }
+
+    /// The id a bucket of this name has, whether or not it exists.
+    pub fn id(&self, name: &str) -> B256 {
+        bucket_id(self.wallet.owner(), self.salt(name))
+    }
+
+    /// The 32 bytes all keys of a bucket come from.
+    pub fn key(&self, id: B256) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("hodei 2026 bucket key v1");
+        hasher.update(self.wallet.data().bytes());
+        hasher.update(id.as_slice());
+        *hasher.finalize().as_bytes()
+    }
+
+    /// `None` if there is no bucket of this name.
+    pub async fn find(&self, name: &str) -> Result<Option<Record>, Fault> {
+        check_name(name)?;
+        Ok(self.read(self.id(name)).await?.map(|record| Record { name: name.into(), ..record }))
+    }
+
+    pub async fn get(&self, name: &str) -> Result<Record, Fault> {
+        self.find(name).await?.ok_or_else(|| Fault::NoBucket(name.into()))
+    }
+
+    /// By id; the name stays empty.
+    pub async fn read(&self, id: B256) -> Result<Option<Record>, Fault> {
+        let state = match ask(&**self.wallet.chain(), BUCKETS, &IBuckets::getCall { id }).await {
+            Ok(state) => state,
+            Err(error) => {
+                return match revert::<IBuckets::IBucketsErrors>(&error) {
+                    Some(IBuckets::IBucketsErrors::UnknownBucket(_)) => Ok(None),
+                    _ => Err(error.into()),
+                };
+            }
+        };
+        let shape = Shape::new(state.shape.k, state.shape.n, state.shape.t)?;
+        Ok(Some(Record { name: String::new(), id, shape, state }))
+    }
+
+    /// Ids of all buckets of the owner.
+    pub async fn ids(&self) -> Result<Vec<B256>, Fault> {
+        let owner = self.wallet.owner();
+        let chain = &**self.wallet.chain();
+        let count = ask(chain, BUCKETS, &IBuckets::countCall { owner }).await?;
+        let mut ids = Vec::new();
+        for i in 0..count {
+            ids.push(ask(chain, BUCKETS, &IBuckets::atCall { owner, i }).await?);
+        }
+        Ok(ids)
+    }
+
+    /// Creates the bucket and opens its deals. Run again after an interruption it opens what is missing.
+    pub async fn create(&self, name: &str, plan: &Plan) -> Result<Record, Fault> {
+        check_name(name)?;
+        let id = self.id(name);
+        match self.find(name).await? {
+            Some(record) if record.state.root != B256::ZERO || record.shape != plan.shape => {
+                return Err(Fault::BucketExists(name.into()));
+            }
+            Some(_) => {}
+            None => {
+                let call = IBuckets::createCall { salt: self.salt(name), shape: plan.terms(), blocks: TERM_BLOCKS };
+                self.afford(plan.escrow()).await?;
+                self.run(BUCKETS, call.abi_encode(), U256::ZERO, BUCKET_GAS).await?;
+            }
+        }
+        let open: BTreeMap<NodeKey, u64> =
+            self.deals(id).await?.into_iter().map(|deal| (deal.offer.node, deal.id)).collect();
+        let missing: Vec<_> = plan.parts.iter().filter(|part| !open.contains_key(&part.offer.node)).collect();
+        if missing.is_empty() {
+            return Err(Fault::BucketExists(name.into()));
+        }
+        for batch in missing.chunks(OPEN_BATCH) {
+            let terms = batch
+                .iter()
+                .map(|part| IDeals::Terms {
+                    provider: part.offer.node.0.into(),
+                    capacityBytes: part.capacity_bytes,
+                    priceMax: part.offer.price_store,
+                    escrow: part.escrow,
+                })
+                .collect();
+            let value = batch.iter().map(|part| U256::from(part.escrow)).sum();
+            let call = IDeals::openCall { bucket: id, terms };
+            self.run(DEALS, call.abi_encode(), value, DEAL_GAS * (batch.len() as u64 + 1)).await?;
+        }
+        self.get(name).await
+    }
+
+    /// Open deals with their providers, by id.
+    pub async fn deals(&self, bucket: B256) -> Result<Vec<Deal>, Fault> {
+        let chain = &**self.wallet.chain();
+        let ids = ask(chain, DEALS, &IDeals::ofBucketCall { bucket }).await?;
+        let mut deals = Vec::new();
+        for batch in ids.chunks(BATCH_MAX) {
+            for state in ask(chain, DEALS, &IDeals::manyCall { deals: batch.to_vec() }).await? {
+                let offer = market::provider(chain, NodeKey(state.provider.0)).await?;
+                deals.push(Deal { id: state.id, offer, state });
+            }
+        }
+        Ok(deals)
+    }
+
+    /// Holds the bucket's term for some blocks more; gives the term.
+    pub async fn hold(&self, record: &Record) -> Result<u64, Fault> {
+        let me = self.wallet.spender().address();
+        let height = self.wallet.chain().head().await?.height;
+        if record.state.holder == me && record.state.expires > height + TERM_LEFT_MIN {
+            return Ok(record.state.term);
+        }
+        let call = IBuckets::claimCall { id: record.id, blocks: TERM_BLOCKS };
+        self.run(BUCKETS, call.abi_encode(), U256::ZERO, BUCKET_GAS).await?;
+        let now = self.read(record.id).await?.ok_or_else(|| Fault::NoBucket(record.name.clone()))?;
+        Ok(now.state.term)
+    }
+
+    /// Swaps the root; `Ok(false)` if it was not `expected` any more.
+    pub async fn commit(
+        &self,
+        id: B256,
+        term: u64,
+        expected: B256,
+        root: B256,
+        size_bytes: u64,
+    ) -> Result<bool, Fault> {
+        let call = IBuckets::commitCall { id, term, expected, root, sizeBytes: size_bytes };
+        let order = Order::call(BUCKETS, call.abi_encode(), BUCKET_GAS);
+        match self.attempt(&order).await {
+            Ok(()) => Ok(true),
+            Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
+                Some(IBuckets::IBucketsErrors::Conflict(_) | IBuckets::IBucketsErrors::Fenced(_)) => Ok(false),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Posts the newest ack of each deal, in batches. Gives back those that a running challenge keeps out:
+    /// post them again once the window's proof is in.
+    pub async fn post(&self, acks: &BTreeMap<u64, Ack>) -> Result<BTreeMap<u64, Ack>, Fault> {
+        let mut waiting = BTreeMap::new();
+        let all: Vec<Ack> = acks.values().copied().collect();
+        for batch in all.chunks(POST_BATCH) {
+            let mut batch = batch.to_vec();
+            for _ in 0..POST_ROUNDS {
+                if batch.is_empty() {
+                    break;
+                }
+                let posts = batch.iter().map(root_post).collect();
+                let call = IDeals::postCall { posts };
+                let gas = POST_GAS * (batch.len() as u64 + 1);
+                let Err(error) = self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await else {
+                    batch.clear();
+                    break;
+                };
+                match revert::<IDeals::IDealsErrors>(&error) {
+                    Some(IDeals::IDealsErrors::StaleSequence(stale)) => {
+                        batch.retain(|ack| ack.statement.deal != stale.deal);
+                    }
+                    Some(IDeals::IDealsErrors::NotOpen(gone)) => {
+                        batch.retain(|ack| ack.statement.deal != gone.deal);
+                    }
+                    Some(IDeals::IDealsErrors::ChallengeOpen(open)) => {
+                        let chain = &**self.wallet.chain();
+                        let mut kept = Vec::new();
+                        for ack in batch {
+                            let deal = ack.statement.deal;
+                            let state = ask(chain, DEALS, &IDeals::getCall { deal }).await?;
+                            if state.provider == open.provider {
+                                waiting.insert(deal, ack);
+                            } else {
+                                kept.push(ack);
+                            }
+                        }
+                        batch = kept;
+                    }
+                    _ => return Err(error.into()),
+                }
+            }
+            waiting.extend(batch.into_iter().map(|ack| (ack.statement.deal, ack)));
+        }
+        Ok(waiting)
+    }
+
+    /// Ends the deals and forgets the bucket. Deals whose provider owes a proof end with that window, and
+    /// the bucket goes with a later call.
+    pub async fn remove(&self, record: &Record) -> Result<(), Fault> {
+        let deals: Vec<u64> = self.deals(record.id).await?.iter().map(|deal| deal.id).collect();
+        for batch in deals.chunks(OPEN_BATCH) {
+            let call = IDeals::closeCall { deals: batch.to_vec() };
+            self.run(DEALS, call.abi_encode(), U256::ZERO, DEAL_GAS * (batch.len() as u64 + 1)).await?;
+        }
+        self.run(BUCKETS, IBuckets::removeCall { id: record.id }.abi_encode(), U256::ZERO, BUCKET_GAS).await
+    }
+
+    async fn afford(&self, needs: U256) -> Result<(), Fault> {
+        let has = self.wallet.budget().await?.left;
+        if has < needs { Err(Fault::Funds { has, needs }) } else { Ok(()) }
+    }
+
+    async fn run(&self, to: Address, data: Vec<u8>, value: U256, gas: u64) -> Result<(), Fault> {
+        if value > U256::ZERO {
+            self.afford(value).await?;
+        }
+        let order = Order::call(to, data, gas).with_value(value);
+        Ok(self.attempt(&order).await?)
+    }
+
+    /// Tries it on the finalized head first where that is possible, so that a refusal costs nothing, then
+    /// waits until it is final.
+    async fn attempt(&self, order: &Order) -> Result<(), ChainError> {
+        let account = self.wallet.spender();
+        if let (Some(to), true) = (order.to, order.value == U256::ZERO) {
+            self.wallet.chain().call(account.address(), to, order.data.clone()).await?;
+        }
+        match account.execute(order).await {
+            Ok(_) => Ok(()),
+            Err(AccountError::Reverted(receipt)) => Err(ChainError::Reverted(receipt.output)),
+            Err(AccountError::Chain(error)) => Err(error),
+            Err(AccountError::Secret) => Err(ChainError::Refused("the account's secret is no key".into())),
+        }
+    }
+}
+
+fn root_post(ack: &Ack) -> IDeals::RootPost {
+    IDeals::RootPost {
+        deal: ack.statement.deal,
+        sequence: ack.statement.sequence,
+        position: ack.statement.position,
+        root: ack.statement.root.into(),
+        leaves: ack.statement.leaves,
+        providerSignature: ack.signature.to_vec().into(),
+        // The poster is the bucket's holder or owner: its transaction is its signature.
+        ownerSignature: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket_names_are_those_of_s3() {
+        for name in ["abc", "my-bucket.2", "0a0"] {
+            check_name(name).expect(name);
+        }
+        for name in ["ab", "Abc", "a_b", "-abc", "abc-", "a..b", "ünix", &"a".repeat(64)] {
+            assert!(matches!(check_name(name), Err(Fault::Name(..))), "{name}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Read and change a bucket's index.
+//!
+//! Changes of one process queue up: whoever has the turn applies all that wait, stores one new run and swaps
+//! the root once. If another process was faster the run is read again and the changes are applied to it; a
+//! condition is judged on the run that is finally swapped in.
+
+use crate::{
+    bucket::Record,
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+    object::NO_PROGRESS,
+};
+use alloy_primitives::B256;
+use bytes::Bytes;
+use futures::{TryStreamExt as _, channel::oneshot, stream};
+use hodei_storage::{
+    engine::{Coder, GetRequest, Wait},
+    index::{Entry, ROOT_BYTES, Root, Run},
+};
+use hodei_types::{slice::ShardId, transport::Transport};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+/// Swaps tried while others are faster.
+const SWAPS_MAX: usize = 16;
+/// Indexes kept in memory.
+const CACHED_MAX: usize = 64;
+
+/// One change of a bucket's index.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Put { key: String, entry: Box<Entry>, if_absent: bool },
+    Remove { key: String },
+}
+
+type Waiting = (Option<Change>, oneshot::Sender<Result<(), Fault>>);
+
+/// Those who change one bucket in this process.
+#[derive(Default)]
+struct Writers {
+    turn: futures::lock::Mutex<()>,
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+/// Indexes this process has read, and who waits to change them.
+#[derive(Default)]
+pub(crate) struct Catalogs {
+    runs: Mutex<BTreeMap<B256, (B256, Arc<Run>)>>,
+    writers: Mutex<BTreeMap<B256, Arc<Writers>>>,
+}
+
+impl Catalogs {
+    fn writers(&self, bucket: B256) -> Arc<Writers> {
+        self.writers.lock().expect("no panic under this lock").entry(bucket).or_default().clone()
+    }
+
+    fn keep(&self, bucket: B256, root: B256, run: Arc<Run>) {
+        let mut runs = self.runs.lock().expect("no panic under this lock");
+        if runs.len() >= CACHED_MAX && !runs.contains_key(&bucket) {
+            runs.pop_first();
+        }
+        runs.insert(bucket, (root, run));
+    }
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// The index as of the record's root.
+    pub(crate) async fn run(&self, record: &Record) -> Result<Arc<Run>, Fault> {
+        let root = record.state.root;
+        if root == B256::ZERO {
+            return Ok(Arc::new(Run { bucket: record.name.clone(), entries: BTreeMap::new() }));
+        }
+        {
+            let runs = self.0.catalogs.runs.lock().expect("no panic under this lock");
+            if let Some((_, run)) = runs.get(&record.id).filter(|(known, _)| *known == root) {
+                return Ok(run.clone());
+            }
+        }
+        let roster = self.roster(record).await?;
+        let id = ShardId(root.0);
+        let shard = self.0.engine.get_copy(&roster, id, ROOT_BYTES as u32, |verdict| self.blame(verdict)).await?;
+        let (network, secret) = (self.0.network.0, self.secret(record.id));
+        let damaged = |error: hodei_storage::index::IndexError| Fault::Index(error.to_string());
+        let part = Root::open(&shard, &network, &record.id.0, &secret).map_err(damaged)?.run;
+        let key = part.key(&network, &record.id.0, &secret).map_err(|error| Fault::Index(error.to_string()))?;
+        let blamed = self.clone();
+        let body = self
+            .0
+            .engine
+            .get(GetRequest {
+                shape: record.shape,
+                coder: Arc::new(Coder::new(key, &record.shape)),
+                roster,
+                page: part.page.clone(),
+                size_bytes: part.size_bytes,
+                range: 0..part.size_bytes,
+                verdict: Arc::new(move |verdict| blamed.blame(verdict)),
+            })
+            .await?;
+        let bytes: Vec<u8> = body.map_ok(|piece| piece.to_vec()).try_concat().await?;
+        let run = Arc::new(Run::decode(&bytes).map_err(damaged)?);
+        self.0.catalogs.keep(record.id, root, run.clone());
+        Ok(run)
+    }
+
+    /// Applies one change; `None` only writes the index, with the bucket's name.
+    pub(crate) async fn change(&self, bucket: &str, change: Option<Change>) -> Result<(), Fault> {
+        let writers = self.0.catalogs.writers(self.0.buckets.id(bucket));
+        let (sender, mut receiver) = oneshot::channel();
+        writers.waiting.lock().expect("no panic under this lock").push((change, sender));
+        let _turn = writers.turn.lock().await;
+        // Whoever had the turn before may have done ours.
+        if let Ok(Some(done)) = receiver.try_recv() {
+            return done;
+        }
+        let batch = std::mem::take(&mut *writers.waiting.lock().expect("no panic under this lock"));
+        let (changes, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let done = self.swap(bucket, &changes).await;
+        for (at, sender) in senders.into_iter().enumerate() {
+            let result = match &done {
+                Ok(results) => results[at].clone(),
+                Err(error) => Err(error.clone()),
+            };
+            // Who stopped waiting has its change done all the same.
+            let _ = sender.send(result);
+        }
+        receiver.await.map_err(|_| Fault::Contended)?
+    }
+
+    /// The fate of each change, once a run with all that were possible is swapped in.
+    async fn swap(&self, bucket: &str, changes: &[Option<Change>]) -> Result<Vec<Result<(), Fault>>, Fault> {
+        for _ in 0..SWAPS_MAX {
+            let record = self.0.buckets.get(bucket).await?;
+            let term = self.0.buckets.hold(&record).await?;
+            let mut run = (*self.run(&record).await?).clone();
+            let results: Vec<_> = changes.iter().map(|change| apply(&mut run, bucket, change)).collect();
+            if results.iter().all(Result::is_err) {
+                return Ok(results);
+            }
+            let root = self.store(&record, &run).await?;
+            if self.0.buckets.commit(record.id, term, record.state.root, root, run.size_bytes()).await? {
+                self.0.catalogs.keep(record.id, root, Arc::new(run));
+                return Ok(results);
+            }
+        }
+        Err(Fault::Contended)
+    }
+
+    /// Stores a run and its root; gives the root's id.
+    async fn store(&self, record: &Record, run: &Run) -> Result<B256, Fault> {
+        let source = stream::iter([Ok::<_, Infallible>(Bytes::from(run.encode()))]);
+        let sent =
+            self.send(record, Run::part_number(), source, Wait::Quorum, NO_PROGRESS).await?;
+        let (network, secret) = (self.0.network.0, self.secret(record.id));
+        let (shard, id) = Root { run: sent.part }
+            .seal(&network, &record.id.0, &secret, self.random())
+            .map_err(|error| Fault::Index(error.to_string()))?;
+        let roster = self.roster(record).await?;
+        let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard).await?;
+        self.owe(&acks);
+        Ok(B256::from(id.0))
+    }
+}
+
+fn apply(run: &mut Run, bucket: &str, change: &Option<Change>) -> Result<(), Fault> {
+    match change {
+        None => Ok(()),
+        Some(Change::Put { key, if_absent: true, .. }) if run.entries.contains_key(key) => {
+            Err(Fault::ObjectExists { bucket: bucket.into(), key: key.clone() })
+        }
+        Some(Change::Put { key, entry, .. }) => {
+            run.entries.insert(key.clone(), (**entry).clone());
+            Ok(())
+        }
+        Some(Change::Remove { key }) => match run.entries.remove(key) {
+            Some(_) => Ok(()),
+            None => Err(Fault::NoObject { bucket: bucket.into(), key: key.clone() }),
+        },
+    }
+}

@@ -1,0 +1,299 @@
+//! Hold what every request needs: the ledger's door, the wire, the keys, the log.
+//!
+//! One `Cloud` per identity and process; clones share it. Beside the requests one task, *keeper*, posts the
+//! roots of deals, anchors the log when it grew, and records who failed.
+
+use crate::{
+    bucket::{Buckets, Deal, Record},
+    catalog::Catalogs,
+    fault::Fault,
+    market,
+    plan::{Plan, Wish, plan},
+    wallet::Wallet,
+};
+use alloy_primitives::B256;
+use commonware_runtime::{Clock, Spawner, Storage};
+use hodei_audit::Log;
+use hodei_storage::{
+    engine::{Engine, Pool, Provider, STRIPES_BYTES, Verdict},
+    seal::Secret,
+};
+use hodei_types::{
+    ack::Ack,
+    event::{Actor, Fields, Kind},
+    grant::{Grant, Rights},
+    transport::{NodeKey, Transport},
+};
+use rand::CryptoRng;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+/// A bucket's deals and providers are read from the ledger again after this.
+const ROSTER_AGE: Duration = Duration::from_secs(60);
+/// Grants outlive rosters, so that a long transfer ends under the grant it began with.
+const GRANT_AGE: Duration = Duration::from_secs(12 * 3600);
+/// Pause of the keeper: what a second brought goes in one transaction.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// Verdicts kept until the keeper records them; more are dropped, they repeat.
+const VERDICTS_MAX: usize = 1024;
+
+/// What a runtime must give.
+pub trait Runtime: Clock + Spawner + Storage + CryptoRng {}
+impl<E: Clock + Spawner + Storage + CryptoRng> Runtime for E {}
+
+/// The cloud of this machine's user: a tokio runtime and iroh.
+pub type Local = Cloud<commonware_runtime::tokio::Context, hodei_link::Link>;
+
+pub(crate) struct Inner<E: Storage, T> {
+    pub(crate) context: E,
+    pub(crate) engine: Engine<E, T>,
+    pub(crate) wallet: Wallet,
+    pub(crate) buckets: Buckets,
+    /// Genesis hash.
+    pub(crate) network: B256,
+    pub(crate) chain_id: u64,
+    /// This client's key on the wire: grants are for it.
+    client: NodeKey,
+    pub(crate) log: Option<Log<E>>,
+    rosters: Mutex<BTreeMap<B256, (SystemTime, Arc<Vec<Provider>>)>>,
+    pub(crate) catalogs: Catalogs,
+    unposted: Mutex<BTreeMap<u64, Ack>>,
+    posting: futures::lock::Mutex<()>,
+    verdicts: Mutex<Vec<Verdict>>,
+}
+
+/// See the module.
+pub struct Cloud<E: Storage, T>(pub(crate) Arc<Inner<E, T>>);
+
+impl<E: Storage, T> Clone for Cloud<E, T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Opens the cloud for `wallet`; `client` is the transport's own key. With a log, what is done is
+    /// recorded and anchored. Spawns the keeper.
+    pub async fn open(
+        context: E,
+        transport: T,
+        client: NodeKey,
+        wallet: Wallet,
+        log: Option<Log<E>>,
+    ) -> Result<Self, Fault> {
+        let head = wallet.chain().head().await?;
+        let engine = Engine::new(context.child("engine"), transport, head.chain_id, Pool::new(STRIPES_BYTES));
+        let keeper = context.child("keeper");
+        let cloud = Self(Arc::new(Inner {
+            context,
+            engine,
+            buckets: Buckets::new(wallet.clone()),
+            wallet,
+            network: head.genesis,
+            chain_id: head.chain_id,
+            client,
+            log,
+            rosters: Mutex::default(),
+            catalogs: Catalogs::default(),
+            unposted: Mutex::default(),
+            posting: futures::lock::Mutex::new(()),
+            verdicts: Mutex::default(),
+        }));
+        let weak = Arc::downgrade(&cloud.0);
+        keeper.spawn(move |context| async move {
+            loop {
+                context.sleep(KEEP_EVERY).await;
+                let Some(inner) = weak.upgrade() else { return };
+                if let Err(error) = Self(inner).flush().await {
+                    tracing::warn!(%error, "what was done could not be posted yet");
+                }
+            }
+        });
+        Ok(cloud)
+    }
+
+    pub fn wallet(&self) -> &Wallet {
+        &self.0.wallet
+    }
+
+    /// Genesis hash of the network.
+    pub fn network(&self) -> B256 {
+        self.0.network
+    }
+
+    /// Offers on the market.
+    pub async fn offers(&self) -> Result<Vec<market::Offer>, Fault> {
+        Ok(market::offers(&**self.0.wallet.chain()).await?)
+    }
+
+    /// What a bucket would cost and survive; changes nothing.
+    pub async fn plan(&self, wish: &Wish) -> Result<Plan, Fault> {
+        plan(wish, &self.offers().await?)
+    }
+
+    /// Creates a bucket as planned and names it in its first index.
+    pub async fn create_bucket(&self, name: &str, plan: &Plan) -> Result<Record, Fault> {
+        let record = self.0.buckets.create(name, plan).await?;
+        self.change(name, None).await?;
+        self.note(Kind::Deal, |fields| fields.uint("deals", plan.parts.len() as u64)).await;
+        Ok(record)
+    }
+
+    /// `None` if there is none of this name.
+    pub async fn bucket(&self, name: &str) -> Result<Option<Record>, Fault> {
+        self.0.buckets.find(name).await
+    }
+
+    /// Names and records of all buckets of the owner.
+    pub async fn buckets(&self) -> Result<Vec<Record>, Fault> {
+        let mut records = Vec::new();
+        for id in self.0.buckets.ids().await? {
+            if let Some(mut record) = self.0.buckets.read(id).await? {
+                if record.state.root == B256::ZERO {
+                    continue;
+                }
+                record.name = self.run(&record).await?.bucket.clone();
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(records)
+    }
+
+    /// Ends an empty bucket's deals and forgets it.
+    pub async fn delete_bucket(&self, name: &str) -> Result<(), Fault> {
+        let record = self.0.buckets.get(name).await?;
+        if !self.run(&record).await?.entries.is_empty() {
+            return Err(Fault::NotEmpty(name.into()));
+        }
+        self.0.buckets.remove(&record).await
+    }
+
+    /// A bucket's deals: what is stored where, paid and owed.
+    pub async fn deals(&self, name: &str) -> Result<Vec<Deal>, Fault> {
+        let record = self.0.buckets.get(name).await?;
+        self.0.buckets.deals(record.id).await
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        let now = self.0.context.current().duration_since(SystemTime::UNIX_EPOCH);
+        now.map_or(0, |since| since.as_millis() as u64)
+    }
+
+    pub(crate) fn secret(&self, bucket: B256) -> Secret {
+        Secret::new(self.0.buckets.key(bucket))
+    }
+
+    /// The providers a bucket has open deals with, and the right to act there.
+    pub(crate) async fn roster(&self, record: &Record) -> Result<Arc<Vec<Provider>>, Fault> {
+        let now = self.0.context.current();
+        if let Some((until, roster)) = self.0.rosters.lock().expect("no panic under this lock").get(&record.id) {
+            if *until > now {
+                return Ok(roster.clone());
+            }
+        }
+        let signer = &self.0.wallet;
+        if signer.main().is_none() && record.state.holder != signer.spender().address() {
+            // A grant is good by the owner's or the holder's word: be one of them.
+            self.0.buckets.hold(record).await?;
+        }
+        let expires_ms = self.now_ms() + GRANT_AGE.as_millis() as u64;
+        let grant = Grant::sign(
+            signer.signing().bytes(),
+            self.0.chain_id,
+            record.id,
+            &self.0.client,
+            Rights::ALL,
+            expires_ms,
+        )
+        .map_err(|_| Fault::Key("the account's secret is not a secp256k1 key"))?
+        .encode()
+        .to_vec();
+        let deals = self.0.buckets.deals(record.id).await?;
+        let roster: Vec<Provider> = deals
+            .into_iter()
+            .map(|deal| Provider {
+                peer: deal.offer.peer(),
+                deal: deal.id,
+                operator: deal.offer.operator.into_array(),
+                network: deal.offer.network(),
+                zone: deal.offer.zone.clone(),
+                grant: grant.clone(),
+            })
+            .collect();
+        let roster = Arc::new(roster);
+        let mut rosters = self.0.rosters.lock().expect("no panic under this lock");
+        rosters.insert(record.id, (now + ROSTER_AGE, roster.clone()));
+        Ok(roster)
+    }
+
+    /// Takes acks whose roots shall be posted.
+    pub(crate) fn owe(&self, acks: &BTreeMap<u64, Ack>) {
+        let mut unposted = self.0.unposted.lock().expect("no panic under this lock");
+        for (deal, ack) in acks {
+            let newest = unposted.entry(*deal).or_insert(*ack);
+            if newest.statement.sequence < ack.statement.sequence {
+                *newest = *ack;
+            }
+        }
+    }
+
+    /// Remembers who failed; the keeper records it.
+    pub(crate) fn blame(&self, verdict: Verdict) {
+        tracing::warn!(%verdict, "a provider failed a check");
+        let mut verdicts = self.0.verdicts.lock().expect("no panic under this lock");
+        if verdicts.len() < VERDICTS_MAX {
+            verdicts.push(verdict);
+        }
+    }
+
+    /// Records an event of this identity, where there is a log; gives its sequence. That it could not be
+    /// recorded stops no request, but is told.
+    pub(crate) async fn note(&self, kind: Kind, fields: impl FnOnce(Fields) -> Fields) -> Option<u64> {
+        let log = self.0.log.as_ref()?;
+        let actor = Actor::Account(self.0.wallet.owner());
+        match log.record(self.now_ms(), kind, actor, |_| fields(Fields::new())).await {
+            Ok(sequence) => Some(sequence),
+            Err(error) => {
+                tracing::error!(%error, "an event could not be recorded");
+                None
+            }
+        }
+    }
+
+    /// Posts what is owed: deal roots, verdicts, the log's anchor. Called by the keeper each second; call it
+    /// before the process ends.
+    pub async fn flush(&self) -> Result<(), Fault> {
+        let _turn = self.0.posting.lock().await;
+        let verdicts = std::mem::take(&mut *self.0.verdicts.lock().expect("no panic under this lock"));
+        for verdict in verdicts {
+            self.note(Kind::Fault, |fields| {
+                fields
+                    .bytes("node", &verdict.node.0)
+                    .uint("deal", verdict.deal)
+                    .bytes("shard", &verdict.shard.0)
+                    .text("what", &verdict.what)
+            })
+            .await;
+        }
+        let owed = std::mem::take(&mut *self.0.unposted.lock().expect("no panic under this lock"));
+        if !owed.is_empty() {
+            match self.0.buckets.post(&owed).await {
+                Ok(waiting) => self.owe(&waiting),
+                Err(error) => {
+                    self.owe(&owed);
+                    return Err(error);
+                }
+            }
+        }
+        if let Some(log) = &self.0.log {
+            crate::receipt::anchor(self.0.wallet.spender(), log)
+                .await
+                .map_err(|error| Fault::Local(error.to_string()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Say why something was not done, in a way a program can act on.
+
+use alloy_primitives::{Address, U256};
+use alloy_sol_types::SolInterface;
+use hodei_ledger::account::AccountError;
+use hodei_types::{
+    abi::{IBuckets, IBudgets, IDeals, IModule, IProviders},
+    chain::ChainError,
+    code::ShapeError,
+};
+
+/// Why a request failed; nothing half done is left behind unless it says so.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("{0}")]
+    Key(&'static str),
+    #[error("this needs the owner's main key, which this wallet does not hold")]
+    NeedsOwner,
+    #[error("the account has {} coins, this needs {}", crate::wallet::format_coins(*.has), crate::wallet::format_coins(*.needs))]
+    Funds { has: U256, needs: U256 },
+    #[error("no bucket is called {0:?}")]
+    NoBucket(String),
+    #[error("bucket {0:?} exists already")]
+    BucketExists(String),
+    #[error("bucket {0:?} is not empty")]
+    NotEmpty(String),
+    #[error("bucket {bucket:?} has no object {key:?}")]
+    NoObject { bucket: String, key: String },
+    #[error("bucket {bucket:?} has an object {key:?} already")]
+    ObjectExists { bucket: String, key: String },
+    #[error("{0} is not a name: {1}")]
+    Name(String, &'static str),
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error("no provider offers enough room: {needs} bytes each, {found} offers with that much")]
+    NoRoom { needs: u64, found: usize },
+    #[error("the bucket is written by {holder} until block {expires}")]
+    Held { holder: Address, expires: u64 },
+    #[error("the bucket changed too often under us: try again")]
+    Contended,
+    #[error("the ledger refused: {0}")]
+    Reverted(String),
+    #[error(transparent)]
+    Chain(ChainError),
+    #[error("the bytes to store could not be read: {0}")]
+    Source(String),
+    #[error(transparent)]
+    Put(#[from] hodei_storage::engine::PutError),
+    #[error(transparent)]
+    Get(#[from] hodei_storage::engine::GetError),
+    #[error("the bucket's index is damaged: {0}")]
+    Index(String),
+    #[error("local state could not be kept: {0}")]
+    Local(String),
+    #[error("range {from}..{to} is outside of an object of {size} bytes")]
+    Range { from: u64, to: u64, size: u64 },
+}
+
+impl Fault {
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Chain(ChainError::Unavailable(_)) | Self::Held { .. } | Self::Contended => true,
+            Self::Put(error) => error.is_temporary(),
+            Self::Get(error) => error.is_temporary(),
+            _ => false,
+        }
+    }
+}
+
+impl From<ChainError> for Fault {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::Reverted(output) => Self::Reverted(explain(&output)),
+            other => Self::Chain(other),
+        }
+    }
+}
+
+impl From<AccountError> for Fault {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Chain(error) => error.into(),
+            AccountError::Reverted(receipt) => Self::Reverted(explain(&receipt.output)),
+            AccountError::Secret => Self::Key("the account's secret is not a secp256k1 key"),
+        }
+    }
+}
+
+/// A module's typed error as text; the bytes where no module knows it.
+pub(crate) fn explain(output: &[u8]) -> String {
+    fn told<E: SolInterface + std::fmt::Debug>(output: &[u8]) -> Option<String> {
+        E::abi_decode(output).ok().map(|error| format!("{error:?}"))
+    }
+    told::<IDeals::IDealsErrors>(output)
+        .or_else(|| told::<IBuckets::IBucketsErrors>(output))
+        .or_else(|| told::<IProviders::IProvidersErrors>(output))
+        .or_else(|| told::<IBudgets::IBudgetsErrors>(output))
+        .or_else(|| told::<IModule::IModuleErrors>(output))
+        .unwrap_or_else(|| format!("0x{}", alloy_primitives::hex::encode(output)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_sol_types::SolError as _;
+
+    #[test]
+    fn typed_errors_are_told_by_name() {
+        let output = IDeals::PriceAboveMax { price: 7 }.abi_encode();
+        assert!(explain(&output).contains("PriceAboveMax"), "{}", explain(&output));
+        assert_eq!(explain(&[1, 2]), "0x0102");
+    }
+}

@@ -1,0 +1,139 @@
+//! Read who offers storage, where and at what price.
+
+use alloy_primitives::{Address, U256};
+use hodei_types::{
+    abi::{IProviders, PAGE_MAX, PROVIDERS, unpack_addresses},
+    call::ask,
+    chain::{Chain, ChainError},
+    transport::{NodeKey, Peer},
+};
+use std::net::{IpAddr, SocketAddr};
+
+/// Offers read at most: bounds what a ledger full of registrations costs a client.
+const LISTED_MAX: u64 = 4096;
+
+/// A provider as the ledger lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    pub node: NodeKey,
+    /// The account that registered it and is paid.
+    pub operator: Address,
+    /// Failure domain, as declared.
+    pub zone: String,
+    pub addresses: Vec<SocketAddr>,
+    pub capacity_bytes: u64,
+    /// Promised in open deals.
+    pub used_bytes: u64,
+    /// Wei per GiB and window.
+    pub price_store: u128,
+    /// Wei per GiB read.
+    pub price_read: u128,
+    pub collateral: U256,
+    /// Takes new deals.
+    pub open: bool,
+    /// Missed its last challenge.
+    pub suspended: bool,
+}
+
+impl Offer {
+    pub fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.used_bytes)
+    }
+
+    pub fn peer(&self) -> Peer {
+        Peer { key: self.node, addresses: self.addresses.clone() }
+    }
+
+    /// What fails together with it: the /24 or /48 of its first public address; on loopback and private
+    /// networks, where addresses say nothing, the zone it declares.
+    pub fn network(&self) -> String {
+        match self.addresses.iter().map(SocketAddr::ip).find(|ip| is_public(*ip)) {
+            Some(IpAddr::V4(v4)) => {
+                let [a, b, c, _] = v4.octets();
+                format!("{a}.{b}.{c}.0/24")
+            }
+            Some(IpAddr::V6(v6)) => {
+                let [a, b, c, ..] = v6.segments();
+                format!("{a:x}:{b:x}:{c:x}::/48")
+            }
+            None => format!("zone {}", self.zone),
+        }
+    }
+}
+
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified()),
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified())
+        }
+    }
+}
+
+fn offer(provider: IProviders::Provider) -> Offer {
+    Offer {
+        node: NodeKey(provider.node.0),
+        operator: provider.operator,
+        zone: provider.offer.zone,
+        addresses: unpack_addresses(&provider.offer.addresses).unwrap_or_default(),
+        capacity_bytes: provider.offer.capacityBytes,
+        used_bytes: provider.usedBytes,
+        price_store: provider.offer.priceStore,
+        price_read: provider.offer.priceRead,
+        collateral: provider.collateral,
+        open: !provider.retired && !provider.closed,
+        suspended: provider.suspended,
+    }
+}
+
+/// All registered providers, in the ledger's order; at most 4,096.
+pub async fn offers(chain: &dyn Chain) -> Result<Vec<Offer>, ChainError> {
+    let mut found = Vec::new();
+    loop {
+        let first = found.len() as u64;
+        if first >= LISTED_MAX {
+            return Ok(found);
+        }
+        let page = ask(chain, PROVIDERS, &IProviders::pageCall { first, most: PAGE_MAX }).await?;
+        let count = page.len() as u64;
+        found.extend(page.into_iter().map(offer));
+        if count < PAGE_MAX {
+            return Ok(found);
+        }
+    }
+}
+
+/// One provider by its node key.
+pub async fn provider(chain: &dyn Chain, node: NodeKey) -> Result<Offer, ChainError> {
+    Ok(offer(ask(chain, PROVIDERS, &IProviders::getCall { node: node.0.into() }).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(addresses: &[&str]) -> String {
+        Offer {
+            node: NodeKey([1; 32]),
+            operator: Address::ZERO,
+            zone: "attic".into(),
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            capacity_bytes: 5,
+            used_bytes: 7,
+            price_store: 0,
+            price_read: 0,
+            collateral: U256::ZERO,
+            open: true,
+            suspended: false,
+        }
+        .network()
+    }
+
+    #[test]
+    fn networks_are_observed_where_addresses_say_something() {
+        assert_eq!(at(&["127.0.0.1:1", "[::1]:1"]), "zone attic");
+        assert_eq!(at(&["192.168.1.7:1", "203.0.113.9:1"]), "203.0.113.0/24");
+        assert_eq!(at(&["[2001:db8:1:2::3]:1"]), "2001:db8:1::/48");
+        assert_eq!(at(&[]), "zone attic");
+    }
+}

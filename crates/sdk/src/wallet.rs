@@ -1,0 +1,214 @@
+//! Spend from an account that its owner can cap.
+//!
+//! The main key stays in its sealed file; everyday work is paid by a *spending account* that the main
+//! account funds through the `budgets` module. The cap is that account's balance on the ledger, not a check
+//! in this program. A wallet without the main key can spend up to the cap and do nothing else with it.
+
+use crate::fault::Fault;
+use alloy_primitives::{Address, U256, keccak256};
+use alloy_sol_types::SolCall;
+use hodei_ledger::account::{Account, Order};
+use hodei_types::{
+    abi::{BUDGETS, IBudgets, spender_consent},
+    call::ask,
+    chain::{Chain, TxReceipt},
+    key::{KeyKind, SecretKey},
+};
+use std::sync::Arc;
+
+/// Gas of a plain transfer.
+const TRANSFER_GAS: u64 = 21_000;
+/// Gas of one `budgets` call: a handful of slots; what is left is not paid.
+const BUDGET_GAS: u64 = 500_000;
+/// Digits after the point of a coin.
+pub const DECIMALS: u32 = 18;
+
+/// The keys of one identity on one network; clones share the nonce lock.
+#[derive(Clone)]
+pub struct Wallet {
+    owner: Address,
+    /// Absent where only the spending account is known.
+    main: Option<Account>,
+    spender: Account,
+    /// Signs grants: the main key's where it is known, else the spending account's.
+    signing: SecretKey,
+    data: SecretKey,
+}
+
+/// A spending account and what it has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub owner: Address,
+    pub spender: Address,
+    /// Wei.
+    pub left: U256,
+}
+
+impl Wallet {
+    /// Pays everything from the main account itself: no cap.
+    pub fn open(chain: Arc<dyn Chain>, account: &SecretKey) -> Result<Self, Fault> {
+        let main = key(chain, account)?;
+        let (owner, spender, signing) = (main.address(), main.clone(), account.clone());
+        Ok(Self { owner, spender, main: Some(main), signing, data: account.data_root() })
+    }
+
+    /// Pays from `spender`, for the identity `owner`; `data` opens that identity's buckets.
+    pub fn capped(
+        chain: Arc<dyn Chain>,
+        owner: Address,
+        spender: &SecretKey,
+        data: &SecretKey,
+    ) -> Result<Self, Fault> {
+        if data.kind != KeyKind::Data {
+            return Err(Fault::Key("the data root is a key of another kind"));
+        }
+        Ok(Self { owner, main: None, spender: key(chain, spender)?, signing: spender.clone(), data: data.clone() })
+    }
+
+    /// Both: everyday work is capped, the owner's acts are possible.
+    pub fn with_spender(mut self, spender: &SecretKey) -> Result<Self, Fault> {
+        self.spender = key(self.chain().clone(), spender)?;
+        Ok(self)
+    }
+
+    /// Whose buckets and deals these are.
+    pub fn owner(&self) -> Address {
+        self.owner
+    }
+
+    /// The account everyday work is paid from.
+    pub fn spender(&self) -> &Account {
+        &self.spender
+    }
+
+    pub fn main(&self) -> Option<&Account> {
+        self.main.as_ref()
+    }
+
+    pub fn chain(&self) -> &Arc<dyn Chain> {
+        self.spender.chain()
+    }
+
+    /// Signs what lets a client act on the owner's shards.
+    pub(crate) fn signing(&self) -> &SecretKey {
+        &self.signing
+    }
+
+    pub(crate) fn data(&self) -> &SecretKey {
+        &self.data
+    }
+
+    /// Wei of the owner's main account.
+    pub async fn balance(&self) -> Result<U256, Fault> {
+        Ok(self.chain().account(self.owner).await?.balance)
+    }
+
+    /// What the spending account has left.
+    pub async fn budget(&self) -> Result<Budget, Fault> {
+        let spender = self.spender.address();
+        Ok(Budget { owner: self.owner, spender, left: self.chain().account(spender).await?.balance })
+    }
+
+    /// Sends wei from the main account; returns once final.
+    pub async fn send(&self, to: Address, amount: U256) -> Result<TxReceipt, Fault> {
+        let main = self.main.as_ref().ok_or(Fault::NeedsOwner)?;
+        let has = self.balance().await?;
+        if has < amount {
+            return Err(Fault::Funds { has, needs: amount });
+        }
+        Ok(main.execute(&Order { to: Some(to), value: amount, data: Default::default(), gas_limit: TRANSFER_GAS }).await?)
+    }
+
+    /// Makes the spending account's balance `cap`: registers it if it is nobody's yet, adds or takes back
+    /// the difference. Needs the main key.
+    pub async fn set_budget(&self, cap: U256) -> Result<Budget, Fault> {
+        let main = self.main.as_ref().ok_or(Fault::NeedsOwner)?;
+        let spender = self.spender.address();
+        if spender == self.owner {
+            return Err(Fault::Key("a budget needs a spending account of its own"));
+        }
+        let chain = self.chain();
+        let owner = ask(&**chain, BUDGETS, &IBudgets::ownerOfCall { spender }).await?;
+        let left = chain.account(spender).await?.balance;
+        let missing = cap.saturating_sub(left);
+        if missing > U256::ZERO {
+            let has = self.balance().await?;
+            if has < missing {
+                return Err(Fault::Funds { has, needs: missing });
+            }
+        }
+        let order = if owner == Address::ZERO {
+            let head = chain.head().await?;
+            let statement = keccak256(spender_consent(head.chain_id, self.owner, spender));
+            let consent = self.spender.sign_hash(statement).into();
+            Order::call(BUDGETS, IBudgets::registerCall { spender, consent }.abi_encode(), BUDGET_GAS)
+                .with_value(missing)
+        } else if owner != self.owner {
+            return Err(Fault::Key("the spending account belongs to somebody else"));
+        } else if missing > U256::ZERO {
+            Order::call(BUDGETS, IBudgets::fundCall { spender }.abi_encode(), BUDGET_GAS).with_value(missing)
+        } else if left > cap {
+            let amount = left - cap;
+            Order::call(BUDGETS, IBudgets::reclaimCall { spender, amount }.abi_encode(), BUDGET_GAS)
+        } else {
+            return self.budget().await;
+        };
+        main.execute(&order).await?;
+        self.budget().await
+    }
+}
+
+/// The account behind a secret; `None` when it is no account's.
+pub fn address(secret: &SecretKey) -> Option<Address> {
+    (secret.kind == KeyKind::Account).then(|| hodei_ledger::account::address_of(secret.bytes())).flatten()
+}
+
+fn key(chain: Arc<dyn Chain>, secret: &SecretKey) -> Result<Account, Fault> {
+    if secret.kind != KeyKind::Account {
+        return Err(Fault::Key("an account needs a key of kind account"));
+    }
+    Ok(Account::new(chain, secret.bytes())?)
+}
+
+/// Wei as coins, without trailing zeros: `1.5`.
+pub fn format_coins(wei: U256) -> String {
+    let text = format!("{wei:0>19}");
+    let (whole, part) = text.split_at(text.len() - DECIMALS as usize);
+    let part = part.trim_end_matches('0');
+    if part.is_empty() { whole.into() } else { format!("{whole}.{part}") }
+}
+
+/// Coins as wei; `None` if it is not a number, or has more than 18 digits after the point.
+pub fn parse_coins(text: &str) -> Option<U256> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > DECIMALS as usize {
+        return None;
+    }
+    if text.ends_with('.') || whole.len() > 40 {
+        return None;
+    }
+    U256::from_str_radix(&format!("{whole}{part:0<18}"), 10).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coins_round_trip_as_text() {
+        for (text, wei) in [
+            ("0", 0u128),
+            ("1", 1_000_000_000_000_000_000),
+            ("1.5", 1_500_000_000_000_000_000),
+            ("0.000000000000000001", 1),
+            ("123.000001", 123_000_001_000_000_000_000),
+        ] {
+            assert_eq!(parse_coins(text), Some(U256::from(wei)), "{text}");
+            assert_eq!(format_coins(U256::from(wei)), text);
+        }
+        for text in ["", ".5", "1.", "-1", "1e3", "0.0000000000000000001", "１"] {
+            assert_eq!(parse_coins(text), None, "{text}");
+        }
+    }
+}
