@@ -280,6 +280,15 @@ mod tests {
         assert!(Page::open(&id, &shard).is_err(), "a list is no page");
     }
 
+    /// The bytes of version 1: a change here is a new version, not an edit.
+    #[test]
+    fn pages_are_frozen() {
+        let list = List {
+            pages: vec![PageRef { id: page(3, 6, 1).seal().1, bytes: 4096, stripes: 1, holders: holders(4) }],
+        };
+        assert_eq!(&list.seal().unwrap().1.to_string()[..16], "963276d496c5614c");
+    }
+
     #[test]
     fn a_list_that_fits_no_shard_is_refused() {
         let page = |n| PageRef { id: ShardId([1; 32]), bytes: 1 << 20, stripes: 64, holders: holders(n) };

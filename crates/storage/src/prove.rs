@@ -113,13 +113,17 @@ impl Tree {
 
     /// The path of an entry in the newest tree.
     pub fn path(&self, position: u32) -> Vec<Node> {
-        let size = self.entries.len();
+        self.path_in(self.entries.len(), position)
+    }
+
+    /// The path among the first `size` entries.
+    fn path_in(&self, size: usize, position: u32) -> Vec<Node> {
         let mut nodes = Vec::new();
         let (mut at, mut height) = (position as usize, 0);
         while size.div_ceil(1 << height) > 1 {
             let beside = at ^ 1;
             if beside << height < size {
-                nodes.push(self.subtree(height, beside));
+                nodes.push(self.subtree(size, height, beside));
             }
             at >>= 1;
             height += 1;
@@ -140,7 +144,7 @@ impl Tree {
                 let tree = past.as_ref().unwrap_or(self);
                 let found = holding::root(bag(&tree.peaks(shards)).as_ref(), shards);
                 if found == *root {
-                    return Ok(tree.cut(shards).draw(leaf));
+                    return Ok(tree.draw(shards as usize, leaf));
                 }
             }
             let Some(change) = number.checked_sub(1).map(|last| self.changes[last as usize]) else { break };
@@ -184,24 +188,12 @@ impl Tree {
         past
     }
 
-    /// The first `shards` entries. Nothing was released after they were appended.
-    fn cut(&self, shards: u64) -> std::borrow::Cow<'_, Self> {
-        if shards == self.shards() {
-            return std::borrow::Cow::Borrowed(self);
-        }
-        let mut cut = Self { entries: self.entries[..shards as usize].to_vec(), ..Self::default() };
-        cut.levels = self.levels.clone();
-        for (height, level) in cut.levels.iter_mut().enumerate() {
-            level.truncate(cut.entries.len() >> height);
-        }
-        std::borrow::Cow::Owned(cut)
-    }
-
-    fn draw(&self, leaf: u64) -> Drawn {
+    /// Leaf `leaf` of the first `size` entries, of which none was released since.
+    fn draw(&self, size: usize, leaf: u64) -> Drawn {
         // Down the full subtrees, largest first, then inside one.
         let (mut rest, mut from) = (leaf, 0usize);
         let mut position = None;
-        for height in (0..self.levels.len()).rev().filter(|height| self.entries.len() >> height & 1 == 1) {
+        for height in (0..self.levels.len()).rev().filter(|height| size >> height & 1 == 1) {
             let peak = self.levels[height][from >> height];
             if rest >= peak.leaves {
                 rest -= peak.leaves;
@@ -220,7 +212,7 @@ impl Tree {
         }
         let position = position.expect("the leaf is under the root") as u32;
         let entry = &self.entries[position as usize];
-        Drawn { id: entry.id, position, chunk: rest as usize, shards: self.shards(), path: self.path(position) }
+        Drawn { id: entry.id, position, chunk: rest as usize, shards: size as u64, path: self.path_in(size, position) }
     }
 
     fn push(&mut self, node: Node) {
@@ -263,14 +255,15 @@ impl Tree {
             .collect()
     }
 
-    /// Node `at` of `height`, which may hang over the right edge.
-    fn subtree(&self, height: usize, at: usize) -> Node {
-        if let Some(node) = self.levels.get(height).and_then(|level| level.get(at)) {
-            return *node;
+    /// Node `at` of `height` among the first `size` entries; it may hang over the right edge.
+    fn subtree(&self, size: usize, height: usize, at: usize) -> Node {
+        if (at + 1) << height <= size {
+            return self.levels[height][at];
         }
-        let left = self.subtree(height - 1, 2 * at);
-        if (2 * at + 1) << (height - 1) < self.entries.len() {
-            holding::join(&left, &self.subtree(height - 1, 2 * at + 1)).expect("leaves of a deal fit 64 bits")
+        let left = self.subtree(size, height - 1, 2 * at);
+        if (2 * at + 1) << (height - 1) < size {
+            let right = self.subtree(size, height - 1, 2 * at + 1);
+            holding::join(&left, &right).expect("leaves of a deal fit 64 bits")
         } else {
             left
         }

@@ -388,6 +388,14 @@ mod tests {
         }
     }
 
+    /// The bytes of version 1: a change here is a new version, not an edit.
+    #[test]
+    fn the_protocol_is_frozen() {
+        let mut all: Vec<u8> = requests().iter().flat_map(Request::encode).collect();
+        all.extend(answers().iter().flat_map(Answer::encode));
+        assert_eq!(&blake3::hash(&all).to_hex()[..16], "664972c0fa6048a7");
+    }
+
     #[test]
     fn whatever_decodes_re_encodes_to_itself() {
         let mut seed = 1u64;

@@ -145,13 +145,35 @@ struct Inner<E: Storage, I: Index> {
     config: Config,
     signer: Arc<Signer>,
     state: Mutex<State<E::Blob>>,
-    queued_bytes: AtomicU64,
+    queued_bytes: Arc<AtomicU64>,
     stopped: AtomicBool,
+}
+
+/// Bytes counted as waiting until this is dropped, be it with a cancelled put.
+struct Ticket {
+    queued_bytes: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.queued_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// A shard to be stored.
+struct Put {
+    deal: u64,
+    id: ShardId,
+    upload: UploadId,
+    bytes: Bytes,
+    ticket: Ticket,
+    done: oneshot::Sender<Result<Held, StoreError>>,
 }
 
 /// What the writer is asked to make durable.
 enum Op {
-    Put { deal: u64, id: ShardId, upload: UploadId, bytes: Bytes, done: oneshot::Sender<Result<Held, StoreError>> },
+    Put(Put),
     Release { deal: u64, ids: Vec<ShardId>, done: oneshot::Sender<Result<Vec<ShardId>, StoreError>> },
     Forget { deal: u64, done: oneshot::Sender<Result<(), StoreError>> },
     Posted { deal: u64, sequence: u64, done: oneshot::Sender<Result<(), StoreError>> },
@@ -178,7 +200,7 @@ impl<E: Storage, I: Index> Store<E, I> {
             config,
             signer,
             state: Mutex::new(state),
-            queued_bytes: AtomicU64::new(0),
+            queued_bytes: Arc::default(),
             stopped: AtomicBool::new(false),
         });
         // Bounded by bytes; the channel's own bound only keeps tiny operations from piling up.
@@ -210,8 +232,9 @@ impl<E: Storage, I: Index> Store<E, I> {
         if found != id {
             return Err(StoreError::WrongBytes { expected: id, found });
         }
-        self.inner.queued_bytes.fetch_add(record::record_bytes(len), Ordering::AcqRel);
-        self.ask(|done| Op::Put { deal, id, upload, bytes, done }).await
+        let ticket = Ticket { queued_bytes: self.inner.queued_bytes.clone(), bytes: record::record_bytes(len) };
+        ticket.queued_bytes.fetch_add(ticket.bytes, Ordering::AcqRel);
+        self.ask(|done| Op::Put(Put { deal, id, upload, bytes, ticket, done })).await
     }
 
     /// Ends the deal's holding of these shards; gives those it did hold. Their bytes stay until a root

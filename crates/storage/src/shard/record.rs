@@ -124,6 +124,7 @@ mod tests {
             payload_crc: 11,
         };
         let bytes = header.encode();
+        assert_eq!(&blake3::hash(&bytes).to_hex()[..16], "701f4313ee17d8d0", "version 1 on disk");
         assert_eq!(Header::decode(&bytes), Some(header));
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes;

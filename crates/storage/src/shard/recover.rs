@@ -33,9 +33,9 @@ const TORN_BYTES_MAX: u64 = 8 << 20;
 const SCAN_BYTES: u64 = 1 << 20;
 const SEGMENT_TAG: &[u8; 16] = b"hodei segment 1\0";
 
-/// First bytes of a segment: whose it is, and its number.
-pub(super) fn segment_header(node: &NodeKey, number: u64) -> Vec<u8> {
-    [&SEGMENT_TAG[..], &node.0, &number.to_be_bytes()].concat()
+/// First bytes of a segment: whose it is, its number, and that of the last batch before it.
+pub(super) fn segment_header(node: &NodeKey, number: u64, batch: u64) -> Vec<u8> {
+    [&SEGMENT_TAG[..], &node.0, &number.to_be_bytes(), &batch.to_be_bytes()].concat()
 }
 
 /// What is known of the deals, by change number, before trees are built.
@@ -57,7 +57,10 @@ pub(super) async fn recover<E: Storage, I: Index>(
     node: &NodeKey,
     index: &I,
 ) -> Result<State<E::Blob>, StoreError> {
-    let mut segments = open_segments(storage, partition, node).await?;
+    let opened = open_segments(storage, partition, node).await?;
+    // A segment is made after all batches of those before it were synced.
+    let before_last = opened.last_key_value().map_or(0, |(_, (_, batch))| *batch);
+    let mut segments: BTreeMap<_, _> = opened.into_iter().map(|(number, (segment, _))| (number, segment)).collect();
     let mut gathered = Gathered::default();
     let watermark = match read_index(index, &mut segments, &mut gathered).await? {
         Some(watermark) => watermark,
@@ -74,6 +77,9 @@ pub(super) async fn recover<E: Storage, I: Index>(
     let last = segments.last_key_value().map(|(number, _)| *number);
     for (number, segment) in segments.range_mut(watermark.segment..) {
         let from = if *number == watermark.segment { watermark.offset } else { record_start() };
+        if Some(*number) == last {
+            batch = batch.max(before_last);
+        }
         let (found, end) = follow(&*segment.blob, from, segment.size, batch, Some(*number) == last).await?;
         for (offset, header) in found {
             batch = batch.max(header.batch);
@@ -90,8 +96,8 @@ pub(super) async fn recover<E: Storage, I: Index>(
         last_segment: last.unwrap_or(0),
         changed: segments.keys().copied().collect(),
         segments,
-        // A torn batch may have used the next number.
-        batch: batch + 1,
+        // A torn batch used the next number; its remains are zeroed.
+        batch,
     };
     let entries = build(&mut state, &gathered);
     let changes = catch_up(&mut state, &gathered, &entries, index).await?;
@@ -103,7 +109,7 @@ async fn open_segments<E: Storage>(
     storage: &E,
     partition: &str,
     node: &NodeKey,
-) -> Result<BTreeMap<u64, Segment<E::Blob>>, StoreError> {
+) -> Result<BTreeMap<u64, (Segment<E::Blob>, u64)>, StoreError> {
     let mut names = match storage.scan(partition).await {
         Ok(names) => names,
         Err(RuntimeError::PartitionMissing(_)) => Vec::new(),
@@ -117,15 +123,19 @@ async fn open_segments<E: Storage>(
             return Err(StoreError::Foreign { segment: 0 });
         };
         let (blob, size) = storage.open(partition, &name).await?;
-        let expected = segment_header(node, number);
+        let expected = segment_header(node, number, 0);
+        let (expected, batch_bytes) = expected.split_at(expected.len() - 8);
         let read = if size >= record_start() + ALIGN {
-            Some(blob.read_at(0, expected.len(), ReadOptions::default()).await?.freeze().coalesce())
+            let len = expected.len() + batch_bytes.len();
+            Some(blob.read_at(0, len, ReadOptions::default()).await?.freeze().coalesce())
         } else {
             None
         };
-        if read.as_ref().is_some_and(|read| read.as_ref() == expected) {
+        let before = read.as_ref().and_then(|read| read.as_ref().strip_prefix(expected));
+        if let Some(before) = before.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes) {
             let size = size - size % ALIGN;
-            segments.insert(number, Segment { blob: Arc::new(blob), end: record_start(), size, dead: 0 });
+            let segment = Segment { blob: Arc::new(blob), end: record_start(), size, dead: 0 };
+            segments.insert(number, (segment, before));
         } else if Some(&name) == last.as_ref() && read.is_none_or(|read| !read.as_ref().starts_with(SEGMENT_TAG)) {
             // The power went while it was being made: nothing was ever written to it.
             drop(blob);
@@ -145,7 +155,10 @@ async fn read_index<B, I: Index>(
 ) -> Result<Option<Watermark>, StoreError> {
     let stored = index.get(state::WATERMARK).await?;
     let Some(watermark) = stored.and_then(|value| Watermark::decode(&value)) else { return Ok(None) };
-    if segments.get(&watermark.segment).is_some_and(|segment| watermark.offset > segment.size) {
+    // Rewritten since: then a later one exists. Otherwise somebody took the segments away.
+    let newest = segments.last_key_value().map_or(0, |(number, _)| *number);
+    let fits = segments.get(&watermark.segment).is_none_or(|segment| watermark.offset <= segment.size);
+    if newest < watermark.segment || !fits {
         return Ok(None);
     }
     for (number, segment) in segments.range_mut(..=watermark.segment) {

@@ -277,6 +277,12 @@ fn a_failed_sync_stops_the_store_and_what_was_acknowledged_is_there_next_time() 
             assert!(matches!(store.admit(4096), Err(StoreError::Stopped)));
         })
         .await;
+        with_store(&context, 16 * MIB, Ordered::default(), async |store: Store<_, _>| {
+            assert!(store.has(7, &[ShardId::of(&shard(0, 4096))]).await.unwrap()[0]);
+            put(&store, 7, 3, 4096).await.unwrap();
+            check_proofs(&store, 7, 1).await;
+        })
+        .await;
     });
 }
 
@@ -321,6 +327,52 @@ fn a_full_store_refuses_before_the_body_and_compaction_wins_space_back() {
             })
             .await;
         }
+    });
+}
+
+#[test]
+fn a_torn_batch_goes_whole_even_if_its_later_records_are_whole() {
+    Runner::default().start(|context| async move {
+        let mut before = None;
+        for round in 0..3u32 {
+            with_store(&context, 16 * MIB, Ordered::default(), async |store: Store<_, _>| {
+                if round > 0 {
+                    put(&store, 7, round * 100, 4096).await.unwrap();
+                }
+                before = store.state(7).await.unwrap().0.map(|ack| ack.statement);
+                let puts = (1..5).map(|i| put(&store, 7, round * 100 + i, 4096));
+                join_all(puts).await.into_iter().for_each(|held| drop(held.unwrap()));
+            })
+            .await;
+            // The first of the four was never written; the other three were.
+            let records = before.map_or(0, |statement| statement.sequence);
+            let at = record::ALIGN + records * record::record_bytes(4096);
+            {
+                let (blob, _) = context.open("shards", &1u64.to_be_bytes()).await.unwrap();
+                blob.write_at(at, vec![0; 512], WriteOptions::SYNC).await.unwrap();
+            }
+            with_store(&context, 16 * MIB, Ordered::default(), async |store: Store<_, _>| {
+                let found = store.state(7).await.unwrap().0.map(|ack| ack.statement);
+                assert_eq!(found, before, "round {round}");
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn a_cancelled_put_leaves_nothing_waiting() {
+    Runner::default().start(|context| async move {
+        let index = Ordered::default();
+        let opened = Store::open(context.child("store"), config(16 * MIB), signer(), index).await;
+        let (store, writer) = opened.unwrap();
+        for i in 0..200 {
+            // Nobody writes: some are queued, the rest wait for a place in the queue, and all give up.
+            let put = put(&store, 7, i, 4096);
+            assert!(futures::FutureExt::now_or_never(put).is_none());
+        }
+        drop(writer);
+        assert_eq!(store.queued_bytes(), 0);
     });
 }
 

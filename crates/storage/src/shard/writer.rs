@@ -22,7 +22,7 @@ use hodei_types::{
 };
 
 use super::{
-    Inner, Op, StoreError,
+    Inner, Op, Put, StoreError, Ticket,
     record::{ALIGN, HEADER_BYTES, Header, Kind, record_bytes},
     recover::{self, segment_header},
     state::{self, Entry, Location, Segment},
@@ -42,7 +42,7 @@ pub struct Writer<E: Storage, I: Index> {
 
 /// What to answer once the batch is durable.
 enum Reply {
-    Held { deal: u64, position: u32, done: oneshot::Sender<Result<Held, StoreError>> },
+    Held { deal: u64, position: u32, ticket: Ticket, done: oneshot::Sender<Result<Held, StoreError>> },
     Released { ids: Vec<ShardId>, done: oneshot::Sender<Result<Vec<ShardId>, StoreError>> },
     Done(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -85,9 +85,7 @@ impl<E: Storage, I: Index> Writer<E, I> {
                     op = self.ops.try_recv().ok();
                 }
             }
-            let queued: u64 = ops.iter().map(Op::queued).sum();
             let result = self.inner.commit(ops).await;
-            self.inner.queued_bytes.fetch_sub(queued, Ordering::AcqRel);
             let result = match (result, compact) {
                 (Ok(()), Some(done)) => {
                     let result = self.inner.compact().await;
@@ -111,16 +109,11 @@ impl Op {
     /// On disk.
     fn bytes(&self) -> u64 {
         match self {
-            Self::Put { bytes, .. } => record_bytes(bytes.len() as u32),
+            Self::Put(put) => record_bytes(put.bytes.len() as u32),
             Self::Release { ids, .. } => ids.len() as u64 * ALIGN,
             Self::Forget { .. } => ALIGN,
             Self::Posted { .. } | Self::Compact { .. } => 0,
         }
-    }
-
-    /// Counted when the operation was queued.
-    fn queued(&self) -> u64 {
-        if matches!(self, Self::Put { .. }) { self.bytes() } else { 0 }
     }
 }
 
@@ -139,7 +132,10 @@ impl<E: Storage, I: Index> Inner<E, I> {
         for reply in plan.replies {
             // Nobody waits any more? It is durable all the same.
             match reply {
-                Reply::Held { deal, position, done } => drop(done.send(self.held(deal, position))),
+                Reply::Held { deal, position, ticket, done } => {
+                    drop(ticket);
+                    drop(done.send(self.held(deal, position)));
+                }
                 Reply::Released { ids, done } => drop(done.send(Ok(ids))),
                 Reply::Done(done) => drop(done.send(Ok(()))),
             }
@@ -149,11 +145,11 @@ impl<E: Storage, I: Index> Inner<E, I> {
 
     async fn plan(&self, op: Op, plan: &mut Plan) -> Result<(), StoreError> {
         match op {
-            Op::Put { deal, id, upload, bytes, done } => {
+            Op::Put(Put { deal, id, upload, bytes, ticket, done }) => {
                 if !self.open_for_changes(deal, plan) {
                     let _ = done.send(Err(StoreError::DealBroken { deal }));
                 } else if let Some(position) = self.holding(deal, &id, plan).await? {
-                    plan.replies.push(Reply::Held { deal, position, done });
+                    plan.replies.push(Reply::Held { deal, position, ticket, done });
                 } else if let Err(full) = self.room(plan.bytes + record_bytes(bytes.len() as u32), false).await {
                     let _ = done.send(Err(full));
                 } else {
@@ -173,7 +169,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                         payload_crc: crc32fast::hash(&bytes),
                     };
                     plan.push(header, bytes);
-                    plan.replies.push(Reply::Held { deal, position, done });
+                    plan.replies.push(Reply::Held { deal, position, ticket, done });
                 }
             }
             Op::Release { deal, ids, done } => {
@@ -290,7 +286,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
             blob.write_at(at, zeros.slice(..len as usize), WriteOptions::default()).await?;
             at += len;
         }
-        blob.write_at(0, segment_header(&self.signer.node(), number), WriteOptions::default()).await?;
+        blob.write_at(0, segment_header(&self.signer.node(), number, self.lock().batch), WriteOptions::default()).await?;
         blob.sync().await?;
         Ok(blob)
     }
