@@ -19,9 +19,13 @@ use futures::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream, Stream},
 };
+pub use hodei_storage::{
+    engine::{Progress, Wait},
+    index::{Entry, Part},
+};
 use hodei_storage::{
-    engine::{Coder, GetRequest, Progress, PutRequest, Wait},
-    index::{Entry, KEY_BYTES_MAX, Part},
+    engine::{Coder, GetRequest, PutRequest},
+    index::KEY_BYTES_MAX,
     seal::{Algorithm, PartKey, Place, Secret},
 };
 use hodei_types::{
