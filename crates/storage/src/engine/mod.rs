@@ -21,7 +21,7 @@ pub use pool::{Permit, Pool, STRIPES_BYTES};
 pub use put::{Progress, PutError, PutRequest, Rest, Stored, Wait};
 pub use remote::{RemoteError, Verdict};
 pub use spread::Provider;
-pub use stripe::{Coder, plain_bytes};
+pub use stripe::{Coded, Coder, plain_bytes};
 
 use remote::Remote;
 use std::sync::Arc;

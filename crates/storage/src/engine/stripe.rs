@@ -41,10 +41,10 @@ pub struct Coder {
     codec: Codec,
 }
 
-/// A stripe ready to leave.
-pub(crate) struct Coded {
-    pub(crate) shards: Vec<Bytes>,
-    pub(crate) ids: Vec<ShardId>,
+/// A stripe ready to leave: n shards and their ids, data shards first.
+pub struct Coded {
+    pub shards: Vec<Bytes>,
+    pub ids: Vec<ShardId>,
 }
 
 /// Why shards, each right by its id, did not give the plaintext: a wrong key, or a manifest that lies.
@@ -73,7 +73,7 @@ impl Coder {
     }
 
     /// Codes one stripe; `is_last` if the part ends with it.
-    pub(crate) fn code(&self, stripe: u32, plain: &[u8], is_last: bool) -> Coded {
+    pub fn code(&self, stripe: u32, plain: &[u8], is_last: bool) -> Coded {
         let (k, n) = (self.codec.k(), self.codec.n());
         let len = shard_bytes(k, plain.len());
         let count = frames(plain.len());

@@ -286,7 +286,9 @@ impl<E: Storage, I: Index> Inner<E, I> {
             blob.write_at(at, zeros.slice(..len as usize), WriteOptions::default()).await?;
             at += len;
         }
-        blob.write_at(0, segment_header(&self.signer.node(), number, self.lock().batch), WriteOptions::default()).await?;
+        // Not inside the call: a guard must not live over the wait.
+        let batch = self.lock().batch;
+        blob.write_at(0, segment_header(&self.signer.node(), number, batch), WriteOptions::default()).await?;
         blob.sync().await?;
         Ok(blob)
     }
