@@ -165,11 +165,12 @@ where
         verdict: impl Fn(Verdict),
     ) -> Result<Bytes, GetError> {
         let now = self.context.current();
-        let mut order: Vec<&Provider> = roster.iter().collect();
+        // Owned, not borrowed: a closure over references makes futures that are not provably Send.
+        let mut order: Vec<Provider> = roster.to_vec();
         order.sort_by_key(|provider| {
             (self.peers.rests(&provider.peer.key, now), self.peers.latency(&provider.peer.key))
         });
-        let asked = stream::iter(order).map(|provider| async move {
+        let asked = stream::iter(order).map(|provider: Provider| async move {
             let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
             (provider.peer.key, self.remote.get(&ask, bytes, 0, bytes).await)
         });
