@@ -288,6 +288,7 @@ impl<E: Storage, I: Index> Store<E, I> {
     }
 
     /// The deal's newest statement, signed, and the entries of its tree; `None` while it is empty.
+    #[expect(clippy::unused_async, reason = "trees too large for memory will be read from disk")]
     pub async fn state(&self, deal: u64) -> Result<(Option<Ack>, u64), StoreError> {
         let statement = self.lock().statement(deal, None);
         Ok(match statement {

@@ -89,7 +89,9 @@ impl<E: Storage, I: Index> Writer<E, I> {
             let result = match (result, compact) {
                 (Ok(()), Some(done)) => {
                     let result = self.inner.compact().await;
-                    let failed = result.as_ref().err().cloned();
+                    // No room to move things to harms nothing: what was copied is a copy.
+                    let failed = result.as_ref().err().filter(|error| !matches!(error, StoreError::Full { .. }));
+                    let failed = failed.cloned();
                     let _ = done.send(result);
                     failed.map_or(Ok(()), Err)
                 }
