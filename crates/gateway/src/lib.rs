@@ -4,3 +4,4 @@
 //! strangers send, and refuses in the words their clients understand.
 
 pub mod rpc;
+pub mod s3;

@@ -4,7 +4,10 @@
 //! operation answers `NotImplemented`. The gateway holds no privilege: it is a client of `sdk` with one spending
 //! account, and whoever runs it sees plaintext.
 
+mod body;
 mod checksum;
+mod fault;
+mod multipart;
 mod objects;
 mod server;
 

@@ -1,0 +1,23 @@
+//! Say in S3's codes what went wrong.
+
+use hodei_sdk::Fault;
+use s3s::{S3Error, s3_error};
+
+/// The code that S3's clients act on: they retry what is temporary and nothing else.
+pub(super) fn fault(error: Fault) -> S3Error {
+    match &error {
+        Fault::NoBucket(_) => s3_error!(NoSuchBucket, "{error}"),
+        Fault::BucketExists(_) => s3_error!(BucketAlreadyOwnedByYou, "{error}"),
+        Fault::NotEmpty(_) => s3_error!(BucketNotEmpty, "{error}"),
+        Fault::NoObject { .. } => s3_error!(NoSuchKey, "{error}"),
+        Fault::ObjectExists { .. } => s3_error!(PreconditionFailed, "{error}"),
+        Fault::Name(..) => s3_error!(InvalidArgument, "{error}"),
+        Fault::Range { .. } => s3_error!(InvalidRange, "{error}"),
+        Fault::Funds { .. } | Fault::NeedsOwner => {
+            s3_error!(AccessDenied, "The budget does not cover this: {error}. Raise it with: hodei wallet budget set")
+        }
+        Fault::Source(_) => s3_error!(IncompleteBody, "{error}"),
+        error if error.is_temporary() => s3_error!(ServiceUnavailable, "{error}"),
+        _ => s3_error!(InternalError, "{error}"),
+    }
+}
