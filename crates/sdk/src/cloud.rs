@@ -297,3 +297,33 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Options;
+    use bytes::Bytes;
+    use futures::stream;
+
+    fn is_send<T: Send>(_: T) {}
+
+    /// Every request can be spawned: servers need it. That this compiles is the test.
+    #[expect(dead_code)]
+    fn requests_are_send(cloud: &Local, plan: &Plan) {
+        is_send(cloud.plan(&Wish::default()));
+        is_send(cloud.create_bucket("", plan));
+        is_send(cloud.buckets());
+        is_send(cloud.bucket(""));
+        is_send(cloud.delete_bucket(""));
+        is_send(cloud.deals(""));
+        is_send(cloud.flush());
+        is_send(cloud.put("", "", stream::empty::<Result<Bytes, String>>(), Options::default()));
+        is_send(cloud.part("", 1, stream::empty::<Result<Bytes, String>>(), Default::default(), None));
+        is_send(cloud.complete("", "", vec![], String::new(), Options::default()));
+        is_send(cloud.head("", ""));
+        is_send(cloud.get("", "", None));
+        is_send(cloud.list("", "", None, None, 1));
+        is_send(cloud.remove("", ""));
+        is_send(cloud.locate("", ""));
+    }
+}

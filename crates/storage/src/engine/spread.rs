@@ -8,7 +8,7 @@ use super::{
     peers::Peers,
     remote::{Ask, Remote, RemoteError, Verdict},
 };
-use crate::wire::{Held, UploadId};
+use crate::wire::{Held, Reason, UploadId};
 use bytes::Bytes;
 use commonware_runtime::Clock;
 use futures::{
@@ -32,6 +32,9 @@ use std::{
 const BUSY_TRIES: u32 = 20;
 /// Longest rest between them.
 const BUSY_MAX: Duration = Duration::from_secs(2);
+/// Tries of a provider whose view of the ledger is behind ours, and the rest between them: 2 s.
+const BEHIND_TRIES: u32 = 10;
+const BEHIND_REST: Duration = Duration::from_millis(200);
 /// A shard is a straggler after four times what its stripe's k-th ack took, but not before this.
 const STRAGGLE_MIN: Duration = Duration::from_millis(500);
 const STRAGGLE_TIMES: u32 = 4;
@@ -158,7 +161,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         let provider = &self.roster[at];
         let context = &self.remote.context;
         let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
-        let mut tries = 0;
+        let (mut tries, mut behind) = (0, 0);
         let result = loop {
             let slot = self.peers.slot(&provider.peer.key).await;
             let start = context.current();
@@ -174,6 +177,13 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     tries += 1;
                     let rest = Duration::from_millis(retry_after_ms.max(1).into()).min(BUSY_MAX);
                     context.sleep(rest).await;
+                }
+                // A provider that has not seen the block with our deal or term yet: it will.
+                Err(RemoteError::Refused { reason: Reason::UnknownDeal | Reason::NotGranted, .. })
+                    if behind < BEHIND_TRIES =>
+                {
+                    behind += 1;
+                    context.sleep(BEHIND_REST).await;
                 }
                 Err(error) => break error,
             }
