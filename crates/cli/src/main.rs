@@ -1,3 +1,191 @@
 //! The one binary, hodei.
+//!
+//! One line is read, one runtime is started, one command runs; what fails is told once and becomes the exit
+//! code.
 
-fn main() {}
+mod args;
+mod chain;
+mod context;
+mod data;
+mod demo;
+mod fault;
+mod help;
+mod key;
+mod money;
+mod net;
+mod node;
+mod out;
+mod paths;
+mod purse;
+mod serve;
+mod session;
+mod slot;
+mod status;
+mod ticket;
+mod time;
+mod verify;
+mod wallet;
+
+use args::{Budget, Chain, Data, Global, Key, Line, Net, Node, Process, Validator, Verb, Wallet};
+use clap::FromArgMatches as _;
+use commonware_runtime::{
+    Runner as _,
+    tokio::{Config, Context as Runtime, Runner},
+};
+use context::Contexts;
+use fault::{Fault, Kind, Result};
+use out::Out;
+use paths::Paths;
+use purse::Purse;
+use session::Session;
+use slot::Slot;
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+/// Threads beyond this gain nothing on one machine's disks and wires.
+const WORKERS_MAX: usize = 4;
+
+fn main() -> ExitCode {
+    let line = args::expand(std::env::args_os().collect());
+    // Known before the line is understood, so that a misunderstood line is told in the form asked for.
+    let out = Out { json: line.iter().any(|word| word == "--json") };
+    let line = match parse(line) {
+        Ok(line) => line,
+        Err(error) => return refused(&error, out),
+    };
+    let out = Out { json: line.global.json };
+    match run(line, out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            out.fault(&fault);
+            ExitCode::from(fault.exit())
+        }
+    }
+}
+
+fn parse(line: Vec<OsString>) -> std::result::Result<Line, clap::Error> {
+    let mut matches = help::tree().try_get_matches_from(line)?;
+    Line::from_arg_matches_mut(&mut matches)
+}
+
+/// Help and version are results; everything else is a usage fault.
+fn refused(error: &clap::Error, out: Out) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody reading help is no failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if !out.json {
+        let _ = error.print();
+        return ExitCode::from(Kind::Usage as u8);
+    }
+    let text = error.render().to_string();
+    let text = text.split("\n\nFor more").next().unwrap_or_default().trim();
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let fault = Fault::new(&fault::USAGE, text, "`hodei COMMAND --help` shows examples first");
+    out.fault(&fault);
+    ExitCode::from(fault.exit())
+}
+
+/// The one place a runtime starts: `work` runs in it, with everything that survives under `storage`.
+pub(crate) fn start<F: Future<Output = Result<()>>>(
+    storage: PathBuf,
+    workers: Option<u16>,
+    work: impl FnOnce(Runtime) -> F,
+) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = workers.map_or(cores.min(WORKERS_MAX), usize::from);
+    Runner::new(Config::new().with_storage_directory(storage).with_worker_threads(workers)).start(work)
+}
+
+/// A process that stays: the node's own folder holds what survives.
+fn stay(checked: serve::Checked, process: Process, out: Out) -> Result<()> {
+    start(checked.home.store(), process.workers, |runtime| serve::run(runtime, checked, process, out))
+}
+
+/// Most commands: reach the context, do one thing, say goodbye.
+fn in_cloud(global: &Global, work: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<()> {
+    let paths = Paths::of_user()?;
+    let contexts = Contexts::of(&paths);
+    let asked = global.context.as_deref();
+    // Before anything starts: a context or wallet that does not exist is told at once.
+    let (_, context) = contexts.open(asked)?;
+    Purse::at(&context.wallet).owner()?;
+    let slot = Slot::take(&context.wallet)?;
+    start(slot.home.store(), None, |runtime| async move {
+        let session = Session::open(runtime, &contexts, asked, global.passphrase_file.clone(), slot).await?;
+        let outcome = work(&session).await;
+        session.close().await;
+        outcome
+    })
+}
+
+fn run(line: Line, out: Out) -> Result<()> {
+    let Line { global, verb } = line;
+    let asked = global.context.as_deref();
+    let passphrase = global.passphrase_file.clone();
+    match verb {
+        Verb::Help(topic) => help::run(&topic, out),
+        Verb::Verify(verify) => verify::run(
+            &verify,
+            || Ok((Contexts::of(&Paths::of_user()?), global.context.clone())),
+            out,
+        ),
+        Verb::Demo(args) => {
+            let (storage, demo) = demo::prepare(&args)?;
+            start(storage, None, |runtime| demo.run(runtime, out))
+        }
+        Verb::Data(Data::Create(create)) => in_cloud(&global, async |session| data::create(&create, session, out).await),
+        Verb::Data(Data::Cp(cp)) => in_cloud(&global, async |session| data::cp(&cp, session, out).await),
+        Verb::Data(Data::List(list)) => in_cloud(&global, async |session| data::list(&list, session, out).await),
+        Verb::Data(Data::Rm(rm)) => in_cloud(&global, async |session| data::rm(&rm, session, out).await),
+        Verb::Data(Data::Where(place)) => in_cloud(&global, async |session| data::locate(&place, session, out).await),
+        Verb::Status => {
+            let contexts = Contexts::of(&Paths::of_user()?);
+            if contexts.chosen(asked)?.is_none() {
+                return status::without_context(&contexts, out);
+            }
+            in_cloud(&global, async |session| status::status(session, out).await)
+        }
+        Verb::Doctor => {
+            let paths = Paths::of_user()?;
+            in_cloud(&global, async |session| status::doctor(session, &paths, out).await)
+        }
+        Verb::Node(Node::Run(run)) => {
+            let folder = serve::folder(run.folder.as_ref(), || {
+                Ok(Contexts::of(&Paths::of_user()?).open(asked)?.1.node)
+            })?;
+            stay(serve::check(&folder)?, run.process, out)
+        }
+        Verb::Node(Node::Drain(drain)) => in_cloud(&global, async |session| node::drain(&drain, session, out).await),
+        Verb::Chain(Chain::Validator(Validator::Run(run))) => {
+            stay(serve::check_validator(&run.folder, None)?, run.process, out)
+        }
+        Verb::Chain(Chain::Validator(Validator::Start(start))) => {
+            stay(serve::check_validator(&start.run.folder, Some(&start.confirm))?, start.run.process, out)
+        }
+        Verb::Chain(Chain::Show(show)) => in_cloud(&global, async |session| chain::show(&show, session, out).await),
+        Verb::Wallet(Wallet::Balance) => in_cloud(&global, async |session| wallet::balance(session, out).await),
+        Verb::Wallet(Wallet::Send(send)) => in_cloud(&global, async |session| wallet::send(&send, session, out).await),
+        Verb::Wallet(Wallet::History(history)) => {
+            in_cloud(&global, async |session| wallet::history(&history, session, out).await)
+        }
+        Verb::Wallet(Wallet::Budget(Budget::Show)) => in_cloud(&global, async |session| wallet::budget_show(session, out).await),
+        Verb::Wallet(Wallet::Budget(Budget::Set(set))) => {
+            in_cloud(&global, async |session| wallet::budget_set(&set, session, out).await)
+        }
+        Verb::Net(Net::Create(create)) => net::create(&create, passphrase.as_deref(), &Paths::of_user()?, out),
+        Verb::Net(Net::Invite(invite)) => {
+            let paths = Paths::of_user()?;
+            in_cloud(&global, async |session| net::invite(&invite, session, &paths, out).await)
+        }
+        Verb::Net(Net::Join(join)) => {
+            let paths = Paths::of_user()?;
+            let ticket = net::read_ticket(&join)?;
+            net::join(&join, ticket, passphrase, &paths, out)
+        }
+        Verb::Key(Key::Backup(backup)) => key::backup(&backup, asked, passphrase.as_deref(), &Paths::of_user()?, out),
+        Verb::Key(Key::Restore(restore)) => {
+            key::restore(&restore, asked, passphrase.as_deref(), &Paths::of_user()?, out)
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Read the command line.
+//!
+//! Only what is built is here. Examples live in [`crate::help`], which also groups the commands; a test
+//! walks this tree and fails where a command has no example or an example does not parse.
+
+use clap::{Args, Parser, Subcommand};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// One open cloud made of everybody's machines: keep data, pay for it, prove what happened.
+#[derive(Parser, Debug)]
+#[command(name = "hodei", version, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Line {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// The cloud to act on; without it the current one.
+    #[arg(short = 'C', long, global = true, env = "HODEI_CONTEXT", value_name = "NAME", help_heading = "Everywhere")]
+    pub(crate) context: Option<String>,
+    /// Print JSON: one object, or one a line for lists; errors too.
+    #[arg(long, global = true, env = "HODEI_JSON", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Everywhere")]
+    pub(crate) json: bool,
+    /// File whose first line is the wallet's passphrase; without it, it is asked for where it is needed.
+    #[arg(long, global = true, env = "HODEI_PASSPHRASE_FILE", value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Start a whole cloud on this machine, break it, and check what it promises.
+    Demo(Demo),
+    /// Show what is here, what it costs, and what needs attention.
+    Status,
+    /// Check this machine and the way to the network; say how to repair.
+    Doctor,
+    /// Keep buckets and objects.
+    #[command(subcommand)]
+    Data(Data),
+    /// Verify a receipt, offline.
+    Verify(Verify),
+    /// Offer this machine to the cloud.
+    #[command(subcommand)]
+    Node(Node),
+    /// Hold money, send it, limit what is spent.
+    #[command(subcommand)]
+    Wallet(Wallet),
+    /// Make a network, invite to it, join it.
+    #[command(subcommand)]
+    Net(Net),
+    /// Run the ledger and look into it.
+    #[command(subcommand)]
+    Chain(Chain),
+    /// Save and restore the keys that cannot be replaced.
+    #[command(subcommand)]
+    Key(Key),
+    /// Explain an error code, the exit codes, or the environment.
+    Help(Help),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Ask nothing, wait for nobody; exit non-zero when any step fails.
+    #[arg(long)]
+    pub(crate) ci: bool,
+    /// Leave the cloud running, save a context for it, and stop on SIGTERM or Ctrl-C.
+    #[arg(long, conflicts_with = "ci")]
+    pub(crate) keep: bool,
+    /// Keep everything in this folder, which must be empty or absent; without it a temporary one.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Bytes of the file that is stored.
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub(crate) size: u64,
+    /// Break this step on purpose, from outside: its check must then fail.
+    #[arg(long, value_name = "STEP", hide = true)]
+    pub(crate) sabotage: Option<crate::demo::Step>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Data {
+    /// Make a bucket, and open the deals that hold it.
+    Create(DataCreate),
+    /// Copy a file into a bucket, or out of one; `-` is standard input or output.
+    Cp(DataCp),
+    /// List buckets, or what a bucket holds.
+    #[command(visible_alias = "ls")]
+    List(DataList),
+    /// Remove an object.
+    Rm(DataRm),
+    /// Show which nodes in which zones hold an object.
+    Where(DataWhere),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataCreate {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+    /// What kind of machines hold it, and so how many shards are made and how many suffice.
+    #[arg(long, value_enum, default_value_t = Class::Small)]
+    pub(crate) class: Class,
+    /// Whole operators it shall survive the loss of; without it what the class gives.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) losses: Option<u8>,
+    /// Gibibytes it may hold.
+    #[arg(long, value_name = "GIB", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) capacity: u64,
+    /// Windows paid ahead into the deals' escrow.
+    #[arg(long, value_name = "WINDOWS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) windows: u64,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// 3 of 6: a demo, or a few homes.
+    Small,
+    /// 16 of 24, on machines of data centres.
+    DataCentre,
+    /// 16 of 32, on machines at home.
+    Home,
+    /// 10 of 30, on phones.
+    Phone,
+}
+
+/// What costs or changes something shows its plan first.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Agree beforehand.
+    #[arg(short = 'y', long)]
+    pub(crate) yes: bool,
+    /// Show what would happen and its price, and stop there.
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataCp {
+    /// A file, `-`, or hodei://BUCKET/KEY.
+    pub(crate) from: String,
+    /// hodei://BUCKET/KEY, a file, or `-`.
+    pub(crate) to: String,
+    /// How many acknowledgements to wait for.
+    #[arg(long, value_enum, default_value_t = Wait::Quorum)]
+    pub(crate) wait: Wait,
+    /// Wait for the anchor and write the receipt of the put there.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Enough that the bucket's promised loss may happen at once.
+    Quorum,
+    /// All n shards.
+    Full,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataList {
+    /// hodei://BUCKET or hodei://BUCKET/PREFIX; without it the buckets.
+    pub(crate) bucket: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataRm {
+    /// hodei://BUCKET/KEY
+    pub(crate) object: String,
+    /// Agree beforehand.
+    #[arg(short = 'y', long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataWhere {
+    /// hodei://BUCKET/KEY
+    pub(crate) object: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    /// The receipt.
+    pub(crate) receipt: PathBuf,
+    /// Also check that this is the file of the event.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The network's key, or a file that holds it; without it the context's.
+    #[arg(long, value_name = "KEY", env = "HODEI_NETWORK_KEY")]
+    pub(crate) network_key: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Node {
+    /// Run the node of a folder until it is stopped.
+    Run(NodeRun),
+    /// Take no new data, give up the offer, and say when the machine may go.
+    Drain(NodeDrain),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeRun {
+    /// The node's folder, with node.toml.
+    #[arg(long, value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}
+
+/// How a process that stays is run.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Process {
+    /// Threads that do the work; without it one a core, at most four.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: Option<u16>,
+    /// Stop when standard input closes: for programs that start nodes and may themselves be killed.
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeDrain {
+    /// The node's folder; without it the context's node.
+    #[arg(long, value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Wallet {
+    /// Show what is there and what is bound.
+    Balance,
+    /// Send coins.
+    Send(WalletSend),
+    /// Show what came and went.
+    History(WalletHistory),
+    /// Show or set what may be spent.
+    #[command(subcommand)]
+    Budget(Budget),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WalletSend {
+    /// The receiving account, 0x and 40 hex digits.
+    pub(crate) to: String,
+    /// Coins, as 1.5
+    pub(crate) amount: String,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WalletHistory {
+    /// How many entries, newest first.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) last: u32,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Budget {
+    /// Show what is left to spend.
+    Show,
+    /// Set what may be spent: a balance of its own on the ledger, so nothing can spend more.
+    Set(BudgetSet),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BudgetSet {
+    /// Coins, as 10
+    pub(crate) amount: String,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Net {
+    /// Make a network: deal its keys, fund a wallet, write a folder for each validator.
+    Create(NetCreate),
+    /// Print one ticket by which somebody joins, with some coins in it.
+    Invite(NetInvite),
+    /// Join by a ticket: save a context and take the coins in it.
+    Join(NetJoin),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NetCreate {
+    /// The network's name.
+    pub(crate) name: String,
+    /// Where each validator listens for the others; as many as addresses are given.
+    #[arg(long = "validator", value_name = "ADDRESS", required = true, num_args = 1..)]
+    pub(crate) validators: Vec<SocketAddr>,
+    /// Folder for the genesis file and the validators' folders.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Coins of the wallet made with it.
+    #[arg(long, value_name = "COINS", default_value = "1000000")]
+    pub(crate) coins: String,
+    /// Seconds of a storage window.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(10..=31_536_000))]
+    pub(crate) window: u64,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NetInvite {
+    /// Coins in the invitation.
+    #[arg(long, value_name = "COINS", default_value = "10")]
+    pub(crate) coins: String,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NetJoin {
+    /// The ticket, hodeijoin1…; `-` reads it from standard input.
+    pub(crate) ticket: String,
+    /// Name of the context; without it the network's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context_name: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Chain {
+    /// Run a validator.
+    #[command(subcommand)]
+    Validator(Validator),
+    /// Show the head, a block, or a transaction.
+    Show(ChainShow),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Validator {
+    /// Run the validator of a folder until it is stopped.
+    Run(ValidatorRun),
+    /// Run it and let it vote although its journal is lost: only after a halt.
+    Start(ValidatorStart),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ValidatorRun {
+    /// The validator's folder.
+    #[arg(long, value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ValidatorStart {
+    #[command(flatten)]
+    pub(crate) run: ValidatorRun,
+    /// You know that this key did not sign since its journal was lost.
+    #[arg(long, required = true)]
+    pub(crate) after_loss: bool,
+    /// The node's name, typed: a key that signs twice can split the chain.
+    #[arg(long, value_name = "NAME", required = true)]
+    pub(crate) confirm: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChainShow {
+    /// A height or a transaction's hash; without it the head.
+    pub(crate) what: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Key {
+    /// Write the context's wallet to one file under a passphrase.
+    Backup(KeyFile),
+    /// Read a wallet back, into a context that has none.
+    Restore(KeyRestore),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyFile {
+    /// The backup.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyRestore {
+    #[command(flatten)]
+    pub(crate) backup: KeyFile,
+    /// Name of the context made for it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context_name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Help {
+    /// An error code as HD3004, `errors`, `exit-codes` or `environment`.
+    pub(crate) topic: Option<String>,
+}
+
+/// `ls`, `cp` and `rm` are `data list`, `data cp`, `data rm`; `join` is `net join`.
+pub(crate) fn expand(mut line: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    // The verb is the first word that is neither an option nor the value of one.
+    let mut at = 1;
+    while let Some(word) = line.get(at) {
+        match word.to_str() {
+            Some("-C" | "--context") => at += 2,
+            Some(option) if option.starts_with('-') => at += 1,
+            _ => break,
+        }
+    }
+    let group = match line.get(at).and_then(|word| word.to_str()) {
+        Some("ls" | "cp" | "rm") => "data",
+        Some("join") => "net",
+        _ => return line,
+    };
+    line.insert(at, group.into());
+    line
+}

@@ -1,0 +1,371 @@
+//! Keep buckets and objects.
+
+use crate::{
+    args::{Class, DataCp, DataCreate, DataList, DataRm, DataWhere, Wait},
+    fault::{self, Fault, Result},
+    money,
+    out::{Out, bytes, table},
+    paths::write_whole,
+    session::{Session, sdk_fault},
+    status::short,
+    time,
+};
+use alloy_primitives::U256;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use hodei_sdk::{
+    Local,
+    object::{Options, Put},
+    plan::Wish,
+    storage,
+};
+use hodei_types::code;
+use serde_json::json;
+use std::{path::Path, sync::Mutex};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Bytes read from a file at once.
+const PIECE_BYTES: usize = 256 << 10;
+/// Entries asked for at once.
+const PAGE: usize = 1000;
+
+/// `hodei://BUCKET/KEY`; the key may be empty.
+pub(crate) fn reference(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_prefix("hodei://")?;
+    Some(rest.split_once('/').unwrap_or((rest, "")))
+}
+
+fn object(text: &str) -> Result<(&str, &str)> {
+    reference(text).filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty()).ok_or_else(|| {
+        Fault::new(&fault::REFERENCE, "that names no object", "write hodei://BUCKET/KEY")
+            .between("hodei://BUCKET/KEY", format!("{text:?}"))
+    })
+}
+
+fn bucket_name(text: &str) -> Result<&str> {
+    match reference(text) {
+        None => Ok(text),
+        Some((bucket, "")) => Ok(bucket),
+        Some(_) => Err(Fault::new(&fault::REFERENCE, "that names an object, not a bucket", "write hodei://BUCKET")
+            .between("hodei://BUCKET", format!("{text:?}"))),
+    }
+}
+
+/// `hodei data create`.
+pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Result<()> {
+    let name = bucket_name(&args.bucket)?;
+    let cloud = session.cloud().await?;
+    if cloud.bucket(name).await.map_err(sdk_fault)?.is_some() {
+        return Err(sdk_fault(hodei_sdk::Fault::BucketExists(name.into())));
+    }
+    let class = match args.class {
+        Class::Small => code::Class::Small,
+        Class::DataCentre => code::Class::Datacentre,
+        Class::Home => code::Class::Home,
+        Class::Phone => code::Class::Phone,
+    };
+    let wish = Wish { class, losses: args.losses, capacity_bytes: args.capacity << 30, windows: args.windows };
+    let plan = cloud.plan(&wish).await.map_err(sdk_fault)?;
+    for line in plan.lines() {
+        out.say(line);
+    }
+    let escrow: U256 = plan.escrow();
+    if args.plan.dry_run {
+        out.result(
+            "",
+            &json!({
+                "schema": "hodei.data.create.plan/1", "bucket": name, "k": plan.shape.k(), "n": plan.shape.n(),
+                "survives": plan.shape.t(), "deals": plan.parts.len(), "escrow_wei": escrow.to_string(), "windows": plan.windows,
+            }),
+        );
+        return Ok(());
+    }
+    out.confirm(&format!("Put {} in escrow and create it?", money::show(escrow)), args.plan.yes)?;
+    cloud.create_bucket(name, &plan).await.map_err(sdk_fault)?;
+    finish(&cloud, out).await;
+    out.result(
+        format!("created hodei://{name}, held by {} providers; {} in escrow", plan.parts.len(), money::show(escrow)),
+        &json!({
+            "schema": "hodei.data.create/1", "bucket": name, "k": plan.shape.k(), "n": plan.shape.n(),
+            "survives": plan.shape.t(), "deals": plan.parts.len(), "escrow_wei": escrow.to_string(),
+        }),
+    );
+    out.next(format!("hodei data cp FILE hodei://{name}/KEY"));
+    Ok(())
+}
+
+/// `hodei data cp`.
+pub(crate) async fn cp(args: &DataCp, session: &Session, out: Out) -> Result<()> {
+    match (reference(&args.from), reference(&args.to)) {
+        (None, Some((bucket, key))) => {
+            let key = match key {
+                "" => Path::new(&args.from).file_name().and_then(|name| name.to_str()).unwrap_or(""),
+                key if key.ends_with('/') && args.from != "-" => {
+                    let name = Path::new(&args.from).file_name().and_then(|name| name.to_str()).unwrap_or("");
+                    return upload(args, bucket, &format!("{key}{name}"), session, out).await;
+                }
+                key => key,
+            };
+            upload(args, bucket, key, session, out).await
+        }
+        (Some(_), None) => download(args, session, out).await,
+        _ => Err(Fault::new(&fault::REFERENCE, "one side must be in the cloud, the other here", "write hodei://BUCKET/KEY on one side")
+            .between("a file and hodei://BUCKET/KEY", format!("{:?} and {:?}", args.from, args.to))),
+    }
+}
+
+async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: Out) -> Result<()> {
+    object(&format!("hodei://{bucket}/{key}"))?;
+    if let Some(receipt) = args.receipt.as_ref().filter(|path| path.exists()) {
+        return Err(Fault::new(&fault::EXISTS, "the receipt's file exists, and is never overwritten", "choose another name")
+            .at(receipt.display()));
+    }
+    let (source, total): (Box<dyn AsyncRead + Send + Unpin>, Option<u64>) = if args.from == "-" {
+        (Box::new(tokio::io::stdin()), None)
+    } else {
+        let path = Path::new(&args.from);
+        let io = |error| Fault::io(path, "opening the file", &error);
+        let file = tokio::fs::File::open(path).await.map_err(io)?;
+        let metadata = file.metadata().await.map_err(io)?;
+        if metadata.is_dir() {
+            return Err(Fault::new(&fault::REFERENCE, "that is a folder", "copy its files one by one").at(path.display()));
+        }
+        (Box::new(file), Some(metadata.len()))
+    };
+    let cloud = session.cloud().await?;
+    let wait = match args.wait {
+        Wait::Quorum => storage::Wait::Quorum,
+        Wait::Full => storage::Wait::Full,
+    };
+    let progress = Mutex::new(out.progress(format!("put {key}"), total));
+    let options = Options {
+        wait,
+        progress: Some(Box::new(move |told| progress.lock().unwrap_or_else(|held| held.into_inner()).set(told.stored_bytes))),
+        ..Options::default()
+    };
+    let put = cloud.put(bucket, key, pieces(source), options).await.map_err(sdk_fault)?;
+    if let Some(path) = &args.receipt {
+        receipt(&cloud, &put, path).await?;
+    }
+    finish(&cloud, out).await;
+    let size = put.entry.size_bytes();
+    out.result(
+        format!("put {} as hodei://{bucket}/{key}, acknowledged by {} providers", bytes(size), put.acks.len()),
+        &json!({
+            "schema": "hodei.data.put/1", "bucket": bucket, "key": key, "size_bytes": size, "etag": put.entry.etag,
+            "acks": put.acks.len(), "event": put.event, "receipt": args.receipt,
+        }),
+    );
+    out.next(match &args.receipt {
+        Some(path) => format!("hodei verify {} --file {}", path.display(), args.from),
+        None => format!("hodei data where hodei://{bucket}/{key}"),
+    });
+    Ok(())
+}
+
+/// Waits until the put is anchored, and writes what proves it.
+pub(crate) async fn receipt(cloud: &Local, put: &Put, path: &Path) -> Result<()> {
+    let bytes = cloud.receipt(put).await.map_err(sdk_fault)?;
+    let path = std::path::absolute(path).map_err(|error| Fault::io(path, "finding the file", &error))?;
+    write_whole(&path, &bytes, 0o644)
+}
+
+async fn download(args: &DataCp, session: &Session, out: Out) -> Result<()> {
+    let (bucket, key) = object(&args.from)?;
+    if args.receipt.is_some() {
+        return Err(Fault::new(&fault::USAGE, "--receipt is of a put", "leave it out when copying out of the cloud"));
+    }
+    let cloud = session.cloud().await?;
+    let size = get(&cloud, bucket, key, &args.to, out).await?;
+    finish(&cloud, out).await;
+    if args.to != "-" {
+        out.result(
+            format!("got {} of hodei://{bucket}/{key} into {}", bytes(size), args.to),
+            &json!({ "schema": "hodei.data.get/1", "bucket": bucket, "key": key, "size_bytes": size, "file": args.to }),
+        );
+    }
+    Ok(())
+}
+
+/// Writes an object to a file, which appears whole or not at all, or to standard output.
+pub(crate) async fn get(cloud: &Local, bucket: &str, key: &str, to: &str, out: Out) -> Result<u64> {
+    let (entry, mut body) = cloud.get(bucket, key, None).await.map_err(sdk_fault)?;
+    let size = entry.size_bytes();
+    let mut progress = out.progress(format!("get {key}"), Some(size));
+    let mut done = 0;
+    let target = Path::new(to);
+    let partial = target.with_file_name(format!(
+        ".{}.hodei-{}",
+        target.file_name().and_then(|name| name.to_str()).unwrap_or("object"),
+        std::process::id()
+    ));
+    let io = |error| Fault::io(target, "writing the file", &error);
+    let outcome = async {
+        let mut sink: Box<dyn tokio::io::AsyncWrite + Send + Unpin> = if to == "-" {
+            Box::new(tokio::io::stdout())
+        } else {
+            Box::new(tokio::fs::File::create(&partial).await.map_err(io)?)
+        };
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(sdk_fault)?;
+            sink.write_all(&piece).await.map_err(io)?;
+            done += piece.len() as u64;
+            progress.set(done);
+        }
+        sink.flush().await.map_err(io)
+    }
+    .await;
+    if to == "-" {
+        return outcome.map(|()| size);
+    }
+    let renamed = match outcome {
+        Ok(()) => std::fs::File::open(&partial).and_then(|file| file.sync_all()).and_then(|()| std::fs::rename(&partial, target)).map_err(io),
+        Err(fault) => Err(fault),
+    };
+    if renamed.is_err() {
+        // What was half written is no file of the user's.
+        let _ = std::fs::remove_file(&partial);
+    }
+    renamed.map(|()| size)
+}
+
+/// `hodei data list`.
+pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result<()> {
+    let cloud = session.cloud().await?;
+    let Some(text) = &args.bucket else {
+        let buckets = cloud.buckets().await.map_err(sdk_fault)?;
+        if out.json {
+            for record in &buckets {
+                out.result("", &json!({
+                    "schema": "hodei.data.bucket/1", "bucket": record.name, "k": record.shape.k(), "n": record.shape.n(),
+                    "survives": record.shape.t(), "deals": record.state.deals, "size_bytes": record.state.sizeBytes,
+                }));
+            }
+        } else if buckets.is_empty() {
+            out.line("no buckets yet");
+            out.next("hodei data create NAME");
+        } else {
+            let rows: Vec<_> = buckets
+                .iter()
+                .map(|record| vec![
+                    format!("hodei://{}", record.name),
+                    format!("{} of {}", record.shape.k(), record.shape.n()),
+                    record.state.deals.to_string(),
+                    bytes(record.state.sizeBytes),
+                ])
+                .collect();
+            out.line(&table(&["BUCKET", "CODE", "DEALS", "SIZE"], &rows));
+        }
+        return Ok(());
+    };
+    let (bucket, prefix) = reference(text).unwrap_or((text, ""));
+    let mut after: Option<String> = None;
+    let mut rows = Vec::new();
+    loop {
+        let page = cloud.list(bucket, prefix, after.as_deref(), None, PAGE).await.map_err(sdk_fault)?;
+        for (key, entry) in &page.entries {
+            if out.json {
+                out.result("", &json!({
+                    "schema": "hodei.data.object/1", "bucket": bucket, "key": key, "size_bytes": entry.size_bytes(),
+                    "modified_ms": entry.modified_ms, "etag": entry.etag, "content_type": entry.content_type,
+                }));
+            } else {
+                rows.push(vec![time::utc(entry.modified_ms), bytes(entry.size_bytes()), format!("hodei://{bucket}/{key}")]);
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if !out.json {
+        out.line(&if rows.is_empty() { "nothing is there".into() } else { table(&["CHANGED", "SIZE", "OBJECT"], &rows) });
+    }
+    Ok(())
+}
+
+/// `hodei data rm`.
+pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()> {
+    let (bucket, key) = object(&args.object)?;
+    let cloud = session.cloud().await?;
+    if cloud.head(bucket, key).await.map_err(sdk_fault)?.is_none() {
+        return Err(sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: key.into() }));
+    }
+    out.confirm(&format!("Remove hodei://{bucket}/{key}? It does not come back."), args.yes)?;
+    cloud.remove(bucket, key).await.map_err(sdk_fault)?;
+    finish(&cloud, out).await;
+    out.result(
+        format!("removed hodei://{bucket}/{key}"),
+        &json!({ "schema": "hodei.data.rm/1", "bucket": bucket, "key": key }),
+    );
+    Ok(())
+}
+
+/// `hodei data where`.
+pub(crate) async fn locate(args: &DataWhere, session: &Session, out: Out) -> Result<()> {
+    let (bucket, key) = object(&args.object)?;
+    let cloud = session.cloud().await?;
+    let places = cloud.locate(bucket, key).await.map_err(sdk_fault)?;
+    if out.json {
+        for place in &places {
+            out.result("", &json!({
+                "schema": "hodei.data.where/1", "bucket": bucket, "key": key, "node": place.node.to_string(),
+                "operator": place.operator.to_string(), "zone": place.zone, "deal": place.deal, "shards": place.shards,
+                "bytes": place.bytes, "last_proven_window": place.last_proven, "suspended": place.suspended,
+            }));
+        }
+        return Ok(());
+    }
+    let rows: Vec<_> = places
+        .iter()
+        .map(|place| vec![
+            place.zone.clone(),
+            short(&place.node.to_string()),
+            place.shards.to_string(),
+            bytes(place.bytes),
+            match place.last_proven { 0 => "not yet".into(), window => format!("window {window}") },
+        ])
+        .collect();
+    out.line(&table(&["ZONE", "NODE", "SHARDS", "BYTES", "PROVEN"], &rows));
+    Ok(())
+}
+
+/// Posts what is owed to the ledger. What cannot be now is posted by the next command.
+pub(crate) async fn finish(cloud: &Local, out: Out) {
+    if let Err(error) = cloud.flush().await {
+        out.say(format!("note: the ledger has not taken everything yet ({error}); a later command posts the rest"));
+    }
+}
+
+/// A reader as the stream a put takes.
+pub(crate) fn pieces(source: impl AsyncRead + Send + Unpin + 'static) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
+    stream::unfold(Some(source), |source| async move {
+        let mut source = source?;
+        let mut piece = vec![0; PIECE_BYTES];
+        match source.read(&mut piece).await {
+            Ok(0) => None,
+            Ok(count) => {
+                piece.truncate(count);
+                Some((Ok(Bytes::from(piece)), Some(source)))
+            }
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_read_as_written() {
+        assert_eq!(reference("hodei://b/k/l"), Some(("b", "k/l")));
+        assert_eq!(reference("hodei://b"), Some(("b", "")));
+        assert_eq!(reference("file"), None);
+        assert_eq!(object("hodei://b/").unwrap_err().code.id, "HD3003");
+        assert_eq!(bucket_name("photos").unwrap(), "photos");
+        assert_eq!(bucket_name("hodei://photos").unwrap(), "photos");
+        assert_eq!(bucket_name("hodei://photos/x").unwrap_err().code.id, "HD3003");
+    }
+}

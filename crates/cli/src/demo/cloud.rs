@@ -1,0 +1,200 @@
+//! Start four validators and six providers in three zones, here, on free ports.
+
+use super::child::Child;
+use crate::{
+    context::{Context, Member},
+    fault::{self, Fault, Result},
+    net::deal_fault,
+    purse::Purse,
+    serve::home_fault,
+};
+use alloy_primitives::{Address, U256};
+use hodei_node::{
+    config::{Coins, Config, Doors, Followed, Link, Provider},
+    deal::{Dealt, GENESIS_FILE, Plan, Seat, deal},
+    home::{Home, Ready, replace},
+    keys::{Keys, Secret},
+};
+use hodei_sdk::wallet;
+use hodei_types::key::{KeyKind, SecretKey};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+pub(crate) const VALIDATORS: usize = 4;
+pub(crate) const PROVIDERS: usize = 6;
+pub(crate) const ZONES: [&str; 3] = ["attic", "cellar", "office"];
+/// Seconds of a window: long enough for a proof on a busy laptop, short enough to watch.
+pub(crate) const WINDOW_SECS: u64 = 10;
+/// Coins of the wallet, and of each provider for its fees.
+const WALLET_COINS: u64 = 1_000_000;
+const PROVIDER_COINS: u64 = 1_000;
+const PLEDGE_BYTES: u64 = 8 << 30;
+/// A node that has not answered by then will not.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The demo's machines.
+pub(crate) struct Cloud {
+    pub(crate) folder: PathBuf,
+    pub(crate) dealt: Dealt,
+    pub(crate) purse: Purse,
+    pub(crate) wallet_secret: SecretKey,
+    pub(crate) validators: Vec<Child>,
+    pub(crate) providers: Vec<Child>,
+    /// Operators' accounts and zones, in the providers' order.
+    pub(crate) operators: Vec<(Address, &'static str)>,
+    pub(crate) context: Context,
+    pub(crate) rpc: Option<SocketAddr>,
+}
+
+impl Cloud {
+    /// Deals the network and writes every folder; nothing runs yet.
+    pub(crate) fn prepare(folder: &Path) -> Result<Self> {
+        let main = Purse::fresh()?;
+        let owner = wallet::address(&main).expect("a fresh key is an account's");
+        let purse = Purse::create(folder.join("wallet"), &main, None)?;
+        let mut keys = Vec::new();
+        for _ in 0..PROVIDERS {
+            let fresh = || Secret::generate().map_err(|error| Fault::new(&fault::INTERNAL, error, "try again"));
+            keys.push(Keys { node: fresh()?, account: fresh()? });
+        }
+        let account = |keys: &Keys| {
+            wallet::address(&SecretKey::new(KeyKind::Account, *keys.account.bytes())).expect("a fresh key is an account's")
+        };
+        let coins = |count: u64| U256::from(count) * U256::from(10u64).pow(U256::from(18));
+        let mut allocations = vec![(owner, coins(WALLET_COINS))];
+        allocations.extend(keys.iter().map(|keys| (account(keys), coins(PROVIDER_COINS))));
+
+        let ports = free_ports(VALIDATORS)?;
+        let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+        let seat = |(index, port): (usize, &u16)| Seat {
+            consensus: loopback(*port),
+            link: loopback(0),
+            // One JSON-RPC door is enough for one machine.
+            rpc: (index == 0).then(|| loopback(0)),
+            status: Some(loopback(0)),
+        };
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let plan = Plan {
+            name: "demo".into(),
+            timestamp,
+            validators: ports.iter().enumerate().map(seat).collect(),
+            allocations,
+            window_secs: WINDOW_SECS,
+            slashing: None,
+        };
+        let dealt = deal(&plan, folder.join("network"), rand::rng()).map_err(deal_fault)?;
+        let child = |(index, home): (usize, &Home)| {
+            Child::new(format!("validator {}", index + 1), home.clone(), &["chain", "validator", "run"])
+        };
+        let validators = dealt.homes.iter().enumerate().map(child).collect();
+        let operators = keys.iter().enumerate().map(|(index, keys)| (account(keys), ZONES[index % ZONES.len()])).collect();
+        let providers = keys
+            .iter()
+            .enumerate()
+            .map(|(index, keys)| {
+                let home = Home::create(folder.join(format!("provider-{index}"))).map_err(home_fault)?;
+                keys.write(&home).map_err(|error| Fault::new(&fault::FOLDER, error, "check the disk"))?;
+                Ok(Child::new(format!("provider {}", index + 1), home, &["node", "run"]))
+            })
+            .collect::<Result<_>>()?;
+        let context = Context {
+            network_key: dealt.network_key.to_string(),
+            wallet: purse.folder().into(),
+            doors: Default::default(),
+            node: None,
+            genesis: Some(folder.join("network").join(GENESIS_FILE)),
+            member: Vec::new(),
+        };
+        Ok(Self {
+            folder: folder.into(),
+            dealt,
+            purse,
+            wallet_secret: main,
+            validators,
+            providers,
+            operators,
+            context,
+            rpc: None,
+        })
+    }
+
+    /// Starts the validators, and remembers where they answer.
+    pub(crate) async fn start_validators(&mut self) -> Result<()> {
+        for child in &mut self.validators {
+            child.start()?;
+        }
+        let mut members = Vec::new();
+        for child in &mut self.validators {
+            let ready = child.ready(START_TIMEOUT).await?;
+            self.rpc = self.rpc.or(ready.rpc);
+            members.push(member(&ready));
+        }
+        self.context.member = members;
+        Ok(())
+    }
+
+    /// Configures the providers to follow the validators, and starts them.
+    pub(crate) async fn start_providers(&mut self) -> Result<()> {
+        let genesis = self.dealt.genesis.encode();
+        let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        for (index, child) in self.providers.iter_mut().enumerate() {
+            let config = Config {
+                name: format!("demo-provider-{index}"),
+                genesis: GENESIS_FILE.into(),
+                link: Link { listen: loopback, ..Link::default() },
+                doors: Doors { status: Some(loopback), rpc: None },
+                follow: self
+                    .context
+                    .member
+                    .iter()
+                    .map(|member| Followed { key: member.key.clone(), addresses: member.addresses.clone() })
+                    .collect(),
+                provider: Some(Provider {
+                    pledge_bytes: PLEDGE_BYTES,
+                    // Six providers share this disk: each leaves only a little of it alone.
+                    keep_free_bytes: 64 << 20,
+                    zone: self.operators[index].1.into(),
+                    price_keep: Coins(1_000_000_000_000_000 + index as u128),
+                    ..Provider::default()
+                }),
+                ..Config::default()
+            };
+            replace(&child.home.path().join(GENESIS_FILE), &genesis, 0o644).map_err(home_fault)?;
+            replace(&child.home.config(), config.text().as_bytes(), 0o600).map_err(home_fault)?;
+            child.start()?;
+        }
+        for child in &mut self.providers {
+            child.ready(START_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+
+    /// Every node of the demo.
+    pub(crate) fn children(&mut self) -> impl Iterator<Item = &mut Child> {
+        // Providers first: they follow the validators.
+        self.providers.iter_mut().chain(&mut self.validators)
+    }
+
+    /// Stops all of them in order.
+    pub(crate) async fn stop(&mut self) {
+        futures::future::join_all(self.providers.iter_mut().map(Child::stop)).await;
+        futures::future::join_all(self.validators.iter_mut().map(Child::stop)).await;
+    }
+}
+
+fn member(ready: &Ready) -> Member {
+    Member { key: ready.node.clone(), addresses: ready.link.clone() }
+}
+
+/// Ports nobody listens on now. All are held together, so that they differ.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
+    let held: std::io::Result<Vec<_>> = (0..count).map(|_| bind()).collect();
+    match held {
+        Ok(held) => Ok(held.into_iter().map(|(port, _)| port).collect()),
+        Err(error) => Err(Fault::new(&fault::NODE, format!("no free port on loopback: {error}"), "allow this user to listen on 127.0.0.1")),
+    }
+}

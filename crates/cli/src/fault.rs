@@ -1,0 +1,248 @@
+//! Say what failed, where, what was expected and found, and what to do.
+//!
+//! Each failure has a stable code explained offline by `hodei help HDxxxx`, and a kind that is the exit
+//! code. A fault always says what to do next; a command that cannot tell leaves nothing half done first.
+
+use serde_json::{Value, json};
+use std::fmt;
+
+/// What kind of failure, and so the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    NotAllowed = 4,
+    Temporary = 5,
+    VerificationFalse = 6,
+    Refused = 7,
+    Precondition = 8,
+    Unhealthy = 9,
+    Interrupted = 130,
+}
+
+impl Kind {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::NotAllowed => "not_allowed",
+            Self::Temporary => "temporary",
+            Self::VerificationFalse => "verification_false",
+            Self::Refused => "refused",
+            Self::Precondition => "precondition",
+            Self::Unhealthy => "unhealthy",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Whether the same command may succeed later, unchanged.
+    pub(crate) fn retryable(self) -> bool {
+        self == Self::Temporary
+    }
+}
+
+/// A stable code: number, kind, one line, a paragraph.
+#[derive(Debug)]
+pub(crate) struct Code {
+    pub(crate) id: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) title: &'static str,
+    pub(crate) explain: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident $id:literal $kind:ident $title:literal $explain:literal;)+) => {
+        $(pub(crate) static $name: Code = Code { id: $id, kind: Kind::$kind, title: $title, explain: $explain };)+
+        /// Every code, in order. Numbers are never reused.
+        pub(crate) static CODES: &[&Code] = &[$(&$name),+];
+    };
+}
+
+codes! {
+    INTERNAL "HD1000" Failed "something broke inside hodei"
+        "A step failed in a way no other code describes. The message names the step. If it happens again with the same input, it is a bug: report it with the message and the node's log file.";
+    USAGE "HD1001" Usage "the command line was not understood"
+        "An argument is missing, unknown or malformed. `hodei COMMAND --help` shows examples first.";
+    SETTINGS "HD1002" Usage "a settings file could not be used"
+        "A file of settings could not be read or holds a key or value that means nothing. Unknown keys are errors, so that a typing mistake never silently means the default. The message names file and line.";
+    FOLDER "HD1003" Failed "a folder or file could not be used"
+        "Reading or writing on this machine failed: permissions, a full disk, or a missing folder. Nothing was sent anywhere.";
+    NO_CONTEXT "HD1101" NotFound "no cloud was chosen"
+        "Commands act on a context: a network, the members to reach it through, and a wallet. `hodei demo --keep` saves one while it runs, `hodei net create` and `hodei net join` save one for good. Choose with -C NAME, HODEI_CONTEXT, or `current` in config.toml.";
+    UNKNOWN_CONTEXT "HD1102" NotFound "there is no context of that name"
+        "The name given by -C, HODEI_CONTEXT or `current` in config.toml is not in the configuration. `hodei status` without a context lists those that are.";
+    EXISTS "HD1103" Precondition "it exists already"
+        "Something of that name exists and is not replaced. Choose another name, or remove the old one first.";
+    CONFIRM "HD1104" Precondition "it was not confirmed"
+        "The command costs something or cannot be undone, and nobody said yes. Answer `y` at the question, or pass `-y`; severe acts want the name typed, as in `--confirm=NAME`. `--dry-run` shows what would happen.";
+    UNREACHABLE "HD2001" Temporary "no member of the network answered"
+        "None of the context's members answered in time. They may be starting, stopped, or cut off from here. `hodei doctor` tells which; the same command may be run again.";
+    HALTED "HD2002" Temporary "the ledger does not move"
+        "No block was finalized in the time given. More than a third of the validators may be away. Money and data are not lost: the chain goes on when enough of them are back.";
+    TX_REFUSED "HD2003" Failed "the ledger refused a transaction"
+        "The transaction was refused on arrival or reverted when it ran; the reason given is the ledger's. A reverted transaction changed nothing but the fee.";
+    LIED "HD2004" Failed "a member answered what its certificate does not support"
+        "An answer did not verify under the network key. Either that member lies, or it runs other software. The answer was not used.";
+    UNKNOWN_TRANSACTION "HD2007" NotFound "no final block holds that transaction"
+        "It may wait in a mempool, may have been dropped or replaced, or was never sent. A transaction is final about a second after a member took it.";
+    GENESIS "HD2005" Precondition "the genesis file does not fit"
+        "The folder, the file and the network disagree on what network this is. A node never starts on a disagreement.";
+    TICKET "HD2006" Usage "the invitation is not valid"
+        "An invitation is one word that starts with hodeijoin1 and carries its own checksum: a letter was lost, or it is for another version.";
+    NO_BUCKET "HD3001" NotFound "there is no such bucket"
+        "The wallet owns no bucket of that name on this network. `hodei data list` shows those it owns.";
+    NO_OBJECT "HD3002" NotFound "there is no such object"
+        "The bucket holds no object under that key. `hodei data list hodei://BUCKET` shows those it holds.";
+    REFERENCE "HD3003" Usage "the reference was not understood"
+        "Objects are named hodei://BUCKET/KEY, buckets hodei://BUCKET; anything else is a file here, and - is standard input or output.";
+    PUT_SHORT "HD3004" Temporary "too few providers hold it"
+        "Fewer providers than the bucket's quorum acknowledged, or the read-back failed. The object is not visible; what was stored is dropped by the providers when its intent expires. Run the same command again: shards that arrived are not sent twice.";
+    GET_SHORT "HD3005" Temporary "too few shards could be read"
+        "Fewer than k providers answered with a shard whose hash is right. The message names those that were asked. The file here was not touched.";
+    PLACEMENT "HD3006" Precondition "the bucket's promise cannot be kept here"
+        "There are too few providers, operators or zones for the loss the bucket should survive. Nothing was bought. The message names the largest loss that fits.";
+    FULL "HD3007" Refused "there is no room"
+        "The disk here or the capacity bought is smaller than what was to be written. It was refused before the first byte.";
+    FUNDS "HD4001" Refused "the wallet holds too little"
+        "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
+    BUDGET "HD4002" Refused "the budget is spent"
+        "The spending account is empty: new spending stops here, reads of what you own go on from the reserve. `hodei wallet budget set AMOUNT` raises it.";
+    WALLET "HD4003" NotAllowed "the wallet could not be opened"
+        "The wallet file is missing, damaged, readable by others, or the passphrase is wrong. A wallet that others may read is refused, because somebody has perhaps already read it.";
+    RECEIPT_FALSE "HD5001" VerificationFalse "the receipt does not verify"
+        "A step from the event to the network key failed: the receipt, the key or the file was changed, or they do not belong together. The message names the first failing step with what was expected and found.";
+    FILE_FALSE "HD5002" VerificationFalse "the file is not the one in the receipt"
+        "The receipt itself verifies, but the file's hash with the receipt's salt is another than the event's.";
+    NETWORK_KEY "HD5003" Usage "the network key is not valid"
+        "A network key is one word that starts with hodeinet1, in lower case, and carries its own checksum.";
+    NODE "HD6001" Failed "the node could not run"
+        "A node stopped or did not start; the message is its own. Its log file, logs/node.log in its folder, has more.";
+    LOCKED "HD6002" Precondition "the folder is in use"
+        "Another process runs a node in this folder. Two processes on one folder would sign two things with one key, so the second never starts.";
+    SHARE "HD6003" NotAllowed "this validator may not vote yet"
+        "The consensus journal is missing, so this key may have signed what is no longer known here. It follows first, and votes when it is safe. Only after a halt, and only when you know that the key did not sign since: `hodei chain validator start --after-loss`.";
+    UNWELL "HD6004" Unhealthy "part of it is not well"
+        "It runs, but a background loop failed or a check did not pass. The lines marked ✗ say which and what to do.";
+    STEP "HD7001" Failed "a step of the demo failed"
+        "The named step did not show what it should. The folder with all logs is kept and named.";
+    INTERRUPTED "HD1300" Interrupted "stopped by you"
+        "A signal ended the command. What was acknowledged stays; the same command goes on where it stopped.";
+}
+
+/// One failure, told once.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) code: &'static Code,
+    pub(crate) message: String,
+    pub(crate) at: Option<String>,
+    pub(crate) expected: Option<String>,
+    pub(crate) found: Option<String>,
+    pub(crate) help: String,
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Fault>;
+
+impl Fault {
+    pub(crate) fn new(code: &'static Code, message: impl fmt::Display, help: impl fmt::Display) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+            at: None,
+            expected: None,
+            found: None,
+            help: help.to_string(),
+        }
+    }
+
+    /// Where: a file with line, an address, a key.
+    pub(crate) fn at(mut self, at: impl fmt::Display) -> Self {
+        self.at = Some(at.to_string());
+        self
+    }
+
+    pub(crate) fn between(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        self.expected = Some(expected.to_string());
+        self.found = Some(found.to_string());
+        self
+    }
+
+    pub(crate) fn exit(&self) -> u8 {
+        self.code.kind as u8
+    }
+
+    /// A failure of files on this machine.
+    pub(crate) fn io(path: &std::path::Path, doing: &str, error: &std::io::Error) -> Self {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => "check the name, or create it first",
+            std::io::ErrorKind::PermissionDenied => "choose a place this user may use, or change its permissions",
+            std::io::ErrorKind::StorageFull => "free some space, or choose another disk",
+            _ => "check the disk and the path, then run the command again",
+        };
+        let code = match error.kind() {
+            std::io::ErrorKind::StorageFull => &FULL,
+            _ => &FOLDER,
+        };
+        Self::new(code, format!("{doing} failed: {error}"), help).at(path.display())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let mut error = json!({
+            "code": self.code.id,
+            "kind": self.code.kind.word(),
+            "message": self.message,
+            "help": self.help,
+            "retryable": self.code.kind.retryable(),
+        });
+        for (name, value) in [("where", &self.at), ("expected", &self.expected), ("found", &self.found)] {
+            if let Some(value) = value {
+                error[name] = json!(value);
+            }
+        }
+        json!({ "schema": "hodei.error/1", "error": error })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error[{}]: {}", self.code.id, self.message)?;
+        for (name, value) in [("where", &self.at), ("expected", &self.expected), ("found", &self.found)] {
+            if let Some(value) = value {
+                writeln!(f, "  {name:>8}: {value}")?;
+            }
+        }
+        write!(f, "  {:>8}: {}", "do", self.help)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_explained() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in CODES {
+            assert!(seen.insert(code.id), "{} is used twice", code.id);
+            assert!(code.id.len() == 6 && code.id.starts_with("HD"), "{}", code.id);
+            assert!(code.explain.len() > 80 && code.explain.ends_with('.'), "{} explains too little", code.id);
+        }
+    }
+
+    #[test]
+    fn a_fault_says_everything_in_both_forms() {
+        let fault = Fault::new(&RECEIPT_FALSE, "step 3, checkpoint", "ask for a new receipt")
+            .at("r.receipt")
+            .between("aa", "bb");
+        let text = fault.to_string();
+        for part in ["HD5001", "step 3", "r.receipt", "expected: aa", "found: bb", "do: ask"] {
+            assert!(text.contains(part), "{part:?} is missing from {text}");
+        }
+        let error = &fault.json()["error"];
+        assert_eq!(error["kind"], "verification_false");
+        assert_eq!(error["retryable"], false);
+        assert_eq!(error["expected"], "aa");
+        assert_eq!(fault.exit(), 6);
+    }
+}

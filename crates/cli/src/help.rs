@@ -1,0 +1,247 @@
+//! Show examples first, commands in groups, and what a code means.
+
+use crate::{
+    args::{Help, Line},
+    fault::{self, CODES, Fault, Result},
+    out::Out,
+};
+use clap::{Command, CommandFactory};
+use serde_json::json;
+
+/// Which commands stand together on the front page.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Start here", &["demo", "status", "doctor"]),
+    ("Use the cloud", &["data"]),
+    ("Prove it", &["verify"]),
+    ("Offer and pay", &["node", "wallet"]),
+    ("Run it together", &["net", "chain"]),
+    ("Settings", &["key", "help"]),
+];
+
+/// What to type, by command. Each line parses.
+const EXAMPLES: &[(&str, &[&str])] = &[
+    ("demo", &["hodei demo", "hodei demo --ci --size 1048576", "hodei demo --keep --json"]),
+    ("status", &["hodei status", "hodei -C family status --json"]),
+    ("doctor", &["hodei doctor"]),
+    ("data create", &["hodei data create photos --dry-run", "hodei data create photos -y"]),
+    (
+        "data cp",
+        &[
+            "hodei data cp a.jpg hodei://photos/a.jpg --receipt a.receipt",
+            "hodei data cp hodei://photos/a.jpg back.jpg",
+            "hodei data cp - hodei://photos/backup.tar --wait full",
+        ],
+    ),
+    ("data list", &["hodei data list", "hodei ls hodei://photos/2026/ --json"]),
+    ("data rm", &["hodei data rm hodei://photos/a.jpg -y"]),
+    ("data where", &["hodei data where hodei://photos/a.jpg"]),
+    ("verify", &["hodei verify a.receipt --file a.jpg --network-key network.key", "hodei verify a.receipt"]),
+    ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
+    ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),
+    ("wallet balance", &["hodei wallet balance"]),
+    ("wallet send", &["hodei wallet send 0x00000000000000000000000000000000000000aa 1.5 --dry-run"]),
+    ("wallet history", &["hodei wallet history --last 5"]),
+    ("wallet budget show", &["hodei wallet budget show"]),
+    ("wallet budget set", &["hodei wallet budget set 25 --dry-run"]),
+    (
+        "net create",
+        &["hodei net create family --validator 10.0.0.1:4434 10.0.0.2:4434 10.0.0.3:4434 10.0.0.4:4434 --dry-run"],
+    ),
+    ("net invite", &["hodei net invite --coins 25 -y"]),
+    ("net join", &["hodei net join hodeijoin1…", "hodei join - < ticket.txt"]),
+    ("chain validator run", &["hodei chain validator run --folder family/validator-0"]),
+    (
+        "chain validator start",
+        &["hodei chain validator start --folder family/validator-0 --after-loss --confirm=validator-0"],
+    ),
+    ("chain show", &["hodei chain show", "hodei chain show 100 --json"]),
+    ("key backup", &["hodei key backup wallet.backup --passphrase-file secret.txt"]),
+    ("key restore", &["hodei key restore wallet.backup --context-name family"]),
+    ("help", &["hodei help HD3004", "hodei help errors", "hodei help exit-codes"]),
+];
+
+const EXIT_CODES: &str = "\
+0    done
+1    failed
+2    usage or settings
+3    not found
+4    not allowed
+5    temporary, or state unknown: the same command may be run again
+6    verification false
+7    refused by balance, budget or capacity
+8    precondition not met, nothing was changed
+9    applied, but not well
+130  interrupted";
+
+const ENVIRONMENT: &str = "\
+HODEI_CONTEXT      the cloud to act on, as -C
+HODEI_JSON         print JSON, as --json
+HODEI_NETWORK_KEY  the key `verify` checks against, as --network-key
+HODEI_NODE         the node's folder, as --folder
+HODEI_PASSPHRASE_FILE  file with the wallet's passphrase, as --passphrase-file
+XDG_CONFIG_HOME    settings and contexts; without it ~/.config
+XDG_DATA_HOME      wallets and nodes; without it ~/.local/share
+XDG_STATE_HOME     logs and unfinished work; without it ~/.local/state
+A flag wins over its variable, a variable over config.toml.";
+
+/// The command tree with examples before everything else.
+pub(crate) fn tree() -> Command {
+    let root = Line::command();
+    let front = front_page(&root);
+    dress(root, "").help_template(front)
+}
+
+fn dress(mut command: Command, path: &str) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names {
+        let path = if path.is_empty() { name.clone() } else { format!("{path} {name}") };
+        command = command.mut_subcommand(name, |sub| dress(sub, &path));
+    }
+    let examples: Vec<&str> = EXAMPLES
+        .iter()
+        .filter(|(of, _)| *of == path || of.strip_prefix(path).is_some_and(|rest| rest.starts_with(' ')))
+        .flat_map(|(of, lines)| if *of == path { *lines } else { &lines[..1] })
+        .copied()
+        .collect();
+    if path.is_empty() || examples.is_empty() {
+        return command;
+    }
+    let examples: String = examples.iter().map(|line| format!("  {line}\n")).collect();
+    command
+        .help_template("{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}")
+        .before_help(format!("Examples:\n{examples}"))
+        .subcommand_help_heading("Commands")
+}
+
+fn front_page(root: &Command) -> String {
+    let mut page = String::from("{about-with-newline}\nExamples:\n  hodei demo\n  hodei demo --keep\n\n");
+    for (group, verbs) in GROUPS {
+        page.push_str(&format!("{group}:\n"));
+        for verb in *verbs {
+            let about = root.find_subcommand(verb).and_then(|sub| sub.get_about()).map(ToString::to_string);
+            page.push_str(&format!("  {verb:<8} {}\n", about.unwrap_or_default()));
+        }
+        page.push('\n');
+    }
+    page.push_str("Shortcuts: ls, cp, rm are of `data`; join is of `net`.\n\n{usage-heading} {usage}\n\n{options}\n");
+    page
+}
+
+/// `hodei help …`, offline.
+pub(crate) fn run(help: &Help, out: Out) -> Result<()> {
+    match help.topic.as_deref() {
+        None => {
+            let page = tree().render_long_help().to_string();
+            out.result(&page, &json!({ "schema": "hodei.help/1", "text": page }));
+        }
+        Some("exit-codes") => out.result(EXIT_CODES, &json!({ "schema": "hodei.help/1", "text": EXIT_CODES })),
+        Some("environment") => out.result(ENVIRONMENT, &json!({ "schema": "hodei.help/1", "text": ENVIRONMENT })),
+        Some("errors") => {
+            for code in CODES {
+                out.result(format!("{}  {}", code.id, code.title), &object(code));
+            }
+        }
+        Some(id) => {
+            let Some(code) = CODES.iter().find(|code| code.id.eq_ignore_ascii_case(id)) else {
+                return Err(Fault::new(
+                    &fault::USAGE,
+                    format!("there is no help on `{id}`"),
+                    "`hodei help errors` lists the codes; other topics are exit-codes and environment",
+                ));
+            };
+            let kind = code.kind;
+            let text = format!(
+                "{}: {}\n\n{}\n\nkind {}, exit code {}{}",
+                code.id,
+                code.title,
+                code.explain,
+                kind.word(),
+                kind as u8,
+                if kind.retryable() { ", may be run again" } else { "" },
+            );
+            out.result(text, &object(code));
+        }
+    }
+    Ok(())
+}
+
+fn object(code: &fault::Code) -> serde_json::Value {
+    json!({
+        "schema": "hodei.help.code/1", "code": code.id, "kind": code.kind.word(), "exit": code.kind as u8,
+        "retryable": code.kind.retryable(), "title": code.title, "explain": code.explain,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::expand;
+
+    fn leaves(command: &Command, path: &str, into: &mut Vec<String>) {
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let path = format!("{path} {}", sub.get_name()).trim().to_owned();
+            if sub.has_subcommands() { leaves(sub, &path, into) } else { into.push(path) }
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_parse() {
+        let mut all = Vec::new();
+        leaves(&Line::command(), "", &mut all);
+        let with: Vec<&str> = EXAMPLES.iter().map(|(of, _)| *of).collect();
+        for leaf in &all {
+            assert!(with.contains(&leaf.as_str()), "`{leaf}` has no example");
+        }
+        for (of, lines) in EXAMPLES {
+            assert!(all.iter().any(|leaf| leaf == of), "examples of `{of}`, which is no command");
+            for line in *lines {
+                let words = line.split(" <").next().unwrap().split(' ').map(Into::into).collect();
+                let parsed = tree().try_get_matches_from(expand(words));
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+            }
+        }
+    }
+
+    #[test]
+    fn every_verb_is_in_one_group() {
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, verbs)| *verbs).copied().collect();
+        let root = Line::command();
+        let mut verbs: Vec<&str> = root.get_subcommands().map(Command::get_name).collect();
+        grouped.sort_unstable();
+        verbs.sort_unstable();
+        assert_eq!(grouped, verbs);
+    }
+
+    #[test]
+    fn examples_come_before_usage() {
+        let mut tree = tree();
+        tree.build();
+        for path in [&["data", "cp"][..], &["verify"], &["wallet", "budget", "set"]] {
+            let mut at = &mut tree;
+            for name in path {
+                at = at.find_subcommand_mut(name).unwrap();
+            }
+            let page = at.render_long_help().to_string();
+            let (examples, usage) = (page.find("Examples:").unwrap(), page.find("Usage:").unwrap());
+            assert!(examples < usage, "{page}");
+        }
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        tree().debug_assert();
+    }
+
+    #[test]
+    fn every_environment_variable_is_documented() {
+        fn walk(command: &Command) {
+            for argument in command.get_arguments() {
+                if let Some(name) = argument.get_env().and_then(|name| name.to_str()) {
+                    assert!(ENVIRONMENT.contains(name), "{name} is not in `help environment`");
+                }
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Line::command());
+    }
+}

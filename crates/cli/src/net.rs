@@ -1,0 +1,272 @@
+//! Make a network, invite to it, join it.
+
+use crate::{
+    args::{NetCreate, NetInvite, NetJoin},
+    context::{Context, Contexts, Member, check_name},
+    fault::{self, Fault, Result},
+    money,
+    out::{Out, table},
+    paths::{Paths, write_whole},
+    purse::{self, Purse},
+    session::{Session, chain_fault, sdk_fault},
+    slot::Slot,
+    ticket::{ADDRESSES_MAX, Ticket},
+};
+use alloy_primitives::{Address, U256};
+use hodei_node::deal::{DealError, Plan, Seat, deal};
+use hodei_sdk::{
+    chain::{Account, Order},
+    wallet,
+};
+use serde_json::json;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+use zeroize::Zeroizing;
+
+/// Below four validators none may fail.
+const VALIDATORS_USEFUL: usize = 4;
+/// Members named in an invitation.
+const INVITE_MEMBERS: usize = 2;
+/// The wire's port when a validator's other ports are given: the one before consensus.
+const LINK_PORT_BEFORE: u16 = 1;
+const TRANSFER_GAS: u64 = 21_000;
+/// More than an account of ours tips a leader, in wei of gas.
+const TIP_MAX: u64 = 2_000_000_000;
+
+/// `hodei net create`.
+pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Paths, out: Out) -> Result<()> {
+    check_name(&create.name)?;
+    let contexts = Contexts::of(paths);
+    let coins = money::parse(&create.coins)?;
+    let folder = match &create.folder {
+        Some(folder) => absolute(folder)?,
+        None => paths.data.join("networks").join(&create.name),
+    };
+    let count = create.validators.len();
+    let may_fail = (count - 1) / 3;
+    let plan = [
+        ("network", create.name.clone(), "the name members see"),
+        ("validators", count.to_string(), "the addresses given; more than two thirds must be up"),
+        ("may fail", may_fail.to_string(), "without the chain halting"),
+        ("coins", money::show(coins), "all of them, in the wallet made here"),
+        ("window", format!("{} s", create.window), "each provider proves once in it, and is paid"),
+        ("folder", folder.display().to_string(), "genesis file, and a folder with keys for each validator"),
+        ("price", money::show(U256::ZERO), "it is your network"),
+    ];
+    let rows: Vec<_> = plan.iter().map(|(what, value, why)| vec![(*what).into(), value.clone(), format!("({why})")]).collect();
+    out.say(table(&["SETTING", "VALUE", ""], &rows));
+    if count < VALIDATORS_USEFUL {
+        out.say(format!("note: with {count} validators the chain halts when one is away; four survive that"));
+    }
+    if create.plan.dry_run {
+        out.result(
+            "",
+            &json!({
+                "schema": "hodei.net.plan/1", "name": create.name, "validators": count, "may_fail": may_fail,
+                "coins_wei": coins.to_string(), "window_secs": create.window, "folder": folder, "price_wei": "0",
+            }),
+        );
+        return Ok(());
+    }
+    let passphrase = passphrase.map(|file| purse::passphrase(Some(file))).transpose()?;
+    out.confirm("Make it?", create.plan.yes)?;
+
+    // Everything that can be refused is refused before the first file is written.
+    if contexts.names()?.contains(&create.name) {
+        return Err(exists("a context", &create.name));
+    }
+    let wallet_folder = paths.data.join("wallets").join(&create.name);
+    if wallet_folder.exists() {
+        return Err(exists("a wallet", &create.name).at(wallet_folder.display()));
+    }
+    let main = Purse::fresh()?;
+    let owner = wallet::address(&main).expect("a fresh key is an account's");
+    let seats = create.validators.iter().map(|&consensus| Seat {
+        consensus,
+        link: SocketAddr::new(consensus.ip(), consensus.port().saturating_sub(LINK_PORT_BEFORE)),
+        rpc: None,
+        status: None,
+    });
+    let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let plan = Plan {
+        name: create.name.clone(),
+        timestamp,
+        validators: seats.collect(),
+        allocations: vec![(owner, coins)],
+        window_secs: create.window,
+        slashing: None,
+    };
+    let dealt = deal(&plan, folder.clone(), rand::rng()).map_err(deal_fault)?;
+    let purse = Purse::create(wallet_folder, &main, passphrase.as_ref().map(|text| text.as_str()))?;
+    let member = dealt.keys.iter().zip(&plan.validators);
+    let context = Context {
+        network_key: dealt.network_key.to_string(),
+        wallet: purse.folder().into(),
+        doors: Default::default(),
+        node: None,
+        genesis: Some(folder.join(hodei_node::deal::GENESIS_FILE)),
+        member: member.map(|(key, seat)| Member { key: hex::encode(key), addresses: vec![seat.link] }).collect(),
+    };
+    contexts.save(&create.name, &context)?;
+    if !purse.is_sealed() {
+        out.say("note: the main key is kept in clear, readable by you alone; a backup seals it: hodei key backup FILE");
+    }
+    out.result(
+        format!(
+            "made network {} (chain id {}) in {}\nnetwork key {}\nwallet {owner}",
+            create.name, dealt.genesis.chain_id(), folder.display(), dealt.network_key
+        ),
+        &json!({
+            "schema": "hodei.net.create/1", "name": create.name, "network_key": dealt.network_key.to_string(),
+            "chain_id": dealt.genesis.chain_id(), "genesis": dealt.network_key.genesis.to_string(), "folder": folder,
+            "validators": dealt.homes.iter().map(|home| home.path().to_owned()).collect::<Vec<_>>(),
+            "wallet": owner.to_string(), "context": create.name,
+        }),
+    );
+    out.next(format!(
+        "copy each validator's folder to its machine, and there: hodei chain validator run --folder {}",
+        dealt.homes[0].path().display()
+    ));
+    Ok(())
+}
+
+/// `hodei net invite`: an account with coins in it, and whom to ask.
+pub(crate) async fn invite(invite: &NetInvite, session: &Session, paths: &Paths, out: Out) -> Result<()> {
+    let coins = money::parse(&invite.coins)?;
+    out.say(format!("An invitation to {} with {} in it, from your main account, plus the fee of one transfer.", session.name, money::show(coins)));
+    if invite.plan.dry_run {
+        out.result("", &json!({ "schema": "hodei.net.invite.plan/1", "coins_wei": coins.to_string() }));
+        return Ok(());
+    }
+    out.confirm("Fund it?", invite.plan.yes)?;
+    let wallet = session.owner_wallet()?;
+    let key = Purse::fresh()?;
+    let account = wallet::address(&key).expect("a fresh key is an account's");
+    // Kept first: coins sent to a key that is nowhere would be lost.
+    let kept = paths.data.join("invitations").join(format!("{}-{account}.key", session.name));
+    write_whole(&kept, format!("{}\n", &*key.backup()).as_bytes(), 0o600)?;
+    wallet.send(account, coins).await.map_err(sdk_fault)?;
+    let members = session.context.member.iter().filter(|member| !member.addresses.is_empty()).take(INVITE_MEMBERS);
+    let ticket = Ticket {
+        network_key: session.network_key,
+        name: session.name.clone(),
+        secret: Zeroizing::new(*key.bytes()),
+        members: members
+            .map(|member| {
+                let addresses = member.addresses.iter().copied().take(ADDRESSES_MAX).collect();
+                Member { key: member.key.clone(), addresses }
+            })
+            .collect(),
+    };
+    let text = ticket.text();
+    out.result(
+        &*text,
+        &json!({ "schema": "hodei.net.invite/1", "ticket": *text, "account": account.to_string(), "coins_wei": coins.to_string() }),
+    );
+    out.say(format!("Whoever holds this word holds the coins. Its key is kept in {} so that you can take them back.", kept.display()));
+    Ok(())
+}
+
+/// A ticket as given, or from standard input.
+pub(crate) fn read_ticket(join: &NetJoin) -> Result<Ticket> {
+    if join.ticket != "-" {
+        return Ticket::parse(join.ticket.trim());
+    }
+    let mut text = Zeroizing::new(String::new());
+    std::io::stdin()
+        .read_line(&mut text)
+        .map_err(|error| Fault::new(&fault::TICKET, error, "give the invitation as an argument"))?;
+    Ticket::parse(text.trim())
+}
+
+/// `hodei net join`: a context and a wallet of one's own, and the coins in it.
+pub(crate) fn join(join: &NetJoin, ticket: Ticket, passphrase: Option<PathBuf>, paths: &Paths, out: Out) -> Result<()> {
+    let contexts = Contexts::of(paths);
+    let name = join.context_name.clone().unwrap_or_else(|| ticket.name.clone());
+    check_name(&name)?;
+    if contexts.names()?.contains(&name) {
+        return Err(exists("a context", &name));
+    }
+    let folder = paths.data.join("wallets").join(&name);
+    let context = Context {
+        network_key: ticket.network_key.to_string(),
+        wallet: folder.clone(),
+        doors: Default::default(),
+        node: None,
+        genesis: None,
+        member: ticket.members.clone(),
+    };
+    let sealed = passphrase.as_deref().map(|file| purse::passphrase(Some(file))).transpose()?;
+    let main = Purse::fresh()?;
+    let owner = wallet::address(&main).expect("a fresh key is an account's");
+    // Until the network answered, everything is in a folder that goes when this fails.
+    let reached = paths.state.join(format!("join-{}", std::process::id()));
+    let slot = Slot::take(&reached)?;
+    let outcome = crate::start(slot.home.store(), None, |runtime| async move {
+        let session = Session::reach(runtime, name.clone(), context.clone(), passphrase, slot).await?;
+        let head = session.chain.head().await.map_err(chain_fault)?;
+        let purse = Purse::create(folder, &main, sealed.as_ref().map(|text| text.as_str()))?;
+        contexts.save(&name, &context)?;
+        let swept = sweep(&session, &ticket, head.base_fee, owner).await?;
+        if swept.is_zero() {
+            out.say("note: the invitation holds no coins any more");
+        }
+        if !purse.is_sealed() {
+            out.say("note: the main key is kept in clear, readable by you alone; a backup seals it: hodei key backup FILE");
+        }
+        out.result(
+            format!("joined {name} at block {}; wallet {owner} got {}", head.height, money::show(swept)),
+            &json!({
+                "schema": "hodei.net.join/1", "context": name, "height": head.height, "wallet": owner.to_string(),
+                "coins_wei": swept.to_string(),
+            }),
+        );
+        out.next(format!("hodei -C {name} data create BUCKET"));
+        session.close().await;
+        Ok(())
+    });
+    if let Err(error) = std::fs::remove_dir_all(&reached) {
+        out.say(format!("{} stays behind: {error}", reached.display()));
+    }
+    outcome
+}
+
+/// Moves the invitation's coins to the new wallet; what they came to.
+async fn sweep(session: &Session, ticket: &Ticket, base_fee: u64, owner: Address) -> Result<U256> {
+    let account = Account::new(session.chain.clone(), &ticket.secret)
+        .map_err(|error| Fault::new(&fault::TICKET, error, "ask for a new invitation"))?;
+    let has = session.chain.account(account.address()).await.map_err(chain_fault)?.balance;
+    // What the transfer itself may cost at most; what is left of it stays behind.
+    let fee = U256::from(TRANSFER_GAS) * (U256::from(base_fee) * U256::from(2) + U256::from(TIP_MAX));
+    let swept = has.saturating_sub(fee);
+    if swept > U256::ZERO {
+        let order = Order { to: Some(owner), value: swept, data: Default::default(), gas_limit: TRANSFER_GAS };
+        account.execute(&order).await.map_err(|error| {
+            Fault::new(&fault::TX_REFUSED, error, "the coins are still in the invitation: join again under another --context-name")
+        })?;
+    }
+    Ok(swept)
+}
+
+fn exists(what: &str, name: &str) -> Fault {
+    Fault::new(&fault::EXISTS, format!("there is {what} `{name}` already"), "choose another name")
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Fault::io(path, "finding the folder", &error))
+}
+
+pub(crate) fn deal_fault(error: DealError) -> Fault {
+    match error {
+        DealError::Occupied(ref path) => {
+            let path = path.display().to_string();
+            Fault::new(&fault::EXISTS, "the folder holds files already", "choose an empty or absent folder").at(path)
+        }
+        DealError::Home(error) => crate::serve::home_fault(error),
+        DealError::Genesis(error) => Fault::new(&fault::GENESIS, error, "choose other parameters"),
+        error => Fault::new(&fault::INTERNAL, error, "check the disk, then run the command again"),
+    }
+}

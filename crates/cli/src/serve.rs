@@ -1,0 +1,169 @@
+//! Run the node of a folder until it is stopped.
+
+use crate::{
+    args::Process,
+    fault::{self, Fault, Result},
+    out::Out,
+};
+use commonware_runtime::tokio::Context;
+use hodei_gateway::rpc;
+use hodei_node::{
+    NodeError,
+    config::{Config, ConfigError},
+    home::{Home, HomeError},
+    logs,
+};
+use serde_json::json;
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A node's folder and configuration, checked before anything starts.
+pub(crate) struct Checked {
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+}
+
+/// Reads `node.toml` of a folder.
+pub(crate) fn check(folder: &Path) -> Result<Checked> {
+    let path = folder.join("node.toml");
+    if !path.exists() {
+        return Err(Fault::new(
+            &fault::FOLDER,
+            "there is no node in this folder",
+            "name the folder that holds node.toml: `hodei net create` and `hodei net join` make one",
+        )
+        .at(path.display()));
+    }
+    let config = Config::read(&path).map_err(|error| settings(&error).at(path.display()))?;
+    let home = Home::create(folder).map_err(home_fault)?;
+    logs::install(&home, &config.log, false)
+        .map_err(|error| Fault::new(&fault::SETTINGS, error, "correct `log.level` or the folder `logs`").at(path.display()))?;
+    Ok(Checked { home, config })
+}
+
+/// The same for a validator. With `typed`, the node's name, it shall vote although its journal is lost.
+pub(crate) fn check_validator(folder: &Path, typed: Option<&str>) -> Result<Checked> {
+    let mut checked = check(folder)?;
+    let Some(validator) = &mut checked.config.validator else {
+        return Err(Fault::new(&fault::SETTINGS, "this node is no validator", "name a validator's folder, or use `hodei node run`")
+            .at(folder.join("node.toml").display()));
+    };
+    if let Some(typed) = typed {
+        if typed != checked.config.name {
+            return Err(Fault::new(&fault::CONFIRM, "that is not this node's name", "type its name from node.toml: --confirm=NAME")
+                .between(&checked.config.name, typed));
+        }
+        validator.after_loss = true;
+    }
+    Ok(checked)
+}
+
+/// Starts the node, says so once it answers, and runs it until a signal, or until standard input closes.
+pub(crate) async fn run(context: Context, checked: Checked, process: Process, out: Out) -> Result<()> {
+    let Checked { home, config } = checked;
+    let stop = stopped(process.until_stdin_closes)?;
+    let running = hodei_node::start(context, home.clone(), config.clone()).await.map_err(node_fault)?;
+    // The node knows no foreign protocol: its JSON-RPC door is opened here, beside it.
+    let rpc = match (config.doors.rpc, running.member()) {
+        (Some(listen), Some(member)) => {
+            let door = rpc::serve(rpc::Config { listen, hosts: Vec::new() }, member.ethereum()).await;
+            Some(door.map_err(|error| Fault::new(&fault::NODE, error, "choose another port for `doors.rpc`"))?)
+        }
+        _ => None,
+    };
+    let rpc_address = rpc.as_ref().map(rpc::Door::address);
+    running.publish(rpc_address).map_err(node_fault)?;
+    let ready = running.ready();
+    out.result(
+        format!("node {} answers at {}", ready.node, join(&ready.link)),
+        &json!({
+            "schema": "hodei.node.ready/1", "node": ready.node, "account": ready.account, "link": ready.link,
+            "status": ready.status, "rpc": rpc_address, "folder": home.path(),
+        }),
+    );
+    out.say(format!("log: {}", home.logs().join("node.log").display()));
+    running.until(stop).await.map_err(node_fault)
+}
+
+/// Resolves upon SIGTERM, SIGINT, or the end of standard input where asked for.
+pub(crate) fn stopped(until_stdin_closes: bool) -> Result<impl Future<Output = ()>> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| Fault::new(&fault::INTERNAL, error, "the system refused a signal handler"))
+    };
+    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (closed, stdin) = tokio::sync::oneshot::channel::<()>();
+    if until_stdin_closes {
+        // A thread of its own: a read that never returns must not keep the runtime from ending.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while matches!(std::io::stdin().lock().read(&mut buffer), Ok(count) if count > 0) {}
+            let _ = closed.send(());
+        });
+    }
+    Ok(async move {
+        let stdin = async {
+            // Not asked for: the sender is gone, and this never resolves.
+            if !until_stdin_closes || stdin.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            () = stdin => {}
+        }
+    })
+}
+
+/// The folder a command means: named, or the context's.
+pub(crate) fn folder(named: Option<&PathBuf>, of_context: impl FnOnce() -> Result<Option<PathBuf>>) -> Result<PathBuf> {
+    if let Some(folder) = named {
+        return Ok(folder.clone());
+    }
+    of_context()?.ok_or_else(|| {
+        Fault::new(
+            &fault::FOLDER,
+            "no node's folder was named, and the context has none",
+            "name it with --folder FOLDER or HODEI_NODE",
+        )
+    })
+}
+
+pub(crate) fn home_fault(error: HomeError) -> Fault {
+    match &error {
+        HomeError::Locked { .. } => {
+            Fault::new(&fault::LOCKED, &error, "stop that process first, or name another folder")
+        }
+        HomeError::Io { .. } => Fault::new(&fault::FOLDER, &error, "check the disk and the folder's permissions"),
+    }
+}
+
+fn settings(error: &ConfigError) -> Fault {
+    match error {
+        ConfigError::Value { key, found, expected } => {
+            Fault::new(&fault::SETTINGS, format!("`{key}` cannot be used"), "correct it and run the command again")
+                .between(expected, found)
+        }
+        _ => Fault::new(&fault::SETTINGS, error.to_string().trim_end(), "correct that line and run the command again"),
+    }
+}
+
+pub(crate) fn node_fault(error: NodeError) -> Fault {
+    match error {
+        NodeError::Config(error) => settings(&error),
+        NodeError::Home(error) => home_fault(error),
+        NodeError::Keys(error) => Fault::new(&fault::WALLET, error, "put the right key file there, with mode 600"),
+        NodeError::Genesis { ref path, .. } => {
+            let path = path.display().to_string();
+            Fault::new(&fault::GENESIS, error, "copy genesis.cbor from another member of the network").at(path)
+        }
+        error => Fault::new(&fault::NODE, error, "see logs/node.log in the node's folder, then start it again"),
+    }
+}
+
+fn join(addresses: &[std::net::SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,182 @@
+//! Reach the cloud of a context.
+//!
+//! One wire, one light client over it that believes certificates under the context's network key, one
+//! wallet. Nothing is started here that outlives the command.
+
+use crate::{
+    context::{Context, Contexts},
+    fault::{self, Fault, Result},
+    purse::{self, Purse},
+    slot::Slot,
+};
+use commonware_runtime::{Supervisor as _, tokio::Context as Runtime};
+use hodei_sdk::{
+    Cloud, Local,
+    chain::{Client, Verifier},
+    link::{Config, Link},
+    log::{self, Log},
+    wallet::Wallet,
+};
+use hodei_types::{
+    ack::Signer,
+    chain::{Chain, ChainError},
+    network::NetworkKey,
+    transport::{NodeKey, Peer},
+};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+use zeroize::Zeroizing;
+
+/// A context that answers.
+pub(crate) struct Session {
+    pub(crate) name: String,
+    pub(crate) context: Context,
+    pub(crate) network_key: NetworkKey,
+    pub(crate) link: Link,
+    pub(crate) chain: Arc<dyn Chain>,
+    pub(crate) purse: Purse,
+    pub(crate) runtime: Runtime,
+    peers: Vec<Peer>,
+    passphrase_file: Option<PathBuf>,
+    slot: Slot,
+}
+
+impl Session {
+    /// Opens the context that holds.
+    pub(crate) async fn open(
+        runtime: Runtime,
+        contexts: &Contexts,
+        asked: Option<&str>,
+        passphrase_file: Option<PathBuf>,
+        slot: Slot,
+    ) -> Result<Self> {
+        let (name, context) = contexts.open(asked)?;
+        Self::reach(runtime, name, context, passphrase_file, slot).await
+    }
+
+    /// Opens a context that need not be saved.
+    pub(crate) async fn reach(
+        runtime: Runtime,
+        name: String,
+        context: Context,
+        passphrase_file: Option<PathBuf>,
+        slot: Slot,
+    ) -> Result<Self> {
+        let network_key: NetworkKey = context.network_key.parse().map_err(|error| {
+            Fault::new(&fault::NETWORK_KEY, error, "correct `network_key` in the context's file").at(format!("context {name}"))
+        })?;
+        let peers = peers(&name, &context)?;
+        let verifier = Verifier::new(&network_key).map_err(|error| {
+            Fault::new(&fault::NETWORK_KEY, error, "correct `network_key` in the context's file").at(format!("context {name}"))
+        })?;
+        let loopback = peers.iter().flat_map(|peer| &peer.addresses).all(|address| address.ip().is_loopback());
+        let ip = if loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let config = Config { secret: *slot.keys.node.bytes(), bind: SocketAddr::new(ip.into(), 0), protocols: Vec::new() };
+        let (link, _listener) = Link::bind(config).await.map_err(|error| {
+            Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket")
+        })?;
+        let chain: Arc<dyn Chain> = Arc::new(Client::new(link.clone(), runtime.child("follow"), peers.clone(), verifier));
+        let purse = Purse::at(&context.wallet);
+        Ok(Self { name, context, network_key, link, chain, purse, runtime, peers, passphrase_file, slot })
+    }
+
+    /// The ledger through one member alone, to see whether that one answers.
+    pub(crate) fn only(&self, member: usize) -> Client<Link, Runtime> {
+        let verifier = Verifier::new(&self.network_key).expect("checked when the session was opened");
+        Client::new(self.link.clone(), self.runtime.child("member"), vec![self.peers[member].clone()], verifier)
+    }
+
+    /// Buckets and objects, with a log of what is done.
+    pub(crate) async fn cloud(&self) -> Result<Local> {
+        let seed = self.slot.keys.node.bytes();
+        let salt_key = log::salt_key(seed);
+        let config = log::Config::new("audit", self.network_key.genesis, salt_key);
+        let log = Log::open(self.runtime.child("audit"), config, Signer::new(seed)).await.map_err(|error| {
+            Fault::new(&fault::FOLDER, format!("this identity's log: {error}"), "move that folder away: it holds no money and no data")
+                .at(self.slot.home.path().display())
+        })?;
+        let key = self.link.key();
+        Cloud::open(self.runtime.child("cloud"), self.link.clone(), key, self.wallet()?, Some(log)).await.map_err(sdk_fault)
+    }
+
+    /// For everyday work: capped where a budget is set.
+    pub(crate) fn wallet(&self) -> Result<Wallet> {
+        self.purse.everyday(self.chain.clone())
+    }
+
+    /// For the owner's acts; a sealed main key asks for its passphrase.
+    pub(crate) fn owner_wallet(&self) -> Result<Wallet> {
+        self.purse.open(self.chain.clone(), || self.passphrase())
+    }
+
+    pub(crate) fn passphrase(&self) -> Result<Zeroizing<String>> {
+        purse::passphrase(self.passphrase_file.as_deref())
+    }
+
+    /// Says goodbye to peers, so that they need not wait for a timeout.
+    pub(crate) async fn close(self) {
+        self.link.close().await;
+    }
+}
+
+fn peers(name: &str, context: &Context) -> Result<Vec<Peer>> {
+    let wrong = |message: String| {
+        Fault::new(&fault::SETTINGS, message, "correct the context's file, or join again").at(format!("context {name}"))
+    };
+    let peers: Vec<Peer> = context
+        .member
+        .iter()
+        .map(|member| {
+            let mut key = [0; 32];
+            hex::decode_to_slice(&member.key, &mut key)
+                .map_err(|_| wrong(format!("member key {:?} is not 64 hex digits", member.key)))?;
+            Ok(Peer { key: NodeKey(key), addresses: member.addresses.clone() })
+        })
+        .collect::<Result<_>>()?;
+    if peers.is_empty() {
+        return Err(wrong("the context names no member to ask".into()));
+    }
+    Ok(peers)
+}
+
+/// What the ledger's door said, as a fault.
+pub(crate) fn chain_fault(error: ChainError) -> Fault {
+    match error {
+        ChainError::Unavailable(_) => {
+            Fault::new(&fault::UNREACHABLE, error, "`hodei doctor` tells who is missing; then run it again")
+        }
+        ChainError::Invalid(_) => Fault::new(&fault::LIED, error, "reach the network through other members"),
+        ChainError::Refused(_) | ChainError::Reverted(_) => {
+            Fault::new(&fault::TX_REFUSED, error, "the reason is the ledger's; correct it and run the command again")
+        }
+    }
+}
+
+/// What the sdk said, as a fault.
+pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
+    use hodei_sdk::Fault as Sdk;
+    match error {
+        Sdk::Chain(error) => chain_fault(error),
+        Sdk::Funds { has, needs } => Fault::new(&fault::FUNDS, "the account holds too little", "add coins, or raise the budget")
+            .between(crate::money::show(needs), crate::money::show(has)),
+        Sdk::NeedsOwner => Fault::new(&fault::WALLET, error, "restore the main key: hodei key restore"),
+        Sdk::Key(_) => Fault::new(&fault::WALLET, error, "restore it from its backup: hodei key restore"),
+        Sdk::NoBucket(_) => Fault::new(&fault::NO_BUCKET, error, "`hodei data list` shows the buckets, `hodei data create` makes one"),
+        Sdk::BucketExists(_) | Sdk::NotEmpty(_) => Fault::new(&fault::EXISTS, error, "choose another name, or remove what is there"),
+        Sdk::NoObject { ref bucket, .. } => {
+            let help = format!("`hodei data list hodei://{bucket}` shows what it holds");
+            Fault::new(&fault::NO_OBJECT, error, help)
+        }
+        Sdk::Name(..) => Fault::new(&fault::REFERENCE, error, "choose another name"),
+        Sdk::Shape(_) | Sdk::NoRoom { .. } => {
+            Fault::new(&fault::PLACEMENT, error, "ask for less, or wait for more providers: `hodei status` counts them")
+        }
+        Sdk::Put(_) => Fault::new(&fault::PUT_SHORT, error, "run the same command again; `hodei status` shows the providers"),
+        Sdk::Get(_) => Fault::new(&fault::GET_SHORT, error, "run the same command again; `hodei data where` shows who holds it"),
+        error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),
+        error => Fault::new(&fault::INTERNAL, error, "run the same command again; if it stays, report it"),
+    }
+}

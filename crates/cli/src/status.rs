@@ -1,0 +1,238 @@
+//! Show what is here and what needs attention; check the way to the network.
+
+use crate::{
+    context::Contexts,
+    fault::{self, Fault, Result},
+    money,
+    out::{Out, bytes, table},
+    paths::Paths,
+    session::{Session, chain_fault},
+    time,
+};
+use hodei_node::home::Home;
+use hodei_sdk::market;
+use hodei_types::chain::Chain as _;
+use serde_json::{Value, json};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// A door on this machine answers in milliseconds.
+const DOOR_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
+/// A member that is there answers within a few round trips.
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(6);
+/// Blocks come at least this often, idle or not.
+const HEAD_AGE_MAX: Duration = Duration::from_secs(30);
+/// A provider's proof depends on it; validators wait for a clock that is at most two seconds ahead.
+const CLOCK_OFF_MAX: Duration = Duration::from_secs(2);
+
+/// `hodei status` without any context: what could be chosen.
+pub(crate) fn without_context(contexts: &Contexts, out: Out) -> Result<()> {
+    let names = contexts.names()?;
+    let text = if names.is_empty() {
+        "no cloud is known here yet".to_owned()
+    } else {
+        format!("no cloud is chosen; known: {}", names.join(", "))
+    };
+    out.result(text, &json!({ "schema": "hodei.status/1", "context": null, "contexts": names }));
+    out.next(if names.is_empty() { "hodei demo --keep".into() } else { format!("hodei -C {} status", names[0]) });
+    Ok(())
+}
+
+/// `hodei status`.
+pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
+    let head = session.chain.head().await.map_err(chain_fault)?;
+    let owner = session.purse.owner()?;
+    let balance = session.chain.account(owner).await.map_err(chain_fault)?.balance;
+    let offers = market::offers(&*session.chain).await.map_err(chain_fault)?;
+    let mut attention = Vec::new();
+    let age = now_ms().saturating_sub(head.time_ms);
+    if age > HEAD_AGE_MAX.as_millis() as u64 {
+        attention.push(format!("the last block is {} s old: too few validators may be up; try `hodei doctor`", age / 1000));
+    }
+    if balance.is_zero() {
+        attention.push("the wallet is empty: ask for an invitation with coins".into());
+    }
+    for offer in offers.iter().filter(|offer| offer.suspended) {
+        attention.push(format!("provider {} in zone {} missed its last challenge", short(&offer.node.to_string()), offer.zone));
+    }
+    let node = match &session.context.node {
+        Some(folder) => Some(node_status(folder).await),
+        None => None,
+    };
+    if let Some(Err(why)) = &node {
+        attention.push(why.clone());
+    }
+
+    let rows: Vec<_> = offers
+        .iter()
+        .map(|offer| {
+            let state = if offer.suspended { "suspended" } else if offer.open { "open" } else { "closed" };
+            vec![
+                short(&offer.node.to_string()),
+                offer.zone.clone(),
+                bytes(offer.capacity_bytes),
+                bytes(offer.used_bytes),
+                money::show(alloy_primitives::U256::from(offer.price_store)),
+                state.into(),
+            ]
+        })
+        .collect();
+    let mut text = format!(
+        "context {}: block {}, {}\nwallet  {} in {owner}\n",
+        session.name, head.height, time::utc(head.time_ms), money::show(balance)
+    );
+    for (door, address) in &session.context.doors {
+        text.push_str(&format!("door    {door} {address}\n"));
+    }
+    text.push_str(&format!("\n{}", table(&["PROVIDER", "ZONE", "OFFERS", "PROMISED", "GIB AND WINDOW", "STATE"], &rows)));
+    text.push_str(&match attention.is_empty() {
+        true => "\n\nnothing needs attention".to_owned(),
+        false => format!("\n\nneeds attention:\n  {}", attention.join("\n  ")),
+    });
+    out.result(
+        text,
+        &json!({
+            "schema": "hodei.status/1", "context": session.name, "height": head.height, "time_ms": head.time_ms,
+            "network_key": session.network_key.to_string(), "wallet": owner.to_string(), "balance_wei": balance.to_string(),
+            "doors": session.context.doors, "attention": attention, "node": node.and_then(std::result::Result::ok),
+            "providers": offers.iter().map(|offer| json!({
+                "node": offer.node.to_string(), "operator": offer.operator.to_string(), "zone": offer.zone,
+                "capacity_bytes": offer.capacity_bytes, "used_bytes": offer.used_bytes,
+                "price_store_wei": offer.price_store.to_string(), "open": offer.open, "suspended": offer.suspended,
+            })).collect::<Vec<_>>(),
+        }),
+    );
+    out.next("hodei data list");
+    Ok(())
+}
+
+/// One finding of the doctor.
+struct Finding {
+    what: String,
+    well: bool,
+    /// What was found, and when unwell, how to repair it.
+    text: String,
+}
+
+/// `hodei doctor`: every check runs, whatever the others say.
+pub(crate) async fn doctor(session: &Session, paths: &Paths, out: Out) -> Result<()> {
+    let mut findings = Vec::new();
+    let mut find = |what: &str, outcome: std::result::Result<String, String>| {
+        let well = outcome.is_ok();
+        findings.push(Finding { what: what.into(), well, text: outcome.unwrap_or_else(|text| text) });
+    };
+    for (what, folder) in [("settings", &paths.config), ("data", &paths.data), ("state", &paths.state)] {
+        find(what, writable(folder));
+    }
+    find("wallet", session.wallet().map(|wallet| format!("opens, account {}", wallet.owner())).map_err(|fault| format!("{}: {}", fault.message, fault.help)));
+
+    let mut answering = 0;
+    let mut head = None;
+    for (index, member) in session.context.member.iter().enumerate() {
+        let what = format!("member {}", index + 1);
+        let asked = session.only(index);
+        let outcome = match tokio::time::timeout(MEMBER_TIMEOUT, asked.head()).await {
+            Ok(Ok(found)) => {
+                answering += 1;
+                let text = format!("answers with block {}", found.height);
+                head = head.max(Some((found.height, found.time_ms)));
+                Ok(text)
+            }
+            Ok(Err(error)) => Err(format!("{error}: start it, or open its UDP port")),
+            Err(_) => Err("no answer in 6 s: start it, or open its UDP port".to_owned()),
+        };
+        let addresses: Vec<String> = member.addresses.iter().map(ToString::to_string).collect();
+        find(&what, outcome.map(|text| format!("{text} at {}", addresses.join(", "))).map_err(|text| format!("{} at {}", text, addresses.join(", "))));
+    }
+    if let Some((height, time_ms)) = head {
+        let now = now_ms();
+        let ahead = time_ms.saturating_sub(now);
+        find("clock", if ahead > CLOCK_OFF_MAX.as_millis() as u64 {
+            Err(format!("{ahead} ms behind the chain: set it, for instance with `timedatectl set-ntp true`"))
+        } else {
+            Ok("not behind the chain".into())
+        });
+        let age = now.saturating_sub(time_ms);
+        find("blocks", if age > HEAD_AGE_MAX.as_millis() as u64 {
+            Err(format!("block {height} is {} s old: more than a third of the validators may be away, or this clock is ahead", age / 1000))
+        } else {
+            Ok(format!("block {height} is {age} ms old"))
+        });
+    }
+    if let Some(folder) = &session.context.node {
+        find("node", node_status(folder).await.map(|_| format!("answers, in {}", folder.display())));
+    }
+
+    let unwell = findings.iter().filter(|finding| !finding.well).count();
+    let lines: Vec<String> = findings
+        .iter()
+        .map(|finding| format!("{} {:<10} {}", if finding.well { "✓" } else { "✗" }, finding.what, finding.text))
+        .collect();
+    out.result(
+        lines.join("\n"),
+        &json!({
+            "schema": "hodei.doctor/1", "context": session.name, "well": unwell == 0, "members_answering": answering,
+            "findings": findings.iter().map(|finding| json!({ "what": finding.what, "well": finding.well, "text": finding.text })).collect::<Vec<_>>(),
+        }),
+    );
+    if unwell > 0 {
+        return Err(Fault::new(&fault::UNWELL, format!("{unwell} of {} checks did not pass", findings.len()), "do what the lines marked ✗ say"));
+    }
+    Ok(())
+}
+
+fn writable(folder: &Path) -> std::result::Result<String, String> {
+    let mut at = folder;
+    // A folder that is not there yet is made where its nearest parent is.
+    while !at.exists() {
+        at = at.parent().ok_or("no folder above it exists")?;
+    }
+    let probe = at.join(format!(".hodei-doctor-{}", std::process::id()));
+    match std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe)) {
+        Ok(()) => Ok(format!("{} can be written", folder.display())),
+        Err(error) => Err(format!("{}: {error}: free space or change its permissions", at.display())),
+    }
+}
+
+/// What a running node says of itself.
+async fn node_status(folder: &Path) -> std::result::Result<Value, String> {
+    let start = || format!("start it: hodei node run --folder {}", folder.display());
+    let home = Home::create(folder).map_err(|error| error.to_string())?;
+    let ready = home.read_ready().ok_or_else(|| format!("the node in {} does not run; {}", folder.display(), start()))?;
+    let Some(address) = ready.status else {
+        return Ok(json!({ "node": ready.node, "account": ready.account }));
+    };
+    let text = tokio::time::timeout(DOOR_TIMEOUT, get(address, "/status"))
+        .await
+        .map_err(|_| format!("the node at {address} does not answer; {}", start()))?
+        .map_err(|error| format!("the node at {address} does not answer ({error}); {}", start()))?;
+    serde_json::from_str(&text).map_err(|error| format!("the node at {address} answers nonsense: {error}"))
+}
+
+/// One small answer of a door on this machine.
+async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    body.ok_or_else(|| std::io::Error::other("it is no HTTP"))
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Enough of a key to tell nodes apart on a screen.
+pub(crate) fn short(key: &str) -> String {
+    key.chars().take(12).collect()
+}

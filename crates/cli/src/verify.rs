@@ -1,0 +1,108 @@
+//! Verify a receipt with nothing but the network key.
+
+use crate::{
+    args::Verify,
+    context::Contexts,
+    fault::{self, Fault, Result},
+    out::{Out, bytes},
+    time,
+};
+use hodei_sdk::verify::{Refused, Step, hash_content, verify};
+use hodei_types::{network::NetworkKey, receipt::RECEIPT_BYTES_MAX};
+use serde_json::json;
+use std::{fs::File, io::Read as _, path::Path};
+
+/// `hodei verify`: exit 0 when it is true, 6 when it is not.
+pub(crate) fn run(args: &Verify, contexts: impl FnOnce() -> Result<(Contexts, Option<String>)>, out: Out) -> Result<()> {
+    let key = network_key(args.network_key.as_deref(), contexts)?;
+    let receipt = read_at_most(&args.receipt, RECEIPT_BYTES_MAX)?;
+    let verified = verify(&receipt, &key).map_err(|refused| not_true(&refused, &args.receipt))?;
+    if let Some(path) = &args.file {
+        let io = |error| Fault::io(path, "reading the file", &error);
+        let hash = hash_content(File::open(path).map_err(io)?).map_err(io)?;
+        verified.check_content(&hash).map_err(|refused| not_true(&refused, path))?;
+    }
+
+    let kind = verified.event.kind.name();
+    let when = time::utc(verified.time_ms);
+    let mut lines = vec![
+        format!("✓ {} is true", args.receipt.display()),
+        format!("  a {kind}, number {} in the log of node {}", verified.event.sequence, verified.log),
+        format!("  anchored in block {} at {when}, certified by block {}", verified.height, verified.certified),
+    ];
+    if let Some(put) = &verified.put {
+        let acks = verified.promises.len();
+        lines.push(format!("  {}-of-{}: any {} shards restore it; {acks} acks of providers are in the receipt", put.k, put.n, put.k));
+        for promise in &verified.promises {
+            if let Some((node, operator)) = &promise.by {
+                lines.push(format!("    node {node} of operator {operator}"));
+            }
+        }
+    }
+    if let Some(file) = &args.file {
+        lines.push(format!("✓ {} is the file it names", file.display()));
+    } else {
+        lines.push(format!("  {}, under the network of genesis {}", bytes(receipt.len() as u64), key.genesis));
+    }
+    out.result(
+        lines.join("\n"),
+        &json!({
+            "schema": "hodei.verify/1", "verified": true, "kind": kind, "sequence": verified.event.sequence,
+            "log": verified.log.to_string(), "height": verified.height, "block": verified.block.to_string(),
+            "time_ms": verified.time_ms, "certified": verified.certified, "genesis": key.genesis.to_string(),
+            "acks": verified.promises.len(), "file": args.file,
+            "providers": verified.promises.iter().filter_map(|promise| promise.by.as_ref())
+                .map(|(node, operator)| json!({ "node": node.to_string(), "operator": operator.to_string() }))
+                .collect::<Vec<_>>(),
+        }),
+    );
+    Ok(())
+}
+
+/// The key as text, or in a file, or the context's.
+fn network_key(given: Option<&str>, contexts: impl FnOnce() -> Result<(Contexts, Option<String>)>) -> Result<NetworkKey> {
+    let (text, from) = match given {
+        Some(text) if text.starts_with("hodeinet") => (text.to_owned(), "--network-key".to_owned()),
+        Some(path) => {
+            let bytes = read_at_most(Path::new(path), 4096)?;
+            (String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned(), path.to_owned())
+        }
+        None => {
+            let (contexts, asked) = contexts()?;
+            let (name, context) = contexts.open(asked.as_deref())?;
+            (context.network_key, format!("context {name}"))
+        }
+    };
+    text.parse().map_err(|error| {
+        Fault::new(&fault::NETWORK_KEY, error, "copy it whole, from `hodei status --json` of a member").at(from)
+    })
+}
+
+fn not_true(refused: &Refused, path: &Path) -> Fault {
+    let (code, help) = match refused.step() {
+        Step::NetworkKey => (&fault::NETWORK_KEY, "copy the network key whole, from somebody you trust"),
+        Step::File => (&fault::FILE_FALSE, "compare it with another copy; the receipt itself is sound"),
+        _ => (&fault::RECEIPT_FALSE, "ask whoever gave it for another; do not rely on this one"),
+    };
+    let text = refused.to_string();
+    let mut fault = Fault::new(code, format!("step `{}` fails", refused.step().name()), help).at(path.display());
+    // The step's own words hold what was expected and found.
+    match text.split_once("expected ").and_then(|(_, rest)| rest.split_once(", found ")) {
+        Some((expected, found)) => fault = fault.between(expected, found),
+        None => fault.message = format!("{}: {text}", fault.message),
+    }
+    fault
+}
+
+fn read_at_most(path: &Path, most: usize) -> Result<Vec<u8>> {
+    let io = |error| Fault::io(path, "reading", &error);
+    let mut bytes = Vec::new();
+    // One more than allowed, so that a file that is too long is noticed.
+    File::open(path).map_err(io)?.take(most as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() > most {
+        return Err(Fault::new(&fault::RECEIPT_FALSE, "it is too long for what it should be", "check the file's name")
+            .at(path.display())
+            .between(format!("at most {most} bytes"), "more"));
+    }
+    Ok(bytes)
+}
