@@ -91,7 +91,7 @@ pub fn recover(raw: &[u8]) -> Result<Signed, Refused> {
 }
 
 /// Checks everything that needs no state.
-pub fn check(tx: &Signed, rules: &Rules) -> Result<(), Refused> {
+pub(super) fn check(tx: &Signed, rules: &Rules) -> Result<(), Refused> {
     let envelope = &tx.envelope;
     let size = envelope.encode_2718_len();
     if size > rules.tx_bytes_max {
@@ -133,7 +133,7 @@ pub fn check(tx: &Signed, rules: &Rules) -> Result<(), Refused> {
 }
 
 /// Checks a transaction against its sender's finalized account.
-pub fn afford(tx: &Signed, account: &Account, ahead_max: u64) -> Result<(), Refused> {
+pub(super) fn afford(tx: &Signed, account: &Account, ahead_max: u64) -> Result<(), Refused> {
     let (nonce, next) = (tx.envelope.nonce(), account.nonce);
     if nonce < next {
         return Err(Refused::NonceTooLow { next, nonce });
@@ -149,17 +149,17 @@ pub fn afford(tx: &Signed, account: &Account, ahead_max: u64) -> Result<(), Refu
 }
 
 /// The most a transaction can take from its sender, in wei; saturates.
-pub fn cost(tx: &TxEnvelope) -> U256 {
+pub(super) fn cost(tx: &TxEnvelope) -> U256 {
     U256::from(tx.max_fee_per_gas()).saturating_mul(U256::from(tx.gas_limit())).saturating_add(tx.value())
 }
 
 /// What the leader may get of each unit of gas, before the base fee is known.
-pub fn tip(tx: &TxEnvelope) -> u128 {
+pub(super) fn tip(tx: &TxEnvelope) -> u128 {
     tx.max_priority_fee_per_gas().unwrap_or_else(|| tx.max_fee_per_gas())
 }
 
 /// What the leader gets of each unit of gas at `base_fee`; `None` if the transaction cannot be in that block.
-pub fn tip_at(tx: &TxEnvelope, base_fee: u64) -> Option<u128> {
+pub(super) fn tip_at(tx: &TxEnvelope, base_fee: u64) -> Option<u128> {
     let room = tx.max_fee_per_gas().checked_sub(u128::from(base_fee))?;
     Some(room.min(tip(tx)))
 }
@@ -195,6 +195,6 @@ impl Place {
 }
 
 /// keccak-256 of the encoding: a transaction's name.
-pub fn hash(raw: &[u8]) -> B256 {
+pub(super) fn hash(raw: &[u8]) -> B256 {
     keccak256(raw)
 }
