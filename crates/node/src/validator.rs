@@ -24,7 +24,7 @@ use hodei_ledger::{
     genesis::Genesis,
     mempool::{Caps, Gossip, Pool, Rules},
     net,
-    read::{Archived, Kept, Live, Reader},
+    read::{Archived, Kept, Live, Reader, Records},
     validator,
 };
 use hodei_types::{chain::Chain, ethereum::Ethereum};
@@ -115,6 +115,9 @@ pub(crate) async fn start(
         Caps::default(),
     );
     let reader = Reader::new(genesis.clone(), pool.clone(), Kept::default());
+    // Receipts of before this start, so that explorers and wallets find them again.
+    let records = Records::open(context.child("records"), PREFIX, &genesis.disk).await;
+    reader.restore(Arc::new(records)).await;
     let observers = config.observers.iter().filter_map(|(key, address)| {
         let key = hex::decode(key).ok()?;
         Some(net::Peer { key: PublicKey::decode_cfg(Copying(key.as_slice()), &()).ok()?, address: address.clone() })
