@@ -272,7 +272,7 @@ where
         let (plain_len, slot_bytes) = (plain_bytes(&shape) as usize, slot_bytes(&shape));
         let mine = Pool::new((PUT_BYTES / slot_bytes).max(1));
         let mut hasher = blake3::Hasher::new();
-        let mut reader = Reader { carry: Bytes::new() };
+        let mut reader = Reader { carry: Bytes::new(), is_ended: false };
         let (mut now, mut rest) = (Progress::default(), Rest::default());
         let (mut waiting, mut ready, mut pages) = (Vec::new(), Vec::new(), Vec::new());
         let (mut assigned, mut stripe) = (Vec::new(), 0u32);
@@ -558,6 +558,8 @@ fn page(shape: &Shape, roster: &[Provider], stripes: &[Ready]) -> Page {
 /// Cuts a source into stripes.
 struct Reader {
     carry: Bytes,
+    /// A stream may not be polled again after its end.
+    is_ended: bool,
 }
 
 impl Reader {
@@ -570,10 +572,16 @@ impl Reader {
         let mut filled = BytesMut::new();
         while filled.len() < len {
             if self.carry.is_empty() {
+                if self.is_ended {
+                    break;
+                }
                 match source.next().await {
                     Some(Ok(bytes)) => self.carry = bytes,
                     Some(Err(error)) => return Err(PutError::Source(error.to_string())),
-                    None => break,
+                    None => {
+                        self.is_ended = true;
+                        break;
+                    }
                 }
                 continue;
             }
