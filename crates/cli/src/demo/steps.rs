@@ -42,7 +42,7 @@ fn failed(what: impl std::fmt::Display, help: &str) -> Fault {
 
 /// Four validators agree, six providers are registered in three zones.
 pub(super) async fn start(tour: &Tour, cloud: &mut Cloud) -> Result<()> {
-    tour.say(&format!("starting {VALIDATORS} validators: they deal a network key nobody holds whole, and agree on blocks"));
+    tour.say(&format!("starting {VALIDATORS} validators: one network key in four shares, and blocks they agree on"));
     cloud.start_validators().await?;
     tour.say(&format!("starting {PROVIDERS} storage providers in the zones {}", ZONES.join(", ")));
     cloud.start_providers().await?;
