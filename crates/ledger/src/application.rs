@@ -6,7 +6,6 @@
 //! on thread counts or on map order, or the chain halts.
 
 use alloy_consensus::{Header, proofs::calculate_receipt_root};
-use alloy_eips::eip1559::{BaseFeeParams, calc_next_block_base_fee};
 use alloy_eips::Encodable2718 as _;
 use alloy_primitives::{B256, Bytes, keccak256};
 use commonware_consensus::{
@@ -32,9 +31,9 @@ use tracing::warn;
 use crate::{
     beacon::Beacon,
     block::{Block, Context, Digest, Draft, Seed, time_ms},
+    execute::{Env, Signed, next_base_fee, system_transaction},
     genesis::Genesis,
     pace::Work,
-    execute::{Env, Signed, system_transaction},
     run::{Body, Effects, Refusal, run},
     state::{self, Batches, Databases, Roots, Sealed, Targets},
 };
@@ -97,7 +96,8 @@ impl<B: Beacon, D: Door> Rules<B, D> {
         let mut executed = self.executed.lock().expect("no holder of this lock panics");
         executed.insert(block.digest(), (block.number(), Arc::new(effects)));
         if executed.len() > EXECUTED_KEPT {
-            let oldest = executed.iter().min_by_key(|(_, (number, _))| *number).map(|(digest, _)| *digest);
+            let oldest =
+                executed.iter().min_by_key(|(_, (number, _))| *number).map(|(digest, _)| *digest);
             oldest.map(|digest| executed.remove(&digest));
         }
     }
@@ -123,7 +123,9 @@ impl<B: Beacon, D: Door> Rules<B, D> {
         }
         match block.seed() {
             None if header.mix_hash == first_mix(&self.genesis) => Ok(()),
-            Some(seed) if self.beacon.verify(parent_round(context), context.parent.1, seed) => Ok(()),
+            Some(seed) if self.beacon.verify(parent_round(context), context.parent.1, seed) => {
+                Ok(())
+            }
             _ => Err("randomness"),
         }
     }
@@ -136,18 +138,20 @@ impl<B: Beacon, D: Door> Rules<B, D> {
     ) -> Option<(Block, Sealed<E>)> {
         let number = parent.number() + 1;
         let (seed, mix_hash) = self.randomness(number, &context)?;
-        let now = runtime.current().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let now =
+            runtime.current().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let before = parent.time_ms();
         let latest = if number == 1 { u64::MAX } else { before + STEP_MS_MAX };
         let env = self.env(parent.header(), &context, now.clamp(before, latest), mix_hash);
         let chosen = self.door.choose(env.base_fee);
-        let (effects, batches) = match run::<E>(&self.genesis, env, batches, Body::Chosen(chosen)).await {
-            Ok(done) => done,
-            Err(reason) => {
-                warn!(height = number, %reason, "no block built");
-                return None;
-            }
-        };
+        let (effects, batches) =
+            match run::<E>(&self.genesis, env, batches, Body::Chosen(chosen)).await {
+                Ok(done) => done,
+                Err(reason) => {
+                    warn!(height = number, %reason, "no block built");
+                    return None;
+                }
+            };
         let sealed = seal::<E>(batches).await;
         let roots = Roots::of::<E>(&sealed);
         let block = Draft {
@@ -194,7 +198,8 @@ impl<B: Beacon, D: Door> Rules<B, D> {
         let signed = block.txs().strip_prefix(&[system]).unwrap_or(block.txs());
         let txs = self.door.recover(signed).ok_or_else(|| Refusal::Signature.to_string())?;
         let body = Body::Given { raw: block.txs(), txs };
-        let (effects, batches) = run::<E>(&self.genesis, env, batches, body).await.map_err(|e| e.to_string())?;
+        let (effects, batches) =
+            run::<E>(&self.genesis, env, batches, body).await.map_err(|e| e.to_string())?;
         let sealed = seal::<E>(batches).await;
         let roots = Roots::of::<E>(&sealed);
         let agrees = [
@@ -238,7 +243,8 @@ impl<E: Storage + Spawner + Clock, B: Beacon, D: Door> Application<E> for Rules<
         _: Input<(), ()>,
     ) -> Option<Proposed<Self, E>> {
         let parent = ancestry.next().await?;
-        let (block, merkleized) = self.build(context, Block::clone(parent.inner()), batches).await?;
+        let (block, merkleized) =
+            self.build(context, Block::clone(parent.inner()), batches).await?;
         Some(Proposed { block, merkleized })
     }
 
@@ -260,9 +266,22 @@ impl<E: Storage + Spawner + Clock, B: Beacon, D: Door> Application<E> for Rules<
         }
     }
 
-    async fn capture(&mut self, _: (E, Context), _: &Block, _: &Sealed<E>, _: <Databases<E> as DatabaseSet<E>>::Readers) {}
+    async fn capture(
+        &mut self,
+        _: (E, Context),
+        _: &Block,
+        _: &Sealed<E>,
+        _: <Databases<E> as DatabaseSet<E>>::Readers,
+    ) {
+    }
 
-    async fn finalized(&mut self, _: (E, Context), block: &Block, _: (), _: <Databases<E> as DatabaseSet<E>>::Readers) {
+    async fn finalized(
+        &mut self,
+        _: (E, Context),
+        block: &Block,
+        _: (),
+        _: <Databases<E> as DatabaseSet<E>>::Readers,
+    ) {
         let effects = {
             let mut executed = self.executed.lock().expect("no holder of this lock panics");
             let effects = executed.remove(&block.digest());
@@ -299,13 +318,8 @@ pub fn anchor_root(leaves: &[Bytes]) -> B256 {
     hodei_types::merkle::root(&hashes)
 }
 
-/// Base fee of the block after `parent`.
+/// Base fee of the block after `parent`; the genesis states the first.
 pub fn base_fee(genesis: &Genesis, parent: &Header) -> u64 {
-    let fees = &genesis.fees;
-    let before = parent.base_fee_per_gas.unwrap_or(fees.base_fee);
-    if parent.number == 0 {
-        return before;
-    }
-    let params = BaseFeeParams::new(u128::from(fees.denominator), u128::from(fees.elasticity));
-    calc_next_block_base_fee(parent.gas_used, parent.gas_limit, before, params).max(fees.base_fee_min)
+    let before = parent.base_fee_per_gas.unwrap_or(genesis.fees.base_fee);
+    if parent.number == 0 { before } else { next_base_fee(&genesis.fees, before, parent.gas_used) }
 }

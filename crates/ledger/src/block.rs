@@ -13,7 +13,10 @@ use alloy_consensus::{
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
 use alloy_primitives::{Address, B64, B256, Bloom, Bytes, U256, keccak256};
 use alloy_rlp::{Decodable as _, Encodable as _};
-use commonware_codec::{Buf, EncodeSize, Error as CodecError, FixedSize as _, MaxEncodeSize as _, Read, ReadExt as _, Write};
+use commonware_codec::{
+    Buf, EncodeSize, Error as CodecError, FixedSize as _, MaxEncodeSize as _, Read, ReadExt as _,
+    Write,
+};
 use commonware_consensus::{
     Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
     simplex::types::Context as SimplexContext,
@@ -364,7 +367,8 @@ fn read_header(buf: &mut impl Buf) -> Result<Header, CodecError> {
         && header.requests_hash == fixed.requests_hash
         && header.base_fee_per_gas.is_some();
     let extra = if header.number == 0 { 32 } else { 8 };
-    if !ordinary || header.extra_data.len() != extra || header.timestamp != time_ms(&header) / 1000 {
+    if !ordinary || header.extra_data.len() != extra || header.timestamp != time_ms(&header) / 1000
+    {
         return Err(invalid("header field out of shape"));
     }
     Ok(header)
@@ -450,7 +454,7 @@ impl BoundedBlock for Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use commonware_codec::{Copying, DecodeExt as _, Decode as _, Encode as _};
+    use commonware_codec::{Copying, Decode as _, DecodeExt as _, Encode as _};
     use commonware_cryptography::Signer as _;
 
     fn draft() -> Draft {
@@ -521,6 +525,9 @@ mod tests {
         let mut bytes = block.anchor_preimage();
         bytes.extend_from_slice(block.anchor_root().as_slice());
         assert_eq!(block.header().parent_beacon_block_root, Some(keccak256(bytes)));
-        assert!(Context::decode(Copying(&block.anchor_preimage()[..block.context.encode_size()])).is_ok());
+        assert!(
+            Context::decode(Copying(&block.anchor_preimage()[..block.context.encode_size()]))
+                .is_ok()
+        );
     }
 }

@@ -5,8 +5,7 @@
 
 use commonware_cryptography::{ChaCha20Poly1305, Signer as _, ed25519};
 use commonware_p2p::{
-    Address, AddressableManager as _, AddressableTrackedPeers, Ingress,
-    authenticated::lookup,
+    Address, AddressableManager as _, AddressableTrackedPeers, Ingress, authenticated::lookup,
     utils::mux::prefixed,
 };
 use commonware_runtime::{Network as RuntimeNetwork, Quota, Resolver, Spawner};
@@ -14,7 +13,7 @@ use commonware_stream::{
     cups::{self, Cups},
     sake::{self, Sake},
 };
-use commonware_utils::{NZU32, NZUsize, Hostname, TryCollect as _, ordered::Map};
+use commonware_utils::{Hostname, NZU32, NZUsize, TryCollect as _, ordered::Map};
 use rand::CryptoRng;
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
@@ -60,7 +59,9 @@ pub struct Links<S, R, K, P> {
 }
 
 /// The largest message any channel carries; the same for every member of a network.
-pub fn message_bytes_max<S: commonware_consensus::simplex::scheme::Scheme<Digest>>(genesis: &Genesis) -> u32 {
+pub fn message_bytes_max<S: commonware_consensus::simplex::scheme::Scheme<Digest>>(
+    genesis: &Genesis,
+) -> u32 {
     use commonware_consensus::{marshal, simplex};
     use commonware_glue::stateful::{db::p2p as sync, probe};
     type Blocks = marshal::standard::Standard<Block>;
@@ -69,7 +70,10 @@ pub fn message_bytes_max<S: commonware_consensus::simplex::scheme::Scheme<Digest
         simplex::max_payload_size::<S, Digest>(participants),
         marshal::max_payload_size::<Blocks, S>(participants, &genesis.limits),
         probe::max_payload_size::<Blocks, S>(participants),
-        prefixed(sync::max_payload_size::<commonware_storage::mmr::Family, Digest>(SYNC_OPS, OPERATION_BYTES_MAX)),
+        prefixed(sync::max_payload_size::<commonware_storage::mmr::Family, Digest>(
+            SYNC_OPS,
+            OPERATION_BYTES_MAX,
+        )),
         GOSSIP_BYTES_MAX,
     ])
 }
@@ -108,13 +112,18 @@ pub type Receiver = lookup::Receiver<PublicKey>;
 pub type Oracle = lookup::Oracle<PublicKey>;
 
 /// Opens the network and starts it.
-pub fn open<E>(context: E, genesis: &Genesis, config: Config) -> Result<Links<Sender<E>, Receiver, Oracle, Oracle>, NetError>
+pub fn open<E>(
+    context: E,
+    genesis: &Genesis,
+    config: Config,
+) -> Result<Links<Sender<E>, Receiver, Oracle, Oracle>, NetError>
 where
     E: Spawner + RuntimeNetwork + Resolver + commonware_storage::Context + CryptoRng,
 {
     let me = config.signer.public_key();
     let primary = addresses(genesis.validators.iter().map(|v| (&v.key, v.address.as_str())))?;
-    let mut observers: Vec<_> = config.observers.iter().map(|peer| (&peer.key, peer.address.as_str())).collect();
+    let mut observers: Vec<_> =
+        config.observers.iter().map(|peer| (&peer.key, peer.address.as_str())).collect();
     let own = config.listen.to_string();
     if primary.position(&me).is_none() && observers.iter().all(|(key, _)| **key != me) {
         observers.push((&me, &own));

@@ -5,7 +5,11 @@
 //! heartbeat comes, and nothing is held while waiting. Upon consensus giving up on the view, it stops.
 
 use commonware_actor::Feedback;
-use commonware_consensus::{CertifiableAutomaton, Handoff, Relay, Reporter, simplex::types::Context as SimplexContext, types::{Epoch, Round, View}};
+use commonware_consensus::{
+    CertifiableAutomaton, Handoff, Relay, Reporter,
+    simplex::types::Context as SimplexContext,
+    types::{Epoch, Round, View},
+};
 use commonware_macros::select;
 use commonware_runtime::{Clock, Metrics, Spawner};
 use commonware_utils::channel::oneshot;
@@ -62,7 +66,8 @@ where
 
     async fn propose(&mut self, context: Context) -> oneshot::Receiver<Digest> {
         let (mut sender, receiver) = oneshot::channel();
-        let (mut inner, beacon, work) = (self.inner.clone(), self.beacon.clone(), self.work.clone());
+        let (mut inner, beacon, work) =
+            (self.inner.clone(), self.beacon.clone(), self.work.clone());
         self.context.child("propose").spawn(move |clock| async move {
             let parent_round = Round::new(Epoch::zero(), context.parent.0);
             // Block 1 creates the allocations everybody waits for.

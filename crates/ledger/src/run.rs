@@ -13,7 +13,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     block::{Digest, Limits},
-    execute::{Env, Executor, Fault, Invalid, Need, Params, Signed, View, hints, system_transaction},
+    execute::{
+        Env, Executor, Fault, Invalid, Need, Params, Signed, View, hints, system_transaction,
+    },
     genesis::Genesis,
     state::{Batches, chunk_count, chunk_key, chunks, join, pack, unpack},
 };
@@ -70,10 +72,14 @@ pub(crate) async fn run<E: Storage + Spawner>(
     let params = Params::new(genesis);
     let mut executor = Executor::new(params, env, View::new());
     if env.height == 1 {
-        step::<E, _>(&batches, &mut executor, |e| e.genesis(&genesis.allocations)).await.map_err(broken)?;
+        step::<E, _>(&batches, &mut executor, |e| e.genesis(&genesis.allocations))
+            .await
+            .map_err(broken)?;
     }
     let wanted: BTreeSet<Need> = match &body {
-        Body::Given { txs, .. } | Body::Chosen(txs) => txs.iter().flat_map(|tx| hints(tx, env.beneficiary)).collect(),
+        Body::Given { txs, .. } | Body::Chosen(txs) => {
+            txs.iter().flat_map(|tx| hints(tx, env.beneficiary)).collect()
+        }
     };
     fetch::<E>(&batches, &mut executor, wanted.into_iter().collect()).await?;
     let due = step::<E, _>(&batches, &mut executor, Executor::begin).await.map_err(broken)?;
@@ -85,7 +91,12 @@ pub(crate) async fn run<E: Storage + Spawner>(
                 return Err(Refusal::System);
             }
             if due {
-                done.outputs.push(step::<E, _>(&batches, &mut executor, Executor::system).await.map_err(broken)?.output);
+                done.outputs.push(
+                    step::<E, _>(&batches, &mut executor, Executor::system)
+                        .await
+                        .map_err(broken)?
+                        .output,
+                );
             }
             for (index, tx) in txs.iter().enumerate() {
                 match step::<E, _>(&batches, &mut executor, |e| e.apply(tx)).await {
@@ -101,7 +112,12 @@ pub(crate) async fn run<E: Storage + Spawner>(
         }
         Body::Chosen(txs) => {
             if due {
-                done.outputs.push(step::<E, _>(&batches, &mut executor, Executor::system).await.map_err(broken)?.output);
+                done.outputs.push(
+                    step::<E, _>(&batches, &mut executor, Executor::system)
+                        .await
+                        .map_err(broken)?
+                        .output,
+                );
                 done.push(&genesis.limits, system);
             }
             for tx in txs {
@@ -186,7 +202,9 @@ async fn step<E: Storage + Spawner, T>(
     for _ in 0..ROUNDS_MAX {
         match run(executor) {
             Err(Fault::Missing(needs)) => {
-                fetch::<E>(batches, executor, needs).await.map_err(|e| Fault::Broken(e.to_string()))?;
+                fetch::<E>(batches, executor, needs)
+                    .await
+                    .map_err(|e| Fault::Broken(e.to_string()))?;
             }
             other => return other,
         }
@@ -207,7 +225,8 @@ async fn fetch<E: Storage + Spawner>(
             Need::Code(hash) => {
                 let bytes = match code.get(&chunk_key(hash, 0)).await.map_err(unreadable)? {
                     Some(first) => {
-                        let rest: Vec<Digest> = (1..chunk_count(&first)).map(|i| chunk_key(hash, i)).collect();
+                        let rest: Vec<Digest> =
+                            (1..chunk_count(&first)).map(|i| chunk_key(hash, i)).collect();
                         let rest: Vec<&Digest> = rest.iter().collect();
                         let rest = code.get_many(&rest).await.map_err(unreadable)?;
                         let mut all = vec![first];
@@ -235,4 +254,3 @@ fn broken(fault: Fault) -> Refusal {
 fn unreadable(error: impl std::fmt::Display) -> Refusal {
     Refusal::Unreadable(error.to_string())
 }
-

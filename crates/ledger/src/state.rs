@@ -67,7 +67,8 @@ const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
 
 /// Partitions and sizes of the databases under `prefix`.
 pub fn config<E: Storage + Spawner>(prefix: &str, disk: &Disk, page_cache: &CacheRef) -> Config<E> {
-    let items = NonZeroU64::new(disk.section_items).expect("a checked genesis has items in a section");
+    let items =
+        NonZeroU64::new(disk.section_items).expect("a checked genesis has items in a section");
     let merkle = |name: &str| MerkleConfig {
         journal_partition: format!("{prefix}-{name}-nodes"),
         metadata_partition: format!("{prefix}-{name}-pinned"),
@@ -169,7 +170,10 @@ pub fn empty<E: Storage + Spawner>() -> [Member; 2] {
 /// What a block says the databases hold after it.
 pub fn targets<E: Storage + Spawner>(block: &Block) -> Targets<E> {
     let target = |m: &Member| {
-        Target::new(Digest::from(m.ops_root.0), non_empty_range!(mmr::Location::new(m.start), mmr::Location::new(m.end)))
+        Target::new(
+            Digest::from(m.ops_root.0),
+            non_empty_range!(mmr::Location::new(m.start), mmr::Location::new(m.end)),
+        )
     };
     let [state, code] = block.members();
     (target(state), target(code))
@@ -206,7 +210,11 @@ impl Roots {
 }
 
 fn member(target: &Target<mmr::Family, Digest>) -> Member {
-    Member { ops_root: B256::from(target.root.0), start: *target.range.start(), end: *target.range.end() }
+    Member {
+        ops_root: B256::from(target.root.0),
+        start: *target.range.start(),
+        end: *target.range.end(),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 
 use commonware_broadcast::buffered;
 use commonware_consensus::{
+    Reporter,
     marshal::{
         self, Update,
         core::Actor as Marshal,
@@ -22,7 +23,6 @@ use commonware_consensus::{
         self,
         config::{ForwardPolicy, SkipBudget, SkipPolicy},
     },
-    Reporter,
     types::{Epoch, FixedEpocher, ViewDelta},
 };
 use commonware_cryptography::{
@@ -176,11 +176,13 @@ where
     T: Reporter<Activity = Update<Block>>,
 {
     let Config { genesis, me, beacon, prefix, sync, blocks_kept, cache_pages, timeouts } = config;
-    let [votes, certificates, certificate_fetch, backfill, blocks, state_net, probe_net, gossip] = links.channels;
+    let [votes, certificates, certificate_fetch, backfill, blocks, state_net, probe_net, gossip] =
+        links.channels;
     let (blocker, peers) = (links.blocker, links.peers);
     let page_bytes = NonZeroU16::new(genesis.disk.page_bytes).expect("a checked genesis has pages");
     let page_cache = CacheRef::new(page_bytes, cache_pages);
-    let section = NonZeroU64::new(genesis.disk.section_items).expect("a checked genesis has sections");
+    let section =
+        NonZeroU64::new(genesis.disk.section_items).expect("a checked genesis has sections");
     let first = Block::genesis(&genesis, state::empty::<E>());
     let scheme = beacon.scheme();
     let provider = ConstantProvider::new(scheme.clone());
@@ -217,7 +219,13 @@ where
     // Our own archives of what is final.
     let finalizations = prunable::Archive::init(
         context.child("finalizations"),
-        archive(&prefix, "finalizations", section, &page_cache, B::Scheme::certificate_codec_config_unbounded()),
+        archive(
+            &prefix,
+            "finalizations",
+            section,
+            &page_cache,
+            B::Scheme::certificate_codec_config_unbounded(),
+        ),
     )
     .await
     .expect("the archive of certificates does not open");
@@ -275,15 +283,17 @@ where
     // State sync of both databases shares one channel.
     let (mux, mut split) = Muxer::new(context.child("state_mux"), state_net.0, state_net.1);
     mux.start();
-    let (state_actor, state_source) = state_sync::Actor::<_, PublicKey, _, _, mmr::Family, State<E>>::new(
-        context.child("state_sync"),
-        sync_settings(&me, &peers, &blocker),
-    );
+    let (state_actor, state_source) =
+        state_sync::Actor::<_, PublicKey, _, _, mmr::Family, State<E>>::new(
+            context.child("state_sync"),
+            sync_settings(&me, &peers, &blocker),
+        );
     state_actor.start(split.register(0).await.expect("the mux runs"));
-    let (code_actor, code_source) = state_sync::Actor::<_, PublicKey, _, _, mmr::Family, Code<E>>::new(
-        context.child("code_sync"),
-        sync_settings(&me, &peers, &blocker),
-    );
+    let (code_actor, code_source) =
+        state_sync::Actor::<_, PublicKey, _, _, mmr::Family, Code<E>>::new(
+            context.child("code_sync"),
+            sync_settings(&me, &peers, &blocker),
+        );
     code_actor.start(split.register(1).await.expect("the mux runs"));
 
     let rules = Rules::new(genesis.clone(), first.clone(), beacon.clone(), door.clone());
@@ -306,8 +316,12 @@ where
             strategy: Sequential,
         },
     );
-    let deferred =
-        Deferred::new(context.child("deferred"), mailbox.clone(), archive.clone(), OneEpoch::epocher());
+    let deferred = Deferred::new(
+        context.child("deferred"),
+        mailbox.clone(),
+        archive.clone(),
+        OneEpoch::epocher(),
+    );
     marshal_actor.start(tap(mailbox.clone()), buffer, resolver);
     probing.attach(archive.clone());
     stateful_actor.start();
@@ -345,7 +359,11 @@ where
     Validator { handle, archive, state: mailbox, gossip, first }
 }
 
-fn sync_settings<P, K, DB>(me: &PublicKey, peers: &P, blocker: &K) -> state_sync::Config<PublicKey, P, K, DB>
+fn sync_settings<P, K, DB>(
+    me: &PublicKey,
+    peers: &P,
+    blocker: &K,
+) -> state_sync::Config<PublicKey, P, K, DB>
 where
     P: Provider<PublicKey = PublicKey>,
     K: Blocker<PublicKey = PublicKey>,
