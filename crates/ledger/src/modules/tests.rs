@@ -1,1 +1,0 @@
-//! Show what the modules promise.
