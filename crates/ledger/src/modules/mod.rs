@@ -8,7 +8,7 @@
 //! call undoes it. Modules read each other's slots only through each other's functions. Adding a module is
 //! adding a folder and one line in [`precompiles`].
 //!
-//! Invariants, held by tests: no module makes coin; coin leaves the supply only by [`Ctx::burn`], which
+//! Invariants [test pending]: no module makes coin; coin leaves the supply only by [`Ctx::burn`], which
 //! counts it; an account holds at least what its module owes; a call that reverts has written nothing.
 
 pub(crate) mod anchors;
