@@ -62,7 +62,7 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Doors {
-    /// `/metrics`, `/health` and `/status`; none: no such door. Port 0 takes any free one.
+    /// `/metrics`, `/health` and `/status`. Port 0 takes any free one and says which in `ready.json`.
     pub status: Option<SocketAddr>,
     /// Ethereum JSON-RPC, for validators and observers; none: no such door.
     pub rpc: Option<SocketAddr>,
@@ -174,7 +174,7 @@ impl Default for Link {
 
 impl Default for Doors {
     fn default() -> Self {
-        Self { status: Some(loopback(7778)), rpc: None }
+        Self { status: Some(loopback(0)), rpc: None }
     }
 }
 

@@ -152,10 +152,11 @@ pub(crate) async fn start(
 fn usable_share(home: &Home, after_loss: bool) -> Result<Option<Share>, ValidatorError> {
     let Some(bytes) = keys::share(home)? else { return Ok(None) };
     let share = Share::decode(Copying(bytes.as_slice())).map_err(|_| ValidatorError::WrongShare)?;
-    let journal = home.store().join(format!("{PREFIX}-simplex-0")).exists();
+    // The same text lies beside the journal: whoever empties or replaces the store takes it away too.
+    let beside = std::fs::read_to_string(beside_file(home)).unwrap_or_default();
     match std::fs::read_to_string(used_file(home)) {
         Err(_) => Ok(Some(share)),
-        Ok(host) if journal && host.trim() == this_host() => Ok(Some(share)),
+        Ok(host) if host == beside && host.trim() == this_host() => Ok(Some(share)),
         Ok(_) if after_loss => {
             tracing::warn!("the share is used again without its journal, as `after_loss` says");
             Ok(Some(share))
@@ -170,8 +171,19 @@ fn usable_share(home: &Home, after_loss: bool) -> Result<Option<Share>, Validato
     }
 }
 
+/// Before the first vote, and beside the journal first: a start that fails in between leaves a usable share.
 fn mark_used(home: &Home) -> Result<(), ValidatorError> {
-    Ok(replace(&used_file(home), format!("{}\n", this_host()).as_bytes(), 0o600)?)
+    let beside = beside_file(home);
+    if let Some(folder) = beside.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| HomeError::Io { path: folder.into(), source })?;
+    }
+    let text = format!("{}\n", this_host());
+    replace(&beside, text.as_bytes(), 0o600)?;
+    Ok(replace(&used_file(home), text.as_bytes(), 0o600)?)
+}
+
+fn beside_file(home: &Home) -> PathBuf {
+    home.store().join(format!("{PREFIX}-share")).join("used")
 }
 
 fn used_file(home: &Home) -> PathBuf {
