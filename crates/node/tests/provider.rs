@@ -1,0 +1,434 @@
+//! Show that a provider keeps what it acknowledged, whatever ends its process.
+//!
+//! The provider runs in a process of its own (this test binary, started again), with its real store, index
+//! and wire on loopback; only the ledger is played. The client is this process.
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::{SolCall, SolInterface, SolValue};
+use commonware_runtime::{Clock, Runner as _, Supervisor as _, tokio::Context};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use hodei_audit::Log;
+use hodei_ledger::account::{Account, address_of};
+use hodei_link::{Link, Listener};
+use hodei_node::{
+    config,
+    home::Home,
+    journal::Journal,
+    provider::{Parts, Provider, prove::ProveError},
+    tasks::Tasks,
+};
+use hodei_storage::wire::{self, Answer, MESSAGE_BYTES_MAX, Reason, Request};
+use hodei_types::{
+    abi::{BUCKETS, DEALS, IBuckets, IDeals},
+    ack::Signer,
+    chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
+    grant::{Grant, Rights},
+    slice::ShardId,
+    transport::{NodeKey, Peer, SHARD, Transport as _},
+};
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+const PROVIDER: [u8; 32] = [1; 32];
+const CLIENT: [u8; 32] = [2; 32];
+const OWNER: [u8; 32] = [3; 32];
+const DEAL: u64 = 7;
+const CHAIN_ID: u64 = (1 << 31) + 5;
+const CHILD: &str = "HODEI_TEST_PROVIDER_HOME";
+
+fn bucket() -> B256 {
+    B256::repeat_byte(9)
+}
+
+/// One open deal, and a challenge if one is set; every transaction is refused.
+struct Played {
+    capacity_bytes: u64,
+    challenge: Mutex<Option<IDeals::Challenge>>,
+}
+
+impl Played {
+    fn answer(&self, to: Address, data: &[u8]) -> Option<Vec<u8>> {
+        let owner = address_of(&OWNER)?;
+        let node = B256::from(Signer::new(&PROVIDER).node().0);
+        if to == BUCKETS {
+            let bucket = IBuckets::Bucket { id: bucket(), owner, holder: owner, ..empty_bucket() };
+            return Some(bucket.abi_encode());
+        }
+        if to != DEALS {
+            return None;
+        }
+        match IDeals::IDealsCalls::abi_decode(data).ok()? {
+            IDeals::IDealsCalls::get(call) if call.deal == DEAL => {
+                let mut deal = empty_deal();
+                (deal.id, deal.bucket, deal.provider, deal.owner) = (DEAL, bucket(), node, owner);
+                (deal.state, deal.capacityBytes) = (1, self.capacity_bytes);
+                Some(deal.abi_encode())
+            }
+            IDeals::IDealsCalls::ofProvider(_) => Some(IDeals::ofProviderCall::abi_encode_returns(&vec![DEAL])),
+            IDeals::IDealsCalls::challenge(_) => {
+                let challenge = self.challenge.lock().unwrap().clone();
+                Some(challenge.unwrap_or_else(no_challenge).abi_encode())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn empty_bucket() -> IBuckets::Bucket {
+    IBuckets::Bucket {
+        id: B256::ZERO,
+        owner: Address::ZERO,
+        shape: IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 262_144, codeId: 1 },
+        term: 1,
+        holder: Address::ZERO,
+        expires: 1,
+        root: B256::ZERO,
+        sizeBytes: 0,
+        version: 0,
+        deals: 1,
+    }
+}
+
+fn empty_deal() -> IDeals::Deal {
+    let zeros = vec![0u8; 32 * 14];
+    IDeals::Deal::abi_decode(&zeros).expect("all of its fields may be zero")
+}
+
+fn no_challenge() -> IDeals::Challenge {
+    IDeals::Challenge {
+        window: 0,
+        seed: B256::ZERO,
+        totalLeaves: 0,
+        open: false,
+        proven: false,
+        samples: vec![],
+    }
+}
+
+impl Chain for Played {
+    fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
+        let (hash, genesis) = (B256::ZERO, B256::ZERO);
+        let head = Head { height: 1, hash, time_ms: 0, base_fee: 1, chain_id: CHAIN_ID, genesis };
+        async { Ok(head) }.boxed()
+    }
+
+    fn wait(&self, _: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+        futures::future::pending().boxed()
+    }
+
+    fn certificate(&self, _: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
+        async { Err(ChainError::Unavailable("played".into())) }.boxed()
+    }
+
+    fn account(&self, _: Address) -> BoxFuture<'_, Result<chain::Account, ChainError>> {
+        async { Ok(chain::Account::default()) }.boxed()
+    }
+
+    fn submit(&self, _: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+        async { Err(ChainError::Refused("played".into())) }.boxed()
+    }
+
+    fn receipt(&self, _: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn call(&self, _: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+        let unknown = IDeals::IDealsErrors::UnknownDeal(IDeals::UnknownDeal { deal: 0 });
+        let answer = self.answer(to, &data).map(Bytes::from);
+        async move { answer.ok_or_else(|| ChainError::Reverted(unknown.abi_encode().into())) }.boxed()
+    }
+
+    fn logs(&self, _: LogFilter) -> BoxFuture<'_, Result<Vec<chain::Log>, ChainError>> {
+        async { Ok(vec![]) }.boxed()
+    }
+
+    fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
+        async { Err(ChainError::Unavailable("played".into())) }.boxed()
+    }
+}
+
+/// A folder of the test's own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hodei-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn on_runtime<F: Future>(store: PathBuf, work: impl FnOnce(Context) -> F) -> F::Output {
+    let config = commonware_runtime::tokio::Config::new().with_storage_directory(store).with_worker_threads(2);
+    commonware_runtime::tokio::Runner::new(config).start(work)
+}
+
+async fn provider(context: &Context, home: &Home, ledger: Arc<Played>) -> (Provider<Context>, Tasks) {
+    let tasks = Tasks::default();
+    let settings = hodei_audit::log::Config::new("audit", B256::ZERO, [5; 32]);
+    let log = Log::open(context.child("audit"), settings, Signer::new(&PROVIDER)).await.unwrap();
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    // Lives as long as the process: these providers are ended, not stopped.
+    std::mem::forget(stop);
+    let parts = Parts {
+        chain: ledger.clone(),
+        account: Account::new(ledger, &OWNER).unwrap(),
+        signer: Arc::new(Signer::new(&PROVIDER)),
+        journal: Journal::new(log),
+        tasks: tasks.clone(),
+        stop: stopping,
+        chain_id: CHAIN_ID,
+        addresses: vec![],
+    };
+    let offer = config::Provider {
+        pledge_bytes: 64 << 20,
+        keep_free_bytes: 0,
+        register: false,
+        ..config::Provider::default()
+    };
+    let provider = Provider::start(context.child("provider"), home, offer, parts).await.unwrap();
+    for (_, work) in provider.loops() {
+        tokio::spawn(work);
+    }
+    (provider, tasks)
+}
+
+async fn accept(mut listener: Listener, provider: Provider<Context>) {
+    while let Some(incoming) = listener.accept().await {
+        let provider = provider.clone();
+        tokio::spawn(async move { provider.serve(incoming).await });
+    }
+}
+
+async fn bind(secret: [u8; 32]) -> (Link, Listener) {
+    let bind = "127.0.0.1:0".parse().unwrap();
+    Link::bind(hodei_link::Config { secret, bind, protocols: vec![SHARD] }).await.unwrap()
+}
+
+/// Not a test of its own: the provider's process, when started as one.
+#[test]
+fn provider_process() {
+    let Some(home) = std::env::var_os(CHILD) else { return };
+    let home = Home::create(PathBuf::from(home)).unwrap();
+    on_runtime(home.store(), |context| async move {
+        let ledger = Arc::new(Played { capacity_bytes: 1 << 40, challenge: Mutex::default() });
+        let (provider, _) = provider(&context, &home, ledger).await;
+        let (link, listener) = bind(PROVIDER).await;
+        println!("\nlistening {}", link.address().unwrap());
+        accept(listener, provider).await;
+    });
+}
+
+/// A provider process, killed without warning when dropped.
+struct Process(Child, Peer);
+
+impl Process {
+    fn start(home: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["provider_process", "--exact", "--nocapture"])
+            .env(CHILD, home)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address: SocketAddr = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("listening ")?.parse().ok())
+            .expect("the provider says where it listens");
+        Self(child, Peer { key: Signer::new(&PROVIDER).node(), addresses: vec![address] })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGKILL, as `kill -9`.
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn grant(client: NodeKey, rights: Rights) -> Vec<u8> {
+    Grant::sign(&OWNER, CHAIN_ID, bucket(), &client, rights, u64::MAX).unwrap().encode().to_vec()
+}
+
+fn shard(number: u64, bytes: usize) -> (ShardId, bytes::Bytes) {
+    let mut content = vec![0; bytes];
+    blake3::Hasher::new().update(&number.to_be_bytes()).finalize_xof().fill(&mut content);
+    (ShardId::of(&content), content.into())
+}
+
+/// One request; `None` when the provider went away.
+async fn ask(
+    link: &Link,
+    peer: &Peer,
+    request: Request,
+    body: bytes::Bytes,
+) -> Option<(Answer, bytes::Bytes)> {
+    let (mut sink, mut stream) = link.open(peer, SHARD).await.ok()?;
+    // Whoever refuses a body stops reading it: the answer is there all the same.
+    let _ = wire::send(&mut sink, request.encode(), body).await;
+    let answer = Answer::decode(&wire::receive(&mut stream, MESSAGE_BYTES_MAX).await.ok()?).expect("an answer");
+    let body = match &answer {
+        Answer::Slice { len, .. } => wire::body(&mut stream, *len as usize).await.ok()?,
+        _ => bytes::Bytes::new(),
+    };
+    Some((answer, body))
+}
+
+fn put(id: ShardId, len: usize, grant: &[u8]) -> Request {
+    Request::Put { deal: DEAL, id, len: len as u32, upload: [0; 16], grant: grant.to_vec() }
+}
+
+#[test]
+fn killed_in_the_middle_of_puts_it_keeps_what_it_acknowledged() {
+    let folder = Folder::new("kill");
+    let home = folder.0.join("provider");
+    let client = folder.0.join("client");
+    on_runtime(client, |context| async move {
+        let (link, _listener) = bind(CLIENT).await;
+        let grant = grant(link.key(), Rights::ALL);
+        let node = Signer::new(&PROVIDER).node();
+        let mut acked: Vec<(u64, ShardId, u64)> = Vec::new();
+        for round in 0..4u64 {
+            let process = Process::start(&home);
+            let peer = process.1.clone();
+            // The wire notices in its own time that the process it talked to is gone.
+            while ask(&link, &peer, Request::Hello { version: 1 }, bytes::Bytes::new()).await.is_none() {
+                context.sleep(Duration::from_millis(100)).await;
+            }
+            // What earlier rounds acknowledged is there, byte for byte.
+            for (number, id, _) in &acked {
+                let get = Request::Get { deal: DEAL, id: *id, offset: 0, len: 0, grant: grant.clone() };
+                let (answer, body) = ask(&link, &peer, get, bytes::Bytes::new()).await.expect("it answers");
+                assert!(matches!(answer, Answer::Slice { .. }), "shard {number} of {answer:?}");
+                assert_eq!(ShardId::of(&body), *id, "shard {number} came back changed");
+            }
+            let state = Request::State { deal: DEAL, grant: grant.clone() };
+            let (answer, _) = ask(&link, &peer, state, bytes::Bytes::new()).await.unwrap();
+            let Answer::State { ack, .. } = answer else { panic!("{answer:?}") };
+            let signed = acked.iter().map(|(_, _, sequence)| *sequence).max().unwrap_or(0);
+            assert!(ack.map_or(0, |ack| ack.statement.sequence) >= signed, "a signed change was forgotten");
+
+            // Puts without end, and a kill once some are acknowledged and others on their way.
+            let mut puts = stream::iter(0..2_000u64)
+                .map(|number| {
+                    let (number, link, peer, grant) = (round * 10_000 + number, &link, &peer, &grant);
+                    async move {
+                        let (id, body) = shard(number, 16 << 10);
+                        let (answer, _) = ask(link, peer, put(id, body.len(), grant), body).await?;
+                        let Answer::Held(held) = answer else { return None };
+                        held.verify(CHAIN_ID, &node, DEAL, &id, 16 << 10).expect("an ack that proves itself");
+                        Some((number, id, held.ack.statement.sequence))
+                    }
+                })
+                .buffer_unordered(8);
+            let before = acked.len();
+            while acked.len() < before + 40 {
+                acked.extend(puts.next().await.flatten());
+            }
+            drop(process);
+            // Those that were on their way: answered or not, but never half.
+            while let Ok(Some(last)) = tokio::time::timeout(Duration::from_millis(200), puts.next()).await {
+                match last {
+                    Some(last) => acked.push(last),
+                    None => break,
+                }
+            }
+            drop(puts);
+            context.sleep(Duration::from_millis(10)).await;
+        }
+        assert!(acked.len() >= 160);
+    });
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_before_the_body() {
+    let folder = Folder::new("refuse");
+    let process = Process::start(&folder.0.join("provider"));
+    on_runtime(folder.0.join("client"), |_| async move {
+        let (link, _listener) = bind(CLIENT).await;
+        let peer = &process.1;
+        let rights = grant(link.key(), Rights::ALL);
+        let (id, body) = shard(1, 256 << 10);
+        // No body is ever sent here: an answer shows that it was not waited for.
+        let refusal = async |request: Request| ask(&link, peer, request, bytes::Bytes::new()).await.expect("an answer").0;
+
+        let unknown = Request::Put { deal: 8, id, len: 4096, upload: [0; 16], grant: rights.clone() };
+        let answer = refusal(unknown).await;
+        assert!(matches!(answer, Answer::Refused { reason: Reason::UnknownDeal, .. }), "{answer:?}");
+        let strangers = grant(NodeKey([8; 32]), Rights::ALL);
+        for bad in [vec![], strangers, grant(link.key(), Rights::READ)] {
+            let answer = refusal(put(id, 4096, &bad)).await;
+            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
+        }
+        // Bytes that are not the shard named.
+        let (answer, _) = ask(&link, peer, put(ShardId([7; 32]), body.len(), &rights), body).await.unwrap();
+        assert!(matches!(answer, Answer::Refused { reason: Reason::WrongBytes, .. }), "{answer:?}");
+
+        // 64 MiB are pledged: they fill up, and then nothing is read any more.
+        let mut full = None;
+        for number in 0..128 {
+            let (id, body) = shard(number, 1 << 20);
+            match ask(&link, peer, put(id, body.len(), &rights), body).await.expect("an answer").0 {
+                Answer::Held(_) => {}
+                Answer::Full { free_bytes } => {
+                    full = Some((number, free_bytes));
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let (taken, free_bytes) = full.expect("64 MiB do not take 128");
+        assert!((32..=64).contains(&taken) && free_bytes < 2 << 20, "{taken} taken, {free_bytes} free");
+        let answer = refusal(put(shard(999, 1 << 20).0, 1 << 20, &rights)).await;
+        assert!(matches!(answer, Answer::Full { .. }), "{answer:?}");
+        // What it holds it still gives.
+        let get = Request::Get { deal: DEAL, id: shard(0, 1 << 20).0, offset: 4096, len: 8192, grant: rights };
+        let (answer, body) = ask(&link, peer, get, bytes::Bytes::new()).await.unwrap();
+        assert!(matches!(answer, Answer::Slice { len: 8192, .. }), "{answer:?}");
+        assert_eq!(body, shard(0, 1 << 20).1.slice(4096..12_288));
+    });
+}
+
+#[test]
+fn what_was_deleted_cannot_be_proven() {
+    let folder = Folder::new("deleted");
+    let home = Home::create(folder.0.join("provider")).unwrap();
+    on_runtime(home.store(), |context| async move {
+        let ledger = Arc::new(Played { capacity_bytes: 1 << 30, challenge: Mutex::default() });
+        let (provider, tasks) = provider(&context, &home, ledger.clone()).await;
+        let (id, body) = shard(1, 64 << 10);
+        let held = provider.store().put(DEAL, id, [0; 16], body).await.unwrap();
+        let sample = IDeals::Sample {
+            deal: DEAL,
+            leaf: 5,
+            leaves: held.ack.statement.leaves,
+            root: B256::from(held.ack.statement.root),
+        };
+        let open = IDeals::Challenge { open: true, totalLeaves: 64, samples: vec![sample; 20], ..no_challenge() };
+        *ledger.challenge.lock().unwrap() = Some(open);
+        let task = tasks.enter("test");
+        // The proof is made and sent; the played ledger takes no transaction.
+        assert!(matches!(provider.look(&task).await, Err(ProveError::Account(_))));
+        for file in std::fs::read_dir(home.store().join("shards")).unwrap() {
+            let path = file.unwrap().path();
+            let length = std::fs::metadata(&path).unwrap().len();
+            std::fs::write(&path, vec![0; length as usize]).unwrap();
+        }
+        let look = provider.look(&task).await;
+        assert!(matches!(look, Err(ProveError::Lost { deal: DEAL, leaf: 5, .. })), "{look:?}");
+    });
+}
