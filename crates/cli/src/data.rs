@@ -353,7 +353,6 @@ pub(crate) fn pieces(source: impl AsyncRead + Send + Unpin + 'static) -> impl St
     })
     // Whoever reads in stripes asks once more after the end.
     .fuse()
-    .fuse()
     .boxed()
 }
 

@@ -1,5 +1,4 @@
-//! Start what the configuration switches on, in the order in which the parts need each other, and stop it
-//! in the opposite one.
+//! Start what the configuration switches on, and stop it in the opposite order.
 //!
 //! ```text
 //! folder lock ─► keys ─► genesis ─► link ─► ledger (own, or followed) ─► log ─► provider ─► doors ─► ready

@@ -1,3 +1,5 @@
+//! Show what the table takes, orders and gives up.
+
 use super::*;
 use crate::mempool::recover;
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
