@@ -158,10 +158,13 @@ async fn range(context: &Context, filter: &Filter, since: Option<u64>) -> Result
                 Some(alloy_eips::BlockNumberOrTag::Earliest) => 0,
                 _ => head,
             };
-            (
-                since.unwrap_or_else(|| height(from_block)).max(height(from_block).min(head)),
-                height(to_block).min(head),
-            )
+            let from = match (since, from_block) {
+                // What a poll has seen stays seen; a first block named by number may lie still further on.
+                (Some(since), Some(alloy_eips::BlockNumberOrTag::Number(first))) => since.max(first),
+                (Some(since), _) => since,
+                (None, first) => height(first),
+            };
+            (from, height(to_block).min(head))
         }
     };
     if to.saturating_sub(from) >= BLOCKS_MAX {

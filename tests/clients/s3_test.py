@@ -1,0 +1,83 @@
+"""Amazon's own Python client against the S3 door: put, ranges, listing, multipart, checksums, refusals.
+
+Usage: s3_test.py ENDPOINT ACCESS_KEY_ID SECRET_ACCESS_KEY
+"""
+import os
+import sys
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+endpoint, key_id, secret = sys.argv[1:4]
+
+
+def client(secret):
+    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
+    return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key_id, aws_secret_access_key=secret,
+                        region_name="us-east-1", config=config)
+
+
+def code(call, **arguments):
+    """The error code a call fails with; None if it succeeds."""
+    try:
+        call(**arguments)
+        return None
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+
+
+failed = 0
+
+
+def check(name, holds):
+    global failed
+    failed += not holds
+    print(("ok" if holds else "not ok"), "s3", name, flush=True)
+
+
+s3 = client(secret)
+bucket = "clients-" + os.urandom(4).hex()
+check("create bucket", s3.create_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 200)
+check("bucket is listed", bucket in [one["Name"] for one in s3.list_buckets()["Buckets"]])
+
+body = os.urandom(300_000)
+put = s3.put_object(Bucket=bucket, Key="dir/a.bin", Body=body, Metadata={"x": "y"}, ContentType="image/png")
+got = s3.get_object(Bucket=bucket, Key="dir/a.bin")
+check("object comes back", got["Body"].read() == body and got["ETag"] == put["ETag"])
+check("type and metadata come back", got["ContentType"] == "image/png" and got["Metadata"] == {"x": "y"})
+got = s3.get_object(Bucket=bucket, Key="dir/a.bin", Range="bytes=100-199")
+check("range", got["Body"].read() == body[100:200] and got["ContentRange"] == "bytes 100-199/300000")
+got = s3.get_object(Bucket=bucket, Key="dir/a.bin", Range="bytes=-10")
+check("suffix range", got["Body"].read() == body[-10:])
+check("range past the end", code(s3.get_object, Bucket=bucket, Key="dir/a.bin", Range="bytes=300000-") == "InvalidRange")
+check("head", s3.head_object(Bucket=bucket, Key="dir/a.bin")["ContentLength"] == 300_000)
+
+s3.put_object(Bucket=bucket, Key="empty", Body=b"")
+check("empty object", s3.get_object(Bucket=bucket, Key="empty")["Body"].read() == b"")
+page = s3.list_objects_v2(Bucket=bucket, Delimiter="/")
+check("list with delimiter", [one["Key"] for one in page["Contents"]] == ["empty"]
+      and [one["Prefix"] for one in page["CommonPrefixes"]] == ["dir/"])
+page = s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
+check("list in pages", page["IsTruncated"] and s3.list_objects_v2(
+    Bucket=bucket, ContinuationToken=page["NextContinuationToken"])["Contents"][0]["Key"] == "empty")
+
+upload = s3.create_multipart_upload(Bucket=bucket, Key="multi")["UploadId"]
+parts = [os.urandom(5 << 20), b"tail"]
+tags = [s3.upload_part(Bucket=bucket, Key="multi", UploadId=upload, PartNumber=at + 1, Body=part)["ETag"]
+        for at, part in enumerate(parts)]
+done = s3.complete_multipart_upload(Bucket=bucket, Key="multi", UploadId=upload, MultipartUpload={
+    "Parts": [{"PartNumber": at + 1, "ETag": tag} for at, tag in enumerate(tags)]})
+check("multipart", s3.get_object(Bucket=bucket, Key="multi")["Body"].read() == b"".join(parts)
+      and done["ETag"].endswith('-2"'))
+check("completed upload is gone", code(s3.abort_multipart_upload, Bucket=bucket, Key="multi", UploadId=upload) == "NoSuchUpload")
+
+wrong = "AAAAAAAAAAAAAAAAAAAAAA=="
+check("wrong MD5 is refused", code(s3.put_object, Bucket=bucket, Key="bad", Body=b"x", ContentMD5=wrong) == "BadDigest")
+check("and leaves nothing", code(s3.get_object, Bucket=bucket, Key="bad") == "NoSuchKey")
+check("what is not built says so", code(s3.get_bucket_versioning, Bucket=bucket) == "NotImplemented")
+check("a wrong secret is refused", code(client("no" + secret).list_buckets) == "SignatureDoesNotMatch")
+
+s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in ("multi", "empty", "dir/a.bin")]})
+check("delete", s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0)
+sys.exit(failed > 0)
