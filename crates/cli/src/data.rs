@@ -351,8 +351,6 @@ pub(crate) fn pieces(source: impl AsyncRead + Send + Unpin + 'static) -> impl St
             Err(error) => Some((Err(error), None)),
         }
     })
-    // Whoever reads in stripes asks once more after the end.
-    .fuse()
     .boxed()
 }
 

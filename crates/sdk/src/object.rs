@@ -152,7 +152,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let commitment = *coder.commitment();
         let request =
             PutRequest { shape: record.shape, coder, roster: roster.clone(), upload: object, wait };
-        let mut stored = self.0.engine.put(request, source.fuse(), progress).await?;
+        let mut stored = self.0.engine.put(request, source, progress).await?;
         for verdict in stored.verdicts() {
             self.blame(verdict);
         }

@@ -95,9 +95,7 @@ impl Objects {
         let input = request.input;
         refuse!(input, tagging, object_lock_mode, object_lock_legal_hold_status, sse_customer_key, ssekms_key_id,
             website_redirect_location);
-        if self.cloud.bucket(&input.bucket).await.map_err(fault)?.is_none() {
-            return Err(s3_error!(NoSuchBucket, "The specified bucket does not exist: {}", input.bucket));
-        }
+        self.must_exist(&input.bucket).await?;
         let meta = body::meta(input.metadata, [
             ("cache-control", input.cache_control),
             ("content-disposition", input.content_disposition),

@@ -44,7 +44,7 @@ impl Objects {
         Self { cloud, uploads: Uploads::default(), wish }
     }
 
-    async fn must_exist(&self, bucket: &str) -> S3Result<()> {
+    pub(super) async fn must_exist(&self, bucket: &str) -> S3Result<()> {
         match self.cloud.bucket(bucket).await.map_err(fault)? {
             Some(_) => Ok(()),
             None => Err(s3_error!(NoSuchBucket, "The specified bucket does not exist: {bucket}")),
