@@ -12,6 +12,8 @@ pub mod execute;
 pub mod genesis;
 pub mod light;
 #[cfg(feature = "full")]
+pub mod member;
+#[cfg(feature = "full")]
 pub mod mempool;
 #[cfg(feature = "full")]
 mod modules;
@@ -25,6 +27,4 @@ pub mod read;
 pub mod run;
 #[cfg(feature = "full")]
 pub mod state;
-#[cfg(feature = "full")]
-pub mod validator;
 pub mod wire;

@@ -29,7 +29,7 @@ pub enum ChainStartError {
 pub(crate) struct Started {
     pub(crate) door: Arc<dyn Chain>,
     #[cfg(feature = "full")]
-    pub(crate) member: Option<crate::validator::Member>,
+    pub(crate) member: Option<hodei_validator::Validator>,
 }
 
 impl Started {

@@ -227,7 +227,7 @@ impl Running {
 
     /// What a validator or observer knows besides, for the JSON-RPC door.
     #[cfg(feature = "full")]
-    pub fn member(&self) -> Option<&crate::validator::Member> {
+    pub fn member(&self) -> Option<&hodei_validator::Validator> {
         self.chain.member.as_ref()
     }
 

@@ -17,7 +17,7 @@ use hodei_ledger::{
     block::{Block, PublicKey},
     genesis::{Dealt, Genesis, Validator, deal},
     net::{self, Links},
-    validator::{self, Archive},
+    member::{self, Archive},
 };
 use std::{marker::PhantomData, sync::Arc};
 
@@ -135,7 +135,7 @@ impl<B: Vote, L: Life> EngineDefinition for Chain<B, L> {
     async fn init(&self, ctx: InitContext<'_, PublicKey>) -> (Handle<()>, Node<B>) {
         let InitContext { context, index, delayed, public_key, oracle, channels, monitor, .. } = ctx;
         let beacon = B::of(&self.genesis, index, &self.dealt, &self.keys[index]);
-        let mut config = validator::Config::new(self.genesis.clone(), public_key.clone(), beacon);
+        let mut config = member::Config::new(self.genesis.clone(), public_key.clone(), beacon);
         config.prefix = format!("validator-{index}");
         config.sync = self.sync && delayed;
         config.cache_pages = NZUsize!(32);
@@ -144,7 +144,7 @@ impl<B: Vote, L: Life> EngineDefinition for Chain<B, L> {
         let door = self.life.door(&context, &self.genesis, index);
         let me = public_key.clone();
         let running =
-            validator::start(context, config, links, door, |state| MonitorReporter::new(me, monitor, state)).await;
+            member::start(context, config, links, door, |state| MonitorReporter::new(me, monitor, state)).await;
         (running.handle, Node { archive: running.archive })
     }
 

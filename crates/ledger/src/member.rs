@@ -141,7 +141,7 @@ impl<B> Config<B> {
 }
 
 /// A running member.
-pub struct Validator<E: Runtime, B: Beacon, D: Door, S, R> {
+pub struct Member<E: Runtime, B: Beacon, D: Door, S, R> {
     /// Resolves when consensus stops, which it does only by a failure or an abort.
     pub handle: Handle<()>,
     /// Finalized blocks and their certificates.
@@ -164,7 +164,7 @@ pub async fn start<E, B, D, S, R, K, P, T>(
     links: Links<S, R, K, P>,
     door: D,
     tap: impl FnOnce(stateful::Mailbox<E, Rules<B, D>>) -> T,
-) -> Validator<E, B, D, S, R>
+) -> Member<E, B, D, S, R>
 where
     E: Runtime,
     B: Beacon,
@@ -356,7 +356,7 @@ where
         },
     );
     let handle = engine.start(votes, certificates, certificate_fetch);
-    Validator { handle, archive, state: mailbox, gossip, first }
+    Member { handle, archive, state: mailbox, gossip, first }
 }
 
 fn sync_settings<P, K, DB>(
