@@ -1,5 +1,7 @@
 //! Show that two links talk, know each other's key, and bound what they take.
 
+#![allow(clippy::disallowed_methods, reason = "each test starts a runtime of its own")]
+
 use commonware_runtime::{Error, Sink as _, Stream as _};
 use hodei_link::{Config, Link, Listener};
 use hodei_types::transport::{CHAIN, NodeKey, Peer, Protocol, SHARD, Transport as _, TransportError};

@@ -190,10 +190,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// The providers a bucket has open deals with, and the right to act there.
     pub(crate) async fn roster(&self, record: &Record) -> Result<Arc<Vec<Provider>>, Fault> {
         let now = self.0.context.current();
-        if let Some((until, roster)) = self.0.rosters.lock().expect("no panic under this lock").get(&record.id) {
-            if *until > now {
-                return Ok(roster.clone());
-            }
+        if let Some((until, roster)) = self.0.rosters.lock().expect("no panic under this lock").get(&record.id)
+            && *until > now
+        {
+            return Ok(roster.clone());
         }
         let signer = &self.0.wallet;
         if signer.main().is_none() && record.state.holder != signer.spender().address() {

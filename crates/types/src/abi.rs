@@ -473,7 +473,7 @@ pub fn pack_addresses(addresses: &[SocketAddr]) -> Bytes {
 
 /// Reads `Offer.addresses`; `None` if the length is not a multiple of 18 or too long.
 pub fn unpack_addresses(packed: &[u8]) -> Option<Vec<SocketAddr>> {
-    if packed.len() % 18 != 0 || packed.len() > 18 * ADDRESSES_MAX {
+    if !packed.len().is_multiple_of(18) || packed.len() > 18 * ADDRESSES_MAX {
         return None;
     }
     Some(

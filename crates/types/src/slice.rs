@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn shard(bytes: usize) -> Vec<u8> {
-        (0..bytes).map(|i| (i / 7 ^ i >> 9) as u8).collect()
+        (0..bytes).map(|i| ((i / 7) ^ (i >> 9)) as u8).collect()
     }
 
     #[test]

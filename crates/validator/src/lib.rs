@@ -127,7 +127,7 @@ async fn run(context: Context, config: Config) -> Result<Validator, StartError> 
         let (reader, state, archive) = (reader.clone(), running.state, running.archive);
         move |_| async move {
             let databases = state.subscribe_databases().await;
-            reader.attach(Arc::new(Live(databases)), Arc::new(Archived(archive))).await;
+            reader.attach(Arc::new(Live(databases)), Arc::new(Archived(archive)));
         }
     });
     Ok(Validator { reader, engine: running.handle, votes, _stations: [gossip, attach] })

@@ -94,7 +94,7 @@ impl S3 for Objects {
         let plan = self.cloud.plan(&self.wish).await.map_err(fault)?;
         self.cloud.create_bucket(&input.bucket, &plan).await.map_err(fault)?;
         let location = Some(format!("/{}", input.bucket));
-        Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
+        Ok(S3Response::new(CreateBucketOutput { location }))
     }
 
     async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {

@@ -76,8 +76,7 @@ impl Senders {
         let answer = |(at, tx): (usize, Option<Arc<Signed>>)| {
             tx.ok_or_else(|| refused.remove(&at).unwrap_or(Refused::Encoding))
         };
-        let mut answer = answer;
-        found.into_iter().enumerate().map(|entry| answer(entry)).collect()
+        found.into_iter().enumerate().map(answer).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {

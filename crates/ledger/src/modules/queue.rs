@@ -194,7 +194,7 @@ fn pop(ctx: &mut Ctx<'_, '_>, clock_ms: u64) -> Result<Option<(Kind, U256)>, Sto
     ctx.store(QUEUE, item_slot(len - 1), U256::ZERO)?;
     let len = len - 1;
     let mut hole = 0;
-    while len > 0 {
+    loop {
         let left = 2 * hole + 1;
         if left >= len {
             break;

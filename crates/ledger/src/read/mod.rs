@@ -90,7 +90,7 @@ impl Reader {
     }
 
     /// Gives the reader its state and its certificates once the member runs; a second call changes nothing.
-    pub async fn attach(&self, source: Arc<dyn Source>, finality: Arc<dyn Finality>) {
+    pub fn attach(&self, source: Arc<dyn Source>, finality: Arc<dyn Finality>) {
         let _ = self.shared.source.set(source);
         let _ = self.shared.finality.set(finality);
     }
@@ -122,7 +122,7 @@ impl Reader {
         let hashes: Vec<B256> = entry.record.txs.iter().map(|tx| tx.hash).collect();
         if let Some(records) = self.shared.records.get() {
             records.put(block.number(), &entry, !hashes.is_empty()).await;
-            if block.number() % PRUNE_BLOCKS == 0 {
+            if block.number().is_multiple_of(PRUNE_BLOCKS) {
                 let first = self.model().first().unwrap_or(0);
                 records.prune(first).await;
             }
