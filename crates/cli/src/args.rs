@@ -200,6 +200,8 @@ pub(crate) enum Node {
     Run(NodeRun),
     /// Take no new data, give up the offer, and say when the machine may go.
     Drain(NodeDrain),
+    /// Show what a provider earned, each payment with its reason.
+    Earnings(NodeEarnings),
 }
 
 #[derive(Args, Debug)]
@@ -229,6 +231,18 @@ pub(crate) struct NodeDrain {
     pub(crate) folder: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeEarnings {
+    /// The provider, by the first digits of its key; without it the node of the folder.
+    pub(crate) node: Option<String>,
+    /// The node's folder; without it the context's node.
+    #[arg(long, value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: Option<PathBuf>,
+    /// How many of the last blocks are looked through.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) blocks: u64,
 }
 
 #[derive(Subcommand, Debug)]

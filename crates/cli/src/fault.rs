@@ -97,6 +97,8 @@ codes! {
         "The bucket holds no object under that key. `hodei data list hodei://BUCKET` shows those it holds.";
     REFERENCE "HD3003" Usage "the reference was not understood"
         "Objects are named hodei://BUCKET/KEY, buckets hodei://BUCKET; anything else is a file here, and - is standard input or output.";
+    NO_PROVIDER "HD3008" NotFound "there is no such provider"
+        "No provider registered on this network has a key that begins so, or more than one has. `hodei status` lists them with the beginning of their keys.";
     PUT_SHORT "HD3004" Temporary "too few providers hold it"
         "Fewer providers than the bucket's quorum acknowledged, or the read-back failed. The object is not visible; what was stored is dropped by the providers when its intent expires. Run the same command again: shards that arrived are not sent twice.";
     GET_SHORT "HD3005" Temporary "too few shards could be read"

@@ -3,11 +3,14 @@
 //! One line is read, one runtime is started, one command runs; what fails is told once and becomes the exit
 //! code.
 
+#![allow(clippy::result_large_err, reason = "a fault ends its command: how large it is costs nothing")]
+
 mod args;
 mod chain;
 mod context;
 mod data;
 mod demo;
+mod earnings;
 mod fault;
 mod help;
 mod key;
@@ -157,6 +160,7 @@ fn run(line: Line, out: Out) -> Result<()> {
             stay(serve::check(&folder)?, run.process, out)
         }
         Verb::Node(Node::Drain(drain)) => in_cloud(&global, async |session| node::drain(&drain, session, out).await),
+        Verb::Node(Node::Earnings(args)) => in_cloud(&global, async |session| earnings::show(&args, session, out).await),
         Verb::Chain(Chain::Validator(Validator::Run(run))) => {
             stay(serve::check_validator(&run.folder, None)?, run.process, out)
         }

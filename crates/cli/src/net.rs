@@ -28,6 +28,8 @@ use zeroize::Zeroizing;
 
 /// Below four validators none may fail.
 const VALIDATORS_USEFUL: usize = 4;
+/// Coins each validator begins with: an anchor costs about a ten-thousandth of one, tip included.
+const VALIDATOR_COINS: u64 = 1_000;
 /// Members named in an invitation.
 const INVITE_MEMBERS: usize = 2;
 /// The wire's port when a validator's other ports are given: the one before consensus.
@@ -51,7 +53,8 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
         ("network", create.name.clone(), "the name members see"),
         ("validators", count.to_string(), "the addresses given; more than two thirds must be up"),
         ("may fail", may_fail.to_string(), "without the chain halting"),
-        ("coins", money::show(coins), "all of them, in the wallet made here"),
+        ("coins", money::show(coins), "in the wallet made here"),
+        ("for anchors", money::show(validator_coins()), "in each validator's account, which anchors its log"),
         ("window", format!("{} s", create.window), "each provider proves once in it, and is paid"),
         ("folder", folder.display().to_string(), "genesis file, and a folder with keys for each validator"),
         ("price", money::show(U256::ZERO), "it is your network"),
@@ -96,6 +99,7 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
         timestamp,
         validators: seats.collect(),
         allocations: vec![(owner, coins)],
+        validator_coins: validator_coins(),
         window_secs: create.window,
         slashing: None,
     };
@@ -249,6 +253,10 @@ async fn sweep(session: &Session, ticket: &Ticket, base_fee: u64, owner: Address
         })?;
     }
     Ok(swept)
+}
+
+fn validator_coins() -> U256 {
+    U256::from(VALIDATOR_COINS) * U256::from(10u64).pow(U256::from(18))
 }
 
 fn exists(what: &str, name: &str) -> Fault {

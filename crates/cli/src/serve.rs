@@ -26,17 +26,19 @@ pub(crate) struct Checked {
     pub(crate) config: Config,
 }
 
+/// Refuses a folder without a node, before anything is made in it.
+pub(crate) fn check_present(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("node.toml");
+    if path.exists() {
+        return Ok(path);
+    }
+    let help = "name the folder that holds node.toml: `hodei net create` and `hodei net join` make one";
+    Err(Fault::new(&fault::FOLDER, "there is no node in this folder", help).at(path.display()))
+}
+
 /// Reads `node.toml` of a folder.
 pub(crate) fn check(folder: &Path) -> Result<Checked> {
-    let path = folder.join("node.toml");
-    if !path.exists() {
-        return Err(Fault::new(
-            &fault::FOLDER,
-            "there is no node in this folder",
-            "name the folder that holds node.toml: `hodei net create` and `hodei net join` make one",
-        )
-        .at(path.display()));
-    }
+    let path = check_present(folder)?;
     let config = Config::read(&path).map_err(|error| settings(&error).at(path.display()))?;
     let home = Home::create(folder).map_err(home_fault)?;
     logs::install(&home, &config.log, false)

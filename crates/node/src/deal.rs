@@ -36,6 +36,8 @@ pub struct Plan {
     pub validators: Vec<Seat>,
     /// Who owns coins at first, in wei.
     pub allocations: Vec<(Address, U256)>,
+    /// What each validator's account holds besides, in wei: it pays for the anchors of its log.
+    pub validator_coins: U256,
     /// Seconds of a proof window.
     pub window_secs: u64,
     /// `None`: the production ladder.
@@ -106,8 +108,11 @@ pub fn deal(plan: &Plan, folder: PathBuf, rng: impl CryptoRng) -> Result<Dealt, 
             fees: *fees,
         })
         .collect();
-    let mut genesis =
-        Genesis::new(plan.name.clone(), plan.timestamp, dealt.output, validators, plan.allocations.clone());
+    let mut allocations = plan.allocations.clone();
+    if !plan.validator_coins.is_zero() {
+        allocations.extend(secrets.iter().map(|(_, _, account)| (*account, plan.validator_coins)));
+    }
+    let mut genesis = Genesis::new(plan.name.clone(), plan.timestamp, dealt.output, validators, allocations);
     genesis.window_secs = plan.window_secs;
     if let Some(slashing) = plan.slashing {
         genesis.slashing = slashing;
@@ -180,6 +185,7 @@ mod tests {
             timestamp: 1_700_000_000,
             validators: (1..5).map(seat).collect(),
             allocations: vec![(Address::repeat_byte(1), U256::from(7))],
+            validator_coins: U256::from(3),
             window_secs: 10,
             slashing: None,
         }
@@ -198,8 +204,11 @@ mod tests {
             let config = Config::read(&home.config()).unwrap();
             assert_eq!(std::fs::read(&config.genesis).unwrap(), file);
             assert!(shares.insert(share(home).unwrap().expect("a share").to_vec()), "two validators share a share");
-            let key = public_key(&Keys::open(home).unwrap().node);
+            let keys = Keys::open(home).unwrap();
+            let key = public_key(&keys.node);
             assert!(dealt.genesis.validators.iter().any(|validator| validator.key == key));
+            let account = account::address_of(keys.account.bytes()).unwrap();
+            assert!(dealt.genesis.allocations.contains(&(account, U256::from(3))), "it cannot pay for its anchors");
             let mode = std::fs::metadata(home.keys().join("share.key")).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }

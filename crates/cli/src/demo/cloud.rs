@@ -28,9 +28,10 @@ pub(crate) const PROVIDERS: usize = 6;
 pub(crate) const ZONES: [&str; 3] = ["attic", "cellar", "office"];
 /// Seconds of a window: long enough for a proof on a busy laptop, short enough to watch.
 pub(crate) const WINDOW_SECS: u64 = 10;
-/// Coins of the wallet, and of each provider for its fees.
+/// Coins of the wallet, of each provider for its fees and collateral, of each validator for its anchors.
 const WALLET_COINS: u64 = 1_000_000;
 const PROVIDER_COINS: u64 = 1_000;
+const VALIDATOR_COINS: u64 = 100;
 const PLEDGE_BYTES: u64 = 8 << 30;
 /// A node that has not answered by then will not.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -82,6 +83,7 @@ impl Cloud {
             timestamp,
             validators: ports.iter().enumerate().map(seat).collect(),
             allocations,
+            validator_coins: coins(VALIDATOR_COINS),
             window_secs: WINDOW_SECS,
             slashing: None,
         };

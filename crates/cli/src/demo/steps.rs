@@ -171,7 +171,7 @@ pub(super) async fn pay(tour: &Tour, cloud: &mut Cloud, session: &Session, store
 }
 
 /// The receipt proves the put to whoever knows the network key.
-pub(super) async fn verify(tour: &Tour, cloud: &mut Cloud, stored: &Stored) -> Result<()> {
+pub(super) fn verify(tour: &Tour, cloud: &Cloud, stored: &Stored) -> Result<()> {
     if tour.sabotages(Step::Verify) {
         flip(&stored.receipt)?;
     }
@@ -190,7 +190,7 @@ pub(super) async fn verify(tour: &Tour, cloud: &mut Cloud, stored: &Stored) -> R
 }
 
 /// One flipped bit, and it is refused.
-pub(super) async fn tamper(tour: &Tour, cloud: &mut Cloud, stored: &Stored) -> Result<()> {
+pub(super) fn tamper(tour: &Tour, cloud: &Cloud, stored: &Stored) -> Result<()> {
     let tampered = cloud.folder.join("tampered.receipt");
     std::fs::copy(&stored.receipt, &tampered).map_err(|error| Fault::io(&tampered, "copying the receipt", &error))?;
     if !tour.sabotages(Step::Tamper) {

@@ -1,0 +1,154 @@
+//! Say what a provider earned, coin by coin, with the reason of each.
+//!
+//! Every number comes from the ledger: payments from its events, what is owed and why from its deals. The sum
+//! of the payments shown is the sum said.
+
+use crate::{
+    args::NodeEarnings,
+    fault::{self, Fault, Result},
+    money,
+    out::{Out, bytes, table},
+    serve,
+    session::{Session, chain_fault},
+    status::short,
+};
+use alloy_primitives::{B256, U256};
+use hodei_node::{
+    home::Home,
+    keys::Keys,
+    provider::earnings::{Earnings, earnings},
+};
+use hodei_sdk::market::{self, Offer};
+use hodei_types::{
+    abi::{DEALS, IDeals, LEAF_BYTES, PAGE_MAX},
+    call::ask,
+    chain::Chain,
+};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// `hodei node earnings`.
+pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Result<()> {
+    let chain = &*session.chain;
+    let offer = offer(args, session).await?;
+    let node = B256::from(offer.node.0);
+    let head = chain.head().await.map_err(chain_fault)?;
+    let from = head.height.saturating_sub(args.blocks.saturating_sub(1)).max(1);
+    let earned = earnings(chain, node, from, head.height).await.map_err(chain_fault)?;
+    let deals = deals(chain, node, &earned).await?;
+    let standing = ask(chain, DEALS, &IDeals::standingCall { provider: node }).await.map_err(chain_fault)?;
+    let owed = deals.values().fold(U256::ZERO, |sum, deal| sum + deal.owed);
+
+    let reason = |deal: u64, windows: u64| match deals.get(&deal) {
+        Some(deal) => format!(
+            "kept {} through {windows} proven {} at {} a GiB",
+            bytes(deal.leaves * LEAF_BYTES),
+            if windows == 1 { "window" } else { "windows" },
+            money::show(U256::from(deal.price)),
+        ),
+        None => format!("{windows} proven windows"),
+    };
+    if out.json {
+        for payment in &earned.payments {
+            let value = json!({
+                "schema": "hodei.node.payment/1", "node": offer.node.to_string(), "deal": payment.deal, "height": payment.height,
+                "transaction": payment.tx.to_string(), "windows": payment.windows, "amount_wei": payment.amount.to_string(),
+                "why": reason(payment.deal, payment.windows),
+            });
+            out.result("", &value);
+        }
+    } else if !earned.payments.is_empty() {
+        let rows: Vec<_> = earned
+            .payments
+            .iter()
+            .map(|payment| {
+                let (deal, windows) = (payment.deal, payment.windows);
+                vec![payment.height.to_string(), deal.to_string(), money::show(payment.amount), reason(deal, windows)]
+            })
+            .collect();
+        out.line(&table(&["BLOCK", "DEAL", "PAID", "WHY"], &rows));
+        out.line("");
+    }
+    let mut text = format!(
+        "provider {} in zone {} was paid {} in blocks {} to {}",
+        short(&offer.node.to_string()), offer.zone, money::show(earned.paid), earned.from, earned.to
+    );
+    text.push_str(&format!("\n{} more is earned and not yet paid out, in {} open deals", money::show(owed), open(&deals)));
+    text.push_str(&format!(
+        "\n{} windows proven ever, {} missed{}",
+        standing.proven,
+        standing.misses,
+        match standing.slashed.is_zero() {
+            true => String::new(),
+            false => format!(", {} of collateral taken for that", money::show(standing.slashed)),
+        }
+    ));
+    if standing.suspended {
+        text.push_str("\nit is suspended since it missed its last proof: see logs/node.log of that node");
+    }
+    out.result(
+        text,
+        &json!({
+            "schema": "hodei.node.earnings/1", "node": offer.node.to_string(), "operator": offer.operator.to_string(),
+            "from": earned.from, "to": earned.to, "paid_wei": earned.paid.to_string(), "owed_wei": owed.to_string(),
+            "slashed_wei": earned.slashed.to_string(), "windows_proven": standing.proven, "windows_missed": standing.misses,
+            "suspended": standing.suspended, "open_deals": open(&deals),
+        }),
+    );
+    out.next(format!("hodei chain show {}", earned.payments.last().map_or("HEIGHT".into(), |payment| payment.tx.to_string())));
+    Ok(())
+}
+
+/// The provider meant: named by the beginning of its key, or the one in a folder.
+async fn offer(args: &NodeEarnings, session: &Session) -> Result<Offer> {
+    let offers = market::offers(&*session.chain).await.map_err(chain_fault)?;
+    let key = match &args.node {
+        Some(text) => text.strip_prefix("node/").unwrap_or(text).trim_start_matches("0x").to_lowercase(),
+        None => {
+            let folder = serve::folder(args.folder.as_ref(), || Ok(session.context.node.clone())).map_err(|_| {
+                let help = "name the provider by the first digits of its key: `hodei status` lists them";
+                Fault::new(&fault::USAGE, "this context has no node of its own here", help)
+            })?;
+            serve::check_present(&folder)?;
+            let home = Home::create(&folder).map_err(serve::home_fault)?;
+            let keys = Keys::open(&home)
+                .map_err(|error| Fault::new(&fault::WALLET, error, "put the right key file there").at(folder.display()))?;
+            hex::encode(hodei_node::deal::public_key(&keys.node).as_ref())
+        }
+    };
+    let mut found: Vec<Offer> = offers.into_iter().filter(|offer| hex::encode(offer.node.0).starts_with(&key)).collect();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        count => Err(Fault::new(&fault::NO_PROVIDER, "no single provider is meant by that", "`hodei status` lists them")
+            .between("the first digits of one provider's key", format!("{key:?}, which {count} begin with"))),
+    }
+}
+
+/// The deals that were paid, and those that are open.
+async fn deals(chain: &dyn Chain, node: B256, earned: &Earnings) -> Result<BTreeMap<u64, IDeals::Deal>> {
+    let mut ids: Vec<u64> = earned.payments.iter().map(|payment| payment.deal).collect();
+    let mut first = 0;
+    loop {
+        let call = IDeals::ofProviderCall { provider: node, first, most: PAGE_MAX };
+        let page = ask(chain, DEALS, &call).await.map_err(chain_fault)?;
+        first += page.len() as u64;
+        ids.extend(&page);
+        if (page.len() as u64) < PAGE_MAX {
+            break;
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    let mut deals = BTreeMap::new();
+    for ids in ids.chunks(PAGE_MAX as usize) {
+        let many = ask(chain, DEALS, &IDeals::manyCall { deals: ids.to_vec() }).await.map_err(chain_fault)?;
+        deals.extend(many.into_iter().map(|deal| (deal.id, deal)));
+    }
+    Ok(deals)
+}
+
+fn open(deals: &BTreeMap<u64, IDeals::Deal>) -> usize {
+    /// `IDeals::Deal::state` of a deal that still runs.
+    const OPEN: u8 = 1;
+    deals.values().filter(|deal| deal.state == OPEN).count()
+}
