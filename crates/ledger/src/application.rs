@@ -49,6 +49,8 @@ pub trait Door: Work {
     fn choose(&self, base_fee: u64) -> Vec<Arc<Signed>>;
     /// A block's transactions with their senders; `None` if one is no transaction. Depends on the bytes alone.
     fn recover(&self, raw: &[Bytes]) -> Option<Vec<Arc<Signed>>>;
+    /// A block that may become final holds these: they need no proposer until a block of its height is final.
+    fn carried(&self, height: u64, hashes: &[B256]);
     /// A block is final and its state readable; may repeat after a crash.
     fn finalized(&self, block: &Block, effects: &Effects) -> impl Future<Output = ()> + Send;
 }
@@ -93,6 +95,7 @@ impl<B: Beacon, D: Door> Rules<B, D> {
     }
 
     fn remember(&self, block: &Block, effects: Effects) {
+        self.door.carried(block.number(), &effects.hashes);
         let mut executed = self.executed.lock().expect("no holder of this lock panics");
         executed.insert(block.digest(), (block.number(), Arc::new(effects)));
         if executed.len() > EXECUTED_KEPT {

@@ -6,7 +6,7 @@
 
 use alloy_consensus::ReceiptEnvelope;
 use alloy_eips::Encodable2718 as _;
-use alloy_primitives::{Address, Bloom, Bytes};
+use alloy_primitives::{Address, B256, Bloom, Bytes};
 use commonware_runtime::Spawner;
 use commonware_storage::Context as Storage;
 use std::{collections::BTreeSet, sync::Arc};
@@ -26,6 +26,8 @@ pub struct Effects {
     pub txs: Vec<Bytes>,
     /// Whose they are, in order.
     pub senders: Vec<Address>,
+    /// Hashes of the same: of all but the system transaction.
+    pub hashes: Vec<B256>,
     pub receipts: Vec<ReceiptEnvelope>,
     /// What each returned or reverted with, in the order of the receipts.
     pub outputs: Vec<Bytes>,
@@ -102,6 +104,7 @@ pub(crate) async fn run<E: Storage + Spawner>(
                 match step::<E, _>(&batches, &mut executor, |e| e.apply(tx)).await {
                     Ok(applied) => {
                         done.senders.push(tx.sender);
+                        done.hashes.push(tx.hash);
                         done.outputs.push(applied.output);
                     }
                     Err(Fault::Invalid(reason)) => return Err(Refusal::Transaction(index, reason)),
@@ -129,6 +132,7 @@ pub(crate) async fn run<E: Storage + Spawner>(
                     Ok(applied) => {
                         done.push(&genesis.limits, raw);
                         done.senders.push(tx.sender);
+                        done.hashes.push(tx.hash);
                         done.outputs.push(applied.output);
                     }
                     // An ancestor not yet finalized may hold it, or its turn comes later: leave it out.
@@ -161,6 +165,7 @@ pub(crate) async fn run<E: Storage + Spawner>(
     let effects = Effects {
         txs,
         senders: done.senders,
+        hashes: done.hashes,
         receipts: outcome.receipts,
         outputs: done.outputs,
         gas_used: outcome.gas_used,
@@ -175,6 +180,7 @@ pub(crate) async fn run<E: Storage + Spawner>(
 struct Included {
     raw: Vec<Bytes>,
     senders: Vec<Address>,
+    hashes: Vec<B256>,
     outputs: Vec<Bytes>,
     bytes: usize,
 }

@@ -16,7 +16,7 @@ use hodei_ledger::{
     pace::Work,
     run::Effects,
 };
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes};
 use hodei_sim::{chain::{Chain, Life, Vote}, law::OneHistory, seeds};
 use std::{sync::Arc, time::Duration};
 
@@ -37,6 +37,7 @@ impl Door for Idle {
     fn recover(&self, raw: &[Bytes]) -> Option<Vec<Arc<Signed>>> {
         raw.is_empty().then(Vec::new)
     }
+    fn carried(&self, _: u64, _: &[B256]) {}
     async fn finalized(&self, _: &Block, _: &Effects) {}
 }
 

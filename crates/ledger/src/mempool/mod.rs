@@ -207,8 +207,13 @@ impl Pool {
         self.lock().table.remove(hash);
     }
 
+    /// Takes note of a block that may become final: what it holds wakes no proposer until `height` is final.
+    pub fn carry(&self, height: u64, hashes: &[B256]) {
+        self.lock().table.carry(height, hashes);
+    }
+
     /// Upon a finalized block: drops what it holds, and revalidates its senders and a few others.
-    pub async fn finalized(&self, included: &[B256]) {
+    pub async fn finalized(&self, height: u64, included: &[B256]) {
         let mut senders: Vec<Address> = {
             let mut state = self.lock();
             let of = |hash: &B256| state.table.get(hash).map(|tx| tx.sender);
@@ -227,6 +232,12 @@ impl Pool {
         }
         for (sender, account) in senders.into_iter().zip(accounts.unwrap_or_default()) {
             state.table.revalidate(sender, account);
+        }
+        state.table.release(height);
+        let work = state.table.has_work();
+        drop(state);
+        if work {
+            self.shared.arrived.notify();
         }
     }
 

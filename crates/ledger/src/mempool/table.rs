@@ -38,11 +38,15 @@ struct Entry {
     tx: Arc<Signed>,
     bytes: usize,
     offers: u32,
+    /// The height of a block that holds it and is not final yet; 0 if none is known.
+    carried: u64,
 }
 
 struct Queue {
     account: Account,
     txs: BTreeMap<u64, Entry>,
+    /// The first nonce from the account's on that no block is known to hold.
+    next: u64,
 }
 
 impl Queue {
@@ -53,6 +57,14 @@ impl Queue {
     /// Whether the next transaction of the account is here.
     fn is_ready(&self) -> bool {
         self.txs.contains_key(&self.account.nonce)
+    }
+
+    /// Finds `next` again; no more than a sender's cap of steps.
+    fn advance(&mut self) {
+        self.next = self.account.nonce;
+        while self.txs.get(&self.next).is_some_and(|entry| entry.carried > 0) {
+            self.next += 1;
+        }
     }
 
     /// Gapped tails go before contiguous ones, then the lowest tip, then the address.
@@ -71,7 +83,10 @@ pub struct Table {
     queues: BTreeMap<Address, Queue>,
     places: BTreeMap<B256, Place>,
     tails: BTreeSet<Rank>,
+    /// Senders whose next transaction is here and in no block yet.
     ready: BTreeSet<Address>,
+    /// Carried entries by the height of their block.
+    carried: BTreeSet<(u64, B256)>,
     bytes: usize,
 }
 
@@ -91,6 +106,7 @@ impl Table {
             places: BTreeMap::new(),
             tails: BTreeSet::new(),
             ready: BTreeSet::new(),
+            carried: BTreeSet::new(),
             bytes: 0,
         }
     }
@@ -133,7 +149,7 @@ impl Table {
     pub fn has_work(&self) -> bool {
         self.ready.iter().any(|sender| {
             let queue = &self.queues[sender];
-            queue.txs.get(&queue.account.nonce).is_some_and(|entry| entry.offers < OFFERS_MAX)
+            queue.txs.get(&queue.next).is_some_and(|entry| entry.offers < OFFERS_MAX)
         })
     }
 
@@ -145,7 +161,7 @@ impl Table {
         self.revalidate(tx.sender, account);
         afford(&tx, &account, self.caps.sender_txs_max as u64)?;
         let place = Place::of(&tx);
-        let entry = Entry { bytes: tx.envelope.encode_2718_len(), tx, offers: 0 };
+        let entry = Entry { bytes: tx.envelope.encode_2718_len(), tx, offers: 0, carried: 0 };
         let queue = self.queues.get(&place.sender);
         let old = queue.and_then(|queue| queue.txs.get(&place.nonce)).map(|old| (old.tx.clone(), old.bytes));
         let mut inserted = Inserted::default();
@@ -215,8 +231,8 @@ impl Table {
 
     /// The best transactions that fit, best tip first, each sender's in nonce order without gaps.
     ///
-    /// They begin at each account's finalized nonce: what unfinalized ancestors already hold is among them
-    /// and is skipped by whoever executes.
+    /// They begin after what blocks that are not final yet hold. Upon a proposal beside such a block, and not
+    /// after it, the executor leaves out what does not follow; it is offered again when the height is final.
     pub fn choose(&mut self, base_fee: u64, txs_max: usize, bytes_max: usize) -> Vec<Arc<Signed>> {
         let mut heap: BinaryHeap<(u128, Address, u64)> = BinaryHeap::new();
         let price = |queue: &Queue, nonce| {
@@ -224,7 +240,7 @@ impl Table {
         };
         for sender in &self.ready {
             let queue = &self.queues[sender];
-            let nonce = queue.account.nonce;
+            let nonce = queue.next;
             heap.extend(price(queue, nonce).map(|tip| (tip, *sender, nonce)));
         }
         let (mut chosen, mut bytes) = (Vec::new(), 0);
@@ -245,14 +261,51 @@ impl Table {
         chosen
     }
 
+    /// Takes note that a block of `height` holds these and may become final.
+    pub fn carry(&mut self, height: u64, hashes: &[B256]) {
+        self.mark(hashes, height);
+    }
+
+    /// Upon a final block at `height`, itself removed already: what blocks beside it held waits again.
+    pub fn release(&mut self, height: u64) {
+        let after = (height + 1, B256::ZERO);
+        let kept = self.carried.split_off(&after);
+        let lost: Vec<B256> = std::mem::replace(&mut self.carried, kept).into_iter().map(|(_, hash)| hash).collect();
+        self.mark(&lost, 0);
+    }
+
+    fn mark(&mut self, hashes: &[B256], height: u64) {
+        let mut by_sender: BTreeMap<Address, Vec<u64>> = BTreeMap::new();
+        for place in hashes.iter().filter_map(|hash| self.places.get(hash)) {
+            by_sender.entry(place.sender).or_default().push(place.nonce);
+        }
+        for (sender, nonces) in by_sender {
+            let mut moved = Vec::new();
+            self.update(sender, |queue| {
+                for nonce in nonces {
+                    let Some(entry) = queue.txs.get_mut(&nonce) else { continue };
+                    moved.push((entry.tx.hash, entry.carried));
+                    entry.carried = height;
+                }
+            });
+            for (hash, before) in moved {
+                self.carried.remove(&(before, hash));
+                if height > 0 {
+                    self.carried.insert((height, hash));
+                }
+            }
+        }
+    }
+
     fn put(&mut self, place: Place, entry: Entry, account: Account) {
         self.bytes += entry.bytes;
         self.places.insert(entry.tx.hash, place);
-        self.queues.entry(place.sender).or_insert_with(|| Queue { account, txs: BTreeMap::new() });
+        self.queues.entry(place.sender).or_insert_with(|| Queue { account, txs: BTreeMap::new(), next: account.nonce });
         let old = self.update(place.sender, |queue| queue.txs.insert(place.nonce, entry)).flatten();
         if let Some(old) = old {
             self.bytes -= old.bytes;
             self.places.remove(&old.tx.hash);
+            self.carried.remove(&(old.carried, old.tx.hash));
         }
     }
 
@@ -260,6 +313,7 @@ impl Table {
         let entry = self.update(place.sender, |queue| queue.txs.remove(&place.nonce)).flatten()?;
         self.bytes -= entry.bytes;
         self.places.remove(&entry.tx.hash);
+        self.carried.remove(&(entry.carried, entry.tx.hash));
         Some(entry)
     }
 
@@ -270,10 +324,11 @@ impl Table {
             self.tails.remove(&rank);
         }
         let changed = change(queue);
+        queue.advance();
         match queue.rank(sender) {
             Some(rank) => {
                 self.tails.insert(rank);
-                if queue.is_ready() { self.ready.insert(sender) } else { self.ready.remove(&sender) };
+                if queue.txs.contains_key(&queue.next) { self.ready.insert(sender) } else { self.ready.remove(&sender) };
             }
             None => {
                 self.queues.remove(&sender);

@@ -125,7 +125,7 @@ fn a_submission_reaches_the_other_pool_even_over_a_lossy_link() {
 
         // Upon its inclusion, the pool forgets it and the proposer waits again.
         *world.nonce.lock().unwrap() = 1;
-        second.finalized(&[hash]).await;
+        second.finalized(1, &[hash]).await;
         assert_eq!(second.size(), (0, 0));
         let waited = commonware_macros::select! {
             _ = second.arrived() => false,

@@ -129,7 +129,7 @@ impl Reader {
         }
         let news = self.model().push(entry);
         if news {
-            self.shared.pool.finalized(&hashes).await;
+            self.shared.pool.finalized(block.number(), &hashes).await;
             self.shared.heads.notify();
         }
     }
@@ -284,6 +284,10 @@ impl Door for Reader {
 
     fn recover(&self, raw: &[Bytes]) -> Option<Vec<Arc<Signed>>> {
         self.shared.pool.senders().all(raw, &Sequential).into_iter().map(Result::ok).collect()
+    }
+
+    fn carried(&self, height: u64, hashes: &[B256]) {
+        self.shared.pool.carry(height, hashes);
     }
 
     async fn finalized(&self, block: &Block, effects: &Effects) {

@@ -195,3 +195,31 @@ fn arbitrary_bytes_never_become_a_transaction_with_two_spellings() {
     assert!(recover(&bytes[..bytes.len() - 1]).is_err());
     assert!(recover(&[bytes.clone(), vec![0]].concat()).is_err());
 }
+
+#[test]
+fn what_a_block_holds_wakes_nobody_until_its_height_is_final() {
+    let mut table = Table::new(Caps::default());
+    let (first, second, other) = (tx(1, 0, 5, 100), tx(1, 1, 5, 100), tx(2, 0, 1, 100));
+    for waiting in [&first, &second, &other] {
+        table.insert(waiting.clone(), account(0)).unwrap();
+    }
+    table.carry(7, &[first.hash, other.hash]);
+    assert!(table.has_work());
+    assert_eq!(nonces(&table.choose(0, 10, 1 << 20)), [(1, 1)]);
+    table.carry(8, &[second.hash]);
+    assert!(!table.has_work());
+    assert!(table.choose(0, 10, 1 << 20).is_empty());
+    // Height 7 became final with a block that held only the first: the other waits again.
+    table.remove(&first.hash);
+    table.revalidate(first.sender, account(1));
+    table.release(7);
+    assert!(table.has_work());
+    assert_eq!(nonces(&table.choose(0, 10, 1 << 20)), [(2, 0)]);
+    // Nothing of height 8 became final.
+    table.release(8);
+    assert_eq!(nonces(&table.choose(0, 10, 1 << 20)), [(1, 1), (2, 0)]);
+    // A newcomer after a carried one is offered.
+    table.carry(9, &[second.hash, other.hash]);
+    table.insert(tx(1, 2, 5, 100), account(1)).unwrap();
+    assert_eq!(nonces(&table.choose(0, 10, 1 << 20)), [(1, 2)]);
+}
