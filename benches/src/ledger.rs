@@ -7,12 +7,14 @@
 //! four validators recovers each signature once.
 
 mod cloud;
+mod rpc;
 
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_primitives::{Address, B256, Signature, TxKind, U256, keccak256};
 use anyhow::{Context as _, Result, ensure};
-use cloud::{Cloud, Rpc, cpu_secs};
+use cloud::{Cloud, cpu_secs};
+use rpc::Rpc;
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -24,7 +26,8 @@ const IDLE_SAMPLES: usize = 100;
 
 fn main() -> Result<()> {
     let cloud = Cloud::start()?;
-    let mut rpc = cloud.rpc()?;
+    let url = cloud.doors["rpc"].as_str().context("the demo has no rpc door")?;
+    let mut rpc = Rpc::connect(url)?;
     let validators = cloud.children("validator")?;
     ensure!(validators.len() == 4, "expected 4 validator processes, found {}", validators.len());
     let chain_id = rpc.number("eth_chainId", json!([]))?;

@@ -32,7 +32,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("redb", &["node"]),
     ("reed-solomon-erasure", &["storage"]),
     // Planes do no IO.
-    ("tokio", &["link", "node", "sdk", "gateway", "cli"]),
+    ("tokio", &["link", "node", "sdk", "gateway", "cli", "benches"]),
 ];
 
 /// Licences that allow what Apache-2.0 OR MIT promises.
