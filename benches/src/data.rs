@@ -118,6 +118,7 @@ fn coding(size: usize) -> Result<f64> {
 }
 
 /// MB per second from one link into six others that read and forget.
+#[expect(clippy::disallowed_methods, reason = "a bench is a program of its own")]
 fn wire(size: usize) -> Result<f64> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -57,11 +57,10 @@ fn idle_cost(rpc: &mut Rpc, validators: &[u32]) -> Result<()> {
 
 /// From sending a transfer to an idle chain until the door says it is final.
 fn idle_finality(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey) -> Result<()> {
-    let mut nonce = rpc.number("eth_getTransactionCount", json!([address(funder), "pending"]))?;
+    let first = rpc.number("eth_getTransactionCount", json!([address(funder), "pending"]))?;
     let mut times = Vec::new();
-    for _ in 0..IDLE_SAMPLES {
+    for nonce in (first..).take(IDLE_SAMPLES) {
         let raw = transfer(funder, chain_id, nonce, Address::repeat_byte(7), 1);
-        nonce += 1;
         let start = Instant::now();
         rpc.call("eth_sendRawTransactionSync", json!([raw]))?;
         times.push(start.elapsed());
