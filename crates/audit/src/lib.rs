@@ -19,6 +19,8 @@ pub mod cohort;
 pub mod history;
 pub mod log;
 pub mod proof;
+#[cfg(test)]
+mod leaves;
 mod recovery;
 mod segment;
 mod tree;

@@ -189,6 +189,11 @@ impl<E: Storage> Log<E> {
         state.signed.clone().filter(|signed| signed.size > state.anchored)
     }
 
+    /// Events known to be anchored.
+    pub fn anchored_events(&self) -> u64 {
+        self.state().anchored
+    }
+
     /// Fixes the next event and returns its sequence; durable only after [`Log::sync`].
     ///
     /// `fields` is given the leaf's salt, with which it hides contents ([`Salt::content`]).

@@ -79,16 +79,8 @@ fn range(source: &impl Subtrees, start: u64, end: u64) -> Option<B256> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::leaves::Leaves;
     use hodei_types::merkle;
-
-    struct Leaves(Vec<B256>);
-
-    impl Subtrees for Leaves {
-        fn subtree(&self, level: u32, index: u64) -> Option<B256> {
-            let start = (index << level) as usize;
-            self.0.get(start..start + (1 << level)).map(merkle::root)
-        }
-    }
 
     #[test]
     fn what_is_built_verifies() {

@@ -97,18 +97,9 @@ impl Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proof::{self, Subtrees};
+    use crate::{leaves::Leaves, proof};
     use alloy_primitives::B256;
     use hodei_types::ack::Signer;
-
-    struct Leaves(Vec<B256>);
-
-    impl Subtrees for Leaves {
-        fn subtree(&self, level: u32, index: u64) -> Option<B256> {
-            let start = (index << level) as usize;
-            self.0.get(start..start + (1 << level)).map(merkle::root)
-        }
-    }
 
     fn leaves(tag: u8) -> Leaves {
         Leaves((0..40).map(|i| merkle::leaf(&[if i < 20 { 0 } else { tag }, i])).collect())

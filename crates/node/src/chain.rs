@@ -1,12 +1,11 @@
 //! Reach the ledger: by this node's own copy of it, or through members that are followed.
 
-use crate::{config::Config, home::Home, keys::Keys};
+use crate::{config::Config, home::Home, keys::Keys, node::Network};
 use commonware_runtime::{Supervisor as _, tokio::Context};
-use hodei_ledger::{client::Client, genesis::Genesis, light::Verifier};
+use hodei_ledger::{client::Client, light::Verifier};
 use hodei_link::Link;
 use hodei_types::{
     chain::Chain,
-    network::NetworkKey,
     transport::{NodeKey, Peer},
 };
 use std::sync::Arc;
@@ -18,8 +17,10 @@ pub enum ChainStartError {
     Nobody,
     #[error("this program was built without feature `full`: it can follow the ledger, not validate")]
     NotFull,
-    #[error("the genesis file's network key is no point of the curve")]
+    #[error("the network's key is no point of the curve")]
     NetworkKey,
+    #[error("a member of the ledger needs the genesis file, not only the network's key")]
+    NoGenesis,
     #[cfg(feature = "full")]
     #[error(transparent)]
     Validator(#[from] crate::validator::ValidatorError),
@@ -49,12 +50,13 @@ pub(crate) async fn start(
     home: &Home,
     config: &Config,
     keys: &Keys,
-    genesis: &Arc<Genesis>,
+    network: &Network,
     link: &Link,
 ) -> Result<Started, ChainStartError> {
     if let Some(validator) = &config.validator {
         #[cfg(feature = "full")]
         {
+            let genesis = network.genesis.as_ref().ok_or(ChainStartError::NoGenesis)?;
             let member = crate::validator::start(context, home, validator, keys, genesis).await?;
             return Ok(Started { door: member.chain(), member: Some(member) });
         }
@@ -75,8 +77,7 @@ pub(crate) async fn start(
     if peers.is_empty() {
         return Err(ChainStartError::Nobody);
     }
-    let key = NetworkKey { genesis: genesis.hash(), group: genesis.group_key() };
-    let verifier = Verifier::new(&key).map_err(|_| ChainStartError::NetworkKey)?;
+    let verifier = Verifier::new(&network.key).map_err(|_| ChainStartError::NetworkKey)?;
     let client = Client::new(link.clone(), context.child("client"), peers, verifier);
     Ok(Started {
         door: Arc::new(client),

@@ -4,6 +4,7 @@
 //! mistake never silently means "default". [`Config::default`] is what production wants, [`Config::dev`] a
 //! node on a laptop, [`Config::test`] one of many on the same machine.
 
+use hodei_types::network::NetworkKey;
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -34,6 +35,9 @@ pub struct Config {
     pub name: String,
     /// The network's genesis file, relative to this file's folder.
     pub genesis: PathBuf,
+    /// The network's key, `hodeinet1…`: enough for a node that follows, which then needs no genesis file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_key: Option<String>,
     /// The wire: who reaches this node, and where.
     pub link: Link,
     /// Addresses of local HTTP doors.
@@ -156,6 +160,7 @@ impl Default for Config {
         Self {
             name: "node".into(),
             genesis: "genesis.cbor".into(),
+            network_key: None,
             link: Link::default(),
             doors: Doors::default(),
             log: Log::default(),
@@ -292,6 +297,11 @@ impl Config {
             if !door.ip().is_loopback() {
                 return value("doors", &door, "a loopback address; put TLS and a login in front of it");
             }
+        }
+        if let Some(key) = &self.network_key
+            && key.parse::<NetworkKey>().is_err()
+        {
+            return value("network_key", key, "a network's key, hodeinet1…");
         }
         for followed in &self.follow {
             if hex::decode(&followed.key).map(|key| key.len()) != Ok(32) {

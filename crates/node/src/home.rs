@@ -4,6 +4,7 @@
 //! node.toml      configuration          keys/     secrets, 0600
 //! store/         what must survive      index/    caches: deleting them changes only start time
 //! logs/          log files              lock      held while a process runs
+//! network        whose node this is     link.port the port it keeps
 //! ready.json     addresses of the running node, for tools
 //! ```
 
@@ -23,6 +24,8 @@ pub enum HomeError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path} is in use by process {holder}; stop it first, or choose another folder")]
     Locked { path: PathBuf, holder: String },
+    #[error("{path} holds a node of network {found}, and this is network {expected}: choose another folder")]
+    Foreign { path: PathBuf, expected: String, found: String },
 }
 
 /// A node's folder. Clones name the same folder; none of them holds the lock.
@@ -119,6 +122,23 @@ impl Home {
         Ok(Lock(file))
     }
 
+    /// Makes this a node of one network, the first time; afterwards refuses any other. Call under the lock.
+    pub fn belong(&self, genesis: &str) -> Result<(), HomeError> {
+        let path = self.0.join("network");
+        match std::fs::read_to_string(&path) {
+            Ok(found) if found.trim() == genesis => Ok(()),
+            Ok(found) => Err(HomeError::Foreign {
+                path: self.0.clone(),
+                expected: genesis.into(),
+                found: found.trim().chars().take(80).collect(),
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                replace(&path, format!("{genesis}\n").as_bytes(), 0o600)
+            }
+            Err(source) => Err(HomeError::Io { path, source }),
+        }
+    }
+
     /// Tells tools where the node answers. Replaced whole, so that no reader sees half of it.
     pub fn write_ready(&self, ready: &Ready) -> Result<(), HomeError> {
         let text = serde_json::to_vec(ready).expect("plain values");
@@ -173,6 +193,16 @@ mod tests {
         assert_eq!(holder, std::process::id().to_string());
         drop(held);
         home.lock().expect("free again");
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_network() {
+        let scratch = Scratch::new("network");
+        let home = Home::create(scratch.path()).unwrap();
+        home.belong("0x01").unwrap();
+        home.belong("0x01").expect("the same again");
+        let refused = home.belong("0x02");
+        assert!(matches!(refused, Err(HomeError::Foreign { found, .. }) if found == "0x01"));
     }
 
     #[test]

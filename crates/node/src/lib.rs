@@ -20,7 +20,7 @@ pub mod tasks;
 pub mod validator;
 
 pub use chain::ChainStartError;
-pub use node::{NodeError, Running, STOP_TIMEOUT, run, start};
+pub use node::{Network, NodeError, Running, STOP_TIMEOUT, run, start};
 
 #[cfg(test)]
 mod scratch;

@@ -19,14 +19,22 @@ use crate::{
     tasks::Tasks,
 };
 use alloy_primitives::B256;
-use commonware_runtime::{Metrics as _, Spawner as _, Supervisor as _, tokio::Context};
+use commonware_runtime::{
+    Metrics as _, Spawner as _, Supervisor as _,
+    telemetry::metrics::{Gauge, MetricsExt as _},
+    tokio::Context,
+};
 use hodei_audit::Log;
-use hodei_ledger::{account::Account, genesis::Genesis};
+use hodei_ledger::{
+    account::Account,
+    genesis::{self, Genesis},
+};
 use hodei_link::Link;
 use hodei_types::{
     ack::Signer,
     chain::Chain,
     event::{Fields, Kind},
+    network::NetworkKey,
     transport::{CHAIN, NodeKey, SHARD},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -46,6 +54,8 @@ pub enum NodeError {
     Keys(#[from] crate::keys::KeyError),
     #[error("genesis {path}: {reason}")]
     Genesis { path: PathBuf, reason: String },
+    #[error("`network_key` is of network {key}, genesis {path} of {found}")]
+    OtherNetwork { key: B256, path: PathBuf, found: B256 },
     #[error(transparent)]
     Link(#[from] hodei_link::LinkError),
     #[error(transparent)]
@@ -62,12 +72,26 @@ pub enum NodeError {
     Ended(&'static str),
 }
 
+/// The network a node is of.
+#[derive(Clone)]
+pub struct Network {
+    pub key: NetworkKey,
+    /// Absent where the key is all the node was given.
+    pub genesis: Option<Arc<Genesis>>,
+}
+
+impl Network {
+    pub fn chain_id(&self) -> u64 {
+        genesis::chain_id(&self.key.genesis)
+    }
+}
+
 /// A node that answers.
 pub struct Running {
     home: Home,
     ready: Ready,
     key: NodeKey,
-    genesis: Arc<Genesis>,
+    network: Network,
     chain: chain::Started,
     account: Account,
     journal: Journal<Context>,
@@ -98,7 +122,10 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
     let lock = home.lock()?;
     home.remove_ready();
     let keys = Keys::open(&home)?;
-    let genesis = Arc::new(read_genesis(&config)?);
+    let network = read_network(&config)?;
+    home.belong(&network.key.genesis.to_string())?;
+    // What is scraped says whose it is.
+    let context = context.child("hodei");
     let signer = Arc::new(Signer::new(keys.node.bytes()));
     let key = signer.node();
     let tasks = Tasks::default();
@@ -118,11 +145,11 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
     keep_port(&home, bound)?;
     let addresses = if config.link.advertise.is_empty() { vec![bound] } else { config.link.advertise.clone() };
 
-    let chain = chain::start(context.child("ledger"), &home, &config, &keys, &genesis, &link).await?;
+    let chain = chain::start(context.child("ledger"), &home, &config, &keys, &network, &link).await?;
     let account = Account::new(chain.door.clone(), keys.account.bytes())?;
 
     let salt_key = blake3::derive_key("hodei node log salts v1", keys.node.bytes());
-    let log = hodei_audit::log::Config::new("audit", genesis.hash(), salt_key);
+    let log = hodei_audit::log::Config::new("audit", network.key.genesis, salt_key);
     let log = Log::open(context.child("audit"), log, Signer::new(keys.node.bytes())).await?;
     let journal = Journal::new(log);
     journal.record(Kind::Start, Fields::new().text("version", env!("CARGO_PKG_VERSION"))).await?;
@@ -148,7 +175,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
                 journal: journal.clone(),
                 tasks: tasks.clone(),
                 stop: stopping.clone(),
-                chain_id: genesis.chain_id(),
+                chain_id: network.chain_id(),
                 addresses: addresses.clone(),
             };
             let provider = Provider::start(context.child("provider"), &home, offer.clone(), parts).await?;
@@ -182,7 +209,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         rpc: None,
     };
     if let Some(address) = config.doors.status {
-        let views = views(&context, &config, &ready, &genesis, &tasks, provider.clone());
+        let views = views(&context, &config, &ready, &network, &journal, &tasks, provider.clone());
         let (bound, work) =
             door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
         ready.status = Some(bound);
@@ -197,7 +224,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         home,
         ready,
         key,
-        genesis,
+        network,
         chain,
         account,
         journal,
@@ -216,8 +243,8 @@ impl Running {
         self.key
     }
 
-    pub fn genesis(&self) -> &Arc<Genesis> {
-        &self.genesis
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The ledger as this node sees it: its own state, or validators' answers checked against certificates.
@@ -294,11 +321,25 @@ impl Running {
     }
 }
 
-fn read_genesis(config: &Config) -> Result<Genesis, NodeError> {
+/// By the genesis file, the key in the configuration, or both where they agree.
+fn read_network(config: &Config) -> Result<Network, NodeError> {
+    let given = config.network_key.as_ref().and_then(|key| key.parse::<NetworkKey>().ok());
     let path = &config.genesis;
+    if let Some(key) = given
+        && !path.exists()
+    {
+        return Ok(Network { key, genesis: None });
+    }
     let refused = |reason: String| NodeError::Genesis { path: path.clone(), reason };
     let file = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
-    Genesis::decode(&file).map_err(|error| refused(error.to_string()))
+    let genesis = Genesis::decode(&file).map_err(|error| refused(error.to_string()))?;
+    let key = NetworkKey { genesis: genesis.hash(), group: genesis.group_key() };
+    match given {
+        Some(given) if given != key => {
+            Err(NodeError::OtherNetwork { key: given.genesis, path: path.clone(), found: key.genesis })
+        }
+        _ => Ok(Network { key, genesis: Some(Arc::new(genesis)) }),
+    }
 }
 
 /// A free port once taken is kept, so that peers find a restarted node where the ledger says it is.
@@ -322,28 +363,33 @@ fn views(
     context: &Context,
     config: &Config,
     ready: &Ready,
-    genesis: &Genesis,
+    network: &Network,
+    journal: &Journal<Context>,
     tasks: &Tasks,
     provider: Option<Provider<Context>>,
 ) -> door::Views {
     let metrics = context.child("door");
+    let name = network.genesis.as_ref().map(|genesis| genesis.name.clone());
     let base = serde_json::json!({
         "schema": "hodei.node.status.v1",
         "name": config.name,
         "version": env!("CARGO_PKG_VERSION"),
-        "network": genesis.name,
-        "genesis": hash_text(genesis.hash()),
+        "network": name,
+        "network_key": network.key.to_string(),
+        "genesis": hash_text(network.key.genesis),
         "node": ready.node,
         "account": ready.account,
         "link": ready.link,
         "validator": config.validator.is_some(),
     });
-    let measured = provider.clone();
+    let gauges = Gauges::new(&context.child("node"));
+    let (measured, counted, log) = (provider.clone(), tasks.clone(), journal.log().clone());
     door::Views {
         metrics: Arc::new(move || {
             if let Some(provider) = &measured {
                 provider.measure();
             }
+            gauges.set(&log, &counted);
             metrics.encode()
         }),
         status: Arc::new(move || {
@@ -354,6 +400,42 @@ fn views(
             status
         }),
         tasks: tasks.clone(),
+    }
+}
+
+/// What every node measures, whatever it offers.
+struct Gauges {
+    /// Kept, for what is dropped is not scraped.
+    _up: Gauge,
+    log_events: Gauge,
+    log_unanchored_events: Gauge,
+    tasks: Gauge,
+    tasks_unwell: Gauge,
+    task_failures: Gauge,
+}
+
+impl Gauges {
+    fn new(context: &Context) -> Self {
+        let up = context.gauge("up", format!("Always 1; version {}", env!("CARGO_PKG_VERSION")));
+        up.set(1);
+        Self {
+            _up: up,
+            log_events: context.gauge("log_events", "Events in this node's log"),
+            log_unanchored_events: context.gauge("log_unanchored_events", "Of them, not yet known to be anchored"),
+            tasks: context.gauge("tasks", "Background loops"),
+            tasks_unwell: context.gauge("tasks_unwell", "Of them, ended or with a failed last pass"),
+            task_failures: context.gauge("task_failures", "Failed passes of all loops since the start"),
+        }
+    }
+
+    fn set(&self, log: &Log<Context>, tasks: &Tasks) {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let (events, list) = (log.len(), tasks.list());
+        self.log_events.set(signed(events));
+        self.log_unanchored_events.set(signed(events.saturating_sub(log.anchored_events())));
+        self.tasks.set(signed(list.len() as u64));
+        self.tasks_unwell.set(signed(tasks.unwell().len() as u64));
+        self.task_failures.set(signed(list.values().map(|status| status.failures).sum()));
     }
 }
 

@@ -3,7 +3,10 @@
 //! The provider runs in a process of its own (this test binary, started again), with its real store, index
 //! and wire on loopback; only the ledger is played. The client is this process.
 
-use alloy_primitives::{Address, B256, Bytes};
+#[path = "provider/failing.rs"]
+mod failing;
+
+use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolCall, SolInterface, SolValue};
 use commonware_runtime::{Clock, Runner as _, Supervisor as _, tokio::Context};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -14,12 +17,12 @@ use hodei_node::{
     config,
     home::Home,
     journal::Journal,
-    provider::{Parts, Provider, prove::ProveError},
+    provider::{Parts, Provider, ProviderError, prove::ProveError},
     tasks::Tasks,
 };
 use hodei_storage::wire::{self, Answer, MESSAGE_BYTES_MAX, Reason, Request};
 use hodei_types::{
-    abi::{BUCKETS, DEALS, IBuckets, IDeals},
+    abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, PROVIDERS},
     ack::Signer,
     chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
     grant::{Grant, Rights},
@@ -46,10 +49,26 @@ fn bucket() -> B256 {
     B256::repeat_byte(9)
 }
 
-/// One open deal, and a challenge if one is set; every transaction is refused.
+/// One open deal, and a challenge if one is set; transactions are refused unless it takes them.
 struct Played {
     capacity_bytes: u64,
     challenge: Mutex<Option<IDeals::Challenge>>,
+    /// Transactions taken, if it takes any; each succeeds at once.
+    taken: Mutex<Option<Vec<Bytes>>>,
+    /// One a block, from the second.
+    events: tokio::sync::watch::Sender<Vec<chain::Log>>,
+}
+
+impl Played {
+    fn new(capacity_bytes: u64) -> Arc<Self> {
+        let (challenge, taken) = Default::default();
+        Arc::new(Self { capacity_bytes, challenge, taken, events: tokio::sync::watch::Sender::default() })
+    }
+
+    fn head_now(&self) -> Head {
+        let (hash, genesis, height) = (B256::ZERO, B256::ZERO, 1 + self.events.borrow().len() as u64);
+        Head { height, hash, time_ms: 0, base_fee: 1, chain_id: CHAIN_ID, genesis }
+    }
 }
 
 impl Played {
@@ -59,6 +78,12 @@ impl Played {
         if to == BUCKETS {
             let bucket = IBuckets::Bucket { id: bucket(), owner, holder: owner, ..empty_bucket() };
             return Some(bucket.abi_encode());
+        }
+        if to == PROVIDERS {
+            let call = IProviders::getCall::abi_decode(data).ok()?;
+            let mut record = IProviders::Provider::abi_decode(&[&[0; 31][..], &[32], &[0; 32 * 24]].concat()).ok()?;
+            (record.node, record.operator) = (call.node, owner);
+            return Some(record.abi_encode());
         }
         if to != DEALS {
             return None;
@@ -113,13 +138,17 @@ fn no_challenge() -> IDeals::Challenge {
 
 impl Chain for Played {
     fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
-        let (hash, genesis) = (B256::ZERO, B256::ZERO);
-        let head = Head { height: 1, hash, time_ms: 0, base_fee: 1, chain_id: CHAIN_ID, genesis };
+        let head = self.head_now();
         async { Ok(head) }.boxed()
     }
 
-    fn wait(&self, _: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
-        futures::future::pending().boxed()
+    fn wait(&self, above: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+        let mut events = self.events.subscribe();
+        async move {
+            let _ = events.wait_for(|events| 1 + events.len() as u64 > above).await;
+            Ok(self.head_now())
+        }
+        .boxed()
     }
 
     fn certificate(&self, _: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
@@ -130,12 +159,18 @@ impl Chain for Played {
         async { Ok(chain::Account::default()) }.boxed()
     }
 
-    fn submit(&self, _: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
-        async { Err(ChainError::Refused("played".into())) }.boxed()
+    fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+        let hash = keccak256(&raw);
+        let mut taken = self.taken.lock().unwrap();
+        let taken = taken.as_mut().map(|taken| taken.push(raw));
+        async move { taken.map(|()| hash).ok_or_else(|| ChainError::Refused("played".into())) }.boxed()
     }
 
-    fn receipt(&self, _: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
-        async { Ok(None) }.boxed()
+    fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+        let taken = self.taken.lock().unwrap();
+        let known = taken.iter().flatten().any(|raw| keccak256(raw) == tx);
+        let receipt = TxReceipt { tx, height: 1, success: true, gas_used: 1, logs: vec![], output: Bytes::new() };
+        async move { Ok(known.then_some(receipt)) }.boxed()
     }
 
     fn call(&self, _: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
@@ -144,8 +179,14 @@ impl Chain for Played {
         async move { answer.ok_or_else(|| ChainError::Reverted(unknown.abi_encode().into())) }.boxed()
     }
 
-    fn logs(&self, _: LogFilter) -> BoxFuture<'_, Result<Vec<chain::Log>, ChainError>> {
-        async { Ok(vec![]) }.boxed()
+    fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<chain::Log>, ChainError>> {
+        let fits = |log: &&chain::Log| {
+            (filter.from..=filter.to).contains(&log.height)
+                && filter.address.is_none_or(|address| address == log.address)
+                && filter.topic1.is_none_or(|topic| log.topics.get(1) == Some(&topic))
+        };
+        let logs: Vec<_> = self.events.borrow().iter().filter(fits).cloned().collect();
+        async { Ok(logs) }.boxed()
     }
 
     fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
@@ -176,7 +217,20 @@ fn on_runtime<F: Future>(store: PathBuf, work: impl FnOnce(Context) -> F) -> F::
     commonware_runtime::tokio::Runner::new(config).start(work)
 }
 
+fn offer() -> config::Provider {
+    config::Provider { pledge_bytes: 64 << 20, keep_free_bytes: 0, register: false, ..config::Provider::default() }
+}
+
 async fn provider(context: &Context, home: &Home, ledger: Arc<Played>) -> (Provider<Context>, Tasks) {
+    offering(context, home, ledger, offer()).await.unwrap()
+}
+
+async fn offering(
+    context: &Context,
+    home: &Home,
+    ledger: Arc<Played>,
+    offer: config::Provider,
+) -> Result<(Provider<Context>, Tasks), ProviderError> {
     let tasks = Tasks::default();
     let settings = hodei_audit::log::Config::new("audit", B256::ZERO, [5; 32]);
     let log = Log::open(context.child("audit"), settings, Signer::new(&PROVIDER)).await.unwrap();
@@ -193,17 +247,11 @@ async fn provider(context: &Context, home: &Home, ledger: Arc<Played>) -> (Provi
         chain_id: CHAIN_ID,
         addresses: vec![],
     };
-    let offer = config::Provider {
-        pledge_bytes: 64 << 20,
-        keep_free_bytes: 0,
-        register: false,
-        ..config::Provider::default()
-    };
-    let provider = Provider::start(context.child("provider"), home, offer, parts).await.unwrap();
+    let provider = Provider::start(context.child("provider"), home, offer, parts).await?;
     for (_, work) in provider.loops() {
         tokio::spawn(work);
     }
-    (provider, tasks)
+    Ok((provider, tasks))
 }
 
 async fn accept(mut listener: Listener, provider: Provider<Context>) {
@@ -224,7 +272,7 @@ fn provider_process() {
     let Some(home) = std::env::var_os(CHILD) else { return };
     let home = Home::create(PathBuf::from(home)).unwrap();
     on_runtime(home.store(), |context| async move {
-        let ledger = Arc::new(Played { capacity_bytes: 1 << 40, challenge: Mutex::default() });
+        let ledger = Played::new(1 << 40);
         let (provider, _) = provider(&context, &home, ledger).await;
         let (link, listener) = bind(PROVIDER).await;
         println!("\nlistening {}", link.address().unwrap());
@@ -408,7 +456,7 @@ fn what_was_deleted_cannot_be_proven() {
     let folder = Folder::new("deleted");
     let home = Home::create(folder.0.join("provider")).unwrap();
     on_runtime(home.store(), |context| async move {
-        let ledger = Arc::new(Played { capacity_bytes: 1 << 30, challenge: Mutex::default() });
+        let ledger = Played::new(1 << 30);
         let (provider, tasks) = provider(&context, &home, ledger.clone()).await;
         let (id, body) = shard(1, 64 << 10);
         let held = provider.store().put(DEAL, id, [0; 16], body).await.unwrap();

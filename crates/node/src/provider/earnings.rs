@@ -1,4 +1,8 @@
 //! Say what was earned, from the ledger's own events.
+//!
+//! The ledger pays a deal when something touches it: for all windows the provider proved since the last time. Its
+//! events of proofs tell which those were. What a deal holds and its price never change between two payments,
+//! so the windows of one payment earned the same, to the wei that does not divide.
 
 use super::follow::{Happened, What, range};
 use alloy_primitives::{B256, U256};
@@ -14,8 +18,12 @@ pub struct Earnings {
     pub paid: U256,
     /// Wei of collateral taken.
     pub slashed: U256,
+    pub windows_proven: u64,
     pub windows_missed: u64,
     pub payments: Vec<Payment>,
+    /// Windows whose proof was accepted in these blocks, in order.
+    #[serde(skip)]
+    proven: Vec<u64>,
 }
 
 /// One payment of one deal.
@@ -25,6 +33,17 @@ pub struct Payment {
     pub tx: B256,
     pub deal: u64,
     pub windows: u64,
+    /// Wei.
+    pub amount: U256,
+    /// What each window came to, in order; they sum to the amount.
+    pub each: Vec<Share>,
+}
+
+/// What one window brought, of one payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Its number; `None` if it was proven before the span looked at.
+    pub window: Option<u64>,
     /// Wei.
     pub amount: U256,
 }
@@ -47,11 +66,65 @@ impl Earnings {
             What::Paid { deal, windows, amount } => {
                 self.paid += amount;
                 let Happened { height, tx, .. } = *event;
-                self.payments.push(Payment { height, tx, deal, windows, amount });
+                let each = self.shares(windows, amount);
+                self.payments.push(Payment { height, tx, deal, windows, amount, each });
             }
             What::Slashed { amount, .. } => self.slashed += amount,
+            What::Proven { window } => {
+                self.windows_proven += 1;
+                self.proven.push(window);
+            }
             What::Missed { .. } => self.windows_missed += 1,
             _ => {}
         }
+    }
+
+    /// The last windows proven so far, each with its part: a payment is for all since the one before.
+    fn shares(&self, windows: u64, amount: U256) -> Vec<Share> {
+        let count = U256::from(windows.max(1));
+        let (whole, rest): (U256, u64) = (amount / count, (amount % count).saturating_to());
+        let known = self.proven.len() as u64;
+        let share = |at: u64| Share {
+            // Counted from the last one back.
+            window: (known + at).checked_sub(windows).and_then(|at| self.proven.get(at as usize)).copied(),
+            amount: whole + U256::from(u64::from(at < rest)),
+        };
+        (0..windows).map(share).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn happened(what: What) -> Happened {
+        Happened { height: 1, tx: B256::ZERO, index: 0, what }
+    }
+
+    #[test]
+    fn every_wei_of_a_payment_belongs_to_a_window() {
+        let mut sum = Earnings::default();
+        let paid = |windows, amount: u64| What::Paid { deal: 7, windows, amount: U256::from(amount) };
+        for what in [
+            What::Proven { window: 3 },
+            What::Proven { window: 4 },
+            What::Missed { window: 5, in_row: 1 },
+            What::Proven { window: 6 },
+            // Three of them, and one from before these blocks.
+            paid(4, 10),
+            What::Proven { window: 7 },
+            What::Proven { window: 8 },
+            paid(2, 5),
+        ] {
+            sum.add(&happened(what));
+        }
+        let windows = |payment: &Payment| payment.each.iter().map(|share| share.window).collect::<Vec<_>>();
+        assert_eq!(windows(&sum.payments[0]), [None, Some(3), Some(4), Some(6)]);
+        assert_eq!(windows(&sum.payments[1]), [Some(7), Some(8)]);
+        for payment in &sum.payments {
+            assert_eq!(payment.each.iter().map(|share| share.amount).sum::<U256>(), payment.amount);
+        }
+        assert_eq!(sum.payments[0].each[0].amount - sum.payments[0].each[3].amount, U256::from(1));
+        assert_eq!((sum.paid, sum.windows_proven, sum.windows_missed), (U256::from(15), 5, 1));
     }
 }

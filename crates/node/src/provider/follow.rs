@@ -1,6 +1,6 @@
 //! Follow the ledger's events about this provider.
 //!
-//! Upon each finalized head: read the logs of `deals` since the last one, refresh the deals they name,
+//! Upon each finalized head: read the logs of `deals` and `providers` since the last one, refresh the deals they name,
 //! report what concerns this provider. The height reached is kept on disk, so that what happened while the
 //! node was away is reported when it returns; after a crash the last range may be reported twice.
 
@@ -8,7 +8,7 @@ use super::deals::Deals;
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEventInterface;
 use hodei_types::{
-    abi::{DEALS, IDeals::IDealsEvents},
+    abi::{DEALS, IDeals::IDealsEvents, IProviders::IProvidersEvents, PROVIDERS},
     chain::{Chain, ChainError, Log, LogFilter},
 };
 use std::sync::Arc;
@@ -39,6 +39,10 @@ pub enum What {
     Slashed { window: u64, amount: U256 },
     /// The ladder's end: no new deals ever.
     Closed { window: u64 },
+    /// By its operator: no new deals, nothing new in the old ones.
+    Retired,
+    /// Registered, perhaps again: open.
+    Registered,
 }
 
 /// Reads events in ranges, each once.
@@ -63,7 +67,9 @@ impl Follower {
     /// Waits for a block beyond the last reported one, and reports the next range.
     pub async fn next(&mut self) -> Result<Vec<Happened>, ChainError> {
         let head = self.chain.wait(self.height).await?;
-        let (happened, to) = range(&*self.chain, self.node, self.height + 1, head.height).await?;
+        let (mut happened, to) = range(&*self.chain, self.node, self.height + 1, head.height).await?;
+        happened.extend(standing(&*self.chain, self.node, self.height + 1, to).await?);
+        happened.sort_by_key(|event| (event.height, event.index));
         let mut touched: Vec<u64> = happened.iter().filter_map(|event| event.what.deal()).collect();
         touched.sort_unstable();
         touched.dedup();
@@ -92,6 +98,21 @@ pub(super) async fn range(
     Ok((happened.collect(), to))
 }
 
+/// What became of its registration from block `from` to `to`.
+async fn standing(chain: &dyn Chain, node: B256, from: u64, to: u64) -> Result<Vec<Happened>, ChainError> {
+    let filter = LogFilter { from, to, address: Some(PROVIDERS), topic1: Some(node), ..LogFilter::default() };
+    let logs = chain.logs(filter).await?;
+    let what = |log: &Log| match IProvidersEvents::decode_raw_log(&log.topics, &log.data).ok()? {
+        IProvidersEvents::Retired(_) => Some(What::Retired),
+        IProvidersEvents::Registered(_) => Some(What::Registered),
+        _ => None,
+    };
+    let happened = logs.iter().filter_map(|log| {
+        Some(Happened { height: log.height, tx: log.tx, index: log.index, what: what(log)? })
+    });
+    Ok(happened.collect())
+}
+
 impl What {
     fn deal(&self) -> Option<u64> {
         match self {
@@ -100,7 +121,12 @@ impl What {
             | Self::Closing { deal }
             | Self::Posted { deal, .. }
             | Self::Paid { deal, .. } => Some(*deal),
-            Self::Proven { .. } | Self::Missed { .. } | Self::Slashed { .. } | Self::Closed { .. } => None,
+            Self::Proven { .. }
+            | Self::Missed { .. }
+            | Self::Slashed { .. }
+            | Self::Closed { .. }
+            | Self::Retired
+            | Self::Registered => None,
         }
     }
 }

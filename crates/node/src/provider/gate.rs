@@ -22,6 +22,7 @@ const WAITING_MAX: usize = 64;
 pub struct Gate {
     all: Arc<Semaphore>,
     peers: Arc<Mutex<BTreeMap<NodeKey, Arc<Peer>>>>,
+    streams_max: usize,
     peer_streams_max: usize,
 }
 
@@ -49,7 +50,7 @@ struct Presence {
 
 impl Gate {
     pub fn new(streams_max: usize, peer_streams_max: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(streams_max)), peers: Arc::default(), peer_streams_max }
+        Self { all: Arc::new(Semaphore::new(streams_max)), peers: Arc::default(), streams_max, peer_streams_max }
     }
 
     /// Waits for a place among the peer's own; `None` when all places together are taken, or when too many
@@ -70,6 +71,11 @@ impl Gate {
         let of_peer = presence.peer.free.clone().acquire_owned().await.ok()?;
         let of_all = self.all.clone().try_acquire_owned().ok()?;
         Some(Place { _all: of_all, _peer: of_peer, _presence: presence })
+    }
+
+    /// Streams that hold a place.
+    pub fn streams(&self) -> usize {
+        self.streams_max.saturating_sub(self.all.available_permits())
     }
 
     /// Peers with streams now.

@@ -4,6 +4,7 @@
 //! stream ─► gate ─► access (deals, grants) ─► quota, queue, disk ─► store ─► log ─► ack     serve
 //! ledger ─► follow ─► deals, log (payments)                                               follow
 //! window ─► challenge ─► store's leaves and paths ─► ledger                                 prove
+//! store ─► read again, hashed ─► what rotted: log, no longer claimed                      scrub
 //! ```
 //! The promise: an ack is signed only when what it states is on disk. Who might break it: a disk that lies
 //! about fsync; the scrub and the next challenge find out, and this node's collateral pays.
@@ -18,6 +19,7 @@ pub mod prove;
 mod reads;
 pub mod register;
 mod report;
+mod scrub;
 mod serve;
 
 use crate::{
@@ -34,6 +36,7 @@ use commonware_runtime::{Clock, Metrics, Storage};
 use deals::Deals;
 use futures::{FutureExt, future::BoxFuture};
 use gate::{Gate, Queue};
+use hodei_audit::Log;
 use hodei_ledger::account::Account;
 use hodei_storage::shard::{self, Store, Writer};
 use hodei_types::{ack::Signer, chain::Chain};
@@ -125,9 +128,13 @@ impl<E: Storage> Provider<E> {
         };
         let (store, writer) = Store::open(context, settings, parts.signer.clone(), index).await?;
         let (used, free) = (store.used_bytes(), free_bytes(home));
-        if used + free < config.pledge_bytes.saturating_add(config.keep_free_bytes) {
-            let (pledge, keep_free) = (config.pledge_bytes, config.keep_free_bytes);
-            return Err(ProviderError::Pledge { pledge, keep_free, used, free });
+        let (pledge, keep_free) = (config.pledge_bytes, config.keep_free_bytes);
+        if used.saturating_add(free) < pledge.saturating_add(keep_free) {
+            // Whoever holds shards already must go on proving them, however full others made the disk.
+            if used == 0 {
+                return Err(ProviderError::Pledge { pledge, keep_free, used, free });
+            }
+            tracing::warn!(pledge, keep_free, used, free, "this disk has no room for the whole pledge");
         }
         let deals = Deals::new(parts.chain.clone(), id);
         Ok(Self(Arc::new(Inner {
@@ -163,6 +170,7 @@ impl<E: Storage> Provider<E> {
             ("the shard store", write.boxed()),
             ("compaction", self.clone().compact(parts.tasks.enter("compact"), parts.stop.clone()).boxed()),
             ("the ledger's events", self.clone().report(parts.tasks.enter("report"), parts.stop.clone()).boxed()),
+            ("the scrub", self.clone().scrub(parts.tasks.enter("scrub"), parts.stop.clone()).boxed()),
             ("the proofs", self.clone().prove(parts.tasks.enter("prove"), parts.stop.clone()).boxed()),
         ]
     }
@@ -176,10 +184,15 @@ impl<E: Storage> Provider<E> {
         &self.0.store
     }
 
+    /// What it did, event by event.
+    pub fn log(&self) -> &Log<E> {
+        self.0.parts.journal.log()
+    }
+
     /// Bytes that may still be put: of the pledge, and of the disk.
     pub fn free_bytes(&self) -> u64 {
         let disk = free_bytes(&self.0.home).saturating_sub(self.0.config.keep_free_bytes);
-        self.0.store.free_bytes().min(disk)
+        self.0.store.free_bytes_on(disk)
     }
 
     /// Refuses new shards from now on, or takes them again.
@@ -194,24 +207,51 @@ impl<E: Storage> Provider<E> {
     /// Sets the gauges; called before each scrape.
     pub fn measure(&self) {
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let meters = &self.0.meters;
+        let Inner { meters, store, config, home, .. } = &*self.0;
+        let (lost_shards, lost_bytes) = store.lost();
+        meters.streams.set(signed(self.0.gate.streams() as u64));
+        meters.peers.set(signed(self.0.gate.peers() as u64));
         meters.queued_bytes.set(signed(self.0.queue.bytes()));
+        meters.pledged_bytes.set(signed(config.pledge_bytes));
+        meters.used_bytes.set(signed(store.used_bytes()));
+        meters.held_bytes.set(signed(store.held_bytes()));
         meters.free_bytes.set(signed(self.free_bytes()));
+        meters.disk_free_bytes.set(signed(free_bytes(home)));
+        meters.lost_shards.set(signed(lost_shards));
+        meters.lost_bytes.set(signed(lost_bytes));
         meters.deals.set(signed(self.0.deals.list().len() as u64));
+        meters.draining.set(self.is_draining().into());
     }
 
     /// For `/status`.
     pub fn status(&self) -> serde_json::Value {
-        serde_json::json!({
-            "zone": self.0.config.zone,
-            "pledge_bytes": self.0.config.pledge_bytes,
-            "used_bytes": self.0.store.used_bytes(),
+        let Inner { store, config, home, .. } = &*self.0;
+        let deals = self.0.deals.list();
+        let (lost_shards, lost_bytes) = store.lost();
+        let mut status = serde_json::json!({
+            "zone": config.zone,
+            "pledge_bytes": config.pledge_bytes,
+            "used_bytes": store.used_bytes(),
+            "held_bytes": store.held_bytes(),
             "free_bytes": self.free_bytes(),
+            "disk_free_bytes": free_bytes(home),
             "queued_bytes": self.0.queue.bytes(),
+            "lost_shards": lost_shards,
+            "lost_bytes": lost_bytes,
+            "streams": self.0.gate.streams(),
             "peers": self.0.gate.peers(),
-            "deals": self.0.deals.list().len(),
+            "deals": deals.len(),
             "draining": self.is_draining(),
-        })
+        });
+        if self.is_draining() {
+            // How far it is: the machine may go once no deal is left.
+            status["drain"] = serde_json::json!({
+                "open_deals": deals.iter().map(|deal| deal.id).collect::<Vec<_>>(),
+                "held_bytes": store.held_bytes(),
+                "may_go": deals.is_empty(),
+            });
+        }
+        status
     }
 
     /// Gives back what released shards took, one segment a minute.
@@ -231,6 +271,7 @@ impl<E: Storage> Provider<E> {
                 Ok(won) => {
                     if let Some(bytes) = won {
                         tracing::info!(bytes, "segment compacted");
+                        self.meters().removed_bytes.inc_by(bytes);
                     }
                     task.passed();
                 }

@@ -9,6 +9,7 @@ use crate::tasks::Task;
 use alloy_sol_types::SolCall;
 use commonware_runtime::Storage;
 use hodei_ledger::account::{AccountError, Order};
+use hodei_storage::shard::StoreError;
 use hodei_types::{
     abi::{DEALS, IDeals, SAMPLES},
     call::ask,
@@ -94,16 +95,22 @@ impl<E: Storage> Provider<E> {
             return Ok(Looked::Nothing { window });
         }
         task.doing(format!("reading {} of {} leaves for window {window}", SAMPLES, challenge.totalLeaves));
+        // What was taken away beneath an open file is lost, though it could still be read.
+        self.notice_removed().await;
         // Each sample in order: length (u32, big-endian), and the proof.
         let mut proof = Vec::new();
         for sample in &challenge.samples {
             let part = self.store().prove(sample.deal, sample.root.0, sample.leaves, sample.leaf).await;
-            let part = part.map_err(|error| ProveError::Lost {
-                window,
-                deal: sample.deal,
-                leaf: sample.leaf,
-                reason: error.to_string(),
-            })?;
+            let part = match part {
+                Ok(part) => part,
+                Err(error) => {
+                    if let StoreError::Damaged(id) = &error {
+                        self.tell_lost(sample.deal, *id).await;
+                    }
+                    let (deal, leaf) = (sample.deal, sample.leaf);
+                    return Err(ProveError::Lost { window, deal, leaf, reason: error.to_string() });
+                }
+            };
             proof.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             proof.extend_from_slice(&part);
         }

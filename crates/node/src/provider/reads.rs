@@ -34,6 +34,11 @@ impl<E: Storage> Provider<E> {
         let slice = match self.store().get(deal, id, range.start, len).await {
             Ok(Some(slice)) => slice,
             Ok(None) => return Err(Answer::Gone),
+            // One shard is lost, not the store: the client reads another, repair makes it again.
+            Err(StoreError::Damaged(id)) => {
+                self.tell_lost(deal, id).await;
+                return Err(Answer::Gone);
+            }
             Err(error) => return Err(self.store_failed(error)),
         };
         let bytes = slice.bytes.len() as u64;
@@ -45,8 +50,8 @@ impl<E: Storage> Provider<E> {
             .uint("offset", u64::from(range.start))
             .uint("deal", deal);
         self.note(Kind::Transfer, event).await?;
-        self.meters().reads.inc();
-        self.meters().bytes_read.inc_by(bytes);
+        self.meters().read_slices.inc();
+        self.meters().read_bytes.inc_by(bytes);
         let answer = Answer::Slice {
             shard_bytes: slice.shard_bytes,
             offset: range.start,
@@ -86,7 +91,7 @@ impl<E: Storage> Provider<E> {
         for id in &released {
             let event = Fields::new().bytes("peer", &from.0).bytes("shard", &id.0).uint("deal", deal);
             self.note(Kind::Release, event).await?;
-            self.meters().released.inc();
+            self.meters().released_shards.inc();
         }
         self.newest(deal).await
     }
@@ -110,11 +115,7 @@ impl<E: Storage> Provider<E> {
             StoreError::Busy { .. } => Answer::Busy { retry_after_ms: BUSY_MS },
             StoreError::Length(_) => refused(Reason::Malformed, error),
             StoreError::DealBroken { .. } => refused(Reason::UnknownDeal, error),
-            // One shard is lost, not the store: the client reads another, repair makes it again.
-            StoreError::Damaged(_) => {
-                tracing::error!(%error, "shard store");
-                Answer::Gone
-            }
+            StoreError::Damaged(_) => Answer::Gone,
             error => {
                 tracing::error!(%error, "shard store");
                 refused(Reason::Broken, "the store has stopped")

@@ -17,6 +17,7 @@ use hodei_ledger::account::Order;
 use hodei_types::{
     abi::{DEALS, IDeals},
     event::{Fields, Kind},
+    slice::CHUNK_BYTES,
 };
 use std::{path::PathBuf, time::Duration};
 use tokio::sync::watch;
@@ -68,6 +69,7 @@ impl<E: Storage> Provider<E> {
                         written = follower.height();
                         self.remember(written);
                     }
+                    self.meters().ledger_height.set(i64::try_from(follower.height()).unwrap_or(i64::MAX));
                     task.doing(format!("at height {}", follower.height()));
                     task.passed();
                 }
@@ -120,11 +122,8 @@ impl<E: Storage> Provider<E> {
             }
             What::Closing { deal } => (Kind::Deal, fields.text("what", "closing").uint("deal", *deal)),
             What::Ended { deal, bucket } => {
-                if let Err(error) = self.store().forget(*deal).await {
-                    tracing::error!(%error, deal, "an ended deal's shards stay");
-                }
-                let fields = fields.text("what", "ended").uint("deal", *deal);
-                (Kind::Deal, fields.bytes("bucket", bucket.as_slice()))
+                let fields = fields.text("what", "ended").uint("deal", *deal).bytes("bucket", bucket.as_slice());
+                (Kind::Deal, self.give_up(*deal, fields).await)
             }
             What::Posted { deal, sequence } => {
                 if let Err(error) = self.store().posted(*deal, *sequence).await {
@@ -133,24 +132,24 @@ impl<E: Storage> Provider<E> {
                 (Kind::Deal, fields.text("what", "posted").uint("deal", *deal).uint("sequence", *sequence))
             }
             What::Paid { deal, windows, amount } => {
-                let milli = *amount / U256::from(1_000_000_000_000_000u64);
-                self.meters().earned_milli.inc_by(milli.saturating_to());
+                self.meters().earned_millicoins.inc_by(millicoins(*amount));
                 let fields = fields.uint("deal", *deal).uint("windows", *windows);
                 (Kind::Payment, fields.bytes("wei", &amount.to_be_bytes_trimmed_vec()))
             }
             What::Proven { .. } => {
-                self.meters().proofs.inc();
+                self.meters().proven_windows.inc();
                 // The proving loop has logged it, with the bytes it sent.
                 return;
             }
             What::Missed { window, in_row } => {
                 tracing::error!(window, in_row, "a window was missed: see the task `prove`");
-                self.meters().misses.inc();
+                self.meters().missed_windows.inc();
                 let fields = fields.text("verdict", "missed").uint("window", *window);
                 (Kind::Fault, fields.uint("in_row", *in_row))
             }
             What::Slashed { window, amount } => {
                 tracing::error!(window, %amount, "collateral was slashed");
+                self.meters().slashed_millicoins.inc_by(millicoins(*amount));
                 let fields = fields.text("verdict", "slashed").uint("window", *window);
                 (Kind::Fault, fields.bytes("wei", &amount.to_be_bytes_trimmed_vec()))
             }
@@ -158,9 +157,35 @@ impl<E: Storage> Provider<E> {
                 tracing::error!(window, "closed by the ledger: no new deals");
                 (Kind::Fault, fields.text("verdict", "closed").uint("window", *window))
             }
+            What::Retired => {
+                self.set_draining(true);
+                tracing::info!(deals = self.0.deals.list().len(), "draining: nothing new is taken");
+                (Kind::Deal, fields.text("what", "retired").uint("held_bytes", self.store().held_bytes()))
+            }
+            What::Registered => {
+                self.set_draining(false);
+                (Kind::Deal, fields.text("what", "registered"))
+            }
         };
         if let Err(error) = self.journal().note(kind, fields).await {
             tracing::error!(%error, "an event of the ledger is not in the log");
+        }
+    }
+
+    /// Lets an ended deal's shards go, and says which: the last root signed names them all.
+    async fn give_up(&self, deal: u64, fields: Fields) -> Fields {
+        let held = self.store().state(deal).await;
+        if let Err(error) = self.store().forget(deal).await {
+            tracing::error!(%error, deal, "an ended deal's shards stay");
+            return fields;
+        }
+        match held {
+            Ok((Some(ack), shards)) => fields
+                .bytes("root", &ack.statement.root)
+                .uint("sequence", ack.statement.sequence)
+                .uint("shards", shards)
+                .uint("removed_bytes", ack.statement.leaves * CHUNK_BYTES as u64),
+            _ => fields.uint("removed_bytes", 0),
         }
     }
 
@@ -190,4 +215,8 @@ impl<E: Storage> Provider<E> {
             tracing::warn!(%error, "the height reached was not written");
         }
     }
+}
+
+fn millicoins(wei: U256) -> u64 {
+    (wei / U256::from(1_000_000_000_000_000u64)).saturating_to()
 }

@@ -120,8 +120,10 @@ impl<E: Storage> Provider<E> {
         let Some(_queued) = self.queue().reserve(bytes) else {
             return Err(Answer::Busy { retry_after_ms: BUSY_MS });
         };
+        // All that was promised a place, this body too; the store has taken some of it off already.
+        let promised = self.queue().bytes().saturating_sub(self.store().queued_bytes());
         let free_bytes = self.free_bytes();
-        if free_bytes < bytes + self.queue().bytes() {
+        if free_bytes < promised {
             return Err(Answer::Full { free_bytes });
         }
         let body = tokio::time::timeout(BODY_TIMEOUT, wire::body(stream, len as usize)).await;
@@ -138,8 +140,8 @@ impl<E: Storage> Provider<E> {
             .uint("deal", deal)
             .uint("sequence", statement.sequence);
         self.note(Kind::Transfer, event).await?;
-        self.meters().shards_put.inc();
-        self.meters().bytes_put.inc_by(bytes);
+        self.meters().put_shards.inc();
+        self.meters().put_bytes.inc_by(bytes);
         Ok(Answer::Held(held))
     }
 }

@@ -38,16 +38,19 @@ impl<E: Storage, I: Index> Inner<E, I> {
             let mut header = header;
             let payload = match self.fate(number, offset, &header).await? {
                 Fate::Drop => continue,
-                Fate::Shrink => {
-                    (header.kind, header.len, header.payload_crc) = (Kind::Spent, 0, crc32fast::hash(&[]));
-                    Bytes::new()
-                }
+                Fate::Shrink => None,
                 Fate::Move => {
                     let from = offset + HEADER_BYTES as u64;
-                    let read = blob.read_at(from, header.len as usize, ReadOptions::default()).await?;
-                    Bytes::from(read.freeze().coalesce())
+                    let read = blob.read_at(from, header.len as usize, ReadOptions::default()).await;
+                    let payload = read.ok().map(|read| Bytes::from(read.freeze().coalesce()));
+                    // Rotten bytes are not moved: behind them a recovery would take the head for torn.
+                    payload.filter(|payload| crc32fast::hash(payload) == header.payload_crc)
                 }
             };
+            let payload = payload.unwrap_or_else(|| {
+                (header.kind, header.len, header.payload_crc) = (Kind::Spent, 0, crc32fast::hash(&[]));
+                Bytes::new()
+            });
             bytes += header.record_bytes();
             moved += header.record_bytes();
             batch.push((header, payload));
@@ -114,13 +117,17 @@ impl<E: Storage, I: Index> Inner<E, I> {
             let key = state::location_key(deal, &id);
             match kind {
                 Kind::Append => {
-                    let location = Location { segment, offset, len, position };
+                    let lost = self.lock().lost.contains_key(&(deal, id));
+                    let location = Location { segment, offset, len, position, lost };
                     changes.push((key, Some(location.encode())));
                 }
                 Kind::Spent => {
                     let known = self.locate(deal, &id).await?;
-                    if known.is_some_and(|known| known.segment == from && known.position == position) {
-                        changes.push((key, None));
+                    let here = known.filter(|known| known.segment == from && known.position == position);
+                    if let Some(known) = here {
+                        // Still owed: it is rotten, and found lost when next looked at.
+                        let owed = self.lock().owes(deal, &known);
+                        changes.push((key, owed.then(|| Location { segment, offset, ..known }.encode())));
                     }
                 }
                 Kind::Release | Kind::Forget => {}

@@ -11,9 +11,12 @@
 mod compact;
 mod record;
 mod recover;
+mod scrub;
 mod state;
 mod writer;
 
+#[cfg(test)]
+mod rot;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +43,7 @@ use crate::{
     wire::{Held, UploadId},
 };
 use record::HEADER_BYTES;
+pub use scrub::{Lost, Mark, Removed, Scrubbed};
 use state::{Location, State};
 pub use writer::Writer;
 
@@ -177,7 +181,10 @@ enum Op {
     Release { deal: u64, ids: Vec<ShardId>, done: oneshot::Sender<Result<Vec<ShardId>, StoreError>> },
     Forget { deal: u64, done: oneshot::Sender<Result<(), StoreError>> },
     Posted { deal: u64, sequence: u64, done: oneshot::Sender<Result<(), StoreError>> },
+    /// From here on each alone, between two batches.
     Compact { done: oneshot::Sender<Result<Option<u64>, StoreError>> },
+    Judge { deal: u64, id: ShardId, done: oneshot::Sender<Result<Option<scrub::Judged>, StoreError>> },
+    NoticeRemoved { done: oneshot::Sender<Result<Removed, StoreError>> },
 }
 
 impl<E: Storage, I: Index> Store<E, I> {
@@ -266,7 +273,7 @@ impl<E: Storage, I: Index> Store<E, I> {
         if !self.lock().holds(deal, &location) {
             return Ok(None);
         }
-        let shard = self.inner.read(&id, &location).await?;
+        let shard = self.read(deal, id, &location).await?;
         let end = if len == 0 { location.len } else { offset.saturating_add(len) };
         let chunk = CHUNK_BYTES as u32;
         if offset >= end || end > location.len || !offset.is_multiple_of(chunk) || !end.is_multiple_of(chunk) {
@@ -316,20 +323,33 @@ impl<E: Storage, I: Index> Store<E, I> {
             Some(deal) => deal.tree.find(&root, leaves, leaf).map_err(wrap)?,
             None => return Err(wrap(ProveError::UnknownRoot { leaves })),
         };
-        let location = self.inner.locate(deal, &drawn.id).await?.ok_or(StoreError::Damaged(drawn.id))?;
-        let shard = self.inner.read(&drawn.id, &location).await?;
+        let location = self.inner.locate(deal, &drawn.id).await?.filter(|location| !location.lost);
+        let shard = self.read(deal, drawn.id, &location.ok_or(StoreError::Damaged(drawn.id))?).await?;
         prove::prove(&drawn, &shard).ok_or(StoreError::Damaged(drawn.id))
     }
 
     /// Bytes a put may still take.
     pub fn free_bytes(&self) -> u64 {
-        let config = &self.inner.config;
-        self.lock().free_bytes(config.pledge_bytes, config.segment_bytes()).saturating_sub(self.queued_bytes())
+        self.free_bytes_on(u64::MAX)
     }
 
-    /// Bytes of segments written to, dead ones included.
+    /// The same on a disk that has only `disk_bytes` left for new segments.
+    pub fn free_bytes_on(&self, disk_bytes: u64) -> u64 {
+        let config = &self.inner.config;
+        let state = self.lock();
+        let taken: u64 = state.segments.values().map(|segment| segment.size).sum();
+        let bytes_max = config.pledge_bytes.min(taken.saturating_add(disk_bytes));
+        state.free_bytes(bytes_max, config.segment_bytes()).saturating_sub(self.queued_bytes())
+    }
+
+    /// Bytes its segments take on the disk, whatever part of them is written to.
     pub fn used_bytes(&self) -> u64 {
-        self.lock().segments.values().map(|segment| segment.end).sum()
+        self.lock().segments.values().map(|segment| segment.size).sum()
+    }
+
+    /// Bytes of shards that deals count, lost ones included.
+    pub fn held_bytes(&self) -> u64 {
+        self.lock().deals.values().map(|deal| deal.tree.leaves() * CHUNK_BYTES as u64).sum()
     }
 
     /// Bytes waiting for the writer.
@@ -344,6 +364,17 @@ impl<E: Storage, I: Index> Store<E, I> {
 
     fn lock(&self) -> MutexGuard<'_, State<E::Blob>> {
         self.inner.lock()
+    }
+
+    /// The whole shard; one that is not there any more is marked lost, unless it only moved.
+    async fn read(&self, deal: u64, id: ShardId, location: &Location) -> Result<Bytes, StoreError> {
+        match self.inner.read(&id, location).await {
+            Err(StoreError::Damaged(_) | StoreError::Disk(_)) => {}
+            read => return read,
+        }
+        self.judge(deal, id).await?;
+        let again = self.inner.locate(deal, &id).await?.filter(|location| !location.lost);
+        self.inner.read(&id, &again.ok_or(StoreError::Damaged(id))?).await
     }
 
     async fn ask<T>(&self, op: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Op) -> Result<T, StoreError> {

@@ -98,6 +98,7 @@ pub(super) async fn recover<E: Storage, I: Index>(
         segments,
         // A torn batch used the next number; its remains are zeroed.
         batch,
+        lost: BTreeMap::new(),
     };
     let entries = build(&mut state, &gathered);
     let changes = catch_up(&mut state, &gathered, &entries, index).await?;
@@ -270,7 +271,7 @@ async fn catch_up<B, I: Index>(
     let mut locations: BTreeMap<(u64, ShardId), Location> = BTreeMap::new();
     for (segment, offset, header) in &gathered.scanned {
         let Header { deal, id, len, position, .. } = *header;
-        let location = Location { segment: *segment, offset: *offset, len, position };
+        let location = Location { segment: *segment, offset: *offset, len, position, lost: false };
         if header.kind == Kind::Append && !gathered.forgotten.contains(&deal) {
             let newest = locations.entry((deal, id)).or_insert(location);
             if newest.position <= position {
@@ -333,13 +334,17 @@ async fn follow<B: Blob>(
 ) -> Result<(Vec<(u64, Header)>, u64), StoreError> {
     let (mut found, mut at, mut newest) = (Vec::new(), from, batch);
     while at < size {
-        if let Some(header) = header_at(blob, at, size).await?
-            && (!last || payload_is_whole(blob, at, &header).await?)
-        {
-            newest = newest.max(header.batch);
-            found.push((at, header));
-            at += header.record_bytes();
-            continue;
+        if let Some(header) = header_at(blob, at, size).await? {
+            // A whole header before rotten bytes still tells what was changed: only the shard is lost.
+            let known = !last
+                || payload_is_whole(blob, at, &header).await?
+                || next_record(blob, at + ALIGN, size, header.batch + 1).await?.is_some();
+            if known {
+                newest = newest.max(header.batch);
+                found.push((at, header));
+                at += header.record_bytes();
+                continue;
+            }
         }
         // Torn, rotten, or the end: what comes behind tells.
         let later = if last { newest + 2 } else { 0 };

@@ -26,6 +26,8 @@ pub(super) struct Location {
     pub(super) offset: u64,
     pub(super) len: u32,
     pub(super) position: u32,
+    /// The bytes there are not the shard's any more.
+    pub(super) lost: bool,
 }
 
 /// An entry of a deal's tree, as the index keeps it.
@@ -77,13 +79,25 @@ pub(super) struct State<B> {
     pub(super) batch: u64,
     /// Highest segment number ever used.
     pub(super) last_segment: u64,
+    /// Shards found to be lost since the start, and their bytes.
+    pub(super) lost: BTreeMap<(u64, ShardId), u32>,
 }
 
 impl<B> State<B> {
-    /// Whether the deal's tree still counts the shard there.
+    /// Whether the deal's tree still counts the shard there, and its bytes are there.
     pub(super) fn holds(&self, deal: u64, location: &Location) -> bool {
-        let entry = self.deals.get(&deal).and_then(|deal| deal.tree.entry(location.position));
+        !location.lost && self.counts(deal, location.position)
+    }
+
+    /// Whether the deal's tree still counts the entry, be its bytes there or lost.
+    pub(super) fn counts(&self, deal: u64, position: u32) -> bool {
+        let entry = self.deals.get(&deal).and_then(|deal| deal.tree.entry(position));
         entry.is_some_and(|(_, _, released)| released.is_none())
+    }
+
+    /// Whether a challenge may still name the shard there.
+    pub(super) fn owes(&self, deal: u64, location: &Location) -> bool {
+        self.deals.get(&deal).is_some_and(|deal| !deal.tree.settled(location.position, deal.posted))
     }
 
     /// The newest statement about a deal, its entries, and the path of `position` (default: what changed last).
@@ -162,6 +176,12 @@ pub(super) fn location_key(deal: u64, id: &ShardId) -> Vec<u8> {
     [&b"l"[..], &deal.to_be_bytes(), &id.0].concat()
 }
 
+/// Deal and shard of a [`location_key`].
+pub(super) fn location_of(key: &[u8]) -> Option<(u64, ShardId)> {
+    let deal = number_of(key).filter(|_| key[0] == b'l')?;
+    Some((deal, ShardId(key.get(9..)?.try_into().ok()?)))
+}
+
 pub(super) fn entry_key(deal: u64, position: u32) -> Vec<u8> {
     [&b"e"[..], &deal.to_be_bytes(), &position.to_be_bytes()].concat()
 }
@@ -177,12 +197,19 @@ pub(super) fn segment_key(segment: u64) -> Vec<u8> {
 impl Location {
     pub(super) fn encode(&self) -> Vec<u8> {
         let numbers = [self.segment.to_be_bytes(), self.offset.to_be_bytes()];
-        [&numbers.concat()[..], &self.len.to_be_bytes(), &self.position.to_be_bytes()].concat()
+        let lost: &[u8] = if self.lost { &[1] } else { &[] };
+        [&numbers.concat()[..], &self.len.to_be_bytes(), &self.position.to_be_bytes(), lost].concat()
     }
 
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
-        let value: &[u8; 24] = value.try_into().ok()?;
+        let (value, lost) = value.split_first_chunk::<24>()?;
+        let lost = match lost {
+            [] => false,
+            [1] => true,
+            _ => return None,
+        };
         Some(Self {
+            lost,
             segment: u64::from_be_bytes(value[..8].try_into().ok()?),
             offset: u64::from_be_bytes(value[8..16].try_into().ok()?),
             len: u32::from_be_bytes(value[16..20].try_into().ok()?),

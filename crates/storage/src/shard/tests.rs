@@ -13,9 +13,9 @@ use hodei_types::{holding, index::Ordered};
 
 const CHAIN: u64 = 9;
 const UPLOAD: UploadId = [5; 16];
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
-fn signer() -> Arc<Signer> {
+pub(super) fn signer() -> Arc<Signer> {
     Arc::new(Signer::new(&[1; 32]))
 }
 
@@ -23,14 +23,14 @@ fn config(pledge_bytes: u64) -> Config {
     Config::new("shards", pledge_bytes, CHAIN)
 }
 
-fn shard(i: u32, len: usize) -> Bytes {
+pub(super) fn shard(i: u32, len: usize) -> Bytes {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&i.to_be_bytes()).finalize_xof().fill(&mut bytes);
     bytes.into()
 }
 
 /// Opens the store and runs `body` beside its writer.
-async fn with_store<T, F: Future<Output = T>>(
+pub(super) async fn with_store<T, F: Future<Output = T>>(
     context: &Context,
     pledge: u64,
     index: Ordered,
@@ -47,13 +47,13 @@ async fn with_store<T, F: Future<Output = T>>(
     out
 }
 
-async fn put(store: &Store<Context, Ordered>, deal: u64, i: u32, len: usize) -> Result<Held, StoreError> {
+pub(super) async fn put(store: &Store<Context, Ordered>, deal: u64, i: u32, len: usize) -> Result<Held, StoreError> {
     let bytes = shard(i, len);
     store.put(deal, ShardId::of(&bytes), UPLOAD, bytes).await
 }
 
 /// Every leaf of the newest root of a deal verifies.
-async fn check_proofs(store: &Store<Context, Ordered>, deal: u64, step: usize) {
+pub(super) async fn check_proofs(store: &Store<Context, Ordered>, deal: u64, step: usize) {
     let (Some(ack), _) = store.state(deal).await.unwrap() else { return };
     let (root, leaves) = (ack.statement.root, ack.statement.leaves);
     for leaf in (0..leaves).step_by(step) {

@@ -73,10 +73,10 @@ impl<E: Storage, I: Index> Writer<E, I> {
             let mut ops = Vec::new();
             let mut bytes = 0;
             let mut op = Some(first);
-            let mut compact = None;
+            let mut alone = None;
             while let Some(taken) = op.take() {
-                if let Op::Compact { done } = taken {
-                    compact = Some(done);
+                if let Op::Compact { .. } | Op::Judge { .. } | Op::NoticeRemoved { .. } = taken {
+                    alone = Some(taken);
                     break;
                 }
                 bytes += taken.bytes();
@@ -86,15 +86,8 @@ impl<E: Storage, I: Index> Writer<E, I> {
                 }
             }
             let result = self.inner.commit(ops).await;
-            let result = match (result, compact) {
-                (Ok(()), Some(done)) => {
-                    let result = self.inner.compact().await;
-                    // No room to move things to harms nothing: what was copied is a copy.
-                    let failed = result.as_ref().err().filter(|error| !matches!(error, StoreError::Full { .. }));
-                    let failed = failed.cloned();
-                    let _ = done.send(result);
-                    failed.map_or(Ok(()), Err)
-                }
+            let result = match (result, alone) {
+                (Ok(()), Some(op)) => self.inner.between_batches(op).await,
                 (result, _) => result,
             };
             if let Err(error) = result {
@@ -114,12 +107,30 @@ impl Op {
             Self::Put(put) => record_bytes(put.bytes.len() as u32),
             Self::Release { ids, .. } => ids.len() as u64 * ALIGN,
             Self::Forget { .. } => ALIGN,
-            Self::Posted { .. } | Self::Compact { .. } => 0,
+            Self::Posted { .. } | Self::Compact { .. } | Self::Judge { .. } | Self::NoticeRemoved { .. } => 0,
         }
     }
 }
 
+/// Answers, and gives the error a store does not survive.
+fn answer<T>(done: oneshot::Sender<Result<T, StoreError>>, result: Result<T, StoreError>) -> Result<(), StoreError> {
+    // No room to move things to harms nothing: what was copied is a copy.
+    let failed = result.as_ref().err().filter(|error| !matches!(error, StoreError::Full { .. })).cloned();
+    let _ = done.send(result);
+    failed.map_or(Ok(()), Err)
+}
+
 impl<E: Storage, I: Index> Inner<E, I> {
+    /// What is done alone, while nothing is being written.
+    async fn between_batches(&self, op: Op) -> Result<(), StoreError> {
+        match op {
+            Op::Compact { done } => answer(done, self.compact().await),
+            Op::Judge { deal, id, done } => answer(done, self.look_again(deal, id).await),
+            Op::NoticeRemoved { done } => answer(done, self.forget_removed().await),
+            op => self.commit(vec![op]).await,
+        }
+    }
+
     async fn commit(&self, ops: Vec<Op>) -> Result<(), StoreError> {
         let mut plan = Plan::default();
         for op in ops {
@@ -155,8 +166,14 @@ impl<E: Storage, I: Index> Inner<E, I> {
                 } else if let Err(full) = self.room(plan.bytes + record_bytes(bytes.len() as u32), false).await {
                     let _ = done.send(Err(full));
                 } else {
-                    let (sequence, position) = self.next(deal, plan);
-                    plan.next.insert(deal, (sequence, position + 1));
+                    let (sequence, position) = match self.place_of_lost(deal, &id, plan).await? {
+                        Some(place) => place,
+                        None => {
+                            let (sequence, position) = self.next(deal, plan);
+                            plan.next.insert(deal, (sequence, position + 1));
+                            (sequence, position)
+                        }
+                    };
                     plan.fresh.insert((deal, id), position);
                     let header = Header {
                         kind: Kind::Append,
@@ -182,7 +199,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                         return Ok(());
                     }
                     for id in ids {
-                        let Some(position) = self.holding(deal, &id, plan).await? else { continue };
+                        let Some(position) = self.counted(deal, &id, plan).await? else { continue };
                         let (sequence, entries) = self.next(deal, plan);
                         plan.next.insert(deal, (sequence, entries));
                         plan.going.insert((deal, position));
@@ -210,7 +227,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                 plan.replies.push(Reply::Done(done));
             }
             // Taken out before a batch is planned.
-            Op::Compact { done } => drop(done.send(Ok(None))),
+            Op::Compact { .. } | Op::Judge { .. } | Op::NoticeRemoved { .. } => {}
         }
         Ok(())
     }
@@ -229,6 +246,23 @@ impl<E: Storage, I: Index> Inner<E, I> {
         let Some(location) = self.locate(deal, id).await? else { return Ok(None) };
         let held = self.lock().holds(deal, &location) && !plan.going.contains(&(deal, location.position));
         Ok(held.then_some(location.position))
+    }
+
+    /// The same, be its bytes there or lost.
+    async fn counted(&self, deal: u64, id: &ShardId, plan: &Plan) -> Result<Option<u32>, StoreError> {
+        if let Some(position) = plan.fresh.get(&(deal, *id)) {
+            return Ok(Some(*position));
+        }
+        let Some(Location { position, .. }) = self.locate(deal, id).await? else { return Ok(None) };
+        let counted = self.lock().counts(deal, position) && !plan.going.contains(&(deal, position));
+        Ok(counted.then_some(position))
+    }
+
+    /// Change and position of a shard that the deal counts and whose bytes are lost: they return there.
+    async fn place_of_lost(&self, deal: u64, id: &ShardId, plan: &Plan) -> Result<Option<(u64, u32)>, StoreError> {
+        let Some(position) = self.counted(deal, id, plan).await? else { return Ok(None) };
+        let entry = self.index.get(&state::entry_key(deal, position)).await?.and_then(|value| Entry::decode(&value));
+        Ok(entry.filter(|entry| entry.id == *id).map(|entry| (entry.appended, position)))
     }
 
     /// Number of the deal's next change, and its entries so far.
@@ -355,15 +389,18 @@ impl<E: Storage, I: Index> Inner<E, I> {
             match header.kind {
                 Kind::Append => {
                     let tree = &mut state.deals.entry(deal).or_default().tree;
-                    let at = tree.apply(Change::Append { id, leaves });
-                    assert_eq!((at, tree.sequence()), (Some(position), sequence), "planned on this state");
-                    let entry = Entry { id, leaves, appended: sequence, released: 0 };
-                    entries.insert((deal, position), entry);
+                    if sequence > tree.sequence() {
+                        let at = tree.apply(Change::Append { id, leaves });
+                        assert_eq!((at, tree.sequence()), (Some(position), sequence), "planned on this state");
+                        let entry = Entry { id, leaves, appended: sequence, released: 0 };
+                        entries.insert((deal, position), entry);
+                    }
+                    state.lost.remove(&(deal, id));
                     // Stored again after a release: the older record's bytes are not needed twice.
                     if let Some(Location { segment, len, .. }) = moved.next().flatten() {
                         state.bury(segment, record_bytes(len));
                     }
-                    let location = Location { segment: *segment, offset: *offset, len, position };
+                    let location = Location { segment: *segment, offset: *offset, len, position, lost: false };
                     changes.push((state::location_key(deal, &id), Some(location.encode())));
                 }
                 Kind::Release => {
@@ -373,9 +410,11 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     if let Some(entry) = entries.get_mut(&(deal, position)) {
                         entry.released = sequence;
                     }
+                    state.lost.remove(&(deal, id));
                 }
                 Kind::Forget => {
                     state.deals.remove(&deal);
+                    state.lost.retain(|(of, _), _| *of != deal);
                     state.forgotten.insert(deal);
                     changes.push((state::deal_key(deal), Some(state::encode_deal(0, true))));
                 }
