@@ -299,6 +299,8 @@ pub(crate) enum Net {
     Invite(NetInvite),
     /// Join by a ticket: save a context and take the coins in it.
     Join(NetJoin),
+    /// Take back an invitation nobody used, with the coins in it.
+    Revoke(NetRevoke),
 }
 
 #[derive(Args, Debug)]
@@ -337,6 +339,36 @@ pub(crate) struct NetJoin {
     /// Name of the context; without it the network's.
     #[arg(long, value_name = "NAME")]
     pub(crate) context_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) provide: Provide,
+}
+
+/// A provider made while joining.
+#[derive(Args, Debug)]
+pub(crate) struct Provide {
+    /// Also offer so many GiB of this machine's disk: `hodei node run` then starts it.
+    #[arg(long = "provide", value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) gib: Option<u64>,
+    /// What fails together with this machine: a room, a flat, a data centre.
+    #[arg(long, value_name = "ZONE", default_value = "home", requires = "gib")]
+    pub(crate) zone: String,
+    /// Collateral placed when it registers; without it half of the coins in the ticket.
+    #[arg(long, value_name = "COINS", requires = "gib")]
+    pub(crate) collateral: Option<String>,
+    /// Where others reach this machine; without it the address it sends from, port 4433.
+    #[arg(long, value_name = "ADDRESS", requires = "gib")]
+    pub(crate) address: Option<SocketAddr>,
+    /// The node's folder; without it one beside the wallet.
+    #[arg(long, value_name = "FOLDER", requires = "gib")]
+    pub(crate) node_folder: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NetRevoke {
+    /// The invitation's account, 0x and 40 hex digits; without it the invitations made here are listed.
+    pub(crate) account: Option<String>,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
 }
 
 #[derive(Subcommand, Debug)]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use hodei_sdk::{
     Local,
-    object::{Options, Put},
+    object::{Location, Options, Put},
     plan::Wish,
     storage,
 };
@@ -312,6 +312,9 @@ pub(crate) async fn locate(args: &DataWhere, session: &Session, out: Out) -> Res
                 "schema": "hodei.data.where/1", "bucket": bucket, "key": key, "node": place.node.to_string(),
                 "operator": place.operator.to_string(), "zone": place.zone, "deal": place.deal, "shards": place.shards,
                 "bytes": place.bytes, "last_proven_window": place.last_proven, "suspended": place.suspended,
+                "missed_windows": place.missed, "missed_in_row": place.missed_in_row, "closed": place.closed,
+                "slashed_wei": place.slashed.to_string(), "paid_windows": place.paid_windows,
+                "paid_wei": place.paid.to_string(), "owed_wei": place.owed.to_string(),
             }));
         }
         return Ok(());
@@ -324,10 +327,26 @@ pub(crate) async fn locate(args: &DataWhere, session: &Session, out: Out) -> Res
             place.shards.to_string(),
             bytes(place.bytes),
             match place.last_proven { 0 => "not yet".into(), window => format!("window {window}") },
+            money::show(place.paid + place.owed),
+            standing(place),
         ])
         .collect();
-    out.line(&table(&["ZONE", "NODE", "SHARDS", "BYTES", "PROVEN"], &rows));
+    out.line(&table(&["ZONE", "NODE", "SHARDS", "BYTES", "PROVEN", "EARNED", "STANDING"], &rows));
     Ok(())
+}
+
+/// How a provider stands on the ladder, as far as its deals are concerned.
+fn standing(place: &Location) -> String {
+    let mut said = match (place.closed, place.missed_in_row) {
+        (true, _) => "closed".to_owned(),
+        (_, 0) => "proves".to_owned(),
+        (_, 1) => "missed its last window: not paid for it".to_owned(),
+        (_, missed) => format!("missed {missed} windows in a row: not paid for them"),
+    };
+    if !place.slashed.is_zero() {
+        said.push_str(&format!(", {} of collateral taken", money::show(place.slashed)));
+    }
+    said
 }
 
 /// Posts what is owed to the ledger. What cannot be now is posted by the next command.

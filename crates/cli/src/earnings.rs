@@ -53,6 +53,7 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
             let value = json!({
                 "schema": "hodei.node.payment/1", "node": offer.node.to_string(), "deal": payment.deal, "height": payment.height,
                 "transaction": payment.tx.to_string(), "windows": payment.windows, "amount_wei": payment.amount.to_string(),
+                "each": payment.each.iter().map(|share| json!({ "window": share.window, "amount_wei": share.amount.to_string() })).collect::<Vec<_>>(),
                 "why": reason(payment.deal, payment.windows),
             });
             out.result("", &value);

@@ -49,7 +49,11 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["hodei net create family --validator 10.0.0.1:4434 10.0.0.2:4434 10.0.0.3:4434 10.0.0.4:4434 --dry-run"],
     ),
     ("net invite", &["hodei net invite --coins 25 -y"]),
-    ("net join", &["hodei net join hodeijoin1…", "hodei join - < ticket.txt"]),
+    (
+        "net join",
+        &["hodei net join hodeijoin1…", "hodei join - < ticket.txt", "hodei join hodeijoin1… --provide 100 --zone attic"],
+    ),
+    ("net revoke", &["hodei net revoke", "hodei net revoke 0x00000000000000000000000000000000000000aa -y"]),
     ("chain validator run", &["hodei chain validator run --folder family/validator-0"]),
     (
         "chain validator start",

@@ -19,6 +19,7 @@ mod net;
 mod node;
 mod out;
 mod paths;
+mod provide;
 mod purse;
 mod serve;
 mod session;
@@ -181,6 +182,10 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Net(Net::Invite(invite)) => {
             let paths = Paths::of_user()?;
             in_cloud(&global, async |session| net::invite(&invite, session, &paths, out).await)
+        }
+        Verb::Net(Net::Revoke(revoke)) => {
+            let paths = Paths::of_user()?;
+            in_cloud(&global, async |session| net::revoke(&revoke, session, &paths, out).await)
         }
         Verb::Net(Net::Join(join)) => {
             let paths = Paths::of_user()?;

@@ -1,12 +1,13 @@
 //! Make a network, invite to it, join it.
 
 use crate::{
-    args::{NetCreate, NetInvite, NetJoin},
+    args::{NetCreate, NetInvite, NetJoin, NetRevoke},
     context::{Context, Contexts, Member, check_name},
     fault::{self, Fault, Result},
     money,
     out::{Out, table},
     paths::{Paths, write_whole},
+    provide::Offer,
     purse::{self, Purse},
     session::{Session, chain_fault, sdk_fault},
     slot::Slot,
@@ -18,6 +19,7 @@ use hodei_sdk::{
     chain::{Account, Order},
     wallet,
 };
+use hodei_types::key::{KeyError, SecretKey};
 use serde_json::json;
 use std::{
     net::SocketAddr,
@@ -150,7 +152,7 @@ pub(crate) async fn invite(invite: &NetInvite, session: &Session, paths: &Paths,
     let key = Purse::fresh()?;
     let account = wallet::address(&key).expect("a fresh key is an account's");
     // Kept first: coins sent to a key that is nowhere would be lost.
-    let kept = paths.data.join("invitations").join(format!("{}-{account}.key", session.name));
+    let kept = kept_in(paths).join(format!("{}-{account}.key", session.name));
     write_whole(&kept, format!("{}\n", &*key.backup()).as_bytes(), 0o600)?;
     wallet.send(account, coins).await.map_err(sdk_fault)?;
     let members = session.context.member.iter().filter(|member| !member.addresses.is_empty()).take(INVITE_MEMBERS);
@@ -170,7 +172,8 @@ pub(crate) async fn invite(invite: &NetInvite, session: &Session, paths: &Paths,
         &*text,
         &json!({ "schema": "hodei.net.invite/1", "ticket": *text, "account": account.to_string(), "coins_wei": coins.to_string() }),
     );
-    out.say(format!("Whoever holds this word holds the coins. Its key is kept in {} so that you can take them back.", kept.display()));
+    out.say("Whoever holds this word holds the coins, until somebody joins with it or you take it back.");
+    out.next(format!("hodei -C {} net revoke {account}", session.name));
     Ok(())
 }
 
@@ -186,7 +189,73 @@ pub(crate) fn read_ticket(join: &NetJoin) -> Result<Ticket> {
     Ticket::parse(text.trim())
 }
 
-/// `hodei net join`: a context and a wallet of one's own, and the coins in it.
+fn kept_in(paths: &Paths) -> PathBuf {
+    paths.data.join("invitations")
+}
+
+/// `hodei net revoke`: what is left in an invitation made here comes back.
+pub(crate) async fn revoke(revoke: &NetRevoke, session: &Session, paths: &Paths, out: Out) -> Result<()> {
+    let kept = kept(paths, &session.name)?;
+    let mut rows = Vec::new();
+    let Some(asked) = &revoke.account else {
+        for (account, _) in &kept {
+            let coins = session.chain.account(*account).await.map_err(chain_fault)?.balance;
+            let value = json!({ "schema": "hodei.net.invitation/1", "account": account.to_string(), "coins_wei": coins.to_string() });
+            if out.json {
+                out.result("", &value);
+            }
+            rows.push(vec![account.to_string(), money::show(coins)]);
+        }
+        if !out.json {
+            out.line(&if rows.is_empty() { "no invitation made here is open".into() } else { table(&["INVITATION", "COINS"], &rows) });
+        }
+        return Ok(());
+    };
+    let account = money::account(asked)?;
+    let Some((_, file)) = kept.iter().find(|(known, _)| *known == account) else {
+        return Err(Fault::new(&fault::TICKET, "no invitation made here has that account", "`hodei net revoke` lists those that have")
+            .between("an account of an invitation", account));
+    };
+    out.say(format!("Take back what is in the invitation {account}; it costs the fee of one transfer."));
+    if revoke.plan.dry_run {
+        out.result("", &json!({ "schema": "hodei.net.revoke.plan/1", "account": account.to_string() }));
+        return Ok(());
+    }
+    out.confirm("Take it back?", revoke.plan.yes)?;
+    let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|error| Fault::io(file, "reading the invitation's key", &error))?);
+    let key: SecretKey = text.trim().parse().map_err(|error: KeyError| Fault::new(&fault::WALLET, error, "that invitation is lost").at(file.display()))?;
+    let head = session.chain.head().await.map_err(chain_fault)?;
+    let swept = sweep(session, key.bytes(), head.base_fee, session.purse.owner()?).await?;
+    // Only now: a key that is gone takes the coins with it.
+    std::fs::remove_file(file).map_err(|error| Fault::io(file, "removing the invitation's key", &error))?;
+    let text = match swept.is_zero() {
+        true => "somebody has joined with it: no coins were left".to_owned(),
+        false => format!("took back {}; the word is worth nothing now", money::show(swept)),
+    };
+    out.result(text, &json!({ "schema": "hodei.net.revoke/1", "account": account.to_string(), "coins_wei": swept.to_string() }));
+    Ok(())
+}
+
+/// Invitations made here whose keys are still kept: account and file.
+fn kept(paths: &Paths, context: &str) -> Result<Vec<(Address, PathBuf)>> {
+    let folder = kept_in(paths);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Fault::io(&folder, "listing invitations", &error)),
+    };
+    let mut found: Vec<(Address, PathBuf)> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?.strip_suffix(".key")?.strip_prefix(context)?.strip_prefix('-')?;
+            Some((name.parse().ok()?, path.clone()))
+        })
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// `hodei net join`: a context and a wallet of one's own, and the coins in it; with `--provide` also a node.
 pub(crate) fn join(join: &NetJoin, ticket: Ticket, passphrase: Option<PathBuf>, paths: &Paths, out: Out) -> Result<()> {
     let contexts = Contexts::of(paths);
     let name = join.context_name.clone().unwrap_or_else(|| ticket.name.clone());
@@ -195,7 +264,17 @@ pub(crate) fn join(join: &NetJoin, ticket: Ticket, passphrase: Option<PathBuf>, 
         return Err(exists("a context", &name));
     }
     let folder = paths.data.join("wallets").join(&name);
-    let context = Context {
+    let offer = match join.provide.gib {
+        Some(gib) => {
+            let folder = match &join.provide.node_folder {
+                Some(folder) => absolute(folder)?,
+                None => paths.data.join("nodes").join(&name),
+            };
+            Some(Offer::check(&join.provide, gib, &name, folder, &ticket.network_key, &ticket.members)?)
+        }
+        None => None,
+    };
+    let mut context = Context {
         network_key: ticket.network_key.to_string(),
         wallet: folder.clone(),
         doors: Default::default(),
@@ -212,23 +291,39 @@ pub(crate) fn join(join: &NetJoin, ticket: Ticket, passphrase: Option<PathBuf>, 
     let outcome = crate::start(slot.home.store(), None, |runtime| async move {
         let session = Session::reach(runtime, name.clone(), context.clone(), passphrase, slot).await?;
         let head = session.chain.head().await.map_err(chain_fault)?;
+        let node = match offer {
+            Some(offer) => Some(offer.make(inside(&session, &ticket.secret, head.base_fee).await?)?),
+            None => None,
+        };
+        context.node = node.as_ref().map(|node| node.folder.clone());
         let purse = Purse::create(folder, &main, sealed.as_ref().map(|text| text.as_str()))?;
         contexts.save(&name, &context)?;
-        let swept = sweep(&session, &ticket, head.base_fee, owner).await?;
+        let to = node.as_ref().map_or(owner, |node| node.account);
+        let swept = sweep(&session, &ticket.secret, head.base_fee, to).await?;
         if swept.is_zero() {
             out.say("note: the invitation holds no coins any more");
         }
         if !purse.is_sealed() {
             out.say("note: the main key is kept in clear, readable by you alone; a backup seals it: hodei key backup FILE");
         }
+        let (height, coins) = (head.height, money::show(swept));
+        let text = match &node {
+            None => format!("joined {name} at block {height}; wallet {owner} got {coins}"),
+            Some(node) => format!(
+                "joined {name} at block {height}; wallet {owner}\nthe node in {} has account {}, which got {coins}: {} of it as collateral, the rest for fees",
+                node.folder.display(), node.account, money::show(node.collateral)
+            ),
+        };
         out.result(
-            format!("joined {name} at block {}; wallet {owner} got {}", head.height, money::show(swept)),
+            text,
             &json!({
                 "schema": "hodei.net.join/1", "context": name, "height": head.height, "wallet": owner.to_string(),
-                "coins_wei": swept.to_string(),
+                "coins_wei": swept.to_string(), "node": node.as_ref().map(|node| json!({
+                    "folder": node.folder, "account": node.account.to_string(), "collateral_wei": node.collateral.to_string(),
+                })),
             }),
         );
-        out.next(format!("hodei -C {name} data create BUCKET"));
+        out.next(if node.is_some() { format!("hodei -C {name} node run") } else { format!("hodei -C {name} data create BUCKET") });
         session.close().await;
         Ok(())
     });
@@ -238,16 +333,26 @@ pub(crate) fn join(join: &NetJoin, ticket: Ticket, passphrase: Option<PathBuf>, 
     outcome
 }
 
-/// Moves the invitation's coins to the new wallet; what they came to.
-async fn sweep(session: &Session, ticket: &Ticket, base_fee: u64, owner: Address) -> Result<U256> {
-    let account = Account::new(session.chain.clone(), &ticket.secret)
+/// What the transfer that empties an invitation may cost at most; what is left of it stays behind.
+fn sweep_fee(base_fee: u64) -> U256 {
+    U256::from(TRANSFER_GAS) * (U256::from(base_fee) * U256::from(2) + U256::from(TIP_MAX))
+}
+
+/// What an invitation is worth to whoever takes its coins.
+async fn inside(session: &Session, secret: &[u8; 32], base_fee: u64) -> Result<U256> {
+    let account = Account::new(session.chain.clone(), secret)
         .map_err(|error| Fault::new(&fault::TICKET, error, "ask for a new invitation"))?;
     let has = session.chain.account(account.address()).await.map_err(chain_fault)?.balance;
-    // What the transfer itself may cost at most; what is left of it stays behind.
-    let fee = U256::from(TRANSFER_GAS) * (U256::from(base_fee) * U256::from(2) + U256::from(TIP_MAX));
-    let swept = has.saturating_sub(fee);
+    Ok(has.saturating_sub(sweep_fee(base_fee)))
+}
+
+/// Moves an invitation's coins; what they came to.
+async fn sweep(session: &Session, secret: &[u8; 32], base_fee: u64, to: Address) -> Result<U256> {
+    let account = Account::new(session.chain.clone(), secret)
+        .map_err(|error| Fault::new(&fault::TICKET, error, "ask for a new invitation"))?;
+    let swept = inside(session, secret, base_fee).await?;
     if swept > U256::ZERO {
-        let order = Order { to: Some(owner), value: swept, data: Default::default(), gas_limit: TRANSFER_GAS };
+        let order = Order { to: Some(to), value: swept, data: Default::default(), gas_limit: TRANSFER_GAS };
         account.execute(&order).await.map_err(|error| {
             Fault::new(&fault::TX_REFUSED, error, "the coins are still in the invitation: join again under another --context-name")
         })?;

@@ -3,9 +3,10 @@
 use crate::{
     args::NodeDrain,
     fault::{self, Fault, Result},
-    out::Out,
+    out::{Out, bytes},
     serve,
     session::Session,
+    status,
 };
 use alloy_primitives::B256;
 use hodei_node::{
@@ -13,7 +14,15 @@ use hodei_node::{
     provider::register::{RegisterError, drain as retire},
 };
 use hodei_sdk::chain::Account;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// The ledger's events reach a running node within a second or two.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// `hodei node drain`: no new deals; may be run again until none is open.
 pub(crate) async fn drain(args: &NodeDrain, session: &Session, out: Out) -> Result<()> {
@@ -36,17 +45,42 @@ pub(crate) async fn drain(args: &NodeDrain, session: &Session, out: Out) -> Resu
         RegisterError::Unknown(_) => Fault::new(&fault::NODE, error, "it was never registered, so the machine may go"),
         error => Fault::new(&fault::TX_REFUSED, error, "run the same command again"),
     })?;
+    let noticed = noticed(&folder).await;
     let text = if draining.open.is_empty() {
         "no deal is open any more: the machine may go".to_owned()
     } else {
         format!("{} deals are open still: keep the node running, and run this again later", draining.open.len())
     };
+    let text = match &noticed {
+        Some(state) => format!(
+            "{text}\nthe running node takes nothing new and holds {} in {} deals",
+            bytes(state["held_bytes"].as_u64().unwrap_or(0)),
+            state["open_deals"].as_array().map_or(0, Vec::len)
+        ),
+        None => format!("{text}\nthe node does not run here now: it will know when it starts"),
+    };
     out.result(
         text,
         &json!({
             "schema": "hodei.node.drain/1", "node": node.to_string(), "open": draining.open, "ended": draining.ended,
-            "may_go": draining.open.is_empty(),
+            "may_go": draining.open.is_empty(), "running": noticed,
         }),
     );
     Ok(())
+}
+
+/// What the running node says of its leaving, once the ledger told it; `None` if none runs in the folder.
+async fn noticed(folder: &Path) -> Option<Value> {
+    let begun = Instant::now();
+    loop {
+        let status = status::of_node(folder).await.ok()?;
+        let drain = &status["provider"]["drain"];
+        if drain.is_object() {
+            return Some(drain.clone());
+        }
+        if begun.elapsed() > NOTICE_TIMEOUT {
+            return None;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }

@@ -139,11 +139,14 @@ pub(crate) fn home_fault(error: HomeError) -> Fault {
         HomeError::Locked { .. } => {
             Fault::new(&fault::LOCKED, &error, "stop that process first, or name another folder")
         }
+        HomeError::Foreign { .. } => {
+            Fault::new(&fault::GENESIS, &error, "name the folder of this network's node, or give it its own genesis file back")
+        }
         HomeError::Io { .. } => Fault::new(&fault::FOLDER, &error, "check the disk and the folder's permissions"),
     }
 }
 
-fn settings(error: &ConfigError) -> Fault {
+pub(crate) fn settings(error: &ConfigError) -> Fault {
     match error {
         ConfigError::Value { key, found, expected } => {
             Fault::new(&fault::SETTINGS, format!("`{key}` cannot be used"), "correct it and run the command again")
@@ -161,6 +164,9 @@ pub(crate) fn node_fault(error: NodeError) -> Fault {
         NodeError::Genesis { ref path, .. } => {
             let path = path.display().to_string();
             Fault::new(&fault::GENESIS, error, "copy genesis.cbor from another member of the network").at(path)
+        }
+        NodeError::OtherNetwork { .. } => {
+            Fault::new(&fault::GENESIS, error, "correct `network_key` in node.toml, or remove the genesis file")
         }
         error => Fault::new(&fault::NODE, error, "see logs/node.log in the node's folder, then start it again"),
     }

@@ -64,7 +64,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
         attention.push(format!("provider {} in zone {} missed its last challenge", short(&offer.node.to_string()), offer.zone));
     }
     let node = match &session.context.node {
-        Some(folder) => Some(node_status(folder).await),
+        Some(folder) => Some(of_node(folder).await),
         None => None,
     };
     if let Some(Err(why)) = &node {
@@ -107,6 +107,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
                 "node": offer.node.to_string(), "operator": offer.operator.to_string(), "zone": offer.zone,
                 "capacity_bytes": offer.capacity_bytes, "used_bytes": offer.used_bytes,
                 "price_store_wei": offer.price_store.to_string(), "open": offer.open, "suspended": offer.suspended,
+                "collateral_wei": offer.collateral.to_string(),
             })).collect::<Vec<_>>(),
         }),
     );
@@ -168,7 +169,7 @@ pub(crate) async fn doctor(session: &Session, paths: &Paths, out: Out) -> Result
         });
     }
     if let Some(folder) = &session.context.node {
-        find("node", node_status(folder).await.map(|_| format!("answers, in {}", folder.display())));
+        find("node", of_node(folder).await.map(|_| format!("answers, in {}", folder.display())));
     }
 
     let unwell = findings.iter().filter(|finding| !finding.well).count();
@@ -203,7 +204,7 @@ fn writable(folder: &Path) -> std::result::Result<String, String> {
 }
 
 /// What a running node says of itself.
-async fn node_status(folder: &Path) -> std::result::Result<Value, String> {
+pub(crate) async fn of_node(folder: &Path) -> std::result::Result<Value, String> {
     let start = || format!("start it: hodei node run --folder {}", folder.display());
     let home = Home::create(folder).map_err(|error| error.to_string())?;
     let ready = home.read_ready().ok_or_else(|| format!("the node in {} does not run; {}", folder.display(), start()))?;

@@ -13,7 +13,7 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
 };
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, U256};
 use bytes::Bytes;
 use futures::{
     StreamExt as _, TryStreamExt as _,
@@ -102,7 +102,18 @@ pub struct Location {
     pub bytes: u64,
     /// Last window with an accepted proof of this provider.
     pub last_proven: u64,
+    /// Windows this provider missed: in a row, and ever.
+    pub missed_in_row: u64,
+    pub missed: u64,
     pub suspended: bool,
+    /// Slashing closed it: no new deals.
+    pub closed: bool,
+    /// Wei of its collateral taken.
+    pub slashed: U256,
+    /// Windows this deal paid for, and wei: paid, and earned but not paid out yet.
+    pub paid_windows: u64,
+    pub paid: U256,
+    pub owed: U256,
 }
 
 /// Bytes of an object, as they come.
@@ -427,6 +438,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut locations = Vec::new();
         for ((node, deal), (shards, bytes)) in held {
             let standing = ask(chain, DEALS, &IDeals::standingCall { provider: node.0.into() }).await?;
+            let terms = ask(chain, DEALS, &IDeals::getCall { deal }).await?;
             let known = roster.iter().find(|provider| provider.peer.key == node);
             locations.push(Location {
                 node,
@@ -436,7 +448,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 shards,
                 bytes,
                 last_proven: standing.lastProven,
+                missed_in_row: standing.missesInRow,
+                missed: standing.misses,
                 suspended: standing.suspended,
+                closed: standing.closed,
+                slashed: standing.slashed,
+                paid_windows: terms.paidWindows,
+                paid: terms.paid,
+                owed: terms.owed,
             });
         }
         Ok(locations)

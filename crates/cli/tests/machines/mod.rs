@@ -1,0 +1,218 @@
+//! Give a test users with folders of their own, and a network of real processes.
+//!
+//! Order and facts are asserted, never durations: waits end when what is awaited happened, and fail only
+//! after a patience no healthy machine needs.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use serde_json::Value;
+use std::{
+    net::{TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+pub(crate) struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("everything is in {}", self.0.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// A user with folders of their own.
+pub(crate) struct User {
+    scratch: Scratch,
+}
+
+impl User {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("hodei-machines-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        Self { scratch: Scratch(folder) }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.scratch.0
+    }
+
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hodei"));
+        command.args(words).env("HOME", self.folder()).stdin(Stdio::null());
+        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "HODEI_CONTEXT", "HODEI_JSON", "HODEI_NODE"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs a command; its exit code, the JSON lines of its result, and its JSON error.
+    pub(crate) fn run(&self, words: &[&str]) -> (i32, Vec<Value>, Value) {
+        let output = self.command(words).arg("--json").output().unwrap();
+        let parse = |bytes: &[u8]| -> Vec<Value> {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            text.lines().filter(|line| line.starts_with('{')).filter_map(|line| serde_json::from_str(line).ok()).collect()
+        };
+        let error = parse(&output.stderr).pop().unwrap_or(Value::Null);
+        (output.status.code().unwrap_or(-1), parse(&output.stdout), error)
+    }
+
+    /// A command that must succeed: the lines of its result.
+    pub(crate) fn lines(&self, words: &[&str]) -> Vec<Value> {
+        let (code, lines, error) = self.run(words);
+        assert_eq!(code, 0, "{words:?}: {error}");
+        lines
+    }
+
+    /// The same, with one line.
+    pub(crate) fn one(&self, words: &[&str]) -> Value {
+        self.lines(words).pop().unwrap_or(Value::Null)
+    }
+
+    /// A command that must fail with this code.
+    pub(crate) fn refused(&self, words: &[&str], code: &str) {
+        let (exit, _, error) = self.run(words);
+        assert_eq!((exit != 0, error["error"]["code"].as_str()), (true, Some(code)), "{words:?}: {error}");
+    }
+
+    /// Asks again until `good` finds what it wants in the result; a command that fails is asked again too.
+    pub(crate) fn until<T>(&self, words: &[&str], what: &str, mut good: impl FnMut(&[Value]) -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            let (code, lines, error) = self.run(words);
+            if code == 0
+                && let Some(found) = good(&lines)
+            {
+                return found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what} did not come; {words:?} says {lines:?} {error}");
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// A node's process, killed without warning when dropped.
+pub(crate) struct Node {
+    pub(crate) folder: PathBuf,
+    process: Child,
+}
+
+impl Node {
+    /// Starts `words` on the node of a folder.
+    pub(crate) fn start(user: &User, words: &[&str], folder: PathBuf) -> Self {
+        let messages = std::fs::File::create(folder.join("messages.txt")).unwrap();
+        let process = user
+            .command(words)
+            .arg("--folder")
+            .arg(&folder)
+            .args(["--workers", "1", "--until-stdin-closes"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(messages)
+            .spawn()
+            .unwrap();
+        Self { folder, process }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Four validators that agree, and the user who made them.
+pub(crate) struct Network {
+    // Dropped first: processes end before their folders go.
+    pub(crate) validators: Vec<Node>,
+    pub(crate) user: User,
+    pub(crate) name: String,
+}
+
+impl Network {
+    /// With windows of ten seconds, so that a ladder is climbed while one watches.
+    pub(crate) fn start(name: &str) -> Self {
+        let user = User::new(name);
+        let addresses: Vec<String> = ports(4).iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let mut words = vec!["net", "create", name, "-y", "--window", "10", "--validator"];
+        words.extend(addresses.iter().map(String::as_str));
+        let made = user.one(&words);
+        let folders = made["validators"].as_array().unwrap().iter().map(|folder| PathBuf::from(folder.as_str().unwrap()));
+        let validators = folders.map(|folder| Node::start(&user, &["chain", "validator", "run"], folder)).collect();
+        let network = Self { validators, user, name: name.into() };
+        network.ask(&["chain", "show"], "a first block", |lines| (lines[0]["height"].as_u64()? > 0).then_some(()));
+        network
+    }
+
+    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        [&["-C", self.name.as_str()], words].concat()
+    }
+
+    pub(crate) fn one(&self, words: &[&str]) -> Value {
+        self.user.one(&self.words(words))
+    }
+
+    pub(crate) fn ask<T>(&self, words: &[&str], what: &str, good: impl FnMut(&[Value]) -> Option<T>) -> T {
+        self.user.until(&self.words(words), what, good)
+    }
+
+    /// A ticket with so many coins in it, and the account that holds them.
+    pub(crate) fn invite(&self, coins: &str) -> (String, String) {
+        let invited = self.one(&["net", "invite", "--coins", coins, "-y"]);
+        (invited["ticket"].as_str().unwrap().into(), invited["account"].as_str().unwrap().into())
+    }
+}
+
+/// A machine that joined by a ticket and offers disk.
+pub(crate) struct Provider {
+    pub(crate) node: Node,
+    pub(crate) user: User,
+    /// Its key, as the ledger lists it.
+    pub(crate) key: String,
+}
+
+impl Provider {
+    /// Two commands: join by the ticket, run the node.
+    pub(crate) fn join(network: &Network, zone: &str) -> Self {
+        let user = User::new(&format!("{}-{zone}", network.name));
+        let (ticket, _) = network.invite("100");
+        let joined = user.one(&["net", "join", &ticket, "--provide", "1", "--zone", zone, "--collateral", "40"]);
+        let folder = PathBuf::from(joined["node"]["folder"].as_str().unwrap());
+        let node = Node::start(&user, &["-C", &network.name, "node", "run"], folder);
+        let account = joined["node"]["account"].as_str().unwrap();
+        let key = network.ask(&["status"], "a registered provider", |lines| {
+            let providers = lines[0]["providers"].as_array()?;
+            let ours = providers.iter().find(|offer| offer["operator"] == account && offer["open"] == true)?;
+            assert_eq!(ours["zone"], zone);
+            assert_eq!(ours["collateral_wei"], "40000000000000000000");
+            Some(ours["node"].as_str()?.to_owned())
+        });
+        Self { node, user, key }
+    }
+}
+
+/// Free TCP ports whose predecessor is a free UDP port.
+fn ports(count: usize) -> Vec<u16> {
+    let mut held = Vec::new();
+    while held.len() < count {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if let Ok(udp) = UdpSocket::bind(("127.0.0.1", port - 1)) {
+            held.push((port, tcp, udp));
+        }
+    }
+    held.into_iter().map(|(port, ..)| port).collect()
+}
