@@ -51,6 +51,10 @@ pub trait Door: Work {
     fn recover(&self, raw: &[Bytes]) -> Option<Vec<Arc<Signed>>>;
     /// A block that may become final holds these: they need no proposer until a block of its height is final.
     fn carried(&self, height: u64, hashes: &[B256]);
+    /// A block is final; its state is written once this returns. What must not be missing later is kept here.
+    fn keep(&self, _block: &Block, _effects: &Effects) -> impl Future<Output = ()> + Send {
+        async {}
+    }
     /// A block is final and its state readable; may repeat after a crash.
     fn finalized(&self, block: &Block, effects: &Effects) -> impl Future<Output = ()> + Send;
 }
@@ -272,10 +276,15 @@ impl<E: Storage + Spawner + Clock, B: Beacon, D: Door> Application<E> for Rules<
     async fn capture(
         &mut self,
         _: (E, Context),
-        _: &Block,
+        block: &Block,
         _: &Sealed<E>,
         _: <Databases<E> as DatabaseSet<E>>::Readers,
     ) {
+        let found = |(_, effects): &(u64, Arc<Effects>)| effects.clone();
+        let effects = self.executed.lock().expect("no holder of this lock panics").get(&block.digest()).map(found);
+        if let Some(effects) = effects {
+            self.door.keep(block, &effects).await;
+        }
     }
 
     async fn finalized(

@@ -120,12 +120,9 @@ impl Reader {
     pub async fn push(&self, block: &Block, effects: &Effects) {
         let entry = self.entry(block, effects);
         let hashes: Vec<B256> = entry.record.txs.iter().map(|tx| tx.hash).collect();
-        if let Some(records) = self.shared.records.get() {
-            records.put(block.number(), &entry, !hashes.is_empty()).await;
-            if block.number().is_multiple_of(PRUNE_BLOCKS) {
-                let first = self.model().first().unwrap_or(0);
-                records.prune(first).await;
-            }
+        if let Some(records) = self.shared.records.get().filter(|_| block.number().is_multiple_of(PRUNE_BLOCKS)) {
+            let first = self.model().first().unwrap_or(0);
+            records.prune(first).await;
         }
         let news = self.model().push(entry);
         if news {
@@ -276,6 +273,12 @@ impl Work for Reader {
 }
 
 impl Door for Reader {
+    async fn keep(&self, block: &Block, effects: &Effects) {
+        if let Some(records) = self.shared.records.get() {
+            records.put(block.number(), &self.entry(block, effects)).await;
+        }
+    }
+
     fn choose(&self, base_fee: u64) -> Vec<Arc<Signed>> {
         let limits = self.shared.genesis.limits;
         // Room is left for the ledger's own transaction.

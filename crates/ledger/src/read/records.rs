@@ -1,8 +1,8 @@
 //! Keep records of finalized blocks on disk, so that receipts survive a restart.
 //!
-//! Upon a finalized block, its record is written before anybody is told of the block, and synced if it holds
-//! transactions: an empty block's record can be had again from the archive of blocks. A failing disk stops
-//! the node, as everywhere in the ledger.
+//! Upon a finalized block, its record is on disk before its state is: a node that dies in between writes it again
+//! when it returns, so that no block is missing between others, for then all before it could not be found. A
+//! failing disk stops the node, as everywhere in the ledger.
 
 use bytes::Bytes;
 use commonware_codec::RangeCfg;
@@ -27,8 +27,8 @@ const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
 pub trait Keep: Send + Sync + 'static {
     /// All that is kept, oldest first, at most the newest `most`.
     fn restore(&self, most: usize) -> BoxFuture<'_, Vec<Entry>>;
-    /// Writes the record of one height; `durable` waits for the disk. A height already there stays.
-    fn put<'a>(&'a self, height: u64, record: &'a Entry, durable: bool) -> BoxFuture<'a, ()>;
+    /// Writes the record of one height, and waits for the disk. A height already there stays.
+    fn put<'a>(&'a self, height: u64, record: &'a Entry) -> BoxFuture<'a, ()>;
     /// Forgets what is below `height`, as far as whole sections allow.
     fn prune(&self, height: u64) -> BoxFuture<'_, ()>;
 }
@@ -88,18 +88,13 @@ impl<E: Storage + Sync> Keep for Records<E> {
         .boxed()
     }
 
-    fn put<'a>(&'a self, height: u64, record: &'a Entry, durable: bool) -> BoxFuture<'a, ()> {
+    fn put<'a>(&'a self, height: u64, record: &'a Entry) -> BoxFuture<'a, ()> {
         async move {
             let bytes = Bytes::from(record.encode());
             let mut slot = self.archive.lock().await;
             let archive = slot.take().expect(FAILED);
             let key = U64::new(height);
-            let put = if durable {
-                archive.put_sync(height, key, &bytes).await
-            } else {
-                archive.put(height, key, &bytes).await
-            };
-            *slot = Some(put.expect(FAILED));
+            *slot = Some(archive.put_sync(height, key, &bytes).await.expect(FAILED));
         }
         .boxed()
     }
@@ -135,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn synced_records_survive_an_unclean_death() {
+    fn records_survive_an_unclean_death() {
         let first = deterministic::Runner::default();
         let (_, checkpoint) = first.start_and_recover(|context| async move {
             let records = Records::open(context.child("records"), "t", &DISK).await;
             for height in [1, 2, 7, 8, 9, 10, 11] {
-                records.put(height, &entry(height), height == 11).await;
+                records.put(height, &entry(height)).await;
             }
-            records.put(11, &entry(99), true).await;
+            records.put(11, &entry(99)).await;
         });
         deterministic::Runner::from(checkpoint).start(|context| async move {
             let records = Records::open(context.child("records"), "t", &DISK).await;
