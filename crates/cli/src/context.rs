@@ -7,6 +7,7 @@
 use crate::{
     fault::{self, Fault, Result},
     paths::{Paths, write_whole},
+    slot,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -36,6 +37,9 @@ pub(crate) struct Context {
     /// The network's genesis file, where it is here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) genesis: Option<PathBuf>,
+    /// It is a demo's: worth nothing once that has ended, however it ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) demo: bool,
     /// Nodes that answer questions about the ledger.
     #[serde(default)]
     pub(crate) member: Vec<Member>,
@@ -122,7 +126,12 @@ impl Contexts {
             ));
         };
         check_name(&name)?;
-        match read(&self.file(&name))? {
+        match read::<Context>(&self.file(&name))? {
+            Some(context) if context.demo && !slot::is_held(&context.wallet) => Err(Fault::new(
+                &fault::NO_CONTEXT,
+                format!("the demo of context {name} has ended"),
+                "start another with `hodei demo --keep`, or choose a cloud with -C NAME",
+            )),
             Some(context) => Ok((name, context)),
             None => {
                 let known = self.names()?;
@@ -171,9 +180,34 @@ impl Contexts {
         }
     }
 
-    /// Forgets a context, and that it was current.
-    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+    /// Makes a saved context current; the one that was so before.
+    pub(crate) fn make_current(&self, name: &str) -> Result<Option<String>> {
+        let before = text(&self.current_file())?.map(|name| name.trim().to_owned());
+        write_whole(&self.current_file(), format!("{name}\n").as_bytes(), 0o600)?;
+        Ok(before.filter(|before| before != name))
+    }
+
+    /// Forgets the contexts of demos that were killed and could not do it.
+    pub(crate) fn forget_ended(&self) -> Result<()> {
+        for name in self.names()? {
+            // What cannot be read is not ours to remove.
+            if let Ok(Some(context)) = read::<Context>(&self.file(&name))
+                && context.demo
+                && !slot::is_held(&context.wallet)
+            {
+                self.remove(&name, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a context; if it was current, the one `before` it is so again.
+    pub(crate) fn remove(&self, name: &str, before: Option<&str>) -> Result<()> {
         check_name(name)?;
+        let was_current = text(&self.current_file())?.is_some_and(|current| current.trim() == name);
+        if let Some(before) = before.filter(|before| was_current && self.file(before).exists()) {
+            self.make_current(before)?;
+        }
         for (path, mine) in [
             (self.file(name), true),
             (self.current_file(), text(&self.current_file())?.is_some_and(|current| current.trim() == name)),
@@ -253,6 +287,7 @@ mod tests {
             doors: [("rpc".to_owned(), "http://127.0.0.1:8545".to_owned())].into(),
             node: None,
             genesis: None,
+            demo: false,
             member: vec![Member { key: "ab".repeat(32), addresses: vec!["127.0.0.1:1".parse().unwrap()] }],
         }
     }
@@ -265,9 +300,32 @@ mod tests {
         contexts.save("two", &context()).unwrap();
         assert_eq!(contexts.open(None).unwrap(), ("one".into(), context()));
         assert_eq!(contexts.save("two", &context()).unwrap_err().code.id, "HD1103");
-        contexts.remove("one").unwrap();
+        contexts.remove("one", None).unwrap();
         assert_eq!(contexts.chosen(None).unwrap(), None, "two was never made current");
         assert_eq!(contexts.names().unwrap(), ["two"]);
+    }
+
+    #[test]
+    fn a_demo_is_current_while_it_lives_and_gives_way() {
+        let (scratch, contexts) = Scratch::new("demo");
+        contexts.save("mine", &context()).unwrap();
+        let wallet = scratch.0.join("wallet");
+        let slot = slot::Slot::take(&wallet).unwrap();
+        let demo = Context { demo: true, wallet, ..context() };
+        contexts.save("demo-1", &demo).unwrap();
+        let before = contexts.make_current("demo-1").unwrap();
+        contexts.forget_ended().unwrap();
+        assert_eq!(contexts.open(None).unwrap().0, "demo-1");
+        contexts.remove("demo-1", before.as_deref()).unwrap();
+        assert_eq!(contexts.open(None).unwrap().0, "mine");
+        // Killed, it could not take its context away.
+        contexts.save("demo-1", &demo).unwrap();
+        contexts.make_current("demo-1").unwrap();
+        drop(slot);
+        assert_eq!(contexts.open(None).unwrap_err().code.id, "HD1101");
+        contexts.forget_ended().unwrap();
+        assert_eq!(contexts.names().unwrap(), ["mine"]);
+        assert_eq!(contexts.chosen(None).unwrap(), None);
     }
 
     #[test]

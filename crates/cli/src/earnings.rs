@@ -41,12 +41,10 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
 
     let reason = |deal: u64, windows: u64| match deals.get(&deal) {
         Some(deal) => format!(
-            "kept {} through {windows} proven {} at {} a GiB",
-            bytes(deal.leaves * LEAF_BYTES),
-            if windows == 1 { "window" } else { "windows" },
-            money::show(U256::from(deal.price)),
+            "{}; it keeps {} now, at {} a GiB and window",
+            counted(windows, "proven window"), bytes(deal.leaves * LEAF_BYTES), money::show(U256::from(deal.price)),
         ),
-        None => format!("{windows} proven windows"),
+        None => counted(windows, "proven window"),
     };
     if out.json {
         for payment in &earned.payments {
@@ -64,7 +62,7 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
             .iter()
             .map(|payment| {
                 let (deal, windows) = (payment.deal, payment.windows);
-                vec![payment.height.to_string(), deal.to_string(), money::show(payment.amount), reason(deal, windows)]
+                vec![payment.height.to_string(), deal.to_string(), money::exact(payment.amount), reason(deal, windows)]
             })
             .collect();
         out.line(&table(&["BLOCK", "DEAL", "PAID", "WHY"], &rows));
@@ -72,12 +70,12 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
     }
     let mut text = format!(
         "provider {} in zone {} was paid {} in blocks {} to {}",
-        short(&offer.node.to_string()), offer.zone, money::show(earned.paid), earned.from, earned.to
+        short(&offer.node.to_string()), offer.zone, money::exact(earned.paid), earned.from, earned.to
     );
-    text.push_str(&format!("\n{} more is earned and not yet paid out, in {} open deals", money::show(owed), open(&deals)));
+    text.push_str(&format!("\n{} more is earned and not yet paid out, in {}", money::exact(owed), counted(open(&deals) as u64, "open deal")));
     text.push_str(&format!(
-        "\n{} windows proven ever, {} missed{}",
-        standing.proven,
+        "\n{} ever, {} missed{}",
+        counted(standing.proven, "proven window"),
         standing.misses,
         match standing.slashed.is_zero() {
             true => String::new(),
@@ -96,7 +94,10 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
             "suspended": standing.suspended, "open_deals": open(&deals),
         }),
     );
-    out.next(format!("hodei chain show {}", earned.payments.last().map_or("HEIGHT".into(), |payment| payment.tx.to_string())));
+    out.next(match earned.payments.last() {
+        Some(payment) => format!("hodei chain show {}", payment.tx),
+        None => "hodei status".into(),
+    });
     Ok(())
 }
 
@@ -146,6 +147,11 @@ async fn deals(chain: &dyn Chain, node: B256, earned: &Earnings) -> Result<BTree
         deals.extend(many.into_iter().map(|deal| (deal.id, deal)));
     }
     Ok(deals)
+}
+
+/// `1 window`, `2 windows`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn open(deals: &BTreeMap<u64, IDeals::Deal>) -> usize {

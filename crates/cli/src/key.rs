@@ -57,6 +57,7 @@ pub(crate) fn restore(args: &KeyRestore, asked: Option<&str>, passphrase: Option
                 return Err(Fault::new(&fault::EXISTS, format!("there is a context `{fresh}` already"), "choose another name"));
             }
             context.wallet = paths.data.join("wallets").join(fresh);
+            context.demo = false;
             Purse::create(context.wallet.clone(), &main, Some(&passphrase))?;
             contexts.save(fresh, &context)?;
             fresh.clone()

@@ -15,8 +15,15 @@ pub(crate) fn parse(text: &str) -> Result<U256> {
     })
 }
 
-/// `1.5 hod`
+/// `1.5 hod`, for people: what is below a billionth of a coin is left out where there is more. JSON has every wei.
 pub(crate) fn show(wei: U256) -> String {
+    let billionth = U256::from(1_000_000_000u64);
+    let shown = if wei < billionth { wei } else { wei - wei % billionth };
+    format!("{} {SYMBOL}", format_coins(shown))
+}
+
+/// Every wei of it, where sums must be seen to add up.
+pub(crate) fn exact(wei: U256) -> String {
     format!("{} {SYMBOL}", format_coins(wei))
 }
 
@@ -54,6 +61,9 @@ mod tests {
     #[test]
     fn amounts_that_are_none_say_what_was_expected() {
         assert_eq!(show(parse("1.50").unwrap()), "1.5 hod");
+        assert_eq!(show(parse("0.000002628326416015").unwrap()), "0.000002628 hod");
+        assert_eq!(exact(parse("0.000002628326416015").unwrap()), "0.000002628326416015 hod");
+        assert_eq!(show(U256::from(7)), "0.000000000000000007 hod", "little is not nothing");
         let fault = parse("1,5").unwrap_err();
         assert_eq!(fault.found.as_deref(), Some("\"1,5\""));
     }

@@ -114,6 +114,7 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
         doors: Default::default(),
         node: None,
         genesis: Some(folder.join(hodei_node::deal::GENESIS_FILE)),
+        demo: false,
         member: member.map(|(key, seat)| Member { key: hex::encode(key), addresses: vec![seat.link] }).collect(),
     };
     contexts.save(&create.name, &context)?;
@@ -280,6 +281,7 @@ pub(crate) fn join(join: &NetJoin, ticket: Ticket, passphrase: Option<PathBuf>, 
         doors: Default::default(),
         node: None,
         genesis: None,
+        demo: false,
         member: ticket.members.clone(),
     };
     let sealed = passphrase.as_deref().map(|file| purse::passphrase(Some(file))).transpose()?;

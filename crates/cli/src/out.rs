@@ -1,8 +1,8 @@
 //! Tell people, and tell programs.
 //!
 //! Results go to standard output, as text or as one JSON object a line; messages and progress go to
-//! standard error. Progress starts after 300 ms: a line in place on a terminal, a line every ten seconds
-//! elsewhere, an object with `--json`.
+//! standard error. Progress is a line in place after 300 ms on a terminal, a line every ten seconds elsewhere,
+//! an object with `--json`.
 
 use serde_json::Value;
 use std::{
@@ -109,10 +109,10 @@ impl Progress {
     pub(crate) fn set(&mut self, done: u64) {
         self.done = done;
         let now = Instant::now();
-        let every = if self.terminal && !self.out.json { TERMINAL_EVERY } else { LINE_EVERY };
+        let live = self.terminal && !self.out.json;
         let due = match self.shown {
-            Some(shown) => now - shown >= every,
-            None => now - self.started >= QUIET,
+            Some(shown) => now - shown >= if live { TERMINAL_EVERY } else { LINE_EVERY },
+            None => now - self.started >= if live { QUIET } else { LINE_EVERY },
         };
         if due {
             self.shown = Some(now);

@@ -41,3 +41,10 @@ impl Slot {
             .at(wallet.display()))
     }
 }
+
+/// Whether a process holds a wallet's first slot. Nothing is made where nothing is.
+pub(crate) fn is_held(wallet: &Path) -> bool {
+    let folder = wallet.join("identity-0");
+    // A lock that cannot be tried may well be held.
+    folder.exists() && Home::create(folder).is_ok_and(|home| home.lock().is_err())
+}

@@ -2,6 +2,7 @@
 
 use crate::{
     args::{BudgetSet, WalletHistory, WalletSend},
+    earnings::counted,
     fault::Result,
     money,
     out::{Out, table},
@@ -101,7 +102,7 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
         if let Ok(event) = IDeals::Paid::decode_raw_log(log.topics.iter().copied(), &log.data)
             && mine.contains(&event.deal)
         {
-            let text = format!("deal {} paid operator {} for {} windows", event.deal, event.operator, event.windows);
+            let text = format!("deal {} paid operator {} for {}", event.deal, event.operator, counted(event.windows, "window"));
             entries.push((log.height, log.index, "paid from escrow", event.amount, text, log.tx));
         }
     }

@@ -85,6 +85,11 @@ impl Child {
         }
     }
 
+    /// Whether it was started, and neither killed nor stopped since.
+    pub(crate) fn is_started(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// What happened, with its last messages.
     fn dead(&self, what: &str) -> Fault {
         let path = self.home.path().join("messages.txt");

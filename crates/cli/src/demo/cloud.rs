@@ -108,6 +108,7 @@ impl Cloud {
             doors: Default::default(),
             node: None,
             genesis: Some(folder.join("network").join(GENESIS_FILE)),
+            demo: true,
             member: Vec::new(),
         };
         Ok(Self {
@@ -172,6 +173,18 @@ impl Cloud {
             child.ready(START_TIMEOUT).await?;
         }
         Ok(())
+    }
+
+    /// Starts again whatever does not run; how many that were.
+    pub(crate) async fn restart_dead(&mut self) -> Result<usize> {
+        let mut dead: Vec<&mut Child> = self.children().filter(|child| !child.is_started()).collect();
+        for child in &mut dead {
+            child.start()?;
+        }
+        for child in &mut dead {
+            child.ready(START_TIMEOUT).await?;
+        }
+        Ok(dead.len())
     }
 
     /// Every node of the demo.

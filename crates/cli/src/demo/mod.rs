@@ -13,10 +13,11 @@ mod steps;
 
 use crate::{
     args,
-    context::Contexts,
+    context::{Context, Contexts},
     fault::{self, Fault, Result},
     out::Out,
     paths::{Paths, create_private},
+    purse::Purse,
     serve::stopped,
     session::Session,
     slot::Slot,
@@ -28,12 +29,16 @@ use hodei_node::keys::Secret;
 use hodei_sdk::{Local, plan::Wish};
 use serde_json::json;
 use std::{
+    io::{IsTerminal as _, stderr},
     net::Ipv4Addr,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 use tokio::net::TcpListener;
 
+/// Details are broken before this column.
+const COLUMNS: usize = 100;
 /// A step that makes no progress for so long has failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -47,6 +52,9 @@ pub(crate) enum Step {
     Pay,
     Verify,
     Tamper,
+    /// Only where the cloud stays up.
+    #[value(skip)]
+    Heal,
 }
 
 impl Step {
@@ -59,6 +67,21 @@ impl Step {
             Self::Pay => "pay",
             Self::Verify => "verify",
             Self::Tamper => "tamper",
+            Self::Heal => "heal",
+        }
+    }
+
+    /// What is about to be seen.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Start => "Four validators agree on blocks; six providers offer disk in three zones.",
+            Self::Fund => "A wallet has its coins, and money moves.",
+            Self::Put => "A file is sealed, cut into shards, and spread over operators and zones.",
+            Self::Get => "Two providers lose their power, and the file comes back all the same.",
+            Self::Pay => "Who proves that it still holds its shards is paid, window by window.",
+            Self::Verify => "A receipt proves the put to anybody who knows the network's key.",
+            Self::Tamper => "One bit of it is changed, and it is refused.",
+            Self::Heal => "The two providers have power again.",
         }
     }
 }
@@ -73,7 +96,9 @@ impl Folder {
     fn choose(asked: Option<&Path>) -> Result<Self> {
         let Some(path) = asked else {
             let path = std::env::temp_dir().join(format!("hodei-demo-{}", std::process::id()));
-            create_private(&path)?;
+            // Others may write to that place too: only a folder that nobody made before is private.
+            let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+            made.map_err(|error| Fault::io(&path, "making the demo's folder", &error))?;
             return Ok(Self { path, temporary: true });
         };
         let path = std::path::absolute(path).map_err(|error| Fault::io(path, "finding the folder", &error))?;
@@ -137,21 +162,31 @@ impl Tour {
             }
             Err(fault) => Err(fault),
         };
-        self.say("stopping every node …");
+        eprintln!("\nStopping every node …");
         cloud.stop().await;
         match &outcome {
-            Ok(()) if self.folder.temporary => {
+            // Nor is there anything to look at after a Ctrl-C.
+            outcome if self.folder.temporary && outcome.as_ref().err().is_none_or(|fault| fault.code.id == fault::INTERRUPTED.id) => {
                 if let Err(error) = std::fs::remove_dir_all(&self.folder.path) {
-                    self.say(&format!("{} stays behind: {error}", self.folder.path.display()));
+                    eprintln!("{} stays behind: {error}", self.folder.path.display());
                 }
             }
-            _ => self.say(&format!("everything, logs included, is in {}", self.folder.path.display())),
+            _ => eprintln!("Everything, logs included, is in {}", self.folder.path.display()),
         }
         if outcome.is_ok() && !self.keep {
-            self.out.result("the demo went well", &json!({ "schema": "hodei.demo.result/1", "ok": true }));
-            if !self.ci {
-                self.say("Next: hodei demo --keep   (leaves it running, with its doors)");
+            self.out.result(
+                "The demo went well: each line marked ✓ was checked, not just shown.",
+                &json!({ "schema": "hodei.demo.result/1", "ok": true }),
+            );
+            let hodei = invoked();
+            if self.ci {
+                return outcome;
             }
+            self.out.say(format!(
+                "\nTry next:\n  {hodei} demo --keep              leaves such a cloud running, with S3 and Ethereum doors\n  \
+                 {hodei} net create --help        makes a network of your own\n  {hodei} --help                   \
+                 shows everything else"
+            ));
         }
         outcome
     }
@@ -172,17 +207,18 @@ impl Tour {
     /// Runs one step under its time limit and tells how long it took, or names it as failed.
     async fn step<T>(&self, step: Step, work: impl Future<Output = Result<T>>) -> Result<T> {
         let begun = Instant::now();
+        eprintln!("\n{}  {}", paint("1", &format!("{:<7}", step.name())), step.title());
         let outcome = tokio::time::timeout(STEP_TIMEOUT, work).await;
         let seconds = begun.elapsed().as_secs_f64();
         let fault = match outcome {
             Ok(Ok(value)) => {
-                self.say(&format!("✓ {:<7} {seconds:5.1} s", step.name()));
+                eprintln!("      {}  {seconds:.1} s", paint("32", "✓"));
                 return Ok(value);
             }
             Ok(Err(fault)) => fault,
             Err(_) => Fault::new(&fault::STEP, format!("no end within {} s", STEP_TIMEOUT.as_secs()), "see the nodes' logs"),
         };
-        self.say(&format!("✗ {:<7} {seconds:5.1} s", step.name()));
+        eprintln!("      {}  {seconds:.1} s", paint("31", "✗"));
         if fault.code.id == fault::STEP.id {
             let message = format!("step `{}` failed: {}", step.name(), fault.message);
             return Err(Fault { message, ..fault });
@@ -196,13 +232,21 @@ impl Tour {
         self.sabotage == Some(step)
     }
 
+    /// A detail of the step. Also with --json: standard output then holds the one line, standard error the story.
     fn say(&self, text: &str) {
-        // Also with --json: standard output then holds the one line, standard error the story.
-        eprintln!("{text}");
+        for line in wrapped(text) {
+            eprintln!("         {line}");
+        }
     }
 
-    /// `--keep`: opens the remaining doors, says where they are, and waits.
-    async fn wait(&self, cloud: &Cloud, session: Session, local: Local, stop: impl Future<Output = ()>) -> Result<()> {
+    /// `--keep`: heals what was broken, opens the remaining doors, says where they are, and waits.
+    async fn wait(&self, cloud: &mut Cloud, session: Session, local: Local, stop: impl Future<Output = ()>) -> Result<()> {
+        tokio::pin!(stop);
+        let interrupted = || Fault::new(&fault::INTERRUPTED, "stopped before the end", "run `hodei demo` again");
+        tokio::select! {
+            healed = self.step(Step::Heal, steps::heal(self, cloud, &session)) => healed?,
+            () = &mut stop => return Err(interrupted()),
+        }
         let contexts = Contexts::of(&Paths::of_user()?);
         let name = session.name.clone();
         let mut context = cloud.context.clone();
@@ -233,17 +277,96 @@ impl Tour {
             "endpoint": endpoint, "access_key_id": credentials.access_key_id,
             "secret_access_key": credentials.secret_access_key,
         });
+        let keys = format!("{} / {}", credentials.access_key_id, credentials.secret_access_key);
         context.doors.insert("s3".into(), endpoint);
         // Ends with the demo: the runtime drops what it spawned.
         let s3 = tokio::spawn(s3::serve(listener, Objects::new(local, Wish::default()), credentials));
+        contexts.forget_ended()?;
         contexts.save(&name, &context)?;
-        let doors_text: String = context.doors.iter().map(|(door, address)| format!("\n  {door:<9}{address}")).collect();
-        let text = format!("the cloud stays up as context {name}{doors_text}\n  try      hodei -C {name} data list");
-        self.out.result(text, &doors);
+        let before = contexts.make_current(&name)?;
+        self.out.result(self.doors(&context, &cloud.purse, &keys)?, &doors);
         stop.await;
-        contexts.remove(&name)?;
+        contexts.remove(&name, before.as_deref())?;
         s3.abort();
         session.close().await;
         Ok(())
+    }
+
+    /// Where everything is, and what to type.
+    fn doors(&self, context: &Context, purse: &Purse, keys: &str) -> Result<String> {
+        let door = |name: &str| context.doors.get(name).map_or("", String::as_str);
+        let hodei = invoked();
+        Ok(format!(
+            "\nThe cloud stays up until Ctrl-C. Other commands of this user act on it now.\n\n  \
+             S3        {}\n            access key and secret  {keys}\n  \
+             Ethereum  {}\n            account {}, key in {}\n  \
+             key       {}\n\nTry, in another terminal:\n  \
+             {hodei} status\n  \
+             {hodei} data cp README.md hodei://demo/readme.md --receipt readme.receipt\n  \
+             {hodei} data where hodei://demo/readme.md\n  \
+             {hodei} verify readme.receipt --file README.md\n  \
+             {hodei} wallet history",
+            door("s3"),
+            door("rpc"),
+            purse.owner()?,
+            purse.folder().join("main.key").display(),
+            context.network_key,
+        ))
+    }
+}
+
+/// Lines no longer than [`COLUMNS`], where blanks allow; what goes on stands below what it belongs to.
+fn wrapped(text: &str) -> Vec<String> {
+    let body = text.trim_start();
+    let indent = text.len() - body.len();
+    let (mut lines, mut line, mut is_fresh) = (Vec::new(), " ".repeat(indent), true);
+    for word in body.trim_end().split(' ') {
+        if !is_fresh && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent + 2)));
+            is_fresh = true;
+        }
+        if !is_fresh {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_fresh = false;
+    }
+    lines.push(line);
+    lines
+}
+
+/// How this program is called from here: by name where that finds it, otherwise by path.
+fn invoked() -> String {
+    let name = hodei_types::PRODUCT;
+    let Ok(binary) = std::env::current_exe() else { return name.into() };
+    let is_found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(name).canonicalize().is_ok_and(|found| found == binary))
+    });
+    if is_found {
+        return name.into();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    binary.strip_prefix(&here).unwrap_or(&binary).display().to_string()
+}
+
+/// Coloured where somebody looks who did not refuse colours.
+fn paint(code: &str, text: &str) -> String {
+    let wanted = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_break_at_blanks_and_hang() {
+        assert_eq!(wrapped("  attic  node 1"), ["  attic  node 1"]);
+        let text = format!("  {}", "word ".repeat(40));
+        let lines = wrapped(&text);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.chars().count() <= COLUMNS), "{lines:?}");
+        assert!(lines[0].starts_with("  word") && lines[1].starts_with("    word"), "{lines:?}");
+        assert_eq!(lines.join(" ").split_whitespace().count(), 40, "no word is lost");
+        assert_eq!(wrapped(&"x".repeat(300)), ["x".repeat(300)], "what has no blank stays whole");
     }
 }

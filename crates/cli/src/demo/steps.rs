@@ -18,6 +18,7 @@ use hodei_sdk::{
 };
 use hodei_types::transport::NodeKey;
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{Read as _, Write as _},
     path::PathBuf,
@@ -42,10 +43,10 @@ fn failed(what: impl std::fmt::Display, help: &str) -> Fault {
 
 /// Four validators agree, six providers are registered in three zones.
 pub(super) async fn start(tour: &Tour, cloud: &mut Cloud) -> Result<()> {
-    tour.say(&format!("starting {VALIDATORS} validators: one network key in four shares, and blocks they agree on"));
     cloud.start_validators().await?;
-    tour.say(&format!("starting {PROVIDERS} storage providers in the zones {}", ZONES.join(", ")));
+    tour.say(&format!("{VALIDATORS} validators, each a process with one share of the network's key"));
     cloud.start_providers().await?;
+    tour.say(&format!("{PROVIDERS} storage providers in the zones {}", ZONES.join(", ")));
     if tour.sabotages(Step::Start) {
         cloud.validators[0].kill().await;
     }
@@ -95,7 +96,7 @@ pub(super) async fn put(tour: &Tour, cloud: &mut Cloud, session: &Session) -> Re
     let local = session.cloud().await?;
     let plan = local.plan(&Wish::default()).await.map_err(sdk_fault)?;
     for line in plan.lines() {
-        tour.say(&format!("  {line}"));
+        tour.say(&line);
     }
     local.create_bucket(BUCKET, &plan).await.map_err(sdk_fault)?;
     if tour.sabotages(Step::Put) {
@@ -124,8 +125,8 @@ pub(super) async fn get(tour: &Tour, cloud: &mut Cloud, stored: &Stored) -> Resu
     let dead = if tour.sabotages(Step::Get) { 4 } else { 2 };
     for provider in &mut cloud.providers[..dead] {
         provider.kill().await;
-        tour.say(&format!("killed {} as a power cut would", provider.name));
     }
+    tour.say(&format!("killed {dead} of {PROVIDERS} providers, without a word to them"));
     let back = cloud.folder.join("photo.back");
     data::get(&stored.cloud, BUCKET, KEY, &back.display().to_string(), crate::out::Out { json: false }).await?;
     let hash = |path: &PathBuf| File::open(path).and_then(hash_content).map_err(|error| Fault::io(path, "reading the file", &error));
@@ -133,7 +134,7 @@ pub(super) async fn get(tour: &Tour, cloud: &mut Cloud, stored: &Stored) -> Resu
     if sent != got {
         return Err(failed("what came back is another file", "see the providers' logs").between(hex::encode(sent), hex::encode(got)));
     }
-    tour.say("the file came back without them, bit for bit");
+    tour.say(&format!("read from the others: {}, bit for bit the same", out::bytes(tour.size)));
     Ok(())
 }
 
@@ -144,28 +145,54 @@ pub(super) async fn pay(tour: &Tour, cloud: &mut Cloud, session: &Session, store
             provider.kill().await;
         }
     }
-    tour.say(&format!("waiting for windows of {WINDOW_SECS} s, in each of which a provider must prove what it holds"));
+    tour.say(&format!("in each window of {WINDOW_SECS} s, 20 pieces drawn by lot are asked of each provider"));
     let mut living: Vec<NodeKey> = Vec::new();
     for provider in cloud.providers.iter_mut().skip(2) {
         let key = provider.home.read_ready().map(|ready| ready.node);
         let bytes = key.and_then(|key| hex::decode(key).ok()).and_then(|key| key.try_into().ok());
         living.extend(bytes.map(NodeKey));
     }
+    let first = earned(stored, &living).await?;
     loop {
-        let deals = stored.cloud.deals(BUCKET).await.map_err(sdk_fault)?;
-        let earned: Vec<_> = deals
-            .iter()
-            .filter(|deal| living.contains(&deal.offer.node))
-            .map(|deal| (deal.offer.zone.clone(), deal.offer.operator, deal.state.paid + deal.state.owed))
-            .collect();
-        if !earned.is_empty() && earned.len() >= living.len() && earned.iter().all(|(_, _, wei)| !wei.is_zero()) {
-            for (zone, operator, wei) in earned {
-                tour.say(&format!("  {zone:<7} operator {operator} earned {}", money::show(wei)));
+        let now = earned(stored, &living).await?;
+        // Each of them again, since this step began: a proof of today, not of before.
+        let all_earn = now.len() >= living.len() && now.iter().all(|(node, (_, wei))| first.get(node).is_none_or(|(_, before)| wei > before));
+        if !now.is_empty() && all_earn {
+            for (node, (zone, wei)) in &now {
+                let node = crate::status::short(&node.to_string());
+                tour.say(&format!("  {zone:<7} node {node} proved what it holds and earned {} so far", money::show(*wei)));
             }
             return Ok(());
         }
         let head = session.chain.head().await.map_err(chain_fault)?;
         session.chain.wait(head.height).await.map_err(chain_fault)?;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What each of these providers earned with the bucket, paid out or not yet.
+async fn earned(stored: &Stored, living: &[NodeKey]) -> Result<BTreeMap<NodeKey, (String, U256)>> {
+    let deals = stored.cloud.deals(BUCKET).await.map_err(sdk_fault)?;
+    let deals = deals.into_iter().filter(|deal| living.contains(&deal.offer.node));
+    Ok(deals.map(|deal| (deal.offer.node, (deal.offer.zone, deal.state.paid + deal.state.owed))).collect())
+}
+
+/// What was killed runs again, and takes new deals.
+pub(super) async fn heal(tour: &Tour, cloud: &mut Cloud, session: &Session) -> Result<()> {
+    let back = cloud.restart_dead().await?;
+    tour.say(&format!("{back} providers started again on what their disks hold"));
+    let mut is_waiting = false;
+    loop {
+        let offers = market::offers(&*session.chain).await.map_err(chain_fault)?;
+        let suspended = offers.iter().filter(|offer| !offer.open || offer.suspended).count();
+        if suspended == 0 {
+            tour.say(&format!("all {PROVIDERS} take new deals"));
+            return Ok(());
+        }
+        if !is_waiting {
+            is_waiting = true;
+            tour.say(&format!("{suspended} missed a proof meanwhile and are suspended until the next one they give"));
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -180,7 +207,7 @@ pub(super) fn verify(tour: &Tour, cloud: &Cloud, stored: &Stored) -> Result<()> 
     let content = File::open(&stored.file).and_then(hash_content).map_err(|error| Fault::io(&stored.file, "reading the file", &error))?;
     verified.check_content(&content).map_err(|refused| failed(refused, "see the receipt in the demo's folder"))?;
     tour.say(&format!(
-        "the receipt ({}) verifies with the network key alone: put anchored in block {}, with {} providers' signatures of {}",
+        "a file of {}: the put is anchored in block {}, and {} of {} providers' signatures are in it",
         out::bytes(bytes.len() as u64),
         verified.height,
         verified.promises.len(),
@@ -198,7 +225,7 @@ pub(super) fn tamper(tour: &Tour, cloud: &Cloud, stored: &Stored) -> Result<()> 
     }
     match verify_receipt(&read(&tampered)?, &cloud.dealt.network_key) {
         Err(refused) => {
-            tour.say(&format!("one flipped bit is refused at step `{}`: {refused}", refused.step().name()));
+            tour.say(&format!("refused: {refused}"));
             Ok(())
         }
         Ok(_) => Err(failed("a tampered receipt was believed", "do not rely on receipts of this build")),
