@@ -4,6 +4,7 @@ Usage: s3_test.py ENDPOINT ACCESS_KEY_ID SECRET_ACCESS_KEY
 """
 import os
 import sys
+import time
 
 import boto3
 from botocore.config import Config
@@ -78,6 +79,27 @@ check("and leaves nothing", code(s3.get_object, Bucket=bucket, Key="bad") == "No
 check("what is not built says so", code(s3.get_bucket_versioning, Bucket=bucket) == "NotImplemented")
 check("a wrong secret is refused", code(client("no" + secret).list_buckets) == "SignatureDoesNotMatch")
 
+check("a bucket with objects is kept", code(s3.delete_bucket, Bucket=bucket) == "BucketNotEmpty")
 s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in ("multi", "empty", "dir/a.bin")]})
 check("delete", s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0)
+check("delete bucket", code(s3.delete_bucket, Bucket=bucket) is None)
+check("it is gone at once", code(s3.head_bucket, Bucket=bucket) == "404"
+      and bucket not in [one["Name"] for one in s3.list_buckets()["Buckets"]]
+      and code(s3.put_object, Bucket=bucket, Key="late", Body=b"x") == "NoSuchBucket")
+
+
+def again():
+    """The name is free once the providers have proven what they owed for the old deals."""
+    for _ in range(60):
+        told = code(s3.create_bucket, Bucket=bucket)
+        if told != "OperationAborted":
+            return told is None
+        time.sleep(1)
+
+
+check("a bucket of the same name", again())
+s3.put_object(Bucket=bucket, Key="new", Body=b"new")
+check("which is new", [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["new"])
+s3.delete_object(Bucket=bucket, Key="new")
+check("and goes too", code(s3.delete_bucket, Bucket=bucket) is None)
 sys.exit(failed > 0)

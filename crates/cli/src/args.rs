@@ -89,10 +89,12 @@ pub(crate) enum Data {
     /// List buckets, or what a bucket holds.
     #[command(visible_alias = "ls")]
     List(DataList),
-    /// Remove an object.
+    /// Remove an object, or an empty bucket.
     Rm(DataRm),
     /// Show which nodes in which zones hold an object.
     Where(DataWhere),
+    /// Pay for a bucket so that it lasts longer.
+    Extend(DataExtend),
 }
 
 #[derive(Args, Debug)]
@@ -169,7 +171,7 @@ pub(crate) struct DataList {
 
 #[derive(Args, Debug)]
 pub(crate) struct DataRm {
-    /// hodei://BUCKET/KEY
+    /// hodei://BUCKET/KEY, or hodei://BUCKET: its deals end, and what is left in their escrow comes back.
     pub(crate) object: String,
     /// Agree beforehand.
     #[arg(short = 'y', long)]
@@ -180,6 +182,18 @@ pub(crate) struct DataRm {
 pub(crate) struct DataWhere {
     /// hodei://BUCKET/KEY
     pub(crate) object: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataExtend {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+    /// Windows it shall be paid for, counted from now.
+    #[arg(long, value_name = "WINDOWS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) windows: u64,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
 }
 
 #[derive(Args, Debug)]

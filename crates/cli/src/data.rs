@@ -1,7 +1,7 @@
 //! Keep buckets and objects.
 
 use crate::{
-    args::{Class, DataCp, DataCreate, DataList, DataRm, DataWhere, Wait},
+    args::{Class, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait},
     fault::{self, Fault, Result},
     money,
     out::{Out, bytes, table},
@@ -12,17 +12,23 @@ use crate::{
 };
 use alloy_primitives::U256;
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use hodei_sdk::{
     Local,
-    object::{Location, Options, Put},
+    cloud::Blamed,
+    object::Location,
     plan::Wish,
     storage,
+    upload::{Options, Put},
 };
 use hodei_types::code;
 use serde_json::json;
-use std::{path::Path, sync::Mutex};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use std::{
+    io::SeekFrom,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 /// Bytes read from a file at once.
 const PIECE_BYTES: usize = 256 << 10;
@@ -120,18 +126,11 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
         return Err(Fault::new(&fault::EXISTS, "the receipt's file exists, and is never overwritten", "choose another name")
             .at(receipt.display()));
     }
-    let (source, total): (Box<dyn AsyncRead + Send + Unpin>, Option<u64>) = if args.from == "-" {
-        (Box::new(tokio::io::stdin()), None)
-    } else {
-        let path = Path::new(&args.from);
-        let io = |error| Fault::io(path, "opening the file", &error);
-        let file = tokio::fs::File::open(path).await.map_err(io)?;
-        let metadata = file.metadata().await.map_err(io)?;
-        if metadata.is_dir() {
-            return Err(Fault::new(&fault::REFERENCE, "that is a folder", "copy its files one by one").at(path.display()));
-        }
-        (Box::new(file), Some(metadata.len()))
+    let file = match args.from.as_str() {
+        "-" => None,
+        path => Some(source_file(Path::new(path)).await?),
     };
+    let total = file.as_ref().and_then(|file| file.size);
     let cloud = session.cloud().await?;
     let wait = match args.wait {
         Wait::Quorum => storage::Wait::Quorum,
@@ -143,17 +142,36 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
         progress: Some(Box::new(move |told| progress.lock().unwrap_or_else(|held| held.into_inner()).set(told.stored_bytes))),
         ..Options::default()
     };
-    let put = cloud.put(bucket, key, pieces(source), options).await.map_err(sdk_fault)?;
+    let put = match file {
+        None => cloud.put(bucket, key, pieces(tokio::io::stdin()), options).await,
+        // A pipe with a name can be read once, as one without.
+        Some(Source { path, size: None }) => cloud.put(bucket, key, pieces_from(path, 0), options).await,
+        Some(Source { path, .. }) => {
+            cloud.put_again(bucket, key, |offset| pieces_from(path.clone(), offset), options).await
+        }
+    };
+    let put = match put {
+        Ok(put) => put,
+        Err(error) => {
+            finish(&cloud, out).await;
+            return Err(sdk_fault(error));
+        }
+    };
     if let Some(path) = &args.receipt {
         receipt(&cloud, &put, path).await?;
     }
-    finish(&cloud, out).await;
+    let faults = finish(&cloud, out).await;
     let size = put.entry.size_bytes();
+    let resumed = match put.resumed_bytes {
+        0 => String::new(),
+        resumed => format!(" ({} of it by an interrupted put before)", bytes(resumed)),
+    };
     out.result(
-        format!("put {} as hodei://{bucket}/{key}, acknowledged by {} providers", bytes(size), put.acks.len()),
+        format!("put {} as hodei://{bucket}/{key}{resumed}, acknowledged by {} providers", bytes(size), put.acks.len()),
         &json!({
             "schema": "hodei.data.put/1", "bucket": bucket, "key": key, "size_bytes": size, "etag": put.entry.etag,
-            "acks": put.acks.len(), "event": put.event, "receipt": args.receipt,
+            "acks": put.acks.len(), "event": put.event, "receipt": args.receipt, "resumed_bytes": put.resumed_bytes,
+            "faults": faults,
         }),
     );
     out.next(match &args.receipt {
@@ -161,6 +179,27 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
         None => format!("hodei data where hodei://{bucket}/{key}"),
     });
     Ok(())
+}
+
+/// What is put, if it has a name.
+struct Source {
+    path: PathBuf,
+    /// `None`: what is no regular file is read once, to its end.
+    size: Option<u64>,
+}
+
+async fn source_file(path: &Path) -> Result<Source> {
+    let io = |error| Fault::io(path, "opening the file", &error);
+    let metadata = tokio::fs::metadata(path).await.map_err(io)?;
+    if metadata.is_dir() {
+        return Err(Fault::new(&fault::REFERENCE, "that is a folder", "copy its files one by one").at(path.display()));
+    }
+    let size = metadata.is_file().then_some(metadata.len());
+    if size.is_some() {
+        // Before anything is sent: one that may not be read is told at once.
+        tokio::fs::File::open(path).await.map_err(io)?;
+    }
+    Ok(Source { path: path.into(), size })
 }
 
 /// Waits until the put is anchored, and writes what proves it.
@@ -176,12 +215,14 @@ async fn download(args: &DataCp, session: &Session, out: Out) -> Result<()> {
         return Err(Fault::new(&fault::USAGE, "--receipt is of a put", "leave it out when copying out of the cloud"));
     }
     let cloud = session.cloud().await?;
-    let size = get(&cloud, bucket, key, &args.to, out).await?;
-    finish(&cloud, out).await;
+    let got = get(&cloud, bucket, key, &args.to, out).await;
+    // Also where nothing came back: who failed is told and recorded.
+    let faults = finish(&cloud, out).await;
+    let size = got?;
     if args.to != "-" {
         out.result(
             format!("got {} of hodei://{bucket}/{key} into {}", bytes(size), args.to),
-            &json!({ "schema": "hodei.data.get/1", "bucket": bucket, "key": key, "size_bytes": size, "file": args.to }),
+            &json!({ "schema": "hodei.data.get/1", "bucket": bucket, "key": key, "size_bytes": size, "file": args.to, "faults": faults }),
         );
     }
     Ok(())
@@ -233,12 +274,18 @@ pub(crate) async fn get(cloud: &Local, bucket: &str, key: &str, to: &str, out: O
 pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result<()> {
     let cloud = session.cloud().await?;
     let Some(text) = &args.bucket else {
-        let buckets = cloud.buckets().await.map_err(sdk_fault)?;
+        let mut buckets = Vec::new();
+        for record in cloud.buckets().await.map_err(sdk_fault)? {
+            let holding = cloud.holding(&record).await.map_err(sdk_fault)?;
+            buckets.push((record, holding));
+        }
+        finish(&cloud, out).await;
         if out.json {
-            for record in &buckets {
+            for (record, holding) in &buckets {
                 out.result("", &json!({
                     "schema": "hodei.data.bucket/1", "bucket": record.name, "k": record.shape.k(), "n": record.shape.n(),
                     "survives": record.shape.t(), "deals": record.state.deals, "size_bytes": record.state.sizeBytes,
+                    "held_bytes": holding.held_bytes, "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
                 }));
             }
         } else if buckets.is_empty() {
@@ -247,14 +294,16 @@ pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result
         } else {
             let rows: Vec<_> = buckets
                 .iter()
-                .map(|record| vec![
+                .map(|(record, holding)| vec![
                     format!("hodei://{}", record.name),
                     format!("{} of {}", record.shape.k(), record.shape.n()),
                     record.state.deals.to_string(),
                     bytes(record.state.sizeBytes),
+                    bytes(holding.held_bytes),
+                    holding.windows.map_or_else(|| "-".into(), |windows| format!("{windows} windows")),
                 ])
                 .collect();
-            out.line(&table(&["BUCKET", "CODE", "DEALS", "SIZE"], &rows));
+            out.line(&table(&["BUCKET", "CODE", "DEALS", "SIZE", "HELD", "PAID FOR"], &rows));
         }
         return Ok(());
     };
@@ -286,6 +335,9 @@ pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result
 
 /// `hodei data rm`.
 pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()> {
+    if let Some((bucket, "")) = reference(&args.object) {
+        return rm_bucket(bucket, args.yes, session, out).await;
+    }
     let (bucket, key) = object(&args.object)?;
     let cloud = session.cloud().await?;
     if cloud.head(bucket, key).await.map_err(sdk_fault)?.is_none() {
@@ -298,6 +350,45 @@ pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()>
         format!("removed hodei://{bucket}/{key}"),
         &json!({ "schema": "hodei.data.rm/1", "bucket": bucket, "key": key }),
     );
+    Ok(())
+}
+
+async fn rm_bucket(bucket: &str, yes: bool, session: &Session, out: Out) -> Result<()> {
+    let cloud = session.cloud().await?;
+    let deals = cloud.deals(bucket).await.map_err(sdk_fault)?;
+    let escrow: U256 = deals.iter().map(|deal| U256::from(deal.state.escrow).saturating_sub(deal.state.owed)).sum();
+    out.confirm(&format!("Remove hodei://{bucket} and end its {} deals? {} come back.", deals.len(), money::show(escrow)), yes)?;
+    let is_gone = cloud.delete_bucket(bucket).await.map_err(sdk_fault)?;
+    finish(&cloud, out).await;
+    let rest = if is_gone { "" } else { "; deals whose providers owe a proof end with it" };
+    out.result(
+        format!("removed hodei://{bucket}{rest}"),
+        &json!({ "schema": "hodei.data.rm/1", "bucket": bucket, "deals": deals.len(), "ended": is_gone, "refund_wei": escrow.to_string() }),
+    );
+    Ok(())
+}
+
+/// `hodei data extend`.
+pub(crate) async fn extend(args: &DataExtend, session: &Session, out: Out) -> Result<()> {
+    let name = bucket_name(&args.bucket)?;
+    let cloud = session.cloud().await?;
+    let missing = cloud.missing(name, args.windows).await.map_err(sdk_fault)?;
+    let told = |schema: &str, added: U256| {
+        json!({ "schema": schema, "bucket": name, "windows": args.windows, "escrow_wei": added.to_string() })
+    };
+    if missing.is_zero() {
+        out.result(format!("hodei://{name} is paid for {} windows already", args.windows), &told("hodei.data.extend/1", missing));
+        return Ok(());
+    }
+    out.say(format!("{} more in escrow let hodei://{name} last {} windows were it full; what is not used comes back.", money::show(missing), args.windows));
+    if args.plan.dry_run {
+        out.result("", &told("hodei.data.extend.plan/1", missing));
+        return Ok(());
+    }
+    out.confirm("Add it?", args.plan.yes)?;
+    let added = cloud.extend(name, args.windows).await.map_err(sdk_fault)?;
+    finish(&cloud, out).await;
+    out.result(format!("added {} to the escrow of hodei://{name}", money::show(added)), &told("hodei.data.extend/1", added));
     Ok(())
 }
 
@@ -349,11 +440,37 @@ fn standing(place: &Location) -> String {
     said
 }
 
-/// Posts what is owed to the ledger. What cannot be now is posted by the next command.
-pub(crate) async fn finish(cloud: &Local, out: Out) {
-    if let Err(error) = cloud.flush().await {
+/// Posts what is owed to the ledger; what cannot be now is posted by the next command. Names providers that
+/// failed a check, and gives them for programs.
+pub(crate) async fn finish(cloud: &Local, out: Out) -> Vec<serde_json::Value> {
+    if let Err(error) = cloud.close().await {
         out.say(format!("note: the ledger has not taken everything yet ({error}); a later command posts the rest"));
     }
+    let blamed = cloud.blamed();
+    for Blamed { verdict, times, .. } in &blamed {
+        out.say(format!(
+            "note: provider {} failed {times} checks, and is recorded: {}", short(&verdict.node.to_string()), verdict.what
+        ));
+    }
+    let told = |Blamed { verdict, times, event }: &Blamed| {
+        json!({
+            "node": verdict.node.to_string(), "deal": verdict.deal, "shard": verdict.shard.to_string(),
+            "what": verdict.what, "times": times, "event": event,
+        })
+    };
+    blamed.iter().map(told).collect()
+}
+
+/// A file's bytes from an offset on, as a put takes them.
+fn pieces_from(path: PathBuf, offset: u64) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
+    let open = async move {
+        let mut file = tokio::fs::File::open(path).await?;
+        if offset > 0 {
+            file.seek(SeekFrom::Start(offset)).await?;
+        }
+        Ok::<_, std::io::Error>(pieces(file))
+    };
+    stream::once(open).try_flatten().boxed()
 }
 
 /// A reader as the stream a put takes.

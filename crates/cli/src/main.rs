@@ -143,6 +143,7 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Data(Data::List(list)) => in_cloud(&global, async |session| data::list(&list, session, out).await),
         Verb::Data(Data::Rm(rm)) => in_cloud(&global, async |session| data::rm(&rm, session, out).await),
         Verb::Data(Data::Where(place)) => in_cloud(&global, async |session| data::locate(&place, session, out).await),
+        Verb::Data(Data::Extend(extend)) => in_cloud(&global, async |session| data::extend(&extend, session, out).await),
         Verb::Status => {
             let contexts = Contexts::of(&Paths::of_user()?);
             if contexts.chosen(asked)?.is_none() {

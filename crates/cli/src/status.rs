@@ -6,11 +6,14 @@ use crate::{
     money,
     out::{Out, bytes, table},
     paths::Paths,
-    session::{Session, chain_fault},
+    session::{Session, chain_fault, sdk_fault},
     time,
 };
 use hodei_node::home::Home;
-use hodei_sdk::market;
+use hodei_sdk::{
+    bucket::{Holding, Record},
+    market,
+};
 use hodei_types::chain::Chain as _;
 use serde_json::{Value, json};
 use std::{
@@ -63,6 +66,17 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     for offer in offers.iter().filter(|offer| offer.suspended) {
         attention.push(format!("provider {} in zone {} missed its last challenge", short(&offer.node.to_string()), offer.zone));
     }
+    let buckets = match buckets(session).await {
+        Ok(buckets) => buckets,
+        Err(fault) => {
+            attention.push(format!("the buckets could not be read: {}", fault.message));
+            Vec::new()
+        }
+    };
+    for (record, holding) in buckets.iter().filter(|(_, holding)| holding.runs_low()) {
+        let windows = holding.windows.unwrap_or_default();
+        attention.push(format!("bucket {} is paid for {windows} windows only: hodei data extend {}", record.name, record.name));
+    }
     let node = match &session.context.node {
         Some(folder) => Some(of_node(folder).await),
         None => None,
@@ -102,7 +116,11 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
         &json!({
             "schema": "hodei.status/1", "context": session.name, "height": head.height, "time_ms": head.time_ms,
             "network_key": session.network_key.to_string(), "wallet": owner.to_string(), "balance_wei": balance.to_string(),
-            "doors": session.context.doors, "attention": attention, "node": node.and_then(std::result::Result::ok),
+            "doors": session.context.doors, "attention": attention,
+            "buckets": buckets.iter().map(|(record, holding)| json!({
+                "bucket": record.name, "size_bytes": record.state.sizeBytes, "held_bytes": holding.held_bytes,
+                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
+            })).collect::<Vec<_>>(), "node": node.and_then(std::result::Result::ok),
             "providers": offers.iter().map(|offer| json!({
                 "node": offer.node.to_string(), "operator": offer.operator.to_string(), "zone": offer.zone,
                 "capacity_bytes": offer.capacity_bytes, "used_bytes": offer.used_bytes,
@@ -113,6 +131,17 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     );
     out.next("hodei data list");
     Ok(())
+}
+
+/// This identity's buckets, and how long each is paid for.
+async fn buckets(session: &Session) -> Result<Vec<(Record, Holding)>> {
+    let cloud = session.cloud().await?;
+    let mut buckets = Vec::new();
+    for record in cloud.buckets().await.map_err(sdk_fault)? {
+        let holding = cloud.holding(&record).await.map_err(sdk_fault)?;
+        buckets.push((record, holding));
+    }
+    Ok(buckets)
 }
 
 /// One finding of the doctor.

@@ -7,7 +7,7 @@ use crate::{
     out::{Out, bytes},
     time,
 };
-use hodei_sdk::verify::{Refused, Step, hash_content, verify};
+use hodei_sdk::verify::{Refused, Step, verify};
 use hodei_types::{network::NetworkKey, receipt::RECEIPT_BYTES_MAX};
 use serde_json::json;
 use std::{fs::File, io::Read as _, path::Path};
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &Verify, contexts: impl FnOnce() -> Result<(Contexts, Op
     let verified = verify(&receipt, &key).map_err(|refused| not_true(&refused, &args.receipt))?;
     if let Some(path) = &args.file {
         let io = |error| Fault::io(path, "reading the file", &error);
-        let hash = hash_content(File::open(path).map_err(io)?).map_err(io)?;
+        let hash = verified.hash(File::open(path).map_err(io)?).map_err(io)?;
         verified.check_content(&hash).map_err(|refused| not_true(&refused, path))?;
     }
 

@@ -3,12 +3,18 @@
 //! A bucket's id follows from its name and the owner's data root, so that the name is on no ledger and is
 //! found again from the backup alone. Its root changes only by compare-and-swap within a term.
 
-use crate::{fault::Fault, market, market::Offer, plan::Plan, wallet::Wallet};
+use crate::{
+    fault::Fault,
+    market,
+    market::Offer,
+    plan::{Plan, RESERVE_WINDOWS},
+    wallet::Wallet,
+};
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall;
 use hodei_ledger::account::{AccountError, Order};
 use hodei_types::{
-    abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
+    abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, LEAF_BYTES, bucket_id},
     ack::Ack,
     call::{ask, revert},
     chain::ChainError,
@@ -17,6 +23,8 @@ use hodei_types::{
 };
 use std::collections::BTreeMap;
 
+/// Prices are per GiB.
+const GIB: u64 = 1 << 30;
 /// Blocks a writer holds the bucket: about a minute of idle heartbeats, so that another one of the same
 /// owner waits no longer for a writer that went away.
 const TERM_BLOCKS: u64 = 60;
@@ -30,6 +38,14 @@ const POST_GAS: u64 = 700_000;
 /// Entries of one batch, so that it stays below what a transaction may ask (2²⁴ gas).
 const OPEN_BATCH: usize = 8;
 const POST_BATCH: usize = 16;
+/// A third of the windows that are kept in reserve: a daily one leaves ten days to act.
+const LOW_WINDOWS: u64 = RESERVE_WINDOWS / 3;
+/// Gas of one top-up.
+const TOP_UP_GAS: u64 = 1_000_000;
+/// A deal's state on the ledger while it takes roots.
+const OPEN: u8 = 1;
+/// Looks at which deals are still to be closed.
+const CLOSE_ROUNDS: usize = 4;
 /// Rounds of a batch that loses entries to open challenges or newer posts.
 const POST_ROUNDS: usize = 8;
 
@@ -42,6 +58,24 @@ pub struct Deal {
     pub state: IDeals::Deal,
 }
 
+/// What a bucket's deals hold by the ledger's word, and how long they are paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// On providers, parity included.
+    pub held_bytes: u64,
+    /// Wei left in all escrows.
+    pub escrow: U256,
+    /// Windows until the first deal's escrow is used up; `None` while nothing is held.
+    pub windows: Option<u64>,
+}
+
+impl Holding {
+    /// Whether it should be topped up, so that data does not outlive its pay.
+    pub fn runs_low(&self) -> bool {
+        self.windows.is_some_and(|windows| windows < LOW_WINDOWS)
+    }
+}
+
 /// A bucket as the ledger knows it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -49,6 +83,13 @@ pub struct Record {
     pub id: B256,
     pub shape: Shape,
     pub state: IBuckets::Bucket,
+}
+
+impl Record {
+    /// Whether it was emptied and removed, and only waits for its last deals to end.
+    pub fn is_going(&self) -> bool {
+        self.state.root == B256::ZERO && self.state.version > 0
+    }
 }
 
 /// The ledger's side of buckets for one wallet.
@@ -141,22 +182,21 @@ impl Buckets {
         check_name(name)?;
         let id = self.id(name);
         match self.find(name).await? {
+            Some(record) if record.is_going() => {
+                if !self.remove(id).await? {
+                    return Err(Fault::Removing(name.into()));
+                }
+                self.make(name, plan).await?;
+            }
             Some(record) if record.state.root != B256::ZERO || record.shape != plan.shape => {
                 return Err(Fault::BucketExists(name.into()));
             }
             Some(_) => {}
-            None => {
-                let call = IBuckets::createCall { salt: self.salt(name), shape: plan.terms(), blocks: TERM_BLOCKS };
-                self.afford(plan.escrow()).await?;
-                self.run(BUCKETS, call.abi_encode(), U256::ZERO, BUCKET_GAS).await?;
-            }
+            None => self.make(name, plan).await?,
         }
         let open: BTreeMap<NodeKey, u64> =
             self.deals(id).await?.into_iter().map(|deal| (deal.offer.node, deal.id)).collect();
         let missing: Vec<_> = plan.parts.iter().filter(|part| !open.contains_key(&part.offer.node)).collect();
-        if missing.is_empty() {
-            return Err(Fault::BucketExists(name.into()));
-        }
         for batch in missing.chunks(OPEN_BATCH) {
             let terms = batch
                 .iter()
@@ -174,18 +214,63 @@ impl Buckets {
         self.get(name).await
     }
 
-    /// Open deals with their providers, by id.
+    async fn make(&self, name: &str, plan: &Plan) -> Result<(), Fault> {
+        let call = IBuckets::createCall { salt: self.salt(name), shape: plan.terms(), blocks: TERM_BLOCKS };
+        self.afford(plan.escrow()).await?;
+        self.run(BUCKETS, call.abi_encode(), U256::ZERO, BUCKET_GAS).await
+    }
+
+    /// Open and closing deals with their providers, by id.
     pub async fn deals(&self, bucket: B256) -> Result<Vec<Deal>, Fault> {
         let chain = &**self.wallet.chain();
-        let ids = ask(chain, DEALS, &IDeals::ofBucketCall { bucket }).await?;
         let mut deals = Vec::new();
-        for batch in ids.chunks(BATCH_MAX) {
-            for state in ask(chain, DEALS, &IDeals::manyCall { deals: batch.to_vec() }).await? {
-                let offer = market::provider(chain, NodeKey(state.provider.0)).await?;
-                deals.push(Deal { id: state.id, offer, state });
-            }
+        for state in self.states(bucket).await? {
+            let offer = market::provider(chain, NodeKey(state.provider.0)).await?;
+            deals.push(Deal { id: state.id, offer, state });
         }
         Ok(deals)
+    }
+
+    /// What its deals hold and have left.
+    pub async fn holding(&self, bucket: B256) -> Result<Holding, Fault> {
+        let states = self.states(bucket).await?;
+        let left = |deal: &IDeals::Deal| U256::from(deal.escrow).saturating_sub(deal.owed);
+        Ok(Holding {
+            held_bytes: states.iter().map(|deal| deal.leaves * LEAF_BYTES).sum(),
+            escrow: states.iter().map(left).sum(),
+            windows: states.iter().filter(|deal| deal.leaves > 0).map(|deal| windows(left(deal), deal, deal.leaves)).min(),
+        })
+    }
+
+    /// What it takes for each deal to last so many windows, were it full: (deal, wei).
+    pub async fn missing(&self, bucket: B256, wanted: u64) -> Result<Vec<(u64, U256)>, Fault> {
+        let states = self.states(bucket).await?;
+        let missing = states.iter().filter(|deal| deal.state == OPEN).map(|deal| {
+            let leaves = (deal.capacityBytes / LEAF_BYTES).max(deal.leaves);
+            let needs = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES) * U256::from(wanted);
+            let left = U256::from(deal.escrow).saturating_sub(deal.owed);
+            (deal.id, needs.div_ceil(U256::from(GIB)).saturating_sub(left))
+        });
+        Ok(missing.filter(|(_, wei)| !wei.is_zero()).collect())
+    }
+
+    /// Adds to deals' escrow.
+    pub async fn top_up(&self, deals: &[(u64, U256)]) -> Result<(), Fault> {
+        self.afford(deals.iter().map(|(_, wei)| *wei).sum()).await?;
+        for (deal, wei) in deals {
+            self.run(DEALS, IDeals::topUpCall { deal: *deal }.abi_encode(), *wei, TOP_UP_GAS).await?;
+        }
+        Ok(())
+    }
+
+    async fn states(&self, bucket: B256) -> Result<Vec<IDeals::Deal>, Fault> {
+        let chain = &**self.wallet.chain();
+        let ids = ask(chain, DEALS, &IDeals::ofBucketCall { bucket }).await?;
+        let mut states = Vec::new();
+        for batch in ids.chunks(BATCH_MAX) {
+            states.extend(ask(chain, DEALS, &IDeals::manyCall { deals: batch.to_vec() }).await?);
+        }
+        Ok(states)
     }
 
     /// Holds the bucket's term for some blocks more; gives the term.
@@ -246,18 +331,16 @@ impl Buckets {
                     Some(IDeals::IDealsErrors::NotOpen(gone)) => {
                         batch.retain(|ack| ack.statement.deal != gone.deal);
                     }
+                    Some(IDeals::IDealsErrors::UnknownDeal(gone)) => {
+                        batch.retain(|ack| ack.statement.deal != gone.deal);
+                    }
+                    // Closed by slashing: it is paid for nothing any more, and must not keep the others out.
+                    Some(IDeals::IDealsErrors::ProviderUnavailable(closed)) => {
+                        (_, batch) = self.split(batch, closed.provider).await?;
+                    }
                     Some(IDeals::IDealsErrors::ChallengeOpen(open)) => {
-                        let chain = &**self.wallet.chain();
-                        let mut kept = Vec::new();
-                        for ack in batch {
-                            let deal = ack.statement.deal;
-                            let state = ask(chain, DEALS, &IDeals::getCall { deal }).await?;
-                            if state.provider == open.provider {
-                                waiting.insert(deal, ack);
-                            } else {
-                                kept.push(ack);
-                            }
-                        }
+                        let (out, kept) = self.split(batch, open.provider).await?;
+                        waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
                         batch = kept;
                     }
                     _ => return Err(error.into()),
@@ -268,15 +351,45 @@ impl Buckets {
         Ok(waiting)
     }
 
-    /// Ends the deals and forgets the bucket. Deals whose provider owes a proof end with that window, and
-    /// the bucket goes with a later call.
-    pub async fn remove(&self, record: &Record) -> Result<(), Fault> {
-        let deals: Vec<u64> = self.deals(record.id).await?.iter().map(|deal| deal.id).collect();
-        for batch in deals.chunks(OPEN_BATCH) {
-            let call = IDeals::closeCall { deals: batch.to_vec() };
-            self.run(DEALS, call.abi_encode(), U256::ZERO, DEAL_GAS * (batch.len() as u64 + 1)).await?;
+    /// Acks of deals with a provider, and the others.
+    async fn split(&self, acks: Vec<Ack>, provider: B256) -> Result<(Vec<Ack>, Vec<Ack>), Fault> {
+        let deals = acks.iter().map(|ack| ack.statement.deal).collect();
+        let states = ask(&**self.wallet.chain(), DEALS, &IDeals::manyCall { deals }).await?;
+        let (its, others) = acks.into_iter().zip(states).partition::<Vec<_>, _>(|(_, deal)| deal.provider == provider);
+        let acks = |pairs: Vec<(Ack, IDeals::Deal)>| pairs.into_iter().map(|(ack, _)| ack).collect();
+        Ok((acks(its), acks(others)))
+    }
+
+    /// Ends the deals, which refunds what is left in escrow, and forgets the bucket. `Ok(false)` while the
+    /// provider of some deal owes a proof: that deal ends with the proof or its window; call again then.
+    pub async fn remove(&self, id: B256) -> Result<bool, Fault> {
+        for _ in 0..CLOSE_ROUNDS {
+            let states = self.states(id).await?;
+            let open: Vec<u64> = states.iter().filter(|deal| deal.state == OPEN).map(|deal| deal.id).collect();
+            let mut outcome = Ok(());
+            for batch in open.chunks(OPEN_BATCH) {
+                let call = IDeals::closeCall { deals: batch.to_vec() };
+                let gas = DEAL_GAS * (batch.len() as u64 + 1);
+                outcome = outcome.and(self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await);
+            }
+            match outcome {
+                Ok(()) => break,
+                // Ended or closing meanwhile, through its provider: look again.
+                Err(error) => match revert(&error) {
+                    Some(IDeals::IDealsErrors::NotOpen(_)) => {}
+                    _ => return Err(error.into()),
+                },
+            }
         }
-        self.run(BUCKETS, IBuckets::removeCall { id: record.id }.abi_encode(), U256::ZERO, BUCKET_GAS).await
+        let order = Order::call(BUCKETS, IBuckets::removeCall { id }.abi_encode(), BUCKET_GAS);
+        match self.attempt(&order).await {
+            Ok(()) => Ok(true),
+            Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
+                Some(IBuckets::IBucketsErrors::DealsOpen(_)) => Ok(false),
+                Some(IBuckets::IBucketsErrors::UnknownBucket(_)) => Ok(true),
+                _ => Err(error.into()),
+            },
+        }
     }
 
     async fn afford(&self, needs: U256) -> Result<(), Fault> {
@@ -306,6 +419,12 @@ impl Buckets {
             Err(AccountError::Secret) => Err(ChainError::Refused("the account's secret is no key".into())),
         }
     }
+}
+
+/// Windows that so many wei pay for so many leaves.
+fn windows(wei: U256, deal: &IDeals::Deal, leaves: u64) -> u64 {
+    let window = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES);
+    if window.is_zero() { u64::MAX } else { (wei * U256::from(GIB) / window).saturating_to() }
 }
 
 fn root_post(ack: &Ack) -> IDeals::RootPost {

@@ -8,14 +8,16 @@ use crate::{
     bucket::Record,
     cloud::{Cloud, Runtime},
     fault::Fault,
-    object::NO_PROGRESS,
+    intent::{Cause, End, Journal},
+    sweep::GRACE_MS,
+    upload::NO_PROGRESS,
 };
 use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::{TryStreamExt as _, channel::oneshot, stream};
 use hodei_storage::{
     engine::{Coder, GetRequest, Wait},
-    index::{Entry, ROOT_BYTES, Root, Run},
+    index::{Entry, Part, ROOT_BYTES, Root, Run},
 };
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::{
@@ -34,6 +36,8 @@ const CACHED_MAX: usize = 64;
 pub(crate) enum Change {
     Put { key: String, entry: Box<Entry>, if_absent: bool },
     Remove { key: String },
+    /// Ends the bucket, if it is empty.
+    End,
 }
 
 type Waiting = (Option<Change>, oneshot::Sender<Result<(), Fault>>);
@@ -45,10 +49,17 @@ struct Writers {
     waiting: Mutex<Vec<Waiting>>,
 }
 
+/// An index, and the part that holds it; none while the bucket is new.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) run: Arc<Run>,
+    pub(crate) part: Option<Part>,
+}
+
 /// Indexes this process has read, and who waits to change them.
 #[derive(Default)]
 pub(crate) struct Catalogs {
-    runs: Mutex<BTreeMap<B256, (B256, Arc<Run>)>>,
+    runs: Mutex<BTreeMap<B256, (B256, Known)>>,
     writers: Mutex<BTreeMap<B256, Arc<Writers>>>,
 }
 
@@ -57,26 +68,32 @@ impl Catalogs {
         self.writers.lock().expect("no panic under this lock").entry(bucket).or_default().clone()
     }
 
-    fn keep(&self, bucket: B256, root: B256, run: Arc<Run>) {
+    fn keep(&self, bucket: B256, root: B256, known: Known) {
         let mut runs = self.runs.lock().expect("no panic under this lock");
         if runs.len() >= CACHED_MAX && !runs.contains_key(&bucket) {
             runs.pop_first();
         }
-        runs.insert(bucket, (root, run));
+        runs.insert(bucket, (root, known));
     }
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// The index as of the record's root.
     pub(crate) async fn run(&self, record: &Record) -> Result<Arc<Run>, Fault> {
+        Ok(self.known(record).await?.run)
+    }
+
+    /// The same, with where it is.
+    pub(crate) async fn known(&self, record: &Record) -> Result<Known, Fault> {
         let root = record.state.root;
         if root == B256::ZERO {
-            return Ok(Arc::new(Run { bucket: record.name.clone(), entries: BTreeMap::new() }));
+            let run = Arc::new(Run { bucket: record.name.clone(), entries: BTreeMap::new() });
+            return Ok(Known { run, part: None });
         }
         {
             let runs = self.0.catalogs.runs.lock().expect("no panic under this lock");
-            if let Some((_, run)) = runs.get(&record.id).filter(|(known, _)| *known == root) {
-                return Ok(run.clone());
+            if let Some((_, known)) = runs.get(&record.id).filter(|(known, _)| *known == root) {
+                return Ok(known.clone());
             }
         }
         let roster = self.roster(record).await?;
@@ -101,9 +118,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             })
             .await?;
         let bytes: Vec<u8> = body.map_ok(|piece| piece.to_vec()).try_concat().await?;
-        let run = Arc::new(Run::decode(&bytes).map_err(damaged)?);
-        self.0.catalogs.keep(record.id, root, run.clone());
-        Ok(run)
+        let known = Known { run: Arc::new(Run::decode(&bytes).map_err(damaged)?), part: Some(part) };
+        self.0.catalogs.keep(record.id, root, known.clone());
+        Ok(known)
     }
 
     /// Applies one change; `None` only writes the index, with the bucket's name.
@@ -134,49 +151,83 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     async fn swap(&self, bucket: &str, changes: &[Option<Change>]) -> Result<Vec<Result<(), Fault>>, Fault> {
         for _ in 0..SWAPS_MAX {
             let record = self.0.buckets.get(bucket).await?;
+            let is_new = record.state.version == 0 && changes.iter().any(Option::is_none);
+            if record.state.root == B256::ZERO && !is_new {
+                return Err(Fault::NoBucket(bucket.into()));
+            }
             let term = self.0.buckets.hold(&record).await?;
-            let mut run = (*self.run(&record).await?).clone();
-            let results: Vec<_> = changes.iter().map(|change| apply(&mut run, bucket, change)).collect();
+            let before = self.known(&record).await?;
+            let mut run = (*before.run).clone();
+            let mut replaced = Vec::new();
+            let mut is_ended = false;
+            let results: Vec<_> = changes
+                .iter()
+                .map(|change| match change {
+                    _ if is_ended => Err(Fault::NoBucket(bucket.into())),
+                    Some(Change::End) if !run.entries.is_empty() => Err(Fault::NotEmpty(bucket.into())),
+                    Some(Change::End) => {
+                        is_ended = true;
+                        Ok(())
+                    }
+                    change => apply(&mut run, bucket, change).map(|entry| replaced.extend(entry)),
+                })
+                .collect();
             if results.iter().all(Result::is_err) {
                 return Ok(results);
             }
-            let root = self.store(&record, &run).await?;
+            // A bucket without a root is none: what is written after this swap is refused.
+            if is_ended {
+                if self.0.buckets.commit(record.id, term, record.state.root, B256::ZERO, 0).await? {
+                    return Ok(results);
+                }
+                continue;
+            }
+            let journal = self.journal(Cause::Swap, &record, "").await?;
+            let (root, part) = self.store(&record, &run, &journal).await?;
+            let olds = replaced.iter().flat_map(|entry| &entry.parts).chain(&before.part);
+            let old_root = Some(record.state.root).filter(|root| *root != B256::ZERO);
+            journal.olds(olds, old_root.map(|root| ShardId(root.0))).await;
+            journal.end(End::Unknown { since_ms: self.now_ms() }).await;
+            journal.check()?;
             if self.0.buckets.commit(record.id, term, record.state.root, root, run.size_bytes()).await? {
-                self.0.catalogs.keep(record.id, root, Arc::new(run));
+                self.0.catalogs.keep(record.id, root, Known { run: Arc::new(run), part: Some(part) });
+                // Who reads what was replaced gets a while to end.
+                journal.end(End::Won { due_ms: self.now_ms() + GRACE_MS }).await;
                 return Ok(results);
             }
+            journal.end(End::Lost).await;
         }
         Err(Fault::Contended)
     }
 
-    /// Stores a run and its root; gives the root's id.
-    async fn store(&self, record: &Record, run: &Run) -> Result<B256, Fault> {
+    /// Stores a run and its root; gives the root's id, and where the run is.
+    async fn store(&self, record: &Record, run: &Run, journal: &Arc<Journal<E>>) -> Result<(B256, Part), Fault> {
         let source = stream::iter([Ok::<_, Infallible>(Bytes::from(run.encode()))]);
-        let sent =
-            self.send(record, Run::part_number(), source, Wait::Quorum, NO_PROGRESS).await?;
+        let number = Run::part_number();
+        let (sent, kept) =
+            self.send(record, number, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
+        journal.part(&sent.part, &sent.acks, kept).await?;
         let (network, secret) = (self.0.network.0, self.secret(record.id));
-        let (shard, id) = Root { run: sent.part }
+        let (shard, id) = Root { run: sent.part.clone() }
             .seal(&network, &record.id.0, &secret, self.random())
             .map_err(|error| Fault::Index(error.to_string()))?;
         let roster = self.roster(record).await?;
-        let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard).await?;
+        let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;
         self.owe(&acks);
-        Ok(B256::from(id.0))
+        Ok((B256::from(id.0), sent.part))
     }
 }
 
-fn apply(run: &mut Run, bucket: &str, change: &Option<Change>) -> Result<(), Fault> {
+/// Applies a change; gives the entry it replaces.
+fn apply(run: &mut Run, bucket: &str, change: &Option<Change>) -> Result<Option<Entry>, Fault> {
     match change {
-        None => Ok(()),
+        None | Some(Change::End) => Ok(None),
         Some(Change::Put { key, if_absent: true, .. }) if run.entries.contains_key(key) => {
             Err(Fault::ObjectExists { bucket: bucket.into(), key: key.clone() })
         }
-        Some(Change::Put { key, entry, .. }) => {
-            run.entries.insert(key.clone(), (**entry).clone());
-            Ok(())
-        }
+        Some(Change::Put { key, entry, .. }) => Ok(run.entries.insert(key.clone(), (**entry).clone())),
         Some(Change::Remove { key }) => match run.entries.remove(key) {
-            Some(_) => Ok(()),
+            Some(entry) => Ok(Some(entry)),
             None => Err(Fault::NoObject { bucket: bucket.into(), key: key.clone() }),
         },
     }

@@ -22,6 +22,8 @@ pub enum Fault {
     NoBucket(String),
     #[error("bucket {0:?} exists already")]
     BucketExists(String),
+    #[error("bucket {0:?} is being removed: its last deals end with the proofs their providers owe")]
+    Removing(String),
     #[error("bucket {0:?} is not empty")]
     NotEmpty(String),
     #[error("bucket {bucket:?} has no object {key:?}")]
@@ -57,10 +59,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether what was to be named surely is not; with the ledger out of reach nobody knows.
+    pub(crate) fn is_final(&self) -> bool {
+        !matches!(self, Self::Chain(_) | Self::Contended | Self::Local(_))
+    }
+
     /// Whether the same request may succeed later without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Chain(ChainError::Unavailable(_)) | Self::Held { .. } | Self::Contended => true,
+            Self::Chain(ChainError::Unavailable(_)) | Self::Held { .. } | Self::Contended | Self::Removing(_) => true,
             Self::Put(error) => error.is_temporary(),
             Self::Get(error) => error.is_temporary(),
             _ => false,

@@ -3,11 +3,15 @@
 pub mod bucket;
 mod catalog;
 pub mod cloud;
+mod cut;
 pub mod fault;
+mod intent;
 pub mod market;
 pub mod object;
 pub mod plan;
 pub mod receipt;
+mod sweep;
+pub mod upload;
 pub mod verify;
 pub mod wallet;
 
@@ -31,7 +35,7 @@ pub mod link {
 
 /// What a put may wait for and tells on its way.
 pub mod storage {
-    pub use hodei_storage::engine::{Progress, Wait};
+    pub use hodei_storage::engine::{Progress, Verdict, Wait};
 }
 
 /// An identity's own log.

@@ -1,85 +1,36 @@
-//! Put, get, list and remove objects, and say where they are.
-//!
-//! ```text
-//! put  source → part (engine) → entry → index swap → event → answer
-//! get  entry → parts in order → bytes
-//! ```
-//! An object is one part or several, each stored on its own. Until the index names it nothing of it is
-//! visible: a source that fails, or a checksum that does not match, leaves the bucket as it was.
+//! Get, list and remove objects, say where they are, and prove that they were put.
 
 use crate::{
-    bucket::Record,
     catalog::Change,
     cloud::{Cloud, Runtime},
     fault::Fault,
+    upload::Put,
 };
 use alloy_primitives::{Address, B256, U256};
 use bytes::Bytes;
 use futures::{
     StreamExt as _, TryStreamExt as _,
-    stream::{self, BoxStream, Stream},
+    stream::{self, BoxStream},
 };
-pub use hodei_storage::{
-    engine::{Progress, Wait},
-    index::{Entry, Part},
-};
+pub use hodei_storage::index::{Entry, Part};
 use hodei_storage::{
-    engine::{Coder, GetRequest, PutRequest},
+    engine::{Coder, GetRequest},
     index::KEY_BYTES_MAX,
-    seal::{Algorithm, PartKey, Place, Secret},
 };
 use hodei_types::{
     abi::{DEALS, IDeals},
-    ack::Ack,
     call::ask,
-    event::{self, Actor, Kind},
+    event::Kind,
     transport::{NodeKey, Transport},
 };
 use rand::RngExt as _;
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
-/// Where nobody watches.
-pub(crate) const NO_PROGRESS: fn(Progress) = |_| {};
 /// Rest between looks for an event's anchor, and how often: a minute.
 const ANCHOR_REST: Duration = Duration::from_millis(250);
 const ANCHOR_LOOKS: u32 = 240;
 /// Keys of one page of a listing.
 pub const PAGE_MAX: usize = 1000;
-
-/// Judges what was read and gives the etag; called once, after the last byte. An error undoes the put.
-pub type Finish = Box<dyn FnOnce() -> Result<String, String> + Send>;
-
-/// How an object is put.
-#[derive(Default)]
-pub struct Options {
-    pub content_type: String,
-    pub meta: BTreeMap<String, String>,
-    /// `None`: the etag is the BLAKE3 of the plaintext.
-    pub finish: Option<Finish>,
-    pub wait: Wait,
-    /// Refuse if the key is taken.
-    pub if_absent: bool,
-    /// Told often how far it is.
-    pub progress: Option<Box<dyn Fn(Progress) + Send + Sync>>,
-}
-
-/// A part that is stored, and who said so.
-#[derive(Clone, Debug)]
-pub struct Sent {
-    pub part: Part,
-    /// Newest ack of each deal.
-    pub acks: Vec<(NodeKey, Ack)>,
-}
-
-/// What a put did.
-#[derive(Clone, Debug)]
-pub struct Put {
-    pub entry: Entry,
-    /// Its event's sequence in this identity's log, if one is kept.
-    pub event: Option<u64>,
-    /// The acks the event commits to, in its order.
-    pub acks: Vec<(NodeKey, Ack)>,
-}
 
 /// A page of a listing.
 #[derive(Clone, Debug, Default)]
@@ -134,182 +85,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         bytes
     }
 
-    /// Stores one part's bytes under a key of its own.
-    pub(crate) async fn send<S, X>(
-        &self,
-        record: &Record,
-        number: u32,
-        source: S,
-        wait: Wait,
-        progress: impl Fn(Progress) + Send + Sync + 'static,
-    ) -> Result<Sent, Fault>
-    where
-        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
-        X: std::fmt::Display,
-    {
-        let roster = self.roster(record).await?;
-        let (object, secret) = (self.random(), Secret::new(self.random()));
-        let algorithm = Algorithm::preferred();
-        let place = Place {
-            network: self.0.network.0,
-            bucket: record.id.0,
-            object,
-            part: number,
-            attempt: 0,
-            algorithm,
-        };
-        let wrapped = self.secret(record.id).wrap(&object, &secret);
-        let coder = Arc::new(Coder::new(PartKey::new(&secret, &place), &record.shape));
-        let commitment = *coder.commitment();
-        let request =
-            PutRequest { shape: record.shape, coder, roster: roster.clone(), upload: object, wait };
-        let mut stored = self.0.engine.put(request, source, progress).await?;
-        for verdict in stored.verdicts() {
-            self.blame(verdict);
-        }
-        let newest = stored.acks();
-        self.owe(&newest);
-        let nodes: BTreeMap<u64, NodeKey> =
-            roster.iter().map(|provider| (provider.deal, provider.peer.key)).collect();
-        let acks = newest.iter().filter_map(|(deal, ack)| Some((*nodes.get(deal)?, *ack))).collect();
-        let part = Part {
-            number,
-            object,
-            wrapped,
-            algorithm,
-            commitment,
-            size_bytes: stored.size_bytes,
-            content: stored.content,
-            page: stored.page.clone(),
-        };
-        // The shards beyond the quorum go on without us.
-        let (cloud, rest) = (self.clone(), std::mem::take(&mut stored.rest));
-        self.0.context.child("rest").spawn(move |_| async move {
-            rest.settle().await;
-            cloud.owe(&stored.acks());
-        });
-        Ok(Sent { part, acks })
-    }
-
-    /// Stores an object.
-    pub async fn put<S, X>(&self, bucket: &str, key: &str, source: S, options: Options) -> Result<Put, Fault>
-    where
-        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
-        X: std::fmt::Display,
-    {
-        check_key(key)?;
-        let record = self.0.buckets.get(bucket).await?;
-        let wait = options.wait;
-        let (options, progress) = take_progress(options);
-        let sent = self.send(&record, 1, source, wait, progress).await?;
-        let etag = match options.finish {
-            Some(finish) => finish().map_err(Fault::Source)?,
-            None => blake3::Hash::from(sent.part.content).to_hex().to_string(),
-        };
-        let entry = Entry {
-            modified_ms: self.now_ms(),
-            etag,
-            content_type: options.content_type,
-            meta: options.meta,
-            parts: vec![sent.part],
-        };
-        self.name(&record, bucket, key, entry, sent.acks, options.if_absent).await
-    }
-
-    /// Stores one part of an object to be completed later; visible nowhere until then.
-    pub async fn part<S, X>(
-        &self,
-        bucket: &str,
-        number: u32,
-        source: S,
-        wait: Wait,
-        finish: Option<Finish>,
-    ) -> Result<(Sent, String), Fault>
-    where
-        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
-        X: std::fmt::Display,
-    {
-        let record = self.0.buckets.get(bucket).await?;
-        let sent = self.send(&record, number, source, wait, NO_PROGRESS).await?;
-        let etag = match finish {
-            Some(finish) => finish().map_err(Fault::Source)?,
-            None => blake3::Hash::from(sent.part.content).to_hex().to_string(),
-        };
-        Ok((sent, etag))
-    }
-
-    /// Makes an object of parts, in ascending order of their numbers.
-    pub async fn complete(
-        &self,
-        bucket: &str,
-        key: &str,
-        parts: Vec<Sent>,
-        etag: String,
-        options: Options,
-    ) -> Result<Put, Fault> {
-        check_key(key)?;
-        let record = self.0.buckets.get(bucket).await?;
-        let mut newest: BTreeMap<u64, (NodeKey, Ack)> = BTreeMap::new();
-        for (node, ack) in parts.iter().flat_map(|sent| &sent.acks) {
-            let known = newest.entry(ack.statement.deal).or_insert((*node, *ack));
-            if known.1.statement.sequence < ack.statement.sequence {
-                *known = (*node, *ack);
-            }
-        }
-        let entry = Entry {
-            modified_ms: self.now_ms(),
-            etag,
-            content_type: options.content_type,
-            meta: options.meta,
-            parts: parts.into_iter().map(|sent| sent.part).collect(),
-        };
-        let acks = newest.into_values().collect();
-        self.name(&record, bucket, key, entry, acks, options.if_absent).await
-    }
-
-    async fn name(
-        &self,
-        record: &Record,
-        bucket: &str,
-        key: &str,
-        entry: Entry,
-        acks: Vec<(NodeKey, Ack)>,
-        if_absent: bool,
-    ) -> Result<Put, Fault> {
-        entry.check().map_err(|error| Fault::Index(error.to_string()))?;
-        let change = Change::Put { key: key.into(), entry: Box::new(entry.clone()), if_absent };
-        self.change(bucket, Some(change)).await?;
-        let event = self.record_put(record, &entry, &acks).await;
-        Ok(Put { entry, event, acks })
-    }
-
-    async fn record_put(&self, record: &Record, entry: &Entry, acks: &[(NodeKey, Ack)]) -> Option<u64> {
-        let log = self.0.log.as_ref()?;
-        // Several parts: the hash of their hashes; a receipt then matches the list, not one file.
-        let content = match entry.parts.as_slice() {
-            [part] => part.content,
-            parts => {
-                let mut hasher = blake3::Hasher::new();
-                parts.iter().for_each(|part| {
-                    hasher.update(&part.content);
-                });
-                *hasher.finalize().as_bytes()
-            }
-        };
-        let manifest = B256::from(entry.parts.first()?.page.id.0);
-        let (k, n) = (record.shape.k(), record.shape.n());
-        let deals = acks.iter().map(|(_, ack)| ack.statement.deal).collect();
-        let acks = crate::receipt::acks_root(acks);
-        let bucket = self.blind(record.id);
-        let actor = Actor::Account(self.0.wallet.owner());
-        let recorded = log.record(self.now_ms(), Kind::Put, actor, |salt| {
-            event::Put { bucket, content: salt.content(&content), manifest, k, n, deals, acks }.to_fields()
-        });
-        recorded.await.map_err(|error| tracing::error!(%error, "a put could not be recorded")).ok()
-    }
-
     /// The bucket's id as it stands in events: it names the bucket only to its owner.
-    fn blind(&self, bucket: B256) -> B256 {
+    pub(crate) fn blind(&self, bucket: B256) -> B256 {
         let secret = self.secret(bucket).derive("hodei 2026 blinded bucket id v1", bucket.as_slice());
         B256::from(*blake3::hash(secret.expose()).as_bytes())
     }
@@ -336,13 +113,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// `None` if the bucket has no such object.
     pub async fn head(&self, bucket: &str, key: &str) -> Result<Option<Entry>, Fault> {
-        let record = self.0.buckets.get(bucket).await?;
+        let record = self.live(bucket).await?;
         Ok(self.run(&record).await?.entries.get(key).cloned())
     }
 
     /// An object's bytes, all of them or a range.
     pub async fn get(&self, bucket: &str, key: &str, range: Option<Range<u64>>) -> Result<(Entry, Body), Fault> {
-        let record = self.0.buckets.get(bucket).await?;
+        let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
         let missing = || Fault::NoObject { bucket: bucket.into(), key: key.into() };
         let entry = run.entries.get(key).cloned().ok_or_else(missing)?;
@@ -401,7 +178,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         delimiter: Option<&str>,
         max: usize,
     ) -> Result<Listing, Fault> {
-        let record = self.0.buckets.get(bucket).await?;
+        let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
         Ok(list(&run.entries, prefix, after, delimiter.filter(|text| !text.is_empty()), max.min(PAGE_MAX)))
     }
@@ -416,14 +193,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Which providers hold an object's shards, and when each was last proven to hold what it is paid for.
     pub async fn locate(&self, bucket: &str, key: &str) -> Result<Vec<Location>, Fault> {
-        let record = self.0.buckets.get(bucket).await?;
+        let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
         let missing = || Fault::NoObject { bucket: bucket.into(), key: key.into() };
         let entry = run.entries.get(key).ok_or_else(missing)?;
         let roster = self.roster(&record).await?;
         let mut held: BTreeMap<(NodeKey, u64), (u64, u64)> = BTreeMap::new();
         for part in &entry.parts {
-            for page in self.0.engine.pages(&roster, &part.page, |verdict| self.blame(verdict)).await? {
+            for (_, page) in self.0.engine.pages(&roster, &part.page, |verdict| self.blame(verdict)).await? {
                 for (stripe, listed) in page.stripes.iter().enumerate() {
                     for shard in 0..page.n {
                         let Some(holder) = page.holder(stripe, shard) else { continue };
@@ -460,16 +237,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         Ok(locations)
     }
-}
-
-fn take_progress(mut options: Options) -> (Options, impl Fn(Progress) + Send + Sync + 'static) {
-    let told = options.progress.take();
-    let progress = move |now: Progress| {
-        if let Some(told) = &told {
-            told(now);
-        }
-    };
-    (options, progress)
 }
 
 fn list(

@@ -163,7 +163,33 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Checks that a plaintext with this BLAKE3 is the one that was put.
+    /// What [`Verified::check_content`] wants of a file: its BLAKE3, or that of its pieces' hashes where the
+    /// put was cut into pieces. Constant memory.
+    pub fn hash(&self, mut file: impl std::io::Read) -> std::io::Result<[u8; 32]> {
+        let pieces = self.put.as_ref().map_or(&[][..], |put| &put.pieces);
+        if pieces.is_empty() {
+            return hash_content(file);
+        }
+        let mut hasher = blake3::Hasher::new();
+        for (bytes, count) in pieces {
+            for _ in 0..*count {
+                let mut piece = std::io::Read::take(&mut file, *bytes);
+                hasher.update(&hash_content(&mut piece)?);
+                if piece.limit() > 0 {
+                    // Shorter than it must be: what is missing cannot be made up by more pieces.
+                    return Ok(*hasher.finalize().as_bytes());
+                }
+            }
+        }
+        let mut rest = [0];
+        if file.read(&mut rest)? > 0 {
+            // Longer than it must be.
+            hasher.update(&rest);
+        }
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    /// Checks that a plaintext with this hash is the one that was put.
     pub fn check_content(&self, blake3: &[u8; 32]) -> Result<(), Refused> {
         let put = self.put.as_ref().ok_or(Refused::NoContent(self.event.kind.name()))?;
         let (expected, found) = (put.content, self.salt.content(blake3));
@@ -171,7 +197,7 @@ impl Verified {
     }
 }
 
-/// BLAKE3 of a file, for [`Verified::check_content`]; constant memory.
+/// BLAKE3 of a file; constant memory.
 pub fn hash_content(mut file: impl std::io::Read) -> std::io::Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 64 * 1024];

@@ -29,6 +29,10 @@ struct Made {
 
 /// A put with two acks among other events, its checkpoint anchored, `later` blocks before a certificate.
 fn make(later: usize) -> Made {
+    make_of(later, hash_content(PLAINTEXT).unwrap(), Vec::new())
+}
+
+fn make_of(later: usize, content: [u8; 32], pieces: Vec<(u64, u64)>) -> Made {
     deterministic::Runner::default().start(|context| async move {
         let chain = Arc::new(TestChain::new(later));
         let key = chain.key();
@@ -50,10 +54,10 @@ fn make(later: usize) -> Made {
         for number in 0..300 {
             log.record(number, Kind::Transfer, actor, |_| Fields::new()).await.unwrap();
         }
-        let content = hash_content(PLAINTEXT).unwrap();
         let put = |content| Put {
             bucket: B256::repeat_byte(1),
             content,
+            pieces: pieces.clone(),
             manifest: B256::repeat_byte(2),
             k: 3,
             n: 6,
@@ -90,6 +94,24 @@ fn a_receipt_proves_its_event_and_its_file() {
         let by: Vec<_> = verified.promises.iter().map(|promise| promise.by.unwrap()).collect();
         assert_eq!(by[0], (node_signer(40).node(), Address::repeat_byte(0)));
         assert_eq!(by[1], (node_signer(41).node(), Address::repeat_byte(1)));
+    }
+}
+
+/// A put whose parts came apart from each other verifies against the plain file, and against no other.
+#[test]
+fn a_receipt_of_parts_proves_the_plain_file() {
+    let plain: Vec<u8> = (0..2500u32).map(|i| (i % 251) as u8).collect();
+    let hashes: Vec<u8> = plain.chunks(1000).flat_map(|part| *blake3::hash(part).as_bytes()).collect();
+    let content = *blake3::hash(&hashes).as_bytes();
+    let pieces = Put::pieces([1000, 1000, 500]).unwrap();
+    let made = make_of(0, content, pieces);
+    let verified = verify(&made.full.encode(), &made.key).unwrap();
+    let check = |file: &[u8]| verified.check_content(&verified.hash(file).unwrap());
+    check(&plain).unwrap();
+    let (mut bent, longer) = (plain.clone(), [&plain[..], &[0]].concat());
+    bent[1500] ^= 1;
+    for other in [&bent[..], &longer, &plain[..2499], &plain[..2000], &[]] {
+        assert_eq!(check(other).unwrap_err().step(), Step::File, "{} bytes", other.len());
     }
 }
 

@@ -106,6 +106,20 @@ impl Part {
         PartKey::committed(&object, &place, &self.commitment)
     }
 
+    /// As it stands in a run.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        self.write(&mut out);
+        out.finish()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
+        let mut input = Reader::new(bytes);
+        let part = Self::read(&mut input)?;
+        input.end()?;
+        Ok(part)
+    }
+
     fn write(&self, out: &mut Writer) {
         out.array(8)
             .uint(self.number.into())

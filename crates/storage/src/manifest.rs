@@ -88,6 +88,14 @@ impl Page {
         self.holders.get(usize::from(at)).filter(|_| shard < self.n)
     }
 
+    /// Every listed shard, by deal.
+    pub fn shards(&self) -> impl Iterator<Item = (u64, ShardId)> {
+        self.stripes.iter().enumerate().flat_map(move |(at, stripe)| {
+            let held = move |(shard, id): (usize, &ShardId)| Some((self.holder(at, shard as u8)?.deal, *id));
+            stripe.ids.iter().enumerate().filter_map(held)
+        })
+    }
+
     /// The page as a shard: padded, and its id.
     pub fn seal(&self) -> (Vec<u8>, ShardId) {
         let mut out = Writer::with_capacity(self.stripes.len() * usize::from(self.n) * 34 + 8192);
@@ -160,6 +168,11 @@ impl List {
 }
 
 impl PageRef {
+    /// Its copies, by deal.
+    pub fn copies(&self) -> impl Iterator<Item = (u64, ShardId)> {
+        self.holders.iter().map(|holder| (holder.deal, self.id))
+    }
+
     /// Canonical CBOR: [id, bytes, stripes, holders].
     pub fn write(&self, out: &mut Writer) {
         out.array(4).bytes(&self.id.0).uint(self.bytes.into()).uint(self.stripes.into());

@@ -8,13 +8,17 @@ use commonware_runtime::{
     deterministic::{Context, Runner},
 };
 use fleet::{Fleet, Mode};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use hodei_storage::{
-    engine::{Coder, Engine, GetError, GetRequest, Pool, PutError, PutRequest, STRIPES_BYTES, Stored, Verdict, Wait, plain_bytes},
+    engine::{Coder, Engine, GetError, GetRequest, Offers, Pool, PutError, PutRequest, STRIPES_BYTES, Stored, Verdict, Wait, plain_bytes},
     seal::{Algorithm, PartKey, Place, Secret},
 };
-use hodei_types::code::{Class, Shape};
+use hodei_types::{
+    code::{Class, Shape},
+    slice::ShardId,
+};
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
@@ -44,7 +48,7 @@ fn plain(len: usize) -> Bytes {
 
 async fn put(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes, wait: Wait) -> Result<Stored, PutError> {
     let shape = small();
-    let request = PutRequest { shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait };
+    let request = PutRequest { shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait, offers: Arc::new(()) };
     // Pieces of an odd length: nothing may depend on how a source is cut.
     let pieces: Vec<Result<Bytes, Infallible>> = data.chunks(70_001).map(|piece| Ok(data.slice_ref(piece))).collect();
     engine.put(request, stream::iter(pieces), |_| {}).await
@@ -247,12 +251,69 @@ fn a_source_that_fails_in_the_middle_stores_nothing_that_is_referred_to() {
     run(8, |context, fleet, engine| async move {
         let shape = small();
         let request =
-            PutRequest { shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait: Wait::Full };
+            PutRequest { shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait: Wait::Full, offers: Arc::new(()) };
         let pieces = stream::iter(0..40).map(|i| if i < 39 { Ok(plain(100_000)) } else { Err("checksum") });
         let error = engine.put(request, pieces, |_| {}).await.unwrap_err();
         assert!(matches!(error, PutError::Source(reason) if reason == "checksum"));
         context.sleep(Duration::from_secs(1)).await;
         assert_eq!(engine.pool().free(), STRIPES_BYTES, "nothing goes on");
+    });
+}
+
+/// Remembers what left.
+#[derive(Default)]
+struct Told(Mutex<BTreeSet<(u64, ShardId)>>);
+
+impl Offers for Told {
+    fn offer<'a>(&'a self, shards: &'a [(u64, ShardId)]) -> BoxFuture<'a, ()> {
+        self.0.lock().unwrap().extend(shards);
+        futures::future::ready(()).boxed()
+    }
+}
+
+/// Whatever fails on the way: what a put told of before it left is all there is to release.
+#[test]
+fn what_was_offered_can_be_released_to_the_last_shard() {
+    for mode in [Mode::Up, Mode::Full, Mode::Mute, Mode::Slow(3000)] {
+        run(10, |_, fleet, engine| async move {
+            let (shape, told) = (small(), Arc::new(Told::default()));
+            fleet.set(2, mode);
+            let offers = told.clone();
+            let request = PutRequest {
+                shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait: Wait::Quorum, offers,
+            };
+            let pieces = stream::iter([Ok::<_, Infallible>(plain(3_000_000))]);
+            let mut stored = engine.put(request, pieces, |_| {}).await.unwrap();
+            std::mem::take(&mut stored.rest).settle().await;
+            fleet.set(2, Mode::Up);
+            let told = std::mem::take(&mut *told.0.lock().unwrap());
+            let kept: BTreeSet<_> = stored.kept.iter().copied().collect();
+            assert!(kept.is_subset(&told), "{mode:?}: something left without a word");
+            let listed = engine.shards(&fleet.roster(), &stored.page, |_| {}).await.unwrap();
+            assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), kept, "the pages tell the same");
+            assert!(engine.holds(&shape, &fleet.roster(), &stored.page, |_| {}).await.unwrap());
+
+            let (acks, left) = engine.release(&fleet.roster(), told).await;
+            assert_eq!((fleet.shards(), left.len()), (0, 0), "{mode:?}");
+            assert!(!acks.is_empty());
+            assert!(engine.holds(&shape, &fleet.roster(), &stored.page, |_| {}).await.is_err(), "its pages are gone");
+        });
+    }
+}
+
+#[test]
+fn what_cannot_be_released_now_is_given_back() {
+    run(11, |_, fleet, engine| async move {
+        let stored = put(&fleet, &engine, &plain(1_000_000), Wait::Full).await.unwrap();
+        assert!(engine.holds(&small(), &fleet.roster(), &stored.page, |_| {}).await.unwrap());
+        fleet.set(1, Mode::Down);
+        assert!(engine.holds(&small(), &fleet.roster(), &stored.page, |_| {}).await.unwrap(), "five of six are enough");
+        fleet.set(3, Mode::Down);
+        assert!(!engine.holds(&small(), &fleet.roster(), &stored.page, |_| {}).await.unwrap(), "four are not");
+        fleet.set(3, Mode::Forge);
+        let (acks, left) = engine.release(&fleet.roster(), stored.kept.clone()).await;
+        assert!(!acks.contains_key(&2) && !acks.contains_key(&4), "neither the absent one nor the liar");
+        assert!(!left.is_empty() && left.iter().all(|(deal, _)| [2, 4].contains(deal)));
     });
 }
 

@@ -49,6 +49,7 @@ impl Numbers {
 
 fn event() -> Event {
     let put = Put {
+        pieces: vec![(5 << 20, 3), (9, 1)],
         bucket: B256::repeat_byte(1),
         content: Salt([1; 16]).content(&[2; 32]),
         manifest: B256::repeat_byte(3),

@@ -142,12 +142,14 @@ impl Cloud {
     /// Configures the providers to follow the validators, and starts them.
     pub(crate) async fn start_providers(&mut self) -> Result<()> {
         let genesis = self.dealt.genesis.encode();
+        // Fixed, so that a provider that was killed comes back where the ledger says it is.
+        let ports = free_ports(PROVIDERS)?;
         let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         for (index, child) in self.providers.iter_mut().enumerate() {
             let config = Config {
                 name: format!("demo-provider-{index}"),
                 genesis: GENESIS_FILE.into(),
-                link: Link { listen: loopback, ..Link::default() },
+                link: Link { listen: SocketAddr::new(loopback.ip(), ports[index]), ..Link::default() },
                 doors: Doors { status: Some(loopback), rpc: None },
                 follow: self
                     .context

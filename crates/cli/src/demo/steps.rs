@@ -11,7 +11,7 @@ use alloy_primitives::{Address, U256};
 use hodei_sdk::{
     Local,
     market,
-    object::{Options, Put},
+    upload::{Options, Put},
     plan::Wish,
     storage::Wait,
     verify::{hash_content, verify as verify_receipt},

@@ -7,10 +7,12 @@ use super::{
 };
 use bytes::Bytes;
 use futures::Stream;
-use hodei_sdk::{Entry, Fault, object::Finish};
+use hodei_sdk::{Entry, Fault, upload::Finish};
 use s3s::{
     S3Error, S3Request, S3Result, TrailingHeaders,
-    dto::{ETag, ETagCondition, Metadata, PutObjectInput, StreamingBlob, UploadPartInput},
+    dto::{
+        CreateMultipartUploadInput, ETag, ETagCondition, Metadata, PutObjectInput, StreamingBlob, UploadPartInput,
+    },
     s3_error,
 };
 use std::{
@@ -104,11 +106,32 @@ pub(super) fn blame(error: Fault, verdict: &Verdict) -> S3Error {
     }
 }
 
+/// An input that says what an object is served with.
+pub(super) trait Served {
+    /// Takes its user metadata, and its headers by name.
+    fn served(&mut self) -> (Option<Metadata>, [(&'static str, Option<String>); 4]);
+}
+
+macro_rules! served {
+    ($($input:ty),+) => {
+        $(impl Served for $input {
+            fn served(&mut self) -> (Option<Metadata>, [(&'static str, Option<String>); 4]) {
+                let headers = [
+                    ("cache-control", self.cache_control.take()),
+                    ("content-disposition", self.content_disposition.take()),
+                    ("content-encoding", self.content_encoding.take().map(without_chunked)),
+                    ("content-language", self.content_language.take()),
+                ];
+                (self.metadata.take(), headers)
+            }
+        })+
+    };
+}
+served!(PutObjectInput, CreateMultipartUploadInput);
+
 /// User metadata, with headers the object is served with kept under names no user can send.
-pub(super) fn meta<const N: usize>(
-    user: Option<Metadata>,
-    headers: [(&str, Option<String>); N],
-) -> S3Result<Meta> {
+pub(super) fn meta(input: &mut impl Served) -> S3Result<Meta> {
+    let (user, headers) = input.served();
     let mut meta: Meta = user.unwrap_or_default().into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     let bytes: usize = meta.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > META_BYTES_MAX {
@@ -123,7 +146,7 @@ pub(super) fn meta<const N: usize>(
 }
 
 /// `aws-chunked` describes the transfer, not the object.
-pub(super) fn without_chunked(encoding: String) -> String {
+fn without_chunked(encoding: String) -> String {
     let kept: Vec<&str> =
         encoding.split(',').map(str::trim).filter(|one| !one.is_empty() && *one != "aws-chunked").collect();
     kept.join(", ")

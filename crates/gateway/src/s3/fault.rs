@@ -8,6 +8,7 @@ pub(super) fn fault(error: Fault) -> S3Error {
     match &error {
         Fault::NoBucket(_) => s3_error!(NoSuchBucket, "{error}"),
         Fault::BucketExists(_) => s3_error!(BucketAlreadyOwnedByYou, "{error}"),
+        Fault::Removing(_) => s3_error!(OperationAborted, "{error}"),
         Fault::NotEmpty(_) => s3_error!(BucketNotEmpty, "{error}"),
         Fault::NoObject { .. } => s3_error!(NoSuchKey, "{error}"),
         Fault::ObjectExists { .. } => s3_error!(PreconditionFailed, "{error}"),

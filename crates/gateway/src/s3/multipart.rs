@@ -8,7 +8,7 @@ use super::{
     fault::fault,
     objects::{Meta, Objects, if_absent, refuse},
 };
-use hodei_sdk::object::{Options, Sent};
+use hodei_sdk::upload::{Options, Sent};
 use md5::{Digest as _, Md5};
 use s3s::{
     S3Request, S3Response, S3Result,
@@ -92,16 +92,11 @@ impl Objects {
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        let input = request.input;
+        let mut input = request.input;
         refuse!(input, tagging, object_lock_mode, object_lock_legal_hold_status, sse_customer_key, ssekms_key_id,
             website_redirect_location);
         self.must_exist(&input.bucket).await?;
-        let meta = body::meta(input.metadata, [
-            ("cache-control", input.cache_control),
-            ("content-disposition", input.content_disposition),
-            ("content-encoding", input.content_encoding.map(body::without_chunked)),
-            ("content-language", input.content_language),
-        ])?;
+        let meta = body::meta(&mut input)?;
         let upload_id = self.uploads.begin(Upload {
             bucket: input.bucket.clone(),
             key: input.key.clone(),

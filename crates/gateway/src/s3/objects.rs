@@ -6,7 +6,7 @@ use super::{
     fault::fault,
     multipart::Uploads,
 };
-use hodei_sdk::{Fault, Local, object::Options, plan::Wish};
+use hodei_sdk::{Fault, Local, upload::Options, plan::Wish};
 use s3s::{
     S3, S3Request, S3Response, S3Result,
     dto::{
@@ -117,16 +117,11 @@ impl S3 for Objects {
 
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let (declared, promised) = body::declared(&request);
-        let (input, trailers) = (request.input, request.trailing_headers);
+        let (mut input, trailers) = (request.input, request.trailing_headers);
         refuse!(input, tagging, object_lock_mode, object_lock_legal_hold_status, sse_customer_key, ssekms_key_id,
             website_redirect_location, write_offset_bytes);
         let if_absent = if_absent(input.if_match.as_ref(), input.if_none_match.as_ref())?;
-        let meta = body::meta(input.metadata, [
-            ("cache-control", input.cache_control),
-            ("content-disposition", input.content_disposition),
-            ("content-encoding", input.content_encoding.map(body::without_chunked)),
-            ("content-language", input.content_language),
-        ])?;
+        let meta = body::meta(&mut input)?;
         let (source, verdict) = body::checked(input.body, declared, promised, trailers);
         let options = Options {
             content_type: input.content_type.unwrap_or_else(|| "binary/octet-stream".into()),

@@ -4,7 +4,7 @@
 //! the holder's account, within its time, and the root it read, the root moves; otherwise nothing does and the
 //! error says what to read again. A new holder has a higher term, so a writer that slept is fenced.
 //!
-//! Invariants: terms only grow; a root is only replaced by who saw it; a bucket with deals is not forgotten.
+//! Invariants: terms only grow, also over the removal of a bucket; a root is only replaced by who saw it; a bucket with deals is not forgotten.
 
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::abi::{BUCKETS, IBuckets, TERM_BLOCKS_MAX, bucket_id};
@@ -102,10 +102,12 @@ pub(super) fn count_deal(ctx: &mut Ctx<'_, '_>, id: B256, opened: bool) -> Resul
 fn create(ctx: &mut Ctx<'_, '_>, call: IBuckets::createCall) -> Result<B256, Stop> {
     let owner = budgets::principal(ctx, ctx.caller)?;
     let id = bucket_id(owner, call.salt);
-    let gone = ctx.load(BUCKETS, base(TAG_GONE, &[id.as_slice()]))?;
-    if find(ctx, id)?.is_some() || !gone.is_zero() {
+    if find(ctx, id)?.is_some() {
         return Err(revert(IBuckets::AlreadyExists { id }));
     }
+    // A bucket that was removed before goes on from its last term.
+    let last: u64 = ctx.load(BUCKETS, base(TAG_GONE, &[id.as_slice()]))?.saturating_to();
+    let term = last + 1;
     let shape = call.shape;
     let whole = shape.k >= 1 && shape.n > shape.k && shape.t >= 1 && shape.t <= shape.n - shape.k;
     if !whole || shape.shardBytes < 1024 || shape.shardBytes > SHARD_BYTES_MAX {
@@ -114,7 +116,7 @@ fn create(ctx: &mut Ctx<'_, '_>, call: IBuckets::createCall) -> Result<B256, Sto
     let expires = expiry(ctx, call.blocks)?;
     let holder = ctx.caller;
     let record = Record {
-        id, owner, holder, expires, term: 1, size_bytes: 0, version: 0, deals: 0, root: B256::ZERO,
+        id, owner, holder, expires, term, size_bytes: 0, version: 0, deals: 0, root: B256::ZERO,
         shape: shape.clone(),
     };
     store(ctx, &record)?;
@@ -127,7 +129,7 @@ fn create(ctx: &mut Ctx<'_, '_>, call: IBuckets::createCall) -> Result<B256, Sto
     ctx.store(BUCKETS, at(record_slot(id), SHAPE), word)?;
     owned(owner).push(ctx, id.into())?;
     ctx.emit(BUCKETS, &IBuckets::Created { id, owner, shape })?;
-    ctx.emit(BUCKETS, &IBuckets::Claimed { id, holder, term: 1, expires })?;
+    ctx.emit(BUCKETS, &IBuckets::Claimed { id, holder, term, expires })?;
     Ok(id)
 }
 
@@ -178,8 +180,8 @@ fn remove(ctx: &mut Ctx<'_, '_>, id: B256) -> Result<(), Stop> {
     for slot in OWNER..=SHAPE {
         ctx.store(BUCKETS, at(record_slot(id), slot), U256::ZERO)?;
     }
-    // Its terms would start again at 1: an id is used once.
-    ctx.store(BUCKETS, base(TAG_GONE, &[id.as_slice()]), U256::from(1))?;
+    // Made again under the same id it must not begin at term 1: a writer of before would not be fenced.
+    ctx.store(BUCKETS, base(TAG_GONE, &[id.as_slice()]), U256::from(record.term))?;
     owned(record.owner).remove(ctx, id.into())?;
     ctx.emit(BUCKETS, &IBuckets::Removed { id })
 }

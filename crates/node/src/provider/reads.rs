@@ -33,11 +33,14 @@ impl<E: Storage> Provider<E> {
         let len = range.end - range.start;
         let slice = match self.store().get(deal, id, range.start, len).await {
             Ok(Some(slice)) => slice,
-            Ok(None) => return Err(Answer::Gone),
+            Ok(None) => {
+                let is_lost = self.store().is_lost(deal, id).await.map_err(|error| self.store_failed(error))?;
+                return Err(if is_lost { self.store_failed(StoreError::Damaged(id)) } else { Answer::Gone });
+            }
             // One shard is lost, not the store: the client reads another, repair makes it again.
             Err(StoreError::Damaged(id)) => {
                 self.tell_lost(deal, id).await;
-                return Err(Answer::Gone);
+                return Err(self.store_failed(StoreError::Damaged(id)));
             }
             Err(error) => return Err(self.store_failed(error)),
         };
@@ -115,7 +118,8 @@ impl<E: Storage> Provider<E> {
             StoreError::Busy { .. } => Answer::Busy { retry_after_ms: BUSY_MS },
             StoreError::Length(_) => refused(Reason::Malformed, error),
             StoreError::DealBroken { .. } => refused(Reason::UnknownDeal, error),
-            StoreError::Damaged(_) => Answer::Gone,
+            // It was acknowledged, and is still counted: told apart from what was never held.
+            StoreError::Damaged(_) => refused(Reason::WrongBytes, "damaged on its disk"),
             error => {
                 tracing::error!(%error, "shard store");
                 refused(Reason::Broken, "the store has stopped")

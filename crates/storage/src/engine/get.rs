@@ -137,25 +137,6 @@ where
     E: Clock + Spawner,
     T: Transport,
 {
-    /// A part's pages, in order.
-    pub async fn pages(
-        &self,
-        roster: &[Provider],
-        root: &PageRef,
-        verdict: impl Fn(Verdict),
-    ) -> Result<Vec<Page>, GetError> {
-        let bytes = self.get_copy(roster, root.id, root.bytes, &verdict).await?;
-        if root.stripes as usize <= STRIPES_MAX {
-            return Ok(vec![Page::open(&root.id, &bytes)?]);
-        }
-        let mut pages = Vec::new();
-        for page in List::open(&root.id, &bytes)?.pages {
-            let bytes = self.get_copy(roster, page.id, page.bytes, &verdict).await?;
-            pages.push(Page::open(&page.id, &bytes)?);
-        }
-        Ok(pages)
-    }
-
     /// Reads a copied shard from whichever of the bucket's providers has it, three at a time.
     pub async fn get_copy(
         &self,

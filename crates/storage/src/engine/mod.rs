@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! put   stripe (seal, code, pad) → spread (providers, spares, caps) → remote (one request) → page
-//! get   page → fetch (k + 2 asked, hedged) → remote → stripe (unpad, restore, open)
+//! get   page → fetch (k asked, hedged) → remote → stripe (unpad, restore, open)
+//! kept  page → is it still there? let go of it
 //!       pool bounds memory, peers remember who is slow or down
 //! ```
 //! Generic over clock, spawner, randomness and transport, so that a simulation replays it from a seed.
 
+mod copies;
 mod get;
+mod kept;
 mod peers;
 mod pool;
 mod put;
 mod remote;
+mod source;
 mod spread;
 mod stripe;
 
@@ -20,7 +24,7 @@ pub use peers::Peers;
 pub use pool::{Permit, Pool, STRIPES_BYTES};
 pub use put::{Progress, PutError, PutRequest, Rest, Stored, Wait};
 pub use remote::{RemoteError, Verdict};
-pub use spread::Provider;
+pub use spread::{Offers, Provider};
 pub use stripe::{Coded, Coder, plain_bytes};
 
 use remote::Remote;

@@ -12,9 +12,11 @@
 
 use super::{
     Engine,
+    copies::copy,
     pool::{Permit, Pool},
     remote::{Ask, RemoteError, Verdict},
-    spread::{Delivery, Provider, Spread, Track},
+    source::Reader,
+    spread::{Delivery, Offers, Provider, Spread, Track},
     stripe::{Coder, plain_bytes, slot_bytes},
 };
 use crate::{
@@ -22,16 +24,16 @@ use crate::{
     place::{Candidate, PlaceError, place},
     wire::{Held, UploadId},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use commonware_runtime::{Clock, Handle, Spawner};
-use futures::{StreamExt as _, channel::oneshot, stream::Stream};
+use futures::{channel::oneshot, stream::Stream};
 use hodei_types::{
     ack::Ack,
     code::{CodeId, Shape},
     slice::{SLICE_BYTES, ShardId},
     transport::Transport,
 };
-use rand::{CryptoRng, RngExt as _, seq::SliceRandom as _};
+use rand::{CryptoRng, RngExt as _};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -61,6 +63,8 @@ pub struct PutRequest {
     /// Names the attempt; never used for other bytes.
     pub upload: UploadId,
     pub wait: Wait,
+    /// Told of every shard before it leaves.
+    pub offers: Arc<dyn Offers>,
 }
 
 /// How far a put is; bytes are plaintext.
@@ -81,6 +85,8 @@ pub struct Stored {
     /// The page, or the list of pages.
     pub page: PageRef,
     pub stripes: u32,
+    /// Every shard by deal, pages included: where it is, or is on its way to.
+    pub kept: Vec<(u64, ShardId)>,
     ledger: Arc<Mutex<Ledger>>,
     /// The stripes still being completed to n acks.
     pub rest: Rest,
@@ -162,14 +168,15 @@ impl Drop for Rest {
 
 /// What stripe tasks report.
 #[derive(Debug, Default)]
-struct Ledger {
-    acks: BTreeMap<u64, Ack>,
+pub(super) struct Ledger {
+    pub(super) acks: BTreeMap<u64, Ack>,
     verdicts: Vec<Verdict>,
     shard_bytes: u64,
+    kept: Vec<(u64, ShardId)>,
 }
 
 impl Ledger {
-    fn ack(&mut self, ack: &Ack) {
+    pub(super) fn ack(&mut self, ack: &Ack) {
         let newest = self.acks.entry(ack.statement.deal).or_insert(*ack);
         if newest.statement.sequence < ack.statement.sequence {
             *newest = *ack;
@@ -202,7 +209,7 @@ where
         S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
         X: std::fmt::Display,
     {
-        let PutRequest { shape, coder, roster, upload, wait } = request;
+        let PutRequest { shape, coder, roster, upload, wait, offers } = request;
         let mut rng = self.context.child("put");
         let spread = Arc::new(Spread {
             shape,
@@ -210,6 +217,7 @@ where
             remote: self.remote.clone(),
             peers: self.peers.clone(),
             upload,
+            offers,
         });
         let want = match wait {
             Wait::Quorum => shape.q(),
@@ -217,31 +225,6 @@ where
         };
         let put = Put { engine: self, spread, want: want.into(), coder, ledger: Arc::default() };
         put.run(source, &mut rng, progress).await
-    }
-}
-
-impl<E, T> Engine<E, T>
-where
-    E: Clock + Spawner + CryptoRng,
-    T: Transport,
-{
-    /// Copies one shard that is not coded, such as an index root, to n - k + 1 providers. Gives its holders
-    /// and the newest ack of each deal.
-    pub async fn put_copies(
-        &self,
-        shape: Shape,
-        roster: Arc<Vec<Provider>>,
-        upload: UploadId,
-        shard: Vec<u8>,
-    ) -> Result<(Vec<Holder>, BTreeMap<u64, Ack>), PutError> {
-        let mut rng = self.context.child("copies");
-        let (remote, peers) = (self.remote.clone(), self.peers.clone());
-        let spread = Spread { shape, roster, remote, peers, upload };
-        let id = ShardId::of(&shard);
-        let ledger = Mutex::new(Ledger::default());
-        let acked = |held: &Held| ledger.lock().expect("no panic under this lock").ack(&held.ack);
-        let holders = copy(&spread, shard, id, &mut rng, acked).await?;
-        Ok((holders, ledger.into_inner().expect("no panic under this lock").acks))
     }
 }
 
@@ -272,7 +255,7 @@ where
         let (plain_len, slot_bytes) = (plain_bytes(&shape) as usize, slot_bytes(&shape));
         let mine = Pool::new((PUT_BYTES / slot_bytes).max(1));
         let mut hasher = blake3::Hasher::new();
-        let mut reader = Reader { carry: Bytes::new(), is_ended: false };
+        let mut reader = Reader::default();
         let (mut now, mut rest) = (Progress::default(), Rest::default());
         let (mut waiting, mut ready, mut pages) = (Vec::new(), Vec::new(), Vec::new());
         let (mut assigned, mut stripe) = (Vec::new(), 0u32);
@@ -313,6 +296,7 @@ where
             content: *hasher.finalize().as_bytes(),
             page,
             stripes: stripe,
+            kept: std::mem::take(&mut self.ledger.lock().expect("no panic under this lock").kept),
             ledger: self.ledger.clone(),
             rest,
         })
@@ -404,6 +388,7 @@ where
         let Spread { shape, roster, .. } = &*self.spread;
         self.read_back(&stripes, rng).await?;
         let page = page(shape, roster, &stripes);
+        self.ledger.lock().expect("no panic under this lock").kept.extend(page.shards());
         let (bytes, id) = page.seal();
         self.store_page(bytes, id, stripes.len() as u32, rng).await
     }
@@ -427,7 +412,9 @@ where
         let len = bytes.len() as u32;
         let acked = |held: &Held| self.ledger.lock().expect("no panic under this lock").ack(&held.ack);
         let holders = copy(&self.spread, bytes, id, rng, acked).await?;
-        Ok(PageRef { id, bytes: len, stripes, holders })
+        let page = PageRef { id, bytes: len, stripes, holders };
+        self.ledger.lock().expect("no panic under this lock").kept.extend(page.copies());
+        Ok(page)
     }
 
     /// Asks one random acker of one random stripe for one random slice, and another if it cannot show it.
@@ -464,62 +451,6 @@ where
     }
 }
 
-/// Copies a shard to n - k + 1 providers, or to all there are, of more operators than may be lost.
-async fn copy<E, T>(
-    spread: &Spread<E, T>,
-    bytes: Vec<u8>,
-    id: ShardId,
-    rng: &mut E,
-    acked: impl Fn(&Held),
-) -> Result<Vec<Holder>, PutError>
-where
-    E: Clock + CryptoRng,
-    T: Transport,
-{
-    let Spread { shape, roster, .. } = spread;
-    let mut order: Vec<usize> = (0..roster.len()).collect();
-    order.shuffle(rng);
-    // One of each operator before a second of any: stable sorting keeps the chance.
-    let mut seen: BTreeMap<[u8; 20], usize> = BTreeMap::new();
-    let mut ranked: Vec<(bool, usize, usize)> = Vec::new();
-    for at in order {
-        let round = seen.entry(roster[at].operator).or_default();
-        ranked.push((spread.rests(at), *round, at));
-        *round += 1;
-    }
-    ranked.sort_by_key(|(rests, round, _)| (*rests, *round));
-    let want = shape.page_copies().min(roster.len());
-    let shard = Bytes::from(bytes);
-    let (mut holders, mut operators, mut failure) = (Vec::new(), BTreeMap::new(), String::new());
-    let mut queue = ranked.into_iter().map(|(_, _, at)| at);
-    let mut running = futures::stream::FuturesUnordered::new();
-    let send = |at: usize| {
-        let shard = shard.clone();
-        async move { (at, spread.send(at, id, shard).await) }
-    };
-    running.extend(queue.by_ref().take(want).map(send));
-    while let Some((at, result)) = running.next().await {
-        match result {
-            Ok(held) => {
-                let provider = &roster[at];
-                acked(&held);
-                holders.push(Holder { node: provider.peer.key, deal: provider.deal });
-                operators.insert(provider.operator, ());
-            }
-            Err(error) => {
-                failure = format!("{}: {error}", roster[at].peer.key);
-                running.extend(queue.next().map(send));
-            }
-        }
-    }
-    // Where providers are down, fewer copies still outlive the loss of t operators.
-    if holders.len() < want && operators.len() <= shape.t().into() {
-        return Err(PutError::Page { found: holders.len(), want, failure });
-    }
-    Ok(holders)
-}
-
-
 fn candidate(provider: &Provider) -> Candidate {
     Candidate {
         node: provider.peer.key,
@@ -553,44 +484,4 @@ fn page(shape: &Shape, roster: &[Provider], stripes: &[Ready]) -> Page {
         .map(|at| Holder { node: roster[at].peer.key, deal: roster[at].deal })
         .collect();
     Page { code: CodeId::Rs8, k: shape.k(), n: shape.n(), holders, stripes: stripes_listed }
-}
-
-/// Cuts a source into stripes.
-struct Reader {
-    carry: Bytes,
-    /// A stream may not be polled again after its end.
-    is_ended: bool,
-}
-
-impl Reader {
-    /// The next `len` bytes, fewer only at the end.
-    async fn fill<S, X>(&mut self, source: &mut S, len: usize) -> Result<Bytes, PutError>
-    where
-        S: Stream<Item = Result<Bytes, X>> + Unpin,
-        X: std::fmt::Display,
-    {
-        let mut filled = BytesMut::new();
-        while filled.len() < len {
-            if self.carry.is_empty() {
-                if self.is_ended {
-                    break;
-                }
-                match source.next().await {
-                    Some(Ok(bytes)) => self.carry = bytes,
-                    Some(Err(error)) => return Err(PutError::Source(error.to_string())),
-                    None => {
-                        self.is_ended = true;
-                        break;
-                    }
-                }
-                continue;
-            }
-            if filled.capacity() == 0 {
-                filled.reserve(len.min(self.carry.len().max(64 * 1024)));
-            }
-            let take = self.carry.len().min(len - filled.len());
-            filled.extend_from_slice(&self.carry.split_to(take));
-        }
-        Ok(filled.freeze())
-    }
 }

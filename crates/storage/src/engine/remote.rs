@@ -11,6 +11,7 @@ use futures::{
     pin_mut,
 };
 use hodei_types::{
+    ack::Ack,
     slice::{self, CHUNK_BYTES, ShardId},
     transport::{NodeKey, Peer, SHARD, Transport, TransportError},
 };
@@ -24,8 +25,6 @@ const SHARD_PUT: Duration = Duration::from_secs(30);
 const FIRST_BYTE: Duration = Duration::from_secs(2);
 /// The bytes after it.
 const SHARD_GET: Duration = Duration::from_secs(28);
-/// Ids of one `has` that is surely answered in time.
-const HAS_BATCH: usize = 1024;
 
 /// A provider broke the protocol in a way that shows: what was expected, what it gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +172,10 @@ impl<E: Clock, T: Transport> Remote<E, T> {
                 }
                 (hashes, given)
             }
+            // It says itself that what it acknowledged is damaged on its disk.
+            Answer::Refused { reason: Reason::WrongBytes, text } => {
+                return Err(lie(ask, format!("expected shard {}, found it {text}", ask.id)));
+            }
             other => return Err(refusal(ask, other, "a slice")),
         };
         let bytes = self.within(SHARD_GET, wire::body(&mut stream, given as usize)).await??;
@@ -190,9 +193,10 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         deal: u64,
         grant: &[u8],
         ids: &[ShardId],
+        batch: usize,
     ) -> Result<Vec<bool>, RemoteError> {
         let mut found = Vec::with_capacity(ids.len());
-        for batch in ids.chunks(HAS_BATCH) {
+        for batch in ids.chunks(batch) {
             let request = Request::Has { deal, ids: batch.to_vec(), grant: grant.to_vec() };
             let ask = Ask { peer, deal, grant, id: batch[0] };
             match self.answer(peer, request).await? {
@@ -205,16 +209,28 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         Ok(found)
     }
 
-    /// Tells the provider that these are not wanted any more.
+    /// Tells the provider that these are not wanted any more; gives its newest, checked statement of the deal.
     pub(crate) async fn release(
         &self,
         peer: &Peer,
         deal: u64,
         grant: &[u8],
         ids: &[ShardId],
-    ) -> Result<Answer, RemoteError> {
+    ) -> Result<Option<Ack>, RemoteError> {
         let request = Request::Release { deal, ids: ids.to_vec(), grant: grant.to_vec() };
-        self.answer(peer, request).await
+        let id = ids.first().copied().unwrap_or(ShardId([0; 32]));
+        let ask = Ask { peer, deal, grant, id };
+        match self.answer(peer, request).await? {
+            Answer::State { ack: None, .. } => Ok(None),
+            Answer::State { ack: Some(ack), .. } if ack.statement.deal != deal => {
+                Err(lie(&ask, format!("expected a statement of deal {deal}, found one of {}", ack.statement.deal)))
+            }
+            Answer::State { ack: Some(ack), .. } => match ack.verify(self.chain_id, &peer.key) {
+                Ok(()) => Ok(Some(ack)),
+                Err(error) => Err(lie(&ask, error.to_string())),
+            },
+            other => Err(refusal(&ask, other, "the deal's statement")),
+        }
     }
 
     async fn answer(&self, peer: &Peer, request: Request) -> Result<Answer, RemoteError> {

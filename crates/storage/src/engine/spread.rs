@@ -12,8 +12,8 @@ use crate::wire::{Held, Reason, UploadId};
 use bytes::Bytes;
 use commonware_runtime::Clock;
 use futures::{
-    StreamExt as _,
-    future::{Either, select},
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, Either, ready, select},
     pin_mut,
     stream::FuturesUnordered,
 };
@@ -52,6 +52,19 @@ pub struct Provider {
     pub zone: String,
     /// The owner's grant for this deal, as `wire` carries it.
     pub grant: Vec<u8>,
+}
+
+/// Is told which shards are about to leave, and for which deal, before they do: what was told can be released
+/// if nothing ever names the put.
+pub trait Offers: Send + Sync {
+    fn offer<'a>(&'a self, shards: &'a [(u64, ShardId)]) -> BoxFuture<'a, ()>;
+}
+
+/// Nobody remembers.
+impl Offers for () {
+    fn offer<'a>(&'a self, _: &'a [(u64, ShardId)]) -> BoxFuture<'a, ()> {
+        ready(()).boxed()
+    }
 }
 
 /// Where a stripe's shards are, shared by who delivers them and who lists them.
@@ -149,6 +162,7 @@ pub(crate) struct Spread<E, T> {
     pub(crate) remote: Remote<E, T>,
     pub(crate) peers: Peers,
     pub(crate) upload: UploadId,
+    pub(crate) offers: Arc<dyn Offers>,
 }
 
 impl<E: Clock, T: Transport> Spread<E, T> {
@@ -215,15 +229,23 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         for tried in &tried {
             load.add(&self.roster, tried[0]);
         }
+        let assigned: Vec<usize> = tried.iter().map(|tried| tried[0]).collect();
+        let told: Vec<_> = (0..n).map(|shard| (self.roster[assigned[shard]].deal, ids[shard])).collect();
+        self.offers.offer(&told).await;
         let attempt = |shard: usize, provider: usize| {
-            let (id, bytes) = (ids[shard], shards[shard].clone());
-            async move { (shard, provider, self.send(provider, id, bytes).await) }
+            let (id, bytes, is_told) = (ids[shard], shards[shard].clone(), assigned[shard] == provider);
+            async move {
+                if !is_told {
+                    self.offers.offer(&[(self.roster[provider].deal, id)]).await;
+                }
+                (shard, provider, self.send(provider, id, bytes).await)
+            }
         };
         let mut running = FuturesUnordered::new();
-        for shard in 0..n {
-            let mut first = tried[shard][0];
+        for (shard, tried) in tried.iter_mut().enumerate() {
+            let mut first = tried[0];
             if self.rests(first) {
-                first = self.move_on(track, &mut load, shard, &mut tried[shard]).unwrap_or(first);
+                first = self.move_on(track, &mut load, shard, tried).unwrap_or(first);
             }
             running.push(attempt(shard, first));
         }
@@ -269,10 +291,10 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                         let took = context.current().duration_since(start).unwrap_or_default();
                         deadline = Some(context.current() + (took * STRAGGLE_TIMES).max(STRAGGLE_MIN));
                     }
-                    if outcome.acks >= want {
-                        if let Some(enough) = enough.take() {
-                            enough();
-                        }
+                    if outcome.acks >= want
+                        && let Some(enough) = enough.take()
+                    {
+                        enough();
                     }
                 }
                 Err(error) => {
@@ -282,11 +304,12 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     if let RemoteError::Lie(verdict) = error {
                         outcome.verdicts.push(*verdict);
                     }
-                    if under_way[shard] == 0 && !track.state().acked[shard] {
-                        if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard]) {
-                            under_way[shard] += 1;
-                            running.push(attempt(shard, spare));
-                        }
+                    if under_way[shard] == 0
+                        && !track.state().acked[shard]
+                        && let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard])
+                    {
+                        under_way[shard] += 1;
+                        running.push(attempt(shard, spare));
                     }
                 }
             }

@@ -153,25 +153,6 @@ impl Coder {
         }
         Ok(plain.into())
     }
-
-    /// Opens one frame, cut from its shards and still padded there; `pieces` are (stripe, shard, offset, bytes)
-    /// in order.
-    pub(crate) fn open_frame(
-        &self,
-        number: u64,
-        is_last: bool,
-        pieces: &[(u32, u8, u32, Bytes)],
-    ) -> Result<Bytes, StripeError> {
-        let mut sealed = Vec::with_capacity(FRAME_BYTES);
-        for (stripe, shard, offset, bytes) in pieces {
-            let from = sealed.len();
-            sealed.extend_from_slice(bytes);
-            self.key.stripe(*stripe).apply(*shard, *offset as usize, &mut sealed[from..]);
-        }
-        let len = self.key.open(number, is_last, &mut sealed)?.len();
-        sealed.truncate(len);
-        Ok(sealed.into())
-    }
 }
 
 #[cfg(test)]
@@ -217,31 +198,6 @@ mod tests {
             let all: Vec<_> = coded.shards.into_iter().map(Some).collect();
             assert!(coder.open(2, &all, size, false).is_err(), "it is the last");
             assert!(coder.open(1, &all, size, true).is_err(), "of stripe 2");
-        }
-    }
-
-    #[test]
-    fn a_single_frame_opens_from_its_pieces() {
-        let shape = Shape::new(3, 6, 1).unwrap();
-        let coder = coder(&shape);
-        let size = plain_bytes(&shape) + 200_000;
-        let plain: Vec<u8> = (0..size).map(|i| (i * 7 % 253) as u8).collect();
-        let cut = plain_bytes(&shape) as usize;
-        let coded = [coder.code(0, &plain[..cut], false), coder.code(1, &plain[cut..], true)];
-        let geometry = Geometry::new(3, size);
-        for number in 0..geometry.frames() {
-            let pieces: Vec<_> = geometry
-                .pieces(number..number + 1)
-                .into_iter()
-                .map(|piece| {
-                    let shard = &coded[piece.stripe as usize].shards[usize::from(piece.shard)];
-                    let bytes = shard.slice(piece.offset as usize..(piece.offset + piece.len) as usize);
-                    (piece.stripe, piece.shard, piece.offset, bytes)
-                })
-                .collect();
-            let frame = coder.open_frame(number, number + 1 == geometry.frames(), &pieces).unwrap();
-            let from = number as usize * FRAME_PLAIN_BYTES;
-            assert_eq!(frame, &plain[from..(from + FRAME_PLAIN_BYTES).min(plain.len())], "{number}");
         }
     }
 }

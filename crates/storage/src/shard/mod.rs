@@ -284,6 +284,12 @@ impl<E: Storage, I: Index> Store<E, I> {
         Ok(Some(Slice { shard_bytes: location.len, bytes, hashes }))
     }
 
+    /// Whether the deal still counts this shard although its bytes are gone.
+    pub async fn is_lost(&self, deal: u64, id: ShardId) -> Result<bool, StoreError> {
+        let location = self.inner.locate(deal, &id).await?;
+        Ok(location.is_some_and(|location| location.lost && self.lock().counts(deal, location.position)))
+    }
+
     /// Which of these the deal holds.
     pub async fn has(&self, deal: u64, ids: &[ShardId]) -> Result<Vec<bool>, StoreError> {
         let mut held = Vec::with_capacity(ids.len());

@@ -72,6 +72,11 @@ impl Fleet {
         self.hosts[host].store.lock().unwrap().mode = mode;
     }
 
+    /// Shards kept by all together.
+    pub(crate) fn shards(&self) -> usize {
+        self.hosts.iter().map(|host| host.store.lock().unwrap().shards.len()).sum()
+    }
+
     pub(crate) fn node(&self, host: usize) -> NodeKey {
         self.hosts[host].signer.node()
     }
@@ -166,6 +171,14 @@ async fn serve(
                 bits[i / 8] |= u8::from(store.shards.contains_key(id)) << (i % 8);
             }
             Answer::Bitmap(bits)
+        }
+        Request::Release { deal, ids, .. } => {
+            let mut store = host.store.lock().unwrap();
+            store.shards.retain(|id, _| !ids.contains(id));
+            let sequence = store.entries.len() as u64 + ids.len() as u64;
+            let statement = Statement { deal, sequence, position: 0, root: [0; 32], leaves: 0 };
+            let signer = if mode == Mode::Forge { &Signer::new(&[200; 32]) } else { &host.signer };
+            Answer::State { ack: Some(signer.ack(CHAIN_ID, statement)), shards: store.entries.len() as u64 }
         }
         other => Answer::Refused { reason: Reason::Malformed, text: format!("{other:?}") },
     };

@@ -3,15 +3,20 @@
 //! One `Cloud` per identity and process; clones share it. Beside the requests one task, *keeper*, posts the
 //! roots of deals, anchors the log when it grew, and records who failed.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
-    bucket::{Buckets, Deal, Record},
-    catalog::Catalogs,
+    bucket::{Buckets, Deal, Holding, Record},
+    catalog::{Catalogs, Change},
     fault::Fault,
+    intent::Orphans,
     market,
-    plan::{Plan, Wish, plan},
+    plan::{Plan, RESERVE_WINDOWS, Wish, plan},
+    sweep::GRACE_MS,
     wallet::Wallet,
 };
-use alloy_primitives::B256;
+use alloy_primitives::{B256, U256};
 use commonware_runtime::{Clock, Spawner, Storage};
 use hodei_audit::Log;
 use hodei_storage::{
@@ -26,7 +31,7 @@ use hodei_types::{
 };
 use rand::CryptoRng;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -37,6 +42,12 @@ const ROSTER_AGE: Duration = Duration::from_secs(60);
 const GRANT_AGE: Duration = Duration::from_secs(12 * 3600);
 /// Pause of the keeper: what a second brought goes in one transaction.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// Turns of the keeper between looks whether removed buckets' deals have ended.
+const END_EVERY: u64 = 5;
+/// Turns of the keeper between looks whether buckets are still paid for.
+const PAY_EVERY: u64 = 300;
+/// Flushes of a process that ends.
+const CLOSE_TRIES: u32 = 10;
 /// Verdicts kept until the keeper records them; more are dropped, they repeat.
 const VERDICTS_MAX: usize = 1024;
 
@@ -63,6 +74,22 @@ pub(crate) struct Inner<E: Storage, T> {
     unposted: Mutex<BTreeMap<u64, Ack>>,
     posting: futures::lock::Mutex<()>,
     verdicts: Mutex<Vec<Verdict>>,
+    /// Buckets that were removed and whose deals have not ended.
+    going: Mutex<BTreeSet<B256>>,
+    pub(crate) orphans: Orphans,
+    pub(crate) sweeping: futures::lock::Mutex<()>,
+    /// Who failed a check in this process, as recorded.
+    blamed: Mutex<Vec<Blamed>>,
+}
+
+/// A provider that failed, and where that is recorded.
+#[derive(Clone, Debug)]
+pub struct Blamed {
+    /// What it failed first.
+    pub verdict: Verdict,
+    pub times: u64,
+    /// Sequence of the first such event in this identity's log, if one is kept.
+    pub event: Option<u64>,
 }
 
 /// See the module.
@@ -101,14 +128,34 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             unposted: Mutex::default(),
             posting: futures::lock::Mutex::new(()),
             verdicts: Mutex::default(),
+            going: Mutex::default(),
+            orphans: Orphans::default(),
+            sweeping: futures::lock::Mutex::new(()),
+            blamed: Mutex::default(),
         }));
+        cloud.find_orphans().await?;
         let weak = Arc::downgrade(&cloud.0);
         keeper.spawn(move |context| async move {
-            loop {
+            for turn in 0u64.. {
                 context.sleep(KEEP_EVERY).await;
                 let Some(inner) = weak.upgrade() else { return };
-                if let Err(error) = Self(inner).flush().await {
+                let cloud = Self(inner);
+                if let Err(error) = cloud.flush().await {
                     tracing::warn!(%error, "what was done could not be posted yet");
+                }
+                cloud.sweep(cloud.now_ms()).await;
+                let ended = match turn {
+                    0 => cloud.find_going().await,
+                    turn if turn % END_EVERY == 0 => cloud.end_going().await,
+                    _ => Ok(()),
+                };
+                if turn % PAY_EVERY == PAY_EVERY - 1
+                    && let Err(error) = cloud.keep_paid().await
+                {
+                    tracing::warn!(%error, "a bucket's escrow runs low and could not be topped up");
+                }
+                if let Err(error) = ended {
+                    tracing::warn!(%error, "removed buckets wait for the ledger");
                 }
             }
         });
@@ -137,14 +184,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Creates a bucket as planned and names it in its first index.
     pub async fn create_bucket(&self, name: &str, plan: &Plan) -> Result<Record, Fault> {
         let record = self.0.buckets.create(name, plan).await?;
+        // Deals of a bucket that had this name before are over.
+        self.0.rosters.lock().expect("no panic under this lock").remove(&record.id);
         self.change(name, None).await?;
         self.note(Kind::Deal, |fields| fields.uint("deals", plan.parts.len() as u64)).await;
         Ok(record)
     }
 
-    /// `None` if there is none of this name.
+    /// `None` if there is none of this name, or one that is half made or half gone.
     pub async fn bucket(&self, name: &str) -> Result<Option<Record>, Fault> {
-        self.0.buckets.find(name).await
+        Ok(self.0.buckets.find(name).await?.filter(|record| record.state.root != B256::ZERO))
+    }
+
+    pub(crate) async fn live(&self, name: &str) -> Result<Record, Fault> {
+        self.bucket(name).await?.ok_or_else(|| Fault::NoBucket(name.into()))
     }
 
     /// Names and records of all buckets of the owner.
@@ -163,19 +216,79 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(records)
     }
 
-    /// Ends an empty bucket's deals and forgets it.
-    pub async fn delete_bucket(&self, name: &str) -> Result<(), Fault> {
-        let record = self.0.buckets.get(name).await?;
-        if !self.run(&record).await?.entries.is_empty() {
-            return Err(Fault::NotEmpty(name.into()));
+    /// Removes an empty bucket: from now on there is none of this name. `Ok(false)` if some deals end only
+    /// with a proof that their providers owe; the keeper, here or in a later process, then ends the rest.
+    pub async fn delete_bucket(&self, name: &str) -> Result<bool, Fault> {
+        let id = self.live(name).await?.id;
+        self.change(name, Some(Change::End)).await?;
+        self.0.rosters.lock().expect("no panic under this lock").remove(&id);
+        let is_gone = self.0.buckets.remove(id).await;
+        if !matches!(is_gone, Ok(true)) {
+            self.0.going.lock().expect("no panic under this lock").insert(id);
         }
-        self.0.buckets.remove(&record).await
+        self.note(Kind::Deal, |fields| fields.text("what", "bucket removed")).await;
+        is_gone
+    }
+
+    /// Goes on with removals that wait for proofs.
+    async fn end_going(&self) -> Result<(), Fault> {
+        let going = self.0.going.lock().expect("no panic under this lock").clone();
+        for id in going {
+            if self.0.buckets.remove(id).await? {
+                self.0.going.lock().expect("no panic under this lock").remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds removals that a process before this one did not end.
+    async fn find_going(&self) -> Result<(), Fault> {
+        for id in self.0.buckets.ids().await? {
+            if self.0.buckets.read(id).await?.is_some_and(|record| record.is_going()) {
+                self.0.going.lock().expect("no panic under this lock").insert(id);
+            }
+        }
+        Ok(())
     }
 
     /// A bucket's deals: what is stored where, paid and owed.
     pub async fn deals(&self, name: &str) -> Result<Vec<Deal>, Fault> {
-        let record = self.0.buckets.get(name).await?;
+        let record = self.live(name).await?;
         self.0.buckets.deals(record.id).await
+    }
+
+    /// What a bucket's deals hold, and how long they are paid for.
+    pub async fn holding(&self, record: &Record) -> Result<Holding, Fault> {
+        self.0.buckets.holding(record.id).await
+    }
+
+    /// Wei that it takes for a bucket to last `windows` more, were it full.
+    pub async fn missing(&self, name: &str, windows: u64) -> Result<U256, Fault> {
+        let id = self.live(name).await?.id;
+        Ok(self.0.buckets.missing(id, windows).await?.iter().map(|(_, wei)| *wei).sum())
+    }
+
+    /// Pays for a bucket so that it lasts `windows` more, were it full; gives the wei added.
+    pub async fn extend(&self, name: &str, windows: u64) -> Result<U256, Fault> {
+        let id = self.live(name).await?.id;
+        let missing = self.0.buckets.missing(id, windows).await?;
+        self.0.buckets.top_up(&missing).await?;
+        self.note(Kind::Deal, |fields| fields.text("what", "extended").uint("windows", windows)).await;
+        Ok(missing.iter().map(|(_, wei)| *wei).sum())
+    }
+
+    /// Tops up the buckets this process works with before their escrow is used up: as far as the spending
+    /// account goes, which is what its owner allows.
+    async fn keep_paid(&self) -> Result<(), Fault> {
+        let used: Vec<B256> = self.0.rosters.lock().expect("no panic under this lock").keys().copied().collect();
+        for id in used {
+            if self.0.buckets.holding(id).await?.runs_low() {
+                let missing = self.0.buckets.missing(id, RESERVE_WINDOWS).await?;
+                self.0.buckets.top_up(&missing).await?;
+                tracing::info!(bucket = %id, deals = missing.len(), "topped up");
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -264,66 +377,69 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
     }
 
+    /// Providers that failed a check in this process, once the keeper or a flush has recorded it.
+    pub fn blamed(&self) -> Vec<Blamed> {
+        self.0.blamed.lock().expect("no panic under this lock").clone()
+    }
+
+    /// For a process that ends: releases what nothing names any more, and posts what is owed, for some seconds
+    /// if a running challenge keeps it out. What then is left a later process goes on with.
+    pub async fn close(&self) -> Result<(), Fault> {
+        // Nobody in this process reads what was replaced.
+        self.sweep(self.now_ms() + GRACE_MS).await;
+        for _ in 0..CLOSE_TRIES {
+            self.flush().await?;
+            if self.0.unposted.lock().expect("no panic under this lock").is_empty() {
+                return Ok(());
+            }
+            self.0.context.sleep(KEEP_EVERY).await;
+        }
+        Err(Fault::Local("providers that owe a proof take no new roots before it".into()))
+    }
+
     /// Posts what is owed: deal roots, verdicts, the log's anchor. Called by the keeper each second; call it
     /// before the process ends.
     pub async fn flush(&self) -> Result<(), Fault> {
         let _turn = self.0.posting.lock().await;
         let verdicts = std::mem::take(&mut *self.0.verdicts.lock().expect("no panic under this lock"));
+        // One event for each provider: what it failed first, and how often.
+        let mut by_node: BTreeMap<NodeKey, (Verdict, u64)> = BTreeMap::new();
         for verdict in verdicts {
-            self.note(Kind::Fault, |fields| {
+            by_node.entry(verdict.node).or_insert_with(|| (verdict, 0)).1 += 1;
+        }
+        for (verdict, times) in by_node.into_values() {
+            let event = self.note(Kind::Fault, |fields| {
                 fields
                     .bytes("node", &verdict.node.0)
                     .uint("deal", verdict.deal)
                     .bytes("shard", &verdict.shard.0)
                     .text("what", &verdict.what)
-            })
-            .await;
+                    .uint("times", times)
+            });
+            let event = event.await;
+            let mut blamed = self.0.blamed.lock().expect("no panic under this lock");
+            match blamed.iter_mut().find(|known| known.verdict.node == verdict.node) {
+                Some(known) => known.times += times,
+                None => blamed.push(Blamed { verdict, times, event }),
+            }
         }
         let owed = std::mem::take(&mut *self.0.unposted.lock().expect("no panic under this lock"));
+        let mut posted = Ok(());
         if !owed.is_empty() {
             match self.0.buckets.post(&owed).await {
                 Ok(waiting) => self.owe(&waiting),
                 Err(error) => {
                     self.owe(&owed);
-                    return Err(error);
+                    posted = Err(error);
                 }
             }
         }
+        // Whatever became of the roots: what was done is anchored.
+        let mut anchored = Ok(());
         if let Some(log) = &self.0.log {
-            crate::receipt::anchor(self.0.wallet.spender(), log)
-                .await
-                .map_err(|error| Fault::Local(error.to_string()))?;
+            let done = crate::receipt::anchor(self.0.wallet.spender(), log).await;
+            anchored = done.map(drop).map_err(|error| Fault::Local(error.to_string()));
         }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::object::Options;
-    use bytes::Bytes;
-    use futures::stream;
-
-    fn is_send<T: Send>(_: T) {}
-
-    /// Every request can be spawned: servers need it. That this compiles is the test.
-    #[expect(dead_code)]
-    fn requests_are_send(cloud: &Local, plan: &Plan) {
-        is_send(cloud.plan(&Wish::default()));
-        is_send(cloud.create_bucket("", plan));
-        is_send(cloud.buckets());
-        is_send(cloud.bucket(""));
-        is_send(cloud.delete_bucket(""));
-        is_send(cloud.deals(""));
-        is_send(cloud.flush());
-        is_send(cloud.put("", "", stream::empty::<Result<Bytes, String>>(), Options::default()));
-        is_send(cloud.part("", 1, stream::empty::<Result<Bytes, String>>(), Default::default(), None));
-        is_send(cloud.complete("", "", vec![], String::new(), Options::default()));
-        is_send(cloud.head("", ""));
-        is_send(cloud.get("", "", None));
-        is_send(cloud.list("", "", None, None, 1));
-        is_send(cloud.remove("", ""));
-        is_send(cloud.locate("", ""));
+        posted.and(anchored)
     }
 }

@@ -1,0 +1,132 @@
+//! Show what a client owes to the ledger, on a ledger that takes one thing and not the other.
+
+use super::*;
+use crate::upload::Options;
+use alloy_primitives::{Address, Bytes, U256, keccak256};
+use commonware_runtime::{Runner as _, Supervisor as _, deterministic, mocks};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+    stream,
+};
+use hodei_audit::Config;
+use hodei_types::{
+    abi::DEALS,
+    ack::{Signer, Statement},
+    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Log as Logged, LogFilter, TxReceipt},
+    key::{KeyKind, SecretKey},
+    transport::{Peer, Protocol, TransportError},
+};
+
+fn is_send<T: Send>(_: T) {}
+
+/// Every request can be spawned: servers need it. That this compiles is the test.
+#[expect(dead_code)]
+fn requests_are_send(cloud: &Local, plan: &Plan) {
+    is_send(cloud.plan(&Wish::default()));
+    is_send(cloud.create_bucket("", plan));
+    is_send(cloud.buckets());
+    is_send(cloud.bucket(""));
+    is_send(cloud.delete_bucket(""));
+    is_send(cloud.deals(""));
+    is_send(cloud.flush());
+    is_send(cloud.put("", "", stream::empty::<Result<bytes::Bytes, String>>(), Options::default()));
+    is_send(cloud.put_again("", "", |_| stream::empty::<Result<bytes::Bytes, String>>(), Options::default()));
+    is_send(cloud.close());
+    is_send(cloud.extend("", 1));
+    is_send(cloud.sweep(0));
+    is_send(cloud.part("", 1, stream::empty::<Result<bytes::Bytes, String>>(), Default::default(), None));
+    is_send(cloud.complete("", "", vec![], String::new(), Options::default()));
+    is_send(cloud.head("", ""));
+    is_send(cloud.get("", "", None));
+    is_send(cloud.list("", "", None, None, 1));
+    is_send(cloud.remove("", ""));
+    is_send(cloud.locate("", ""));
+}
+
+/// Takes every transaction at once, but cannot be asked about deals.
+#[derive(Default)]
+struct Deaf(Mutex<Vec<B256>>);
+
+fn told<T: Send + 'static>(value: T) -> BoxFuture<'static, Result<T, ChainError>> {
+    ready(Ok(value)).boxed()
+}
+
+impl Deaf {
+    fn tip(&self) -> Head {
+        let height = 1 + self.0.lock().unwrap().len() as u64;
+        Head { height, hash: B256::ZERO, time_ms: 0, base_fee: 1, chain_id: 5, genesis: B256::ZERO }
+    }
+}
+
+impl Chain for Deaf {
+    fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
+        told(self.tip())
+    }
+
+    fn wait(&self, _: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+        told(self.tip())
+    }
+
+    fn certificate(&self, _: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
+        unreachable!()
+    }
+
+    fn account(&self, _: Address) -> BoxFuture<'_, Result<Account, ChainError>> {
+        told(Account { balance: U256::MAX, nonce: 0, pending_nonce: 0 })
+    }
+
+    fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+        let hash = keccak256(&raw);
+        self.0.lock().unwrap().push(hash);
+        told(hash)
+    }
+
+    fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+        told(Some(TxReceipt { tx, height: 2, success: true, gas_used: 0, logs: vec![], output: Bytes::new() }))
+    }
+
+    fn call(&self, _: Address, to: Address, _: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+        assert_eq!(to, DEALS);
+        ready(Err(ChainError::Unavailable("nobody knows deals".into()))).boxed()
+    }
+
+    fn logs(&self, _: LogFilter) -> BoxFuture<'_, Result<Vec<Logged>, ChainError>> {
+        told(Vec::new())
+    }
+
+    fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
+        unreachable!()
+    }
+}
+
+#[derive(Clone)]
+struct NoWire;
+
+impl Transport for NoWire {
+    type Sink = mocks::Sink;
+    type Stream = mocks::Stream;
+
+    async fn open(&self, peer: &Peer, _: Protocol) -> Result<(mocks::Sink, mocks::Stream), TransportError> {
+        Err(TransportError::Unreachable(peer.key, "no wire".into()))
+    }
+}
+
+#[test]
+fn what_was_done_is_anchored_although_roots_cannot_be_posted() {
+    deterministic::Runner::default().start(|context| async move {
+        let chain = Arc::new(Deaf::default());
+        let wallet = Wallet::open(chain.clone(), &SecretKey::new(KeyKind::Account, [7; 32])).unwrap();
+        let signer = Signer::new(&[1; 32]);
+        let (node, ack) = (signer.node(), signer.ack(5, Statement { deal: 3, sequence: 1, position: 0, root: [0; 32], leaves: 1 }));
+        let log = Log::open(context.child("log"), Config::new("log", B256::ZERO, [3; 32]), signer).await.unwrap();
+        let cloud = Cloud::open(context.child("cloud"), NoWire, node, wallet, Some(log)).await.unwrap();
+        cloud.owe(&[(3, ack)].into());
+        cloud.note(Kind::Get, |fields| fields).await.unwrap();
+        let error = cloud.flush().await.unwrap_err();
+        assert!(error.is_temporary(), "{error}");
+        assert_eq!(chain.0.lock().unwrap().len(), 1, "the anchor");
+        assert_eq!(cloud.0.log.as_ref().unwrap().anchor_of(0).await.unwrap().map(|(signed, _)| signed.size), Some(1));
+        assert_eq!(cloud.0.unposted.lock().unwrap().keys().collect::<Vec<_>>(), [&3], "still owed");
+    });
+}

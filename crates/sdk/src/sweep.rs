@@ -1,0 +1,119 @@
+//! Let go of what nothing names: interrupted uploads, replaced objects, old indexes.
+//!
+//! Upon a journal without a writer that is due: read what it tells of, leave out what the bucket's index names
+//! now, release the rest, post the deals' new roots (only then is the room free at the providers), and forget the
+//! journal. What cannot be released now, since a provider is away, is tried again later.
+
+use crate::{
+    bucket::Record,
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+    intent::{self, End, Intent, Journal, Name},
+};
+use hodei_storage::index::Part;
+use hodei_types::{slice::ShardId, transport::Transport};
+use std::collections::BTreeSet;
+
+/// Who reads a replaced object or index finds its shards for so long.
+pub(crate) const GRACE_MS: u64 = 60_000;
+/// What could not be released for so long is at providers that are gone for good.
+const GIVE_UP_MS: u64 = 30 * 24 * 3600 * 1000;
+/// Rest after a release that did not reach all.
+const AGAIN_MS: u64 = 60_000;
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Journals of processes before this one.
+    pub(crate) async fn find_orphans(&self) -> Result<(), Fault> {
+        let names = intent::scan(&self.0.context).await?;
+        self.0.orphans.lock().expect("no panic under this lock").extend(names.into_iter().map(|name| (name, 0)));
+        Ok(())
+    }
+
+    /// Looks at what is due at `now_ms`.
+    pub(crate) async fn sweep(&self, now_ms: u64) {
+        let _turn = self.0.sweeping.lock().await;
+        let due: Vec<Name> = {
+            let mut orphans = self.0.orphans.lock().expect("no panic under this lock");
+            let (due, later) = std::mem::take(&mut *orphans).into_iter().partition(|(_, due_ms)| *due_ms <= now_ms);
+            *orphans = later;
+            due.into_iter().map(|(name, _)| name).collect()
+        };
+        for name in due {
+            let again = match self.settle(&name, now_ms).await {
+                Ok(again) => again,
+                Err(error) => {
+                    tracing::warn!(%error, "what nothing names is not released yet");
+                    Some(now_ms + AGAIN_MS)
+                }
+            };
+            let mut orphans = self.0.orphans.lock().expect("no panic under this lock");
+            orphans.extend(again.map(|due_ms| (name, due_ms)));
+        }
+    }
+
+    /// When to look again; `None` if nothing is left of it.
+    async fn settle(&self, name: &Name, now_ms: u64) -> Result<Option<u64>, Fault> {
+        let Some(intent) = intent::read(&self.0.context, name).await? else {
+            intent::remove(&self.0.context, name).await?;
+            return Ok(None);
+        };
+        if intent.due_ms() > now_ms {
+            return Ok(Some(intent.due_ms()));
+        }
+        if now_ms > intent.begun_ms.saturating_add(GIVE_UP_MS) {
+            intent::remove(&self.0.context, name).await?;
+            return Ok(None);
+        }
+        // Of a bucket that is gone all deals have ended.
+        if let Some(record) = self.bucket(&intent.bucket_name).await? {
+            let shards = self.unnamed(&record, &intent).await?;
+            let count = shards.len();
+            let roster = self.roster(&record).await?;
+            let (acks, left) = self.0.engine.release(&roster, shards).await;
+            self.owe(&acks);
+            tracing::info!(bucket = intent.bucket_name, count, left = left.len(), "released what nothing names");
+            if !left.is_empty() {
+                // The pages that told of them may be gone now. The journal becomes an orphan again as it is dropped.
+                let journal = Journal::resume(&self.0.context, &self.0.orphans, *name, &intent).await?;
+                journal.only(&left, now_ms + AGAIN_MS).await;
+                return Ok(None);
+            }
+        }
+        intent::remove(&self.0.context, name).await?;
+        Ok(None)
+    }
+
+    /// Shards a journal tells of and the bucket does not.
+    async fn unnamed(&self, record: &Record, intent: &Intent) -> Result<BTreeSet<(u64, ShardId)>, Fault> {
+        let index = self.known(record).await?;
+        let mut named: BTreeSet<[u8; 16]> =
+            index.run.entries.values().flat_map(|entry| &entry.parts).map(|part| part.object).collect();
+        named.extend(index.part.as_ref().map(|part| part.object));
+        let mut shards = BTreeSet::new();
+        for old in intent.olds.iter().filter(|part| !named.contains(&part.object)) {
+            shards.extend(self.shards(record, old).await?);
+        }
+        if let Some(root) = intent.old_root.filter(|root| root.0 != record.state.root.0) {
+            // Copies of a root are at whichever providers took one.
+            shards.extend(self.roster(record).await?.iter().map(|provider| (provider.deal, root)));
+        }
+        if matches!(intent.end, Some(End::Won { .. })) {
+            return Ok(shards);
+        }
+        shards.extend(intent.parts.iter().flat_map(|stored| &stored.offers).chain(&intent.offers));
+        for stored in intent.parts.iter().filter(|stored| named.contains(&stored.part.object)) {
+            for shard in self.shards(record, &stored.part).await? {
+                shards.remove(&shard);
+            }
+        }
+        shards.retain(|(_, id)| id.0 != record.state.root.0);
+        Ok(shards)
+    }
+
+    /// Every shard of a part, by deal.
+    pub(crate) async fn shards(&self, record: &Record, part: &Part) -> Result<BTreeSet<(u64, ShardId)>, Fault> {
+        let roster = self.roster(record).await?;
+        let shards = self.0.engine.shards(&roster, &part.page, |verdict| self.blame(verdict)).await?;
+        Ok(shards.into_iter().collect())
+    }
+}

@@ -1,0 +1,486 @@
+//! Put objects: in parts, so that an upload can go on where it was interrupted.
+//!
+//! ```text
+//! source → parts (engine), each journalled → entry → index swap → event → answer
+//! ```
+//! Until the index names it nothing of an object is visible: a source that fails, or a checksum that does not
+//! match, leaves the bucket as it was. Upon a kill the journal stays: the same file put to the same key goes on
+//! behind the last whole part, once that part's bytes were compared and its providers still hold it. What no
+//! index will name is released.
+
+use crate::{
+    bucket::Record,
+    catalog::Change,
+    cloud::{Cloud, Runtime},
+    cut::Cut,
+    fault::Fault,
+    intent::{self, Cause, End, Intent, Journal, Name},
+    object::check_key,
+};
+use alloy_primitives::B256;
+use bytes::Bytes;
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::Stream,
+};
+use hodei_storage::{
+    engine::{Coder, Offers, Progress, PutRequest, Wait, plain_bytes},
+    index::{Entry, PARTS_MAX, Part},
+    manifest::STRIPES_MAX,
+    seal::{Algorithm, PartKey, Place, Secret},
+};
+use hodei_types::{
+    ack::Ack,
+    event::{self, Actor, Kind},
+    slice::ShardId,
+    transport::{NodeKey, Transport},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+/// Where nobody watches.
+pub(crate) const NO_PROGRESS: fn(Progress) = |_| {};
+
+/// Judges what was read and gives the etag; called once, after the last byte. An error undoes the put.
+pub type Finish = Box<dyn FnOnce() -> Result<String, String> + Send>;
+
+/// How an object is put.
+#[derive(Default)]
+pub struct Options {
+    pub content_type: String,
+    pub meta: BTreeMap<String, String>,
+    /// `None`: the etag is the BLAKE3 of the plaintext.
+    pub finish: Option<Finish>,
+    pub wait: Wait,
+    /// Refuse if the key is taken.
+    pub if_absent: bool,
+    /// Told often how far it is.
+    pub progress: Option<Box<dyn Fn(Progress) + Send + Sync>>,
+}
+
+/// A part that is stored, and who said so. While any clone lives, its shards are kept; then, unless an object
+/// was made of it, they are released.
+#[derive(Clone)]
+pub struct Sent {
+    pub part: Part,
+    /// Newest ack of each deal.
+    pub acks: Vec<(NodeKey, Ack)>,
+    kept: Option<Arc<dyn Kept>>,
+}
+
+impl std::fmt::Debug for Sent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sent").field("part", &self.part).field("acks", &self.acks).finish_non_exhaustive()
+    }
+}
+
+/// What keeps a part's shards from being released.
+trait Kept: Send + Sync {
+    fn end(&self, end: End) -> BoxFuture<'_, ()>;
+    fn finish(&self) -> BoxFuture<'_, ()>;
+}
+
+struct Keeping<E: Runtime, T: Transport> {
+    cloud: Cloud<E, T>,
+    journal: Arc<Journal<E>>,
+}
+
+impl<E: Runtime, T: Transport> Kept for Keeping<E, T> {
+    fn end(&self, end: End) -> BoxFuture<'_, ()> {
+        self.journal.end(end).boxed()
+    }
+
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        self.journal.finish(&self.cloud.0.context).boxed()
+    }
+}
+
+/// What a put did.
+#[derive(Clone, Debug)]
+pub struct Put {
+    pub entry: Entry,
+    /// Its event's sequence in this identity's log, if one is kept.
+    pub event: Option<u64>,
+    /// The acks the event commits to, in its order.
+    pub acks: Vec<(NodeKey, Ack)>,
+    /// Bytes that an interrupted put of the same had stored before.
+    pub resumed_bytes: u64,
+}
+
+/// An upload's parts so far.
+#[derive(Default)]
+struct Parts {
+    list: Vec<Part>,
+    acks: BTreeMap<u64, (NodeKey, Ack)>,
+    bytes: u64,
+    /// Offered for a part and not kept there.
+    strays: Vec<(u64, ShardId)>,
+    resumed_bytes: u64,
+}
+
+impl Parts {
+    fn add(&mut self, part: Part, acks: &[(NodeKey, Ack)], strays: Vec<(u64, ShardId)>) {
+        self.bytes += part.size_bytes;
+        self.list.push(part);
+        self.strays.extend(strays);
+        merge(&mut self.acks, acks);
+    }
+}
+
+fn merge(newest: &mut BTreeMap<u64, (NodeKey, Ack)>, acks: &[(NodeKey, Ack)]) {
+    for (node, ack) in acks {
+        let known = newest.entry(ack.statement.deal).or_insert((*node, *ack));
+        if known.1.statement.sequence < ack.statement.sequence {
+            *known = (*node, *ack);
+        }
+    }
+}
+
+/// What is named, and how its event tells of the content.
+struct Named {
+    entry: Entry,
+    acks: Vec<(NodeKey, Ack)>,
+    content: [u8; 32],
+    pieces: Vec<(u64, u64)>,
+    resumed_bytes: u64,
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Stores one part's bytes under a key of its own. Gives where each shard is, besides.
+    pub(crate) async fn send<S, X>(
+        &self,
+        record: &Record,
+        number: u32,
+        source: S,
+        wait: Wait,
+        offers: Arc<dyn Offers>,
+        progress: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<(Sent, Vec<(u64, ShardId)>), Fault>
+    where
+        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
+        X: std::fmt::Display,
+    {
+        let roster = self.roster(record).await?;
+        let (object, secret) = (self.random(), Secret::new(self.random()));
+        let algorithm = Algorithm::preferred();
+        let place = Place {
+            network: self.0.network.0,
+            bucket: record.id.0,
+            object,
+            part: number,
+            attempt: 0,
+            algorithm,
+        };
+        let wrapped = self.secret(record.id).wrap(&object, &secret);
+        let coder = Arc::new(Coder::new(PartKey::new(&secret, &place), &record.shape));
+        let commitment = *coder.commitment();
+        let request =
+            PutRequest { shape: record.shape, coder, roster: roster.clone(), upload: object, wait, offers };
+        let mut stored = self.0.engine.put(request, source, progress).await?;
+        for verdict in stored.verdicts() {
+            self.blame(verdict);
+        }
+        let newest = stored.acks();
+        self.owe(&newest);
+        let nodes: BTreeMap<u64, NodeKey> =
+            roster.iter().map(|provider| (provider.deal, provider.peer.key)).collect();
+        let acks = newest.iter().filter_map(|(deal, ack)| Some((*nodes.get(deal)?, *ack))).collect();
+        let part = Part {
+            number,
+            object,
+            wrapped,
+            algorithm,
+            commitment,
+            size_bytes: stored.size_bytes,
+            content: stored.content,
+            page: stored.page.clone(),
+        };
+        let kept = std::mem::take(&mut stored.kept);
+        // The shards beyond the quorum go on without us.
+        let (cloud, rest) = (self.clone(), std::mem::take(&mut stored.rest));
+        self.0.context.child("rest").spawn(move |_| async move {
+            rest.settle().await;
+            cloud.owe(&stored.acks());
+        });
+        Ok((Sent { part, acks, kept: None }, kept))
+    }
+
+    /// Stores an object from a source that cannot be read again.
+    pub async fn put<S, X>(&self, bucket: &str, key: &str, source: S, options: Options) -> Result<Put, Fault>
+    where
+        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
+        X: std::fmt::Display,
+    {
+        check_key(key)?;
+        let record = self.live(bucket).await?;
+        let journal = self.journal(Cause::Once, &record, key).await?;
+        let cut = Cut::new(source, blake3::Hasher::new());
+        self.upload(&record, key, cut, journal, Parts::default(), options).await
+    }
+
+    /// Stores an object from a source that `open` gives from any offset on, such as a file: where an earlier
+    /// process was interrupted with the same bytes for the same key, this goes on from there.
+    pub async fn put_again<F, S, X>(&self, bucket: &str, key: &str, open: F, options: Options) -> Result<Put, Fault>
+    where
+        F: Fn(u64) -> S + Send + Sync,
+        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
+        X: std::fmt::Display + Send,
+    {
+        check_key(key)?;
+        let record = self.live(bucket).await?;
+        let (mut parts, mut whole) = (Parts::default(), blake3::Hasher::new());
+        let journal = match self.interrupted(record.id, key).await {
+            None => self.journal(Cause::Again, &record, key).await?,
+            Some((name, intent)) => {
+                for stored in &intent.parts {
+                    let mut probe = whole.clone();
+                    let hash = part_hash(open(parts.bytes), stored.part.size_bytes, &mut probe).await;
+                    if hash != Some(stored.part.content) || !self.still_holds(&record, &stored.part).await {
+                        break;
+                    }
+                    let kept = self.shards(&record, &stored.part).await?;
+                    let strays = stored.offers.iter().filter(|shard| !kept.contains(shard)).copied().collect();
+                    parts.add(stored.part.clone(), &stored.acks, strays);
+                    whole = probe;
+                }
+                parts.resumed_bytes = parts.bytes;
+                // What left for parts that are not gone on with is named by nothing.
+                let rest = intent.parts[parts.list.len()..].iter().flat_map(|stored| &stored.offers);
+                parts.strays.extend(rest.chain(&intent.offers));
+                Arc::new(Journal::resume(&self.0.context, &self.0.orphans, name, &intent).await?)
+            }
+        };
+        let cut = Cut::new(open(parts.bytes), whole);
+        self.upload(&record, key, cut, journal, parts, options).await
+    }
+
+    async fn upload<S, X>(
+        &self,
+        record: &Record,
+        key: &str,
+        mut cut: Cut<S>,
+        journal: Arc<Journal<E>>,
+        mut parts: Parts,
+        mut options: Options,
+    ) -> Result<Put, Fault>
+    where
+        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
+        X: std::fmt::Display,
+    {
+        // A page's worth: what a kill costs at most.
+        let part_bytes = plain_bytes(&record.shape) * STRIPES_MAX as u64;
+        let told = Arc::new(options.progress.take());
+        let acked = Arc::new(Mutex::new(0));
+        // An empty object has one part all the same: its end is authenticated.
+        while parts.list.is_empty() || cut.has_more().await.map_err(|error| Fault::Source(error.to_string()))? {
+            if parts.list.len() == PARTS_MAX {
+                return Err(Fault::Source(format!("it is longer than {PARTS_MAX} parts of {part_bytes} bytes")));
+            }
+            let number = parts.list.len() as u32 + 1;
+            let (told, base) = (told.clone(), parts.bytes);
+            let (before, acks) = (*acked.lock().expect("no panic under this lock"), acked.clone());
+            let progress = move |now: Progress| {
+                let shards_acked = before + now.shards_acked;
+                *acks.lock().expect("no panic under this lock") = shards_acked;
+                if let Some(told) = &*told {
+                    let (read_bytes, stored_bytes) = (base + now.read_bytes, base + now.stored_bytes);
+                    told(Progress { read_bytes, stored_bytes, shards_acked });
+                }
+            };
+            let source = cut.take(part_bytes);
+            let (sent, kept) =
+                self.send(record, number, source, options.wait, journal.telling(), progress).await?;
+            let strays = journal.part(&sent.part, &sent.acks, kept).await?;
+            parts.add(sent.part, &sent.acks, strays);
+        }
+        let content = *cut.whole.finalize().as_bytes();
+        let etag = match options.finish {
+            Some(finish) => finish().map_err(Fault::Source)?,
+            None => blake3::Hash::from(content).to_hex().to_string(),
+        };
+        let Parts { list, acks, strays, resumed_bytes, .. } = parts;
+        let entry = Entry {
+            modified_ms: self.now_ms(),
+            etag,
+            content_type: options.content_type,
+            meta: options.meta,
+            parts: list,
+        };
+        let acks = acks.into_values().collect();
+        let named = Named { entry, acks, content, pieces: Vec::new(), resumed_bytes };
+        let kept: Arc<dyn Kept> = Arc::new(Keeping { cloud: self.clone(), journal });
+        let put = self.name(record, key, named, &[kept], options.if_absent).await?;
+        if !strays.is_empty() {
+            let roster = self.roster(record).await?;
+            let (acks, _) = self.0.engine.release(&roster, strays).await;
+            self.owe(&acks);
+        }
+        Ok(put)
+    }
+
+    /// Stores one part of an object to be completed later; visible nowhere until then.
+    pub async fn part<S, X>(
+        &self,
+        bucket: &str,
+        number: u32,
+        source: S,
+        wait: Wait,
+        finish: Option<Finish>,
+    ) -> Result<(Sent, String), Fault>
+    where
+        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
+        X: std::fmt::Display,
+    {
+        let record = self.live(bucket).await?;
+        let journal = self.journal(Cause::Once, &record, "").await?;
+        let (mut sent, kept) = self.send(&record, number, source, wait, journal.telling(), NO_PROGRESS).await?;
+        journal.part(&sent.part, &sent.acks, kept).await?;
+        let etag = match finish {
+            Some(finish) => finish().map_err(Fault::Source)?,
+            None => blake3::Hash::from(sent.part.content).to_hex().to_string(),
+        };
+        sent.kept = Some(Arc::new(Keeping { cloud: self.clone(), journal }));
+        Ok((sent, etag))
+    }
+
+    /// Makes an object of parts, in ascending order of their numbers.
+    pub async fn complete(
+        &self,
+        bucket: &str,
+        key: &str,
+        parts: Vec<Sent>,
+        etag: String,
+        options: Options,
+    ) -> Result<Put, Fault> {
+        check_key(key)?;
+        let record = self.live(bucket).await?;
+        let mut acks = BTreeMap::new();
+        // They came apart from each other: what is told is the hash of their hashes, and where they were cut.
+        let mut hasher = blake3::Hasher::new();
+        for sent in &parts {
+            merge(&mut acks, &sent.acks);
+            hasher.update(&sent.part.content);
+        }
+        let (content, pieces) = match parts.as_slice() {
+            [sent] => (sent.part.content, Vec::new()),
+            parts => {
+                let sizes = parts.iter().map(|sent| sent.part.size_bytes);
+                (*hasher.finalize().as_bytes(), event::Put::pieces(sizes).unwrap_or_default())
+            }
+        };
+        let (list, kept): (Vec<Part>, Vec<_>) = parts.into_iter().map(|sent| (sent.part, sent.kept)).unzip();
+        let kept: Vec<_> = kept.into_iter().flatten().collect();
+        let entry = Entry {
+            modified_ms: self.now_ms(),
+            etag,
+            content_type: options.content_type,
+            meta: options.meta,
+            parts: list,
+        };
+        let acks = acks.into_values().collect();
+        let named = Named { entry, acks, content, pieces, resumed_bytes: 0 };
+        self.name(&record, key, named, &kept, options.if_absent).await
+    }
+
+    async fn name(
+        &self,
+        record: &Record,
+        key: &str,
+        named: Named,
+        kept: &[Arc<dyn Kept>],
+        if_absent: bool,
+    ) -> Result<Put, Fault> {
+        let Named { entry, acks, content, pieces, resumed_bytes } = named;
+        entry.check().map_err(|error| Fault::Index(error.to_string()))?;
+        let since_ms = self.now_ms();
+        for kept in kept {
+            kept.end(End::Unknown { since_ms }).await;
+        }
+        let change = Change::Put { key: key.into(), entry: Box::new(entry.clone()), if_absent };
+        if let Err(error) = self.change(&record.name, Some(change)).await {
+            if error.is_final() {
+                for kept in kept {
+                    kept.end(End::Lost).await;
+                }
+            }
+            return Err(error);
+        }
+        for kept in kept {
+            kept.finish().await;
+        }
+        let event = self.record_put(record, &entry, &acks, &content, pieces).await;
+        Ok(Put { entry, event, acks, resumed_bytes })
+    }
+
+    async fn record_put(
+        &self,
+        record: &Record,
+        entry: &Entry,
+        acks: &[(NodeKey, Ack)],
+        content: &[u8; 32],
+        pieces: Vec<(u64, u64)>,
+    ) -> Option<u64> {
+        let log = self.0.log.as_ref()?;
+        let manifest = B256::from(entry.parts.first()?.page.id.0);
+        let (k, n) = (record.shape.k(), record.shape.n());
+        let deals = acks.iter().map(|(_, ack)| ack.statement.deal).collect();
+        let acks = crate::receipt::acks_root(acks);
+        let bucket = self.blind(record.id);
+        let actor = Actor::Account(self.0.wallet.owner());
+        let recorded = log.record(self.now_ms(), Kind::Put, actor, |salt| {
+            let content = salt.content(content);
+            event::Put { bucket, content, pieces: pieces.clone(), manifest, k, n, deals, acks }.to_fields()
+        });
+        recorded.await.map_err(|error| tracing::error!(%error, "a put could not be recorded")).ok()
+    }
+
+    pub(crate) async fn journal(&self, cause: Cause, record: &Record, key: &str) -> Result<Arc<Journal<E>>, Fault> {
+        let place = (record.id, record.name.as_str(), key);
+        let journal = Journal::begin(&self.0.context, &self.0.orphans, self.random(), cause, place, self.now_ms());
+        Ok(Arc::new(journal.await?))
+    }
+
+    /// The newest interrupted upload of this key, which is then nobody else's.
+    async fn interrupted(&self, bucket: B256, key: &str) -> Option<(Name, Intent)> {
+        let _turn = self.0.sweeping.lock().await;
+        let names: Vec<Name> =
+            self.0.orphans.lock().expect("no panic under this lock").iter().map(|(name, _)| *name).collect();
+        for name in names.into_iter().rev() {
+            let Ok(Some(intent)) = intent::read(&self.0.context, &name).await else { continue };
+            let fits = intent.cause == Cause::Again && intent.bucket == bucket && intent.key == key;
+            if fits && intent.end.is_none() {
+                self.0.orphans.lock().expect("no panic under this lock").retain(|(other, _)| *other != name);
+                return Some((name, intent));
+            }
+        }
+        None
+    }
+
+    async fn still_holds(&self, record: &Record, part: &Part) -> bool {
+        let Ok(roster) = self.roster(record).await else { return false };
+        let held = self.0.engine.holds(&record.shape, &roster, &part.page, |verdict| self.blame(verdict));
+        held.await.unwrap_or(false)
+    }
+}
+
+/// BLAKE3 of the next `bytes` of a source; `None` if there are not so many.
+async fn part_hash<S, X>(source: S, bytes: u64, whole: &mut blake3::Hasher) -> Option<[u8; 32]>
+where
+    S: Stream<Item = Result<Bytes, X>> + Unpin,
+{
+    let (mut own, mut seen) = (blake3::Hasher::new(), 0);
+    let mut cut = Cut::new(source, std::mem::take(whole));
+    {
+        let mut part = cut.take(bytes);
+        while let Some(piece) = part.next().await {
+            let piece = piece.ok()?;
+            own.update(&piece);
+            seen += piece.len() as u64;
+        }
+    }
+    *whole = cut.whole;
+    (seen == bytes).then(|| *own.finalize().as_bytes())
+}

@@ -1,0 +1,104 @@
+//! Copy one shard that is not coded, such as a page or an index root, to several providers.
+
+use super::{
+    Engine,
+    put::{Ledger, PutError},
+    spread::{Offers, Provider, Spread},
+};
+use crate::{
+    manifest::Holder,
+    wire::{Held, UploadId},
+};
+use bytes::Bytes;
+use commonware_runtime::{Clock, Spawner};
+use futures::StreamExt as _;
+use hodei_types::{ack::Ack, code::Shape, slice::ShardId, transport::Transport};
+use rand::{CryptoRng, seq::SliceRandom as _};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+impl<E, T> Engine<E, T>
+where
+    E: Clock + Spawner + CryptoRng,
+    T: Transport,
+{
+    /// Copies one shard that is not coded, such as an index root, to n - k + 1 providers. Gives its holders
+    /// and the newest ack of each deal.
+    pub async fn put_copies(
+        &self,
+        shape: Shape,
+        roster: Arc<Vec<Provider>>,
+        upload: UploadId,
+        shard: Vec<u8>,
+        offers: Arc<dyn Offers>,
+    ) -> Result<(Vec<Holder>, BTreeMap<u64, Ack>), PutError> {
+        let mut rng = self.context.child("copies");
+        let (remote, peers) = (self.remote.clone(), self.peers.clone());
+        let spread = Spread { shape, roster, remote, peers, upload, offers };
+        let id = ShardId::of(&shard);
+        let ledger = Mutex::new(Ledger::default());
+        let acked = |held: &Held| ledger.lock().expect("no panic under this lock").ack(&held.ack);
+        let holders = copy(&spread, shard, id, &mut rng, acked).await?;
+        Ok((holders, ledger.into_inner().expect("no panic under this lock").acks))
+    }
+}
+
+/// Copies a shard to n - k + 1 providers, or to all there are, of more operators than may be lost.
+pub(super) async fn copy<E, T>(
+    spread: &Spread<E, T>,
+    bytes: Vec<u8>,
+    id: ShardId,
+    rng: &mut E,
+    acked: impl Fn(&Held),
+) -> Result<Vec<Holder>, PutError>
+where
+    E: Clock + CryptoRng,
+    T: Transport,
+{
+    let Spread { shape, roster, .. } = spread;
+    let mut order: Vec<usize> = (0..roster.len()).collect();
+    order.shuffle(rng);
+    // One of each operator before a second of any: stable sorting keeps the chance.
+    let mut seen: BTreeMap<[u8; 20], usize> = BTreeMap::new();
+    let mut ranked: Vec<(bool, usize, usize)> = Vec::new();
+    for at in order {
+        let round = seen.entry(roster[at].operator).or_default();
+        ranked.push((spread.rests(at), *round, at));
+        *round += 1;
+    }
+    ranked.sort_by_key(|(rests, round, _)| (*rests, *round));
+    let want = shape.page_copies().min(roster.len());
+    let shard = Bytes::from(bytes);
+    let (mut holders, mut operators, mut failure) = (Vec::new(), BTreeMap::new(), String::new());
+    let mut queue = ranked.into_iter().map(|(_, _, at)| at);
+    let mut running = futures::stream::FuturesUnordered::new();
+    let send = |at: usize| {
+        let shard = shard.clone();
+        async move {
+            spread.offers.offer(&[(roster[at].deal, id)]).await;
+            (at, spread.send(at, id, shard).await)
+        }
+    };
+    running.extend(queue.by_ref().take(want).map(send));
+    while let Some((at, result)) = running.next().await {
+        match result {
+            Ok(held) => {
+                let provider = &roster[at];
+                acked(&held);
+                holders.push(Holder { node: provider.peer.key, deal: provider.deal });
+                operators.insert(provider.operator, ());
+            }
+            Err(error) => {
+                failure = format!("{}: {error}", roster[at].peer.key);
+                running.extend(queue.next().map(send));
+            }
+        }
+    }
+    // Where providers are down, fewer copies still outlive the loss of t operators.
+    if holders.len() < want && operators.len() <= shape.t().into() {
+        return Err(PutError::Page { found: holders.len(), want, failure });
+    }
+    Ok(holders)
+}

@@ -1,0 +1,146 @@
+//! Say what of a part is kept where, whether it still is, and let go of it.
+
+use super::{
+    Engine,
+    remote::Verdict,
+    spread::Provider,
+};
+use crate::{
+    engine::get::GetError,
+    manifest::{List, Page, PageRef, STRIPES_MAX},
+};
+use commonware_runtime::{Clock, Spawner};
+use futures::{StreamExt as _, stream};
+use hodei_types::{
+    ack::Ack,
+    code::Shape,
+    slice::ShardId,
+    transport::Transport,
+};
+use std::collections::BTreeMap;
+
+/// Ids of one question or release: what a provider writes for them is one batch of its disk.
+const BATCH: usize = 1024;
+/// Providers asked at once.
+const ASKED: usize = 8;
+
+/// Shards by deal, and what each deal answered.
+type ByDeal = BTreeMap<u64, Vec<ShardId>>;
+
+fn by_deal(shards: impl IntoIterator<Item = (u64, ShardId)>) -> ByDeal {
+    let mut deals = ByDeal::new();
+    for (deal, id) in shards {
+        deals.entry(deal).or_default().push(id);
+    }
+    deals
+}
+
+impl<E, T> Engine<E, T>
+where
+    E: Clock + Spawner,
+    T: Transport,
+{
+    /// A part's pages, in order, each with where its copies are.
+    pub async fn pages(
+        &self,
+        roster: &[Provider],
+        root: &PageRef,
+        verdict: impl Fn(Verdict),
+    ) -> Result<Vec<(PageRef, Page)>, GetError> {
+        let bytes = self.get_copy(roster, root.id, root.bytes, &verdict).await?;
+        if root.stripes as usize <= STRIPES_MAX {
+            return Ok(vec![(root.clone(), Page::open(&root.id, &bytes)?)]);
+        }
+        let mut pages = Vec::new();
+        for page in List::open(&root.id, &bytes)?.pages {
+            let bytes = self.get_copy(roster, page.id, page.bytes, &verdict).await?;
+            let opened = Page::open(&page.id, &bytes)?;
+            pages.push((page, opened));
+        }
+        Ok(pages)
+    }
+
+    /// Every shard of a part by deal, pages and list included.
+    pub async fn shards(
+        &self,
+        roster: &[Provider],
+        root: &PageRef,
+        verdict: impl Fn(Verdict),
+    ) -> Result<Vec<(u64, ShardId)>, GetError> {
+        let pages = self.pages(roster, root, verdict).await?;
+        let mut shards: Vec<_> = if pages.len() > 1 { root.copies().collect() } else { Vec::new() };
+        for (place, page) in &pages {
+            shards.extend(place.copies());
+            shards.extend(page.shards());
+        }
+        Ok(shards)
+    }
+
+    /// Whether each stripe of a part, by what its providers say, still has the shards that a put waits for.
+    pub async fn holds(
+        &self,
+        shape: &Shape,
+        roster: &[Provider],
+        root: &PageRef,
+        verdict: impl Fn(Verdict),
+    ) -> Result<bool, GetError> {
+        let pages = self.pages(roster, root, verdict).await?;
+        let asked = by_deal(pages.iter().flat_map(|(_, page)| page.shards()));
+        let asked = asked.into_iter().filter_map(|(deal, ids)| {
+            // Owned, not borrowed: a closure over references makes futures that are not provably Send.
+            let provider = roster.iter().find(|provider| provider.deal == deal)?.clone();
+            Some((provider, ids))
+        });
+        let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
+            let Provider { peer, deal, grant, .. } = provider;
+            let held = self.remote.has(&peer, deal, &grant, &ids, BATCH).await.unwrap_or_default();
+            let held = ids.into_iter().zip(held).filter(|(_, held)| *held);
+            held.map(|(id, _)| (deal, id)).collect::<Vec<_>>()
+        });
+        let held: Vec<Vec<(u64, ShardId)>> = answers.buffer_unordered(ASKED).collect().await;
+        let held: std::collections::BTreeSet<_> = held.into_iter().flatten().collect();
+        Ok(pages.iter().all(|(_, page)| {
+            (0..page.stripes.len()).all(|at| {
+                let there = |shard: &u8| {
+                    let deal = page.holder(at, *shard).map(|holder| holder.deal);
+                    deal.is_some_and(|deal| held.contains(&(deal, page.stripes[at].ids[usize::from(*shard)])))
+                };
+                (0..page.n).filter(there).count() >= shape.q().into()
+            })
+        }))
+    }
+
+    /// Lets go of shards. Gives the newest statement of each deal that did, to be posted: only then is the room
+    /// free; and what could not be let go of now. A deal that is not in the roster has ended with all it held.
+    pub async fn release(
+        &self,
+        roster: &[Provider],
+        shards: impl IntoIterator<Item = (u64, ShardId)>,
+    ) -> (BTreeMap<u64, Ack>, Vec<(u64, ShardId)>) {
+        let asked = by_deal(shards).into_iter().filter_map(|(deal, ids)| {
+            let provider = roster.iter().find(|provider| provider.deal == deal)?.clone();
+            Some((provider, ids))
+        });
+        let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
+            let Provider { peer, deal, grant, .. } = provider;
+            let (mut newest, mut left) = (None, Vec::new());
+            for batch in ids.chunks(BATCH) {
+                match self.remote.release(&peer, deal, &grant, batch).await {
+                    Ok(ack) => newest = ack.or(newest),
+                    Err(error) => {
+                        tracing::debug!(node = %peer.key, %error, "not released");
+                        left.extend(batch.iter().map(|id| (deal, *id)));
+                    }
+                }
+            }
+            (deal, newest, left)
+        });
+        let answers: Vec<_> = answers.buffer_unordered(ASKED).collect().await;
+        let (mut acks, mut left) = (BTreeMap::new(), Vec::new());
+        for (deal, ack, rest) in answers {
+            acks.extend(ack.map(|ack| (deal, ack)));
+            left.extend(rest);
+        }
+        (acks, left)
+    }
+}
