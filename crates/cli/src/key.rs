@@ -19,7 +19,8 @@ pub(crate) fn backup(args: &KeyFile, asked: Option<&str>, passphrase: Option<&Pa
             .at(args.file.display()));
     }
     let purse = Purse::at(&context.wallet);
-    let passphrase = purse::passphrase(passphrase)?;
+    // A sealed wallet's passphrase is proven by opening it; a new one is typed twice.
+    let passphrase = if purse.is_sealed() { purse::passphrase(passphrase) } else { purse::new_passphrase(passphrase) }?;
     let main = purse.main(|| Ok(passphrase.clone()))?;
     let sealed = purse::seal(&main, &passphrase)?;
     let path = std::path::absolute(&args.file).map_err(|error| Fault::io(&args.file, "finding the file", &error))?;

@@ -19,6 +19,7 @@ mod net;
 mod node;
 mod out;
 mod paths;
+mod prompt;
 mod provide;
 mod purse;
 mod serve;
@@ -103,6 +104,8 @@ pub(crate) fn start<F: Future<Output = Result<()>>>(
 
 /// A process that stays: the node's own folder holds what survives.
 fn stay(checked: serve::Checked, process: Process, out: Out) -> Result<()> {
+    // Told at once where another process runs it: the runtime would wait for that one to end.
+    drop(checked.home.lock().map_err(serve::home_fault)?);
     start(checked.home.store(), process.workers, |runtime| serve::run(runtime, checked, process, out))
 }
 

@@ -155,7 +155,13 @@ pub(crate) async fn invite(invite: &NetInvite, session: &Session, paths: &Paths,
     // Kept first: coins sent to a key that is nowhere would be lost.
     let kept = kept_in(paths).join(format!("{}-{account}.key", session.name));
     write_whole(&kept, format!("{}\n", &*key.backup()).as_bytes(), 0o600)?;
-    wallet.send(account, coins).await.map_err(sdk_fault)?;
+    if let Err(error) = wallet.send(account, coins).await {
+        // Unless coins may have reached it, the key is worth nothing.
+        if session.chain.account(account).await.is_ok_and(|account| account.balance.is_zero()) {
+            std::fs::remove_file(&kept).map_err(|error| Fault::io(&kept, "removing an unused key", &error))?;
+        }
+        return Err(sdk_fault(error));
+    }
     let members = session.context.member.iter().filter(|member| !member.addresses.is_empty()).take(INVITE_MEMBERS);
     let ticket = Ticket {
         network_key: session.network_key,

@@ -9,6 +9,7 @@
 use crate::{
     fault::{self, Fault, Result},
     paths::{create_private, write_whole},
+    prompt,
 };
 use alloy_primitives::Address;
 use hodei_node::keys::Secret;
@@ -18,7 +19,7 @@ use hodei_types::{
     key::{Cost, FILE_BYTES_MAX, KeyError, KeyKind, SecretKey},
 };
 use std::{
-    io::{ErrorKind, IsTerminal, Write as _},
+    io::{ErrorKind, IsTerminal},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -131,14 +132,20 @@ impl Purse {
         })
     }
 
-    /// The spending account's key, made when there is none.
-    pub(crate) fn spender(&self) -> Result<SecretKey> {
+    /// The spending account's key, and whether it was made just now because there was none.
+    pub(crate) fn spender(&self) -> Result<(SecretKey, bool)> {
         if let Some(key) = self.key("spender.key")? {
-            return Ok(key);
+            return Ok((key, false));
         }
         let key = Self::fresh()?;
         write_whole(&self.folder.join("spender.key"), line(&key).as_bytes(), 0o600)?;
-        Ok(key)
+        Ok((key, true))
+    }
+
+    /// Undoes [`Purse::spender`] where its account was never used.
+    pub(crate) fn forget_spender(&self) -> Result<()> {
+        let path = self.folder.join("spender.key");
+        std::fs::remove_file(&path).map_err(|error| Fault::io(&path, "removing an unused key", &error))
     }
 
     fn key(&self, name: &str) -> Result<Option<SecretKey>> {
@@ -182,10 +189,8 @@ pub(crate) fn passphrase(file: Option<&Path>) -> Result<Zeroizing<String>> {
         Some(path) => read(path)?.ok_or_else(|| {
             Fault::new(&fault::FOLDER, "the passphrase file does not exist", "check --passphrase-file").at(path.display())
         })?,
+        None if std::io::stdin().is_terminal() => typed("Passphrase")?,
         None => {
-            if std::io::stdin().is_terminal() {
-                let _ = write!(std::io::stderr(), "Passphrase (shown while typed): ");
-            }
             let mut text = Zeroizing::new(String::new());
             std::io::stdin()
                 .read_line(&mut text)
@@ -195,10 +200,26 @@ pub(crate) fn passphrase(file: Option<&Path>) -> Result<Zeroizing<String>> {
     };
     let first = text.lines().next().unwrap_or_default();
     if first.is_empty() || first.len() > PASSPHRASE_BYTES_MAX {
-        return Err(Fault::new(&fault::WALLET, "there is no passphrase", "put it on the first line of the file")
+        let help = "type it on a terminal, or put it on the first line of a file: --passphrase-file FILE";
+        return Err(Fault::new(&fault::WALLET, "there is no passphrase", help)
             .between(format!("1 to {PASSPHRASE_BYTES_MAX} bytes"), format!("{} bytes", first.len())));
     }
     Ok(Zeroizing::new(first.to_owned()))
+}
+
+/// A passphrase for something that is sealed now: typed twice, for a slip would lock it for good.
+pub(crate) fn new_passphrase(file: Option<&Path>) -> Result<Zeroizing<String>> {
+    let first = passphrase(file)?;
+    if file.is_none() && std::io::stdin().is_terminal() && typed("The same again")? != first {
+        return Err(Fault::new(&fault::WALLET, "the two passphrases differ", "run it again and type the same one twice"));
+    }
+    Ok(first)
+}
+
+fn typed(question: &str) -> Result<Zeroizing<String>> {
+    let answer = prompt::secret(question)
+        .map_err(|error| Fault::new(&fault::WALLET, error, "name a file with --passphrase-file"))?;
+    answer.ok_or_else(|| Fault::new(&fault::INTERRUPTED, "no passphrase was given", "run the same command again"))
 }
 
 fn line(key: &SecretKey) -> Zeroizing<String> {

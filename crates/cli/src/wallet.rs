@@ -164,8 +164,19 @@ pub(crate) async fn budget_set(args: &BudgetSet, session: &Session, out: Out) ->
     }
     out.confirm("Set it?", args.plan.yes)?;
     let main = session.owner_wallet()?;
-    let wallet = main.with_spender(&session.purse.spender()?).map_err(sdk_fault)?;
-    let budget = wallet.set_budget(cap).await.map_err(sdk_fault)?;
+    let (spender, is_fresh) = session.purse.spender()?;
+    let wallet = main.with_spender(&spender).map_err(sdk_fault)?;
+    let budget = match wallet.set_budget(cap).await {
+        Ok(budget) => budget,
+        Err(error) => {
+            // A key that never held a coin must not be what everyday work pays from; one that may is kept.
+            let account = session.chain.account(wallet.spender().address()).await;
+            if is_fresh && account.is_ok_and(|account| account.balance.is_zero()) {
+                session.purse.forget_spender()?;
+            }
+            return Err(sdk_fault(error));
+        }
+    };
     out.result(
         format!("{} left to spend, in account {}", money::show(budget.left), budget.spender),
         &json!({

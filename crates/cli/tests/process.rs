@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -51,6 +52,26 @@ impl User {
             command.env_remove(name);
         }
         command
+    }
+
+    /// What lies in the user's folders; not the processes' own, and not the diaries of commands.
+    fn files(&self) -> BTreeSet<PathBuf> {
+        fn walk(folder: &Path, into: &mut BTreeSet<PathBuf>) {
+            for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                let name = entry.file_name().unwrap().to_str().unwrap();
+                if name == "networks" || name.starts_with("identity-") {
+                    continue;
+                }
+                if entry.is_dir() {
+                    walk(&entry, into);
+                } else {
+                    into.insert(entry);
+                }
+            }
+        }
+        let mut files = BTreeSet::new();
+        walk(self.folder(), &mut files);
+        files
     }
 
     /// Runs a command; its exit code, JSON result and JSON error.
@@ -145,6 +166,14 @@ impl Network {
         block["hash"].as_str().unwrap().to_owned()
     }
 
+    /// Blocks `first..=last` are the same for all of these members.
+    fn agrees(&self, members: &[usize], first: u64, last: u64) {
+        for height in first..=last {
+            let hashes: BTreeSet<String> = members.iter().map(|member| self.hash(*member, height)).collect();
+            assert_eq!(hashes.len(), 1, "block {height} of {last} is one for members {members:?}");
+        }
+    }
+
     /// Waits until a member has finalized more than `height`, and returns what it has.
     fn above(&self, member: usize, height: u64) -> u64 {
         let begun = Instant::now();
@@ -188,59 +217,182 @@ fn one_of_four_may_die_and_two_halt_the_chain() {
     assert!(network.height(3).is_none(), "the dead do not answer");
 
     network.validators[3].start(&network.user);
-    let caught_up = network.above(3, without_one);
-    assert_eq!(network.hash(3, without_one), network.hash(0, without_one), "it has the same chain");
+    network.above(3, without_one);
+    network.agrees(&[0, 3], 1, without_one);
 
     network.validators[2].kill();
     network.validators[3].kill();
     // What was under way may still end; then nothing more does.
     std::thread::sleep(STILL / 2);
-    let halted = network.height(0).expect("a halted chain still answers").max(caught_up);
+    let halted = network.height(0).expect("a halted chain still answers");
     std::thread::sleep(STILL);
     assert_eq!(network.height(0), Some(halted), "two of four finalize nothing");
-    assert_eq!(network.height(1).map(|height| height.min(halted)).map(|height| network.hash(1, height)), network.height(1).map(|height| network.hash(0, height.min(halted))), "no two certificates conflict");
+    let both = halted.min(network.height(1).expect("it answers too"));
+    network.agrees(&[0, 1], 1, both);
 
     network.validators[2].start(&network.user);
     network.validators[3].start(&network.user);
     let again = network.above(0, halted + 3);
-    network.above(2, halted);
-    network.above(3, halted);
-    for height in [without_one, halted, halted + 1] {
-        let hashes: std::collections::BTreeSet<String> = (0..4).map(|member| network.hash(member, height)).collect();
-        assert_eq!(hashes.len(), 1, "block {height} of {again} is one for all");
+    network.above(1, again);
+    network.above(2, again);
+    network.above(3, again);
+    // Each height's certificate is one that a client believes: no two of them conflict, before the halt and after.
+    network.agrees(&[0, 1, 2, 3], 1, again);
+}
+
+/// A command line, its exit code, and its code.
+type Case<'a> = (&'a [&'a str], i32, &'a str);
+
+/// Runs what must fail: the code fits, it says what to do, and no file came, went or changed its place.
+fn refused(user: &User, cases: &[Case<'_>]) {
+    let mut wrong = Vec::new();
+    for (words, exit, code) in cases {
+        let before = user.files();
+        let (found, result, error) = user.run(words);
+        let error = &error["error"];
+        let mut must = |holds: bool, what: &str| {
+            if !holds {
+                wrong.push(format!("{words:?} {what}: exit {found}, {error}"));
+            }
+        };
+        must(found == *exit && error["code"] == *code, &format!("must exit {exit} with {code}"));
+        must(error["help"].as_str().is_some_and(|help| help.len() > 8), "must say what to do");
+        must(error["retryable"] == (*exit == 5), "may be tried again only when that may help");
+        must(result == Value::Null, "must give no result besides its error");
+        let after = user.files();
+        let left: Vec<_> = after.symmetric_difference(&before).collect();
+        must(left.is_empty(), &format!("must leave nothing behind, but {left:?} came or went"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
+    let user = User::new("alone");
+    let file = |name: &str| user.folder().join(name).to_str().unwrap().to_owned();
+    let (none, full) = (file("none"), file("full"));
+    std::fs::create_dir(&full).unwrap();
+    std::fs::write(user.folder().join("full/mine"), "x").unwrap();
+    let ticket = format!("hodeijoin1{}", "q".repeat(60));
+    refused(&user, &[
+        (&["nonsense"], 2, "HD1001"),
+        (&["help", "HD9999"], 2, "HD1001"),
+        (&["-C", "../x", "status"], 2, "HD1001"),
+        (&["-C", "nobody", "wallet", "balance"], 3, "HD1102"),
+        (&["doctor"], 3, "HD1101"),
+        (&["wallet", "balance"], 3, "HD1101"),
+        (&["wallet", "history"], 3, "HD1101"),
+        (&["wallet", "budget", "set", "1", "-y"], 3, "HD1101"),
+        (&["wallet", "send"], 2, "HD1001"),
+        (&["data", "list"], 3, "HD1101"),
+        (&["data", "create", "b", "-y"], 3, "HD1101"),
+        (&["data", "create", "b", "--losses", "0"], 2, "HD1001"),
+        (&["data", "cp", "x", "hodei://b/x"], 3, "HD1101"),
+        (&["chain", "show"], 3, "HD1101"),
+        (&["net", "invite", "-y"], 3, "HD1101"),
+        (&["net", "join", &ticket], 2, "HD2006"),
+        (&["net", "join", "-"], 2, "HD2006"),
+        (&["net", "create", "x"], 2, "HD1001"),
+        (&["net", "create", "x", "--validator", "here"], 2, "HD1001"),
+        (&["net", "create", "a/b", "--validator", "127.0.0.1:1"], 2, "HD1001"),
+        (&["net", "create", "x", "--validator", "127.0.0.1:1", "--coins", "1,5"], 2, "HD1001"),
+        (&["net", "create", "x", "--validator", "127.0.0.1:1", "--window", "1"], 2, "HD1001"),
+        (&["net", "create", "x", "--validator", "127.0.0.1:1"], 8, "HD1104"),
+        (&["net", "create", "x", "-y", "--validator", "127.0.0.1:9", "--folder", &full], 8, "HD1103"),
+        (&["node", "run"], 3, "HD1101"),
+        (&["node", "run", "--folder", &none], 1, "HD1003"),
+        (&["node", "drain"], 3, "HD1101"),
+        (&["node", "earnings"], 3, "HD1101"),
+        (&["chain", "validator", "run", "--folder", &none], 1, "HD1003"),
+        (&["chain", "validator", "start", "--folder", &none, "--after-loss"], 2, "HD1001"),
+        (&["verify", &none], 3, "HD1101"),
+        (&["verify", &none, "--network-key", "hodeinet1x"], 2, "HD5003"),
+        (&["verify", &none, "--network-key", &none], 1, "HD1003"),
+        (&["key", "backup", &none], 3, "HD1101"),
+        (&["key", "restore", &none], 3, "HD1101"),
+        (&["demo", "--ci", "--keep"], 2, "HD1001"),
+        (&["demo", "--size", "0"], 2, "HD1001"),
+        (&["demo", "--folder", &full], 8, "HD1103"),
+    ]);
+    for words in [&["status"][..], &["net", "create", "x", "--validator", "127.0.0.1:1", "--dry-run"]] {
+        let before = user.files();
+        let (code, result, error) = user.run(words);
+        assert_eq!(code, 0, "{words:?}: {error}");
+        assert!(result["schema"].is_string(), "{words:?}");
+        assert_eq!(user.files(), before, "{words:?} only looks");
     }
 }
 
 #[test]
-fn errors_name_what_to_do_and_leave_nothing_behind() {
-    let user = User::new("errors");
-    let none = user.folder().join("none");
-    let none = none.to_str().unwrap();
-    let ticket = format!("hodeijoin1{}", "q".repeat(60));
-    // Command, exit code, code.
-    let cases: &[(&[&str], i32, &str)] = &[
-        (&["wallet", "balance"], 3, "HD1101"),
-        (&["-C", "nobody", "wallet", "balance"], 3, "HD1102"),
-        (&["-C", "../x", "status"], 2, "HD1001"),
-        (&["nonsense"], 2, "HD1001"),
-        (&["wallet", "send"], 2, "HD1001"),
-        (&["help", "HD9999"], 2, "HD1001"),
-        (&["net", "join", &ticket], 2, "HD2006"),
-        (&["net", "create", "a/b", "--validator", "127.0.0.1:1"], 2, "HD1001"),
-        (&["net", "create", "x", "--validator", "127.0.0.1:1", "--coins", "1,5"], 2, "HD1001"),
-        (&["net", "create", "x", "--validator", "127.0.0.1:1"], 8, "HD1104"),
-        (&["node", "run", "--folder", none], 1, "HD1003"),
-        (&["chain", "validator", "run", "--folder", none], 1, "HD1003"),
-        (&["verify", none, "--network-key", "hodeinet1x"], 2, "HD5003"),
-        (&["key", "restore", none], 3, "HD1101"),
-    ];
-    for (words, exit, code) in cases {
-        let (found, result, error) = user.run(words);
-        let error = &error["error"];
-        assert_eq!((found, error["code"].as_str()), (*exit, Some(*code)), "{words:?}: {error}");
-        assert!(error["help"].as_str().is_some_and(|help| help.len() > 8), "{words:?} says nothing to do: {error}");
-        assert_eq!(result, Value::Null, "{words:?} gave a result besides its error");
-    }
-    assert!(!user.folder().join(".local/share/hodei").exists(), "a failed command left data behind");
-    assert!(!user.folder().join(".config/hodei").exists(), "a failed command left settings behind");
+fn in_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
+    let mut network = Network::start("errors");
+    network.above(0, 2);
+    let user = &network.user;
+    let file = |name: &str, text: &str| {
+        let path = user.folder().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (passphrase, wrong, some) = (file("passphrase", "correct horse\n"), file("wrong", "x\n"), file("some", "text"));
+    let path = |name: &str| user.folder().join(name).to_str().unwrap().to_owned();
+    let (none, backup) = (path("none"), path("backup"));
+    let (code, _, error) = user.run(&["key", "backup", &backup, "--passphrase-file", &passphrase]);
+    assert_eq!(code, 0, "{error}");
+    let validator = network.validators[0].folder.to_str().unwrap();
+    let anyone = "0x00000000000000000000000000000000000000aa";
+    let no_hash = format!("0x{}", "ab".repeat(32));
+    let balance = || user.run(&["wallet", "balance"]).1["balance_wei"].clone();
+    let before = balance();
+    refused(user, &[
+        // Nobody offers room here: a promise that cannot be kept is not sold.
+        (&["data", "create", "photos", "-y"], 8, "HD3006"),
+        (&["data", "create", "hodei://photos/k", "-y"], 2, "HD3003"),
+        (&["data", "list", "hodei://photos"], 3, "HD3001"),
+        (&["data", "cp", &some, "hodei://photos/k"], 3, "HD3001"),
+        (&["data", "cp", &none, "hodei://photos/k"], 1, "HD1003"),
+        (&["data", "cp", &some, &none], 2, "HD3003"),
+        (&["data", "cp", &some, "hodei://photos/k", "--receipt", &passphrase], 8, "HD1103"),
+        (&["data", "cp", "hodei://photos/k", &none], 3, "HD3001"),
+        (&["data", "rm", "hodei://photos/k", "-y"], 3, "HD3001"),
+        (&["data", "where", "hodei://photos/k"], 3, "HD3001"),
+        (&["data", "where", "photos/k"], 2, "HD3003"),
+        (&["wallet", "send", "0x12", "1", "-y"], 2, "HD1001"),
+        (&["wallet", "send", anyone, "one", "-y"], 2, "HD1001"),
+        (&["wallet", "send", anyone, "1"], 8, "HD1104"),
+        (&["wallet", "send", anyone, "99999999999", "-y"], 7, "HD4001"),
+        (&["wallet", "budget", "set", "1"], 8, "HD1104"),
+        (&["wallet", "budget", "set", "99999999999", "-y"], 7, "HD4001"),
+        (&["net", "invite", "--coins", "99999999999", "-y"], 7, "HD4001"),
+        (&["net", "invite"], 8, "HD1104"),
+        (&["net", "create", "errors", "--validator", "127.0.0.1:9", "-y"], 8, "HD1103"),
+        (&["chain", "show", "999999999"], 5, "HD2002"),
+        (&["chain", "show", "0x12"], 2, "HD1001"),
+        (&["chain", "show", &no_hash], 3, "HD2007"),
+        (&["chain", "validator", "run", "--folder", validator], 8, "HD6002"),
+        (&["chain", "validator", "start", "--folder", validator, "--after-loss", "--confirm", "x"], 8, "HD1104"),
+        (&["node", "drain", "--folder", validator, "-y"], 2, "HD1002"),
+        (&["node", "earnings"], 2, "HD1001"),
+        (&["node", "earnings", "ffff"], 3, "HD3008"),
+        (&["verify", &some], 6, "HD5001"),
+        (&["key", "backup", &backup, "--passphrase-file", &passphrase], 8, "HD1103"),
+        (&["key", "backup", &none], 4, "HD4003"),
+        (&["key", "backup", &none, "--passphrase-file", &path("absent")], 1, "HD1003"),
+        (&["key", "restore", &backup, "--passphrase-file", &wrong, "--context-name", "other"], 4, "HD4003"),
+        (&["key", "restore", &backup, "--passphrase-file", &passphrase], 8, "HD1103"),
+        (&["key", "restore", &some, "--passphrase-file", &passphrase, "--context-name", "other"], 4, "HD4003"),
+    ]);
+    assert_eq!(balance(), before, "what was refused cost nothing");
+
+    // Everybody is gone: it says so, may be tried again, and joining leaves no half of a wallet.
+    let (code, invited, error) = user.run(&["net", "invite", "-y"]);
+    assert_eq!(code, 0, "{error}");
+    let guest = User::new("guest");
+    network.validators.iter_mut().for_each(Validator::kill);
+    refused(&network.user, &[(&["wallet", "balance"], 5, "HD2001"), (&["status"], 5, "HD2001")]);
+    refused(&guest, &[(&["net", "join", invited["ticket"].as_str().unwrap()], 5, "HD2001")]);
+    let (code, found, error) = network.user.run(&["doctor"]);
+    assert_eq!((code, error["error"]["code"].as_str()), (9, Some("HD6004")), "{error}");
+    let unwell = found["findings"].as_array().unwrap().iter().filter(|finding| finding["well"] == false);
+    assert!(unwell.clone().count() >= 4, "each member that does not answer is named: {found}");
 }
