@@ -1,7 +1,8 @@
 //! Keep buckets and objects.
 
 use crate::{
-    args::{Class, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait},
+    args::{DataCp, DataList, DataRm, DataWhere, Wait},
+    bucket::{self, list_buckets},
     fault::{self, Fault, Result},
     money,
     out::{Out, bytes, table},
@@ -10,18 +11,15 @@ use crate::{
     status::short,
     time,
 };
-use alloy_primitives::U256;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use hodei_sdk::{
     Local,
     cloud::Blamed,
     object::Location,
-    plan::Wish,
     storage,
     upload::{Options, Put},
 };
-use hodei_types::code;
 use serde_json::json;
 use std::{
     io::SeekFrom,
@@ -46,58 +44,6 @@ fn object(text: &str) -> Result<(&str, &str)> {
         Fault::new(&fault::REFERENCE, "that names no object", "write hodei://BUCKET/KEY")
             .between("hodei://BUCKET/KEY", format!("{text:?}"))
     })
-}
-
-fn bucket_name(text: &str) -> Result<&str> {
-    match reference(text) {
-        None => Ok(text),
-        Some((bucket, "")) => Ok(bucket),
-        Some(_) => Err(Fault::new(&fault::REFERENCE, "that names an object, not a bucket", "write hodei://BUCKET")
-            .between("hodei://BUCKET", format!("{text:?}"))),
-    }
-}
-
-/// `hodei data create`.
-pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Result<()> {
-    let name = bucket_name(&args.bucket)?;
-    let cloud = session.cloud().await?;
-    if cloud.bucket(name).await.map_err(sdk_fault)?.is_some() {
-        return Err(sdk_fault(hodei_sdk::Fault::BucketExists(name.into())));
-    }
-    let class = match args.class {
-        Class::Small => code::Class::Small,
-        Class::DataCentre => code::Class::Datacentre,
-        Class::Home => code::Class::Home,
-        Class::Phone => code::Class::Phone,
-    };
-    let wish = Wish { class, losses: args.losses, capacity_bytes: args.capacity << 30, windows: args.windows };
-    let plan = cloud.plan(&wish).await.map_err(sdk_fault)?;
-    for line in plan.lines() {
-        out.say(line);
-    }
-    let escrow: U256 = plan.escrow();
-    if args.plan.dry_run {
-        out.result(
-            "",
-            &json!({
-                "schema": "hodei.data.create.plan/1", "bucket": name, "k": plan.shape.k(), "n": plan.shape.n(),
-                "survives": plan.shape.t(), "deals": plan.parts.len(), "escrow_wei": escrow.to_string(), "windows": plan.windows,
-            }),
-        );
-        return Ok(());
-    }
-    out.confirm(&format!("Put {} in escrow and create it?", money::show(escrow)), args.plan.yes)?;
-    cloud.create_bucket(name, &plan).await.map_err(sdk_fault)?;
-    finish(&cloud, out).await;
-    out.result(
-        format!("created hodei://{name}, held by {} providers; {} in escrow", plan.parts.len(), money::show(escrow)),
-        &json!({
-            "schema": "hodei.data.create/1", "bucket": name, "k": plan.shape.k(), "n": plan.shape.n(),
-            "survives": plan.shape.t(), "deals": plan.parts.len(), "escrow_wei": escrow.to_string(),
-        }),
-    );
-    out.next(format!("hodei data cp FILE hodei://{name}/KEY"));
-    Ok(())
 }
 
 /// `hodei data cp`.
@@ -274,38 +220,7 @@ pub(crate) async fn get(cloud: &Local, bucket: &str, key: &str, to: &str, out: O
 pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result<()> {
     let cloud = session.cloud().await?;
     let Some(text) = &args.bucket else {
-        let mut buckets = Vec::new();
-        for record in cloud.buckets().await.map_err(sdk_fault)? {
-            let holding = cloud.holding(&record).await.map_err(sdk_fault)?;
-            buckets.push((record, holding));
-        }
-        finish(&cloud, out).await;
-        if out.json {
-            for (record, holding) in &buckets {
-                out.result("", &json!({
-                    "schema": "hodei.data.bucket/1", "bucket": record.name, "k": record.shape.k(), "n": record.shape.n(),
-                    "survives": record.shape.t(), "deals": record.state.deals, "size_bytes": record.state.sizeBytes,
-                    "held_bytes": holding.held_bytes, "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
-                }));
-            }
-        } else if buckets.is_empty() {
-            out.line("no buckets yet");
-            out.next("hodei data create NAME");
-        } else {
-            let rows: Vec<_> = buckets
-                .iter()
-                .map(|(record, holding)| vec![
-                    format!("hodei://{}", record.name),
-                    format!("{} of {}", record.shape.k(), record.shape.n()),
-                    record.state.deals.to_string(),
-                    bytes(record.state.sizeBytes),
-                    bytes(holding.held_bytes),
-                    holding.windows.map_or_else(|| "-".into(), |windows| format!("{windows} windows")),
-                ])
-                .collect();
-            out.line(&table(&["BUCKET", "CODE", "DEALS", "SIZE", "HELD", "PAID FOR"], &rows));
-        }
-        return Ok(());
+        return list_buckets(&cloud, out).await;
     };
     let (bucket, prefix) = reference(text).unwrap_or((text, ""));
     let mut after: Option<String> = None;
@@ -336,7 +251,7 @@ pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result
 /// `hodei data rm`.
 pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()> {
     if let Some((bucket, "")) = reference(&args.object) {
-        return rm_bucket(bucket, args.yes, session, out).await;
+        return bucket::remove(bucket, args.yes, session, out).await;
     }
     let (bucket, key) = object(&args.object)?;
     let cloud = session.cloud().await?;
@@ -350,45 +265,6 @@ pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()>
         format!("removed hodei://{bucket}/{key}"),
         &json!({ "schema": "hodei.data.rm/1", "bucket": bucket, "key": key }),
     );
-    Ok(())
-}
-
-async fn rm_bucket(bucket: &str, yes: bool, session: &Session, out: Out) -> Result<()> {
-    let cloud = session.cloud().await?;
-    let deals = cloud.deals(bucket).await.map_err(sdk_fault)?;
-    let escrow: U256 = deals.iter().map(|deal| U256::from(deal.state.escrow).saturating_sub(deal.state.owed)).sum();
-    out.confirm(&format!("Remove hodei://{bucket} and end its {} deals? {} come back.", deals.len(), money::show(escrow)), yes)?;
-    let is_gone = cloud.delete_bucket(bucket).await.map_err(sdk_fault)?;
-    finish(&cloud, out).await;
-    let rest = if is_gone { "" } else { "; deals whose providers owe a proof end with it" };
-    out.result(
-        format!("removed hodei://{bucket}{rest}"),
-        &json!({ "schema": "hodei.data.rm/1", "bucket": bucket, "deals": deals.len(), "ended": is_gone, "refund_wei": escrow.to_string() }),
-    );
-    Ok(())
-}
-
-/// `hodei data extend`.
-pub(crate) async fn extend(args: &DataExtend, session: &Session, out: Out) -> Result<()> {
-    let name = bucket_name(&args.bucket)?;
-    let cloud = session.cloud().await?;
-    let missing = cloud.missing(name, args.windows).await.map_err(sdk_fault)?;
-    let told = |schema: &str, added: U256| {
-        json!({ "schema": schema, "bucket": name, "windows": args.windows, "escrow_wei": added.to_string() })
-    };
-    if missing.is_zero() {
-        out.result(format!("hodei://{name} is paid for {} windows already", args.windows), &told("hodei.data.extend/1", missing));
-        return Ok(());
-    }
-    out.say(format!("{} more in escrow let hodei://{name} last {} windows were it full; what is not used comes back.", money::show(missing), args.windows));
-    if args.plan.dry_run {
-        out.result("", &told("hodei.data.extend.plan/1", missing));
-        return Ok(());
-    }
-    out.confirm("Add it?", args.plan.yes)?;
-    let added = cloud.extend(name, args.windows).await.map_err(sdk_fault)?;
-    finish(&cloud, out).await;
-    out.result(format!("added {} to the escrow of hodei://{name}", money::show(added)), &told("hodei.data.extend/1", added));
     Ok(())
 }
 
@@ -500,8 +376,5 @@ mod tests {
         assert_eq!(reference("hodei://b"), Some(("b", "")));
         assert_eq!(reference("file"), None);
         assert_eq!(object("hodei://b/").unwrap_err().code.id, "HD3003");
-        assert_eq!(bucket_name("photos").unwrap(), "photos");
-        assert_eq!(bucket_name("hodei://photos").unwrap(), "photos");
-        assert_eq!(bucket_name("hodei://photos/x").unwrap_err().code.id, "HD3003");
     }
 }

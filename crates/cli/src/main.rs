@@ -6,6 +6,7 @@
 #![allow(clippy::result_large_err, reason = "a fault ends its command: how large it is costs nothing")]
 
 mod args;
+mod bucket;
 mod chain;
 mod context;
 mod data;
@@ -141,12 +142,12 @@ fn run(line: Line, out: Out) -> Result<()> {
             let (storage, demo) = demo::prepare(&args)?;
             start(storage, None, |runtime| demo.run(runtime, out))
         }
-        Verb::Data(Data::Create(create)) => in_cloud(&global, async |session| data::create(&create, session, out).await),
+        Verb::Data(Data::Create(create)) => in_cloud(&global, async |session| bucket::create(&create, session, out).await),
         Verb::Data(Data::Cp(cp)) => in_cloud(&global, async |session| data::cp(&cp, session, out).await),
         Verb::Data(Data::List(list)) => in_cloud(&global, async |session| data::list(&list, session, out).await),
         Verb::Data(Data::Rm(rm)) => in_cloud(&global, async |session| data::rm(&rm, session, out).await),
         Verb::Data(Data::Where(place)) => in_cloud(&global, async |session| data::locate(&place, session, out).await),
-        Verb::Data(Data::Extend(extend)) => in_cloud(&global, async |session| data::extend(&extend, session, out).await),
+        Verb::Data(Data::Extend(extend)) => in_cloud(&global, async |session| bucket::extend(&extend, session, out).await),
         Verb::Status => {
             let contexts = Contexts::of(&Paths::of_user()?);
             if contexts.chosen(asked)?.is_none() {

@@ -11,7 +11,8 @@ use crate::{
 };
 use hodei_node::home::Home;
 use hodei_sdk::{
-    bucket::{Holding, Record},
+    bucket::Record,
+    escrow::Holding,
     market,
 };
 use hodei_types::chain::Chain as _;

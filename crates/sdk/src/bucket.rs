@@ -7,14 +7,14 @@ use crate::{
     fault::Fault,
     market,
     market::Offer,
-    plan::{Plan, RESERVE_WINDOWS},
+    plan::Plan,
     wallet::Wallet,
 };
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall;
 use hodei_ledger::account::{AccountError, Order};
 use hodei_types::{
-    abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, LEAF_BYTES, bucket_id},
+    abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
     ack::Ack,
     call::{ask, revert},
     chain::ChainError,
@@ -23,8 +23,6 @@ use hodei_types::{
 };
 use std::collections::BTreeMap;
 
-/// Prices are per GiB.
-const GIB: u64 = 1 << 30;
 /// Blocks a writer holds the bucket: about a minute of idle heartbeats, so that another one of the same
 /// owner waits no longer for a writer that went away.
 const TERM_BLOCKS: u64 = 60;
@@ -38,12 +36,8 @@ const POST_GAS: u64 = 700_000;
 /// Entries of one batch, so that it stays below what a transaction may ask (2²⁴ gas).
 const OPEN_BATCH: usize = 8;
 const POST_BATCH: usize = 16;
-/// A third of the windows that are kept in reserve: a daily one leaves ten days to act.
-const LOW_WINDOWS: u64 = RESERVE_WINDOWS / 3;
-/// Gas of one top-up.
-const TOP_UP_GAS: u64 = 1_000_000;
 /// A deal's state on the ledger while it takes roots.
-const OPEN: u8 = 1;
+pub(crate) const OPEN: u8 = 1;
 /// Looks at which deals are still to be closed.
 const CLOSE_ROUNDS: usize = 4;
 /// Rounds of a batch that loses entries to open challenges or newer posts.
@@ -56,24 +50,6 @@ pub struct Deal {
     pub offer: Offer,
     /// The terms, the last root posted, and what is paid and owed.
     pub state: IDeals::Deal,
-}
-
-/// What a bucket's deals hold by the ledger's word, and how long they are paid for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// On providers, parity included.
-    pub held_bytes: u64,
-    /// Wei left in all escrows.
-    pub escrow: U256,
-    /// Windows until the first deal's escrow is used up; `None` while nothing is held.
-    pub windows: Option<u64>,
-}
-
-impl Holding {
-    /// Whether it should be topped up, so that data does not outlive its pay.
-    pub fn runs_low(&self) -> bool {
-        self.windows.is_some_and(|windows| windows < LOW_WINDOWS)
-    }
 }
 
 /// A bucket as the ledger knows it now.
@@ -231,39 +207,7 @@ impl Buckets {
         Ok(deals)
     }
 
-    /// What its deals hold and have left.
-    pub async fn holding(&self, bucket: B256) -> Result<Holding, Fault> {
-        let states = self.states(bucket).await?;
-        let left = |deal: &IDeals::Deal| U256::from(deal.escrow).saturating_sub(deal.owed);
-        Ok(Holding {
-            held_bytes: states.iter().map(|deal| deal.leaves * LEAF_BYTES).sum(),
-            escrow: states.iter().map(left).sum(),
-            windows: states.iter().filter(|deal| deal.leaves > 0).map(|deal| windows(left(deal), deal, deal.leaves)).min(),
-        })
-    }
-
-    /// What it takes for each deal to last so many windows, were it full: (deal, wei).
-    pub async fn missing(&self, bucket: B256, wanted: u64) -> Result<Vec<(u64, U256)>, Fault> {
-        let states = self.states(bucket).await?;
-        let missing = states.iter().filter(|deal| deal.state == OPEN).map(|deal| {
-            let leaves = (deal.capacityBytes / LEAF_BYTES).max(deal.leaves);
-            let needs = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES) * U256::from(wanted);
-            let left = U256::from(deal.escrow).saturating_sub(deal.owed);
-            (deal.id, needs.div_ceil(U256::from(GIB)).saturating_sub(left))
-        });
-        Ok(missing.filter(|(_, wei)| !wei.is_zero()).collect())
-    }
-
-    /// Adds to deals' escrow.
-    pub async fn top_up(&self, deals: &[(u64, U256)]) -> Result<(), Fault> {
-        self.afford(deals.iter().map(|(_, wei)| *wei).sum()).await?;
-        for (deal, wei) in deals {
-            self.run(DEALS, IDeals::topUpCall { deal: *deal }.abi_encode(), *wei, TOP_UP_GAS).await?;
-        }
-        Ok(())
-    }
-
-    async fn states(&self, bucket: B256) -> Result<Vec<IDeals::Deal>, Fault> {
+    pub(crate) async fn states(&self, bucket: B256) -> Result<Vec<IDeals::Deal>, Fault> {
         let chain = &**self.wallet.chain();
         let ids = ask(chain, DEALS, &IDeals::ofBucketCall { bucket }).await?;
         let mut states = Vec::new();
@@ -392,12 +336,12 @@ impl Buckets {
         }
     }
 
-    async fn afford(&self, needs: U256) -> Result<(), Fault> {
+    pub(crate) async fn afford(&self, needs: U256) -> Result<(), Fault> {
         let has = self.wallet.budget().await?.left;
         if has < needs { Err(Fault::Funds { has, needs }) } else { Ok(()) }
     }
 
-    async fn run(&self, to: Address, data: Vec<u8>, value: U256, gas: u64) -> Result<(), Fault> {
+    pub(crate) async fn run(&self, to: Address, data: Vec<u8>, value: U256, gas: u64) -> Result<(), Fault> {
         if value > U256::ZERO {
             self.afford(value).await?;
         }
@@ -419,12 +363,6 @@ impl Buckets {
             Err(AccountError::Secret) => Err(ChainError::Refused("the account's secret is no key".into())),
         }
     }
-}
-
-/// Windows that so many wei pay for so many leaves.
-fn windows(wei: U256, deal: &IDeals::Deal, leaves: u64) -> u64 {
-    let window = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES);
-    if window.is_zero() { u64::MAX } else { (wei * U256::from(GIB) / window).saturating_to() }
 }
 
 fn root_post(ack: &Ack) -> IDeals::RootPost {

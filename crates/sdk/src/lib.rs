@@ -4,6 +4,7 @@ pub mod bucket;
 mod catalog;
 pub mod cloud;
 mod cut;
+pub mod escrow;
 pub mod fault;
 mod intent;
 pub mod market;

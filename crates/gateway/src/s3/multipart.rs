@@ -79,7 +79,7 @@ impl Uploads {
         }
     }
 
-    /// Forgets an upload; the shards of its parts are never named and go when their intent expires.
+    /// Forgets an upload; the shards of its parts are released.
     pub(super) fn abort(&self, id: &str, bucket: &str, key: &str) -> S3Result<()> {
         self.with(id, bucket, key, |_| ())?;
         self.lock().remove(id);

@@ -1,0 +1,154 @@
+//! Do what is owed while requests go on: post roots, anchor the log, release, end and pay.
+//!
+//! One task a process wakes each second; what a second brought goes in one transaction. It ends with the last
+//! clone of the cloud.
+
+use super::{Blamed, Cloud, Runtime};
+use crate::{fault::Fault, plan::RESERVE_WINDOWS, sweep::GRACE_MS};
+use alloy_primitives::B256;
+use hodei_storage::engine::Verdict;
+use hodei_types::{
+    event::Kind,
+    transport::{NodeKey, Transport},
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Pause of the keeper: what a second brought goes in one transaction.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// Turns of the keeper between looks whether removed buckets' deals have ended.
+const END_EVERY: u64 = 5;
+/// Turns of the keeper between looks whether buckets are still paid for.
+const PAY_EVERY: u64 = 300;
+/// Flushes of a process that ends.
+const CLOSE_TRIES: u32 = 10;
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    pub(super) fn keep(&self, keeper: E) {
+        let weak = Arc::downgrade(&self.0);
+        keeper.spawn(move |context| async move {
+            for turn in 0u64.. {
+                context.sleep(KEEP_EVERY).await;
+                let Some(inner) = weak.upgrade() else { return };
+                let cloud = Self(inner);
+                if let Err(error) = cloud.flush().await {
+                    tracing::warn!(%error, "what was done could not be posted yet");
+                }
+                cloud.sweep(cloud.now_ms()).await;
+                let ended = match turn {
+                    0 => cloud.find_going().await,
+                    turn if turn % END_EVERY == 0 => cloud.end_going().await,
+                    _ => Ok(()),
+                };
+                if turn % PAY_EVERY == PAY_EVERY - 1
+                    && let Err(error) = cloud.keep_paid().await
+                {
+                    tracing::warn!(%error, "a bucket's escrow runs low and could not be topped up");
+                }
+                if let Err(error) = ended {
+                    tracing::warn!(%error, "removed buckets wait for the ledger");
+                }
+            }
+        });
+    }
+
+    /// Goes on with removals that wait for proofs.
+    async fn end_going(&self) -> Result<(), Fault> {
+        let going = self.0.going.lock().expect("no panic under this lock").clone();
+        for id in going {
+            if self.0.buckets.remove(id).await? {
+                self.0.going.lock().expect("no panic under this lock").remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds removals that a process before this one did not end.
+    async fn find_going(&self) -> Result<(), Fault> {
+        for id in self.0.buckets.ids().await? {
+            if self.0.buckets.read(id).await?.is_some_and(|record| record.is_going()) {
+                self.0.going.lock().expect("no panic under this lock").insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tops up the buckets this process works with before their escrow is used up: as far as the spending
+    /// account goes, which is what its owner allows.
+    async fn keep_paid(&self) -> Result<(), Fault> {
+        let used: Vec<B256> = self.0.rosters.lock().expect("no panic under this lock").keys().copied().collect();
+        for id in used {
+            if self.0.buckets.holding(id).await?.runs_low() {
+                let missing = self.0.buckets.missing(id, RESERVE_WINDOWS).await?;
+                self.0.buckets.top_up(&missing).await?;
+                tracing::info!(bucket = %id, deals = missing.len(), "topped up");
+            }
+        }
+        Ok(())
+    }
+
+    /// Providers that failed a check in this process, once the keeper or a flush has recorded it.
+    pub fn blamed(&self) -> Vec<Blamed> {
+        self.0.blamed.lock().expect("no panic under this lock").clone()
+    }
+
+    /// For a process that ends: releases what nothing names any more, and posts what is owed, for some seconds
+    /// if a running challenge keeps it out. What then is left a later process goes on with.
+    pub async fn close(&self) -> Result<(), Fault> {
+        // Nobody in this process reads what was replaced.
+        self.sweep(self.now_ms() + GRACE_MS).await;
+        for _ in 0..CLOSE_TRIES {
+            self.flush().await?;
+            if self.0.unposted.lock().expect("no panic under this lock").is_empty() {
+                return Ok(());
+            }
+            self.0.context.sleep(KEEP_EVERY).await;
+        }
+        Err(Fault::Local("providers that owe a proof take no new roots before it".into()))
+    }
+
+    /// Posts what is owed: deal roots, verdicts, the log's anchor. Called by the keeper each second; call it
+    /// before the process ends.
+    pub async fn flush(&self) -> Result<(), Fault> {
+        let _turn = self.0.posting.lock().await;
+        let verdicts = std::mem::take(&mut *self.0.verdicts.lock().expect("no panic under this lock"));
+        // One event for each provider: what it failed first, and how often.
+        let mut by_node: BTreeMap<NodeKey, (Verdict, u64)> = BTreeMap::new();
+        for verdict in verdicts {
+            by_node.entry(verdict.node).or_insert_with(|| (verdict, 0)).1 += 1;
+        }
+        for (verdict, times) in by_node.into_values() {
+            let event = self.note(Kind::Fault, |fields| {
+                fields
+                    .bytes("node", &verdict.node.0)
+                    .uint("deal", verdict.deal)
+                    .bytes("shard", &verdict.shard.0)
+                    .text("what", &verdict.what)
+                    .uint("times", times)
+            });
+            let event = event.await;
+            let mut blamed = self.0.blamed.lock().expect("no panic under this lock");
+            match blamed.iter_mut().find(|known| known.verdict.node == verdict.node) {
+                Some(known) => known.times += times,
+                None => blamed.push(Blamed { verdict, times, event }),
+            }
+        }
+        let owed = std::mem::take(&mut *self.0.unposted.lock().expect("no panic under this lock"));
+        let mut posted = Ok(());
+        if !owed.is_empty() {
+            match self.0.buckets.post(&owed).await {
+                Ok(waiting) => self.owe(&waiting),
+                Err(error) => {
+                    self.owe(&owed);
+                    posted = Err(error);
+                }
+            }
+        }
+        // Whatever became of the roots: what was done is anchored.
+        let mut anchored = Ok(());
+        if let Some(log) = &self.0.log {
+            let done = crate::receipt::anchor(self.0.wallet.spender(), log).await;
+            anchored = done.map(drop).map_err(|error| Fault::Local(error.to_string()));
+        }
+        posted.and(anchored)
+    }
+}

@@ -1,0 +1,99 @@
+//! Say how long a bucket is paid for, and pay for longer.
+
+use crate::{
+    bucket::{Buckets, OPEN},
+    fault::Fault,
+    plan::RESERVE_WINDOWS,
+};
+use alloy_primitives::{B256, U256};
+use alloy_sol_types::SolCall as _;
+use hodei_types::abi::{DEALS, IDeals, LEAF_BYTES};
+
+/// Prices are per GiB.
+const GIB: u64 = 1 << 30;
+/// A third of the windows that are kept in reserve: a daily one leaves ten days to act.
+const LOW_WINDOWS: u64 = RESERVE_WINDOWS / 3;
+/// Gas of one top-up.
+const TOP_UP_GAS: u64 = 1_000_000;
+
+/// What a bucket's deals hold by the ledger's word, and how long they are paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// On providers, parity included.
+    pub held_bytes: u64,
+    /// Wei left in all escrows.
+    pub escrow: U256,
+    /// Windows until the first deal's escrow is used up; `None` while nothing is held.
+    pub windows: Option<u64>,
+}
+
+impl Holding {
+    /// Whether it should be topped up, so that data does not outlive its pay.
+    pub fn runs_low(&self) -> bool {
+        self.windows.is_some_and(|windows| windows < LOW_WINDOWS)
+    }
+}
+
+impl Buckets {
+    /// What its deals hold and have left.
+    pub async fn holding(&self, bucket: B256) -> Result<Holding, Fault> {
+        let states = self.states(bucket).await?;
+        let left = |deal: &IDeals::Deal| U256::from(deal.escrow).saturating_sub(deal.owed);
+        Ok(Holding {
+            held_bytes: states.iter().map(|deal| deal.leaves * LEAF_BYTES).sum(),
+            escrow: states.iter().map(left).sum(),
+            windows: states.iter().filter(|deal| deal.leaves > 0).map(|deal| windows(left(deal), deal, deal.leaves)).min(),
+        })
+    }
+
+    /// What it takes for each deal to last so many windows, were it full: (deal, wei).
+    pub async fn missing(&self, bucket: B256, wanted: u64) -> Result<Vec<(u64, U256)>, Fault> {
+        let states = self.states(bucket).await?;
+        let missing = states.iter().filter(|deal| deal.state == OPEN).map(|deal| {
+            let leaves = (deal.capacityBytes / LEAF_BYTES).max(deal.leaves);
+            let needs = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES) * U256::from(wanted);
+            let left = U256::from(deal.escrow).saturating_sub(deal.owed);
+            (deal.id, needs.div_ceil(U256::from(GIB)).saturating_sub(left))
+        });
+        Ok(missing.filter(|(_, wei)| !wei.is_zero()).collect())
+    }
+
+    /// Adds to deals' escrow.
+    pub async fn top_up(&self, deals: &[(u64, U256)]) -> Result<(), Fault> {
+        self.afford(deals.iter().map(|(_, wei)| *wei).sum()).await?;
+        for (deal, wei) in deals {
+            self.run(DEALS, IDeals::topUpCall { deal: *deal }.abi_encode(), *wei, TOP_UP_GAS).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Windows that so many wei pay for so many leaves.
+fn windows(wei: U256, deal: &IDeals::Deal, leaves: u64) -> u64 {
+    let window = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES);
+    if window.is_zero() { u64::MAX } else { (wei * U256::from(GIB) / window).saturating_to() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deal(price: u128, escrow: u128, leaves: u64) -> IDeals::Deal {
+        IDeals::Deal {
+            id: 1, bucket: B256::ZERO, provider: B256::ZERO, owner: Default::default(), state: OPEN,
+            capacityBytes: GIB, price, escrow, sequence: 0, root: B256::ZERO, leaves, paidWindows: 0,
+            paid: U256::ZERO, owed: U256::ZERO,
+        }
+    }
+
+    #[test]
+    fn windows_follow_from_price_and_what_is_held() {
+        let full = GIB / LEAF_BYTES;
+        assert_eq!(windows(U256::from(600), &deal(10, 600, full), full), 60);
+        assert_eq!(windows(U256::from(600), &deal(10, 600, full / 2), full / 2), 120);
+        assert_eq!(windows(U256::from(9), &deal(10, 9, full), full), 0);
+        assert_eq!(windows(U256::ZERO, &deal(0, 0, full), full), u64::MAX, "free of charge");
+        let low = |windows| Holding { held_bytes: 1, escrow: U256::ZERO, windows }.runs_low();
+        assert_eq!([low(None), low(Some(9)), low(Some(10))], [false, true, false]);
+    }
+}
