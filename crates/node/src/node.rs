@@ -213,9 +213,13 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         let (bound, work) =
             door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
         ready.status = Some(bound);
+        let mut stopping = stopping.clone();
         loops.spawn(async move {
-            let error = work.await;
-            tracing::error!(%error, "the status door failed");
+            tokio::select! {
+                error = work => tracing::error!(%error, "the status door failed"),
+                // It would listen for ever, and the node's end would wait for it.
+                _ = stopping.wait_for(|stop| *stop) => {}
+            }
             "the status door"
         });
     }

@@ -195,6 +195,11 @@ impl Cloud {
         self.providers.iter_mut().chain(&mut self.validators)
     }
 
+    /// Ends all of them at once: nobody will look at what they leave.
+    pub(crate) async fn kill(&mut self) {
+        futures::future::join_all(self.children().map(Child::kill)).await;
+    }
+
     /// Stops all of them in order.
     pub(crate) async fn stop(&mut self) {
         futures::future::join_all(self.providers.iter_mut().map(Child::stop)).await;

@@ -163,15 +163,17 @@ impl Tour {
             Err(fault) => Err(fault),
         };
         eprintln!("\nStopping every node …");
-        cloud.stop().await;
-        match &outcome {
-            // Nor is there anything to look at after a Ctrl-C.
-            outcome if self.folder.temporary && outcome.as_ref().err().is_none_or(|fault| fault.code.id == fault::INTERRUPTED.id) => {
-                if let Err(error) = std::fs::remove_dir_all(&self.folder.path) {
-                    eprintln!("{} stays behind: {error}", self.folder.path.display());
-                }
-            }
-            _ => eprintln!("Everything, logs included, is in {}", self.folder.path.display()),
+        // Nothing of it is of use to anybody, nor is it after a Ctrl-C.
+        let is_gone = self.folder.temporary && outcome.as_ref().err().is_none_or(|fault| fault.code.id == fault::INTERRUPTED.id);
+        if is_gone {
+            cloud.kill().await;
+        } else {
+            cloud.stop().await;
+        }
+        if !is_gone {
+            eprintln!("Everything, logs included, is in {}", self.folder.path.display());
+        } else if let Err(error) = std::fs::remove_dir_all(&self.folder.path) {
+            eprintln!("{} stays behind: {error}", self.folder.path.display());
         }
         if outcome.is_ok() && !self.keep {
             self.out.result(
