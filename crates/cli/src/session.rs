@@ -30,6 +30,10 @@ use std::{
 };
 use zeroize::Zeroizing;
 
+/// Digits shown of a key or hash, which has at least so many; amounts have fewer.
+const KEY_SHOWN: usize = 12;
+const KEY_DIGITS: usize = 40;
+
 /// A context that answers.
 pub(crate) struct Session {
     pub(crate) name: String,
@@ -146,13 +150,31 @@ fn peers(name: &str, context: &Context) -> Result<Vec<Peer>> {
 pub(crate) fn chain_fault(error: ChainError) -> Fault {
     match error {
         ChainError::Unavailable(_) => {
-            Fault::new(&fault::UNREACHABLE, error, "`hodei doctor` tells who is missing; then run it again")
+            let message = brief(&error.to_string());
+            Fault::new(&fault::UNREACHABLE, message, "`hodei doctor` tells who is missing; then run it again")
         }
         ChainError::Invalid(_) => Fault::new(&fault::LIED, error, "reach the network through other members"),
         ChainError::Refused(_) | ChainError::Reverted(_) => {
             Fault::new(&fault::TX_REFUSED, error, "the reason is the ledger's; correct it and run the command again")
         }
     }
+}
+
+/// The same with keys and hashes cut to what tells them apart on a screen.
+pub(crate) fn brief(text: &str) -> String {
+    let is_digit = |letter: char| letter.is_ascii_hexdigit();
+    let mut brief = String::new();
+    for run in text.split_inclusive(|letter| !is_digit(letter)) {
+        let digits = run.trim_end_matches(|letter| !is_digit(letter));
+        if digits.len() >= KEY_DIGITS {
+            brief.push_str(&digits[..KEY_SHOWN]);
+            brief.push('…');
+            brief.push_str(&run[digits.len()..]);
+        } else {
+            brief.push_str(run);
+        }
+    }
+    brief
 }
 
 /// What the sdk said, as a fault.
@@ -178,5 +200,18 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Get(_) => Fault::new(&fault::GET_SHORT, error, "run the same command again; `hodei data where` shows who holds it"),
         error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),
         error => Fault::new(&fault::INTERNAL, error, "run the same command again; if it stays, report it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_cut_and_words_are_not() {
+        let text = format!("peer {} could not be reached: no answer within 3 s", "2e69d46c1603".repeat(5));
+        assert_eq!(brief(&text), "peer 2e69d46c1603… could not be reached: no answer within 3 s");
+        let whole = "a faded facade, 1000000000000000000 wei";
+        assert_eq!(brief(whole), whole);
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     money,
     out::{Out, bytes, table},
     paths::Paths,
-    session::{Session, chain_fault, sdk_fault},
+    session::{Session, brief, chain_fault, sdk_fault},
     time,
 };
 use hodei_node::home::Home;
@@ -15,7 +15,7 @@ use hodei_sdk::{
     escrow::Holding,
     market,
 };
-use hodei_types::chain::Chain as _;
+use hodei_types::chain::{Chain as _, ChainError};
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
@@ -167,21 +167,31 @@ pub(crate) async fn doctor(session: &Session, paths: &Paths, out: Out) -> Result
 
     let mut answering = 0;
     let mut head = None;
-    for (index, member) in session.context.member.iter().enumerate() {
-        let what = format!("member {}", index + 1);
+    let members = session.context.member.iter().enumerate().map(|(index, member)| async move {
+        let at: Vec<String> = member.addresses.iter().map(ToString::to_string).collect();
+        let at = at.join(", ");
         let asked = session.only(index);
-        let outcome = match tokio::time::timeout(MEMBER_TIMEOUT, asked.head()).await {
-            Ok(Ok(found)) => {
-                answering += 1;
-                let text = format!("answers with block {}", found.height);
-                head = head.max(Some((found.height, found.time_ms)));
-                Ok(text)
+        match tokio::time::timeout(MEMBER_TIMEOUT, asked.head()).await {
+            Ok(Ok(head)) => (Some(head), Ok(at)),
+            Ok(Err(error @ (ChainError::Invalid(_) | ChainError::Refused(_) | ChainError::Reverted(_)))) => {
+                (None, Err(format!("at {at}: {}: ask its operator", brief(&error.to_string()))))
             }
-            Ok(Err(error)) => Err(format!("{error}: start it, or open its UDP port")),
-            Err(_) => Err("no answer in 6 s: start it, or open its UDP port".to_owned()),
+            Ok(Err(ChainError::Unavailable(_))) | Err(_) => {
+                (None, Err(format!("no answer at {at}: start it, or open that UDP port on the way")))
+            }
+        }
+    });
+    // All at once: a patient look at each would add up.
+    for (index, (found, outcome)) in futures::future::join_all(members).await.into_iter().enumerate() {
+        let outcome = match &found {
+            Some(found) => {
+                answering += 1;
+                head = head.max(Some((found.height, found.time_ms)));
+                outcome.map(|at| format!("answers with block {} at {at}", found.height))
+            }
+            None => outcome,
         };
-        let addresses: Vec<String> = member.addresses.iter().map(ToString::to_string).collect();
-        find(&what, outcome.map(|text| format!("{text} at {}", addresses.join(", "))).map_err(|text| format!("{} at {}", text, addresses.join(", "))));
+        find(&format!("member {}", index + 1), outcome);
     }
     if let Some((height, time_ms)) = head {
         let now = now_ms();
