@@ -121,7 +121,7 @@ fn empty_bucket() -> IBuckets::Bucket {
 }
 
 fn empty_deal() -> IDeals::Deal {
-    let zeros = vec![0u8; 32 * 14];
+    let zeros = vec![0u8; 32 * 15];
     IDeals::Deal::abi_decode(&zeros).expect("all of its fields may be zero")
 }
 

@@ -281,11 +281,13 @@ sol! {
             uint64 sequence;
             bytes32 root;
             uint64 leaves;
-            /// Windows paid so far.
+            /// Windows in which something was held and proven, as far as settled.
             uint64 paidWindows;
             uint256 paid;
             /// What settling now would pay.
             uint256 owed;
+            /// Windows in which something was held and no proof came: not paid, and steps of the ladder.
+            uint64 missedWindows;
         }
         struct Window {
             uint64 index;
@@ -415,7 +417,7 @@ sol! {
         error NotSystem();
         /// Runs at most 512 items that are due. Only from the system's account.
         function run() external;
-        /// Advanced by each block by the time since its parent, at most 3 s.
+        /// Advanced by each block by the time since its parent, at most 3 s; stands still through a halt.
         function clockMs() external view returns (uint64);
         function waiting() external view returns (uint64);
         /// Coin destroyed by modules so far; base fees are not counted here.

@@ -4,6 +4,9 @@
 //! The block's anchor tree holds each posted leaf in receipt order, then one leaf per provider whose
 //! registration changed in the block, in order of its last change, so that a receipt can prove who stood
 //! behind a node key.
+//!
+//! Invariants: a block's leaves are those its successful calls posted, in their order, and no others; a node has
+//! one registration leaf a block, its last; no posted leaf can pass for a registration, nor the other way round.
 
 use alloy_primitives::{Address, B256, Bytes, Log, keccak256};
 use alloy_sol_types::{SolEvent, SolValue};

@@ -4,7 +4,8 @@
 //! the holder's account, within its time, and the root it read, the root moves; otherwise nothing does and the
 //! error says what to read again. A new holder has a higher term, so a writer that slept is fenced.
 //!
-//! Invariants: terms only grow, also over the removal of a bucket; a root is only replaced by who saw it; a bucket with deals is not forgotten.
+//! Invariants: terms only grow, also over the removal of a bucket that is made again; a root is only replaced by the
+//! holder of the term, who saw it; a bucket counts its deals and is not forgotten while it has any.
 
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::abi::{BUCKETS, IBuckets, TERM_BLOCKS_MAX, bucket_id};

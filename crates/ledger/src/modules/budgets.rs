@@ -3,8 +3,8 @@
 //! A spending account is an ordinary account whose holder consented, by signature, to an owner. What it may
 //! spend is its own balance, so no program checks a limit. Buckets and deals it opens belong to its owner.
 //!
-//! Invariants: an account has at most one owner; owners are nobody's budget; this module's own account holds
-//! no coin.
+//! Invariants: an account has at most one owner, which it consented to; owners are nobody's budget; this module's
+//! own account keeps no coin it was sent.
 
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolCall as _;

@@ -8,8 +8,9 @@
 //! call undoes it. Modules read each other's slots only through each other's functions. Adding a module is
 //! adding a folder and one line in [`precompiles`].
 //!
-//! Invariants [test pending]: no module makes coin; coin leaves the supply only by [`Ctx::burn`], which
-//! counts it; an account holds at least what its module owes; a call that reverts has written nothing.
+//! Invariants: no module makes coin; coin leaves the supply only by [`Ctx::burn`], which counts it; an account
+//! holds at least what its module owes; a call that reverts, or is undone further out, has written nothing; the
+//! same blocks write the same state. `tests` throws random transactions at all of them.
 
 pub(crate) mod anchors;
 pub(crate) mod budgets;
@@ -20,6 +21,8 @@ mod list;
 pub(crate) mod providers;
 pub(crate) mod queue;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use alloy_evm::precompiles::{DynPrecompile, PrecompilesMap};
 use alloy_primitives::Address;

@@ -1,7 +1,8 @@
 //! Record who offers storage, where, at what key and address, and hold their collateral.
 //!
 //! Invariants: a node key registers only with its own signature, once; its collateral leaves only by slashing
-//! or to its operator, when no deal is left; this module's account holds exactly the sum of all collateral.
+//! or to its operator, when no deal is left; this module's account holds the sum of all collateral, and only coin
+//! forced upon it (a contract's last will) beside that.
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall as _;

@@ -1,12 +1,20 @@
 //! Keep the active clock and the proof window, and run what falls due.
 //!
-//! Upon each block (`begin`): the clock advances by the time since the parent, at most 3 s, so that no halt or
-//! hiccup lets a window pass; the parent's hash is remembered for BLOCKHASH. When the clock reaches a window's
-//! end the next opens in this block; its seed is fixed one block later, from the randomness of this block's
-//! round, which nobody could know when the block was made, and from its parent's hash.
+//! Upon each block (`begin`): the clock advances by the time since the parent, at most 3 s; the parent's hash is
+//! remembered for BLOCKHASH. When the clock reaches a window's end the next opens in this block; its seed is
+//! fixed one block later, from the randomness of this block's round, which nobody could know when the block was
+//! made, and from its parent's hash.
+//!
+//! Upon a block 10 s or more after its parent the chain has halted, or its time is catching up with the world's
+//! in steps as long as one block may take, at whatever pace blocks come: the clock stands still, for eight blocks
+//! more, and the open window's time begins anew, so that who answers late, because nobody took the answer, is in
+//! time. Upon a lesser gap the window does not end in that very block, which brings the answers that waited.
 //!
 //! Upon work being due (`run`, body index 0): at most 512 items, oldest first; the rest in the next block.
 //! Items are a binary heap in slots, so that time, not order of insertion, decides.
+//!
+//! Invariants: the clock never runs faster than 3 s a block, nor during a halt; a window is open for at least one
+//! block after its seed is known, and ends once; each queued item is taken once, the oldest first.
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::{SolCall, sol};
@@ -25,6 +33,13 @@ sol! {
 
 /// The clock does not run faster than this through a gap between blocks.
 const STEP_MS_MAX: u64 = 3_000;
+/// A gap as long as this is a halt: it takes several leaders in a row that do not answer.
+const HALT_MS: u64 = 10_000;
+/// Blocks after a halt in which the clock stands still: a leader who states a time that catches up in steps short
+/// of a halt moves nothing unless this many follow him who do the same.
+const STILL_BLOCKS: u64 = 8;
+/// A window opens, learns its seed, and takes an answer: each in a block of its own.
+const WINDOW_BLOCKS_MIN: u64 = 3;
 /// Items of one block.
 const ITEMS_MAX: u64 = 512;
 /// The EVM shows this many ancestors.
@@ -35,6 +50,8 @@ const SEED: U256 = U256::from_limbs([1, 0, 0, 0]);
 const OPENED_ON: U256 = U256::from_limbs([2, 0, 0, 0]);
 const BURNED: U256 = U256::from_limbs([3, 0, 0, 0]);
 const HEAP: U256 = U256::from_limbs([4, 0, 0, 0]);
+/// Height up to which the clock stands still.
+const STILL_UNTIL: U256 = U256::from_limbs([5, 0, 0, 0]);
 const RING: U256 = U256::from_limbs([1 << 16, 0, 0, 0]);
 const TAG_ITEM: u8 = 1;
 const TAG_PAYLOAD: u8 = 2;
@@ -108,9 +125,16 @@ fn begin(ctx: &mut Ctx<'_, '_>, call: &beginCall) -> Result<bool, Stop> {
         ctx.store(QUEUE, block_hash_slot(parent).1, call.parentHash.into())?;
     }
     let mut window = window(ctx)?;
-    window.clock_ms += call.elapsedMs.min(STEP_MS_MAX);
+    let is_halt = call.elapsedMs >= HALT_MS && window.index > 0;
+    if is_halt {
+        ctx.store(QUEUE, STILL_UNTIL, U256::from(height + STILL_BLOCKS))?;
+        window.opened_ms = window.clock_ms;
+    } else if height > ctx.load(QUEUE, STILL_UNTIL)?.saturating_to::<u64>() {
+        window.clock_ms += call.elapsedMs.min(STEP_MS_MAX);
+    }
+    let may_end = call.elapsedMs <= STEP_MS_MAX && height >= window.height + WINDOW_BLOCKS_MIN;
     let ends_ms = window.opened_ms.saturating_add(ctx.params.window_ms);
-    if window.index == 0 || window.clock_ms >= ends_ms {
+    if window.index == 0 || (may_end && window.clock_ms >= ends_ms) {
         // A window longer than a step never falls behind; a shorter one opens late rather than twice.
         let behind = window.index == 0 || window.clock_ms >= ends_ms.saturating_add(ctx.params.window_ms);
         window.opened_ms = if behind { window.clock_ms } else { ends_ms };

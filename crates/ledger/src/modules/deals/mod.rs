@@ -13,8 +13,10 @@
 //! is lazy too: an index of wei per leaf, of which half goes to the repair reserve of the buckets that were
 //! held, and half is burned.
 //!
-//! Invariants: this module's account holds at least all escrows and reserves; a deal's leaves are those both
-//! sides signed; a provider's tree sums its open deals; pay never exceeds the escrow.
+//! Invariants: this module's account holds all escrows, and all that slashing ever kept for repair; a deal's
+//! leaves are those both sides signed; a provider's tree sums its open and closing deals; pay is the same however
+//! often it is taken, and never exceeds the escrow; who answers each challenge is never slashed; a window without
+//! a proof is a miss, and pays nothing.
 
 mod post;
 mod prove;
@@ -189,7 +191,8 @@ fn open_one(ctx: &mut Ctx<'_, '_>, bucket: &buckets::Record, terms: &IDeals::Ter
 fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     let mut deal = Deal::live(ctx, id)?;
     let mut standing = standing::roll(ctx, deal.provider)?;
-    if standing.closed {
+    let window = queue::window(ctx)?;
+    if standing.closed || (deal.state == CLOSING && !standing.owes_proof(&window)) {
         return end(ctx, &mut deal, &mut standing);
     }
     settle(ctx, &mut deal, &standing)?;
@@ -257,7 +260,9 @@ fn settle(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &Standing) -> Result
     let amount = due.min(escrow);
     deal.remainder = if due <= escrow { remainder } else { 0 };
     deal.escrow = (escrow - amount).saturating_to();
-    deal.paid_windows += windows;
+    if deal.leaves > 0 {
+        deal.paid_windows += windows;
+    }
     deal.paid = deal.paid.saturating_add(amount);
     if amount.is_zero() {
         return Ok(());
@@ -287,6 +292,7 @@ fn end(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &mut Standing) -> Resul
     providers::store(ctx, &provider)?;
     buckets::count_deal(ctx, deal.bucket, false)?;
     let refund = U256::from(deal.escrow);
+    deal.missed_at = deal.missed(standing);
     deal.state = ENDED;
     deal.escrow = 0;
     deal.store(ctx)?;
@@ -300,7 +306,7 @@ fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<IDeals::Deal, Stop> {
     let standing = Standing::load(ctx, deal.provider)?;
     let windows = if deal.state == ENDED { 0 } else { standing.proven.saturating_sub(deal.proven_at) };
     let owed = deal.pay(windows).0.min(U256::from(deal.escrow));
-    Ok(deal.show(owed))
+    Ok(deal.show(owed, deal.missed(&standing)))
 }
 
 fn batch(len: usize) -> Result<(), Stop> {

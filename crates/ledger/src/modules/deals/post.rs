@@ -45,6 +45,9 @@ pub(super) fn post(ctx: &mut Ctx<'_, '_>, entry: &IDeals::RootPost) -> Result<()
         standing.begin_asking(ctx, &window)?;
     }
     standing.store(ctx)?;
+    if deal.sequence == 0 {
+        deal.missed_at = standing.misses;
+    }
     deal.sequence = entry.sequence;
     deal.root = entry.root;
     deal.leaves = entry.leaves;

@@ -48,6 +48,8 @@ pub(super) struct Deal {
     /// Wei × leaves per GiB that did not make a whole wei yet.
     pub(super) remainder: u64,
     pub(super) paid: U256,
+    /// The provider's count of misses when this deal got its first content; when ended, the misses themselves.
+    pub(super) missed_at: u64,
     /// The provider's slash index when last settled.
     pub(super) slash_index: U256,
 }
@@ -78,6 +80,7 @@ impl Deal {
             proven_at: standing.proven,
             remainder: 0,
             paid: U256::ZERO,
+            missed_at: standing.misses,
             slash_index: standing.slash_index,
         }
     }
@@ -93,13 +96,13 @@ impl Deal {
         let [capacity_bytes, sequence, leaves, slot] = unpack(ctx.load(DEALS, at(slots, 3))?);
         let (price, escrow) = unpack_wide(ctx.load(DEALS, at(slots, 4))?);
         let root = ctx.load(DEALS, at(slots, 5))?.into();
-        let [paid_windows, proven_at, remainder, _] = unpack(ctx.load(DEALS, at(slots, 6))?);
+        let [paid_windows, proven_at, remainder, missed_at] = unpack(ctx.load(DEALS, at(slots, 6))?);
         let paid = ctx.load(DEALS, at(slots, 7))?;
         let slash_index = ctx.load(DEALS, at(slots, 8))?;
         let state = state as u8;
         Ok(Some(Self {
             id, bucket, provider, owner, state, capacity_bytes, sequence, leaves, slot, price, escrow, root,
-            paid_windows, proven_at, remainder, paid, slash_index,
+            paid_windows, proven_at, remainder, paid, missed_at, slash_index,
         }))
     }
 
@@ -120,7 +123,7 @@ impl Deal {
         ctx.store(DEALS, at(slots, 3), counts)?;
         ctx.store(DEALS, at(slots, 4), pack_wide(self.price, self.escrow))?;
         ctx.store(DEALS, at(slots, 5), self.root.into())?;
-        let counts = pack([self.paid_windows, self.proven_at, self.remainder, 0]);
+        let counts = pack([self.paid_windows, self.proven_at, self.remainder, self.missed_at]);
         ctx.store(DEALS, at(slots, 6), counts)?;
         ctx.store(DEALS, at(slots, 7), self.paid)?;
         ctx.store(DEALS, at(slots, 8), self.slash_index)
@@ -153,7 +156,16 @@ impl Deal {
         (total / unit, (total % unit).saturating_to())
     }
 
-    pub(super) fn show(&self, owed: U256) -> IDeals::Deal {
+    /// Windows missed while it had content, as far as they are judged.
+    pub(super) fn missed(&self, standing: &Standing) -> u64 {
+        match (self.state, self.sequence) {
+            (ENDED, _) => self.missed_at,
+            (_, 0) => 0,
+            _ => standing.misses.saturating_sub(self.missed_at),
+        }
+    }
+
+    pub(super) fn show(&self, owed: U256, missed_windows: u64) -> IDeals::Deal {
         IDeals::Deal {
             id: self.id,
             bucket: self.bucket,
@@ -169,6 +181,7 @@ impl Deal {
             paidWindows: self.paid_windows,
             paid: self.paid,
             owed,
+            missedWindows: missed_windows,
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn add(
 ) -> Result<(), Stop> {
     let moved = |sum: u64| sum.checked_sub(old)?.checked_add(new);
     let lost = || broken("a provider's leaves are miscounted");
-    standing.total_leaves = moved(standing.total_leaves).ok_or_else(lost)?;
+    standing.hold(moved(standing.total_leaves).ok_or_else(lost)?);
     if old == new {
         return Ok(());
     }
