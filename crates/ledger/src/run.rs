@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use crate::{
     block::{Digest, Limits},
     execute::{
-        Env, Executor, Fault, Invalid, Need, Params, Signed, View, hints, system_transaction,
+        Env, Executor, Fault, Invalid, Need, Params, Run, Signed, Undo, View, hints, system_transaction,
     },
     genesis::Genesis,
     state::{Batches, chunk_count, chunk_key, chunks, join, pack, unpack},
@@ -24,9 +24,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
     pub txs: Vec<Bytes>,
-    /// Whose they are, in order.
+    /// Whose they are and their hashes, in order; the ledger's own has neither.
     pub senders: Vec<Address>,
-    /// Hashes of the same: of all but the system transaction.
     pub hashes: Vec<B256>,
     pub receipts: Vec<ReceiptEnvelope>,
     /// What each returned or reverted with, in the order of the receipts.
@@ -35,6 +34,8 @@ pub struct Effects {
     pub bloom: Bloom,
     /// Data of the leaves anchored, in order.
     pub anchors: Vec<Bytes>,
+    /// What its writes replaced.
+    pub undo: Arc<Undo>,
 }
 
 /// Which transactions to run.
@@ -61,8 +62,9 @@ pub(crate) enum Refusal {
     Unreadable(String),
 }
 
-/// Values a step may ask for in turn before something is wrong: each round loads at least one new value.
-const ROUNDS_MAX: usize = 4096;
+/// Rounds of a step before something is wrong: each loads at least one new value, and a block of 60 million gas
+/// cannot pay for 30,000.
+const ROUNDS_MAX: usize = 1 << 17;
 
 /// Runs `body` and writes its effects into the batches.
 pub(crate) async fn run<E: Storage + Spawner>(
@@ -100,17 +102,19 @@ pub(crate) async fn run<E: Storage + Spawner>(
                         .output,
                 );
             }
-            for (index, tx) in txs.iter().enumerate() {
-                match step::<E, _>(&batches, &mut executor, |e| e.apply(tx)).await {
-                    Ok(applied) => {
-                        done.senders.push(tx.sender);
-                        done.hashes.push(tx.hash);
-                        done.outputs.push(applied.output);
-                    }
-                    Err(Fault::Invalid(reason)) => return Err(Refusal::Transaction(index, reason)),
-                    Err(other) => return Err(broken(other)),
+            let mut index = 0;
+            all::<E>(&batches, &mut executor, |run| {
+                while let Some(tx) = txs.get(index) {
+                    done.take(tx, run.apply(tx)?.output);
+                    index += 1;
                 }
-            }
+                Ok(())
+            })
+            .await
+            .map_err(|fault| match fault {
+                Fault::Invalid(reason) => Refusal::Transaction(index, reason),
+                other => broken(other),
+            })?;
             raw.to_vec()
         }
         Body::Chosen(txs) => {
@@ -123,23 +127,26 @@ pub(crate) async fn run<E: Storage + Spawner>(
                 );
                 done.push(&genesis.limits, system);
             }
-            for tx in txs {
-                let raw = Bytes::from(tx.envelope.encoded_2718());
-                if !done.fits(&genesis.limits, &raw) {
-                    continue;
-                }
-                match step::<E, _>(&batches, &mut executor, |e| e.apply(&tx)).await {
-                    Ok(applied) => {
-                        done.push(&genesis.limits, raw);
-                        done.senders.push(tx.sender);
-                        done.hashes.push(tx.hash);
-                        done.outputs.push(applied.output);
+            let mut index = 0;
+            all::<E>(&batches, &mut executor, |run| {
+                while let Some(tx) = txs.get(index) {
+                    if done.fits(&genesis.limits, tx.envelope.encode_2718_len()) {
+                        match run.apply(tx) {
+                            Ok(applied) => {
+                                done.push(&genesis.limits, tx.envelope.encoded_2718().into());
+                                done.take(tx, applied.output);
+                            }
+                            // An ancestor not yet finalized may hold it, or its turn comes later: leave it out.
+                            Err(Fault::Invalid(_)) => {}
+                            Err(other) => return Err(other),
+                        }
                     }
-                    // An ancestor not yet finalized may hold it, or its turn comes later: leave it out.
-                    Err(Fault::Invalid(_)) => {}
-                    Err(other) => return Err(broken(other)),
+                    index += 1;
                 }
-            }
+                Ok(())
+            })
+            .await
+            .map_err(broken)?;
             done.raw
         }
     };
@@ -171,6 +178,7 @@ pub(crate) async fn run<E: Storage + Spawner>(
         gas_used: outcome.gas_used,
         bloom: outcome.bloom,
         anchors: outcome.anchors,
+        undo: Arc::new(outcome.undo),
     };
     Ok((effects, (state, code)))
 }
@@ -186,14 +194,20 @@ struct Included {
 }
 
 impl Included {
-    fn fits(&self, limits: &Limits, raw: &Bytes) -> bool {
+    fn fits(&self, limits: &Limits, bytes: usize) -> bool {
         self.raw.len() < limits.txs_max as usize
-            && raw.len() <= limits.tx_bytes_max as usize
-            && self.bytes + raw.len() <= limits.body_bytes_max as usize
+            && bytes <= limits.tx_bytes_max as usize
+            && self.bytes + bytes <= limits.body_bytes_max as usize
+    }
+
+    fn take(&mut self, tx: &Signed, output: Bytes) {
+        self.senders.push(tx.sender);
+        self.hashes.push(tx.hash);
+        self.outputs.push(output);
     }
 
     fn push(&mut self, limits: &Limits, raw: Bytes) {
-        debug_assert!(self.fits(limits, &raw));
+        debug_assert!(self.fits(limits, raw.len()));
         self.bytes += raw.len();
         self.raw.push(raw);
     }
@@ -216,6 +230,15 @@ async fn step<E: Storage + Spawner, T>(
         }
     }
     Err(Fault::Broken("a step never stops asking for values".into()))
+}
+
+/// Goes on with a body until all of it is run, loading what it misses on the way.
+async fn all<E: Storage + Spawner>(
+    batches: &Batches<E>,
+    executor: &mut Executor,
+    mut go_on: impl FnMut(&mut Run<'_>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    step::<E, _>(batches, executor, |executor| go_on(&mut executor.start())).await
 }
 
 /// Loads values and code into the executor's view.

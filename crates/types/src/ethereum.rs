@@ -2,7 +2,7 @@
 //!
 //! [`Chain`] is what the planes need; this door adds whole blocks with what became of each transaction,
 //! calls with value and gas, code, slots and what waits. Answers are of finalized blocks: there is no other
-//! state. Old state is not kept: calls, code and slots are of the head.
+//! state. Only the newest states are kept: what is asked of an older block is refused, never answered with another.
 
 use crate::chain::{Chain, ChainError};
 use alloy_consensus::Header;
@@ -98,10 +98,13 @@ pub trait Ethereum: Chain {
     fn locate(&self, tx: B256) -> BoxFuture<'_, Result<Option<(u64, usize)>, ChainError>>;
     /// A transaction of the mempool.
     fn waiting(&self, tx: B256) -> BoxFuture<'_, Result<Option<Waiting>, ChainError>>;
-    /// Executes on the head. A revert is an outcome, not an error.
-    fn simulate(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, ChainError>>;
-    fn code(&self, address: Address) -> BoxFuture<'_, Result<Bytes, ChainError>>;
-    fn slot(&self, address: Address, slot: U256) -> BoxFuture<'_, Result<U256, ChainError>>;
+    /// Executes on the state after a block. A revert is an outcome, not an error. As in the four below, a state
+    /// that is no longer kept is `Refused`.
+    fn simulate(&self, call: Call, at: At) -> BoxFuture<'_, Result<CallOutcome, ChainError>>;
+    fn balance(&self, address: Address, at: At) -> BoxFuture<'_, Result<U256, ChainError>>;
+    fn nonce(&self, address: Address, at: At) -> BoxFuture<'_, Result<u64, ChainError>>;
+    fn code(&self, address: Address, at: At) -> BoxFuture<'_, Result<Bytes, ChainError>>;
+    fn slot(&self, address: Address, slot: U256, at: At) -> BoxFuture<'_, Result<U256, ChainError>>;
     /// Base fee of the block after the head.
     fn next_base_fee(&self) -> BoxFuture<'_, Result<u64, ChainError>>;
     /// Hashes that arrived in the mempool since `cursor`, as far as remembered, and the next cursor; 0 is the

@@ -25,27 +25,26 @@ pub(super) fn register(
     module: &mut RpcModule<Context>,
 ) -> std::result::Result<(), RegisterMethodError> {
     module.register_async_method("eth_getBalance", |params, context, _| async move {
-        let (address, _) = address_and_block(&params, &context).await?;
-        Result::Ok(context.chain.account(address).await.map_err(fault::chain)?.balance)
+        let (address, block) = address_and_block(&params)?;
+        context.chain.balance(address, block.at()).await.map_err(fault::chain)
     })?;
     module.register_async_method("eth_getTransactionCount", |params, context, _| async move {
-        let (address, block) = address_and_block(&params, &context).await?;
-        let account = context.chain.account(address).await.map_err(fault::chain)?;
-        Result::Ok(U64::from(if block == Block::Pending {
-            account.pending_nonce
-        } else {
-            account.nonce
-        }))
+        let (address, block) = address_and_block(&params)?;
+        let nonce = match block {
+            Block::Pending => context.chain.account(address).await.map(|account| account.pending_nonce),
+            block => context.chain.nonce(address, block.at()).await,
+        };
+        Result::Ok(U64::from(nonce.map_err(fault::chain)?))
     })?;
     module.register_async_method("eth_getCode", |params, context, _| async move {
-        let (address, _) = address_and_block(&params, &context).await?;
-        context.chain.code(address).await.map_err(fault::chain)
+        let (address, block) = address_and_block(&params)?;
+        context.chain.code(address, block.at()).await.map_err(fault::chain)
     })?;
     module.register_async_method("eth_getStorageAt", |params, context, _| async move {
         let mut params = params.sequence();
         let (address, slot): (Address, Quantity) = (params.next()?, params.next()?);
-        params.optional_next::<Block>()?.unwrap_or_default().must_be_head(&context).await?;
-        Result::Ok(B256::from(context.chain.slot(address, slot.0).await.map_err(fault::chain)?))
+        let at = params.optional_next::<Block>()?.unwrap_or_default().at();
+        Result::Ok(B256::from(context.chain.slot(address, slot.0, at).await.map_err(fault::chain)?))
     })?;
     module.register_async_method("hodei_getProof", |params, context, _| async move {
         let mut params = params.sequence();
@@ -83,10 +82,7 @@ pub(super) fn register(
     Ok(())
 }
 
-async fn address_and_block(params: &Params<'_>, context: &Context) -> Result<(Address, Block)> {
+fn address_and_block(params: &Params<'_>) -> Result<(Address, Block)> {
     let mut params = params.sequence();
-    let address = params.next()?;
-    let block: Block = params.optional_next()?.unwrap_or_default();
-    block.must_be_head(context).await?;
-    Ok((address, block))
+    Ok((params.next()?, params.optional_next()?.unwrap_or_default()))
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use alloy_primitives::{Bytes, U64};
 use alloy_rpc_types_eth::TransactionRequest;
-use hodei_types::ethereum::{Call, CallOutcome};
+use hodei_types::ethereum::{At, Call, CallOutcome};
 use jsonrpsee::{RpcModule, server::RegisterMethodError, types::Params};
 
 /// What one transaction may use since Osaka (EIP-7825); larger wishes of wallets are clamped, not refused.
@@ -21,33 +21,34 @@ pub(super) fn register(
     module: &mut RpcModule<Context>,
 ) -> std::result::Result<(), RegisterMethodError> {
     module.register_async_method("eth_call", |params, context, _| async move {
-        let call = read(&params, &context).await?;
-        succeeded(context.chain.simulate(call).await.map_err(fault::chain)?)
+        let (call, at) = read(&params)?;
+        succeeded(context.chain.simulate(call, at).await.map_err(fault::chain)?)
     })?;
     module.register_async_method("eth_estimateGas", |params, context, _| async move {
-        let call = read(&params, &context).await?;
-        Result::Ok(U64::from(estimate(&context, call).await?))
+        let (call, at) = read(&params)?;
+        Result::Ok(U64::from(estimate(&context, call, at).await?))
     })?;
     Ok(())
 }
 
-async fn read(params: &Params<'_>, context: &Context) -> Result<Call> {
+fn read(params: &Params<'_>) -> Result<(Call, At)> {
     let mut params = params.sequence();
     let request: TransactionRequest = params.next()?;
-    params.optional_next::<Block>()?.unwrap_or_default().must_be_head(context).await?;
+    let at = params.optional_next::<Block>()?.unwrap_or_default().at();
     let data = match (&request.input.input, &request.input.data) {
         (Some(input), Some(data)) if input != data => {
             return Err(fault::params("both \"data\" and \"input\" are set and not equal"));
         }
         (input, data) => input.clone().or_else(|| data.clone()).unwrap_or_default(),
     };
-    Ok(Call {
+    let call = Call {
         from: request.from.unwrap_or_default(),
         to: request.to.and_then(|kind| kind.to().copied()),
         value: request.value.unwrap_or_default(),
         data,
         gas: request.gas.unwrap_or(TX_GAS_MAX).min(TX_GAS_MAX),
-    })
+    };
+    Ok((call, at))
 }
 
 fn succeeded(outcome: CallOutcome) -> Result<Bytes> {
@@ -60,16 +61,16 @@ fn succeeded(outcome: CallOutcome) -> Result<Bytes> {
 
 /// The least gas with which the call succeeds: what it used, and where that is too little (a call keeps 1/64
 /// back, refunds come last), a bisection up to the limit.
-async fn estimate(context: &Context, call: Call) -> Result<u64> {
-    let full = context.chain.simulate(call.clone()).await.map_err(fault::chain)?;
+async fn estimate(context: &Context, call: Call, at: At) -> Result<u64> {
+    let full = context.chain.simulate(call.clone(), at).await.map_err(fault::chain)?;
     let (mut low, mut high) = (full.gas_peak.max(full.gas_used).max(GAS_MIN), call.gas);
     succeeded(full)?;
-    if works(context, &call, low).await? {
+    if works(context, &call, at, low).await? {
         return Ok(low);
     }
     while high - low > low / CLOSE_ENOUGH {
         let middle = low + (high - low) / 2;
-        if works(context, &call, middle).await? {
+        if works(context, &call, at, middle).await? {
             high = middle;
         } else {
             low = middle;
@@ -78,7 +79,7 @@ async fn estimate(context: &Context, call: Call) -> Result<u64> {
     Ok(high)
 }
 
-async fn works(context: &Context, call: &Call, gas: u64) -> Result<bool> {
+async fn works(context: &Context, call: &Call, at: At, gas: u64) -> Result<bool> {
     let call = Call { gas, ..call.clone() };
-    Ok(context.chain.simulate(call).await.map_err(fault::chain)?.success)
+    Ok(context.chain.simulate(call, at).await.map_err(fault::chain)?.success)
 }

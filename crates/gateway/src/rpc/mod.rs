@@ -2,8 +2,8 @@
 //!
 //! Upon HTTP or WebSocket on one port: single calls, batches of at most 200, subscriptions. `latest`, `safe`,
 //! `finalized` and `pending` all mean the finalized head, since there is no other state; only a pending nonce
-//! also counts what waits. State of older blocks is not kept: a call or balance at another height than the
-//! head is refused with words that say so. `eth_getProof` cannot be honest (there is no Merkle-Patricia tree)
+//! also counts what waits. A call or balance at an older block is answered with the state after that block, or,
+//! where that is no longer kept, refused with words that say so. `eth_getProof` cannot be honest (there is no Merkle-Patricia tree)
 //! and is absent; `hodei_getProof` serves the proof that exists.
 
 mod account;

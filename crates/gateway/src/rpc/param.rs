@@ -110,26 +110,7 @@ impl Block {
             }
         }
     }
-
-    /// Refuses to answer for a state that is not kept.
-    pub(super) async fn must_be_head(self, context: &Context) -> Result<()> {
-        if matches!(self, Self::Latest | Self::Pending) {
-            return Ok(());
-        }
-        let head = context.chain.head().await.map_err(fault::chain)?.height;
-        let height = self.height(context).await?;
-        // A client names the head it saw a moment ago; the state it then reads is a newer one, never a fork.
-        if height > head || head - height > HEAD_BLOCKS {
-            return Err(fault::refused(format!(
-                "missing trie node: state of block {height} is not kept, the head is {head}: ask for latest"
-            )));
-        }
-        Ok(())
-    }
 }
-
-/// Blocks behind the head that still count as it: half a minute of a busy chain.
-const HEAD_BLOCKS: u64 = 1024;
 
 #[cfg(test)]
 mod tests {

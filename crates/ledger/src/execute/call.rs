@@ -1,12 +1,11 @@
 //! Execute without a transaction, for `eth_call` and `eth_estimateGas`.
 
-use alloy_evm::Evm as _;
 use alloy_primitives::{Address, Bytes, Log, TxKind, U256};
 use revm::context::TxEnv;
 
 use super::{
     env::GAS_PER_TX_MAX,
-    executor::{Executor, Fault, conclude},
+    executor::{Executor, Fault},
 };
 
 /// What is asked; the nonce is not checked and gas costs nothing.
@@ -54,9 +53,7 @@ impl Executor {
         let mut env = self.env;
         env.base_fee = 0;
         env.gas_limit = env.gas_limit.max(gas_limit);
-        let mut evm = self.evm(&env, |cfg| cfg.disable_nonce_check = true);
-        let result = evm.transact_raw(tx);
-        let (result, _) = conclude(evm, result)?;
+        let (result, _) = self.start_in(&env, |cfg| cfg.disable_nonce_check = true).transact(tx)?;
         Ok(CallOutcome {
             success: result.is_success(),
             halt: result.is_halt().then(|| halt_name(&result)),

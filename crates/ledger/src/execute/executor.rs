@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use super::{
     env::{Env, GAS_PER_TX_MAX, Params},
     key::{Account, Key, account_key},
-    state::{Corrupt, Need, Reads, State, View},
+    state::{Corrupt, Need, Reads, State, Undo, View},
 };
 use crate::modules;
 
@@ -86,6 +86,8 @@ pub struct Applied {
 pub struct Outcome {
     /// Changed values of the state; `None` deletes.
     pub writes: BTreeMap<Key, Option<Vec<u8>>>,
+    /// What they replaced.
+    pub undo: Undo,
     /// New code by its keccak, sorted; some may have been stored before.
     pub codes: Vec<(B256, Bytes)>,
     pub receipts: Vec<ReceiptEnvelope>,
@@ -103,6 +105,16 @@ pub struct Executor {
     state: State,
     receipts: Vec<ReceiptEnvelope>,
     gas_used: u64,
+}
+
+/// Takes transactions one after the other with one EVM: to make it costs more than a transfer. It is not `Send`
+/// and is dropped before anybody waits for values.
+pub struct Run<'a> {
+    evm: BlockEvm<'a>,
+    params: Params,
+    gas_limit: u64,
+    receipts: &'a mut Vec<ReceiptEnvelope>,
+    gas_used: &'a mut u64,
 }
 
 type BlockEvm<'a> = EthEvm<Reads<'a>, NoOpInspector, PrecompilesMap>;
@@ -126,7 +138,7 @@ impl Executor {
     /// Creates the module accounts and the first coins; in block 1, before [`Self::begin`].
     pub fn genesis(&mut self, allocations: &[(Address, U256)]) -> Result<(), Fault> {
         let mut changes = Vec::new();
-        let mut reads = Reads::new(&self.state);
+        let mut reads = Reads::new(&mut self.state);
         for address in MODULES {
             let mut account = reads.account(address).map_err(|e| Fault::Broken(e.to_string()))?.unwrap_or_default();
             (account.nonce, account.code_hash) = (1, keccak256(modules::CODE));
@@ -153,7 +165,7 @@ impl Executor {
     pub fn begin(&mut self) -> Result<bool, Fault> {
         let elapsed = self.env.time_ms.saturating_sub(self.env.parent_time_ms);
         let call = modules::queue::beginCall { elapsedMs: elapsed, parentHash: self.env.parent_hash };
-        let (result, changes) = self.call_system(call.abi_encode())?;
+        let (result, changes) = self.start().call_system(call.abi_encode())?;
         let due = modules::queue::beginCall::abi_decode_returns(result.output().map_or(&[], |o| o.as_ref()))
             .map_err(|e| Fault::Broken(format!("begin: {e}")))?;
         self.state.commit(changes);
@@ -165,54 +177,77 @@ impl Executor {
         if !self.receipts.is_empty() {
             return Err(Invalid::System.into());
         }
-        let (result, changes) = self.call_system(IQueue::runCall {}.abi_encode())?;
-        self.state.commit(changes);
-        Ok(self.record(TxType::Legacy, None, result, 0))
+        let mut run = self.start();
+        let (result, changes) = run.call_system(IQueue::runCall {}.abi_encode())?;
+        run.commit(changes);
+        Ok(run.record(TxType::Legacy, None, result, 0))
     }
 
     /// Runs one transaction; all of it happens, or nothing.
     pub fn apply(&mut self, tx: &Signed) -> Result<Applied, Fault> {
-        let env = tx_env(tx, self.params.chain_id)?;
-        if tx.envelope.gas_limit() > self.env.gas_limit {
-            return Err(Invalid::GasLimit.into());
-        }
-        if self.gas_used.saturating_add(tx.envelope.gas_limit()) > self.env.gas_limit {
-            return Err(Invalid::BlockFull.into());
-        }
-        let contract = matches!(env.kind, TxKind::Create).then(|| tx.sender.create(env.nonce));
-        let mut evm = self.evm(&self.env, |_| ());
-        let result = evm.transact_raw(env);
-        let (result, changes) = conclude(evm, result)?;
-        self.state.commit(changes);
-        let gas_used = result.tx_gas_used();
-        Ok(self.record(tx.envelope.tx_type(), contract, result, gas_used))
+        self.start().apply(tx)
+    }
+
+    /// Begins to run transactions; after [`Fault::Missing`], load and begin again.
+    pub fn start(&mut self) -> Run<'_> {
+        let env = self.env;
+        self.start_in(&env, |_| ())
+    }
+
+    pub(super) fn start_in(&mut self, env: &Env, adjust: impl FnOnce(&mut CfgEnv)) -> Run<'_> {
+        let mut cfg = self.params.cfg();
+        adjust(&mut cfg);
+        let evm = EthEvmBuilder::new(Reads::new(&mut self.state), EvmEnv::new(cfg, env.block()))
+            .precompiles(modules::precompiles(self.params))
+            .build();
+        let (receipts, gas_used) = (&mut self.receipts, &mut self.gas_used);
+        Run { evm, params: self.params, gas_limit: env.gas_limit, receipts, gas_used }
     }
 
     /// Closes the block.
     pub fn finish(self) -> Outcome {
         let bloom = self.receipts.iter().fold(Bloom::ZERO, |all, receipt| all | *receipt.logs_bloom());
         let anchors = modules::anchors::leaves(self.receipts.iter().flat_map(|receipt| receipt.logs()));
-        let (writes, codes) = self.state.into_writes();
-        Outcome { writes, codes, receipts: self.receipts, gas_used: self.gas_used, bloom, anchors }
+        let (writes, undo, codes) = self.state.into_writes();
+        Outcome { writes, undo, codes, receipts: self.receipts, gas_used: self.gas_used, bloom, anchors }
     }
 
-    pub(super) fn evm<'a>(&'a self, env: &Env, adjust: impl FnOnce(&mut CfgEnv)) -> BlockEvm<'a> {
-        let mut cfg = self.params.cfg();
-        adjust(&mut cfg);
-        EthEvmBuilder::new(Reads::new(&self.state), EvmEnv::new(cfg, env.block()))
-            .precompiles(modules::precompiles(self.params))
-            .build()
+}
+
+impl Run<'_> {
+    /// Runs one transaction; all of it happens, or nothing.
+    pub fn apply(&mut self, tx: &Signed) -> Result<Applied, Fault> {
+        let env = tx_env(tx, self.params.chain_id)?;
+        if tx.envelope.gas_limit() > self.gas_limit {
+            return Err(Invalid::GasLimit.into());
+        }
+        if self.gas_used.saturating_add(tx.envelope.gas_limit()) > self.gas_limit {
+            return Err(Invalid::BlockFull.into());
+        }
+        let contract = matches!(env.kind, TxKind::Create).then(|| tx.sender.create(env.nonce));
+        let (result, changes) = self.transact(env)?;
+        self.commit(changes);
+        let gas_used = result.tx_gas_used();
+        Ok(self.record(tx.envelope.tx_type(), contract, result, gas_used))
+    }
+
+    pub(super) fn transact(&mut self, env: TxEnv) -> Result<(ExecutionResult, AddressMap<EvmAccount>), Fault> {
+        let ran = self.evm.transact_raw(env);
+        self.conclude(ran)
     }
 
     /// Calls `queue` as the system: no gas, no fee, no nonce. A call that does not succeed breaks the block.
-    fn call_system(&self, data: Vec<u8>) -> Result<(ExecutionResult, AddressMap<EvmAccount>), Fault> {
-        let mut evm = self.evm(&self.env, |_| ());
-        let result = evm.transact_system_call(SYSTEM, QUEUE, data.into());
-        let (result, changes) = conclude(evm, result)?;
+    fn call_system(&mut self, data: Vec<u8>) -> Result<(ExecutionResult, AddressMap<EvmAccount>), Fault> {
+        let ran = self.evm.transact_system_call(SYSTEM, QUEUE, data.into());
+        let (result, changes) = self.conclude(ran)?;
         if !result.is_success() {
             return Err(Fault::Broken(format!("system call failed: {result:?}")));
         }
         Ok((result, changes))
+    }
+
+    fn commit(&mut self, changes: AddressMap<EvmAccount>) {
+        self.evm.components_mut().0.state.commit(changes);
     }
 
     fn record(&mut self, kind: TxType, contract: Option<Address>, result: ExecutionResult, gas_used: u64) -> Applied {
@@ -220,32 +255,36 @@ impl Executor {
         let output = result.output().cloned().unwrap_or_default();
         // A reverted transaction has no logs, whatever the frames inside it said.
         let logs = if success { result.into_logs() } else { Vec::new() };
-        self.gas_used += gas_used;
+        *self.gas_used += gas_used;
         let receipt =
-            Receipt { status: Eip658Value::Eip658(success), cumulative_gas_used: self.gas_used, logs: logs.clone() };
+            Receipt { status: Eip658Value::Eip658(success), cumulative_gas_used: *self.gas_used, logs: logs.clone() };
         self.receipts.push(ReceiptEnvelope::from_typed(kind, ReceiptWithBloom::from(receipt)));
         let output = if success && contract.is_some() { Bytes::new() } else { output };
         Applied { success, gas_used, output, contract: contract.filter(|_| success), logs }
     }
-}
 
-/// Reads what a run missed, and tells a wrong transaction from a broken state.
-pub(super) fn conclude(evm: BlockEvm<'_>, ran: Ran) -> Result<(ExecutionResult, AddressMap<EvmAccount>), Fault> {
-    let missing = evm.into_db().missing;
-    if !missing.is_empty() {
-        return Err(Fault::Missing(missing.into_iter().collect()));
-    }
-    match ran {
-        Ok(ran) => Ok((ran.result, ran.state)),
-        Err(EVMError::Transaction(reason)) => Err(Fault::Invalid(match reason {
-            InvalidTransaction::NonceTooLow { .. } => Invalid::NonceTooLow,
-            InvalidTransaction::NonceTooHigh { .. } => Invalid::NonceTooHigh,
-            InvalidTransaction::LackOfFundForMaxFee { .. } => Invalid::Funds,
-            InvalidTransaction::GasPriceLessThanBasefee => Invalid::FeeTooLow,
-            InvalidTransaction::CallerGasLimitMoreThanBlock => Invalid::GasLimit,
-            other => Invalid::Other(other.to_string()),
-        })),
-        Err(other) => Err(Fault::Broken(other.to_string())),
+    /// Reads what a run missed, and tells a wrong transaction from a broken state.
+    fn conclude(&mut self, ran: Ran) -> Result<(ExecutionResult, AddressMap<EvmAccount>), Fault> {
+        let missing = std::mem::take(&mut self.evm.components_mut().0.missing);
+        if ran.is_err() || !missing.is_empty() {
+            // What a failed run loaded must not be taken for what the next one finds.
+            self.evm.ctx_mut().journaled_state.finalize();
+        }
+        if !missing.is_empty() {
+            return Err(Fault::Missing(missing.into_iter().collect()));
+        }
+        match ran {
+            Ok(ran) => Ok((ran.result, ran.state)),
+            Err(EVMError::Transaction(reason)) => Err(Fault::Invalid(match reason {
+                InvalidTransaction::NonceTooLow { .. } => Invalid::NonceTooLow,
+                InvalidTransaction::NonceTooHigh { .. } => Invalid::NonceTooHigh,
+                InvalidTransaction::LackOfFundForMaxFee { .. } => Invalid::Funds,
+                InvalidTransaction::GasPriceLessThanBasefee => Invalid::FeeTooLow,
+                InvalidTransaction::CallerGasLimitMoreThanBlock => Invalid::GasLimit,
+                other => Invalid::Other(other.to_string()),
+            })),
+            Err(other) => Err(Fault::Broken(other.to_string())),
+        }
     }
 }
 

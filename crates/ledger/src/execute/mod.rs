@@ -5,8 +5,8 @@
 //!      each: reads hit writes, then the view; what is in neither is collected as `Missing`,
 //!      the run is discarded, the caller loads and calls again
 //! ```
-//! The EVM is built, run and dropped inside one call, so that an [`Executor`] is `Send` although the EVM is
-//! not. Modules are precompiles whose state lives in storage slots of their own accounts and goes through the
+//! The EVM lives in a [`Run`], which is dropped before anybody waits, so that an [`Executor`] is `Send` although
+//! the EVM is not. Modules are precompiles whose state lives in storage slots of their own accounts and goes through the
 //! EVM's journal: whatever undoes a call undoes what the module wrote.
 
 mod call;
@@ -19,8 +19,8 @@ mod system;
 
 pub use call::{Call, CallOutcome};
 pub use env::{Env, GAS_PER_TX_MAX, Params};
-pub use executor::{Applied, Executor, Fault, Invalid, Outcome, Signed, hints};
+pub use executor::{Applied, Executor, Fault, Invalid, Outcome, Run, Signed, hints};
 pub use fee::next_base_fee;
 pub use key::{Account, Key, account_key, decode_slot, encode_slot, slot_key};
-pub use state::{Need, View};
+pub use state::{Need, Undo, View};
 pub use system::{is_system, system_transaction};

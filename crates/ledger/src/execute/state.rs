@@ -57,6 +57,9 @@ impl View {
     }
 }
 
+/// What a block's writes replaced, in the order of keys; `None` where nothing was.
+pub type Undo = Vec<(Key, Option<Vec<u8>>)>;
+
 /// The view with a block's writes over it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
@@ -120,27 +123,36 @@ impl State {
         }
     }
 
-    /// What changed against the view, and new code.
-    pub(super) fn into_writes(self) -> (BTreeMap<Key, Option<Vec<u8>>>, Vec<(B256, Bytes)>) {
-        let Self { view, writes, codes } = self;
-        let writes = writes.into_iter().filter(|(key, value)| view.values.get(key) != Some(value)).collect();
-        (writes, codes.into_iter().collect())
+    /// What changed against the view, what that replaced, and new code.
+    pub(super) fn into_writes(self) -> (BTreeMap<Key, Option<Vec<u8>>>, Undo, Vec<(B256, Bytes)>) {
+        let Self { mut view, mut writes, codes } = self;
+        let mut undo = Undo::new();
+        writes.retain(|key, value| {
+            // What was written unread is a slot of a contract made in this block: nothing was there.
+            let before = view.values.remove(key);
+            let changed = before.as_ref() != Some(value);
+            if changed {
+                undo.push((*key, before.flatten()));
+            }
+            changed
+        });
+        (writes, undo, codes.into_iter().collect())
     }
 }
 
 /// What the EVM reads from: misses read as nothing and are noted, their run is thrown away.
 #[derive(Debug)]
 pub(super) struct Reads<'a> {
-    state: &'a State,
+    pub(super) state: &'a mut State,
     pub(super) missing: BTreeSet<Need>,
 }
 
 impl<'a> Reads<'a> {
-    pub(super) fn new(state: &'a State) -> Self {
+    pub(super) fn new(state: &'a mut State) -> Self {
         Self { state, missing: BTreeSet::new() }
     }
 
-    fn get(&mut self, key: Key) -> Option<&'a [u8]> {
+    fn get(&mut self, key: Key) -> Option<&[u8]> {
         match self.state.read(&key) {
             Some(value) => value,
             None => {

@@ -13,8 +13,8 @@ use std::{
 use super::admit::{Refused, hash, recover};
 use crate::execute::Signed;
 
-/// About 16 MiB of small transactions, four full blocks.
-const KEPT: usize = 32_768;
+/// About 32 MiB of small transactions: twice what the pool may hold, so that what waits there is still known here.
+const KEPT: usize = 65_536;
 
 /// Recovered transactions by hash; clones share it.
 #[derive(Clone, Default)]

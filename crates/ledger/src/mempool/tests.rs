@@ -137,3 +137,23 @@ fn a_submission_reaches_the_other_pool_even_over_a_lossy_link() {
         assert_eq!(second.size(), (0, 0));
     });
 }
+
+#[test]
+fn a_signature_is_recovered_once_on_its_way_from_gossip_to_a_block() {
+    deterministic::Runner::default().start(|_| async move {
+        let (pool, _) = pool();
+        let raw = sign(base());
+        assert_eq!(pool.receive(std::slice::from_ref(&raw), &Sequential).await, 1);
+        let pooled = pool.get(&alloy_primitives::keccak256(&raw)).unwrap();
+        // What a block's verification takes is the very one that gossip recovered, whatever buffer it came in.
+        let again = Bytes::copy_from_slice(&raw);
+        let verified = pool.senders().all(std::slice::from_ref(&again), &Sequential).remove(0).unwrap();
+        assert!(Arc::ptr_eq(&pooled, &verified));
+        assert!(Arc::ptr_eq(&pooled, &pool.choose(0, 10, 1 << 20)[0]));
+        // And a transaction first seen in a block is not recovered again when it is announced.
+        let raw = sign(TxEip1559 { nonce: 1, ..base() });
+        let verified = pool.senders().all(std::slice::from_ref(&raw), &Sequential).remove(0).unwrap();
+        pool.receive(&[raw], &Sequential).await;
+        assert!(Arc::ptr_eq(&pool.get(&verified.hash).unwrap(), &verified));
+    });
+}

@@ -6,7 +6,7 @@ use alloy_rlp::encode;
 use futures::{FutureExt as _, future::BoxFuture};
 use hodei_types::{
     chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Log, LogFilter, TxReceipt},
-    ethereum::Record,
+    ethereum::{At, Record},
     merkle,
 };
 
@@ -84,7 +84,7 @@ impl Chain for Reader {
 
     fn account(&self, address: Address) -> BoxFuture<'_, Result<Account, ChainError>> {
         async move {
-            let account = self.account_of(address).await?;
+            let account = self.account_at(address, At::Latest).await?;
             let pending_nonce = self.shared.pool.next_nonce(address).unwrap_or(0).max(account.nonce);
             Ok(Account { balance: account.balance, nonce: account.nonce, pending_nonce })
         }
@@ -118,7 +118,7 @@ impl Chain for Reader {
 
     fn call(&self, from: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
         async move {
-            let outcome = self.run(&Call { from, to: Some(to), data, ..Call::default() }).await?;
+            let outcome = self.run(&Call { from, to: Some(to), data, ..Call::default() }, At::Latest).await?;
             match outcome.halt {
                 _ if outcome.success => Ok(outcome.output),
                 None => Err(ChainError::Reverted(outcome.output)),

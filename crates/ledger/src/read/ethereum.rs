@@ -38,7 +38,7 @@ impl Ethereum for Reader {
         .boxed()
     }
 
-    fn simulate(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, ChainError>> {
+    fn simulate(&self, call: Call, at: At) -> BoxFuture<'_, Result<CallOutcome, ChainError>> {
         async move {
             let call = execute::Call {
                 from: call.from,
@@ -47,7 +47,7 @@ impl Ethereum for Reader {
                 data: call.data,
                 gas_limit: call.gas,
             };
-            let outcome = self.run(&call).await?;
+            let outcome = self.run(&call, at).await?;
             Ok(CallOutcome {
                 success: outcome.success,
                 halt: outcome.halt,
@@ -59,9 +59,17 @@ impl Ethereum for Reader {
         .boxed()
     }
 
-    fn code(&self, address: Address) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+    fn balance(&self, address: Address, at: At) -> BoxFuture<'_, Result<U256, ChainError>> {
+        async move { Ok(self.account_at(address, at).await?.balance) }.boxed()
+    }
+
+    fn nonce(&self, address: Address, at: At) -> BoxFuture<'_, Result<u64, ChainError>> {
+        async move { Ok(self.account_at(address, at).await?.nonce) }.boxed()
+    }
+
+    fn code(&self, address: Address, at: At) -> BoxFuture<'_, Result<Bytes, ChainError>> {
         async move {
-            let hash = self.account_of(address).await?.code_hash;
+            let hash = self.account_at(address, at).await?.code_hash;
             if hash == alloy_primitives::KECCAK256_EMPTY {
                 return Ok(Bytes::new());
             }
@@ -71,9 +79,11 @@ impl Ethereum for Reader {
         .boxed()
     }
 
-    fn slot(&self, address: Address, slot: U256) -> BoxFuture<'_, Result<U256, ChainError>> {
+    fn slot(&self, address: Address, slot: U256, at: At) -> BoxFuture<'_, Result<U256, ChainError>> {
         async move {
-            let value = self.value(slot_key(address, slot)).await?;
+            let height = self.height_at(at)?;
+            let values = self.values_at(&[slot_key(address, slot)], height).await?;
+            let value = values.into_iter().next().flatten();
             Ok(value.and_then(|bytes| decode_slot(&bytes)).unwrap_or_default())
         }
         .boxed()

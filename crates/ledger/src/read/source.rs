@@ -13,14 +13,15 @@ use commonware_storage::Context as Storage;
 use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
-    block::{Block, Digest},
+    block::{Block, Digest, state_root},
     state::{Databases, chunk_count, chunk_key, join, unpack},
 };
 
 /// The finalized state. `None` says that the disk failed.
 pub trait Source: Send + Sync + 'static {
-    /// Values of the state, in the order asked.
-    fn values(&self, keys: Vec<B256>) -> BoxFuture<'_, Option<Vec<Option<Vec<u8>>>>>;
+    /// Values of the state, in the order asked, and the state's root as headers carry it. While a block is
+    /// applied the root may be no block's.
+    fn values(&self, keys: Vec<B256>) -> BoxFuture<'_, Option<(B256, Vec<Option<Vec<u8>>>)>>;
     /// Code by its keccak, in the order asked.
     fn codes(&self, hashes: Vec<B256>) -> BoxFuture<'_, Option<Vec<Option<Vec<u8>>>>>;
     /// A value with its proof, or its absence with one.
@@ -47,12 +48,16 @@ pub trait Finality: Send + Sync + 'static {
 pub struct Live<E: Storage + Spawner>(pub Databases<E>);
 
 impl<E: Storage + Spawner + Sync> Source for Live<E> {
-    fn values(&self, keys: Vec<B256>) -> BoxFuture<'_, Option<Vec<Option<Vec<u8>>>>> {
+    fn values(&self, keys: Vec<B256>) -> BoxFuture<'_, Option<(B256, Vec<Option<Vec<u8>>>)>> {
         async move {
             let keys: Vec<Digest> = keys.iter().map(|key| Digest::from(key.0)).collect();
             let keys: Vec<&Digest> = keys.iter().collect();
-            let found = self.0.0.read().await.get_many(&keys).await.ok()?;
-            Some(found.into_iter().map(|value| value.map(|value| unpack(&value))).collect())
+            // One lock at a time: who applies a block takes them in any order.
+            let code = B256::from(self.0.1.read().await.root().0);
+            let db = self.0.0.read().await;
+            let root = state_root(B256::from(db.root().0), code);
+            let found = db.get_many(&keys).await.ok()?;
+            Some((root, found.into_iter().map(|value| value.map(|value| unpack(&value))).collect()))
         }
         .boxed()
     }
