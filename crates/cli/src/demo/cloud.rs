@@ -18,7 +18,7 @@ use hodei_node::{
 use hodei_sdk::wallet;
 use hodei_types::key::{KeyKind, SecretKey};
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -143,7 +143,7 @@ impl Cloud {
     pub(crate) async fn start_providers(&mut self) -> Result<()> {
         let genesis = self.dealt.genesis.encode();
         // Fixed, so that a provider that was killed comes back where the ledger says it is.
-        let ports = free_ports(PROVIDERS)?;
+        let ports = lasting_ports(PROVIDERS)?;
         let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         for (index, child) in self.providers.iter_mut().enumerate() {
             let config = Config {
@@ -209,6 +209,17 @@ impl Cloud {
 
 fn member(ready: &Ready) -> Member {
     Member { key: ready.node.clone(), addresses: ready.link.clone() }
+}
+
+/// UDP ports nobody uses now, and nobody will be given who asks for any: what systems give so begins at 32768.
+fn lasting_ports(count: usize) -> Result<Vec<u16>> {
+    let first = 20_000 + (std::process::id() % 1_000) as u16 * 12;
+    let is_free = |port: &u16| UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let ports: Vec<u16> = (first..32_768).chain(20_000..first).filter(is_free).take(count).collect();
+    if ports.len() < count {
+        return Err(Fault::new(&fault::NODE, "no free UDP port on loopback", "allow this user to listen on 127.0.0.1"));
+    }
+    Ok(ports)
 }
 
 /// Ports nobody listens on now. All are held together, so that they differ.
