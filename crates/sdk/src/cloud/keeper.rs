@@ -23,7 +23,17 @@ const PAY_EVERY: u64 = 300;
 const CLOSE_TRIES: u32 = 10;
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Spawns the keeper, and the sweeper beside it: a release may wait for a slow provider, an anchor must not.
     pub(super) fn keep(&self, keeper: E) {
+        let weak = Arc::downgrade(&self.0);
+        keeper.child("sweeper").spawn(move |context| async move {
+            loop {
+                context.sleep(KEEP_EVERY).await;
+                let Some(inner) = weak.upgrade() else { return };
+                let cloud = Self(inner);
+                cloud.sweep(cloud.now_ms()).await;
+            }
+        });
         let weak = Arc::downgrade(&self.0);
         keeper.spawn(move |context| async move {
             for turn in 0u64.. {
@@ -33,7 +43,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 if let Err(error) = cloud.flush().await {
                     tracing::warn!(%error, "what was done could not be posted yet");
                 }
-                cloud.sweep(cloud.now_ms()).await;
                 let ended = match turn {
                     0 => cloud.find_going().await,
                     turn if turn % END_EVERY == 0 => cloud.end_going().await,
