@@ -44,14 +44,19 @@ check("block", len(w3.eth.get_block("latest")["extraData"]) <= 32)
 to = w3.eth.account.create().address
 receipt = send({"to": to, "value": w3.to_wei(1, "ether") // 8})
 check("transfer", receipt["status"] == 1 and w3.eth.get_balance(to) == w3.to_wei(1, "ether") // 8)
+check("balance before", w3.eth.get_balance(to, receipt["blockNumber"] - 1) == 0)
 
 factory = w3.eth.contract(abi=artifact["abi"], bytecode=artifact["bytecode"])
 receipt = send(factory.constructor(3).build_transaction({"from": account.address, "gas": 2_000_000}))
 shelf = w3.eth.contract(address=receipt["contractAddress"], abi=artifact["abi"])
 check("deploy and call", shelf.functions.value().call() == 3)
+check("code before", w3.eth.get_code(shelf.address, receipt["blockNumber"] - 1) == b"")
 
 receipt = send(shelf.functions.set(99).build_transaction({"from": account.address, "gas": 200_000}))
 events = shelf.events.Changed().get_logs(from_block=receipt["blockNumber"], to_block=receipt["blockNumber"])
+before, after = receipt["blockNumber"] - 1, receipt["blockNumber"]
+values = [shelf.functions.value().call(block_identifier=at) for at in (before, after, "latest")]
+check("call at an older block", values == [3, 99, 99])
 check("logs", [event["args"]["value"] for event in events] == [99])
 check("receipts of a block", w3.eth.get_block_receipts(receipt["blockNumber"])[receipt["transactionIndex"]]["transactionHash"] == receipt["transactionHash"])
 
