@@ -125,6 +125,7 @@ fn begin(ctx: &mut Ctx<'_, '_>, call: &beginCall) -> Result<bool, Stop> {
         ctx.store(QUEUE, block_hash_slot(parent).1, call.parentHash.into())?;
     }
     let mut window = window(ctx)?;
+    let was_ms = window.clock_ms;
     let is_halt = call.elapsedMs >= HALT_MS && window.index > 0;
     if is_halt {
         ctx.store(QUEUE, STILL_UNTIL, U256::from(height + STILL_BLOCKS))?;
@@ -132,7 +133,8 @@ fn begin(ctx: &mut Ctx<'_, '_>, call: &beginCall) -> Result<bool, Stop> {
     } else if height > ctx.load(QUEUE, STILL_UNTIL)?.saturating_to::<u64>() {
         window.clock_ms += call.elapsedMs.min(STEP_MS_MAX);
     }
-    let may_end = call.elapsedMs <= STEP_MS_MAX && height >= window.height + WINDOW_BLOCKS_MIN;
+    let is_late = call.elapsedMs > STEP_MS_MAX && was_ms < window.opened_ms.saturating_add(ctx.params.window_ms);
+    let may_end = !is_late && height >= window.height + WINDOW_BLOCKS_MIN;
     let ends_ms = window.opened_ms.saturating_add(ctx.params.window_ms);
     if window.index == 0 || (may_end && window.clock_ms >= ends_ms) {
         // A window longer than a step never falls behind; a shorter one opens late rather than twice.

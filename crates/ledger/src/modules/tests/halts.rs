@@ -79,6 +79,16 @@ fn an_answer_that_waited_through_a_hiccup_counts() {
 }
 
 #[test]
+fn windows_end_on_a_chain_that_is_always_slow() {
+    let mut world = World::new(&[Person::new(1).address]);
+    for _ in 0..30 {
+        world.block_after(9_000, &[]);
+    }
+    // 90 s of the active clock, and a block more for each of nine windows of 10 s.
+    assert!((6..=9).contains(&world.window()), "{}", world.window());
+}
+
+#[test]
 fn a_silent_provider_is_not_saved_by_a_halt() {
     let (mut scene, _) = nearly_late();
     scene.world.block_after(86_400_000, &[]);
