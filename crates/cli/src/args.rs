@@ -392,6 +392,10 @@ pub(crate) enum Chain {
     Validator(Validator),
     /// Show the head, a block, or a transaction.
     Show(ChainShow),
+    /// Write finalized blocks with their certificates to a file that the network key alone verifies.
+    Export(ChainExport),
+    /// Check such a file, replay it, and fill the empty ledger of a folder with it.
+    Import(ChainImport),
 }
 
 #[derive(Subcommand, Debug)]
@@ -427,6 +431,27 @@ pub(crate) struct ValidatorStart {
 pub(crate) struct ChainShow {
     /// A height or a transaction's hash; without it the head.
     pub(crate) what: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChainExport {
+    /// The file to write; it must not exist.
+    pub(crate) file: PathBuf,
+    /// The first block; only a file that begins with block 1 can be imported.
+    #[arg(long, value_name = "HEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from: u64,
+    /// The last block, or the first after it with a certificate; without it the head.
+    #[arg(long, value_name = "HEIGHT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChainImport {
+    /// The exported file.
+    pub(crate) file: PathBuf,
+    /// Folder of a validator or observer that never ran, or was emptied.
+    #[arg(long, value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Subcommand, Debug)]

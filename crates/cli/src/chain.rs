@@ -1,14 +1,19 @@
-//! Look into the ledger.
+//! Look into the ledger, and carry it in a file.
 
 use crate::{
-    args::ChainShow,
+    args::{ChainExport, ChainImport, ChainShow},
     fault::{self, Fault, Result},
     out::Out,
+    serve::{Checked, home_fault, node_fault},
     session::{Session, chain_fault},
     time,
 };
 use alloy_primitives::{B256, keccak256};
+use commonware_runtime::tokio::Context;
+use hodei_node::import::ImportError;
+use hodei_sdk::history::ExportError;
 use serde_json::json;
+use std::{fs::File, io::BufWriter};
 
 /// `hodei chain show`: the head, a block by height, or a transaction by hash.
 pub(crate) async fn show(args: &ChainShow, session: &Session, out: Out) -> Result<()> {
@@ -58,6 +63,74 @@ pub(crate) async fn show(args: &ChainShow, session: &Session, out: Out) -> Resul
             "schema": "hodei.chain.transaction/1", "hash": hash.to_string(), "height": receipt.height,
             "success": receipt.success, "gas_used": receipt.gas_used, "logs": receipt.logs.len(),
             "output": receipt.output.to_string(),
+        }),
+    );
+    Ok(())
+}
+
+/// `hodei chain export`: a file is whole, or it is not there.
+pub(crate) async fn export(args: &ChainExport, session: &Session, out: Out) -> Result<()> {
+    let head = session.chain.head().await.map_err(chain_fault)?;
+    let to = args.to.unwrap_or(head.height);
+    if to < args.from || to > head.height {
+        return Err(Fault::new(&fault::USAGE, "there are no such blocks to export", "choose --from and --to within the chain")
+            .between(format!("{} to {}", args.from, head.height), to));
+    }
+    let mut name = args.file.clone().into_os_string();
+    name.push(".part");
+    let part = std::path::PathBuf::from(name);
+    if args.file.exists() {
+        return Err(Fault::new(&fault::EXISTS, "that file exists", "name another, or remove it").at(args.file.display()));
+    }
+    let mut file = BufWriter::new(File::create(&part).map_err(|error| Fault::io(&part, "writing", &error))?);
+    let written = hodei_sdk::history::export(&*session.chain, &session.network_key, args.from, to, &mut file).await;
+    let kept = written.map_err(|error| match error {
+        ExportError::Chain(error) => chain_fault(error),
+        ExportError::Write(error) => Fault::io(&part, "writing", &error),
+        error => Fault::new(&fault::LIED, error, "reach the network through other members"),
+    });
+    let last = match kept.and_then(|last| {
+        file.get_ref().sync_all().map_err(|error| Fault::io(&part, "writing", &error))?;
+        std::fs::rename(&part, &args.file).map_err(|error| Fault::io(&args.file, "writing", &error))?;
+        Ok(last)
+    }) {
+        Ok(last) => last,
+        Err(fault) => {
+            let _ = std::fs::remove_file(&part);
+            return Err(fault);
+        }
+    };
+    let bytes = std::fs::metadata(&args.file).map_or(0, |data| data.len());
+    out.result(
+        format!("blocks {} to {last} in {}: {bytes} bytes", args.from, args.file.display()),
+        &json!({
+            "schema": "hodei.chain.export/1", "file": args.file, "from": args.from, "to": last, "bytes": bytes,
+            "network_key": session.network_key.to_string(),
+        }),
+    );
+    Ok(())
+}
+
+/// `hodei chain import`: the folder's ledger is the file's, replayed, or it stays empty.
+pub(crate) async fn import(runtime: Context, args: ChainImport, checked: Checked, out: Out) -> Result<()> {
+    let Checked { home, config } = checked;
+    let imported = hodei_node::import::import(runtime, &home, &config, &args.file).await;
+    let imported = imported.map_err(|error| match error {
+        ImportError::NotEmpty => {
+            Fault::new(&fault::EXISTS, error, "import into a folder that never ran").at(home.path().display())
+        }
+        ImportError::Home(error) => home_fault(error),
+        ImportError::Node(error) => node_fault(error),
+        ImportError::Read(error) => Fault::io(&args.file, "reading", &error),
+        ImportError::File(error) => {
+            Fault::new(&fault::HISTORY, error, "get the file again, from somebody else").at(args.file.display())
+        }
+    })?;
+    out.result(
+        format!("blocks 1 to {} replayed, state root {}: start it with `hodei chain validator run`", imported.height, imported.state_root),
+        &json!({
+            "schema": "hodei.chain.import/1", "height": imported.height,
+            "state_root": imported.state_root.to_string(), "folder": home.path(),
         }),
     );
     Ok(())

@@ -119,6 +119,8 @@ codes! {
         "The receipt itself verifies, but the file's hash with the receipt's salt is another than the event's.";
     NETWORK_KEY "HD5003" Usage "the network key is not valid"
         "A network key is one word that starts with hodeinet1, in lower case, and carries its own checksum.";
+    HISTORY "HD5004" VerificationFalse "the exported chain does not verify"
+        "A block in the file is not what a certificate of this network's key covers, or does not lead to the state it claims. The message names the block. Nothing of the file was kept.";
     NODE "HD6001" Failed "the node could not run"
         "A node stopped or did not start; the message is its own. Its log file, logs/node.log in its folder, has more.";
     LOCKED "HD6002" Precondition "the folder is in use"

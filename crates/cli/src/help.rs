@@ -60,6 +60,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "chain validator start",
         &["hodei chain validator start --folder family/validator-0 --after-loss --confirm=validator-0"],
     ),
+    ("chain export", &["hodei chain export family.chain", "hodei chain export part.chain --from 100 --to 200"]),
+    ("chain import", &["hodei chain import family.chain --folder family/validator-0"]),
     ("chain show", &["hodei chain show", "hodei chain show 100 --json"]),
     ("key backup", &["hodei key backup wallet.backup --passphrase-file secret.txt"]),
     ("key restore", &["hodei key restore wallet.backup --context-name family"]),

@@ -173,6 +173,13 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Chain(Chain::Validator(Validator::Start(start))) => {
             stay(serve::check_validator(&start.run.folder, Some(&start.confirm))?, start.run.process, out)
         }
+        Verb::Chain(Chain::Export(export)) => {
+            in_cloud(&global, async |session| chain::export(&export, session, out).await)
+        }
+        Verb::Chain(Chain::Import(import)) => {
+            let checked = serve::check_validator(&import.folder, None)?;
+            start(checked.home.store(), None, |runtime| chain::import(runtime, import, checked, out))
+        }
         Verb::Chain(Chain::Show(show)) => in_cloud(&global, async |session| chain::show(&show, session, out).await),
         Verb::Wallet(Wallet::Balance) => in_cloud(&global, async |session| wallet::balance(session, out).await),
         Verb::Wallet(Wallet::Send(send)) => in_cloud(&global, async |session| wallet::send(&send, session, out).await),

@@ -168,6 +168,9 @@ pub(crate) fn node_fault(error: NodeError) -> Fault {
         NodeError::OtherNetwork { .. } => {
             Fault::new(&fault::GENESIS, error, "correct `network_key` in node.toml, or remove the genesis file")
         }
+        error if error.is_other_network() => {
+            Fault::new(&fault::GENESIS, error, "put back that network's genesis.cbor, or use an empty folder")
+        }
         error => Fault::new(&fault::NODE, error, "see logs/node.log in the node's folder, then start it again"),
     }
 }

@@ -323,6 +323,91 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
     }
 }
 
+/// Bytes of a file changed in one bit, somewhere in a part of it.
+fn bent(file: &[u8], at: usize) -> Vec<u8> {
+    let mut bytes = file.to_vec();
+    bytes[at] ^= 1 << (at % 8);
+    bytes
+}
+
+#[test]
+fn a_chain_is_carried_in_a_file_and_an_emptied_validator_votes_again() {
+    let mut network = Network::start("carry");
+    let height = network.above(0, 12);
+    let (file, path) = (network.user.folder().join("carry.chain"), |file: &Path| file.to_str().unwrap().to_owned());
+    let (code, made, error) = network.user.run(&["chain", "export", &path(&file), "--to", &height.to_string()]);
+    assert_eq!(code, 0, "{error}");
+    let last = made["to"].as_u64().unwrap();
+    assert!(last >= height);
+    let again = network.user.run(&["chain", "export", &path(&file)]);
+    assert_eq!((again.0, again.2["error"]["code"].as_str()), (8, Some("HD1103")), "a file is not replaced");
+
+    // The last validator loses what it kept.
+    network.validators[3].kill();
+    let folder = network.validators[3].folder.clone();
+    std::fs::remove_dir_all(folder.join("store")).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let wrong = network.user.folder().join("wrong.chain");
+    // Past the head, anywhere: a frame, a block, a certificate.
+    let head = 15 + 32 + 8;
+    for at in (0..16).map(|part| head + (bytes.len() - head - 6) * part / 16 + part) {
+        std::fs::write(&wrong, bent(&bytes, at)).unwrap();
+        let (code, _, error) = network.user.run(&["chain", "import", &path(&wrong), "--folder", &path(&folder)]);
+        let error = &error["error"];
+        assert_eq!((code, error["code"].as_str()), (6, Some("HD5004")), "byte {at}: {error}");
+        assert!(error["message"].as_str().unwrap().contains("block "), "byte {at}: {error}");
+    }
+    std::fs::write(&wrong, &bytes[..bytes.len() - 40]).unwrap();
+    let (code, _, error) = network.user.run(&["chain", "import", &path(&wrong), "--folder", &path(&folder)]);
+    assert_eq!(code, 6, "a cut file: {error}");
+    let (code, imported, error) = network.user.run(&["chain", "import", &path(&file), "--folder", &path(&folder)]);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(imported["height"], last);
+    let (_, block, _) = network.user.run(&["chain", "show", &last.to_string()]);
+    let root = imported["state_root"].as_str().unwrap().trim_start_matches("0x");
+    assert!(block["header"].as_str().unwrap().contains(root), "the replay led to another state");
+    let (code, _, error) = network.user.run(&["chain", "import", &path(&file), "--folder", &path(&folder)]);
+    assert_eq!((code, error["error"]["code"].as_str()), (8, Some("HD1103")), "it holds a ledger now");
+
+    // It follows from there, and once what it may have signed is past, its vote counts again.
+    network.validators[3].start(&network.user);
+    let caught_up = network.above(3, last + 3);
+    network.validators[2].kill();
+    let without = network.above(0, caught_up + 3);
+    network.above(3, without);
+    assert_eq!(network.hash(3, last + 1), network.hash(0, last + 1));
+}
+
+#[test]
+fn a_folder_of_another_network_is_refused_naming_both() {
+    let mut network = Network::start("ours");
+    network.above(0, 1);
+    let other = User::new("theirs");
+    let addresses: Vec<String> = ports(4).iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let mut words = vec!["net", "create", "theirs", "-y", "--validator"];
+    words.extend(addresses.iter().map(String::as_str));
+    let (code, made, error) = other.run(&words);
+    assert_eq!(code, 0, "{error}");
+    let theirs = PathBuf::from(made["validators"][0].as_str().unwrap());
+    network.validators[0].kill();
+    let ours = &network.validators[0].folder;
+    // Their genesis and keys over our store, as by a copy into the wrong folder.
+    let genesis = |folder: &Path| {
+        let text = std::fs::read_to_string(folder.join("node.toml")).unwrap();
+        let line = text.lines().find(|line| line.trim_start().starts_with("genesis")).unwrap().to_owned();
+        PathBuf::from(line.split('"').nth(1).unwrap())
+    };
+    let at = |folder: &Path| folder.join(genesis(folder));
+    std::fs::copy(at(&theirs), at(ours)).unwrap();
+    std::fs::copy(theirs.join("keys/share.key"), ours.join("keys/share.key")).unwrap();
+    let folder = ours.to_str().unwrap();
+    let (code, _, error) = network.user.run(&["chain", "validator", "run", "--folder", folder]);
+    let error = &error["error"];
+    assert_eq!((code, error["code"].as_str()), (8, Some("HD2005")), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("\"ours\"") && message.contains("\"theirs\""), "{message}");
+}
+
 #[test]
 fn in_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
     let mut network = Network::start("errors");

@@ -183,7 +183,7 @@ impl<B: Beacon, D: Door> Rules<B, D> {
         Some((block, sealed))
     }
 
-    async fn rerun<E: Storage + Spawner + Clock>(
+    pub(crate) async fn rerun<E: Storage + Spawner + Clock>(
         &self,
         (runtime, context): (E, Context),
         block: &Block,

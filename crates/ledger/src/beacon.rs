@@ -10,15 +10,11 @@ use commonware_codec::{Copying, Decode as _, Encode as _};
 use commonware_consensus::{
     Reporter,
     simplex::{
-        elector::{self, Random, RandomVersion, RoundRobin},
-        scheme::{
-            self,
-            bls12381_threshold::vrf::{self, Seedable as _},
-            ed25519 as plain,
-        },
+        elector::{self, Dynamic, Elector, Random, RandomElector, RandomVersion, RoundRobin, Terms},
+        scheme::{self, bls12381_threshold::vrf, ed25519 as plain},
         types::Activity,
     },
-    types::Round,
+    types::{Participant, Round},
 };
 use commonware_cryptography::{
     Sha256,
@@ -28,7 +24,7 @@ use commonware_cryptography::{
     },
     ed25519,
 };
-use commonware_utils::channel::oneshot;
+use commonware_utils::{channel::oneshot, ordered::Set};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -37,7 +33,10 @@ use std::{
 use crate::{
     block::{Digest, PublicKey, SEED_BYTES, Seed},
     genesis::Genesis,
+    hold::{Held, Hold},
 };
+
+type Vrf = vrf::Scheme<PublicKey, MinSig>;
 
 /// Rounds whose seed is remembered: a proposal's parent is at most a few skipped views back.
 const ROUNDS_KEPT: usize = 1024;
@@ -50,6 +49,8 @@ pub trait Beacon: Clone + Send + Sync + 'static {
 
     fn scheme(&self) -> Self::Scheme;
     fn elector(&self) -> Self::Elector;
+    /// Whether its share may be used yet.
+    fn hold(&self) -> &Hold;
     /// Learns from what consensus reports.
     fn observe(&self, activity: &Activity<Self::Scheme, Digest>);
     /// Seed of `round`, whose block is `parent`; `None` while no certificate of it was seen.
@@ -63,7 +64,7 @@ pub trait Beacon: Clone + Send + Sync + 'static {
 /// Production: BLS12-381 threshold votes with a seed in every certificate, leaders drawn from it.
 #[derive(Clone)]
 pub struct Threshold {
-    scheme: vrf::Scheme<PublicKey, MinSig>,
+    scheme: Held<Vrf>,
     seeds: Arc<Mutex<Seeds>>,
 }
 
@@ -93,10 +94,19 @@ impl Threshold {
             }
             None => vrf::Scheme::verifier(&namespace, participants, sharing),
         };
-        Some(Self { scheme, seeds: Arc::default() })
+        Some(Self { scheme: Held::new(scheme, Hold::none()), seeds: Arc::default() })
     }
 
-    fn learn(&self, seed: vrf::Seed<MinSig>) {
+    /// Uses the share only once what it may have signed before is past.
+    pub fn held(mut self) -> Self {
+        self.scheme = held(self.scheme);
+        self
+    }
+
+    fn learn(&self, round: Round, certificate: &vrf::Certificate<MinSig>) {
+        // Only verified certificates are reported, and those decode.
+        let Some(certificate) = certificate.get() else { return };
+        let seed = vrf::Seed::<MinSig>::new(round, certificate.seed_signature);
         let bytes = seed.signature.encode();
         let bytes: [u8; SEED_BYTES] =
             bytes.as_ref().try_into().expect("a compressed G1 point has 48 bytes");
@@ -117,22 +127,28 @@ impl Threshold {
 }
 
 impl Beacon for Threshold {
-    type Scheme = vrf::Scheme<PublicKey, MinSig>;
-    type Elector = Random<Sha256>;
+    type Scheme = Held<Vrf>;
+    type Elector = Lots;
 
     fn scheme(&self) -> Self::Scheme {
         self.scheme.clone()
     }
 
     fn elector(&self) -> Self::Elector {
-        Random::new(RandomVersion::V1)
+        Lots
+    }
+
+    fn hold(&self) -> &Hold {
+        self.scheme.hold()
     }
 
     fn observe(&self, activity: &Activity<Self::Scheme, Digest>) {
         // Only certificates that consensus itself assembled or verified are reported under these names.
         match activity {
-            Activity::Notarization(n) | Activity::Certification(n) => self.learn(n.seed()),
-            Activity::Finalization(f) => self.learn(f.seed()),
+            Activity::Notarization(n) | Activity::Certification(n) => {
+                self.learn(n.proposal.round, &n.certificate);
+            }
+            Activity::Finalization(f) => self.learn(f.proposal.round, &f.certificate),
             _ => {}
         }
     }
@@ -146,7 +162,9 @@ impl Beacon for Threshold {
             return known == *seed;
         }
         <MinSig as Variant>::Signature::decode_cfg(Copying(&seed.0), &())
-            .is_ok_and(|signature| vrf::Seed::<MinSig>::new(round, signature).verify(&self.scheme))
+            .is_ok_and(|signature| {
+                vrf::Seed::<MinSig>::new(round, signature).verify(self.scheme.inner())
+            })
     }
 
     fn known(&self, round: Round, _: Digest) -> oneshot::Receiver<()> {
@@ -161,10 +179,47 @@ impl Beacon for Threshold {
     }
 }
 
+/// Draws each leader from the seed of the view before.
+#[derive(Clone, Copy, Debug)]
+pub struct Lots;
+
+impl elector::Config<Held<Vrf>> for Lots {
+    type Elector = Drawn;
+
+    fn build(self, participants: &Set<PublicKey>) -> Drawn {
+        Drawn(elector::Config::<Vrf>::build(Random::new(RandomVersion::V1), participants))
+    }
+}
+
+/// [`Lots`] among known participants.
+#[derive(Clone, Debug)]
+pub struct Drawn(RandomElector<Vrf, Sha256>);
+
+impl Elector<Held<Vrf>> for Drawn {
+    type Mode = Dynamic;
+
+    fn terms(&self) -> Terms {
+        self.0.terms()
+    }
+
+    fn elect(&self, round: Round, certificate: Option<&vrf::Certificate<MinSig>>) -> Participant {
+        self.0.elect(round, certificate)
+    }
+}
+
+fn held<S>(scheme: Held<S>) -> Held<S>
+where
+    S: scheme::Scheme<Digest> + commonware_cryptography::certificate::Scheme<PublicKey = PublicKey>,
+{
+    let inner = scheme.inner().clone();
+    let hold = Hold::of(inner.participants().len(), inner.me().map(|me| me.index()));
+    Held::new(inner, hold)
+}
+
 /// Simulation: Ed25519 votes, leaders in turn, seeds by hash. A hundred times cheaper, nothing unforeseeable.
 #[derive(Clone)]
 pub struct Plain {
-    scheme: plain::Scheme,
+    scheme: Held<plain::Scheme>,
 }
 
 impl Plain {
@@ -175,12 +230,18 @@ impl Plain {
             Some(key) => plain::Scheme::signer(&namespace, genesis.participants(), key)?,
             None => plain::Scheme::verifier(&namespace, genesis.participants()),
         };
-        Some(Self { scheme })
+        Some(Self { scheme: Held::new(scheme, Hold::none()) })
+    }
+
+    /// Uses the key only once what it may have signed before is past.
+    pub fn held(mut self) -> Self {
+        self.scheme = held(self.scheme);
+        self
     }
 }
 
 impl Beacon for Plain {
-    type Scheme = plain::Scheme;
+    type Scheme = Held<plain::Scheme>;
     type Elector = RoundRobin<Sha256>;
 
     fn scheme(&self) -> Self::Scheme {
@@ -189,6 +250,10 @@ impl Beacon for Plain {
 
     fn elector(&self) -> Self::Elector {
         RoundRobin::default()
+    }
+
+    fn hold(&self) -> &Hold {
+        self.scheme.hold()
     }
 
     fn observe(&self, _: &Activity<Self::Scheme, Digest>) {}
@@ -229,6 +294,7 @@ impl<B: Beacon, R: Reporter<Activity = Activity<B::Scheme, Digest>>> Reporter fo
     type Activity = Activity<B::Scheme, Digest>;
 
     fn report(&mut self, activity: Self::Activity) -> commonware_actor::Feedback {
+        self.beacon.hold().observe(&activity);
         self.beacon.observe(&activity);
         self.inner.report(activity)
     }

@@ -17,7 +17,7 @@ use futures::{
 };
 use hodei_types::{
     chain::{
-        Account, AnchorProof, Certificate, Chain, ChainError, Head, Log, LogFilter, TxReceipt,
+        Account, AnchorProof, Certificate, Chain, ChainError, Head, Kept, Log, LogFilter, TxReceipt,
     },
     transport::{CHAIN, Peer, Transport},
 };
@@ -193,6 +193,15 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
                     ))),
                 }
             }
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn kept(&self, height: u64) -> BoxFuture<'_, Result<Kept, ChainError>> {
+        // Whoever reads it checks it against the certificates that come with it.
+        self.ask(Question::Block(height), ANSWER_TIMEOUT, |answer| match answer {
+            Answer::Block(kept) => Ok(kept),
             _ => Self::unexpected(),
         })
         .boxed()

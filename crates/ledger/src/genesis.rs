@@ -433,12 +433,12 @@ pub fn chain_id(genesis: &B256) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use commonware_cryptography::{Signer as _, ed25519};
     use commonware_utils::test_rng;
 
-    fn sample() -> Genesis {
+    pub(crate) fn sample() -> Genesis {
         let keys: Vec<_> =
             (0..4).map(|seed| ed25519::PrivateKey::from_seed(seed).public_key()).collect();
         let dealt = deal(test_rng(), &keys).unwrap();

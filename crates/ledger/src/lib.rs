@@ -10,6 +10,11 @@ pub mod client;
 #[cfg(feature = "full")]
 pub mod execute;
 pub mod genesis;
+pub mod history;
+#[cfg(feature = "full")]
+pub mod hold;
+#[cfg(feature = "full")]
+pub mod import;
 pub mod light;
 #[cfg(feature = "full")]
 pub mod member;
@@ -27,4 +32,6 @@ pub mod read;
 pub mod run;
 #[cfg(feature = "full")]
 pub mod state;
+#[cfg(feature = "full")]
+pub mod store;
 pub mod wire;

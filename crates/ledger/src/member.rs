@@ -18,6 +18,7 @@ use commonware_consensus::{
         self, Update,
         core::Actor as Marshal,
         standard::{Deferred, Standard},
+        store,
     },
     simplex::{
         self,
@@ -37,7 +38,7 @@ use commonware_glue::stateful::{
 use commonware_p2p::{Blocker, Provider, utils::mux::Muxer};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
-use commonware_storage::{archive::prunable, mmr, translator::EightCap};
+use commonware_storage::{archive::{Identifier, prunable}, mmr, translator::EightCap};
 use commonware_utils::{NZDuration, NZU64, NZUsize};
 use rand::CryptoRng;
 use std::{
@@ -236,6 +237,15 @@ where
     .await
     .expect("the archive of blocks does not open");
 
+    // Consensus never begins below what is final here: a chain that was imported has no journal.
+    let last = store::Certificates::last_index(&finalizations).map(|height| height.get());
+    let last = match last {
+        Some(height) => store::Certificates::get(&finalizations, Identifier::Index(height))
+            .await
+            .expect("the archive of certificates is not readable"),
+        None => None,
+    };
+
     // Whether to fetch state, and from which finalized block.
     let mut plan = SyncPlan::init(context.child("plan"), format!("{prefix}-")).await;
     let (probe, probing) = Probe::new(probe::Config {
@@ -340,7 +350,7 @@ where
             partition: format!("{prefix}-simplex-0"),
             mailbox_size: MAILBOX,
             epoch: Epoch::zero(),
-            floor: simplex::config::Floor::Genesis(first.digest()),
+            floor: last.map_or(simplex::config::Floor::Genesis(first.digest()), simplex::config::Floor::Finalized),
             replay_buffer: REPLAY_BUFFER,
             write_buffer: WRITE_BUFFER,
             page_cache,
@@ -382,7 +392,7 @@ where
     }
 }
 
-fn archive<C>(
+pub(crate) fn archive<C>(
     prefix: &str,
     name: &str,
     section: NonZeroU64,

@@ -9,6 +9,8 @@ pub mod deal;
 pub mod disk;
 pub mod door;
 pub mod home;
+#[cfg(feature = "full")]
+pub mod import;
 pub mod journal;
 pub mod keys;
 pub mod logs;

@@ -86,6 +86,17 @@ impl Network {
     }
 }
 
+impl NodeError {
+    /// Whether the folder holds another network than the genesis file's.
+    pub fn is_other_network(&self) -> bool {
+        #[cfg(feature = "full")]
+        if let Self::Chain(chain::ChainStartError::Validator(crate::validator::ValidatorError::Start(error))) = self {
+            return matches!(error, hodei_validator::StartError::Store(hodei_validator::StoreError::OtherNetwork { .. }));
+        }
+        false
+    }
+}
+
 /// A node that answers.
 pub struct Running {
     home: Home,
@@ -326,7 +337,7 @@ impl Running {
 }
 
 /// By the genesis file, the key in the configuration, or both where they agree.
-fn read_network(config: &Config) -> Result<Network, NodeError> {
+pub(crate) fn read_network(config: &Config) -> Result<Network, NodeError> {
     let given = config.network_key.as_ref().and_then(|key| key.parse::<NetworkKey>().ok());
     let path = &config.genesis;
     if let Some(key) = given

@@ -1,9 +1,10 @@
 //! Decide whether this node votes, and start its member of the ledger.
 //!
-//! A share is used only beside the journal of what it signed: `keys/share.used` says on which machine it
-//! was, and a journal that is missing, or a machine that is another one, makes the node follow as a verifier
-//! until its operator says with `after_loss` that this key signed nothing since. Two processes with one
-//! share could sign two histories; nothing on this machine alone can exclude a second copy elsewhere.
+//! A share is used at once only beside the journal of what it signed: `keys/share.used` says on which machine
+//! it was. Upon a missing journal the node follows without a vote until what it may have signed is past. Upon
+//! another machine it follows until its operator says with `after_loss` that this key signs nowhere else: two
+//! processes with one share could sign two histories, and nothing on this machine alone can exclude that.
+//! `after_loss` also ends the wait where the halted chain needs this very vote.
 
 use crate::{
     config,
@@ -12,7 +13,7 @@ use crate::{
 };
 use commonware_codec::{Copying, Decode as _, DecodeExt as _};
 use commonware_cryptography::{Signer as _, bls12381::primitives::group::Share, ed25519};
-use commonware_runtime::tokio::Context;
+use commonware_runtime::{Spawner as _, Supervisor as _, tokio::Context};
 use hodei_ledger::{block::PublicKey, genesis::Genesis};
 use hodei_validator::{PREFIX, Peer, StartError, Validator};
 use std::{path::PathBuf, sync::Arc};
@@ -43,11 +44,12 @@ pub(crate) async fn start(
     let signer = ed25519::PrivateKey::decode(Copying(keys.node.bytes().as_slice())).expect("32 bytes are a seed");
     let me = signer.public_key();
     let listed = genesis.participants().position(&me).is_some();
-    let share = if config.observer { None } else { usable_share(home, config.after_loss)? };
-    if listed && share.is_none() && !config.observer && keys::share(home)?.is_none() {
+    let usable = if config.observer { None } else { usable_share(home, config.after_loss)? };
+    if listed && usable.is_none() && !config.observer && keys::share(home)?.is_none() {
         return Err(ValidatorError::NoShare);
     }
-    if share.is_some() {
+    let held = matches!(usable, Some((_, Use::OnceThatIsPast)));
+    if matches!(usable, Some((_, Use::AtOnce))) {
         mark_used(home)?;
     }
     let observers = config.observers.iter().filter_map(|(key, address)| {
@@ -57,31 +59,57 @@ pub(crate) async fn start(
     let member = hodei_validator::Config {
         genesis: genesis.clone(),
         signer,
-        share,
+        share: usable.map(|(share, _)| share),
+        held,
         listen: config.listen,
         observers: observers.collect(),
         sync: config.sync,
     };
-    Ok(hodei_validator::start(context, member).await?)
+    let mark = context.child("share");
+    let running = hodei_validator::start(context, member).await?;
+    if held {
+        let (hold, home) = (running.hold().clone(), home.clone());
+        mark.spawn(move |_| async move {
+            hold.freed().await;
+            // Unmarked it would only wait again after its next start.
+            if let Err(error) = mark_used(&home) {
+                tracing::warn!(%error, "the share's journal is not marked");
+            }
+        });
+    }
+    Ok(running)
 }
 
-/// The share, unless it was used without the journal that is here now.
-fn usable_share(home: &Home, after_loss: bool) -> Result<Option<Share>, ValidatorError> {
+/// When a share may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    AtOnce,
+    OnceThatIsPast,
+}
+
+/// The share and when it may be used; `None` if there is none, or it was used on another machine.
+fn usable_share(home: &Home, after_loss: bool) -> Result<Option<(Share, Use)>, ValidatorError> {
     let Some(bytes) = keys::share(home)? else { return Ok(None) };
     let share = Share::decode(Copying(bytes.as_slice())).map_err(|_| ValidatorError::NotAShare)?;
     // The same text lies beside the journal: whoever empties or replaces the store takes it away too.
     let beside = std::fs::read_to_string(beside_file(home)).unwrap_or_default();
     match std::fs::read_to_string(used_file(home)) {
-        Err(_) => Ok(Some(share)),
-        Ok(host) if host == beside && host.trim() == this_host() => Ok(Some(share)),
+        Err(_) => Ok(Some((share, Use::AtOnce))),
+        Ok(host) if host == beside && host.trim() == this_host() => Ok(Some((share, Use::AtOnce))),
         Ok(_) if after_loss => {
             tracing::warn!("the share is used again without its journal, as `after_loss` says");
-            Ok(Some(share))
+            Ok(Some((share, Use::AtOnce)))
+        }
+        Ok(host) if host.trim() == this_host() => {
+            tracing::warn!(
+                "the journal of what this share signed is not here: following without a vote until that is past"
+            );
+            Ok(Some((share, Use::OnceThatIsPast)))
         }
         Ok(_) => {
             tracing::error!(
-                "the journal of what this share signed is not here: following without a vote. \
-                 If this key signed nothing since, set `validator.after_loss`"
+                "this share was used on another machine: following without a vote. \
+                 If it signs nowhere else any more, set `validator.after_loss`"
             );
             Ok(None)
         }

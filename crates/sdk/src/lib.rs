@@ -6,6 +6,7 @@ pub mod cloud;
 mod cut;
 pub mod escrow;
 pub mod fault;
+pub mod history;
 mod intent;
 pub mod market;
 pub mod object;

@@ -2,13 +2,14 @@
 //!
 //! One deterministic runtime holds every node, its disk and its network; a seed decides every delay, crash
 //! and fault, so that a failure is a number that anybody can run again. What must hold meanwhile is in
-//! [`law`], written without the code it judges.
+//! [`law`], written without the code it judges. A [`Scenario`] is no generic: the engine's types are compiled
+//! once, here, and not by each test.
 
-pub mod chain;
-pub mod law;
+mod chain;
+mod law;
+mod scenario;
+mod traffic;
 
-/// How many seeds a test runs: `HODEI_SEEDS`, or `default`.
-pub fn seeds(default: u64) -> std::ops::Range<u64> {
-    let count = std::env::var("HODEI_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    0..count
-}
+pub use chain::Life;
+pub use scenario::{Outcome, Scenario, Votes, each, seeds};
+pub use traffic::{Transfers, address, allocations, secret};

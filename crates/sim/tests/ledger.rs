@@ -1,79 +1,121 @@
-//! Break a ledger of four in every way at once, and see it agree.
+//! Break a ledger of four in every way at once, and see it agree and go on.
 
-use commonware_glue::simulate::{
-    action::{Action, Crash, Schedule},
-    exit::ProcessedHeightAtLeast,
-    plan::PlanBuilder,
-};
 use commonware_p2p::simulated::Link;
+use commonware_runtime::deterministic::FaultConfig;
 use commonware_utils::probability;
-use hodei_ledger::{
-    application::Door,
-    beacon::{Plain, Threshold},
-    block::Block,
-    execute::Signed,
-    genesis::Genesis,
-    pace::Work,
-    run::Effects,
-};
-use alloy_primitives::{B256, Bytes};
-use hodei_sim::{chain::{Chain, Life, Vote}, law::OneHistory, seeds};
-use std::{sync::Arc, time::Duration};
+use hodei_sim::{Scenario, Transfers, Votes, allocations, each, seeds};
+use std::time::Duration;
 
-/// A chain on which nobody sends anything.
-#[derive(Clone)]
-struct Idle;
-
-impl Work for Idle {
-    async fn arrived(&self) {
-        std::future::pending().await
-    }
-}
-
-impl Door for Idle {
-    fn choose(&self, _: u64) -> Vec<Arc<Signed>> {
-        Vec::new()
-    }
-    fn recover(&self, raw: &[Bytes]) -> Option<Vec<Arc<Signed>>> {
-        raw.is_empty().then(Vec::new)
-    }
-    fn carried(&self, _: u64, _: &[B256]) {}
-    async fn finalized(&self, _: &Block, _: &Effects) {}
-}
-
-impl Life for Idle {
-    type Door = Self;
-    fn door(&self, _: &commonware_runtime::deterministic::Context, _: &Genesis, _: usize) -> Self {
-        self.clone()
-    }
-}
+const SECOND: Duration = Duration::from_secs(1);
+/// Seeds of the short scenarios; the storm has more.
+const FEW: u64 = 4;
 
 const fn lan() -> Link {
     Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) }
 }
 
-fn quiet<B: Vote>(seed: u64, heights: u64) -> String {
-    PlanBuilder::new(Chain::<B, _>::new(4, Vec::new(), Idle))
-        .seed(seed)
-        .link(lan())
-        .exit_condition(ProcessedHeightAtLeast::new(heights))
-        .timeout(Duration::from_secs(600))
-        .property(OneHistory)
-        .run()
-        .expect("four healthy validators agree")
-        .remove(0)
-        .state
+const fn bad() -> Link {
+    Link { latency: Duration::from_millis(150), jitter: Duration::from_millis(100), success_rate: probability!(0.5) }
+}
+
+/// Four validators who each send a transaction now and then.
+fn four(votes: Votes, seconds: u64) -> Scenario {
+    let life = Transfers { interval: Duration::from_millis(1700) };
+    Scenario::new(votes, 4, lan(), seconds, life).with_allocations(allocations(5))
 }
 
 #[test]
-fn four_agree_and_a_seed_repeats_itself() {
-    for seed in seeds(2) {
-        assert_eq!(quiet::<Plain>(seed, 30), quiet::<Plain>(seed, 30), "seed {seed}");
+fn an_idle_ledger_beats_and_a_seed_repeats_itself() {
+    // Nobody sends within the run.
+    let silent = Scenario::new(Votes::Plain, 4, lan(), 30, Transfers { interval: SECOND * 3600 });
+    let once = |seed| {
+        let done = silent.run(seed).unwrap();
+        assert_eq!(done.transactions, 0);
+        assert!((20..60).contains(&done.blocks(0, 30)), "{} beats in 30 s", done.blocks(0, 30));
+        done.fingerprint
+    };
+    each(seeds(FEW), |seed| assert_eq!(once(seed), once(seed)));
+    assert_ne!(once(1), once(2));
+}
+
+#[test]
+fn transfers_are_executed_alike_and_a_seed_repeats_itself() {
+    let once = |seed| {
+        let done = four(Votes::Plain, 60).run(seed).unwrap();
+        assert!(done.transactions >= 100, "{} transactions", done.transactions);
+        done.fingerprint
+    };
+    each(seeds(FEW), |seed| assert_eq!(once(seed), once(seed)));
+}
+
+/// One killed: blocks go on. It returns and catches up. Two killed: a halt. They return: it goes on.
+fn kills_returns_and_a_halt(votes: Votes, seed: u64) {
+    let (first, second, third) = (seed as usize % 4, (seed as usize + 1) % 4, (seed as usize + 2) % 4);
+    let done = four(votes, 90)
+        .kill(SECOND * 10, first)
+        .start(SECOND * 25, first)
+        .kill(SECOND * 35, second)
+        .kill(SECOND * 35, third)
+        .start(SECOND * 55, third)
+        .start(SECOND * 60, second)
+        .run(seed)
+        .unwrap();
+    assert_eq!(done.kills, 3);
+    assert!(done.blocks(13, 25) > 0, "three of four go on");
+    assert_eq!(done.blocks(37, 55), 0, "two of four halt");
+    assert!(done.blocks(60, 90) > 10, "four go on");
+}
+
+#[test]
+fn one_may_die_two_halt_and_their_return_goes_on() {
+    each(seeds(FEW), |seed| kills_returns_and_a_halt(Votes::Plain, seed));
+}
+
+/// Bad links, kills, a lost disk and failing disks for two minutes, then healing, then three quiet minutes.
+fn storm(votes: Votes, seed: u64) -> Scenario {
+    let pick = |n: u64| ((seed + n) % 4) as usize;
+    let mut storm = four(votes, 300).with_state_sync().losing_the_disk_of(pick(3)).until_height(180);
+    for round in 0..4 {
+        let start = SECOND * (4 + 28 * round as u32);
+        storm = storm
+            .link(start, pick(round), pick(round + 1), bad())
+            .link(start + SECOND * 2, pick(round + 2), pick(round + 3), bad())
+            .kill(start + SECOND * 4, pick(round))
+            .start(start + SECOND * 10, pick(round));
+        if round == 3 {
+            // The one that lost its disk is fetching the state: it may take that long over such links.
+            continue;
+        }
+        storm = storm
+            .disks(start + SECOND * 12, FaultConfig::default().sync(probability!(0.002)))
+            .disks(start + SECOND * 16, FaultConfig::default());
+        for n in 0..4 {
+            storm = storm.start(start + SECOND * 17 + Duration::from_millis(250) * n as u32, pick(n));
+        }
     }
-    assert_ne!(quiet::<Plain>(1, 5), quiet::<Plain>(2, 5));
+    storm.heal(SECOND * 120, lan())
 }
 
 #[test]
-fn threshold_certificates_agree_too() {
-    quiet::<Threshold>(0, 10);
+fn storm_then_healing() {
+    each(seeds(64), |seed| {
+        let storm = storm(Votes::Plain, seed);
+        let done = storm.run(seed).unwrap();
+        assert!(done.transactions >= 60, "{} transactions", done.transactions);
+        assert!(done.blocks(130, 300) >= 100, "{} blocks after healing", done.blocks(130, 300));
+        if seed % 16 == 0 {
+            assert_eq!(done.fingerprint, storm.run(seed).unwrap().fingerprint);
+        }
+    });
+}
+
+#[test]
+fn threshold_certificates_survive_the_same() {
+    each(seeds(8), |seed| {
+        kills_returns_and_a_halt(Votes::Threshold, seed);
+        if seed == 0 {
+            let once = || four(Votes::Threshold, 20).run(seed).unwrap().fingerprint;
+            assert_eq!(once(), once());
+        }
+    });
 }

@@ -84,6 +84,13 @@ pub struct Certificate {
     pub finalization: Bytes,
 }
 
+/// A finalized block as it is kept, and its own finalization if it has one: a descendant's covers the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub block: Bytes,
+    pub finalization: Option<Bytes>,
+}
+
 /// Why the ledger did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ChainError {
@@ -108,6 +115,11 @@ pub trait Chain: Send + Sync + 'static {
     fn wait(&self, height: u64) -> BoxFuture<'_, Result<Head, ChainError>>;
     /// What proves the block at `height` final to whoever knows the network key.
     fn certificate(&self, height: u64) -> BoxFuture<'_, Result<Certificate, ChainError>>;
+    /// The block at `height` with its body, for an export; what it holds is proven by the certificates in it.
+    fn kept(&self, height: u64) -> BoxFuture<'_, Result<Kept, ChainError>> {
+        let refused = ChainError::Refused(format!("block {height} is not kept here"));
+        Box::pin(std::future::ready(Err(refused)))
+    }
     fn account(&self, address: Address) -> BoxFuture<'_, Result<Account, ChainError>>;
     /// Submits a signed EIP-2718 transaction; returns its hash once a mempool holds it.
     fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>>;

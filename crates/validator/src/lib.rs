@@ -7,21 +7,30 @@
 //! Here the ledger's stations, generic over their runtime and network, meet the real ones. They are a room of
 //! their own, behind a door that is no generic, so that they are compiled once and not by each who starts them.
 
+mod import;
+
 use commonware_cryptography::{Signer as _, bls12381::primitives::group::Share, ed25519};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle, Spawner as _, Supervisor as _, tokio::Context};
 use hodei_ledger::{
     beacon::{Beacon, Threshold},
     genesis::Genesis,
+    hold::Hold,
     member,
     mempool::{Caps, Gossip, Pool, Rules},
     net,
     read::{Archived, Kept, Live, Reader, Records},
+    store,
 };
 use hodei_types::{chain::Chain, ethereum::Ethereum};
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
-pub use hodei_ledger::net::{NetError, Peer};
+pub use hodei_ledger::{
+    import::{ImportError, Imported},
+    net::{NetError, Peer},
+    store::StoreError,
+};
+pub use import::{Importing, SCRATCH, import};
 
 /// Begins the name of every partition a member keeps.
 pub const PREFIX: &str = "ledger";
@@ -33,6 +42,8 @@ pub enum StartError {
     Share,
     #[error(transparent)]
     Net(#[from] NetError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What a member needs.
@@ -42,6 +53,8 @@ pub struct Config {
     pub signer: ed25519::PrivateKey,
     /// What it votes with; `None` follows without a vote.
     pub share: Option<Share>,
+    /// Whether the journal of what the share signed was lost: it is used only once that is past.
+    pub held: bool,
     pub listen: SocketAddr,
     /// Nodes beside the validators that may connect.
     pub observers: Vec<Peer>,
@@ -54,6 +67,7 @@ pub struct Validator {
     reader: Reader,
     engine: Handle<()>,
     votes: bool,
+    hold: Hold,
     _stations: [Handle<()>; 2],
 }
 
@@ -74,7 +88,12 @@ impl Validator {
 
     /// Whether it signs, or only follows.
     pub fn votes(&self) -> bool {
-        self.votes
+        self.votes && self.hold.is_free()
+    }
+
+    /// Whether its share may be used yet.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
     }
 
     /// Resolves when consensus stops, which it does only by a failure.
@@ -94,10 +113,13 @@ pub fn start(context: Context, config: Config) -> Starting {
 }
 
 async fn run(context: Context, config: Config) -> Result<Validator, StartError> {
-    let Config { genesis, signer, share, listen, observers, sync } = config;
+    let Config { genesis, signer, share, held, listen, observers, sync } = config;
+    store::bind(&context, PREFIX, &genesis).await?;
     let me = signer.public_key();
     let votes = share.is_some();
     let beacon = Threshold::new(&genesis, &me, share).ok_or(StartError::Share)?;
+    let beacon = if held { beacon.held() } else { beacon };
+    let hold = beacon.hold().clone();
 
     let pool = Pool::new(
         Rules {
@@ -130,5 +152,5 @@ async fn run(context: Context, config: Config) -> Result<Validator, StartError> 
             reader.attach(Arc::new(Live(databases)), Arc::new(Archived(archive)));
         }
     });
-    Ok(Validator { reader, engine: running.handle, votes, _stations: [gossip, attach] })
+    Ok(Validator { reader, engine: running.handle, votes, hold, _stations: [gossip, attach] })
 }

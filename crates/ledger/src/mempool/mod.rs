@@ -26,7 +26,7 @@ use commonware_parallel::Strategy;
 use futures::future::BoxFuture;
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use crate::execute::{Account, Signed};
@@ -51,7 +51,8 @@ pub struct Pool {
 struct Shared {
     rules: Rules,
     senders: Senders,
-    accounts: OnceLock<Arc<dyn Accounts>>,
+    /// Weak, because who owns the state owns the pool.
+    accounts: OnceLock<Weak<dyn Accounts>>,
     table: Mutex<State>,
     arrived: Signal,
     outgoing: Signal,
@@ -92,7 +93,7 @@ impl Pool {
     }
 
     /// Gives the pool its view of finalized accounts; until then it refuses with [`Refused::Starting`].
-    pub fn attach(&self, accounts: Arc<dyn Accounts>) {
+    pub fn attach(&self, accounts: Weak<dyn Accounts>) {
         let _ = self.shared.accounts.set(accounts);
     }
 
@@ -242,7 +243,7 @@ impl Pool {
     }
 
     async fn accounts(&self, senders: Vec<Address>) -> Result<Vec<Account>, Refused> {
-        let accounts = self.shared.accounts.get().ok_or(Refused::Starting)?;
+        let accounts = self.shared.accounts.get().and_then(Weak::upgrade).ok_or(Refused::Starting)?;
         accounts.accounts(senders).await.ok_or(Refused::Starting)
     }
 

@@ -26,7 +26,8 @@ impl Accounts for World {
 
 fn pool() -> (Pool, Arc<World>) {
     let (pool, world) = (Pool::new(RULES, Caps::default()), Arc::new(World { nonce: Mutex::new(0) }));
-    pool.attach(world.clone());
+    let accounts: Weak<World> = Arc::downgrade(&world);
+    pool.attach(accounts);
     (pool, world)
 }
 

@@ -3,9 +3,10 @@
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_rlp::encode;
+use commonware_codec::Encode as _;
 use futures::{FutureExt as _, future::BoxFuture};
 use hodei_types::{
-    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Log, LogFilter, TxReceipt},
+    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Kept, Log, LogFilter, TxReceipt},
     ethereum::{At, Record},
     merkle,
 };
@@ -80,6 +81,20 @@ impl Chain for Reader {
 
     fn certificate(&self, height: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
         self.certify(height).boxed()
+    }
+
+    fn kept(&self, height: u64) -> BoxFuture<'_, Result<Kept, ChainError>> {
+        async move {
+            let Some(finality) = self.shared.finality.get() else {
+                return Err(ChainError::Unavailable("this node is still starting".into()));
+            };
+            let Some(block) = finality.block(height).await else {
+                return Err(ChainError::Refused(format!("block {height} is not kept by this node")));
+            };
+            let finalization = finality.finalization(height).await.map(Bytes::from);
+            Ok(Kept { block: block.encode().to_vec().into(), finalization })
+        }
+        .boxed()
     }
 
     fn account(&self, address: Address) -> BoxFuture<'_, Result<Account, ChainError>> {

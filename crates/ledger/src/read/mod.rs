@@ -36,7 +36,7 @@ use hodei_types::{
     chain::{ChainError, Head},
     ethereum::{At, Executed, Record},
 };
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::{
     application::Door,
@@ -94,7 +94,8 @@ impl Reader {
                 records: OnceLock::new(),
             }),
         };
-        pool.attach(Arc::new(reader.clone()));
+        let accounts: Weak<Shared> = Arc::downgrade(&reader.shared);
+        pool.attach(accounts);
         reader
     }
 
@@ -346,11 +347,11 @@ fn unreadable() -> ChainError {
     ChainError::Unavailable("the state is not readable".into())
 }
 
-impl Accounts for Reader {
+impl Accounts for Shared {
     fn accounts(&self, addresses: Vec<Address>) -> BoxFuture<'_, Option<Vec<Account>>> {
         async move {
             let keys = addresses.into_iter().map(account_key).collect();
-            let (_, values) = self.shared.source.get()?.values(keys).await?;
+            let (_, values) = self.source.get()?.values(keys).await?;
             let account = |value: Option<Vec<u8>>| value.and_then(|bytes| Account::decode(&bytes)).unwrap_or_default();
             Some(values.into_iter().map(account).collect())
         }

@@ -4,7 +4,7 @@ use super::ANSWER_BYTES_MAX;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use hodei_types::{
     cbor::{CborError, Reader, Writer},
-    chain::{Account, AnchorProof, Certificate, ChainError, Head, Log, TxReceipt},
+    chain::{Account, AnchorProof, Certificate, ChainError, Head, Kept, Log, TxReceipt},
 };
 
 /// Headers between a block and the first certified one; the receipt's limit.
@@ -27,6 +27,7 @@ pub enum Answer {
     Bytes(Bytes),
     Logs(Vec<Log>),
     Anchor(AnchorProof),
+    Block(Kept),
 }
 
 pub(super) fn encode(answer: &Result<Answer, ChainError>) -> Vec<u8> {
@@ -116,6 +117,10 @@ fn value(writer: &mut Writer, answer: &Answer) {
             write_headers(writer, &proof.headers);
             writer.bytes(&proof.finalization);
         }
+        Answer::Block(kept) => {
+            writer.uint(8).array(2).bytes(&kept.block);
+            writer.bytes(kept.finalization.as_ref().map_or(&[], |bytes| bytes.as_ref()));
+        }
     }
 }
 
@@ -171,6 +176,12 @@ fn read_value(reader: &mut Reader<'_>) -> Result<Answer, CborError> {
             let headers = read_headers(reader)?;
             let finalization = Bytes::copy_from_slice(reader.bytes(FINALIZATION_BYTES_MAX)?);
             Answer::Anchor(AnchorProof { index, size, path, preimage, headers, finalization })
+        }
+        8 => {
+            reader.tuple(2)?;
+            let block = Bytes::copy_from_slice(reader.bytes(ANSWER_BYTES_MAX)?);
+            let finalization = Bytes::copy_from_slice(reader.bytes(FINALIZATION_BYTES_MAX)?);
+            Answer::Block(Kept { block, finalization: (!finalization.is_empty()).then_some(finalization) })
         }
         found => return Err(CborError::Value { at, what: "kind of answer", expected: 0, found }),
     })
@@ -243,7 +254,7 @@ fn read_logs(reader: &mut Reader<'_>) -> Result<Vec<Log>, CborError> {
 mod tests {
     use super::{Answer, decode, encode};
     use alloy_primitives::{Address, B256, Bytes, U256};
-    use hodei_types::chain::{Account, AnchorProof, Certificate, ChainError, Head, Log, TxReceipt};
+    use hodei_types::chain::{Account, AnchorProof, Certificate, ChainError, Head, Kept, Log, TxReceipt};
     use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
     fn every() -> Vec<Result<Answer, ChainError>> {
@@ -293,6 +304,11 @@ mod tests {
             Ok(Answer::Bytes(Bytes::from_static(b"bytes"))),
             Ok(Answer::Logs(vec![log])),
             Ok(Answer::Anchor(proof)),
+            Ok(Answer::Block(Kept { block: Bytes::from_static(b"block"), finalization: None })),
+            Ok(Answer::Block(Kept {
+                block: Bytes::from_static(b"block"),
+                finalization: Some(Bytes::from_static(b"final")),
+            })),
             Err(ChainError::Refused("nonce too low".into())),
             Err(ChainError::Reverted(Bytes::from_static(b"output"))),
             Err(ChainError::Unavailable("later".into())),

@@ -94,6 +94,7 @@ async fn reply(chain: &dyn Chain, question: Question) -> Result<Answer, ChainErr
         Question::Call { from, to, data } => Answer::Bytes(chain.call(from, to, data).await?),
         Question::Logs(filter) => Answer::Logs(chain.logs(bounded(filter)?).await?),
         Question::Anchor { height, leaf } => Answer::Anchor(chain.anchor(height, leaf).await?),
+        Question::Block(height) => Answer::Block(chain.kept(height).await?),
     })
 }
 

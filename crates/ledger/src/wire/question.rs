@@ -23,6 +23,7 @@ pub enum Question {
     Call { from: Address, to: Address, data: Bytes },
     Logs(LogFilter),
     Anchor { height: u64, leaf: Bytes },
+    Block(u64),
 }
 
 impl Question {
@@ -47,6 +48,7 @@ impl Question {
                 .bytes(filter.topic0.as_ref().map_or(&[], |topic| topic.as_slice()))
                 .bytes(filter.topic1.as_ref().map_or(&[], |topic| topic.as_slice())),
             Self::Anchor { height, leaf } => writer.array(3).uint(8).uint(*height).bytes(leaf),
+            Self::Block(height) => writer.array(2).uint(9).uint(*height),
         };
         writer.finish()
     }
@@ -56,7 +58,7 @@ impl Question {
         let length = reader.array(6)? as u64;
         let at = reader.at();
         let number = reader.uint()?;
-        let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3];
+        let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3, 2];
         let expected =
             usize::try_from(number).ok().and_then(|number| arguments.get(number).copied());
         if expected != Some(length) {
@@ -82,10 +84,11 @@ impl Question {
                 topic0: optional::<32>(&mut reader)?.map(B256::from),
                 topic1: optional::<32>(&mut reader)?.map(B256::from),
             }),
-            _ => Self::Anchor {
+            8 => Self::Anchor {
                 height: reader.uint()?,
                 leaf: Bytes::copy_from_slice(reader.bytes(LEAF_BYTES_MAX)?),
             },
+            _ => Self::Block(reader.uint()?),
         };
         reader.end()?;
         Ok(question)
@@ -130,6 +133,7 @@ mod tests {
                 ..LogFilter::default()
             }),
             Question::Anchor { height: 9, leaf: Bytes::from_static(b"leaf") },
+            Question::Block(10),
         ]
     }
 
