@@ -81,7 +81,7 @@ mod tests {
     fn deal(price: u128, escrow: u128, leaves: u64) -> IDeals::Deal {
         IDeals::Deal {
             id: 1, bucket: B256::ZERO, provider: B256::ZERO, owner: Default::default(), state: OPEN,
-            capacityBytes: GIB, price, escrow, sequence: 0, root: B256::ZERO, leaves, paidWindows: 0,
+            capacityBytes: GIB, price, escrow, sequence: 0, root: B256::ZERO, leaves, paidWindows: 0, missedWindows: 0,
             paid: U256::ZERO, owed: U256::ZERO,
         }
     }
