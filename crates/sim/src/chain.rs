@@ -53,6 +53,8 @@ impl Vote for Threshold {
 }
 
 /// What a node of the simulation does besides agreeing; begun anew at each start, and it dies with its node.
+///
+/// It never returns: its node's gossip ends with it.
 pub trait Life: Send + Sync + 'static {
     fn live(&self, context: deterministic::Context, index: usize, reader: Reader) -> BoxFuture<'static, ()>;
 }
