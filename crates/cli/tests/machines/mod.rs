@@ -137,7 +137,8 @@ impl Drop for Node {
 /// Four validators that agree, and the user who made them.
 pub(crate) struct Network {
     // Dropped first: processes end before their folders go.
-    pub(crate) validators: Vec<Node>,
+    validators: Vec<Option<Node>>,
+    folders: Vec<PathBuf>,
     pub(crate) user: User,
     pub(crate) name: String,
 }
@@ -150,11 +151,28 @@ impl Network {
         let mut words = vec!["net", "create", name, "-y", "--window", "10", "--validator"];
         words.extend(addresses.iter().map(String::as_str));
         let made = user.one(&words);
-        let folders = made["validators"].as_array().unwrap().iter().map(|folder| PathBuf::from(folder.as_str().unwrap()));
-        let validators = folders.map(|folder| Node::start(&user, &["chain", "validator", "run"], folder)).collect();
-        let network = Self { validators, user, name: name.into() };
+        let folders = made["validators"].as_array().unwrap().iter().map(|folder| folder.as_str().unwrap().into()).collect();
+        let mut network = Self { validators: (0..4).map(|_| None).collect(), folders, user, name: name.into() };
+        (0..4).for_each(|index| network.start_validator(index));
         network.ask(&["chain", "show"], "a first block", |lines| (lines[0]["height"].as_u64()? > 0).then_some(()));
         network
+    }
+
+    pub(crate) fn start_validator(&mut self, index: usize) {
+        let folder = self.folders[index].clone();
+        self.validators[index] = Some(Node::start(&self.user, &["chain", "validator", "run"], folder));
+    }
+
+    /// kill -9, as a power cut would.
+    pub(crate) fn kill_validator(&mut self, index: usize) {
+        drop(self.validators[index].take().expect("it runs"));
+    }
+
+    /// The last lines of a validator's log.
+    pub(crate) fn log_of(&self, index: usize) -> String {
+        let text = std::fs::read_to_string(self.folders[index].join("logs/node.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
