@@ -207,7 +207,7 @@ impl Provider {
     pub(crate) fn join(network: &Network, zone: &str) -> Self {
         let user = User::new(&format!("{}-{zone}", network.name));
         let (ticket, _) = network.invite("100");
-        let joined = user.one(&["net", "join", &ticket, "--provide", "1", "--zone", zone, "--collateral", "40"]);
+        let joined = user.one(&["net", "join", &ticket, "--provide", "4", "--zone", zone, "--collateral", "40"]);
         let folder = PathBuf::from(joined["node"]["folder"].as_str().unwrap());
         let node = Node::start(&user, &["-C", &network.name, "node", "run"], folder);
         let account = joined["node"]["account"].as_str().unwrap();

@@ -45,6 +45,7 @@ impl<E: Storage> Provider<E> {
         let Incoming { from, mut sink, mut stream, .. } = incoming;
         let Some(_place) = self.gate().enter(from).await else {
             self.meters().busy.inc();
+            drop(stream);
             return answer(&mut sink, Answer::Busy { retry_after_ms: BUSY_MS }, Bytes::new()).await;
         };
         let received = tokio::time::timeout(REQUEST_TIMEOUT, wire::receive(&mut stream, LIST_BYTES_MAX)).await;
@@ -67,6 +68,9 @@ impl<E: Storage> Provider<E> {
             }
             _ => {}
         }
+        // Nothing more is read. The client learns so before it has the answer, and takes back what it still had
+        // to send: a body left behind, larger than its window, would hold its stream's place for ever.
+        drop(stream);
         answer(&mut sink, reply, body).await;
     }
 

@@ -7,7 +7,6 @@ use super::{
 use alloy_primitives::B256;
 use alloy_sol_types::SolEvent as _;
 use commonware_runtime::{Clock as _, Metrics as _, Supervisor as _, tokio::Context};
-use futures::{StreamExt as _, stream};
 use hodei_audit::Log;
 use hodei_ledger::account::Account;
 use hodei_node::{
@@ -211,35 +210,6 @@ fn a_full_disk_is_refused_before_the_body_and_what_is_held_is_served() {
         let (answer, body) = ask(&link, &peer, get, bytes::Bytes::new()).await.unwrap();
         assert!(matches!(answer, Answer::Slice { .. }), "{answer:?}");
         assert_eq!(body, shard(1, 64 << 10).1);
-    });
-}
-
-#[test]
-fn a_crowd_is_told_to_come_again_and_then_served() {
-    let folder = Folder::new("crowd");
-    let home = Home::create(folder.0.join("provider")).unwrap();
-    on_runtime(home.store(), |context| async move {
-        let small = config::Provider { queue_bytes_max: 1 << 20, ..offer() };
-        let (provider, _) = offering(&context, &home, Played::new(1 << 30), small).await.unwrap();
-        let (link, peer, rights) = served(provider).await;
-        let (link, peer, rights, context) = (&link, &peer, &rights, &context);
-        let puts = stream::iter(0..24u64).map(|number| async move {
-            let (id, body) = shard(number, 512 << 10);
-            let mut refused = 0;
-            loop {
-                match ask(link, peer, put(id, body.len(), rights), body.clone()).await {
-                    Some((Answer::Held(_), _)) => return refused,
-                    Some((Answer::Busy { retry_after_ms }, _)) => {
-                        refused += 1;
-                        context.sleep(Duration::from_millis(retry_after_ms.into())).await;
-                    }
-                    other => panic!("{other:?}"),
-                }
-            }
-        });
-        let refused: Vec<u64> = puts.buffer_unordered(24).collect().await;
-        assert_eq!(refused.len(), 24, "everybody was served in the end");
-        assert!(refused.iter().sum::<u64>() > 0, "one MiB was enough for all at once");
     });
 }
 
