@@ -136,7 +136,8 @@ fn main() {
             let bill = if height <= 2 { &mut bill_of_block } else { &mut bill };
             let rules = Rules { chain_id: CHAIN, block_gas: 60_000_000, fee_floor: 1, tx_bytes_max: 1 << 17 };
             let pool = Pool::new(rules, Caps::default());
-            pool.attach(Arc::new(Rich(height.saturating_sub(2))));
+            let accounts: Arc<dyn Accounts> = Arc::new(Rich(height.saturating_sub(2)));
+            pool.attach(Arc::downgrade(&accounts));
             let senders = pool.senders().clone();
             bill.pay("recover one signature", || raws.iter().for_each(|raw| drop(recover(raw))));
             senders.all(&raws, &Sequential).into_iter().for_each(drop);
