@@ -142,7 +142,7 @@ fn a_submission_reaches_the_other_pool_even_over_a_lossy_link() {
 #[test]
 fn a_signature_is_recovered_once_on_its_way_from_gossip_to_a_block() {
     deterministic::Runner::default().start(|_| async move {
-        let (pool, _) = pool();
+        let (pool, _world) = pool();
         let raw = sign(base());
         assert_eq!(pool.receive(std::slice::from_ref(&raw), &Sequential).await, 1);
         let pooled = pool.get(&alloy_primitives::keccak256(&raw)).unwrap();
