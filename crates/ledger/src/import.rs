@@ -166,6 +166,7 @@ impl<E: Runtime> Import<E> {
         let page_bytes = NonZeroU16::new(genesis.disk.page_bytes).expect("a checked genesis has pages");
         let section = NonZeroU64::new(genesis.disk.section_items).expect("a checked genesis has sections");
         let cache = CacheRef::new(page_bytes, NZUsize!(4096));
+        #[expect(clippy::let_unit_value, reason = "a scheme's bound, which is nothing for threshold signatures")]
         let unbounded = Scheme::certificate_codec_config_unbounded();
         let certificates = member::archive(prefix, "finalizations", section, &cache, unbounded);
         let certificates: Certificates<E> =
