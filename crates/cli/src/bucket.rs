@@ -72,7 +72,7 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
         let holding = cloud.holding(&record).await.map_err(sdk_fault)?;
         buckets.push((record, holding));
     }
-    finish(&cloud, out).await;
+    finish(cloud, out).await;
     if out.json {
         for (record, holding) in &buckets {
             out.result("", &json!({

@@ -372,8 +372,10 @@ fn a_chain_is_carried_in_a_file_and_an_emptied_validator_votes_again() {
     // It follows from there, and once what it may have signed is past, its vote counts again.
     network.validators[3].start(&network.user);
     let caught_up = network.above(3, last + 3);
+    // All three others have to say how far they voted, and two views above it have to end.
+    let released = network.above(3, caught_up + 8);
     network.validators[2].kill();
-    let without = network.above(0, caught_up + 3);
+    let without = network.above(0, released + 3);
     network.above(3, without);
     assert_eq!(network.hash(3, last + 1), network.hash(0, last + 1));
 }
