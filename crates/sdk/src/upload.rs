@@ -141,8 +141,9 @@ fn merge(newest: &mut BTreeMap<u64, (NodeKey, Ack)>, acks: &[(NodeKey, Ack)]) {
 
 /// What is named, and how its event tells of the content.
 struct Named {
-    entry: Entry,
-    acks: Vec<(NodeKey, Ack)>,
+    etag: String,
+    parts: Vec<Part>,
+    acks: BTreeMap<u64, (NodeKey, Ack)>,
     content: [u8; 32],
     pieces: Vec<(u64, u64)>,
     resumed_bytes: u64,
@@ -297,22 +298,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             parts.add(sent.part, &sent.acks, strays);
         }
         let content = *cut.whole.finalize().as_bytes();
-        let etag = match options.finish {
-            Some(finish) => finish().map_err(Fault::Source)?,
-            None => blake3::Hash::from(content).to_hex().to_string(),
-        };
+        let etag = etag(options.finish.take(), content)?;
         let Parts { list, acks, strays, resumed_bytes, .. } = parts;
-        let entry = Entry {
-            modified_ms: self.now_ms(),
-            etag,
-            content_type: options.content_type,
-            meta: options.meta,
-            parts: list,
-        };
-        let acks = acks.into_values().collect();
-        let named = Named { entry, acks, content, pieces: Vec::new(), resumed_bytes };
+        let named = Named { etag, parts: list, acks, content, pieces: Vec::new(), resumed_bytes };
         let kept: Arc<dyn Kept> = Arc::new(Keeping { cloud: self.clone(), journal });
-        let put = self.name(record, key, named, &[kept], options.if_absent).await?;
+        let put = self.name(record, key, named, &[kept], options).await?;
         if !strays.is_empty() {
             let roster = self.roster(record).await?;
             let (acks, _) = self.0.engine.release(&roster, strays).await;
@@ -338,10 +328,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let journal = self.journal(Cause::Once, &record, "").await?;
         let (mut sent, kept) = self.send(&record, number, source, wait, journal.telling(), NO_PROGRESS).await?;
         journal.part(&sent.part, &sent.acks, kept).await?;
-        let etag = match finish {
-            Some(finish) => finish().map_err(Fault::Source)?,
-            None => blake3::Hash::from(sent.part.content).to_hex().to_string(),
-        };
+        let etag = etag(finish, sent.part.content)?;
         sent.kept = Some(Arc::new(Keeping { cloud: self.clone(), journal }));
         Ok((sent, etag))
     }
@@ -373,16 +360,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         };
         let (list, kept): (Vec<Part>, Vec<_>) = parts.into_iter().map(|sent| (sent.part, sent.kept)).unzip();
         let kept: Vec<_> = kept.into_iter().flatten().collect();
-        let entry = Entry {
-            modified_ms: self.now_ms(),
-            etag,
-            content_type: options.content_type,
-            meta: options.meta,
-            parts: list,
-        };
-        let acks = acks.into_values().collect();
-        let named = Named { entry, acks, content, pieces, resumed_bytes: 0 };
-        self.name(&record, key, named, &kept, options.if_absent).await
+        let named = Named { etag, parts: list, acks, content, pieces, resumed_bytes: 0 };
+        self.name(&record, key, named, &kept, options).await
     }
 
     async fn name(
@@ -391,9 +370,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         key: &str,
         named: Named,
         kept: &[Arc<dyn Kept>],
-        if_absent: bool,
+        options: Options,
     ) -> Result<Put, Fault> {
-        let Named { entry, acks, content, pieces, resumed_bytes } = named;
+        let Named { etag, parts, acks, content, pieces, resumed_bytes } = named;
+        let Options { content_type, meta, if_absent, .. } = options;
+        let acks: Vec<_> = acks.into_values().collect();
+        let entry = Entry { modified_ms: self.now_ms(), etag, content_type, meta, parts };
         entry.check().map_err(|error| Fault::Index(error.to_string()))?;
         let since_ms = self.now_ms();
         for kept in kept {
@@ -463,6 +445,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let Ok(roster) = self.roster(record).await else { return false };
         let held = self.0.engine.holds(&record.shape, &roster, &part.page, |verdict| self.blame(verdict));
         held.await.unwrap_or(false)
+    }
+}
+
+/// What `finish` gives, which may refuse; without it the BLAKE3 of the plaintext.
+fn etag(finish: Option<Finish>, content: [u8; 32]) -> Result<String, Fault> {
+    match finish {
+        Some(finish) => finish().map_err(Fault::Source),
+        None => Ok(blake3::Hash::from(content).to_hex().to_string()),
     }
 }
 
