@@ -11,5 +11,5 @@ mod scenario;
 mod traffic;
 
 pub use chain::Life;
-pub use scenario::{Outcome, Scenario, Votes, each, seeds};
+pub use scenario::{Outcome, Scenario, Votes, each, lan, seeds};
 pub use traffic::{Transfers, address, allocations, secret};

@@ -9,6 +9,7 @@ use commonware_glue::simulate::{
 };
 use commonware_p2p::simulated::Link;
 use commonware_runtime::deterministic::FaultConfig;
+use commonware_utils::probability;
 use hodei_ledger::beacon::{Plain, Threshold};
 use hodei_ledger::block::PublicKey;
 use std::{
@@ -24,6 +25,7 @@ use std::{
 use crate::{
     chain::{Chain, Life, Vote},
     law::{AllVote, Lasted, OneHistory},
+    traffic::{Transfers, allocations},
 };
 
 /// How validators vote.
@@ -83,7 +85,18 @@ impl Outcome {
     }
 }
 
+/// Links as in one building: what most scenarios begin with.
+pub const fn lan() -> Link {
+    Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) }
+}
+
 impl Scenario {
+    /// Four validators who each send a transaction now and then.
+    pub fn four(votes: Votes, seconds: u64) -> Self {
+        let life = Transfers { interval: Duration::from_millis(1700) };
+        Self::new(votes, 4, lan(), seconds, life).with_allocations(allocations(5))
+    }
+
     /// `validators` members over `link` for `seconds`, without faults.
     pub fn new(votes: Votes, validators: u64, link: Link, seconds: u64, life: impl Life) -> Self {
         Self {

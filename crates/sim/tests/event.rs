@@ -1,8 +1,6 @@
 //! Follow an event from a member's log to a receipt that the network key alone proves.
 
-use commonware_p2p::simulated::Link;
 use commonware_runtime::{Clock as _, Supervisor as _, deterministic};
-use commonware_utils::probability;
 use futures::future::BoxFuture;
 use hodei_audit::{Config, Log, Signer};
 use hodei_ledger::{account::Account, read::Reader};
@@ -10,7 +8,7 @@ use hodei_sdk::{
     receipt::{anchor, assemble},
     verify::{Verified, verify},
 };
-use hodei_sim::{Life, Scenario, Votes, allocations, each, secret, seeds};
+use hodei_sim::{Life, Scenario, Votes, allocations, each, lan, secret, seeds};
 use hodei_types::{
     chain::Chain,
     event::{Actor, Fields, Kind},
@@ -72,11 +70,9 @@ impl Keeping {
 
 #[test]
 fn an_event_is_proven_by_the_network_key() {
-    let lan =
-        Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) };
     each(seeds(1), |seed| {
         let life = Keeping::default();
-        let four = Scenario::new(Votes::Threshold, 4, lan.clone(), 40, life.clone());
+        let four = Scenario::new(Votes::Threshold, 4, lan(), 40, life.clone());
         four.with_allocations(allocations(4)).run(seed).unwrap();
         let proven = life.proven.lock().unwrap();
         assert_eq!(proven.len(), EVENTS, "events proven in 40 s");

@@ -1,8 +1,6 @@
 //! Carry a chain in a file, and replay it where there was none.
 
-use commonware_p2p::simulated::Link;
 use commonware_runtime::{Clock as _, Supervisor as _, deterministic};
-use commonware_utils::probability;
 use futures::future::BoxFuture;
 use hodei_ledger::{
     history::HEAD_BYTES,
@@ -10,7 +8,7 @@ use hodei_ledger::{
     read::Reader,
 };
 use hodei_sdk::history::export;
-use hodei_sim::{Life, Scenario, Transfers, Votes, allocations};
+use hodei_sim::{Life, Scenario, Transfers, Votes, allocations, lan};
 use hodei_types::{chain::Chain, network::NetworkKey};
 use std::{
     sync::{Arc, Mutex},
@@ -82,10 +80,8 @@ impl Carrying {
 
 #[test]
 fn an_exported_chain_replays_to_the_same_state_and_a_flipped_bit_names_its_block() {
-    let lan =
-        Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) };
     let life = Carrying { traffic: Transfers { interval: SECOND }, refused: Arc::default() };
     let refused = life.refused.clone();
-    Scenario::new(Votes::Threshold, 4, lan, 40, life).with_allocations(allocations(4)).run(0).unwrap();
+    Scenario::new(Votes::Threshold, 4, lan(), 40, life).with_allocations(allocations(4)).run(0).unwrap();
     assert_eq!(*refused.lock().unwrap(), 16, "the carrying ended");
 }

@@ -3,25 +3,15 @@
 use commonware_p2p::simulated::Link;
 use commonware_runtime::deterministic::FaultConfig;
 use commonware_utils::probability;
-use hodei_sim::{Scenario, Transfers, Votes, allocations, each, seeds};
+use hodei_sim::{Scenario, Transfers, Votes, each, lan, seeds};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Seeds of the short scenarios; the storm has more.
 const FEW: u64 = 4;
 
-const fn lan() -> Link {
-    Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) }
-}
-
 const fn bad() -> Link {
     Link { latency: Duration::from_millis(150), jitter: Duration::from_millis(100), success_rate: probability!(0.5) }
-}
-
-/// Four validators who each send a transaction now and then.
-fn four(votes: Votes, seconds: u64) -> Scenario {
-    let life = Transfers { interval: Duration::from_millis(1700) };
-    Scenario::new(votes, 4, lan(), seconds, life).with_allocations(allocations(5))
 }
 
 #[test]
@@ -41,7 +31,7 @@ fn an_idle_ledger_beats_and_a_seed_repeats_itself() {
 #[test]
 fn transfers_are_executed_alike_and_a_seed_repeats_itself() {
     let once = |seed| {
-        let done = four(Votes::Plain, 60).run(seed).unwrap();
+        let done = Scenario::four(Votes::Plain, 60).run(seed).unwrap();
         assert!(done.transactions >= 100, "{} transactions", done.transactions);
         done.fingerprint
     };
@@ -51,7 +41,7 @@ fn transfers_are_executed_alike_and_a_seed_repeats_itself() {
 /// One killed: blocks go on. It returns and catches up. Two killed: a halt. They return: it goes on.
 fn kills_returns_and_a_halt(votes: Votes, seed: u64) {
     let (first, second, third) = (seed as usize % 4, (seed as usize + 1) % 4, (seed as usize + 2) % 4);
-    let done = four(votes, 90)
+    let done = Scenario::four(votes, 90)
         .kill(SECOND * 10, first)
         .start(SECOND * 25, first)
         .kill(SECOND * 35, second)
@@ -74,7 +64,7 @@ fn one_may_die_two_halt_and_their_return_goes_on() {
 /// Bad links, kills, a lost disk and failing disks for two minutes, then healing, then three quiet minutes.
 fn storm(votes: Votes, seed: u64) -> Scenario {
     let pick = |n: u64| ((seed + n) % 4) as usize;
-    let mut storm = four(votes, 300).with_state_sync().losing_the_disk_of(pick(3)).until_height(180);
+    let mut storm = Scenario::four(votes, 300).with_state_sync().losing_the_disk_of(pick(3)).until_height(180);
     for round in 0..4 {
         let start = SECOND * (4 + 28 * round as u32);
         storm = storm
@@ -114,7 +104,7 @@ fn threshold_certificates_survive_the_same() {
     each(seeds(8), |seed| {
         kills_returns_and_a_halt(Votes::Threshold, seed);
         if seed == 0 {
-            let once = || four(Votes::Threshold, 20).run(seed).unwrap().fingerprint;
+            let once = || Scenario::four(Votes::Threshold, 20).run(seed).unwrap().fingerprint;
             assert_eq!(once(), once());
         }
     });
