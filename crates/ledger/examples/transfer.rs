@@ -105,14 +105,7 @@ fn main() {
     let params = Params {
         chain_id: CHAIN,
         window_ms: 86_400_000,
-        slashing: Slashing {
-            suspend_misses: 1,
-            part_misses: 3,
-            part_bp: 1000,
-            all_misses: 10,
-            repair_bp: 5000,
-            collateral_min: U256::ZERO,
-        },
+        slashing: Slashing::default(),
     };
     let keys: Vec<Key> = (0..count).map(Key::new).collect();
     let rich: Vec<_> = keys.iter().map(|key| (key.address, U256::from(u64::MAX))).collect();

@@ -77,6 +77,20 @@ pub struct Slashing {
     pub collateral_min: U256,
 }
 
+impl Default for Slashing {
+    /// A provider may be away for two windows without loss.
+    fn default() -> Self {
+        Self {
+            suspend_misses: 1,
+            part_misses: 3,
+            part_bp: 1_000,
+            all_misses: 10,
+            repair_bp: 5_000,
+            collateral_min: U256::ZERO,
+        }
+    }
+}
+
 /// Sizes on disk that may never change while the network lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {
@@ -174,14 +188,7 @@ impl Genesis {
                 elasticity: 2,
                 denominator: 250,
             },
-            slashing: Slashing {
-                suspend_misses: 1,
-                part_misses: 3,
-                part_bp: 1_000,
-                all_misses: 10,
-                repair_bp: 5_000,
-                collateral_min: U256::ZERO,
-            },
+            slashing: Slashing::default(),
             // 12 bytes of checksum make a physical page of 4 KiB.
             disk: Disk { page_bytes: 4084, section_items: 4096 },
             limits: Limits::default(),

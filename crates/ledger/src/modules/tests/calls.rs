@@ -12,7 +12,7 @@ use super::world::{BASE_FEE, CHAIN, COIN, LEADER, Person, World, any_signature, 
 use crate::execute::{Call, Executor, Fault, Invalid, is_system, system_transaction};
 
 pub(super) const CALL: u8 = 0xf1;
-const CALLCODE: u8 = 0xf2;
+pub(super) const CALLCODE: u8 = 0xf2;
 pub(super) const DELEGATECALL: u8 = 0xf4;
 pub(super) const STATICCALL: u8 = 0xfa;
 

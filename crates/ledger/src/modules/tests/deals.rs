@@ -5,8 +5,8 @@ use alloy_sol_types::{SolCall, SolError};
 use hodei_types::abi::{DEALS, IDeals};
 
 use super::{
-    scene::{coins, scene},
-    world::{COIN, Host, Person, WINDOW_MS, World, events, params},
+    scene::{Scene, coins, pair, scene, scene_by},
+    world::{COIN, Person, WINDOW_MS, World, events, params},
 };
 
 #[test]
@@ -200,10 +200,7 @@ fn only_what_both_sides_signed_counts() {
 
 #[test]
 fn many_deals_share_one_challenge_and_places_are_used_again() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
-    let mut world = World::new(&[owner.address, operator.address]);
-    let mut host = Host::new(1, operator);
-    world.register(&host);
+    let (mut world, owner, mut host) = pair(params());
     let mut open = Vec::new();
     for round in 0..12u8 {
         let (_, deals) = world.deals(&owner, 1 + round, &[&host], COIN);
@@ -238,15 +235,9 @@ fn many_deals_share_one_challenge_and_places_are_used_again() {
 
 #[test]
 fn a_demo_network_slashes_at_the_first_miss() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
     let mut rules = params();
     rules.slashing.part_misses = 1;
-    let mut world = World::with(rules, &[owner.address, operator.address]);
-    let mut host = Host::new(1, operator);
-    world.register(&host);
-    let (_, deals) = world.deals(&owner, 1, &[&host], COIN);
-    let post = host.add(deals[0], 4, &owner);
-    world.must(owner.address, DEALS, 0, IDeals::postCall { posts: vec![post] }.abi_encode());
+    let Scene { mut world, host, .. } = scene_by(rules, COIN, 4);
     let challenge = world.challenge(host.node);
     let mut slashed = Vec::new();
     while world.window() == challenge.window {
@@ -260,17 +251,11 @@ fn a_demo_network_slashes_at_the_first_miss() {
 
 #[test]
 fn one_percent_missing_is_drawn_in_three_of_four_weeks_of_daily_windows() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
     let mut rules = params();
     // Windows as short as they get, and no ladder: only what is drawn is looked at.
     rules.window_ms = 1;
     (rules.slashing.part_misses, rules.slashing.all_misses) = (u32::MAX, u32::MAX);
-    let mut world = World::with(rules, &[owner.address, operator.address]);
-    let mut host = Host::new(1, operator);
-    world.register(&host);
-    let (_, deals) = world.deals(&owner, 1, &[&host], COIN);
-    let post = host.add(deals[0], 1000, &owner);
-    world.must(owner.address, DEALS, 0, IDeals::postCall { posts: vec![post] }.abi_encode());
+    let Scene { mut world, host, .. } = scene_by(rules, COIN, 1000);
     let (mut found, mut drawn) = (0, vec![0u32; 10]);
     for _week in 0..400 {
         let mut is_found = false;

@@ -5,8 +5,8 @@ use alloy_sol_types::{SolCall, SolError};
 use hodei_types::abi::{self, DEALS, IDeals, IProviders, PROVIDERS};
 
 use super::{
-    scene::{Scene, coins, scene},
-    world::{CHAIN, COIN, Host, Person, World, events},
+    scene::{Scene, coins, pair, scene},
+    world::{CHAIN, COIN, Person, World, events, params},
 };
 
 fn post(post: IDeals::RootPost) -> Vec<u8> {
@@ -153,10 +153,7 @@ fn closing_early_pays_what_was_proven_and_takes_back_the_rest() {
 
 #[test]
 fn closing_many_deals_under_a_challenge_harms_nobody_who_keeps_answering() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
-    let mut world = World::new(&[owner.address, operator.address]);
-    let mut host = Host::new(1, operator);
-    world.register(&host);
+    let (mut world, owner, mut host) = pair(params());
     let mut deals = Vec::new();
     let mut posts = Vec::new();
     for salt in 0..40 {
@@ -259,10 +256,8 @@ fn the_operator_may_not_leave_what_is_paid_for() {
 
 #[test]
 fn an_escrow_that_runs_out_is_paid_to_the_unit_and_touching_often_changes_nothing() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
-    let mut world = World::new(&[owner.address, operator.address]);
-    let mut host = Host::new(1, operator);
-    world.register(&host);
+    let (mut world, owner, mut host) = pair(params());
+    let operator = host.operator;
     // A price that divides badly: 1,000 leaves earn 953.67… wei a window.
     let offer = IProviders::Offer { priceStore: 1_000_003, ..host.offer() };
     world.must(operator.address, PROVIDERS, 0, IProviders::updateCall { node: host.node, offer }.abi_encode());

@@ -4,9 +4,10 @@ use alloy_sol_types::SolCall;
 use hodei_types::abi::{DEALS, IDeals};
 
 use super::{
-    scene::{Scene, coins, scene},
-    world::{COIN, Host, Person, World},
+    scene::{Scene, coins, scene, scene_by},
+    world::{COIN, Person, World, params},
 };
+use crate::execute::Params;
 
 /// What one block may say to have passed at most; a chain catches up in such steps.
 const STEP_MS: u64 = 15_000;
@@ -98,15 +99,8 @@ fn a_silent_provider_is_not_saved_by_a_halt() {
 
 #[test]
 fn windows_shorter_than_blocks_still_leave_a_block_to_answer_in() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
-    let mut rules = super::world::params();
-    rules.window_ms = 1;
-    let mut world = World::with(rules, &[owner.address, operator.address]);
-    let mut host = Host::new(1, operator);
-    world.register(&host);
-    let (_, deals) = world.deals(&owner, 1, &[&host], COIN);
-    let post = host.add(deals[0], 4, &owner);
-    world.must(owner.address, DEALS, 0, IDeals::postCall { posts: vec![post] }.abi_encode());
+    let rules = Params { window_ms: 1, ..params() };
+    let Scene { mut world, host, .. } = scene_by(rules, COIN, 4);
     for _ in 0..20 {
         world.prove(&host);
     }

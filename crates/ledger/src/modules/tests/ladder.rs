@@ -5,8 +5,8 @@ use alloy_sol_types::{SolCall, SolError};
 use hodei_types::abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, IQueue, PROVIDERS, QUEUE};
 
 use super::{
-    scene::{coins, scene},
-    world::{COIN, Host, Person, World, events},
+    scene::{coins, pair, scene},
+    world::{COIN, World, events, params},
 };
 
 #[test]
@@ -80,10 +80,7 @@ fn a_provider_that_deletes_climbs_the_ladder_step_by_step_and_the_deal_says_so()
 
 #[test]
 fn slashing_is_shared_by_what_was_held_and_a_deal_opened_later_gets_nothing() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
-    let mut world = World::new(&[owner.address, operator.address]);
-    let mut host = Host::new(1, operator);
-    world.register(&host);
+    let (mut world, owner, mut host) = pair(params());
     let (small, first) = world.deals(&owner, 1, &[&host], COIN);
     let (large, second) = world.deals(&owner, 2, &[&host], COIN);
     let (empty, third) = world.deals(&owner, 3, &[&host], COIN);

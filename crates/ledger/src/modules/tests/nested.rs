@@ -8,12 +8,10 @@ use hodei_types::abi::{
 };
 
 use super::{
-    calls::{CALL, DELEGATECALL, STATICCALL, create, deploy, relay},
-    scene::{coins, scene},
-    world::{COIN, Host, Person, World},
+    calls::{CALL, CALLCODE, DELEGATECALL, STATICCALL, create, deploy, relay},
+    scene::{coins, pair, scene},
+    world::{COIN, Host, Person, World, params},
 };
-
-const CALLCODE: u8 = 0xf2;
 
 #[test]
 fn what_an_inner_call_undid_is_undone_though_the_outer_one_goes_on() {
@@ -68,10 +66,7 @@ fn gas_that_runs_out_undoes_as_a_revert_does() {
 
 #[test]
 fn coin_moved_by_a_call_that_is_undone_is_back() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
-    let mut world = World::new(&[owner.address, operator.address]);
-    let host = Host::new(1, operator);
-    world.register(&host);
+    let (mut world, owner, host) = pair(params());
     let relays = [(true, 0), (false, 5)].map(|(reverts, coins)| {
         (deploy(&mut world, owner.address, pay_relay(PROVIDERS, reverts)), coins)
     });

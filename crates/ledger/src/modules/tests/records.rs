@@ -7,7 +7,10 @@ use hodei_types::{
     checkpoint,
 };
 
-use super::world::{CHAIN, COIN, Host, Person, World};
+use super::{
+    scene::pair,
+    world::{CHAIN, COIN, Host, Person, World, params},
+};
 
 fn shape() -> IBuckets::Shape {
     IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 262_144, codeId: 1 }
@@ -178,10 +181,8 @@ fn a_provider_is_registered_by_who_holds_its_key() {
 
 #[test]
 fn a_provider_with_deals_keeps_its_collateral_in() {
-    let (owner, operator) = (Person::new(1), Person::new(2));
-    let mut world = World::new(&[owner.address, operator.address]);
-    let host = Host::new(1, operator);
-    world.register(&host);
+    let (mut world, owner, host) = pair(params());
+    let operator = host.operator;
     let (bucket, deals) = world.deals(&owner, 1, &[&host], COIN);
     let node = host.node;
     world.must(operator.address, PROVIDERS, 0, IProviders::retireCall { node }.abi_encode());

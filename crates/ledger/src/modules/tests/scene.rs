@@ -4,8 +4,8 @@ use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall;
 use hodei_types::abi::{DEALS, IDeals, IProviders, PROVIDERS};
 
-use super::world::{COIN, Host, Person, World};
-use crate::execute::Applied;
+use super::world::{COIN, Host, Person, World, params};
+use crate::execute::{Applied, Params};
 
 pub(super) struct Scene {
     pub(super) world: World,
@@ -15,13 +15,24 @@ pub(super) struct Scene {
     pub(super) deal: u64,
 }
 
+/// One owner and one provider, who have nothing between them yet.
+pub(super) fn pair(rules: Params) -> (World, Person, Host) {
+    let (owner, operator) = (Person::new(1), Person::new(2));
+    let mut world = World::with(rules, &[owner.address, operator.address]);
+    let host = Host::new(1, operator);
+    world.register(&host);
+    (world, owner, host)
+}
+
 /// One owner, one provider, one deal of `leaves` leaves.
 pub(super) fn scene(leaves: usize) -> Scene {
-    let (owner, operator) = (Person::new(1), Person::new(2));
-    let mut world = World::new(&[owner.address, operator.address]);
-    let mut host = Host::new(1, operator);
-    world.register(&host);
-    let (bucket, deals) = world.deals(&owner, 1, &[&host], 10 * COIN);
+    scene_by(params(), 10 * COIN, leaves)
+}
+
+/// The same by other rules, and with another escrow.
+pub(super) fn scene_by(rules: Params, escrow: u128, leaves: usize) -> Scene {
+    let (mut world, owner, mut host) = pair(rules);
+    let (bucket, deals) = world.deals(&owner, 1, &[&host], escrow);
     let deal = deals[0];
     if leaves > 0 {
         let post = host.add(deal, leaves, &owner);

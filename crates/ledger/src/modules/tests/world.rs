@@ -28,14 +28,7 @@ pub(super) fn params() -> Params {
     Params {
         chain_id: CHAIN,
         window_ms: WINDOW_MS,
-        slashing: Slashing {
-            suspend_misses: 1,
-            part_misses: 3,
-            part_bp: 1_000,
-            all_misses: 10,
-            repair_bp: 5_000,
-            collateral_min: U256::ZERO,
-        },
+        slashing: Slashing::default(),
     }
 }
 
