@@ -5,13 +5,14 @@
 
 #[path = "provider/failing.rs"]
 mod failing;
+#[path = "provider/played.rs"]
+mod played;
 
-use alloy_primitives::{Address, B256, Bytes, keccak256};
-use alloy_sol_types::{SolCall, SolInterface, SolValue};
-use commonware_runtime::{Clock, Runner as _, Supervisor as _, tokio::Context};
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use alloy_primitives::B256;
+use commonware_runtime::{Clock as _, Runner as _, Supervisor as _, tokio::Context};
+use futures::{StreamExt, stream};
 use hodei_audit::Log;
-use hodei_ledger::account::{Account, address_of};
+use hodei_ledger::account::Account;
 use hodei_link::{Link, Listener};
 use hodei_node::{
     config,
@@ -22,19 +23,18 @@ use hodei_node::{
 };
 use hodei_storage::wire::{self, Answer, MESSAGE_BYTES_MAX, Reason, Request};
 use hodei_types::{
-    abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, PROVIDERS},
     ack::Signer,
-    chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
     grant::{Grant, Rights},
     slice::ShardId,
     transport::{NodeKey, Peer, SHARD, Transport as _},
 };
+use played::Played;
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -47,151 +47,6 @@ const CHILD: &str = "HODEI_TEST_PROVIDER_HOME";
 
 fn bucket() -> B256 {
     B256::repeat_byte(9)
-}
-
-/// One open deal, and a challenge if one is set; transactions are refused unless it takes them.
-struct Played {
-    capacity_bytes: u64,
-    challenge: Mutex<Option<IDeals::Challenge>>,
-    /// Transactions taken, if it takes any; each succeeds at once.
-    taken: Mutex<Option<Vec<Bytes>>>,
-    /// One a block, from the second.
-    events: tokio::sync::watch::Sender<Vec<chain::Log>>,
-}
-
-impl Played {
-    fn new(capacity_bytes: u64) -> Arc<Self> {
-        let (challenge, taken) = Default::default();
-        Arc::new(Self { capacity_bytes, challenge, taken, events: tokio::sync::watch::Sender::default() })
-    }
-
-    fn head_now(&self) -> Head {
-        let (hash, genesis, height) = (B256::ZERO, B256::ZERO, 1 + self.events.borrow().len() as u64);
-        Head { height, hash, time_ms: 0, base_fee: 1, chain_id: CHAIN_ID, genesis }
-    }
-}
-
-impl Played {
-    fn answer(&self, to: Address, data: &[u8]) -> Option<Vec<u8>> {
-        let owner = address_of(&OWNER)?;
-        let node = B256::from(Signer::new(&PROVIDER).node().0);
-        if to == BUCKETS {
-            let bucket = IBuckets::Bucket { id: bucket(), owner, holder: owner, ..empty_bucket() };
-            return Some(bucket.abi_encode());
-        }
-        if to == PROVIDERS {
-            let call = IProviders::getCall::abi_decode(data).ok()?;
-            let mut record = IProviders::Provider::abi_decode(&[&[0; 31][..], &[32], &[0; 32 * 24]].concat()).ok()?;
-            (record.node, record.operator) = (call.node, owner);
-            return Some(record.abi_encode());
-        }
-        if to != DEALS {
-            return None;
-        }
-        match IDeals::IDealsCalls::abi_decode(data).ok()? {
-            IDeals::IDealsCalls::get(call) if call.deal == DEAL => {
-                let mut deal = empty_deal();
-                (deal.id, deal.bucket, deal.provider, deal.owner) = (DEAL, bucket(), node, owner);
-                (deal.state, deal.capacityBytes) = (1, self.capacity_bytes);
-                Some(deal.abi_encode())
-            }
-            IDeals::IDealsCalls::ofProvider(_) => Some(IDeals::ofProviderCall::abi_encode_returns(&vec![DEAL])),
-            IDeals::IDealsCalls::challenge(_) => {
-                let challenge = self.challenge.lock().unwrap().clone();
-                Some(challenge.unwrap_or_else(no_challenge).abi_encode())
-            }
-            _ => None,
-        }
-    }
-}
-
-fn empty_bucket() -> IBuckets::Bucket {
-    IBuckets::Bucket {
-        id: B256::ZERO,
-        owner: Address::ZERO,
-        shape: IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 262_144, codeId: 1 },
-        term: 1,
-        holder: Address::ZERO,
-        expires: 1,
-        root: B256::ZERO,
-        sizeBytes: 0,
-        version: 0,
-        deals: 1,
-    }
-}
-
-fn empty_deal() -> IDeals::Deal {
-    let zeros = vec![0u8; 32 * 15];
-    IDeals::Deal::abi_decode(&zeros).expect("all of its fields may be zero")
-}
-
-fn no_challenge() -> IDeals::Challenge {
-    IDeals::Challenge {
-        window: 0,
-        seed: B256::ZERO,
-        totalLeaves: 0,
-        open: false,
-        proven: false,
-        samples: vec![],
-    }
-}
-
-impl Chain for Played {
-    fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
-        let head = self.head_now();
-        async { Ok(head) }.boxed()
-    }
-
-    fn wait(&self, above: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
-        let mut events = self.events.subscribe();
-        async move {
-            let _ = events.wait_for(|events| 1 + events.len() as u64 > above).await;
-            Ok(self.head_now())
-        }
-        .boxed()
-    }
-
-    fn certificate(&self, _: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
-        async { Err(ChainError::Unavailable("played".into())) }.boxed()
-    }
-
-    fn account(&self, _: Address) -> BoxFuture<'_, Result<chain::Account, ChainError>> {
-        async { Ok(chain::Account::default()) }.boxed()
-    }
-
-    fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
-        let hash = keccak256(&raw);
-        let mut taken = self.taken.lock().unwrap();
-        let taken = taken.as_mut().map(|taken| taken.push(raw));
-        async move { taken.map(|()| hash).ok_or_else(|| ChainError::Refused("played".into())) }.boxed()
-    }
-
-    fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
-        let taken = self.taken.lock().unwrap();
-        let known = taken.iter().flatten().any(|raw| keccak256(raw) == tx);
-        let receipt = TxReceipt { tx, height: 1, success: true, gas_used: 1, logs: vec![], output: Bytes::new() };
-        async move { Ok(known.then_some(receipt)) }.boxed()
-    }
-
-    fn call(&self, _: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
-        let unknown = IDeals::IDealsErrors::UnknownDeal(IDeals::UnknownDeal { deal: 0 });
-        let answer = self.answer(to, &data).map(Bytes::from);
-        async move { answer.ok_or_else(|| ChainError::Reverted(unknown.abi_encode().into())) }.boxed()
-    }
-
-    fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<chain::Log>, ChainError>> {
-        let fits = |log: &&chain::Log| {
-            (filter.from..=filter.to).contains(&log.height)
-                && filter.address.is_none_or(|address| address == log.address)
-                && filter.topic1.is_none_or(|topic| log.topics.get(1) == Some(&topic))
-        };
-        let logs: Vec<_> = self.events.borrow().iter().filter(fits).cloned().collect();
-        async { Ok(logs) }.boxed()
-    }
-
-    fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
-        async { Err(ChainError::Unavailable("played".into())) }.boxed()
-    }
 }
 
 /// A folder of the test's own.
@@ -252,6 +107,26 @@ async fn offering(
         tokio::spawn(work);
     }
     Ok((provider, tasks))
+}
+
+/// A provider that has just begun, and what it runs on.
+struct Begun {
+    context: Context,
+    home: Home,
+    ledger: Arc<Played>,
+    provider: Provider<Context>,
+    tasks: Tasks,
+}
+
+/// Begins a provider with this offer in a folder of the test's own.
+fn begun<F: Future<Output = ()>>(name: &str, offer: config::Provider, work: impl FnOnce(Begun) -> F) {
+    let folder = Folder::new(name);
+    let home = Home::create(folder.0.join("provider")).unwrap();
+    on_runtime(home.store(), |context| async move {
+        let ledger = Played::new(1 << 30);
+        let (provider, tasks) = offering(&context, &home, ledger.clone(), offer).await.unwrap();
+        work(Begun { context, home, ledger, provider, tasks }).await;
+    });
 }
 
 async fn accept(mut listener: Listener, provider: Provider<Context>) {
@@ -453,21 +328,10 @@ fn what_cannot_be_taken_is_refused_before_the_body() {
 
 #[test]
 fn what_was_deleted_cannot_be_proven() {
-    let folder = Folder::new("deleted");
-    let home = Home::create(folder.0.join("provider")).unwrap();
-    on_runtime(home.store(), |context| async move {
-        let ledger = Played::new(1 << 30);
-        let (provider, tasks) = provider(&context, &home, ledger.clone()).await;
+    begun("deleted", offer(), |Begun { home, ledger, provider, tasks, .. }| async move {
         let (id, body) = shard(1, 64 << 10);
         let held = provider.store().put(DEAL, id, [0; 16], body).await.unwrap();
-        let sample = IDeals::Sample {
-            deal: DEAL,
-            leaf: 5,
-            leaves: held.ack.statement.leaves,
-            root: B256::from(held.ack.statement.root),
-        };
-        let open = IDeals::Challenge { open: true, totalLeaves: 64, samples: vec![sample; 20], ..no_challenge() };
-        *ledger.challenge.lock().unwrap() = Some(open);
+        ledger.draw(&held.ack.statement, 5, 64);
         let task = tasks.enter("test");
         // The proof is made and sent; the played ledger takes no transaction.
         assert!(matches!(provider.look(&task).await, Err(ProveError::Account(_))));

@@ -1,7 +1,7 @@
 //! Show a provider whose disk rots, is emptied, or is full, and one that is told to leave.
 
 use super::{
-    CHAIN_ID, CLIENT, DEAL, Folder, OWNER, PROVIDER, Played, accept, ask, bind, grant, no_challenge, offer, offering,
+    Begun, CHAIN_ID, CLIENT, DEAL, Folder, OWNER, PROVIDER, Played, accept, ask, begun, bind, grant, offer, offering,
     on_runtime, provider, put, shard,
 };
 use alloy_primitives::B256;
@@ -18,9 +18,8 @@ use hodei_node::{
 };
 use hodei_storage::wire::{Answer, Request};
 use hodei_types::{
-    abi::{IDeals, IProviders, PROVIDERS},
+    abi::{DEALS, IDeals, IProviders, PROVIDERS},
     ack::Signer,
-    chain,
     event::{Event, Fields, Kind, Value},
     grant::Rights,
     slice::ShardId,
@@ -64,17 +63,9 @@ async fn told(provider_log: &Log<Context>, kind: Kind, name: &str, value: &Value
 
 #[test]
 fn rot_is_found_told_and_no_longer_claimed() {
-    let folder = Folder::new("rot");
-    let home = Home::create(folder.0.join("provider")).unwrap();
-    on_runtime(home.store(), |context| async move {
-        let ledger = Played::new(1 << 30);
-        // Nothing is read again but what the test asks for.
-        let (provider, tasks) = offering(&context, &home, ledger.clone(), config::Provider {
-            scrub_bytes_per_s: 0,
-            ..offer()
-        })
-        .await
-        .unwrap();
+    // Nothing is read again but what the test asks for.
+    let offer = config::Provider { scrub_bytes_per_s: 0, ..offer() };
+    begun("rot", offer, |Begun { context, home, ledger, provider, tasks }| async move {
         let mut held = Vec::new();
         for number in 0..8 {
             let (id, body) = shard(number, 64 << 10);
@@ -105,31 +96,23 @@ fn rot_is_found_told_and_no_longer_claimed() {
         assert!(context.encode().contains("lost_shards 1"));
         assert_eq!(provider.status()["lost_bytes"], 64 << 10);
         // Drawn, it is missed: nothing is sent.
-        let sample = |leaf| IDeals::Sample { deal: DEAL, leaf, leaves: newest.leaves, root: B256::from(newest.root) };
-        let drawn = |leaf| IDeals::Challenge { open: true, totalLeaves: 512, samples: vec![sample(leaf); 20], ..no_challenge() };
         let task = tasks.enter("test");
-        *ledger.challenge.lock().unwrap() = Some(drawn(3 * 64 + 5));
+        ledger.draw(&newest, 3 * 64 + 5, 512);
         assert!(matches!(provider.look(&task).await, Err(ProveError::Lost { .. })));
-        *ledger.challenge.lock().unwrap() = Some(drawn(4 * 64 + 5));
+        ledger.draw(&newest, 4 * 64 + 5, 512);
         assert!(matches!(provider.look(&task).await, Err(ProveError::Account(_))), "a proof was made, and refused");
     });
 }
 
 #[test]
 fn files_deleted_while_it_runs_are_missed_in_the_next_proof() {
-    let folder = Folder::new("emptied");
-    let home = Home::create(folder.0.join("provider")).unwrap();
-    on_runtime(home.store(), |context| async move {
-        let ledger = Played::new(1 << 30);
-        let (provider, tasks) = provider(&context, &home, ledger.clone()).await;
+    begun("emptied", offer(), |Begun { home, ledger, provider, tasks, .. }| async move {
         let (id, body) = shard(1, 64 << 10);
         let held = provider.store().put(DEAL, id, [0; 16], body).await.unwrap().ack.statement;
         for file in segments(&home) {
             std::fs::remove_file(file).unwrap();
         }
-        let sample = IDeals::Sample { deal: DEAL, leaf: 5, leaves: held.leaves, root: B256::from(held.root) };
-        let open = IDeals::Challenge { open: true, totalLeaves: 64, samples: vec![sample; 20], ..no_challenge() };
-        *ledger.challenge.lock().unwrap() = Some(open);
+        ledger.draw(&held, 5, 64);
         let look = provider.look(&tasks.enter("test")).await;
         assert!(matches!(look, Err(ProveError::Lost { deal: DEAL, leaf: 5, .. })), "{look:?}");
         let events = told(provider.log(), Kind::Fault, "verdict", &Value::Text("removed".into())).await;
@@ -169,6 +152,13 @@ async fn served(provider: Provider<Context>) -> (hodei_link::Link, Peer, Vec<u8>
     let (client, _listener) = bind(CLIENT).await;
     let rights = grant(client.key(), Rights::ALL);
     (client, peer, rights)
+}
+
+/// Returns once the ledger's events are followed: the first pass is done.
+async fn followed(context: &Context, tasks: &Tasks) {
+    while tasks.list()["report"].doing != "reading the deals" && tasks.list()["report"].passes == 0 {
+        context.sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[test]
@@ -215,29 +205,13 @@ fn a_full_disk_is_refused_before_the_body_and_what_is_held_is_served() {
 
 #[test]
 fn a_running_provider_notices_that_it_is_to_leave() {
-    let folder = Folder::new("drain");
-    let home = Home::create(folder.0.join("provider")).unwrap();
-    on_runtime(home.store(), |context| async move {
-        let ledger = Played::new(1 << 30);
-        let (provider, tasks) = provider(&context, &home, ledger.clone()).await;
+    begun("drain", offer(), |Begun { context, ledger, provider, tasks, .. }| async move {
         let (link, peer, rights) = served(provider.clone()).await;
         let (id, body) = shard(1, 64 << 10);
         let (answer, _) = ask(&link, &peer, put(id, body.len(), &rights), body).await.unwrap();
         assert!(matches!(answer, Answer::Held(_)), "{answer:?}");
-        // Its events are followed once the first pass is done.
-        while tasks.list()["report"].doing != "reading the deals" && tasks.list()["report"].passes == 0 {
-            context.sleep(Duration::from_millis(20)).await;
-        }
-        let event = IProviders::Retired { node: provider.id() }.encode_log_data();
-        let log = chain::Log {
-            address: PROVIDERS,
-            topics: event.topics().to_vec(),
-            data: event.data,
-            height: 2,
-            tx: B256::ZERO,
-            index: 0,
-        };
-        ledger.events.send_modify(|events| events.push(log));
+        followed(&context, &tasks).await;
+        ledger.tell(PROVIDERS, IProviders::Retired { node: provider.id() }.encode_log_data());
         while !provider.is_draining() {
             context.sleep(Duration::from_millis(20)).await;
         }
@@ -257,30 +231,15 @@ fn a_running_provider_notices_that_it_is_to_leave() {
 
 #[test]
 fn an_ended_deals_shards_go_and_the_log_says_which() {
-    let folder = Folder::new("ended");
-    let home = Home::create(folder.0.join("provider")).unwrap();
-    on_runtime(home.store(), |context| async move {
-        let ledger = Played::new(1 << 30);
-        let (provider, tasks) = provider(&context, &home, ledger.clone()).await;
+    begun("ended", offer(), |Begun { context, ledger, provider, tasks, .. }| async move {
         let mut root = [0; 32];
         for number in 0..3 {
             let (id, body) = shard(number, 16 << 10);
             root = provider.store().put(DEAL, id, [0; 16], body).await.unwrap().ack.statement.root;
         }
-        while tasks.list()["report"].doing != "reading the deals" && tasks.list()["report"].passes == 0 {
-            context.sleep(Duration::from_millis(20)).await;
-        }
+        followed(&context, &tasks).await;
         let ended = IDeals::Ended { deal: DEAL, bucket: B256::ZERO, provider: provider.id(), refund: Default::default() };
-        let event = ended.encode_log_data();
-        let log = chain::Log {
-            address: hodei_types::abi::DEALS,
-            topics: event.topics().to_vec(),
-            data: event.data,
-            height: 2,
-            tx: B256::ZERO,
-            index: 0,
-        };
-        ledger.events.send_modify(|events| events.push(log));
+        ledger.tell(DEALS, ended.encode_log_data());
         while provider.store().held_bytes() > 0 {
             context.sleep(Duration::from_millis(20)).await;
         }

@@ -1,0 +1,171 @@
+//! Play the ledger for a provider: one open deal, and what a test lets it ask and tell.
+
+use super::{CHAIN_ID, DEAL, OWNER, PROVIDER, bucket};
+use alloy_primitives::{Address, B256, Bytes, LogData, keccak256};
+use alloy_sol_types::{SolCall, SolInterface, SolValue};
+use futures::{FutureExt, future::BoxFuture};
+use hodei_ledger::account::address_of;
+use hodei_types::{
+    abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, PROVIDERS},
+    ack::{Signer, Statement},
+    chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
+};
+use std::sync::{Arc, Mutex};
+
+/// One open deal, and a challenge if one is set; transactions are refused unless it takes them.
+pub(super) struct Played {
+    capacity_bytes: u64,
+    pub(super) challenge: Mutex<Option<IDeals::Challenge>>,
+    /// Transactions taken, if it takes any; each succeeds at once.
+    pub(super) taken: Mutex<Option<Vec<Bytes>>>,
+    /// One a block, from the second.
+    events: tokio::sync::watch::Sender<Vec<chain::Log>>,
+}
+
+impl Played {
+    pub(super) fn new(capacity_bytes: u64) -> Arc<Self> {
+        let (challenge, taken) = Default::default();
+        Arc::new(Self { capacity_bytes, challenge, taken, events: tokio::sync::watch::Sender::default() })
+    }
+
+    pub(super) fn head_now(&self) -> Head {
+        let (hash, genesis, height) = (B256::ZERO, B256::ZERO, 1 + self.events.borrow().len() as u64);
+        Head { height, hash, time_ms: 0, base_fee: 1, chain_id: CHAIN_ID, genesis }
+    }
+
+    /// Asks twenty times for one leaf of what is held, among `leaves` of the provider.
+    pub(super) fn draw(&self, held: &Statement, leaf: u64, leaves: u64) {
+        let sample = IDeals::Sample { deal: DEAL, leaf, leaves: held.leaves, root: B256::from(held.root) };
+        let open = IDeals::Challenge { open: true, totalLeaves: leaves, samples: vec![sample; 20], ..no_challenge() };
+        *self.challenge.lock().unwrap() = Some(open);
+    }
+
+    /// Makes a block with this event.
+    pub(super) fn tell(&self, address: Address, event: LogData) {
+        self.events.send_modify(|events| {
+            let (topics, height) = (event.topics().to_vec(), 2 + events.len() as u64);
+            events.push(chain::Log { address, topics, data: event.data, height, tx: B256::ZERO, index: 0 });
+        });
+    }
+
+    fn answer(&self, to: Address, data: &[u8]) -> Option<Vec<u8>> {
+        let owner = address_of(&OWNER)?;
+        let node = B256::from(Signer::new(&PROVIDER).node().0);
+        if to == BUCKETS {
+            let bucket = IBuckets::Bucket { id: bucket(), owner, holder: owner, ..empty_bucket() };
+            return Some(bucket.abi_encode());
+        }
+        if to == PROVIDERS {
+            let call = IProviders::getCall::abi_decode(data).ok()?;
+            let mut record = IProviders::Provider::abi_decode(&[&[0; 31][..], &[32], &[0; 32 * 24]].concat()).ok()?;
+            (record.node, record.operator) = (call.node, owner);
+            return Some(record.abi_encode());
+        }
+        if to != DEALS {
+            return None;
+        }
+        match IDeals::IDealsCalls::abi_decode(data).ok()? {
+            IDeals::IDealsCalls::get(call) if call.deal == DEAL => {
+                let mut deal = empty_deal();
+                (deal.id, deal.bucket, deal.provider, deal.owner) = (DEAL, bucket(), node, owner);
+                (deal.state, deal.capacityBytes) = (1, self.capacity_bytes);
+                Some(deal.abi_encode())
+            }
+            IDeals::IDealsCalls::ofProvider(_) => Some(IDeals::ofProviderCall::abi_encode_returns(&vec![DEAL])),
+            IDeals::IDealsCalls::challenge(_) => {
+                let challenge = self.challenge.lock().unwrap().clone();
+                Some(challenge.unwrap_or_else(no_challenge).abi_encode())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn empty_bucket() -> IBuckets::Bucket {
+    IBuckets::Bucket {
+        id: B256::ZERO,
+        owner: Address::ZERO,
+        shape: IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 262_144, codeId: 1 },
+        term: 1,
+        holder: Address::ZERO,
+        expires: 1,
+        root: B256::ZERO,
+        sizeBytes: 0,
+        version: 0,
+        deals: 1,
+    }
+}
+
+fn empty_deal() -> IDeals::Deal {
+    let zeros = vec![0u8; 32 * 15];
+    IDeals::Deal::abi_decode(&zeros).expect("all of its fields may be zero")
+}
+
+fn no_challenge() -> IDeals::Challenge {
+    IDeals::Challenge {
+        window: 0,
+        seed: B256::ZERO,
+        totalLeaves: 0,
+        open: false,
+        proven: false,
+        samples: vec![],
+    }
+}
+
+impl Chain for Played {
+    fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
+        let head = self.head_now();
+        async { Ok(head) }.boxed()
+    }
+
+    fn wait(&self, above: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+        let mut events = self.events.subscribe();
+        async move {
+            let _ = events.wait_for(|events| 1 + events.len() as u64 > above).await;
+            Ok(self.head_now())
+        }
+        .boxed()
+    }
+
+    fn certificate(&self, _: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
+        async { Err(ChainError::Unavailable("played".into())) }.boxed()
+    }
+
+    fn account(&self, _: Address) -> BoxFuture<'_, Result<chain::Account, ChainError>> {
+        async { Ok(chain::Account::default()) }.boxed()
+    }
+
+    fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+        let hash = keccak256(&raw);
+        let mut taken = self.taken.lock().unwrap();
+        let taken = taken.as_mut().map(|taken| taken.push(raw));
+        async move { taken.map(|()| hash).ok_or_else(|| ChainError::Refused("played".into())) }.boxed()
+    }
+
+    fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+        let taken = self.taken.lock().unwrap();
+        let known = taken.iter().flatten().any(|raw| keccak256(raw) == tx);
+        let receipt = TxReceipt { tx, height: 1, success: true, gas_used: 1, logs: vec![], output: Bytes::new() };
+        async move { Ok(known.then_some(receipt)) }.boxed()
+    }
+
+    fn call(&self, _: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+        let unknown = IDeals::IDealsErrors::UnknownDeal(IDeals::UnknownDeal { deal: 0 });
+        let answer = self.answer(to, &data).map(Bytes::from);
+        async move { answer.ok_or_else(|| ChainError::Reverted(unknown.abi_encode().into())) }.boxed()
+    }
+
+    fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<chain::Log>, ChainError>> {
+        let fits = |log: &&chain::Log| {
+            (filter.from..=filter.to).contains(&log.height)
+                && filter.address.is_none_or(|address| address == log.address)
+                && filter.topic1.is_none_or(|topic| log.topics.get(1) == Some(&topic))
+        };
+        let logs: Vec<_> = self.events.borrow().iter().filter(fits).cloned().collect();
+        async { Ok(logs) }.boxed()
+    }
+
+    fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
+        async { Err(ChainError::Unavailable("played".into())) }.boxed()
+    }
+}
