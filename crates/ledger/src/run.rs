@@ -88,20 +88,18 @@ pub(crate) async fn run<E: Storage + Spawner>(
     fetch::<E>(&batches, &mut executor, wanted.into_iter().collect()).await?;
     let due = step::<E, _>(&batches, &mut executor, Executor::begin).await.map_err(broken)?;
     let system = Bytes::from(system_transaction(params.chain_id, env.height).encoded_2718());
+    if let Body::Given { raw, txs } = &body
+        && ((raw.first() == Some(&system)) != due || raw.len() != txs.len() + usize::from(due))
+    {
+        return Err(Refusal::System);
+    }
     let mut done = Included::default();
+    if due {
+        let applied = step::<E, _>(&batches, &mut executor, Executor::system).await.map_err(broken)?;
+        done.outputs.push(applied.output);
+    }
     let txs = match body {
         Body::Given { raw, txs } => {
-            if (raw.first() == Some(&system)) != due || raw.len() != txs.len() + usize::from(due) {
-                return Err(Refusal::System);
-            }
-            if due {
-                done.outputs.push(
-                    step::<E, _>(&batches, &mut executor, Executor::system)
-                        .await
-                        .map_err(broken)?
-                        .output,
-                );
-            }
             let mut index = 0;
             all::<E>(&batches, &mut executor, |run| {
                 while let Some(tx) = txs.get(index) {
@@ -119,12 +117,6 @@ pub(crate) async fn run<E: Storage + Spawner>(
         }
         Body::Chosen(txs) => {
             if due {
-                done.outputs.push(
-                    step::<E, _>(&batches, &mut executor, Executor::system)
-                        .await
-                        .map_err(broken)?
-                        .output,
-                );
                 done.push(&genesis.limits, system);
             }
             let mut index = 0;
