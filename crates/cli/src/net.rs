@@ -19,7 +19,10 @@ use hodei_sdk::{
     chain::{Account, Order},
     wallet,
 };
-use hodei_types::key::{KeyError, SecretKey};
+use hodei_types::{
+    ethereum::TRANSFER_GAS,
+    key::{KeyError, SecretKey},
+};
 use serde_json::json;
 use std::{
     net::SocketAddr,
@@ -36,7 +39,6 @@ const VALIDATOR_COINS: u64 = 1_000;
 const INVITE_MEMBERS: usize = 2;
 /// The wire's port when a validator's other ports are given: the one before consensus.
 const LINK_PORT_BEFORE: u16 = 1;
-const TRANSFER_GAS: u64 = 21_000;
 /// More than an account of ours tips a leader, in wei of gas.
 const TIP_MAX: u64 = 2_000_000_000;
 

@@ -12,12 +12,10 @@ use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolEvent;
 use hodei_types::{
     abi::{BUDGETS, DEALS, IBudgets, IDeals},
-    chain::LogFilter,
+    chain::{LOG_BLOCKS_MAX, LogFilter},
+    ethereum::TRANSFER_GAS,
 };
 use serde_json::json;
-
-/// A door answers at most this many blocks of logs at once.
-const BLOCKS_ASKED: u64 = 100_000;
 
 /// `hodei wallet balance`.
 pub(crate) async fn balance(session: &Session, out: Out) -> Result<()> {
@@ -49,7 +47,7 @@ pub(crate) async fn send(args: &WalletSend, session: &Session, out: Out) -> Resu
     let to = money::account(&args.to)?;
     let amount = money::parse(&args.amount)?;
     let head = session.chain.head().await.map_err(chain_fault)?;
-    let fee = U256::from(21_000u64) * U256::from(head.base_fee);
+    let fee = U256::from(TRANSFER_GAS) * U256::from(head.base_fee);
     out.say(format!("Send {} to {to}; the fee is about {}.", money::show(amount), money::show(fee)));
     if args.plan.dry_run {
         out.result(
@@ -75,7 +73,7 @@ pub(crate) async fn send(args: &WalletSend, session: &Session, out: Out) -> Resu
 pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -> Result<()> {
     let owner = session.purse.owner()?;
     let head = session.chain.head().await.map_err(chain_fault)?;
-    let from = head.height.saturating_sub(BLOCKS_ASKED - 1);
+    let from = head.height.saturating_sub(LOG_BLOCKS_MAX - 1);
     let me = B256::left_padding_from(owner.as_slice());
     let ask = |address, topic0, topic1| LogFilter { from, to: head.height, address: Some(address), topic0: Some(topic0), topic1 };
     let mut entries = Vec::new();

@@ -12,12 +12,11 @@ use hodei_types::{
     abi::{BUDGETS, IBudgets, spender_consent},
     call::ask,
     chain::{Chain, TxReceipt},
+    ethereum::TRANSFER_GAS,
     key::{KeyKind, SecretKey},
 };
 use std::sync::Arc;
 
-/// Gas of a plain transfer.
-const TRANSFER_GAS: u64 = 21_000;
 /// Gas of one `budgets` call: a handful of slots; what is left is not paid.
 const BUDGET_GAS: u64 = 500_000;
 /// Digits after the point of a coin.

@@ -51,6 +51,11 @@ pub struct TxReceipt {
     pub output: Bytes,
 }
 
+/// Logs in one answer.
+pub const LOGS_MAX: usize = 10_000;
+/// Blocks one question about logs may cover.
+pub const LOG_BLOCKS_MAX: u64 = 100_000;
+
 /// Which logs: all conditions must hold; empty means any.
 #[derive(Clone, Debug, Default)]
 pub struct LogFilter {

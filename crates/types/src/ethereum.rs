@@ -10,6 +10,11 @@ use alloy_primitives::{Address, B256, Bytes, Log, U256};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 
+/// What one transaction may use since Osaka (EIP-7825).
+pub const GAS_PER_TX_MAX: u64 = 1 << 24;
+/// Gas of a plain transfer.
+pub const TRANSFER_GAS: u64 = 21_000;
+
 /// Which block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
@@ -52,7 +57,7 @@ pub struct Call {
     pub to: Option<Address>,
     pub value: U256,
     pub data: Bytes,
-    /// 0 is as much as one transaction may have.
+    /// At most [`GAS_PER_TX_MAX`], which is what 0 stands for.
     pub gas: u64,
 }
 
@@ -60,13 +65,14 @@ pub struct Call {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallOutcome {
     pub success: bool,
-    /// Why it halted, if it neither succeeded nor reverted.
+    /// Why it halted, if it neither succeeded nor reverted: `output` is empty.
     pub halt: Option<String>,
     pub output: Bytes,
-    /// What a receipt would show.
+    /// After refunds: what a receipt would show.
     pub gas_used: u64,
-    /// Before refunds.
+    /// Before refunds: a limit below this fails.
     pub gas_peak: u64,
+    pub logs: Vec<Log>,
 }
 
 /// A waiting transaction.

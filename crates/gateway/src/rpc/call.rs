@@ -7,13 +7,9 @@ use super::{
 };
 use alloy_primitives::{Bytes, U64};
 use alloy_rpc_types_eth::TransactionRequest;
-use hodei_types::ethereum::{At, Call, CallOutcome};
+use hodei_types::ethereum::{At, Call, CallOutcome, GAS_PER_TX_MAX, TRANSFER_GAS};
 use jsonrpsee::{RpcModule, server::RegisterMethodError, types::Params};
 
-/// What one transaction may use since Osaka (EIP-7825); larger wishes of wallets are clamped, not refused.
-const TX_GAS_MAX: u64 = 1 << 24;
-/// A plain transfer.
-const GAS_MIN: u64 = 21_000;
 /// The estimate is within 1/64 of the least gas that works: the share a call may not pass on (EIP-150).
 const CLOSE_ENOUGH: u64 = 64;
 
@@ -46,7 +42,8 @@ fn read(params: &Params<'_>) -> Result<(Call, At)> {
         to: request.to.and_then(|kind| kind.to().copied()),
         value: request.value.unwrap_or_default(),
         data,
-        gas: request.gas.unwrap_or(TX_GAS_MAX).min(TX_GAS_MAX),
+        // Larger wishes of wallets are clamped, not refused.
+        gas: request.gas.unwrap_or(GAS_PER_TX_MAX).min(GAS_PER_TX_MAX),
     };
     Ok((call, at))
 }
@@ -63,7 +60,7 @@ fn succeeded(outcome: CallOutcome) -> Result<Bytes> {
 /// back, refunds come last), a bisection up to the limit.
 async fn estimate(context: &Context, call: Call, at: At) -> Result<u64> {
     let full = context.chain.simulate(call.clone(), at).await.map_err(fault::chain)?;
-    let (mut low, mut high) = (full.gas_peak.max(full.gas_used).max(GAS_MIN), call.gas);
+    let (mut low, mut high) = (full.gas_peak.max(full.gas_used).max(TRANSFER_GAS), call.gas);
     succeeded(full)?;
     if works(context, &call, at, low).await? {
         return Ok(low);

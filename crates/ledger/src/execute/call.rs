@@ -1,45 +1,17 @@
 //! Execute without a transaction, for `eth_call` and `eth_estimateGas`.
 
-use alloy_primitives::{Address, Bytes, Log, TxKind, U256};
-use revm::context::TxEnv;
+use alloy_primitives::TxKind;
+use hodei_types::ethereum::{Call, CallOutcome, GAS_PER_TX_MAX};
+use revm::{context::TxEnv, context_interface::result::ExecutionResult};
 
-use super::{
-    env::GAS_PER_TX_MAX,
-    executor::{Executor, Fault},
-};
-
-/// What is asked; the nonce is not checked and gas costs nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Call {
-    pub from: Address,
-    /// `None` creates a contract.
-    pub to: Option<Address>,
-    pub value: U256,
-    pub data: Bytes,
-    /// Clamped to the cap of one transaction; 0 means the cap.
-    pub gas_limit: u64,
-}
-
-/// What would have happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallOutcome {
-    pub success: bool,
-    /// A halt, not a revert: `output` is empty, this names why.
-    pub halt: Option<String>,
-    pub output: Bytes,
-    /// After refunds: what a receipt would show.
-    pub gas_used: u64,
-    /// Before refunds: a limit below this fails.
-    pub gas_peak: u64,
-    pub logs: Vec<Log>,
-}
+use super::executor::{Executor, Fault};
 
 impl Executor {
-    /// Runs a call on the current state and forgets what it wrote.
+    /// Runs a call on the current state and forgets what it wrote; the nonce is not checked and gas costs nothing.
     ///
     /// Errors: as [`Executor::apply`]; `Invalid` also for value above the caller's balance.
     pub fn simulate(&mut self, call: &Call) -> Result<CallOutcome, Fault> {
-        let gas_limit = if call.gas_limit == 0 { GAS_PER_TX_MAX } else { call.gas_limit.min(GAS_PER_TX_MAX) };
+        let gas_limit = if call.gas == 0 { GAS_PER_TX_MAX } else { call.gas.min(GAS_PER_TX_MAX) };
         let tx = TxEnv {
             caller: call.from,
             gas_limit,
@@ -65,9 +37,9 @@ impl Executor {
     }
 }
 
-fn halt_name(result: &revm::context_interface::result::ExecutionResult) -> String {
+fn halt_name(result: &ExecutionResult) -> String {
     match result {
-        revm::context_interface::result::ExecutionResult::Halt { reason, .. } => format!("{reason:?}"),
+        ExecutionResult::Halt { reason, .. } => format!("{reason:?}"),
         _ => String::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! State what a block and a network fix for every transaction in them.
 
 use alloy_primitives::{Address, B256, U256};
+use hodei_types::ethereum::GAS_PER_TX_MAX;
 use revm::{
     context::{BlockEnv, CfgEnv},
     context_interface::block::BlobExcessGasAndPrice,
@@ -8,9 +9,6 @@ use revm::{
 };
 
 use crate::genesis::{Genesis, Slashing};
-
-/// Osaka's cap of one transaction (EIP-7825).
-pub const GAS_PER_TX_MAX: u64 = 1 << 24;
 
 /// What the genesis fixes for execution.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,10 @@ use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, ReceiptWithBloom, T
 use alloy_evm::{Evm as _, EvmEnv, FromRecoveredTx as _, eth::{EthEvm, EthEvmBuilder}, precompiles::PrecompilesMap};
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, TxKind, U256, keccak256};
 use alloy_sol_types::SolCall as _;
-use hodei_types::abi::{IQueue, MODULES, QUEUE, SYSTEM};
+use hodei_types::{
+    abi::{IQueue, MODULES, QUEUE, SYSTEM},
+    ethereum::GAS_PER_TX_MAX,
+};
 use revm::{
     context::{CfgEnv, TxEnv},
     context_interface::result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState},
@@ -15,7 +18,7 @@ use revm::{
 use std::collections::BTreeMap;
 
 use super::{
-    env::{Env, GAS_PER_TX_MAX, Params},
+    env::{Env, Params},
     key::{Account, Key, account_key},
     state::{Corrupt, Need, Reads, State, Undo, View},
 };

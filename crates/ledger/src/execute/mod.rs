@@ -17,10 +17,10 @@ mod key;
 mod state;
 mod system;
 
-pub use call::{Call, CallOutcome};
-pub use env::{Env, GAS_PER_TX_MAX, Params};
+pub use env::{Env, Params};
 pub use executor::{Applied, Executor, Fault, Invalid, Outcome, Run, Signed, hints};
 pub use fee::next_base_fee;
 pub use key::{Account, Key, account_key, decode_slot, encode_slot, slot_key};
 pub use state::{Need, Undo, View};
+pub use hodei_types::ethereum::{Call, CallOutcome, GAS_PER_TX_MAX};
 pub use system::{is_system, system_transaction};

@@ -10,7 +10,7 @@ use hodei_types::{
 use std::sync::Arc;
 
 use super::{Reader, unreadable};
-use crate::execute::{self, account_key, decode_slot, next_base_fee, slot_key};
+use crate::execute::{account_key, decode_slot, next_base_fee, slot_key};
 
 impl Ethereum for Reader {
     fn block(&self, at: At) -> BoxFuture<'_, Result<Option<Arc<Record>>, ChainError>> {
@@ -39,24 +39,7 @@ impl Ethereum for Reader {
     }
 
     fn simulate(&self, call: Call, at: At) -> BoxFuture<'_, Result<CallOutcome, ChainError>> {
-        async move {
-            let call = execute::Call {
-                from: call.from,
-                to: call.to,
-                value: call.value,
-                data: call.data,
-                gas_limit: call.gas,
-            };
-            let outcome = self.run(&call, at).await?;
-            Ok(CallOutcome {
-                success: outcome.success,
-                halt: outcome.halt,
-                output: outcome.output,
-                gas_used: outcome.gas_used,
-                gas_peak: outcome.gas_peak,
-            })
-        }
-        .boxed()
+        async move { self.run(&call, at).await }.boxed()
     }
 
     fn balance(&self, address: Address, at: At) -> BoxFuture<'_, Result<U256, ChainError>> {

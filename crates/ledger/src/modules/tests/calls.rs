@@ -218,9 +218,9 @@ fn simulation_needs_no_nonce_and_leaves_nothing() {
     assert_eq!(world.view(BUCKETS, IBuckets::countCall { owner: a }), 0);
     assert_eq!(world.fingerprint, before);
     // The gas it names is enough, and a little less is not.
-    let enough = world.simulate(&Call { gas_limit: outcome.gas_peak, ..call.clone() });
+    let enough = world.simulate(&Call { gas: outcome.gas_peak, ..call.clone() });
     assert!(enough.success);
-    assert!(!world.simulate(&Call { gas_limit: outcome.gas_peak - 1, ..call }).success);
+    assert!(!world.simulate(&Call { gas: outcome.gas_peak - 1, ..call }).success);
     let mut executor = Executor::new(world.params, world.env, Default::default());
     let poor = Call { from: Address::repeat_byte(9), to: Some(a), value: U256::from(1), ..Call::default() };
     let refused = drive(&world, &mut executor, |executor| executor.simulate(&poor));
