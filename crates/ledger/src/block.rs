@@ -23,6 +23,7 @@ use commonware_consensus::{
     types::{Epoch, Height, Round, View},
 };
 use commonware_cryptography::{Digest as _, Digestible, ed25519};
+use hodei_types::receipt::HEADER_BYTES_MAX;
 
 use crate::genesis::Genesis;
 
@@ -35,8 +36,6 @@ pub type Context = SimplexContext<Digest, PublicKey>;
 
 /// Bytes of a seed: a compressed point of the certificate's signature group.
 pub const SEED_BYTES: usize = 48;
-/// An Ethereum header with every field of ours present has at most 640 bytes; the rest is room for varying integers.
-pub const HEADER_BYTES_MAX: usize = 1024;
 /// First byte of an encoded block.
 const VERSION: u8 = 1;
 

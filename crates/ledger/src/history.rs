@@ -10,10 +10,11 @@
 
 use alloy_primitives::{B256, Bytes};
 use commonware_codec::{Copying, Decode as _};
+use hodei_types::receipt::FINALIZATION_BYTES_MAX;
 
 use crate::{
     block::{Block, Limits},
-    light::{FINALIZATION_BYTES_MAX, LightError, Verifier},
+    light::{LightError, Verifier},
 };
 
 const MAGIC: &[u8; 15] = b"hodei-chain-v1\n";

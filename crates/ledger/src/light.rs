@@ -18,15 +18,14 @@ use commonware_cryptography::{
     ed25519, keccak256 as digest,
 };
 use commonware_parallel::Sequential;
-use hodei_types::network::NetworkKey;
+use hodei_types::{
+    network::NetworkKey,
+    receipt::{FINALIZATION_BYTES_MAX, HEADER_BYTES_MAX},
+};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// The namespace of consensus signatures is this ‖ genesis hash.
 pub const CONSENSUS_TAG: &[u8] = b"hodei-consensus-v1:";
-/// Header RLP above this is refused unread; Prague's fields take at most 720 bytes.
-pub const HEADER_BYTES_MAX: usize = 1024;
-/// Proposal (round, parent, payload) and two 48-byte signatures take under 200.
-pub const FINALIZATION_BYTES_MAX: usize = 512;
 
 type Scheme = vrf::Scheme<ed25519::PublicKey, MinSig>;
 type Certified = Finalization<Scheme, digest::Digest>;

@@ -55,7 +55,7 @@ use crate::{
     genesis::Genesis,
     net::Links,
     pace::Pace,
-    state::{self, Code, SYNC_OPS, State},
+    state::{self, Code, REPLAY_BUFFER, SYNC_OPS, State, WRITE_BUFFER},
 };
 
 /// What a member needs of the machine.
@@ -66,8 +66,6 @@ impl<T: Spawner + Storage + Clock + Metrics + CryptoRng> Runtime for T {}
 pub type Archive<B> = marshal::core::Mailbox<<B as Beacon>::Scheme, Standard<Block>>;
 
 const MAILBOX: NonZeroUsize = NZUsize!(1024);
-const WRITE_BUFFER: NonZeroUsize = NZUsize!(64 << 10);
-const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
 /// Finalized blocks handed out before the first is acknowledged.
 const PENDING_ACKS: NonZeroUsize = NZUsize!(16);
 /// History of the databases kept for peers that sync; ten minutes of an idle chain.

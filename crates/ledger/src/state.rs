@@ -62,8 +62,9 @@ pub type Targets<E> = <Databases<E> as DatabaseSet<E>>::SyncTargets;
 /// Configuration of both members.
 pub type Config<E> = <Databases<E> as DatabaseSet<E>>::Config;
 
-const WRITE_BUFFER: NonZeroUsize = NZUsize!(64 << 10);
-const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
+/// Buffers of everything the ledger keeps on disk.
+pub(crate) const WRITE_BUFFER: NonZeroUsize = NZUsize!(64 << 10);
+pub(crate) const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
 
 /// Partitions and sizes of the databases under `prefix`.
 pub fn config<E: Storage + Spawner>(prefix: &str, disk: &Disk, page_cache: &CacheRef) -> Config<E> {

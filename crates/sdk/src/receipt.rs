@@ -8,7 +8,7 @@ use hodei_ledger::account::{Account, AccountError, Order};
 use hodei_types::{
     abi::{ANCHORS, IAnchors, IProviders, PROVIDERS},
     ack::Ack,
-    chain::{AnchorProof, Chain, ChainError, Log, LogFilter},
+    chain::{AnchorProof, Chain, ChainError, LOG_BLOCKS_MAX, Log, LogFilter},
     checkpoint::{Registration, anchor_leaf},
     merkle::{self, MerkleError},
     receipt::{Anchored, Checkpointed, Path, Receipt},
@@ -17,9 +17,6 @@ use hodei_types::{
 
 /// Gas of anchoring 32 bytes: intrinsic cost, calldata and one log, with room.
 const ANCHOR_GAS: u64 = 120_000;
-
-/// Blocks one question for logs may span.
-const LOG_BLOCKS: u64 = 100_000;
 
 /// Why there is no receipt.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -105,7 +102,7 @@ pub fn acks_root(acks: &[(NodeKey, Ack)]) -> B256 {
 async fn registration(chain: &dyn Chain, node: &NodeKey) -> Result<Anchored, AssembleError> {
     let mut to = chain.head().await?.height;
     loop {
-        let from = to.saturating_sub(LOG_BLOCKS - 1);
+        let from = to.saturating_sub(LOG_BLOCKS_MAX - 1);
         let topic1 = Some(B256::from(node.0));
         let filter = LogFilter { from, to, address: Some(PROVIDERS), topic0: None, topic1 };
         // A block's anchor is of the last change in it: so is the last log.

@@ -8,7 +8,10 @@ use super::{
 };
 use alloy_primitives::{B256, U256};
 use alloy_rpc_types_eth::{Filter, FilterBlockOption, Log};
-use hodei_types::ethereum::{At, Record};
+use hodei_types::{
+    chain::{LOG_BLOCKS_MAX, LOGS_MAX},
+    ethereum::{At, Record},
+};
 use jsonrpsee::{RpcModule, server::RegisterMethodError};
 use serde_json::{Value, json};
 use std::{
@@ -17,9 +20,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Blocks one question may cover, and logs it may return.
-const BLOCKS_MAX: u64 = 100_000;
-const LOGS_MAX: usize = 10_000;
 /// Filters of all clients together; each is some hundred bytes.
 const FILTERS_MAX: usize = 4096;
 /// A filter nobody polled for this long is dropped, as in geth.
@@ -167,9 +167,9 @@ async fn range(context: &Context, filter: &Filter, since: Option<u64>) -> Result
             (from, height(to_block).min(head))
         }
     };
-    if to.saturating_sub(from) >= BLOCKS_MAX {
+    if to.saturating_sub(from) >= LOG_BLOCKS_MAX {
         return Err(fault::limit(format!(
-            "query covers {} blocks, at most {BLOCKS_MAX}",
+            "query covers {} blocks, at most {LOG_BLOCKS_MAX}",
             to - from + 1
         )));
     }

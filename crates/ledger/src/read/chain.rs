@@ -9,13 +9,12 @@ use hodei_types::{
     chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Kept, Log, LogFilter, TxReceipt},
     ethereum::{At, Record},
     merkle,
+    receipt::HEADERS_MAX,
 };
 
 use super::{Reader, logs_of};
 use crate::execute::Call;
 
-/// Headers from a block to the first certified one: a receipt's limit.
-const HEADERS_MAX: u64 = 64;
 /// New heads waited for until a certificate covers the newest block.
 const HEADS_WAITED: usize = 3;
 
@@ -33,7 +32,7 @@ impl Reader {
                     return Ok(Certificate { headers, finalization: finalization.into() });
                 }
             }
-            if headers.len() as u64 == HEADERS_MAX {
+            if headers.len() == HEADERS_MAX {
                 break;
             }
             let _ = next.await;
@@ -43,7 +42,7 @@ impl Reader {
 
     fn headers_from(&self, height: u64) -> Result<Vec<Header>, ChainError> {
         let model = self.model();
-        let headers: Vec<_> = (height..height.saturating_add(HEADERS_MAX))
+        let headers: Vec<_> = (height..height.saturating_add(HEADERS_MAX as u64))
             .map_while(|at| model.at(at))
             .map(|entry| entry.record.header.clone())
             .collect();

@@ -19,7 +19,7 @@ mod record;
 mod records;
 mod source;
 
-pub use model::{Entry, Kept, LOGS_MAX, LOG_BLOCKS_MAX, LogsRefused, Model, logs_of};
+pub use model::{Entry, Kept, LogsRefused, Model, logs_of};
 pub use record::RecordError;
 pub use records::{Keep, Records};
 pub use source::{Archived, Finality, Live, Proven, Source};

@@ -2,14 +2,10 @@
 
 use alloy_primitives::{B256, Bytes};
 use hodei_types::{
-    chain::{Log, LogFilter},
+    chain::{LOG_BLOCKS_MAX, LOGS_MAX, Log, LogFilter},
     ethereum::Record,
 };
 use std::{collections::BTreeMap, sync::Arc};
-
-/// Logs in one answer, and blocks walked for it.
-pub const LOGS_MAX: usize = 10_000;
-pub const LOG_BLOCKS_MAX: u64 = 100_000;
 
 /// One block as kept: what wallets see, and what anchors are proven with.
 #[derive(Clone, Debug, PartialEq, Eq)]

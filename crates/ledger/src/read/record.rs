@@ -10,11 +10,11 @@ use hodei_types::{
     abi::ANCHOR_BYTES_MAX,
     cbor::{CborError, Reader, Writer},
     ethereum::{Executed, Record},
+    receipt::{HEADER_BYTES_MAX, PREIMAGE_BYTES_MAX},
 };
 use std::sync::Arc;
 
 use super::Entry;
-use crate::block::HEADER_BYTES_MAX;
 
 /// Bytes of one record: a block's gas bounds its logs and outputs far below.
 pub(super) const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -72,7 +72,7 @@ impl Entry {
             // Registrations are fixed-size and shorter than the largest posted leaf with its tag.
             anchors.push(Bytes::copy_from_slice(input.bytes(ANCHOR_BYTES_MAX + 1)?));
         }
-        let preimage = Bytes::copy_from_slice(input.bytes(HEADER_BYTES_MAX)?);
+        let preimage = Bytes::copy_from_slice(input.bytes(PREIMAGE_BYTES_MAX)?);
         input.end()?;
         let record = Record { header, hash: keccak256(rlp), size, txs };
         Ok(Self { record: Arc::new(record), anchors, preimage })

@@ -17,11 +17,12 @@ use futures::{FutureExt as _, future::BoxFuture, lock::Mutex};
 use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 
 use super::{Entry, record::RECORD_BYTES_MAX};
-use crate::genesis::Disk;
+use crate::{
+    genesis::Disk,
+    state::{REPLAY_BUFFER, WRITE_BUFFER},
+};
 
 const CACHE_PAGES: NonZeroUsize = NZUsize!(256);
-const WRITE_BUFFER: NonZeroUsize = NZUsize!(64 << 10);
-const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
 
 /// Where records are kept.
 pub trait Keep: Send + Sync + 'static {

@@ -4,16 +4,11 @@ use super::ANSWER_BYTES_MAX;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use hodei_types::{
     cbor::{CborError, Reader, Writer},
-    chain::{Account, AnchorProof, Certificate, ChainError, Head, Kept, Log, TxReceipt},
+    chain::{Account, AnchorProof, Certificate, ChainError, Head, Kept, LOGS_MAX, Log, TxReceipt},
+    merkle::PATH_MAX,
+    receipt::{FINALIZATION_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, PREIMAGE_BYTES_MAX},
 };
 
-/// Headers between a block and the first certified one; the receipt's limit.
-const HEADERS_MAX: usize = 64;
-const HEADER_BYTES_MAX: usize = 1024;
-const FINALIZATION_BYTES_MAX: usize = 512;
-const PREIMAGE_BYTES_MAX: usize = 1024;
-const PATH_MAX: usize = 64;
-const LOGS_MAX: usize = 10_000;
 const REASON_BYTES_MAX: usize = 1024;
 
 /// The value of an answer; which one follows from the question.

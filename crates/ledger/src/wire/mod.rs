@@ -16,7 +16,7 @@ pub use question::Question;
 use commonware_runtime::{Sink, Stream};
 use hodei_types::{
     cbor::CborError,
-    chain::{Chain, ChainError, LogFilter},
+    chain::{Chain, ChainError, LOG_BLOCKS_MAX, LogFilter},
 };
 
 /// A transaction is at most 128 KiB; the rest of a question is small.
@@ -101,8 +101,8 @@ async fn reply(chain: &dyn Chain, question: Question) -> Result<Answer, ChainErr
 /// A range of blocks wider than the limit is refused before it is walked.
 fn bounded(filter: LogFilter) -> Result<LogFilter, ChainError> {
     match filter.to.checked_sub(filter.from) {
-        Some(width) if width >= 100_000 && filter.to != u64::MAX => Err(ChainError::Refused(
-            format!("logs of {width} blocks asked, at most 100000 at once"),
+        Some(width) if width >= LOG_BLOCKS_MAX && filter.to != u64::MAX => Err(ChainError::Refused(
+            format!("logs of {width} blocks asked, at most {LOG_BLOCKS_MAX} at once"),
         )),
         _ => Ok(filter),
     }
