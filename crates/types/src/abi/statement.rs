@@ -1,0 +1,54 @@
+//! Fix the bytes that are signed outside of a transaction, each under a tag of its own.
+
+use alloy_primitives::{Address, B256};
+
+/// What a node key signs to be registered by `operator`: 16 + 8 + 20 + 32 bytes.
+pub fn operator_consent(chain_id: u64, operator: Address, node: B256) -> Vec<u8> {
+    let tag = b"hodei-operator-1";
+    [&tag[..], &chain_id.to_be_bytes(), operator.as_slice(), node.as_slice()].concat()
+}
+
+/// What a spending account signs (its keccak) to let `owner` take its coin back: 16 + 8 + 20 + 20 bytes.
+pub fn spender_consent(chain_id: u64, owner: Address, spender: Address) -> Vec<u8> {
+    let tag = b"hodei-spender--1";
+    [&tag[..], &chain_id.to_be_bytes(), owner.as_slice(), spender.as_slice()].concat()
+}
+
+/// What both sides of a deal sign about its content: 16 + 8 × 5 + 32 bytes. The provider's signature over it is
+/// its ack of `position`: `root` commits to every shard id, and is durable when signed. The holder signs its
+/// keccak.
+pub fn root_statement(chain_id: u64, deal: u64, sequence: u64, position: u64, root: B256, leaves: u64) -> Vec<u8> {
+    let tag = b"hodei-root-----1";
+    [
+        &tag[..],
+        &chain_id.to_be_bytes(),
+        &deal.to_be_bytes(),
+        &sequence.to_be_bytes(),
+        &position.to_be_bytes(),
+        root.as_slice(),
+        &leaves.to_be_bytes(),
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_bind_every_field() {
+        let root = B256::repeat_byte(7);
+        let base = root_statement(1, 2, 3, 4, root, 5);
+        assert_eq!(base.len(), 16 + 40 + 32);
+        for other in [
+            root_statement(9, 2, 3, 4, root, 5),
+            root_statement(1, 9, 3, 4, root, 5),
+            root_statement(1, 2, 9, 4, root, 5),
+            root_statement(1, 2, 3, 9, root, 5),
+            root_statement(1, 2, 3, 4, B256::ZERO, 5),
+            root_statement(1, 2, 3, 4, root, 9),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+}
