@@ -146,12 +146,13 @@ pub(crate) struct Network {
 impl Network {
     /// With windows of ten seconds, so that a ladder is climbed while one watches.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &["--window", "10"])
+    }
+
+    /// With these options of `net create`.
+    pub(crate) fn start_with(name: &str, options: &[&str]) -> Self {
         let user = User::new(name);
-        let addresses: Vec<String> = ports(4).iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        let mut words = vec!["net", "create", name, "-y", "--window", "10", "--validator"];
-        words.extend(addresses.iter().map(String::as_str));
-        let made = user.one(&words);
-        let folders = made["validators"].as_array().unwrap().iter().map(|folder| folder.as_str().unwrap().into()).collect();
+        let folders = create(&user, name, options);
         let mut network = Self { validators: (0..4).map(|_| None).collect(), folders, user, name: name.into() };
         (0..4).for_each(|index| network.start_validator(index));
         network.ask(&["chain", "show"], "a first block", |lines| (lines[0]["height"].as_u64()? > 0).then_some(()));
@@ -166,6 +167,10 @@ impl Network {
     /// kill -9, as a power cut would.
     pub(crate) fn kill_validator(&mut self, index: usize) {
         drop(self.validators[index].take().expect("it runs"));
+    }
+
+    pub(crate) fn folder_of(&self, index: usize) -> &Path {
+        &self.folders[index]
     }
 
     /// The last lines of a validator's log.
@@ -192,6 +197,15 @@ impl Network {
         let invited = self.one(&["net", "invite", "--coins", coins, "-y"]);
         (invited["ticket"].as_str().unwrap().into(), invited["account"].as_str().unwrap().into())
     }
+}
+
+/// Makes a network of four that does not run yet: the validators' folders.
+pub(crate) fn create(user: &User, name: &str, options: &[&str]) -> Vec<PathBuf> {
+    let addresses: Vec<String> = ports(4).iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let mut words = [&["net", "create", name, "-y"], options, &["--validator"]].concat();
+    words.extend(addresses.iter().map(String::as_str));
+    let made = user.one(&words);
+    made["validators"].as_array().unwrap().iter().map(|folder| folder.as_str().unwrap().into()).collect()
 }
 
 /// A machine that joined by a ticket and offers disk.
