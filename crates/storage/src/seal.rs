@@ -230,11 +230,6 @@ impl PartKey {
 pub struct StripePads(Secret);
 
 impl StripePads {
-    /// From the stripe's secret, as a repairer receives it.
-    pub fn from_secret(secret: Secret) -> Self {
-        Self(secret)
-    }
-
     /// XORs the pad of shard `index` over `bytes`, which begin `offset` bytes (a multiple of 16) into it.
     /// Twice is nothing. AES-256-CTR: three times as fast here as BLAKE3's output stream.
     pub fn apply(&self, index: u8, offset: usize, bytes: &mut [u8]) {

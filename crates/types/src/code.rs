@@ -113,10 +113,6 @@ impl Class {
         }
     }
 
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
-    }
-
     /// (k, n).
     pub fn code(self) -> (u8, u8) {
         match self {

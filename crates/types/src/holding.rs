@@ -140,13 +140,6 @@ impl Frontier {
     }
 }
 
-/// The root after appending `id` with `leaves` chunks to the tree `before`.
-pub fn root_after_append(before: &Frontier, id: &ShardId, leaves: u64) -> [u8; 32] {
-    let mut after = before.clone();
-    after.append(leaf(id, leaves));
-    after.root()
-}
-
 /// The top over full subtrees, largest first; `None` if there are none.
 pub fn bag(peaks: &[Node]) -> Option<Node> {
     let (last, rest) = peaks.split_last()?;
