@@ -16,7 +16,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use hodei_sdk::{
     Local,
     cloud::Blamed,
-    object::Location,
+    object::{Location, PAGE_MAX},
     storage,
     upload::{Options, Put},
 };
@@ -30,8 +30,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt a
 
 /// Bytes read from a file at once.
 const PIECE_BYTES: usize = 256 << 10;
-/// Entries asked for at once.
-const PAGE: usize = 1000;
 
 /// `hodei://BUCKET/KEY`; the key may be empty.
 pub(crate) fn reference(text: &str) -> Option<(&str, &str)> {
@@ -226,7 +224,7 @@ pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result
     let mut after: Option<String> = None;
     let mut rows = Vec::new();
     loop {
-        let page = cloud.list(bucket, prefix, after.as_deref(), None, PAGE).await.map_err(sdk_fault)?;
+        let page = cloud.list(bucket, prefix, after.as_deref(), None, PAGE_MAX).await.map_err(sdk_fault)?;
         for (key, entry) in &page.entries {
             if out.json {
                 out.result("", &json!({
