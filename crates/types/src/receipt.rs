@@ -17,7 +17,8 @@ use alloy_primitives::B256;
 pub const RECEIPT_BYTES_MAX: usize = 4 << 20;
 /// Blocks from the anchoring one to the first with a certificate.
 pub const HEADERS_MAX: usize = 64;
-/// An Ethereum header of Prague takes at most 720 bytes.
+/// An Ethereum header of Prague takes at most 720 bytes. Blocks are read by the same limit: what is final can be
+/// proven.
 pub const HEADER_BYTES_MAX: usize = 1024;
 /// Context, ranges and ops roots take about 300 bytes; the anchor root ends it.
 pub const PREIMAGE_BYTES_MAX: usize = 1024;
