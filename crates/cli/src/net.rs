@@ -362,7 +362,7 @@ async fn sweep(session: &Session, secret: &[u8; 32], base_fee: u64, to: Address)
         .map_err(|error| Fault::new(&fault::TICKET, error, "ask for a new invitation"))?;
     let swept = inside(session, secret, base_fee).await?;
     if swept > U256::ZERO {
-        let order = Order { to: Some(to), value: swept, data: Default::default(), gas_limit: TRANSFER_GAS };
+        let order = Order::transfer(to, swept);
         account.execute(&order).await.map_err(|error| {
             Fault::new(&fault::TX_REFUSED, error, "the coins are still in the invitation: join again under another --context-name")
         })?;

@@ -8,7 +8,10 @@ use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use futures::lock::Mutex;
-use hodei_types::chain::{Chain, ChainError, TxReceipt};
+use hodei_types::{
+    chain::{Chain, ChainError, TxReceipt},
+    ethereum::TRANSFER_GAS,
+};
 use secp256k1::{Message, SECP256K1, SecretKey};
 use std::sync::Arc;
 
@@ -37,12 +40,24 @@ pub struct Order {
     pub data: Bytes,
     /// What is not used is not paid, but the account must be able to pay it.
     pub gas_limit: u64,
+    /// Pays no tip, and so wakes no proposer: it rides in the next block, a second later at most.
+    pub patient: bool,
 }
 
 impl Order {
     /// A call without value.
     pub fn call(to: Address, data: impl Into<Bytes>, gas_limit: u64) -> Self {
-        Self { to: Some(to), value: U256::ZERO, data: data.into(), gas_limit }
+        Self { to: Some(to), value: U256::ZERO, data: data.into(), gas_limit, patient: false }
+    }
+
+    /// Coins to an account.
+    pub fn transfer(to: Address, value: U256) -> Self {
+        Self::call(to, Bytes::new(), TRANSFER_GAS).with_value(value)
+    }
+
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
     }
 
     pub fn with_value(mut self, value: U256) -> Self {
@@ -135,13 +150,14 @@ impl Account {
     }
 
     fn sign(&self, order: &Order, chain_id: u64, base_fee: u64, nonce: u64) -> Bytes {
+        let tip = if order.patient { 0 } else { TIP };
         let transaction = TxEip1559 {
             chain_id,
             nonce,
             gas_limit: order.gas_limit,
             // Twice the base fee rides out the blocks until inclusion; what is above it is not paid.
             max_fee_per_gas: u128::from(base_fee) * 2 + TIP,
-            max_priority_fee_per_gas: TIP,
+            max_priority_fee_per_gas: tip,
             to: order.to.map_or(TxKind::Create, TxKind::Call),
             value: order.value,
             access_list: Default::default(),

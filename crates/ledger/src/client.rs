@@ -6,7 +6,7 @@
 //! convince others (an anchor) is verified in full.
 
 use crate::{
-    light::Verifier,
+    light::{self, Finalized, LightError, Sealed, Verifier},
     wire::{self, ANSWER_BYTES_MAX, Answer, Question, WAIT_SECS_MAX},
 };
 use alloy_primitives::{Address, B256, Bytes};
@@ -24,7 +24,7 @@ use hodei_types::{
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -48,6 +48,8 @@ struct Shared<T, E> {
     preferred: AtomicUsize,
     /// Highest verified height: an older head is a stale answer, not news.
     height: AtomicU64,
+    /// The last finalization that verified: several tasks wait for each block, its signatures are checked once.
+    verified: Mutex<Option<(Bytes, Finalized)>>,
 }
 
 impl<T, E> Clone for Client<T, E> {
@@ -71,6 +73,7 @@ impl<T: Transport, E: Clock> Client<T, E> {
                 chain_id,
                 preferred,
                 height,
+                verified: Mutex::default(),
             }),
         }
     }
@@ -132,10 +135,7 @@ impl<T: Transport, E: Clock> Client<T, E> {
     fn believe(&self, head: Head, certificate: &Certificate) -> Result<Head, ChainError> {
         let shared = &self.shared;
         let invalid = |reason: String| ChainError::Invalid(reason);
-        let (headers, _) = shared
-            .verifier
-            .headers(&certificate.headers, &certificate.finalization)
-            .map_err(|error| invalid(error.to_string()))?;
+        let headers = self.certified(certificate).map_err(|error| invalid(error.to_string()))?;
         let sealed = headers.first().ok_or_else(|| invalid("no header".into()))?;
         let proven = Head {
             height: sealed.header.number,
@@ -153,6 +153,20 @@ impl<T: Transport, E: Clock> Client<T, E> {
         }
         shared.height.fetch_max(proven.height, Ordering::Relaxed);
         Ok(proven)
+    }
+
+    /// The headers of a certificate that verifies.
+    fn certified(&self, certificate: &Certificate) -> Result<Vec<Sealed>, LightError> {
+        let headers = light::link(&certificate.headers)?;
+        let remembered = || self.shared.verified.lock().expect("no panic under this lock");
+        let known = remembered().as_ref().filter(|(bytes, _)| *bytes == certificate.finalization).map(|(_, of)| *of);
+        let finalized = match known {
+            Some(finalized) => finalized,
+            None => self.shared.verifier.finalization(&certificate.finalization)?,
+        };
+        light::certifies(&finalized, &headers)?;
+        *remembered() = Some((certificate.finalization.clone(), finalized));
+        Ok(headers)
     }
 
     fn unexpected<V>() -> Result<V, ChainError> {

@@ -119,7 +119,7 @@ impl<E: Storage> Journal<E> {
     async fn post(&self, account: &Account, signed: &Signed) -> Result<u64, AnchorError> {
         let leaf = Cohort::lone(signed).root();
         let call = IAnchors::anchorCall { leaf: leaf.to_vec().into() };
-        let order = Order::call(ANCHORS, call.abi_encode(), ANCHOR_GAS);
+        let order = Order::call(ANCHORS, call.abi_encode(), ANCHOR_GAS).patient();
         let receipt = tokio::time::timeout(SETTLE_TIMEOUT, account.execute(&order))
             .await
             .map_err(|_| AnchorError::Late)??;

@@ -12,7 +12,6 @@ use hodei_types::{
     abi::{BUDGETS, IBudgets, spender_consent},
     call::ask,
     chain::{Chain, TxReceipt},
-    ethereum::TRANSFER_GAS,
     key::{KeyKind, SecretKey},
 };
 use std::sync::Arc;
@@ -115,7 +114,7 @@ impl Wallet {
         if has < amount {
             return Err(Fault::Funds { has, needs: amount });
         }
-        Ok(main.execute(&Order { to: Some(to), value: amount, data: Default::default(), gas_limit: TRANSFER_GAS }).await?)
+        Ok(main.execute(&Order::transfer(to, amount)).await?)
     }
 
     /// Makes the spending account's balance `cap`: registers it if it is nobody's yet, adds or takes back

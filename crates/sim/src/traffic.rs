@@ -1,6 +1,6 @@
 //! Live like a real node: send coins to a neighbour and anchor leaves.
 
-use alloy_primitives::{Address, Bytes, U256};
+use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolCall as _;
 use commonware_runtime::{Clock as _, deterministic};
 use futures::future::BoxFuture;
@@ -47,12 +47,7 @@ impl Life for Transfers {
             for number in 0u64.. {
                 context.sleep(interval).await;
                 let order = if number % 2 == 0 {
-                    Order {
-                        to: Some(Address::with_last_byte(index as u8 + 0x40)),
-                        value: U256::from(1),
-                        data: Bytes::new(),
-                        gas_limit: 21_000,
-                    }
+                    Order::transfer(Address::with_last_byte(index as u8 + 0x40), U256::from(1))
                 } else {
                     let leaf = [index as u8; 32].into();
                     Order::call(ANCHORS, IAnchors::anchorCall { leaf }.abi_encode(), 200_000)

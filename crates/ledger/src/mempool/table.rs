@@ -67,6 +67,12 @@ impl Queue {
         }
     }
 
+    /// Whether a proposer should not wait for the heartbeat: one that pays a tip can go, or what is before it.
+    fn hurries(&self) -> bool {
+        let going = self.txs.range(self.next..).zip(self.next..).take_while(|((nonce, _), next)| *nonce == next);
+        going.into_iter().any(|((_, entry), _)| tip(&entry.tx.envelope) > 0)
+    }
+
     /// Gapped tails go before contiguous ones, then the lowest tip, then the address.
     fn rank(&self, sender: Address) -> Option<Rank> {
         let (nonce, entry) = self.tail()?;
@@ -85,6 +91,8 @@ pub struct Table {
     tails: BTreeSet<Rank>,
     /// Senders whose next transaction is here and in no block yet.
     ready: BTreeSet<Address>,
+    /// Those of them that pay for not waiting.
+    hurried: BTreeSet<Address>,
     /// Carried entries by the height of their block.
     carried: BTreeSet<(u64, B256)>,
     bytes: usize,
@@ -106,6 +114,7 @@ impl Table {
             places: BTreeMap::new(),
             tails: BTreeSet::new(),
             ready: BTreeSet::new(),
+            hurried: BTreeSet::new(),
             carried: BTreeSet::new(),
             bytes: 0,
         }
@@ -145,9 +154,9 @@ impl Table {
         (next > queue.account.nonce).then_some(next)
     }
 
-    /// Whether a proposer has anything to do.
+    /// Whether a proposer has anything to do that cannot wait for the heartbeat. What pays no tip can.
     pub fn has_work(&self) -> bool {
-        self.ready.iter().any(|sender| {
+        self.hurried.iter().any(|sender| {
             let queue = &self.queues[sender];
             queue.txs.get(&queue.next).is_some_and(|entry| entry.offers < OFFERS_MAX)
         })
@@ -329,10 +338,12 @@ impl Table {
             Some(rank) => {
                 self.tails.insert(rank);
                 if queue.txs.contains_key(&queue.next) { self.ready.insert(sender) } else { self.ready.remove(&sender) };
+                if queue.hurries() { self.hurried.insert(sender) } else { self.hurried.remove(&sender) };
             }
             None => {
                 self.queues.remove(&sender);
                 self.ready.remove(&sender);
+                self.hurried.remove(&sender);
             }
         }
         Some(changed)

@@ -117,7 +117,7 @@ impl<E: Storage> Provider<E> {
         task.doing(format!("sending {} bytes for window {window}", proof.len()));
         let bytes = proof.len() as u64;
         let call = IDeals::proveCall { provider: self.id(), window, proof: proof.into() };
-        let order = Order::call(DEALS, call.abi_encode(), PROVE_GAS);
+        let order = Order::call(DEALS, call.abi_encode(), PROVE_GAS).patient();
         let receipt = tokio::time::timeout(SETTLE_TIMEOUT, self.account().execute(&order))
             .await
             .map_err(|_| ProveError::Late { window })??;

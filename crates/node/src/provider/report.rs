@@ -194,7 +194,7 @@ impl<E: Storage> Provider<E> {
         let deals: Vec<u64> = self.0.deals.list().iter().map(|terms| terms.id).collect();
         for batch in deals.chunks(TOUCHED_MAX) {
             let call = IDeals::touchCall { deals: batch.to_vec() };
-            let order = Order::call(DEALS, call.abi_encode(), TOUCH_GAS * (batch.len() as u64 + 1));
+            let order = Order::call(DEALS, call.abi_encode(), TOUCH_GAS * (batch.len() as u64 + 1)).patient();
             let settled = tokio::time::timeout(SETTLE_TIMEOUT, self.account().execute(&order));
             settled.await.map_err(|_| super::prove::ProveError::Late { window })??;
         }

@@ -16,6 +16,8 @@ mod state;
 mod writer;
 
 #[cfg(test)]
+mod cramped;
+#[cfg(test)]
 mod rot;
 #[cfg(test)]
 mod tests;

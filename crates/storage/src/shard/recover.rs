@@ -395,7 +395,7 @@ async fn payload_is_whole<B: Blob>(blob: &B, at: u64, header: &Header) -> Result
 }
 
 /// Zeros what a torn batch left behind the end, so that none of it is ever taken for a later record.
-async fn cut_tail<B: Blob>(blob: &B, end: u64, size: u64) -> Result<(), StoreError> {
+pub(super) async fn cut_tail<B: Blob>(blob: &B, end: u64, size: u64) -> Result<(), StoreError> {
     let len = size.saturating_sub(end).min(TORN_BYTES_MAX);
     let tail = blob.read_at(end, len as usize, ReadOptions::default()).await?.freeze().coalesce();
     if tail.as_ref().iter().any(|byte| *byte != 0) {

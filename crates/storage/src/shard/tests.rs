@@ -53,7 +53,7 @@ pub(super) async fn put(store: &Store<Context, Ordered>, deal: u64, i: u32, len:
 }
 
 /// Every leaf of the newest root of a deal verifies.
-pub(super) async fn check_proofs(store: &Store<Context, Ordered>, deal: u64, step: usize) {
+pub(super) async fn check_proofs<E: Storage>(store: &Store<E, Ordered>, deal: u64, step: usize) {
     let (Some(ack), _) = store.state(deal).await.unwrap() else { return };
     let (root, leaves) = (ack.statement.root, ack.statement.leaves);
     for leaf in (0..leaves).step_by(step) {

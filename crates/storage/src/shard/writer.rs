@@ -7,11 +7,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
     sync::{Arc, atomic::Ordering},
 };
 
 use bytes::Bytes;
-use commonware_runtime::{Blob, IoBuf, Storage, WriteOptions};
+use commonware_runtime::{Blob, Error as RuntimeError, IoBuf, Storage, WriteOptions};
 use futures::{
     StreamExt,
     channel::{mpsc, oneshot},
@@ -45,6 +46,23 @@ enum Reply {
     Held { deal: u64, position: u32, ticket: Ticket, done: oneshot::Sender<Result<Held, StoreError>> },
     Released { ids: Vec<ShardId>, done: oneshot::Sender<Result<Vec<ShardId>, StoreError>> },
     Done(oneshot::Sender<Result<(), StoreError>>),
+}
+
+impl Reply {
+    fn refuse(self, error: &StoreError) {
+        // Nobody waits any more? Then nobody is told.
+        match self {
+            Self::Held { done, .. } => drop(done.send(Err(error.clone()))),
+            Self::Released { done, .. } => drop(done.send(Err(error.clone()))),
+            Self::Done(done) => drop(done.send(Err(error.clone()))),
+        }
+    }
+}
+
+/// Whether a write found no room: with blocks reserved as they are written, a later sync then meets none either.
+fn is_full(error: &RuntimeError) -> bool {
+    let RuntimeError::Io(error) = error else { return false };
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// A batch as planned, in terms of the state before it.
@@ -136,7 +154,14 @@ impl<E: Storage, I: Index> Inner<E, I> {
         for op in ops {
             self.plan(op, &mut plan).await?;
         }
-        let places = if plan.records.is_empty() { Vec::new() } else { self.append(&mut plan.records).await? };
+        let places = match self.append(&mut plan.records).await {
+            Ok(places) => places,
+            Err(full @ StoreError::Full { .. }) => {
+                plan.replies.into_iter().for_each(|reply| reply.refuse(&full));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let changes = self.apply(&plan, &places).await?;
         let durable = self.lock().batch.is_multiple_of(BATCHES_PER_DURABLE_INDEX);
         if !changes.is_empty() {
@@ -312,16 +337,10 @@ impl<E: Storage, I: Index> Inner<E, I> {
         }
     }
 
-    /// Zeros all through, once, so that later syncs change no metadata and never meet a full disk.
+    /// As long as it will ever be, but only its header written: filling it with zeros would write every byte twice.
     async fn make_segment(&self, number: u64, bytes: u64) -> Result<E::Blob, StoreError> {
         let (blob, _) = self.storage.open(&self.config.partition, &number.to_be_bytes()).await?;
-        let zeros = IoBuf::from(Bytes::from(vec![0; 1 << 20]));
-        let mut at = 0;
-        while at < bytes {
-            let len = (bytes - at).min(1 << 20);
-            blob.write_at(at, zeros.slice(..len as usize), WriteOptions::default()).await?;
-            at += len;
-        }
+        blob.resize(bytes).await?;
         // Not inside the call: a guard must not live over the wait.
         let batch = self.lock().batch;
         blob.write_at(0, segment_header(&self.signer.node(), number, batch), WriteOptions::default()).await?;
@@ -330,11 +349,15 @@ impl<E: Storage, I: Index> Inner<E, I> {
     }
 
     /// Writes records behind the head's end and syncs. Gives where each begins.
+    /// If the disk is full it says so, and all is as before.
     pub(super) async fn append(&self, records: &mut [(Header, Bytes)]) -> Result<Vec<(u64, u64)>, StoreError> {
-        let (segment, mut at, blob, batch) = {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (segment, mut at, size, blob, batch) = {
             let state = self.lock();
             let (number, head) = state.segments.last_key_value().expect("room was made");
-            (*number, head.end, head.blob.clone(), state.batch + 1)
+            (*number, head.end, head.size, head.blob.clone(), state.batch + 1)
         };
         let start = at;
         let (mut places, mut bufs) = (Vec::with_capacity(records.len()), Vec::with_capacity(records.len() * 3));
@@ -347,7 +370,15 @@ impl<E: Storage, I: Index> Inner<E, I> {
             bufs.push(IoBuf::from(&[0u8; ALIGN as usize][..padding]));
             at += header.record_bytes();
         }
-        blob.write_at(start, bufs, WriteOptions::default()).await?;
+        if let Err(error) = blob.write_at(start, bufs, WriteOptions::default()).await {
+            if !is_full(&error) {
+                return Err(error.into());
+            }
+            // Nothing of it was promised. What arrived of it goes: it must never be taken for a later record.
+            recover::cut_tail(&*blob, start, size).await?;
+            tracing::warn!(%error, segment, "the disk is full although the pledge is not");
+            return Err(StoreError::Full { free_bytes: 0 });
+        }
         blob.sync().await?;
         let mut state = self.lock();
         state.batch = batch;

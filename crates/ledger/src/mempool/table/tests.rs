@@ -97,6 +97,20 @@ fn a_full_table_gives_up_gapped_then_lowest_tails() {
 }
 
 #[test]
+fn what_pays_no_tip_wakes_nobody_unless_one_behind_it_pays() {
+    let mut table = Table::new(Caps::default());
+    table.insert(tx(1, 0, 0, 100), account(0)).unwrap();
+    assert!(!table.has_work(), "it waits for the heartbeat");
+    assert_eq!(nonces(&table.choose(0, 9, 1 << 20)), [(1, 0)], "which takes it along");
+    table.insert(tx(1, 2, 7, 100), account(0)).unwrap();
+    assert!(!table.has_work(), "behind a gap nothing can go");
+    table.insert(tx(1, 1, 0, 100), account(0)).unwrap();
+    assert!(table.has_work(), "the third pays for those before it");
+    table.remove(&tx(1, 2, 7, 100).hash);
+    assert!(!table.has_work());
+}
+
+#[test]
 fn what_is_never_included_stops_waking_the_proposer() {
     let mut table = Table::new(Caps::default());
     table.insert(tx(1, 0, 1, 10), account(0)).unwrap();
