@@ -60,14 +60,15 @@ fn main() -> Result<()> {
     ceilings.sort_by(|a, b| a.1.total_cmp(&b.1));
     let (least, ceiling) = ceilings[0];
 
-    let remote = "hodei://bench/file";
     let back = folder.join("back");
     let (local, returned) = (file.display().to_string(), back.display().to_string());
     let providers = cloud.children("node run")?;
-    for (what, from, to) in [("put", local.as_str(), remote), ("get", remote, returned.as_str())] {
+    for what in ["put", "put over it", "get"] {
         let mut rates = Vec::new();
         let cpu = cpu_secs(&providers);
-        for _ in 0..RUNS {
+        for run in 0..RUNS {
+            let remote = format!("hodei://bench/file-{run}");
+            let (from, to) = if what == "get" { (&remote, &returned) } else { (&local, &remote) };
             let start = Instant::now();
             hodei(&["data", "cp", from, to, "--wait", "full"])?;
             rates.push(size as f64 / 1e6 / start.elapsed().as_secs_f64());

@@ -370,7 +370,8 @@ impl<E: Storage, I: Index> Inner<E, I> {
             bufs.push(IoBuf::from(&[0u8; ALIGN as usize][..padding]));
             at += header.record_bytes();
         }
-        if let Err(error) = blob.write_at(start, bufs, WriteOptions::default()).await {
+        // Its reader, if one ever comes, is elsewhere and later: the machine's owner has better use for the memory.
+        if let Err(error) = blob.write_at(start, bufs, WriteOptions::DONT_CACHE).await {
             if !is_full(&error) {
                 return Err(error.into());
             }
