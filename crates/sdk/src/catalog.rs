@@ -6,18 +6,19 @@
 
 use crate::{
     bucket::Record,
+    change::{Amendment, Change, Done, Moment, apply},
     cloud::{Cloud, Runtime},
     fault::Fault,
     intent::{Cause, End, Journal},
     sweep::GRACE_MS,
-    upload::NO_PROGRESS,
+    upload::{NO_PROGRESS, Slot},
 };
 use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::{TryStreamExt as _, channel::oneshot, stream};
 use hodei_storage::{
     engine::{Coder, GetRequest, Wait},
-    index::{Entry, Part, ROOT_BYTES, Root, Run},
+    index::{Part, ROOT_BYTES, Root, Run, Settings},
 };
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::{
@@ -31,16 +32,7 @@ const SWAPS_MAX: usize = 16;
 /// Indexes kept in memory.
 const CACHED_MAX: usize = 64;
 
-/// One change of a bucket's index.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    Put { key: String, entry: Box<Entry>, if_absent: bool },
-    Remove { key: String },
-    /// Ends the bucket, if it is empty.
-    End,
-}
-
-type Waiting = (Option<Change>, oneshot::Sender<Result<(), Fault>>);
+type Waiting = (Option<(Change, Moment)>, oneshot::Sender<Result<Done, Fault>>);
 
 /// Those who change one bucket in this process.
 #[derive(Default)]
@@ -87,7 +79,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub(crate) async fn known(&self, record: &Record) -> Result<Known, Fault> {
         let root = record.state.root;
         if root == B256::ZERO {
-            let run = Arc::new(Run { bucket: record.name.clone(), entries: BTreeMap::new() });
+            let run = Arc::new(Run { bucket: record.name.clone(), ..Run::default() });
             return Ok(Known { run, part: None });
         }
         {
@@ -123,8 +115,32 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(known)
     }
 
+    /// Named documents of a bucket.
+    pub async fn settings(&self, bucket: &str) -> Result<Arc<Settings>, Fault> {
+        let record = self.live(bucket).await?;
+        Ok(self.run(&record).await?.settings.clone())
+    }
+
+    /// Sets a document of a bucket, or removes it: at most 20 KiB each, and 32 of them.
+    pub async fn set(&self, bucket: &str, name: &str, document: Option<String>) -> Result<(), Fault> {
+        self.set_all(bucket, vec![(name.into(), document)]).await
+    }
+
+    /// The same with several at once, or none of them.
+    pub async fn set_all(&self, bucket: &str, documents: Vec<(String, Option<String>)>) -> Result<(), Fault> {
+        self.change(bucket, Some(Change::Set { documents })).await?;
+        Ok(())
+    }
+
+    /// Changes a document by what it is at the swap: `edit` gives the new one of the old, and may be called again.
+    pub async fn amend(&self, bucket: &str, name: &str, edit: Amendment) -> Result<(), Fault> {
+        self.change(bucket, Some(Change::Amend { name: name.into(), edit })).await?;
+        Ok(())
+    }
+
     /// Applies one change; `None` only writes the index, with the bucket's name.
-    pub(crate) async fn change(&self, bucket: &str, change: Option<Change>) -> Result<(), Fault> {
+    pub(crate) async fn change(&self, bucket: &str, change: Option<Change>) -> Result<Done, Fault> {
+        let change = change.map(|change| (change, Moment { now_ms: self.now_ms(), random: self.random() }));
         let writers = self.0.catalogs.writers(self.0.buckets.id(bucket));
         let (sender, mut receiver) = oneshot::channel();
         writers.waiting.lock().expect("no panic under this lock").push((change, sender));
@@ -148,7 +164,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// The fate of each change, once a run with all that were possible is swapped in.
-    async fn swap(&self, bucket: &str, changes: &[Option<Change>]) -> Result<Vec<Result<(), Fault>>, Fault> {
+    async fn swap(
+        &self,
+        bucket: &str,
+        changes: &[Option<(Change, Moment)>],
+    ) -> Result<Vec<Result<Done, Fault>>, Fault> {
         for _ in 0..SWAPS_MAX {
             let record = self.0.buckets.get(bucket).await?;
             let is_new = record.state.version == 0 && changes.iter().any(Option::is_none);
@@ -164,12 +184,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 .iter()
                 .map(|change| match change {
                     _ if is_ended => Err(Fault::NoBucket(bucket.into())),
-                    Some(Change::End) if !run.entries.is_empty() => Err(Fault::NotEmpty(bucket.into())),
-                    Some(Change::End) => {
-                        is_ended = true;
-                        Ok(())
+                    None => Ok(Done::default()),
+                    Some((change, moment)) => {
+                        let done = apply(&mut run, change, *moment, &mut replaced)?;
+                        is_ended = matches!(change, Change::End);
+                        Ok(done)
                     }
-                    change => apply(&mut run, bucket, change).map(|entry| replaced.extend(entry)),
                 })
                 .collect();
             if results.iter().all(Result::is_err) {
@@ -204,10 +224,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     async fn store(&self, record: &Record, run: &Run, journal: &Arc<Journal<E>>) -> Result<(B256, Part), Fault> {
         let source = stream::iter([Ok::<_, Infallible>(Bytes::from(run.encode()))]);
         let number = Run::part_number();
-        let (sent, kept) =
-            self.send(record, number, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
-        journal.part(&sent.part, &sent.acks, kept).await?;
         let (network, secret) = (self.0.network.0, self.secret(record.id));
+        let slot = Slot { record, number, wrapping: &secret };
+        let (sent, kept) = self.send(slot, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
+        journal.part(&sent.part, &sent.acks, kept).await?;
         let (shard, id) = Root { run: sent.part.clone() }
             .seal(&network, &record.id.0, &secret, self.random())
             .map_err(|error| Fault::Index(error.to_string()))?;
@@ -215,20 +235,5 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;
         self.owe(&acks);
         Ok((B256::from(id.0), sent.part))
-    }
-}
-
-/// Applies a change; gives the entry it replaces.
-fn apply(run: &mut Run, bucket: &str, change: &Option<Change>) -> Result<Option<Entry>, Fault> {
-    match change {
-        None | Some(Change::End) => Ok(None),
-        Some(Change::Put { key, if_absent: true, .. }) if run.entries.contains_key(key) => {
-            Err(Fault::ObjectExists { bucket: bucket.into(), key: key.clone() })
-        }
-        Some(Change::Put { key, entry, .. }) => Ok(run.entries.insert(key.clone(), (**entry).clone())),
-        Some(Change::Remove { key }) => match run.entries.remove(key) {
-            Some(entry) => Ok(Some(entry)),
-            None => Err(Fault::NoObject { bucket: bucket.into(), key: key.clone() }),
-        },
     }
 }

@@ -3,6 +3,7 @@
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolInterface;
 use hodei_ledger::account::AccountError;
+use hodei_storage::index::Version;
 use hodei_types::{
     abi::{IBuckets, IBudgets, IDeals, IModule, IProviders},
     chain::ChainError,
@@ -30,6 +31,18 @@ pub enum Fault {
     NoObject { bucket: String, key: String },
     #[error("bucket {bucket:?} has an object {key:?} already")]
     ObjectExists { bucket: String, key: String },
+    #[error("bucket {bucket:?} has no version {version} of object {key:?}")]
+    NoVersion { bucket: String, key: String, version: Version },
+    #[error("version {version} of object {key:?} in bucket {bucket:?} is a delete marker")]
+    Marker { bucket: String, key: String, version: Version },
+    #[error("object {key:?} in bucket {bucket:?} is not as the request says it must be")]
+    Condition { bucket: String, key: String },
+    #[error("version {version} of object {key:?} in bucket {bucket:?} is locked")]
+    Locked { bucket: String, key: String, version: Version },
+    #[error("{0}")]
+    Setting(&'static str),
+    #[error("object {0:?} opens only with the key its customer put it with")]
+    Customer(String),
     #[error("{0} is not a name: {1}")]
     Name(String, &'static str),
     #[error(transparent)]

@@ -2,16 +2,22 @@
 
 pub mod bucket;
 mod catalog;
+pub mod change;
 pub mod cloud;
+pub mod complete;
+pub mod condition;
+pub mod customer;
 mod cut;
 pub mod escrow;
 pub mod fault;
 pub mod history;
 mod intent;
+pub mod list;
 pub mod market;
 pub mod object;
 pub mod plan;
 pub mod receipt;
+pub mod retain;
 mod sweep;
 pub mod upload;
 pub mod verify;
@@ -20,6 +26,13 @@ pub mod wallet;
 pub use cloud::{Cloud, Local};
 pub use fault::Fault;
 pub use hodei_storage::index::Entry;
+
+/// What a bucket's index says of an object.
+pub mod index {
+    pub use hodei_storage::index::{
+        Checksum, Customer, Digest, Entry, Lock, Mode, Part, Retention, Settings, TAGS_MAX, Version,
+    };
+}
 
 /// What an account and a light client of the ledger are.
 pub mod chain {

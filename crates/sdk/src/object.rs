@@ -1,8 +1,10 @@
-//! Get, list and remove objects, say where they are, and prove that they were put.
+//! Get and remove objects, say where they are, and prove that they were put.
 
+pub use crate::list::{Listing, PAGE_MAX};
 use crate::{
-    catalog::Change,
+    change::{Change, Done, Edit, Removal},
     cloud::{Cloud, Runtime},
+    customer,
     fault::Fault,
     upload::Put,
 };
@@ -15,7 +17,7 @@ use futures::{
 pub use hodei_storage::index::{Entry, Part};
 use hodei_storage::{
     engine::{Coder, GetRequest},
-    index::KEY_BYTES_MAX,
+    index::{KEY_BYTES_MAX, Version},
 };
 use hodei_types::{
     abi::{DEALS, IDeals},
@@ -29,18 +31,6 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 /// Rest between looks for an event's anchor, and how often: a minute.
 const ANCHOR_REST: Duration = Duration::from_millis(250);
 const ANCHOR_LOOKS: u32 = 240;
-/// Keys of one page of a listing.
-pub const PAGE_MAX: usize = 1000;
-
-/// A page of a listing.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    pub entries: Vec<(String, Entry)>,
-    pub prefixes: Vec<String>,
-    /// Give it as `after` for the next page.
-    pub next: Option<String>,
-}
-
 /// What one provider holds of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
@@ -113,16 +103,41 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// `None` if the bucket has no such object.
     pub async fn head(&self, bucket: &str, key: &str) -> Result<Option<Entry>, Fault> {
+        Ok(self.look(bucket, key, None).await?.filter(|entry| !entry.marker))
+    }
+
+    /// A version of a key, or its newest: it may be a delete marker.
+    pub async fn look(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Option<Entry>, Fault> {
         let record = self.live(bucket).await?;
-        Ok(self.run(&record).await?.entries.get(key).cloned())
+        let run = self.run(&record).await?;
+        let versions = run.entries.get(key).map_or(&[][..], Vec::as_slice);
+        let found = match version {
+            Some(version) => versions.iter().find(|entry| entry.version == version),
+            None => versions.first(),
+        };
+        Ok(found.cloned())
     }
 
     /// An object's bytes, all of them or a range.
     pub async fn get(&self, bucket: &str, key: &str, range: Option<Range<u64>>) -> Result<(Entry, Body), Fault> {
+        let entry = self.head(bucket, key).await?;
+        let entry = entry.ok_or_else(|| Fault::NoObject { bucket: bucket.into(), key: key.into() })?;
+        let body = self.bytes(bucket, key, &entry, range, None).await?;
+        Ok((entry, body))
+    }
+
+    /// The bytes of a version that was looked up: those of that moment, whatever is put meanwhile. `customer` is
+    /// the key it was put with, if it was put with one.
+    pub async fn bytes(
+        &self,
+        bucket: &str,
+        key: &str,
+        entry: &Entry,
+        range: Option<Range<u64>>,
+        customer: Option<&customer::Key>,
+    ) -> Result<Body, Fault> {
         let record = self.live(bucket).await?;
-        let run = self.run(&record).await?;
-        let missing = || Fault::NoObject { bucket: bucket.into(), key: key.into() };
-        let entry = run.entries.get(key).cloned().ok_or_else(missing)?;
+        let secret = customer::wrapping(self.secret(record.id), entry.customer.as_ref(), customer, key)?;
         let size = entry.size_bytes();
         let range = range.unwrap_or(0..size);
         if range.start > range.end || range.end > size {
@@ -146,8 +161,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let body = stream::iter(wanted)
             .then(move |(part, range)| {
                 let (cloud, record, roster) = (cloud.clone(), record.clone(), roster.clone());
+                let secret = secret.clone();
                 async move {
-                    let secret = cloud.secret(record.id);
                     let key = part
                         .key(&cloud.0.network.0, &record.id.0, &secret)
                         .map_err(|error| Fault::Index(error.to_string()))?;
@@ -165,30 +180,26 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 }
             })
             .try_flatten();
-        Ok((entry, body.boxed()))
+        Ok(body.boxed())
     }
 
-    /// Keys that begin with `prefix`, after `after`; with a delimiter, what lies deeper is summed up as
-    /// prefixes. At most `max`, and never more than 1,000.
-    pub async fn list(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        after: Option<&str>,
-        delimiter: Option<&str>,
-        max: usize,
-    ) -> Result<Listing, Fault> {
-        let record = self.live(bucket).await?;
-        let run = self.run(&record).await?;
-        Ok(list(&run.entries, prefix, after, delimiter.filter(|text| !text.is_empty()), max.min(PAGE_MAX)))
-    }
-
-    /// Takes an object out of the index. Its shards are paid until they are released.
+    /// Removes an object; where the bucket has versions, behind a delete marker.
     pub async fn remove(&self, bucket: &str, key: &str) -> Result<(), Fault> {
-        self.change(bucket, Some(Change::Remove { key: key.into() })).await?;
+        self.remove_as(bucket, key, Removal::default()).await?;
+        Ok(())
+    }
+
+    /// The same as `removal` says. The shards of what is taken out are paid until they are released.
+    pub async fn remove_as(&self, bucket: &str, key: &str, removal: Removal) -> Result<Done, Fault> {
+        let done = self.change(bucket, Some(Change::Remove { key: key.into(), removal })).await?;
         let blinded = self.blind(self.0.buckets.id(bucket));
         self.note(Kind::Delete, |fields| fields.bytes("bucket", blinded.as_slice())).await;
-        Ok(())
+        Ok(done)
+    }
+
+    /// Changes what is said of a version, or of the newest, without storing it again.
+    pub async fn edit(&self, bucket: &str, key: &str, version: Option<Version>, edit: Edit) -> Result<Done, Fault> {
+        self.change(bucket, Some(Change::Edit { key: key.into(), version, edit })).await
     }
 
     /// Which providers hold an object's shards, and when each was last proven to hold what it is paid for.
@@ -196,7 +207,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
         let missing = || Fault::NoObject { bucket: bucket.into(), key: key.into() };
-        let entry = run.entries.get(key).ok_or_else(missing)?;
+        let entry = run.newest(key).ok_or_else(missing)?;
         let roster = self.roster(&record).await?;
         let mut held: BTreeMap<(NodeKey, u64), (u64, u64)> = BTreeMap::new();
         for part in &entry.parts {
@@ -236,96 +247,5 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             });
         }
         Ok(locations)
-    }
-}
-
-fn list(
-    entries: &BTreeMap<String, Entry>,
-    prefix: &str,
-    after: Option<&str>,
-    delimiter: Option<&str>,
-    max: usize,
-) -> Listing {
-    let mut listing = Listing::default();
-    let mut last: Option<String> = None;
-    let mut from = prefix.to_string();
-    if let Some(after) = after.filter(|after| *after >= prefix) {
-        from = format!("{after}\0");
-    }
-    // Whether `after` itself stands for everything under a prefix.
-    let done = after.filter(|after| delimiter.is_some_and(|delimiter| after.ends_with(delimiter)));
-    for (key, entry) in entries.range(from..).take_while(|(key, _)| key.starts_with(prefix)) {
-        if done.is_some_and(|done| key.starts_with(done) && done.len() > prefix.len()) {
-            continue;
-        }
-        let deeper = delimiter.and_then(|delimiter| {
-            let at = key[prefix.len()..].find(delimiter)?;
-            Some(key[..prefix.len() + at + delimiter.len()].to_string())
-        });
-        if deeper.is_some() && deeper.as_ref() == listing.prefixes.last() {
-            continue;
-        }
-        if listing.entries.len() + listing.prefixes.len() >= max {
-            listing.next = last;
-            return listing;
-        }
-        match deeper {
-            Some(deeper) => {
-                last = Some(deeper.clone());
-                listing.prefixes.push(deeper);
-            }
-            None => {
-                last = Some(key.clone());
-                listing.entries.push((key.clone(), entry.clone()));
-            }
-        }
-    }
-    listing
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys(names: &[&str]) -> BTreeMap<String, Entry> {
-        names.iter().map(|name| (name.to_string(), Entry::default())).collect()
-    }
-
-    fn names(listing: &Listing) -> (Vec<&str>, Vec<&str>) {
-        let keys = listing.entries.iter().map(|(key, _)| key.as_str()).collect();
-        (keys, listing.prefixes.iter().map(String::as_str).collect())
-    }
-
-    #[test]
-    fn listing_sums_up_what_lies_deeper() {
-        let entries = keys(&["a", "dir/1", "dir/2", "dir/sub/3", "e", "f/1"]);
-        let listing = list(&entries, "", None, Some("/"), 100);
-        assert_eq!(names(&listing), (vec!["a", "e"], vec!["dir/", "f/"]));
-        let listing = list(&entries, "dir/", None, Some("/"), 100);
-        assert_eq!(names(&listing), (vec!["dir/1", "dir/2"], vec!["dir/sub/"]));
-        assert_eq!(names(&list(&entries, "d", None, None, 100)).0, ["dir/1", "dir/2", "dir/sub/3"]);
-    }
-
-    #[test]
-    fn pages_cover_everything_once() {
-        let entries = keys(&["a", "dir/1", "dir/2", "dir/sub/3", "e", "f/1", "f/2", "g"]);
-        for delimiter in [None, Some("/")] {
-            let whole = list(&entries, "", None, delimiter, 100);
-            for max in 1..6 {
-                let (mut after, mut seen, mut prefixes) = (None::<String>, Vec::new(), Vec::new());
-                loop {
-                    let page = list(&entries, "", after.as_deref(), delimiter, max);
-                    assert!(page.entries.len() + page.prefixes.len() <= max);
-                    seen.extend(page.entries.into_iter().map(|(key, _)| key));
-                    prefixes.extend(page.prefixes);
-                    match page.next {
-                        Some(next) => after = Some(next),
-                        None => break,
-                    }
-                }
-                let all: Vec<_> = whole.entries.iter().map(|(key, _)| key.clone()).collect();
-                assert_eq!((seen, prefixes), (all, whole.prefixes.clone()), "{delimiter:?} {max}");
-            }
-        }
     }
 }

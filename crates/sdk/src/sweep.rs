@@ -87,7 +87,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     async fn unnamed(&self, record: &Record, intent: &Intent) -> Result<BTreeSet<(u64, ShardId)>, Fault> {
         let index = self.known(record).await?;
         let mut named: BTreeSet<[u8; 16]> =
-            index.run.entries.values().flat_map(|entry| &entry.parts).map(|part| part.object).collect();
+            index.run.all().flat_map(|entry| &entry.parts).map(|part| part.object).collect();
         named.extend(index.part.as_ref().map(|part| part.object));
         let mut shards = BTreeSet::new();
         for old in intent.olds.iter().filter(|part| !named.contains(&part.object)) {

@@ -10,8 +10,10 @@
 
 use crate::{
     bucket::Record,
-    catalog::Change,
     cloud::{Cloud, Runtime},
+    complete::{Named, judge, merge},
+    condition::Condition,
+    customer,
     cut::Cut,
     fault::Fault,
     intent::{self, Cause, End, Intent, Journal, Name},
@@ -26,13 +28,12 @@ use futures::{
 };
 use hodei_storage::{
     engine::{Coder, Offers, Progress, PutRequest, Wait, plain_bytes},
-    index::{Entry, PARTS_MAX, Part},
+    index::{Checksum, Entry, Lock, PARTS_MAX, Part},
     manifest::STRIPES_MAX,
     seal::{Algorithm, PartKey, Place, Secret},
 };
 use hodei_types::{
     ack::Ack,
-    event::{self, Actor, Kind},
     slice::ShardId,
     transport::{NodeKey, Transport},
 };
@@ -44,19 +45,35 @@ use std::{
 /// Where nobody watches.
 pub(crate) const NO_PROGRESS: fn(Progress) = |_| {};
 
-/// Judges what was read and gives the etag; called once, after the last byte. An error undoes the put.
-pub type Finish = Box<dyn FnOnce() -> Result<String, String> + Send>;
+/// What is known of bytes once all of them are read.
+#[derive(Clone, Debug, Default)]
+pub struct Judged {
+    /// Without quotes.
+    pub etag: String,
+    pub checksum: Option<Checksum>,
+}
+
+/// Judges what was read; called once, after the last byte. An error undoes the put.
+pub type Finish = Box<dyn FnOnce() -> Result<Judged, String> + Send>;
 
 /// How an object is put.
 #[derive(Default)]
 pub struct Options {
     pub content_type: String,
     pub meta: BTreeMap<String, String>,
+    pub tags: BTreeMap<String, String>,
+    pub lock: Option<Lock>,
+    pub acl: Option<String>,
+    pub owner: Option<String>,
+    pub class: Option<String>,
+    pub redirect: Option<String>,
+    /// Put it under a key its customer keeps.
+    pub customer: Option<customer::Key>,
+    /// What must hold of what the key names now.
+    pub condition: Condition,
     /// `None`: the etag is the BLAKE3 of the plaintext.
     pub finish: Option<Finish>,
     pub wait: Wait,
-    /// Refuse if the key is taken.
-    pub if_absent: bool,
     /// Told often how far it is.
     pub progress: Option<Box<dyn Fn(Progress) + Send + Sync>>,
 }
@@ -68,7 +85,7 @@ pub struct Sent {
     pub part: Part,
     /// Newest ack of each deal.
     pub acks: Vec<(NodeKey, Ack)>,
-    kept: Option<Arc<dyn Kept>>,
+    pub(crate) kept: Option<Arc<dyn Kept>>,
 }
 
 impl std::fmt::Debug for Sent {
@@ -78,14 +95,14 @@ impl std::fmt::Debug for Sent {
 }
 
 /// What keeps a part's shards from being released.
-trait Kept: Send + Sync {
+pub(crate) trait Kept: Send + Sync {
     fn end(&self, end: End) -> BoxFuture<'_, ()>;
     fn finish(&self) -> BoxFuture<'_, ()>;
 }
 
-struct Keeping<E: Runtime, T: Transport> {
-    cloud: Cloud<E, T>,
-    journal: Arc<Journal<E>>,
+pub(crate) struct Keeping<E: Runtime, T: Transport> {
+    pub(crate) cloud: Cloud<E, T>,
+    pub(crate) journal: Arc<Journal<E>>,
 }
 
 impl<E: Runtime, T: Transport> Kept for Keeping<E, T> {
@@ -130,31 +147,19 @@ impl Parts {
     }
 }
 
-fn merge(newest: &mut BTreeMap<u64, (NodeKey, Ack)>, acks: &[(NodeKey, Ack)]) {
-    for (node, ack) in acks {
-        let known = newest.entry(ack.statement.deal).or_insert((*node, *ack));
-        if known.1.statement.sequence < ack.statement.sequence {
-            *known = (*node, *ack);
-        }
-    }
-}
-
-/// What is named, and how its event tells of the content.
-struct Named {
-    etag: String,
-    parts: Vec<Part>,
-    acks: BTreeMap<u64, (NodeKey, Ack)>,
-    content: [u8; 32],
-    pieces: Vec<(u64, u64)>,
-    resumed_bytes: u64,
+/// Where a part's bytes go.
+pub(crate) struct Slot<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) number: u32,
+    /// Wraps the part's key.
+    pub(crate) wrapping: &'a Secret,
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Stores one part's bytes under a key of its own. Gives where each shard is, besides.
     pub(crate) async fn send<S, X>(
         &self,
-        record: &Record,
-        number: u32,
+        slot: Slot<'_>,
         source: S,
         wait: Wait,
         offers: Arc<dyn Offers>,
@@ -164,6 +169,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
         X: std::fmt::Display,
     {
+        let Slot { record, number, wrapping } = slot;
         let roster = self.roster(record).await?;
         let (object, secret) = (self.random(), Secret::new(self.random()));
         let algorithm = Algorithm::preferred();
@@ -175,7 +181,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             attempt: 0,
             algorithm,
         };
-        let wrapped = self.secret(record.id).wrap(&object, &secret);
+        let wrapped = wrapping.wrap(&object, &secret);
         let coder = Arc::new(Coder::new(PartKey::new(&secret, &place), &record.shape));
         let commitment = *coder.commitment();
         let request =
@@ -233,7 +239,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         check_key(key)?;
         let record = self.live(bucket).await?;
         let (mut parts, mut whole) = (Parts::default(), blake3::Hasher::new());
-        let journal = match self.interrupted(record.id, key).await {
+        // What was sealed for a customer's key cannot be compared without it: that begins anew.
+        let interrupted = match options.customer {
+            None => self.interrupted(record.id, key).await,
+            Some(_) => None,
+        };
+        let journal = match interrupted {
             None => self.journal(Cause::Again, &record, key).await?,
             Some((name, intent)) => {
                 for stored in &intent.parts {
@@ -274,6 +285,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         // A page's worth: what a kill costs at most.
         let part_bytes = plain_bytes(&record.shape) * STRIPES_MAX as u64;
         let told = Arc::new(options.progress.take());
+        let mark = options.customer.as_ref().map(|customer| self.mark(customer));
+        let wrapping =
+            customer::wrapping(self.secret(record.id), mark.as_ref(), options.customer.as_ref(), key)?;
         let acked = Arc::new(Mutex::new(0));
         // An empty object has one part all the same: its end is authenticated.
         while parts.list.is_empty() || cut.has_more().await.map_err(|error| Fault::Source(error.to_string()))? {
@@ -292,15 +306,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 }
             };
             let source = cut.take(part_bytes);
+            let slot = Slot { record, number, wrapping: &wrapping };
             let (sent, kept) =
-                self.send(record, number, source, options.wait, journal.telling(), progress).await?;
+                self.send(slot, source, options.wait, journal.telling(), progress).await?;
             let strays = journal.part(&sent.part, &sent.acks, kept).await?;
             parts.add(sent.part, &sent.acks, strays);
         }
         let content = *cut.whole.finalize().as_bytes();
-        let etag = etag(options.finish.take(), content)?;
+        let judged = judge(options.finish.take(), content)?;
         let Parts { list, acks, strays, resumed_bytes, .. } = parts;
-        let named = Named { etag, parts: list, acks, content, pieces: Vec::new(), resumed_bytes };
+        let named = Named { judged, mark, source: None, parts: list, acks, content, pieces: Vec::new(), resumed_bytes };
         let kept: Arc<dyn Kept> = Arc::new(Keeping { cloud: self.clone(), journal });
         let put = self.name(record, key, named, &[kept], options).await?;
         if !strays.is_empty() {
@@ -309,114 +324,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             self.owe(&acks);
         }
         Ok(put)
-    }
-
-    /// Stores one part of an object to be completed later; visible nowhere until then.
-    pub async fn part<S, X>(
-        &self,
-        bucket: &str,
-        number: u32,
-        source: S,
-        wait: Wait,
-        finish: Option<Finish>,
-    ) -> Result<(Sent, String), Fault>
-    where
-        S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
-        X: std::fmt::Display,
-    {
-        let record = self.live(bucket).await?;
-        let journal = self.journal(Cause::Once, &record, "").await?;
-        let (mut sent, kept) = self.send(&record, number, source, wait, journal.telling(), NO_PROGRESS).await?;
-        journal.part(&sent.part, &sent.acks, kept).await?;
-        let etag = etag(finish, sent.part.content)?;
-        sent.kept = Some(Arc::new(Keeping { cloud: self.clone(), journal }));
-        Ok((sent, etag))
-    }
-
-    /// Makes an object of parts, in ascending order of their numbers.
-    pub async fn complete(
-        &self,
-        bucket: &str,
-        key: &str,
-        parts: Vec<Sent>,
-        etag: String,
-        options: Options,
-    ) -> Result<Put, Fault> {
-        check_key(key)?;
-        let record = self.live(bucket).await?;
-        let mut acks = BTreeMap::new();
-        // They came apart from each other: what is told is the hash of their hashes, and where they were cut.
-        let mut hasher = blake3::Hasher::new();
-        for sent in &parts {
-            merge(&mut acks, &sent.acks);
-            hasher.update(&sent.part.content);
-        }
-        let (content, pieces) = match parts.as_slice() {
-            [sent] => (sent.part.content, Vec::new()),
-            parts => {
-                let sizes = parts.iter().map(|sent| sent.part.size_bytes);
-                (*hasher.finalize().as_bytes(), event::Put::pieces(sizes).unwrap_or_default())
-            }
-        };
-        let (list, kept): (Vec<Part>, Vec<_>) = parts.into_iter().map(|sent| (sent.part, sent.kept)).unzip();
-        let kept: Vec<_> = kept.into_iter().flatten().collect();
-        let named = Named { etag, parts: list, acks, content, pieces, resumed_bytes: 0 };
-        self.name(&record, key, named, &kept, options).await
-    }
-
-    async fn name(
-        &self,
-        record: &Record,
-        key: &str,
-        named: Named,
-        kept: &[Arc<dyn Kept>],
-        options: Options,
-    ) -> Result<Put, Fault> {
-        let Named { etag, parts, acks, content, pieces, resumed_bytes } = named;
-        let Options { content_type, meta, if_absent, .. } = options;
-        let acks: Vec<_> = acks.into_values().collect();
-        let entry = Entry { modified_ms: self.now_ms(), etag, content_type, meta, parts };
-        entry.check().map_err(|error| Fault::Index(error.to_string()))?;
-        let since_ms = self.now_ms();
-        for kept in kept {
-            kept.end(End::Unknown { since_ms }).await;
-        }
-        let change = Change::Put { key: key.into(), entry: Box::new(entry.clone()), if_absent };
-        if let Err(error) = self.change(&record.name, Some(change)).await {
-            if error.is_final() {
-                for kept in kept {
-                    kept.end(End::Lost).await;
-                }
-            }
-            return Err(error);
-        }
-        for kept in kept {
-            kept.finish().await;
-        }
-        let event = self.record_put(record, &entry, &acks, &content, pieces).await;
-        Ok(Put { entry, event, acks, resumed_bytes })
-    }
-
-    async fn record_put(
-        &self,
-        record: &Record,
-        entry: &Entry,
-        acks: &[(NodeKey, Ack)],
-        content: &[u8; 32],
-        pieces: Vec<(u64, u64)>,
-    ) -> Option<u64> {
-        let log = self.0.log.as_ref()?;
-        let manifest = B256::from(entry.parts.first()?.page.id.0);
-        let (k, n) = (record.shape.k(), record.shape.n());
-        let deals = acks.iter().map(|(_, ack)| ack.statement.deal).collect();
-        let acks = crate::receipt::acks_root(acks);
-        let bucket = self.blind(record.id);
-        let actor = Actor::Account(self.0.wallet.owner());
-        let recorded = log.record(self.now_ms(), Kind::Put, actor, |salt| {
-            let content = salt.content(content);
-            event::Put { bucket, content, pieces: pieces.clone(), manifest, k, n, deals, acks }.to_fields()
-        });
-        recorded.await.map_err(|error| tracing::error!(%error, "a put could not be recorded")).ok()
     }
 
     pub(crate) async fn journal(&self, cause: Cause, record: &Record, key: &str) -> Result<Arc<Journal<E>>, Fault> {
@@ -445,14 +352,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let Ok(roster) = self.roster(record).await else { return false };
         let held = self.0.engine.holds(&record.shape, &roster, &part.page, |verdict| self.blame(verdict));
         held.await.unwrap_or(false)
-    }
-}
-
-/// What `finish` gives, which may refuse; without it the BLAKE3 of the plaintext.
-fn etag(finish: Option<Finish>, content: [u8; 32]) -> Result<String, Fault> {
-    match finish {
-        Some(finish) => finish().map_err(Fault::Source),
-        None => Ok(blake3::Hash::from(content).to_hex().to_string()),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use bytes::Bytes;
 use futures::Stream;
-use hodei_sdk::{Entry, Fault, upload::Finish};
+use hodei_sdk::{Entry, Fault, upload::{Finish, Judged}};
 use s3s::{
     S3Error, S3Request, S3Result, TrailingHeaders,
     dto::{
@@ -80,7 +80,7 @@ fn look(verdict: &Verdict) -> Option<Result<Hashed, Mismatch>> {
 /// Gives the ETag once the whole body was verified, and undoes the put otherwise.
 pub(super) fn finish(verdict: Verdict) -> Finish {
     Box::new(move || match look(&verdict) {
-        Some(Ok(hashed)) => Ok(hex::encode(hashed.md5)),
+        Some(Ok(hashed)) => Ok(Judged { etag: hex::encode(hashed.md5), checksum: None }),
         Some(Err(mismatch)) => Err(mismatch.to_string()),
         None => Err("the body was not read to its end".into()),
     })

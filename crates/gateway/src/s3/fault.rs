@@ -11,7 +11,12 @@ pub(super) fn fault(error: Fault) -> S3Error {
         Fault::Removing(_) => s3_error!(OperationAborted, "{error}"),
         Fault::NotEmpty(_) => s3_error!(BucketNotEmpty, "{error}"),
         Fault::NoObject { .. } => s3_error!(NoSuchKey, "{error}"),
-        Fault::ObjectExists { .. } => s3_error!(PreconditionFailed, "{error}"),
+        Fault::NoVersion { .. } => s3_error!(NoSuchVersion, "{error}"),
+        Fault::Marker { .. } => s3_error!(MethodNotAllowed, "{error}"),
+        Fault::ObjectExists { .. } | Fault::Condition { .. } => s3_error!(PreconditionFailed, "{error}"),
+        Fault::Locked { .. } => s3_error!(AccessDenied, "{error}"),
+        Fault::Setting(_) => s3_error!(InvalidBucketState, "{error}"),
+        Fault::Customer(_) => s3_error!(InvalidRequest, "{error}"),
         Fault::Name(..) => s3_error!(InvalidArgument, "{error}"),
         Fault::Range { .. } => s3_error!(InvalidRange, "{error}"),
         Fault::Funds { .. } | Fault::NeedsOwner => {

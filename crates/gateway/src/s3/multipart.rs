@@ -8,7 +8,7 @@ use super::{
     fault::fault,
     objects::{Meta, Objects, if_absent, refuse},
 };
-use hodei_sdk::upload::{Options, Sent};
+use hodei_sdk::upload::{Judged, Options, Sent};
 use md5::{Digest as _, Md5};
 use s3s::{
     S3Request, S3Response, S3Result,
@@ -126,13 +126,13 @@ impl Objects {
         self.uploads.with(&input.upload_id, &input.bucket, &input.key, |_| ())?;
         let (source, verdict) = body::checked(input.body, declared, promised, trailers);
         let finish = Some(body::finish(verdict.clone()));
-        let sent = self.cloud.part(&input.bucket, number, source, Default::default(), finish).await;
-        let (sent, etag) = sent.map_err(|error| body::blame(error, &verdict))?;
+        let sent = self.cloud.part(&input.bucket, number, source, Default::default(), finish, None).await;
+        let (sent, judged) = sent.map_err(|error| body::blame(error, &verdict))?;
         let hashed = body::hashed(&verdict)?;
         let part = Part { sent, md5: hashed.md5 };
         self.uploads.with(&input.upload_id, &input.bucket, &input.key, |upload| upload.parts.insert(number, part))?;
         Ok(S3Response::new(UploadPartOutput {
-            e_tag: Some(ETag::Strong(etag)),
+            e_tag: Some(ETag::Strong(judged.etag)),
             checksum_crc32: hashed.checksum.checksum_crc32,
             checksum_crc32c: hashed.checksum.checksum_crc32c,
             checksum_crc64nvme: hashed.checksum.checksum_crc64nvme,
@@ -147,7 +147,7 @@ impl Objects {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
-        let if_absent = if_absent(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let condition = if_absent(input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let named = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         if named.is_empty() {
             return Err(s3_error!(MalformedXML, "An upload is completed with at least one part."));
@@ -181,8 +181,8 @@ impl Objects {
         parts.iter().for_each(|(_, md5)| hasher.update(md5));
         let etag = format!("{}-{}", hex::encode(hasher.finalize()), parts.len());
         let parts = parts.into_iter().map(|(sent, _)| sent).collect();
-        let options = Options { content_type, meta, if_absent, ..Options::default() };
-        let put = self.cloud.complete(&input.bucket, &input.key, parts, etag, options).await.map_err(fault)?;
+        let options = Options { content_type, meta, condition, ..Options::default() };
+        let put = self.cloud.complete(&input.bucket, &input.key, parts, Judged { etag, checksum: None }, None, options).await.map_err(fault)?;
         self.uploads.lock().remove(&input.upload_id);
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             location: Some(format!("/{}/{}", input.bucket, input.key)),

@@ -6,7 +6,7 @@ use super::{
     fault::fault,
     multipart::Uploads,
 };
-use hodei_sdk::{Fault, Local, upload::Options, plan::Wish};
+use hodei_sdk::{Fault, Local, condition::Condition, plan::Wish, upload::Options};
 use s3s::{
     S3, S3Request, S3Response, S3Result,
     dto::{
@@ -57,10 +57,10 @@ pub(super) fn timestamp(ms: u64) -> Timestamp {
 }
 
 /// What a put may be conditional on; conditions on a state not kept are refused rather than ignored.
-pub(super) fn if_absent(if_match: Option<&ETagCondition>, if_none_match: Option<&ETagCondition>) -> S3Result<bool> {
+pub(super) fn if_absent(if_match: Option<&ETagCondition>, if_none_match: Option<&ETagCondition>) -> S3Result<Condition> {
     match (if_match, if_none_match) {
-        (None, None) => Ok(false),
-        (None, Some(ETagCondition::Any)) => Ok(true),
+        (None, None) => Ok(Condition::default()),
+        (None, Some(ETagCondition::Any)) => Ok(Condition::absent()),
         _ => Err(s3_error!(NotImplemented, "Of the conditions on a write only If-None-Match: * is supported yet.")),
     }
 }
@@ -120,14 +120,14 @@ impl S3 for Objects {
         let (mut input, trailers) = (request.input, request.trailing_headers);
         refuse!(input, tagging, object_lock_mode, object_lock_legal_hold_status, sse_customer_key, ssekms_key_id,
             website_redirect_location, write_offset_bytes);
-        let if_absent = if_absent(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let condition = if_absent(input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let meta = body::meta(&mut input)?;
         let (source, verdict) = body::checked(input.body, declared, promised, trailers);
         let options = Options {
             content_type: input.content_type.unwrap_or_else(|| "binary/octet-stream".into()),
             meta,
             finish: Some(body::finish(verdict.clone())),
-            if_absent,
+            condition,
             ..Options::default()
         };
         let put = self.cloud.put(&input.bucket, &input.key, source, options).await;

@@ -9,7 +9,8 @@ mod tests;
 
 use crate::{
     bucket::{Buckets, Deal, Record},
-    catalog::{Catalogs, Change},
+    catalog::Catalogs,
+    change::Change,
     escrow::Holding,
     fault::Fault,
     intent::Orphans,

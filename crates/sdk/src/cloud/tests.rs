@@ -1,7 +1,12 @@
 //! Show what a client owes to the ledger, on a ledger that takes one thing and not the other.
 
 use super::*;
-use crate::upload::Options;
+use crate::{
+    change::{Edit, Removal},
+    complete::Source,
+    object::Entry,
+    upload::{Judged, Options},
+};
 use alloy_primitives::{Address, Bytes, U256, keccak256};
 use commonware_runtime::{Runner as _, Supervisor as _, deterministic, mocks};
 use futures::{
@@ -35,8 +40,16 @@ fn requests_are_send(cloud: &Local, plan: &Plan) {
     is_send(cloud.close());
     is_send(cloud.extend("", 1));
     is_send(cloud.sweep(0));
-    is_send(cloud.part("", 1, stream::empty::<Result<bytes::Bytes, String>>(), Default::default(), None));
-    is_send(cloud.complete("", "", vec![], String::new(), Options::default()));
+    is_send(cloud.part("", 1, stream::empty::<Result<bytes::Bytes, String>>(), Default::default(), None, None));
+    is_send(cloud.complete("", "", vec![], Judged::default(), None, Options::default()));
+    is_send(cloud.copy(Source { bucket: "", key: "", entry: &Entry::default(), customer: None }, "", "", Options::default()));
+    is_send(cloud.look("", "", None));
+    is_send(cloud.bytes("", "", &Entry::default(), None, None));
+    is_send(cloud.list_versions("", "", None, None, 1));
+    is_send(cloud.remove_as("", "", Removal::default()));
+    is_send(cloud.edit("", "", None, Edit::Hold(true)));
+    is_send(cloud.settings(""));
+    is_send(cloud.set("", "", None));
     is_send(cloud.head("", ""));
     is_send(cloud.get("", "", None));
     is_send(cloud.list("", "", None, None, 1));

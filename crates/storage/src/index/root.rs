@@ -1,0 +1,83 @@
+//! Seal the root: the one shard that finds a bucket's run.
+
+use super::{IndexError, Part, VERSION};
+use crate::seal::{Algorithm, PartKey, Place, Secret, TAG_BYTES};
+use hodei_types::{
+    cbor::{Reader, Writer},
+    slice::ShardId,
+};
+
+/// Bytes of a root shard.
+pub const ROOT_BYTES: usize = 4096;
+/// Part number of the root, which no object's part has.
+const ROOT_PART: u32 = u32::MAX - 1;
+
+/// Where the run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    pub run: Part,
+}
+
+impl Root {
+    /// The root as a shard, and its id. `salt` is fresh randomness: it makes the key used once.
+    pub fn seal(
+        &self,
+        network: &[u8; 32],
+        bucket: &[u8; 32],
+        secret: &Secret,
+        salt: [u8; 16],
+    ) -> Result<(Vec<u8>, ShardId), IndexError> {
+        let mut out = Writer::new();
+        out.array(2).uint(VERSION);
+        self.run.write(&mut out);
+        let body = out.finish();
+        let mut shard = vec![0; ROOT_BYTES];
+        let (head, frame) = shard.split_at_mut(16);
+        let room = frame.len() - TAG_BYTES - 4;
+        if body.len() > room {
+            return Err(IndexError::Shape("the root does not fit 4 KiB"));
+        }
+        head.copy_from_slice(&salt);
+        frame[..4].copy_from_slice(&(body.len() as u32).to_be_bytes());
+        frame[4..4 + body.len()].copy_from_slice(&body);
+        key(network, bucket, secret, salt).seal(0, true, frame);
+        let id = ShardId::of(&shard);
+        Ok((shard, id))
+    }
+
+    /// Opens a shard that hashes to the ledger's root.
+    pub fn open(
+        shard: &[u8],
+        network: &[u8; 32],
+        bucket: &[u8; 32],
+        secret: &Secret,
+    ) -> Result<Self, IndexError> {
+        if shard.len() != ROOT_BYTES {
+            return Err(IndexError::Shape("a root is 4 KiB"));
+        }
+        let (salt, frame) = shard.split_first_chunk::<16>().ok_or(IndexError::Shape("a root is 4 KiB"))?;
+        let mut frame = frame.to_vec();
+        let plain = key(network, bucket, secret, *salt).open(0, true, &mut frame)?;
+        let (len, rest) = plain.split_first_chunk::<4>().ok_or(IndexError::Shape("root"))?;
+        let len = u32::from_be_bytes(*len) as usize;
+        let body = rest.get(..len).ok_or(IndexError::Shape("root length"))?;
+        let mut input = Reader::new(body);
+        input.tuple(2)?;
+        input.exactly("version", VERSION)?;
+        let run = Part::read(&mut input)?;
+        input.end()?;
+        Ok(Self { run })
+    }
+}
+
+fn key(network: &[u8; 32], bucket: &[u8; 32], secret: &Secret, salt: [u8; 16]) -> PartKey {
+    let place = Place {
+        network: *network,
+        bucket: *bucket,
+        object: salt,
+        part: ROOT_PART,
+        attempt: 0,
+        algorithm: Algorithm::Aes256Gcm,
+    };
+    PartKey::new(&secret.derive("hodei 2026 index root v1", &salt), &place)
+}
