@@ -16,9 +16,10 @@ pub const VERSIONING: &str = "versioning";
 pub const OBJECT_LOCK: &str = "object-lock";
 
 /// What a bucket does with what is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Versioning {
     /// Never enabled: a key has one version, without an id.
+    #[default]
     Off,
     Enabled,
     Suspended,
@@ -84,10 +85,17 @@ pub struct Done {
     pub version: Version,
     /// It is a delete marker.
     pub marker: bool,
+    /// Of the bucket, at that moment.
+    pub versioning: Versioning,
 }
 
 /// Applies a change; what it takes out of the run goes to `replaced`.
 pub(crate) fn apply(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<Entry>) -> Result<Done, Fault> {
+    let done = apply_to(run, change, moment, replaced)?;
+    Ok(Done { versioning: Versioning::of(&run.settings), ..done })
+}
+
+fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<Entry>) -> Result<Done, Fault> {
     let bucket = run.bucket.clone();
     match change {
         Change::Put { key, entry, condition, source } => {
@@ -171,7 +179,7 @@ fn add(
         }
         entry.version = Version::Null;
     }
-    let done = Done { version: entry.version, marker: entry.marker };
+    let done = Done { version: entry.version, marker: entry.marker, ..Done::default() };
     let versions = run.entries.entry(key.into()).or_default();
     if !is_enabled {
         replaced.extend(versions.extract_if(.., |entry| entry.version == Version::Null));
@@ -224,7 +232,7 @@ fn remove(
     if versions.is_empty() {
         run.entries.remove(key);
     }
-    let done = Done { version, marker: entry.marker };
+    let done = Done { version, marker: entry.marker, ..Done::default() };
     replaced.push(entry);
     Ok(done)
 }
@@ -264,7 +272,7 @@ fn change_entry(
         }
     }
     next.check().map_err(|error| Fault::Index(error.to_string()))?;
-    let done = Done { version: next.version, marker: false };
+    let done = Done { version: next.version, ..Done::default() };
     if let Some(versions) = run.entries.get_mut(key) {
         versions[at] = next;
     }

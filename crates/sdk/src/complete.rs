@@ -227,8 +227,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         let change =
             Change::Put { key: key.into(), entry: Box::new(entry.clone()), condition: options.condition, source };
-        match self.change(&record.name, Some(change)).await {
-            Ok(done) => entry.version = done.version,
+        let done = match self.change(&record.name, Some(change)).await {
+            Ok(done) => done,
             Err(error) => {
                 if error.is_final() {
                     for kept in kept {
@@ -237,12 +237,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 }
                 return Err(error);
             }
-        }
+        };
+        entry.version = done.version;
         for kept in kept {
             kept.finish().await;
         }
         let event = self.record_put(record, &entry, &acks, &content, pieces).await;
-        Ok(Put { entry, event, acks, resumed_bytes })
+        Ok(Put { entry, versioning: done.versioning, event, acks, resumed_bytes })
     }
 
     async fn record_put(

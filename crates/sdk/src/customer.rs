@@ -26,6 +26,10 @@ impl Key {
         Self { key: Zeroizing::new(key), md5 }
     }
 
+    pub fn md5(&self) -> [u8; 16] {
+        self.md5
+    }
+
     /// What the entry keeps of it; `salt` is fresh randomness.
     pub(crate) fn mark(&self, salt: [u8; 16]) -> index::Customer {
         index::Customer { md5: self.md5, salt }

@@ -17,7 +17,7 @@ use futures::{
 pub use hodei_storage::index::{Entry, Part};
 use hodei_storage::{
     engine::{Coder, GetRequest},
-    index::{KEY_BYTES_MAX, Version},
+    index::{KEY_BYTES_MAX, Settings, Version},
 };
 use hodei_types::{
     abi::{DEALS, IDeals},
@@ -108,6 +108,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// A version of a key, or its newest: it may be a delete marker.
     pub async fn look(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Option<Entry>, Fault> {
+        Ok(self.find(bucket, key, version).await?.0)
+    }
+
+    /// The same, with what the bucket was set to at that moment.
+    pub async fn find(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<Version>,
+    ) -> Result<(Option<Entry>, Arc<Settings>), Fault> {
         let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
         let versions = run.entries.get(key).map_or(&[][..], Vec::as_slice);
@@ -115,7 +125,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             Some(version) => versions.iter().find(|entry| entry.version == version),
             None => versions.first(),
         };
-        Ok(found.cloned())
+        Ok((found.cloned(), run.settings.clone()))
     }
 
     /// An object's bytes, all of them or a range.

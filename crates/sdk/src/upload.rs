@@ -10,6 +10,7 @@
 
 use crate::{
     bucket::Record,
+    change::Versioning,
     cloud::{Cloud, Runtime},
     complete::{Named, judge, merge},
     condition::Condition,
@@ -119,6 +120,8 @@ impl<E: Runtime, T: Transport> Kept for Keeping<E, T> {
 #[derive(Clone, Debug)]
 pub struct Put {
     pub entry: Entry,
+    /// Of the bucket, at that moment.
+    pub versioning: Versioning,
     /// Its event's sequence in this identity's log, if one is kept.
     pub event: Option<u64>,
     /// The acks the event commits to, in its order.

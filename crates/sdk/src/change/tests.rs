@@ -119,7 +119,7 @@ fn while_suspended_only_the_version_without_an_id_is_replaced() {
     bucket.put("c");
     assert_eq!(bucket.etags(), "ca");
     let marker = bucket.remove(Removal::default()).unwrap();
-    assert_eq!(marker, Done { version: Version::Null, marker: true });
+    assert_eq!(marker, Done { version: Version::Null, marker: true, versioning: Versioning::Suspended });
     assert_eq!(bucket.etags(), "-a");
     bucket.put("d");
     assert_eq!(bucket.etags(), "da");
