@@ -195,7 +195,8 @@ impl Reader {
     /// The height whose state is meant; none for the newest there is.
     fn height_at(&self, at: At) -> Result<Option<u64>, ChainError> {
         let height = match at {
-            At::Latest => return Ok(None),
+            // Before the first block its databases are empty, which is not what the ledger says.
+            At::Latest => return self.head_entry().map(|_| None),
             At::Height(height) => height,
             At::Hash(hash) => self.model().by_hash(&hash).ok_or_else(not_found)?.record.header.number,
         };

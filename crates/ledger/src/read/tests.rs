@@ -179,6 +179,16 @@ fn an_older_block_is_answered_with_its_own_state_or_not_at_all() {
 }
 
 #[test]
+fn a_node_that_begins_does_not_call_an_account_empty() {
+    let disk = Arc::new(Disk::default());
+    let reader = reader(&disk);
+    assert!(matches!(block_on(reader.balance(RICH, At::Latest)), Err(ChainError::Unavailable(_))));
+    assert!(matches!(block_on(reader.account(RICH)), Err(ChainError::Unavailable(_))));
+    advance(&disk, &reader, 1);
+    assert_eq!(block_on(reader.account(RICH)).unwrap().balance, U256::from(1));
+}
+
+#[test]
 fn a_contract_is_not_there_before_it_was_made() {
     let disk = Arc::new(Disk::default());
     let reader = reader(&disk);

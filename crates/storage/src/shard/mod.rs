@@ -341,18 +341,16 @@ impl<E: Storage, I: Index> Store<E, I> {
         self.free_bytes_on(u64::MAX)
     }
 
-    /// The same on a disk that has only `disk_bytes` left for new segments.
+    /// The same on a disk that has only `disk_bytes` left: a segment takes room as it is written.
     pub fn free_bytes_on(&self, disk_bytes: u64) -> u64 {
         let config = &self.inner.config;
-        let state = self.lock();
-        let taken: u64 = state.segments.values().map(|segment| segment.size).sum();
-        let bytes_max = config.pledge_bytes.min(taken.saturating_add(disk_bytes));
-        state.free_bytes(bytes_max, config.segment_bytes()).saturating_sub(self.queued_bytes())
+        let pledged = self.lock().free_bytes(config.pledge_bytes, config.segment_bytes());
+        pledged.min(disk_bytes).saturating_sub(self.queued_bytes())
     }
 
-    /// Bytes its segments take on the disk, whatever part of them is written to.
+    /// Bytes its segments take on the disk, that is what was written of each.
     pub fn used_bytes(&self) -> u64 {
-        self.lock().segments.values().map(|segment| segment.size).sum()
+        self.lock().used_bytes()
     }
 
     /// Bytes of shards that deals count, lost ones included.

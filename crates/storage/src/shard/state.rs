@@ -134,6 +134,11 @@ impl<B> State<B> {
         facts
     }
 
+    /// Bytes written to its segments, headers included: the file system gives no block to the rest.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.end).sum()
+    }
+
     /// What is left of the pledge: rest of the head, and segments not yet made, but one for compaction.
     pub(super) fn free_bytes(&self, pledge_bytes: u64, segment_bytes: u64) -> u64 {
         let taken: u64 = self.segments.values().map(|segment| segment.size).sum();
