@@ -1,7 +1,7 @@
 //! Read and change a bucket's index.
 //!
-//! Changes of one process queue up: whoever has the turn applies all that wait, stores one new run and swaps
-//! the root once. If another process was faster the run is read again and the changes are applied to it; a
+//! Changes of one process queue up: whoever has the turn applies all that wait, stores one new layer and swaps
+//! the root once. If another process was faster the index is read again and the changes are applied to it; a
 //! condition is judged on the run that is finally swapped in.
 
 use crate::{
@@ -17,8 +17,8 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::{TryStreamExt as _, channel::oneshot, stream};
 use hodei_storage::{
-    engine::{Coder, GetRequest, Wait},
-    index::{Part, ROOT_BYTES, Root, Run, Settings},
+    engine::{Coder, GetRequest, Provider, Wait},
+    index::{self, Entry, Part, ROOT_BYTES, Root, Run, Settings, Touched},
 };
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::{
@@ -41,11 +41,21 @@ struct Writers {
     waiting: Mutex<Vec<Waiting>>,
 }
 
-/// An index, and the part that holds it; none while the bucket is new.
+/// A layer as it is stored.
+#[derive(Clone)]
+pub(crate) struct Layer {
+    pub(crate) part: Part,
+    /// Of the first one, which tells everything, nothing is kept here.
+    touched: Arc<Touched>,
+}
+
+/// An index, and the layers that hold it; none while the bucket is new.
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) run: Arc<Run>,
-    pub(crate) part: Option<Part>,
+    pub(crate) layers: Vec<Layer>,
+    /// Of all versions of all objects.
+    size_bytes: u64,
 }
 
 /// Indexes this process has read, and who waits to change them.
@@ -80,7 +90,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let root = record.state.root;
         if root == B256::ZERO {
             let run = Arc::new(Run { bucket: record.name.clone(), ..Run::default() });
-            return Ok(Known { run, part: None });
+            return Ok(Known { run, layers: Vec::new(), size_bytes: 0 });
         }
         {
             let runs = self.0.catalogs.runs.lock().expect("no panic under this lock");
@@ -93,7 +103,22 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let shard = self.0.engine.get_copy(&roster, id, ROOT_BYTES as u32, |verdict| self.blame(verdict)).await?;
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let damaged = |error: hodei_storage::index::IndexError| Fault::Index(error.to_string());
-        let part = Root::open(&shard, &network, &record.id.0, &secret).map_err(damaged)?.run;
+        let parts = Root::open(&shard, &network, &record.id.0, &secret).map_err(damaged)?.layers;
+        let read = parts.iter().map(|part| self.layer(record, &roster, part));
+        let bytes = futures::future::try_join_all(read).await?;
+        let mut run = Run::decode(&bytes[0]).map_err(damaged)?;
+        let mut layers = vec![Layer { part: parts[0].clone(), touched: Arc::default() }];
+        for (part, bytes) in parts.into_iter().zip(bytes).skip(1) {
+            let touched = Arc::new(run.absorb(&bytes).map_err(damaged)?);
+            layers.push(Layer { part, touched });
+        }
+        let known = Known { size_bytes: run.size_bytes(), run: Arc::new(run), layers };
+        self.0.catalogs.keep(record.id, root, known.clone());
+        Ok(known)
+    }
+
+    async fn layer(&self, record: &Record, roster: &Arc<Vec<Provider>>, part: &Part) -> Result<Vec<u8>, Fault> {
+        let (network, secret) = (self.0.network.0, self.secret(record.id));
         let key = part.key(&network, &record.id.0, &secret).map_err(|error| Fault::Index(error.to_string()))?;
         let blamed = self.clone();
         let body = self
@@ -102,17 +127,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             .get(GetRequest {
                 shape: record.shape,
                 coder: Arc::new(Coder::new(key, &record.shape)),
-                roster,
+                roster: roster.clone(),
                 page: part.page.clone(),
                 size_bytes: part.size_bytes,
                 range: 0..part.size_bytes,
                 verdict: Arc::new(move |verdict| blamed.blame(verdict)),
             })
             .await?;
-        let bytes: Vec<u8> = body.map_ok(|piece| piece.to_vec()).try_concat().await?;
-        let known = Known { run: Arc::new(Run::decode(&bytes).map_err(damaged)?), part: Some(part) };
-        self.0.catalogs.keep(record.id, root, known.clone());
-        Ok(known)
+        Ok(body.map_ok(|piece| piece.to_vec()).try_concat().await?)
     }
 
     /// Named documents of a bucket.
@@ -163,7 +185,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         receiver.await.map_err(|_| Fault::Contended)?
     }
 
-    /// The fate of each change, once a run with all that were possible is swapped in.
+    /// The fate of each change, once an index with all that were possible is swapped in.
     async fn swap(
         &self,
         bucket: &str,
@@ -179,6 +201,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             let before = self.known(&record).await?;
             let mut run = (*before.run).clone();
             let mut replaced = Vec::new();
+            let mut touched = Touched::default();
             let mut is_ended = false;
             let results: Vec<_> = changes
                 .iter()
@@ -187,6 +210,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     None => Ok(Done::default()),
                     Some((change, moment)) => {
                         let done = apply(&mut run, change, *moment, &mut replaced)?;
+                        change.touch(&mut touched);
                         is_ended = matches!(change, Change::End);
                         Ok(done)
                     }
@@ -203,14 +227,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 continue;
             }
             let journal = self.journal(Cause::Swap, &record, "").await?;
-            let (root, part) = self.store(&record, &run, &journal).await?;
-            let olds = replaced.iter().flat_map(|entry| &entry.parts).chain(&before.part);
+            let (root, known) = self.store(&record, &before, run, touched, &journal).await?;
+            let size_bytes = known.size_bytes;
+            let stays = known.layers.len() - 1;
+            let merged = before.layers[stays..].iter().map(|layer| &layer.part);
+            let olds = replaced.iter().flat_map(|entry| &entry.parts).chain(merged);
             let old_root = Some(record.state.root).filter(|root| *root != B256::ZERO);
             journal.olds(olds, old_root.map(|root| ShardId(root.0))).await;
             journal.end(End::Unknown { since_ms: self.now_ms() }).await;
             journal.check()?;
-            if self.0.buckets.commit(record.id, term, record.state.root, root, run.size_bytes()).await? {
-                self.0.catalogs.keep(record.id, root, Known { run: Arc::new(run), part: Some(part) });
+            if self.0.buckets.commit(record.id, term, record.state.root, root, size_bytes).await? {
+                self.0.catalogs.keep(record.id, root, known);
                 // Who reads what was replaced gets a while to end.
                 journal.end(End::Won { due_ms: self.now_ms() + GRACE_MS }).await;
                 return Ok(results);
@@ -220,20 +247,39 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Err(Fault::Contended)
     }
 
-    /// Stores a run and its root; gives the root's id, and where the run is.
-    async fn store(&self, record: &Record, run: &Run, journal: &Arc<Journal<E>>) -> Result<(B256, Part), Fault> {
-        let source = stream::iter([Ok::<_, Infallible>(Bytes::from(run.encode()))]);
-        let number = Run::part_number();
+    /// Stores what was touched since `before`, and the root over all layers; gives its id, and the index.
+    async fn store(
+        &self,
+        record: &Record,
+        before: &Known,
+        run: Run,
+        mut touched: Touched,
+        journal: &Arc<Journal<E>>,
+    ) -> Result<(B256, Known), Fault> {
+        let weigh = |run: &Run| touched.keys.iter().flat_map(|key| run.versions(key)).map(Entry::size_bytes).sum::<u64>();
+        let size_bytes = before.size_bytes - weigh(&before.run) + weigh(&run);
+        let mut bytes = run.encode_layer(&touched);
+        let sizes: Vec<u64> = before.layers.iter().map(|layer| layer.part.size_bytes).collect();
+        let mut layers = before.layers.clone();
+        let merged = layers.split_off(index::kept(&sizes, bytes.len() as u64));
+        if layers.is_empty() {
+            (bytes, touched) = (run.encode(), Touched::default());
+        } else if !merged.is_empty() {
+            merged.iter().for_each(|layer| touched.extend(&layer.touched));
+            bytes = run.encode_layer(&touched);
+        }
+        let source = stream::iter([Ok::<_, Infallible>(Bytes::from(bytes))]);
         let (network, secret) = (self.0.network.0, self.secret(record.id));
-        let slot = Slot { record, number, wrapping: &secret };
+        let slot = Slot { record, number: index::part_number(), wrapping: &secret };
         let (sent, kept) = self.send(slot, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
         journal.part(&sent.part, &sent.acks, kept).await?;
-        let (shard, id) = Root { run: sent.part.clone() }
+        layers.push(Layer { part: sent.part, touched: Arc::new(touched) });
+        let (shard, id) = Root { layers: layers.iter().map(|layer| layer.part.clone()).collect() }
             .seal(&network, &record.id.0, &secret, self.random())
             .map_err(|error| Fault::Index(error.to_string()))?;
         let roster = self.roster(record).await?;
         let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;
         self.owe(&acks);
-        Ok((B256::from(id.0), sent.part))
+        Ok((B256::from(id.0), Known { run: Arc::new(run), layers, size_bytes }))
     }
 }

@@ -8,7 +8,7 @@
 //! with a delete marker, where the bucket ever had versions. A removal that names one takes it out.
 
 use crate::{condition::Condition, fault::Fault, retain::Rule};
-use hodei_storage::index::{Entry, Lock, Retention, Run, SETTINGS_MAX, Settings, Version, check_setting};
+use hodei_storage::index::{Entry, Lock, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The settings that this room itself acts on.
@@ -69,6 +69,19 @@ pub(crate) enum Change {
     Amend { name: String, edit: Amendment },
     /// Ends the bucket, if it is empty.
     End,
+}
+
+impl Change {
+    /// Notes what it may change of an index.
+    pub(crate) fn touch(&self, touched: &mut Touched) {
+        match self {
+            Self::Put { key, .. } | Self::Remove { key, .. } | Self::Edit { key, .. } => {
+                touched.keys.insert(key.clone());
+            }
+            Self::Set { .. } | Self::Amend { .. } => touched.settings = true,
+            Self::End => {}
+        }
+    }
 }
 
 /// When a change was asked for, and what makes its version's id its own.
@@ -142,7 +155,7 @@ fn locked(run: &Run, key: &str, version: Version) -> Fault {
 
 /// Refuses to share parts that nothing names any more: they may be gone.
 fn shares(run: &Run, from: &str, version: Version, entry: &Entry) -> Result<(), Fault> {
-    let source = run.entries.get(from).and_then(|versions| versions.iter().find(|entry| entry.version == version));
+    let source = run.versions(from).iter().find(|entry| entry.version == version);
     let source = source.ok_or_else(|| missing(run, from, Some(version)))?;
     let is_same = source.parts.len() == entry.parts.len()
         && source.parts.iter().zip(&entry.parts).all(|(a, b)| a.object == b.object);
@@ -167,7 +180,7 @@ fn add(
     replaced: &mut Vec<Entry>,
 ) -> Result<Done, Fault> {
     let is_enabled = Versioning::of(&run.settings) == Versioning::Enabled;
-    let versions = run.entries.get(key).map_or(&[][..], Vec::as_slice);
+    let versions = run.versions(key);
     if is_enabled {
         let ids = versions.iter().map(|entry| entry.version);
         let newest = ids.into_iter().find(|version| *version != Version::Null).unwrap_or_default();
@@ -180,11 +193,12 @@ fn add(
         entry.version = Version::Null;
     }
     let done = Done { version: entry.version, marker: entry.marker, ..Done::default() };
-    let versions = run.entries.entry(key.into()).or_default();
+    let mut versions = versions.to_vec();
     if !is_enabled {
         replaced.extend(versions.extract_if(.., |entry| entry.version == Version::Null));
     }
     versions.insert(0, entry);
+    run.set(key, versions);
     Ok(done)
 }
 
@@ -196,14 +210,15 @@ fn hide(
     moment: Moment,
     replaced: &mut Vec<Entry>,
 ) -> Result<Done, Fault> {
-    let first = run.entries.get(key).and_then(|versions| versions.first());
+    let first = run.versions(key).first();
     if first.is_none() && !removal.condition.is_empty() {
         return Err(missing(run, key, None));
     }
     removal.condition.judge(first, &run.bucket, key)?;
     if Versioning::of(&run.settings) == Versioning::Off {
-        let all = run.entries.remove(key).ok_or_else(|| missing(run, key, None))?;
-        replaced.extend(all);
+        first.ok_or_else(|| missing(run, key, None))?;
+        replaced.extend_from_slice(run.versions(key));
+        run.set(key, Vec::new());
         return Ok(Done::default());
     }
     let owner = removal.owner.clone();
@@ -220,18 +235,16 @@ fn remove(
     moment: Moment,
     replaced: &mut Vec<Entry>,
 ) -> Result<Done, Fault> {
-    let versions = run.entries.get(key).map_or(&[][..], Vec::as_slice);
+    let versions = run.versions(key);
     let at = versions.iter().position(|entry| entry.version == version);
     let at = at.ok_or_else(|| missing(run, key, Some(version)))?;
     removal.condition.judge(Some(&versions[at]), &run.bucket, key)?;
     if versions[at].lock.is_some_and(|lock| !lock.is_open(moment.now_ms, removal.bypass)) {
         return Err(locked(run, key, version));
     }
-    let versions = run.entries.get_mut(key).expect("it was found above");
+    let mut versions = versions.to_vec();
     let entry = versions.remove(at);
-    if versions.is_empty() {
-        run.entries.remove(key);
-    }
+    run.set(key, versions);
     let done = Done { version, marker: entry.marker, ..Done::default() };
     replaced.push(entry);
     Ok(done)
@@ -245,7 +258,7 @@ fn change_entry(
     now_ms: u64,
 ) -> Result<Done, Fault> {
     let is_lockable = run.settings.contains_key(OBJECT_LOCK);
-    let versions = run.entries.get(key).map_or(&[][..], Vec::as_slice);
+    let versions = run.versions(key);
     let at = match version {
         Some(version) => versions.iter().position(|entry| entry.version == version),
         None => versions.first().filter(|entry| !entry.marker).map(|_| 0),
@@ -273,9 +286,9 @@ fn change_entry(
     }
     next.check().map_err(|error| Fault::Index(error.to_string()))?;
     let done = Done { version: next.version, ..Done::default() };
-    if let Some(versions) = run.entries.get_mut(key) {
-        versions[at] = next;
-    }
+    let mut versions = versions.to_vec();
+    versions[at] = next;
+    run.set(key, versions);
     Ok(done)
 }
 

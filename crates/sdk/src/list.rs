@@ -217,7 +217,7 @@ mod tests {
         let mut run = keys(&["a", "dir/1", "dir/2", "dir/sub/3", "e", "f/1", "f/2", "g"]);
         let entry = |version| Entry { version, ..Entry::default() };
         let ids = [Version::Id([3; 16]), Version::Null, Version::Id([1; 16])];
-        run.entries.insert("e".into(), ids.map(entry).into());
+        run.set("e", ids.map(entry).into());
         for delimiter in [None, Some("/")] {
             let whole = list(&run, "", None, delimiter, 100);
             let all = versions(&run, "", None, delimiter, 100);
@@ -258,7 +258,8 @@ mod tests {
     fn a_key_behind_a_delete_marker_is_listed_with_its_versions_only() {
         let mut run = keys(&["a", "b"]);
         let marker = Entry { version: Version::Id([9; 16]), marker: true, ..Entry::default() };
-        run.entries.get_mut("a").unwrap().insert(0, marker);
+        let behind = run.versions("a").to_vec();
+        run.set("a", [vec![marker], behind].concat());
         assert_eq!(names(&list(&run, "", None, None, 10)).0, ["b"]);
         let all = versions(&run, "", None, None, 10);
         let told: Vec<_> = all.entries.iter().map(|one| (one.key.as_str(), one.entry.marker, one.is_newest)).collect();

@@ -120,7 +120,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     ) -> Result<(Option<Entry>, Arc<Settings>), Fault> {
         let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
-        let versions = run.entries.get(key).map_or(&[][..], Vec::as_slice);
+        let versions = run.versions(key);
         let found = match version {
             Some(version) => versions.iter().find(|entry| entry.version == version),
             None => versions.first(),

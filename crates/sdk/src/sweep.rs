@@ -88,7 +88,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let index = self.known(record).await?;
         let mut named: BTreeSet<[u8; 16]> =
             index.run.all().flat_map(|entry| &entry.parts).map(|part| part.object).collect();
-        named.extend(index.part.as_ref().map(|part| part.object));
+        named.extend(index.layers.iter().map(|layer| layer.part.object));
         let mut shards = BTreeSet::new();
         for old in intent.olds.iter().filter(|part| !named.contains(&part.object)) {
             shards.extend(self.shards(record, old).await?);

@@ -62,7 +62,7 @@ impl Bucket {
 
     /// Etags of all versions, the newest first; a delete marker is a dash.
     fn etags(&self) -> String {
-        let versions = self.run.entries.get("k").map_or(&[][..], Vec::as_slice);
+        let versions = self.run.versions("k");
         versions.iter().map(|entry| if entry.marker { "-" } else { entry.etag.as_str() }).collect()
     }
 }

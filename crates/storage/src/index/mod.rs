@@ -1,11 +1,12 @@
-//! Name a bucket's objects, in a run that only key holders read.
+//! Name a bucket's objects, in an index that only key holders read.
 //!
-//! A bucket has one sorted run of entries, stored like any part; a key has versions, the newest first. What finds
-//! the run is the *root*: one shard of 4 KiB whose id stands on the ledger, sealed under the bucket's key, copied
-//! to providers of the bucket. Whoever holds the bucket's key and the ledger's word thus finds every object;
+//! A bucket has one sorted run of entries, stored in layers, each like any part; a key has versions, the newest
+//! first. What finds the layers is the *root*: one shard of 8 KiB whose id stands on the ledger, sealed under the
+//! bucket's key, copied to providers of the bucket. Whoever holds the bucket's key and the ledger's word thus finds every object;
 //! providers see sizes and how often they change, never names.
 
 mod entry;
+mod layer;
 mod lock;
 mod part;
 mod root;
@@ -13,6 +14,7 @@ mod run;
 mod version;
 
 pub use entry::{Checksum, Customer, DOCUMENT_BYTES_MAX, Digest, Entry, META_BYTES_MAX, TAGS_MAX};
+pub use layer::{LAYERS_MAX, Touched, kept, part_number};
 pub use lock::{Lock, Mode, Retention};
 pub use part::Part;
 pub use root::{ROOT_BYTES, Root};
@@ -22,13 +24,13 @@ pub use version::Version;
 use crate::{manifest::ManifestError, seal::SealError};
 use hodei_types::cbor::CborError;
 
-/// The second: a key has versions, and a bucket settings.
-const VERSION: u64 = 2;
+/// The third: a key has versions, a bucket settings, and an index layers.
+const VERSION: u64 = 3;
 /// S3's limit of a key.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// S3's limit of an object's parts.
 pub const PARTS_MAX: usize = 10_000;
-/// Entries of one run: beyond it a tree of runs is needed.
+/// Versions one index names: all of it is in memory.
 pub const ENTRIES_MAX: usize = 4_000_000;
 
 /// Why bytes are no index.
@@ -54,6 +56,7 @@ mod tests {
         seal::{Algorithm, Secret, WRAPPED_BYTES},
     };
     use hodei_types::{slice::ShardId, transport::NodeKey};
+    use std::collections::BTreeMap;
 
     fn part(number: u32) -> Part {
         let holders = vec![Holder { node: NodeKey([5; 32]), deal: 7 }; 17];
@@ -81,13 +84,13 @@ mod tests {
         };
         let versioned = Entry { version: Version::Id([9; 16]), ..entry.clone() };
         let marker = Entry { modified_ms: 2, marker: true, owner: Some("ann".into()), ..Entry::default() };
-        let entries = [
+        let entries = BTreeMap::from([
             ("dir/a".to_string(), vec![entry.clone()]),
             ("dir/b".to_string(), vec![marker, versioned, full(entry.clone())]),
             ("ü".to_string(), vec![entry]),
-        ];
+        ]);
         let settings = [("acl".to_string(), "{}".to_string()), ("versioning".to_string(), "Enabled".to_string())];
-        Run { bucket: "photos".into(), settings: Settings::from(settings).into(), entries: entries.into() }
+        Run { bucket: "photos".into(), settings: Settings::from(settings).into(), entries: entries.into_iter().collect() }
     }
 
     /// All an entry can say.
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn a_root_opens_only_with_the_buckets_key() {
         let secret = Secret::new([9; 32]);
-        let root = Root { run: part(Run::part_number()) };
+        let root = Root { layers: vec![part(part_number()); LAYERS_MAX] };
         let (shard, id) = root.seal(&[1; 32], &[2; 32], &secret, [8; 16]).unwrap();
         assert_eq!(ShardId::of(&shard), id);
         assert_eq!(Root::open(&shard, &[1; 32], &[2; 32], &secret), Ok(root));

@@ -1,6 +1,6 @@
-//! Seal the root: the one shard that finds a bucket's run.
+//! Seal the root: the one shard that finds the layers of a bucket's index.
 
-use super::{IndexError, Part, VERSION};
+use super::{IndexError, LAYERS_MAX, Part, VERSION};
 use crate::seal::{Algorithm, PartKey, Place, Secret, TAG_BYTES};
 use hodei_types::{
     cbor::{Reader, Writer},
@@ -8,14 +8,14 @@ use hodei_types::{
 };
 
 /// Bytes of a root shard.
-pub const ROOT_BYTES: usize = 4096;
+pub const ROOT_BYTES: usize = 8192;
 /// Part number of the root, which no object's part has.
 const ROOT_PART: u32 = u32::MAX - 1;
 
-/// Where the run is.
+/// Where the layers are, the oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    pub run: Part,
+    pub layers: Vec<Part>,
 }
 
 impl Root {
@@ -29,13 +29,14 @@ impl Root {
     ) -> Result<(Vec<u8>, ShardId), IndexError> {
         let mut out = Writer::new();
         out.array(2).uint(VERSION);
-        self.run.write(&mut out);
+        out.array(self.layers.len());
+        self.layers.iter().for_each(|layer| layer.write(&mut out));
         let body = out.finish();
         let mut shard = vec![0; ROOT_BYTES];
         let (head, frame) = shard.split_at_mut(16);
         let room = frame.len() - TAG_BYTES - 4;
         if body.len() > room {
-            return Err(IndexError::Shape("the root does not fit 4 KiB"));
+            return Err(IndexError::Shape("the root does not fit 8 KiB"));
         }
         head.copy_from_slice(&salt);
         frame[..4].copy_from_slice(&(body.len() as u32).to_be_bytes());
@@ -53,9 +54,9 @@ impl Root {
         secret: &Secret,
     ) -> Result<Self, IndexError> {
         if shard.len() != ROOT_BYTES {
-            return Err(IndexError::Shape("a root is 4 KiB"));
+            return Err(IndexError::Shape("a root is 8 KiB"));
         }
-        let (salt, frame) = shard.split_first_chunk::<16>().ok_or(IndexError::Shape("a root is 4 KiB"))?;
+        let (salt, frame) = shard.split_first_chunk::<16>().ok_or(IndexError::Shape("a root is 8 KiB"))?;
         let mut frame = frame.to_vec();
         let plain = key(network, bucket, secret, *salt).open(0, true, &mut frame)?;
         let (len, rest) = plain.split_first_chunk::<4>().ok_or(IndexError::Shape("root"))?;
@@ -64,9 +65,13 @@ impl Root {
         let mut input = Reader::new(body);
         input.tuple(2)?;
         input.exactly("version", VERSION)?;
-        let run = Part::read(&mut input)?;
+        let count = input.array(LAYERS_MAX)?;
+        if count == 0 {
+            return Err(IndexError::Shape("a root without a layer"));
+        }
+        let layers = (0..count).map(|_| Part::read(&mut input)).collect::<Result<_, _>>()?;
         input.end()?;
-        Ok(Self { run })
+        Ok(Self { layers })
     }
 }
 
