@@ -9,6 +9,7 @@
 //! anew. Nothing here reads a clock; batches form from what arrived during the last sync.
 
 mod compact;
+mod plan;
 mod record;
 mod recover;
 mod scrub;
