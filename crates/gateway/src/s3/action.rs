@@ -113,6 +113,11 @@ impl Action {
         }
     }
 
+    /// Passing over a lock in governance mode.
+    pub(super) fn bypass() -> Self {
+        of("s3:BypassGovernanceRetention", Target::Object)
+    }
+
     /// A rule of a policy cannot lock the owner out of the policy itself.
     pub(super) fn is_of_policy(&self) -> bool {
         matches!(self.name, "s3:GetBucketPolicy" | "s3:PutBucketPolicy" | "s3:DeleteBucketPolicy")
