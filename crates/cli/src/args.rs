@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
 mod data;
+mod s3;
 
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
+pub(crate) use s3::{S3, S3Key, S3KeyAdd, S3KeyRemove, S3KeyRotate, S3Serve};
 
 /// One open cloud made of everybody's machines: keep data, pay for it, prove what happened.
 #[derive(Parser, Debug)]
@@ -44,6 +46,9 @@ pub(crate) enum Verb {
     /// Keep buckets and objects.
     #[command(subcommand)]
     Data(Data),
+    /// Speak S3, and say to whom.
+    #[command(subcommand)]
+    S3(S3),
     /// Verify a receipt, offline.
     Verify(Verify),
     /// Offer this machine to the cloud.

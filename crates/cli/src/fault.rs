@@ -107,6 +107,8 @@ codes! {
         "There are too few providers, operators or zones for the loss the bucket should survive. Nothing was bought. The message names the largest loss that fits.";
     FULL "HD3007" Refused "there is no room"
         "The disk here or the capacity bought is smaller than what was to be written. It was refused before the first byte.";
+    S3_KEYS "HD3020" Precondition "the keys of the S3 door could not be used"
+        "They are in s3-keys.json in the wallet's folder, which only its owner may read: it holds secrets. `hodei s3 key add NAME` makes one, `hodei s3 key list` shows what there is; a door that runs acts on a change at once.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"

@@ -11,7 +11,7 @@ use serde_json::json;
 /// Which commands stand together on the front page.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Start here", &["demo", "status", "doctor"]),
-    ("Use the cloud", &["data"]),
+    ("Use the cloud", &["data", "s3"]),
     ("Prove it", &["verify"]),
     ("Offer and pay", &["node", "wallet"]),
     ("Run it together", &["net", "chain"]),
@@ -36,6 +36,17 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("data rm", &["hodei data rm hodei://photos/a.jpg -y", "hodei data rm hodei://photos"]),
     ("data where", &["hodei data where hodei://photos/a.jpg"]),
     ("data extend", &["hodei data extend photos --windows 60", "hodei data extend photos --windows 365 --dry-run"]),
+    (
+        "s3 serve",
+        &["hodei s3 serve", "hodei s3 serve --listen 0.0.0.0:9000 --tls-cert chain.pem --tls-key key.pem --domain s3.example.org"],
+    ),
+    (
+        "s3 key add",
+        &["hodei s3 key add anna", "hodei s3 key add camera --within photos/camera/", "hodei s3 key add reader --read-only --json"],
+    ),
+    ("s3 key list", &["hodei s3 key list", "hodei s3 key ls --json"]),
+    ("s3 key rotate", &["hodei s3 key rotate HODEI0123456789ABCDEF --grace 3600"]),
+    ("s3 key remove", &["hodei s3 key remove HODEI0123456789ABCDEF", "hodei s3 key remove HODEI0123456789ABCDEF --disable"]),
     ("verify", &["hodei verify a.receipt --file a.jpg --network-key network.key", "hodei verify a.receipt"]),
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
     ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),

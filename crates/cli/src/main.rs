@@ -23,6 +23,7 @@ mod paths;
 mod prompt;
 mod provide;
 mod purse;
+mod s3;
 mod serve;
 mod session;
 mod slot;
@@ -32,7 +33,7 @@ mod time;
 mod verify;
 mod wallet;
 
-use args::{Budget, Chain, Data, Global, Key, Line, Net, Node, Process, Validator, Verb, Wallet};
+use args::{Budget, Chain, Data, Global, Key, Line, Net, Node, Process, S3, Validator, Verb, Wallet};
 use clap::FromArgMatches as _;
 use commonware_runtime::{
     Runner as _,
@@ -149,6 +150,8 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Data(Data::Rm(rm)) => in_cloud(&global, async |session| data::rm(&rm, session, out).await),
         Verb::Data(Data::Where(place)) => in_cloud(&global, async |session| data::locate(&place, session, out).await),
         Verb::Data(Data::Extend(extend)) => in_cloud(&global, async |session| bucket::extend(&extend, session, out).await),
+        Verb::S3(S3::Serve(serve)) => in_cloud(&global, async |session| s3::run(&serve, session, out).await),
+        Verb::S3(S3::Key(key)) => s3::key(&key, asked, &Contexts::of(&Paths::of_user()?), out),
         Verb::Status => {
             let contexts = Contexts::of(&Paths::of_user()?);
             if contexts.chosen(asked)?.is_none() {

@@ -18,14 +18,14 @@ use crate::{
     out::Out,
     paths::{Paths, create_private},
     purse::Purse,
+    s3,
     serve::stopped,
     session::Session,
     slot::Slot,
 };
 use cloud::Cloud;
 use commonware_runtime::tokio::Context as Runtime;
-use hodei_gateway::s3::{self, Credentials, Objects};
-use hodei_node::keys::Secret;
+use hodei_gateway::s3::{Config, Objects, serve};
 use hodei_sdk::{Local, plan::Wish};
 use serde_json::json;
 use std::{
@@ -269,20 +269,18 @@ impl Tour {
         let (address, listener) = bound.map_err(|error| {
             Fault::new(&fault::NODE, format!("the S3 door: {error}"), "allow this user to listen on 127.0.0.1")
         })?;
-        let fresh = || Secret::generate().map_err(|error| Fault::new(&fault::INTERNAL, error, "try again"));
-        let credentials = Credentials {
-            access_key_id: format!("hodei{}", hex::encode(&fresh()?.bytes()[..8])),
-            secret_access_key: hex::encode(&fresh()?.bytes()[..20]),
-        };
+        let keyring = s3::keyring(cloud.purse.folder())?;
         let endpoint = format!("http://{address}");
-        doors["s3"] = json!({
-            "endpoint": endpoint, "access_key_id": credentials.access_key_id,
-            "secret_access_key": credentials.secret_access_key,
-        });
-        let keys = format!("{} / {}", credentials.access_key_id, credentials.secret_access_key);
+        doors["s3"] = s3::introduce(&keyring, "demo", "demo@example.org", "")?;
+        doors["s3"]["alt"] = s3::introduce(&keyring, "alt", "alt@example.org", "")?;
+        doors["s3"]["tenant"] = s3::introduce(&keyring, "tenant", "tenant@example.org", "acme")?;
+        doors["s3"]["endpoint"] = json!(endpoint);
+        let shown = |name: &str| doors["s3"][name].as_str().unwrap_or_default().to_owned();
+        let keys = format!("{} / {}", shown("access_key_id"), shown("secret_access_key"));
         context.doors.insert("s3".into(), endpoint);
         // Ends with the demo: the runtime drops what it spawned.
-        let s3 = tokio::spawn(s3::serve(listener, Objects::new(local, Wish::default()), credentials));
+        let config = Config { domains: vec!["s3.localhost".into(), "localhost".into()], tls: None };
+        let s3 = tokio::spawn(serve(listener, Objects::new(local, Wish::default(), keyring), config));
         contexts.forget_ended()?;
         contexts.save(&name, &context)?;
         let before = contexts.make_current(&name)?;

@@ -9,7 +9,7 @@ use super::{
     acl::{Acl, Canned, Permission, Wanted},
     action::{Action, Target},
     decide::{Guard, Known, Ownership, Question},
-    facts,
+    facts::{self, Arrival},
     fault::fault,
     keys::{Keyring, now_ms},
     policy::Facts,
@@ -118,6 +118,14 @@ impl Access {
         self.judge(&guard, question, version_id.as_deref()).await
     }
 
+    /// Whether an object may be read, for doors that speak no S3.
+    pub(super) async fn may_read(&self, caller: &Caller, bucket: &str, key: &str, arrival: Arrival) -> S3Result<()> {
+        let guard = self.guard(bucket).await?;
+        let facts = facts::of_arrival(arrival);
+        let action = Action::of("GetObject", false);
+        self.judge(&guard, Question { caller, action, bucket, key: Some(key), facts: &facts }, None).await
+    }
+
     fn caller(&self, cx: &S3AccessContext<'_>) -> S3Result<Caller> {
         let Some(credentials) = cx.credentials() else { return Ok(Caller::default()) };
         // It signed a moment ago; that it is gone now is as good as never having been.
@@ -147,10 +155,10 @@ pub(super) fn wanted(headers: &hyper::HeaderMap, keyring: &Keyring) -> S3Result<
 impl S3Access for Access {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let caller = self.caller(cx)?;
-        let operation = cx.s3_op().name();
+        let operation = cx.s3_op().name().to_owned();
         let mut facts = facts::of(cx, caller.principal.as_deref());
         let version = facts.get("s3:VersionId").first().cloned();
-        let action = Action::of(operation, version.is_some());
+        let action = Action::of(&operation, version.is_some());
         cx.extensions_mut().insert(caller.clone());
         let (bucket, key) = match cx.s3_path() {
             S3Path::Root => (None, None),
@@ -193,7 +201,7 @@ impl S3Access for Access {
             }
             self.copy(&caller, &facts, from).await?;
         }
-        if matches!(operation, "PutObject" | "CopyObject" | "CreateMultipartUpload") {
+        if matches!(operation.as_str(), "PutObject" | "CopyObject" | "CreateMultipartUpload") {
             let stamp = self.stamp(&guard, &caller, wanted(cx.headers(), &self.keyring)?)?;
             cx.extensions_mut().insert(stamp);
         }

@@ -105,7 +105,7 @@ impl Objects {
         Ok(S3Response::new(DeleteBucketCorsOutput::default()))
     }
 
-    pub(super) async fn put_tagging(
+    pub(super) async fn tag_bucket(
         &self,
         request: S3Request<PutBucketTaggingInput>,
     ) -> S3Result<S3Response<PutBucketTaggingOutput>> {
@@ -121,13 +121,13 @@ impl Objects {
             }
         }
         if seen.len() > TAGS_MAX {
-            return Err(s3_error!(BadRequest, "A bucket has at most {TAGS_MAX} tags, found {}.", seen.len()));
+            return Err(s3_error!(InvalidTag, "A bucket has at most {TAGS_MAX} tags, found {}.", seen.len()));
         }
         self.keep(&input.bucket, name::TAGGING, Some(write(&input.tagging)?)).await?;
         Ok(S3Response::new(PutBucketTaggingOutput::default()))
     }
 
-    pub(super) async fn get_tagging(
+    pub(super) async fn bucket_tags(
         &self,
         request: S3Request<GetBucketTaggingInput>,
     ) -> S3Result<S3Response<GetBucketTaggingOutput>> {
@@ -135,7 +135,7 @@ impl Objects {
         Ok(S3Response::new(GetBucketTaggingOutput { tag_set: tagging.tag_set }))
     }
 
-    pub(super) async fn delete_tagging(
+    pub(super) async fn untag_bucket(
         &self,
         request: S3Request<DeleteBucketTaggingInput>,
     ) -> S3Result<S3Response<DeleteBucketTaggingOutput>> {

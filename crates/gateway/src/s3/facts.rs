@@ -21,14 +21,7 @@ pub(super) struct Arrival {
 
 /// All that is known before the body.
 pub(super) fn of(cx: &mut S3AccessContext<'_>, principal: Option<&Principal>) -> Facts {
-    let mut facts = Facts::default();
-    if let Some(arrival) = cx.extensions_mut().get::<Arrival>().copied() {
-        facts.put("aws:SourceIp", arrival.from.ip().to_canonical().to_string());
-        facts.put("aws:SecureTransport", arrival.is_tls.to_string());
-    }
-    let now = now_ms() / 1000;
-    facts.put("aws:EpochTime", now.to_string());
-    facts.put("aws:CurrentTime", now.to_string());
+    let mut facts = cx.extensions_mut().get::<Arrival>().copied().map(of_arrival).unwrap_or_default();
     if let Some(principal) = principal {
         facts.put("aws:username", &principal.name);
         facts.put("aws:userid", &principal.id);
@@ -40,6 +33,17 @@ pub(super) fn of(cx: &mut S3AccessContext<'_>, principal: Option<&Principal>) ->
     }
     of_headers(&mut facts, cx.headers());
     of_query(&mut facts, cx.uri());
+    facts
+}
+
+/// Where from, how and when.
+pub(super) fn of_arrival(arrival: Arrival) -> Facts {
+    let mut facts = Facts::default();
+    facts.put("aws:SourceIp", arrival.from.ip().to_canonical().to_string());
+    facts.put("aws:SecureTransport", arrival.is_tls.to_string());
+    let now = now_ms() / 1000;
+    facts.put("aws:EpochTime", now.to_string());
+    facts.put("aws:CurrentTime", now.to_string());
     facts
 }
 

@@ -277,7 +277,7 @@ fn read(path: &Path) -> Result<Option<(Keys, Stamp)>, KeysError> {
         return Err(KeysError::Shape { at: at(), why: format!("it has more than {FILE_BYTES_MAX} bytes") });
     }
     let mut text = Vec::new();
-    file.by_ref().take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(|error| KeysError::Io { at: at(), error })?;
+    std::io::Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(|error| KeysError::Io { at: at(), error })?;
     let keys: Keys = serde_json::from_slice(&text).map_err(|error| KeysError::Shape { at: at(), why: error.to_string() })?;
     keys.check().map_err(|why| KeysError::Shape { at: at(), why })?;
     Ok(Some((keys, Stamp::of(&metadata))))

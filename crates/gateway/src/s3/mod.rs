@@ -4,12 +4,33 @@
 //! operation answers `NotImplemented`. The gateway holds no privilege: it is a client of `sdk` with one spending
 //! account, and whoever runs it sees plaintext.
 
+mod access;
+mod acl;
+mod action;
 mod body;
+mod buckets;
 mod checksum;
+mod cors;
+mod decide;
+mod documents;
+mod facts;
 mod fault;
+mod guard;
+mod keys;
+mod layer;
 mod multipart;
+mod names;
 mod objects;
+mod policy;
+mod principal;
+mod rights;
 mod server;
+mod tls;
+pub mod website;
+mod wildcard;
 
+pub use keys::{Key, Keyring, Keys, KeysError};
 pub use objects::Objects;
-pub use server::{Credentials, serve};
+pub use principal::{Caller, Principal, Quota, Scope, Stamp};
+pub use server::{Config, serve};
+pub use tls::{Tls, TlsError};

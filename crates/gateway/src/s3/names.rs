@@ -10,9 +10,13 @@ use s3s::{
 
 /// Domains under which a bucket's name may stand, as `bucket.s3.example.org`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Domains(pub(super) Vec<String>);
+pub(super) struct Domains(Vec<String>);
 
 impl Domains {
+    pub(super) fn of(names: &[String]) -> Self {
+        Self(names.iter().map(|name| name.to_ascii_lowercase()).collect())
+    }
+
     /// The bucket a host's name begins with, where it ends in one of the domains.
     pub(super) fn bucket<'a>(&self, host: &'a str) -> Option<&'a str> {
         let host = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(host, _)| host);

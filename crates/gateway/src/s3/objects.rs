@@ -4,20 +4,14 @@ use super::{
     body::{self, Exclusive},
     checksum::Hashed,
     fault::fault,
+    keys::Keyring,
     multipart::Uploads,
 };
 use hodei_sdk::{Fault, Local, condition::Condition, plan::Wish, upload::Options};
 use s3s::{
     S3, S3Request, S3Response, S3Result,
     dto::{
-        AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, CommonPrefix, CompleteMultipartUploadInput,
-        CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput,
-        CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput,
-        DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, Error, GetBucketLocationInput,
-        GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
-        HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListObjectsV2Input,
-        ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp, UploadPartInput,
-        UploadPartOutput,
+        AbortMultipartUploadInput, AbortMultipartUploadOutput, CommonPrefix, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketEncryptionInput, DeleteBucketEncryptionOutput, DeleteBucketInput, DeleteBucketOutput, DeleteBucketOwnershipControlsInput, DeleteBucketOwnershipControlsOutput, DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteBucketWebsiteInput, DeleteBucketWebsiteOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput, DeletedObject, ETag, ETagCondition, Error, GetBucketAclInput, GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, GetBucketTaggingInput, GetBucketTaggingOutput, GetBucketWebsiteInput, GetBucketWebsiteOutput, GetObjectAclInput, GetObjectAclOutput, GetObjectInput, GetObjectOutput, GetPublicAccessBlockInput, GetPublicAccessBlockOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListObjectsV2Input, ListObjectsV2Output, Object, PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput, PutBucketCorsOutput, PutBucketEncryptionInput, PutBucketEncryptionOutput, PutBucketLoggingInput, PutBucketLoggingOutput, PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput, PutBucketPolicyInput, PutBucketPolicyOutput, PutBucketRequestPaymentInput, PutBucketRequestPaymentOutput, PutBucketTaggingInput, PutBucketTaggingOutput, PutBucketWebsiteInput, PutBucketWebsiteOutput, PutObjectAclInput, PutObjectAclOutput, PutObjectInput, PutObjectOutput, PutPublicAccessBlockInput, PutPublicAccessBlockOutput, StreamingBlob, Timestamp, UploadPartInput, UploadPartOutput,
     },
     s3_error,
 };
@@ -35,13 +29,15 @@ const DELETE_MAX: usize = 1000;
 pub struct Objects {
     pub(super) cloud: Local,
     pub(super) uploads: Uploads,
+    /// Who may use them.
+    pub(super) keyring: Keyring,
     /// What a bucket made through this door shall be; it is paid from the identity's budget.
-    wish: Wish,
+    pub(super) wish: Wish,
 }
 
 impl Objects {
-    pub fn new(cloud: Local, wish: Wish) -> Self {
-        Self { cloud, uploads: Uploads::default(), wish }
+    pub fn new(cloud: Local, wish: Wish, keyring: Keyring) -> Self {
+        Self { cloud, uploads: Uploads::default(), keyring, wish }
     }
 
     pub(super) async fn must_exist(&self, bucket: &str) -> S3Result<()> {
@@ -77,24 +73,12 @@ pub(super) use refuse;
 
 #[async_trait::async_trait]
 impl S3 for Objects {
-    async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
-        let records = self.cloud.buckets().await.map_err(fault)?;
-        let buckets = records.into_iter().map(|record| Bucket { name: Some(record.name), ..Bucket::default() });
-        Ok(S3Response::new(ListBucketsOutput { buckets: Some(buckets.collect()), ..ListBucketsOutput::default() }))
+    async fn list_buckets(&self, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+        self.own_buckets(request).await
     }
 
     async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
-        let input = request.input;
-        if input.object_lock_enabled_for_bucket == Some(true) {
-            return Err(s3_error!(NotImplemented, "Object lock is not supported yet."));
-        }
-        if self.cloud.bucket(&input.bucket).await.map_err(fault)?.is_some() {
-            return Err(s3_error!(BucketAlreadyOwnedByYou, "You have a bucket of this name: {}", input.bucket));
-        }
-        let plan = self.cloud.plan(&self.wish).await.map_err(fault)?;
-        self.cloud.create_bucket(&input.bucket, &plan).await.map_err(fault)?;
-        let location = Some(format!("/{}", input.bucket));
-        Ok(S3Response::new(CreateBucketOutput { location }))
+        self.make_bucket(request).await
     }
 
     async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
@@ -322,6 +306,135 @@ impl S3 for Objects {
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         self.uploads.abort(&request.input.upload_id, &request.input.bucket, &request.input.key)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+
+    // Who may use a bucket, and what it says about itself.
+    async fn put_bucket_policy(&self, request: S3Request<PutBucketPolicyInput>) -> S3Result<S3Response<PutBucketPolicyOutput>> {
+        self.put_policy(request).await
+    }
+
+    async fn get_bucket_policy(&self, request: S3Request<GetBucketPolicyInput>) -> S3Result<S3Response<GetBucketPolicyOutput>> {
+        self.get_policy(request).await
+    }
+
+    async fn delete_bucket_policy(&self, request: S3Request<DeleteBucketPolicyInput>) -> S3Result<S3Response<DeleteBucketPolicyOutput>> {
+        self.delete_policy(request).await
+    }
+
+    async fn get_bucket_policy_status(&self, request: S3Request<GetBucketPolicyStatusInput>) -> S3Result<S3Response<GetBucketPolicyStatusOutput>> {
+        self.policy_status(request).await
+    }
+
+    async fn put_bucket_acl(&self, request: S3Request<PutBucketAclInput>) -> S3Result<S3Response<PutBucketAclOutput>> {
+        self.put_bucket_list(request).await
+    }
+
+    async fn get_bucket_acl(&self, request: S3Request<GetBucketAclInput>) -> S3Result<S3Response<GetBucketAclOutput>> {
+        self.get_bucket_list(request).await
+    }
+
+    async fn put_object_acl(&self, request: S3Request<PutObjectAclInput>) -> S3Result<S3Response<PutObjectAclOutput>> {
+        self.put_object_list(request).await
+    }
+
+    async fn get_object_acl(&self, request: S3Request<GetObjectAclInput>) -> S3Result<S3Response<GetObjectAclOutput>> {
+        self.get_object_list(request).await
+    }
+
+    async fn put_public_access_block(&self, request: S3Request<PutPublicAccessBlockInput>) -> S3Result<S3Response<PutPublicAccessBlockOutput>> {
+        self.put_block(request).await
+    }
+
+    async fn get_public_access_block(&self, request: S3Request<GetPublicAccessBlockInput>) -> S3Result<S3Response<GetPublicAccessBlockOutput>> {
+        self.get_block(request).await
+    }
+
+    async fn delete_public_access_block(&self, request: S3Request<DeletePublicAccessBlockInput>) -> S3Result<S3Response<DeletePublicAccessBlockOutput>> {
+        self.delete_block(request).await
+    }
+
+    async fn put_bucket_ownership_controls(&self, request: S3Request<PutBucketOwnershipControlsInput>) -> S3Result<S3Response<PutBucketOwnershipControlsOutput>> {
+        self.put_ownership(request).await
+    }
+
+    async fn get_bucket_ownership_controls(&self, request: S3Request<GetBucketOwnershipControlsInput>) -> S3Result<S3Response<GetBucketOwnershipControlsOutput>> {
+        self.get_ownership(request).await
+    }
+
+    async fn delete_bucket_ownership_controls(&self, request: S3Request<DeleteBucketOwnershipControlsInput>) -> S3Result<S3Response<DeleteBucketOwnershipControlsOutput>> {
+        self.delete_ownership(request).await
+    }
+
+    async fn put_bucket_cors(&self, request: S3Request<PutBucketCorsInput>) -> S3Result<S3Response<PutBucketCorsOutput>> {
+        self.put_cors(request).await
+    }
+
+    async fn get_bucket_cors(&self, request: S3Request<GetBucketCorsInput>) -> S3Result<S3Response<GetBucketCorsOutput>> {
+        self.get_cors(request).await
+    }
+
+    async fn delete_bucket_cors(&self, request: S3Request<DeleteBucketCorsInput>) -> S3Result<S3Response<DeleteBucketCorsOutput>> {
+        self.delete_cors(request).await
+    }
+
+    async fn put_bucket_tagging(&self, request: S3Request<PutBucketTaggingInput>) -> S3Result<S3Response<PutBucketTaggingOutput>> {
+        self.tag_bucket(request).await
+    }
+
+    async fn get_bucket_tagging(&self, request: S3Request<GetBucketTaggingInput>) -> S3Result<S3Response<GetBucketTaggingOutput>> {
+        self.bucket_tags(request).await
+    }
+
+    async fn delete_bucket_tagging(&self, request: S3Request<DeleteBucketTaggingInput>) -> S3Result<S3Response<DeleteBucketTaggingOutput>> {
+        self.untag_bucket(request).await
+    }
+
+    async fn put_bucket_website(&self, request: S3Request<PutBucketWebsiteInput>) -> S3Result<S3Response<PutBucketWebsiteOutput>> {
+        self.put_website(request).await
+    }
+
+    async fn get_bucket_website(&self, request: S3Request<GetBucketWebsiteInput>) -> S3Result<S3Response<GetBucketWebsiteOutput>> {
+        self.get_website(request).await
+    }
+
+    async fn delete_bucket_website(&self, request: S3Request<DeleteBucketWebsiteInput>) -> S3Result<S3Response<DeleteBucketWebsiteOutput>> {
+        self.delete_website(request).await
+    }
+
+    async fn put_bucket_encryption(&self, request: S3Request<PutBucketEncryptionInput>) -> S3Result<S3Response<PutBucketEncryptionOutput>> {
+        self.put_encryption(request).await
+    }
+
+    async fn get_bucket_encryption(&self, request: S3Request<GetBucketEncryptionInput>) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
+        self.get_encryption(request).await
+    }
+
+    async fn delete_bucket_encryption(&self, request: S3Request<DeleteBucketEncryptionInput>) -> S3Result<S3Response<DeleteBucketEncryptionOutput>> {
+        self.delete_encryption(request).await
+    }
+
+    async fn put_bucket_request_payment(&self, request: S3Request<PutBucketRequestPaymentInput>) -> S3Result<S3Response<PutBucketRequestPaymentOutput>> {
+        self.put_payment(request).await
+    }
+
+    async fn get_bucket_request_payment(&self, request: S3Request<GetBucketRequestPaymentInput>) -> S3Result<S3Response<GetBucketRequestPaymentOutput>> {
+        self.get_payment(request).await
+    }
+
+    async fn put_bucket_logging(&self, request: S3Request<PutBucketLoggingInput>) -> S3Result<S3Response<PutBucketLoggingOutput>> {
+        self.put_logging(request).await
+    }
+
+    async fn get_bucket_logging(&self, request: S3Request<GetBucketLoggingInput>) -> S3Result<S3Response<GetBucketLoggingOutput>> {
+        self.get_logging(request).await
+    }
+
+    async fn put_bucket_notification_configuration(&self, request: S3Request<PutBucketNotificationConfigurationInput>) -> S3Result<S3Response<PutBucketNotificationConfigurationOutput>> {
+        self.put_notification(request).await
+    }
+
+    async fn get_bucket_notification_configuration(&self, request: S3Request<GetBucketNotificationConfigurationInput>) -> S3Result<S3Response<GetBucketNotificationConfigurationOutput>> {
+        self.get_notification(request).await
     }
 }
 

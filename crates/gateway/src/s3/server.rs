@@ -8,13 +8,14 @@ use super::{
     names::{Domains, Names},
     objects::Objects,
     tls::Tls,
+    website::Site,
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use s3s::{
-    Body,
+    Body, HttpError, HttpRequest, HttpResponse,
     config::{S3Config, StaticConfigProvider},
     service::{S3Service, S3ServiceBuilder},
 };
@@ -42,8 +43,28 @@ pub struct Config {
 
 /// Serves S3 on `listener` until the task is dropped.
 pub async fn serve(listener: TcpListener, objects: Objects, config: Config) {
-    let domains = Domains(config.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect());
+    let domains = Domains::of(&config.domains);
     let layer = Layer { service: service(&objects, domains.clone()), objects, domains };
+    accept(listener, Door::S3(layer), config.tls).await;
+}
+
+/// What stands behind a connection.
+#[derive(Clone)]
+pub(super) enum Door {
+    S3(Layer),
+    Site(Site),
+}
+
+impl Door {
+    async fn call(&self, request: HttpRequest, arrival: Arrival) -> Result<HttpResponse, HttpError> {
+        match self {
+            Self::S3(layer) => layer.call(request, arrival).await,
+            Self::Site(site) => Ok(site.call(request, arrival).await),
+        }
+    }
+}
+
+pub(super) async fn accept(listener: TcpListener, door: Door, tls: Option<Tls>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -56,9 +77,9 @@ pub async fn serve(listener: TcpListener, objects: Objects, config: Config) {
             }
         };
         socket.set_nodelay(true).ok();
-        let (layer, tls) = (layer.clone(), config.tls.clone());
+        let (door, tls) = (door.clone(), tls.clone());
         tokio::spawn(async move {
-            connection(socket, from, layer, tls).await;
+            connection(socket, from, door, tls).await;
             drop(slot);
         });
     }
@@ -78,19 +99,19 @@ fn service(objects: &Objects, domains: Domains) -> S3Service {
     builder.build()
 }
 
-async fn connection(socket: TcpStream, from: SocketAddr, layer: Layer, tls: Option<Tls>) {
-    let Some(tls) = tls else { return talk(socket, Arrival { from, is_tls: false }, layer).await };
+async fn connection(socket: TcpStream, from: SocketAddr, door: Door, tls: Option<Tls>) {
+    let Some(tls) = tls else { return talk(socket, Arrival { from, is_tls: false }, door).await };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
-        Ok(Ok(socket)) => talk(socket, Arrival { from, is_tls: true }, layer).await,
+        Ok(Ok(socket)) => talk(socket, Arrival { from, is_tls: true }, door).await,
         Ok(Err(error)) => tracing::debug!(%from, %error, "s3: no TLS"),
         Err(_) => tracing::debug!(%from, "s3: no TLS in time"),
     }
 }
 
-async fn talk(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, arrival: Arrival, layer: Layer) {
+async fn talk(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, arrival: Arrival, door: Door) {
     let handler = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let layer = layer.clone();
-        async move { layer.call(request.map(Body::from), arrival).await }
+        let door = door.clone();
+        async move { door.call(request.map(Body::from), arrival).await }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
