@@ -20,6 +20,7 @@ pub mod receipt;
 pub mod retain;
 mod sweep;
 pub mod upload;
+pub mod usage;
 pub mod verify;
 pub mod wallet;
 

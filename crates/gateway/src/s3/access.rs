@@ -12,19 +12,27 @@ use super::{
     facts::{self, Arrival},
     fault::fault,
     keys::{Keyring, now_ms},
+    names,
     policy::Facts,
     principal::{Caller, Stamp},
+    quota,
 };
 use hodei_sdk::Local;
 use s3s::{
     S3Request, S3Result,
     access::{S3Access, S3AccessContext},
-    dto::{CopySource, DeleteObjectsInput, ObjectIdentifier, PostObjectInput, PutObjectTaggingInput},
+    dto::{
+        CopySource, DeleteObjectsInput, GetObjectInput, HeadBucketInput, HeadObjectInput, ListObjectsInput,
+        ListObjectsV2Input, ObjectIdentifier, PostObjectInput, PutObjectInput, PutObjectTaggingInput,
+    },
     header,
     path::S3Path,
     s3_error,
 };
 use std::sync::Arc;
+
+/// Operations that take a bucket named with its account, `account:bucket`.
+const WITH_ACCOUNT: [&str; 6] = ["HeadBucket", "ListObjects", "ListObjectsV2", "HeadObject", "GetObject", "PutObject"];
 
 /// Judges requests.
 #[derive(Clone)]
@@ -170,11 +178,19 @@ impl S3Access for Access {
             let may = action.target == Target::Service && caller.scope.allows(action.reads, None, None, None);
             return if may { Ok(()) } else { Err(denied()) };
         };
+        let account = names::split(&bucket).0.map(str::to_owned);
+        let bucket = names::split(&bucket).1.to_owned();
+        if account.is_some() && !WITH_ACCOUNT.contains(&operation.as_str()) {
+            return Err(s3_error!(NotImplemented, "{operation} takes a bucket without its account: names are unique among all."));
+        }
         if action.target == Target::Service {
             let may = caller.principal.is_some() && caller.scope.allows(action.reads, Some(&bucket), None, None);
             return if may { Ok(()) } else { Err(denied()) };
         }
         let guard = self.guard(&bucket).await?;
+        if account.is_some_and(|account| account != guard.tenant) {
+            return Err(s3_error!(NoSuchBucket, "The specified bucket does not exist: {bucket}"));
+        }
         if let Some(expected) = cx.headers().get(header::X_AMZ_EXPECTED_BUCKET_OWNER)
             && expected.as_bytes() != guard.owner.as_bytes()
         {
@@ -201,10 +217,45 @@ impl S3Access for Access {
             }
             self.copy(&caller, &facts, from).await?;
         }
+        // An upload's end makes an object of bytes that were counted as they came.
+        let is_more = matches!(operation.as_str(), "PutObject" | "CopyObject" | "UploadPart" | "UploadPartCopy");
+        if is_more {
+            self.room(&guard.owner, quota::declared(cx.headers())).await?;
+        }
         if matches!(operation.as_str(), "PutObject" | "CopyObject" | "CreateMultipartUpload") {
             let stamp = self.stamp(&guard, &caller, wanted(cx.headers(), &self.keyring)?)?;
             cx.extensions_mut().insert(stamp);
         }
+        Ok(())
+    }
+
+    async fn head_bucket(&self, request: &mut S3Request<HeadBucketInput>) -> S3Result<()> {
+        names::strip(&mut request.input.bucket);
+        Ok(())
+    }
+
+    async fn list_objects(&self, request: &mut S3Request<ListObjectsInput>) -> S3Result<()> {
+        names::strip(&mut request.input.bucket);
+        Ok(())
+    }
+
+    async fn list_objects_v2(&self, request: &mut S3Request<ListObjectsV2Input>) -> S3Result<()> {
+        names::strip(&mut request.input.bucket);
+        Ok(())
+    }
+
+    async fn head_object(&self, request: &mut S3Request<HeadObjectInput>) -> S3Result<()> {
+        names::strip(&mut request.input.bucket);
+        Ok(())
+    }
+
+    async fn get_object(&self, request: &mut S3Request<GetObjectInput>) -> S3Result<()> {
+        names::strip(&mut request.input.bucket);
+        Ok(())
+    }
+
+    async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
+        names::strip(&mut request.input.bucket);
         Ok(())
     }
 
@@ -221,6 +272,7 @@ impl S3Access for Access {
         let action = Action::of("PutObject", false);
         let question = Question { caller: &caller, action, bucket: &input.bucket, key: Some(&input.key), facts: &facts };
         self.judge(&guard, question, None).await?;
+        self.room(&guard.owner, quota::declared(&request.headers)).await?;
         let wanted = Wanted::parse(input.acl.as_ref().map(|acl| acl.as_str()), &[], &self.keyring)?;
         let stamp = self.stamp(&guard, &caller, wanted)?;
         request.extensions.insert(stamp);

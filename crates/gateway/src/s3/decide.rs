@@ -4,7 +4,7 @@
 //! owner; an access list. What nothing permits is refused. All is pure: whoever asks brings what is known.
 
 use super::{
-    acl::{Acl, Permission},
+    acl::Acl,
     action::{Action, Target},
     policy::{Facts, Policy, Request, Verdict},
     principal::Caller,
@@ -130,7 +130,7 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::{acl::{Canned, Grantee}, principal::{Principal, Scope}}, *};
+    use super::{super::{acl::{Canned, Grantee, Permission}, principal::{Principal, Scope}}, *};
     use std::sync::Arc;
 
     fn caller(id: &str) -> Caller {

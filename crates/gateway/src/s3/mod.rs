@@ -1,8 +1,8 @@
 //! Speak S3 over buckets of the cloud.
 //!
-//! Signature version 4, put, get with ranges, head, list, delete, multipart and verified checksums; any other
-//! operation answers `NotImplemented`. The gateway holds no privilege: it is a client of `sdk` with one spending
-//! account, and whoever runs it sees plaintext.
+//! A request passes the outer layer, its signature is checked against a key of the file of keys, what it asks is
+//! judged, and only then is its body read. Operations that are not built answer `NotImplemented`. The gateway holds
+//! no privilege: it is a client of `sdk` with one spending account, and whoever runs it sees plaintext.
 
 mod access;
 mod acl;
@@ -23,6 +23,7 @@ mod names;
 mod objects;
 mod policy;
 mod principal;
+mod quota;
 mod rights;
 mod server;
 mod tls;

@@ -7,6 +7,7 @@ use super::{
     body,
     fault::fault,
     objects::{Meta, Objects, if_absent, refuse},
+    principal::Stamp,
 };
 use hodei_sdk::upload::{Judged, Options, Sent};
 use md5::{Digest as _, Md5};
@@ -43,6 +44,7 @@ struct Upload {
     key: String,
     content_type: String,
     meta: Meta,
+    stamp: Stamp,
     parts: BTreeMap<u32, Part>,
     touched: Instant,
 }
@@ -92,6 +94,7 @@ impl Objects {
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        let stamp = request.extensions.get::<Stamp>().cloned().unwrap_or_default();
         let mut input = request.input;
         refuse!(input, tagging, object_lock_mode, object_lock_legal_hold_status, sse_customer_key, ssekms_key_id,
             website_redirect_location);
@@ -102,6 +105,7 @@ impl Objects {
             key: input.key.clone(),
             content_type: input.content_type.unwrap_or_else(|| "binary/octet-stream".into()),
             meta,
+            stamp,
             parts: BTreeMap::new(),
             touched: Instant::now(),
         })?;
@@ -152,7 +156,7 @@ impl Objects {
         if named.is_empty() {
             return Err(s3_error!(MalformedXML, "An upload is completed with at least one part."));
         }
-        let (content_type, meta, parts) =
+        let (content_type, meta, stamp, parts) =
             self.uploads.with(&input.upload_id, &input.bucket, &input.key, |upload| {
                 let mut parts: Vec<(Sent, [u8; 16])> = Vec::with_capacity(named.len());
                 let mut last = 0;
@@ -175,13 +179,14 @@ impl Objects {
                     }
                     parts.push((part.sent.clone(), part.md5));
                 }
-                Ok((upload.content_type.clone(), upload.meta.clone(), parts))
+                Ok((upload.content_type.clone(), upload.meta.clone(), upload.stamp.clone(), parts))
             })??;
         let mut hasher = Md5::new();
         parts.iter().for_each(|(_, md5)| hasher.update(md5));
         let etag = format!("{}-{}", hex::encode(hasher.finalize()), parts.len());
         let parts = parts.into_iter().map(|(sent, _)| sent).collect();
-        let options = Options { content_type, meta, condition, ..Options::default() };
+        let (owner, acl) = (stamp.owner, stamp.acl);
+        let options = Options { content_type, meta, condition, owner, acl, ..Options::default() };
         let put = self.cloud.complete(&input.bucket, &input.key, parts, Judged { etag, checksum: None }, None, options).await.map_err(fault)?;
         self.uploads.lock().remove(&input.upload_id);
         Ok(S3Response::new(CompleteMultipartUploadOutput {

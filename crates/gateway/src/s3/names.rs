@@ -68,6 +68,13 @@ pub(super) fn split(name: &str) -> (Option<&str>, &str) {
     name.split_once(':').map_or((None, name), |(account, bucket)| (Some(account), bucket))
 }
 
+/// Leaves the bucket's name of a name with an account.
+pub(super) fn strip(name: &mut String) {
+    if let Some((_, bucket)) = name.split_once(':') {
+        *name = bucket.to_owned();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,13 @@
 //! Answer S3's operations from buckets of the cloud.
 
 use super::{
+    access::Kept,
     body::{self, Exclusive},
     checksum::Hashed,
     fault::fault,
     keys::Keyring,
     multipart::Uploads,
+    principal::Stamp,
 };
 use hodei_sdk::{Fault, Local, condition::Condition, plan::Wish, upload::Options};
 use s3s::{
@@ -101,6 +103,7 @@ impl S3 for Objects {
 
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let (declared, promised) = body::declared(&request);
+        let stamp = request.extensions.get::<Stamp>().cloned().unwrap_or_default();
         let (mut input, trailers) = (request.input, request.trailing_headers);
         refuse!(input, tagging, object_lock_mode, object_lock_legal_hold_status, sse_customer_key, ssekms_key_id,
             website_redirect_location, write_offset_bytes);
@@ -112,6 +115,8 @@ impl S3 for Objects {
             meta,
             finish: Some(body::finish(verdict.clone())),
             condition,
+            owner: stamp.owner,
+            acl: stamp.acl,
             ..Options::default()
         };
         let put = self.cloud.put(&input.bucket, &input.key, source, options).await;
@@ -249,8 +254,9 @@ impl S3 for Objects {
         &self,
         request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let kept = request.extensions.get::<Kept>().cloned().unwrap_or_default();
         let input = request.input;
-        if input.delete.objects.len() > DELETE_MAX {
+        if input.delete.objects.len() + kept.0.len() > DELETE_MAX {
             return Err(s3_error!(MalformedXML, "At most 1000 objects can be deleted at once."));
         }
         self.must_exist(&input.bucket).await?;
@@ -274,6 +280,12 @@ impl S3 for Objects {
                 }
             }
         }
+        errors.extend(kept.0.into_iter().map(|object| Error {
+            key: Some(object.key),
+            version_id: object.version_id,
+            code: Some("AccessDenied".into()),
+            message: Some("Access Denied".into()),
+        }));
         let deleted = if input.delete.quiet == Some(true) { Vec::new() } else { deleted };
         Ok(S3Response::new(DeleteObjectsOutput {
             deleted: Some(deleted),

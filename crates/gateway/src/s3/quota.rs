@@ -1,0 +1,65 @@
+//! Keep what somebody's buckets hold within his quota.
+//!
+//! It is judged before a body is read, by the length the sender declares, on what the buckets hold then: several
+//! at once may together go over it by what is on its way. Only principals with a quota pay for the counting.
+
+use super::{access::Access, documents::name, fault::fault, principal::Quota};
+use hodei_sdk::usage::Usage;
+use hyper::{HeaderMap, StatusCode};
+use s3s::{S3Error, S3ErrorCode, S3Result};
+
+impl Access {
+    /// Refuses `coming` bytes, and one object, that the bucket owner's quota has no room for.
+    pub(super) async fn room(&self, owner: &str, coming: u64) -> S3Result<()> {
+        let Some(quota) = self.keyring.by_id(owner).and_then(|owner| owner.quota) else { return Ok(()) };
+        let is_main = self.keyring.main().is_some_and(|main| main.id == owner);
+        let mut held = Usage::default();
+        for record in self.cloud.buckets().await.map_err(fault)? {
+            // Removed a moment ago: it holds nothing.
+            let Ok(settings) = self.cloud.settings(&record.name).await else { continue };
+            if settings.get(name::OWNER).map_or(is_main, |name| name == owner) {
+                let usage = self.cloud.usage(&record.name).await.map_err(fault)?;
+                held.bytes += usage.bytes;
+                held.objects += usage.objects;
+            }
+        }
+        check(quota, held, coming)
+    }
+}
+
+fn check(quota: Quota, held: Usage, coming: u64) -> S3Result<()> {
+    let is_over = |most: Option<u64>, held: u64, coming: u64| most.is_some_and(|most| held.saturating_add(coming) > most);
+    let (what, most, held) = if is_over(quota.bytes, held.bytes, coming) {
+        ("bytes", quota.bytes, held.bytes)
+    } else if is_over(quota.objects, held.objects, 1) {
+        ("objects", quota.objects, held.objects)
+    } else {
+        return Ok(());
+    };
+    let message = format!("The quota of the bucket's owner is {} {what}, of which {held} are held.", most.unwrap_or(0));
+    let mut error = S3Error::with_message(S3ErrorCode::Custom("QuotaExceeded".into()), message);
+    error.set_status_code(StatusCode::FORBIDDEN);
+    Err(error)
+}
+
+/// How long a body is, by what its sender says.
+pub(super) fn declared(headers: &HeaderMap) -> u64 {
+    let length = |name: &str| headers.get(name)?.to_str().ok()?.parse().ok();
+    length("x-amz-decoded-content-length").or_else(|| length("content-length")).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_full_to_the_byte() {
+        let quota = Quota { bytes: Some(10), objects: Some(2) };
+        let held = |bytes, objects| Usage { bytes, objects };
+        assert!(check(quota, held(4, 1), 6).is_ok());
+        assert_eq!(check(quota, held(4, 1), 7).unwrap_err().code().as_str(), "QuotaExceeded");
+        assert_eq!(check(quota, held(0, 2), 0).unwrap_err().status_code(), Some(StatusCode::FORBIDDEN));
+        assert!(check(quota, held(u64::MAX, 0), 1).is_err(), "sums do not wrap");
+        assert!(check(Quota::default(), held(u64::MAX, u64::MAX), 1).is_ok());
+    }
+}

@@ -1,0 +1,25 @@
+//! Count what a bucket holds.
+
+use crate::{
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+};
+use hodei_types::transport::Transport;
+
+/// What a bucket holds, versions that are no longer the newest included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub bytes: u64,
+    /// Delete markers are none.
+    pub objects: u64,
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Looks through the whole index, which is in memory or is fetched.
+    pub async fn usage(&self, bucket: &str) -> Result<Usage, Fault> {
+        let record = self.live(bucket).await?;
+        let run = self.run(&record).await?;
+        let objects = run.entries.values().flatten().filter(|entry| !entry.marker).count();
+        Ok(Usage { bytes: run.size_bytes(), objects: objects as u64 })
+    }
+}
