@@ -232,6 +232,7 @@ impl Objects {
         &self,
         request: S3Request<PutBucketRequestPaymentInput>,
     ) -> S3Result<S3Response<PutBucketRequestPaymentOutput>> {
+        self.must_exist(&request.input.bucket).await?;
         match request.input.request_payment_configuration.payer.as_str() {
             Payer::BUCKET_OWNER => Ok(S3Response::new(PutBucketRequestPaymentOutput::default())),
             Payer::REQUESTER => Err(s3_error!(NotImplemented, "Requests are paid by the bucket's owner.")),
@@ -252,6 +253,7 @@ impl Objects {
         &self,
         request: S3Request<PutBucketLoggingInput>,
     ) -> S3Result<S3Response<PutBucketLoggingOutput>> {
+        self.must_exist(&request.input.bucket).await?;
         if request.input.bucket_logging_status.logging_enabled.is_some() {
             return Err(s3_error!(NotImplemented, "Logs are not delivered to buckets: the gateway writes its own."));
         }
@@ -270,6 +272,7 @@ impl Objects {
         &self,
         request: S3Request<PutBucketNotificationConfigurationInput>,
     ) -> S3Result<S3Response<PutBucketNotificationConfigurationOutput>> {
+        self.must_exist(&request.input.bucket).await?;
         let wanted = request.input.notification_configuration;
         let is_empty = wanted.event_bridge_configuration.is_none()
             && wanted.lambda_function_configurations.is_none_or(|list| list.is_empty())

@@ -24,7 +24,7 @@ impl Domains {
         // The longest domain decides: `a.s3.localhost` is `a` of `s3.localhost`, not `a.s3` of `localhost`.
         let domain = self.0.iter().filter(|domain| is_under(&lower, domain)).max_by_key(|domain| domain.len())?;
         let bucket = &host[..host.len() - domain.len() - 1];
-        (!self.0.iter().any(|domain| lower == *domain) && check_bucket_name(bucket)).then_some(bucket)
+        (!self.0.contains(&lower) && check_bucket_name(bucket)).then_some(bucket)
     }
 }
 

@@ -193,8 +193,8 @@ impl Operator {
             Self::Like { not } => {
                 not != any(&|value| expand(value, request, has_variables).is_some_and(|pattern: Pattern| pattern.matches(found)))
             }
-            Self::Number(order) => number(found).is_some_and(|found| order.any(values, |value| number(value), found)),
-            Self::Date(order) => date(found).is_some_and(|found| order.any(values, |value| date(value), found)),
+            Self::Number(order) => number(found).is_some_and(|found| order.any(values, number, found)),
+            Self::Date(order) => date(found).is_some_and(|found| order.any(values, date, found)),
             Self::Bool => any(&|value| value == found),
             Self::Address { not } => {
                 let Ok(found) = found.parse::<IpAddr>() else { return not };
