@@ -219,8 +219,9 @@ impl S3Access for Access {
         }
         // An upload's end makes an object of bytes that were counted as they came.
         let is_more = matches!(operation.as_str(), "PutObject" | "CopyObject" | "UploadPart" | "UploadPartCopy");
-        if is_more {
-            self.room(&guard.owner, quota::declared(cx.headers())).await?;
+        if is_more && self.has_quota(&guard.owner) {
+            let coming = self.coming(cx.headers()).await?;
+            self.room(&guard.owner, coming).await?;
         }
         if matches!(operation.as_str(), "PutObject" | "CopyObject" | "CreateMultipartUpload") {
             let stamp = self.stamp(&guard, &caller, wanted(cx.headers(), &self.keyring)?)?;

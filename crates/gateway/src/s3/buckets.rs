@@ -6,19 +6,24 @@ use super::{
     documents::{self, name},
     fault::fault,
     keys::now_ms,
-    objects::{Objects, timestamp},
+    objects::Objects,
     principal::Caller,
     rights::check_ownership,
+    time::timestamp,
 };
 use s3s::{
     S3Request, S3Response, S3Result,
-    dto::{Bucket, CreateBucketInput, CreateBucketOutput, ListBucketsInput, ListBucketsOutput, OwnershipControls, OwnershipControlsRule},
+    dto::{
+        Bucket, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
+        GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput, OwnershipControls,
+        OwnershipControlsRule,
+    },
     s3_error,
 };
 use std::collections::BTreeMap;
 
 /// Buckets of one page, as at S3.
-const PAGE_MAX: i32 = 10_000;
+const BUCKETS_MAX: i32 = 10_000;
 
 impl Objects {
     pub(super) async fn make_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
@@ -37,6 +42,26 @@ impl Objects {
         self.cloud.create_bucket(&bucket, &plan).await.map_err(fault)?;
         self.cloud.set_all(&bucket, documents).await.map_err(fault)?;
         Ok(S3Response::new(CreateBucketOutput { location }))
+    }
+
+    pub(super) async fn bucket_there(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.must_exist(&request.input.bucket).await?;
+        Ok(S3Response::new(HeadBucketOutput::default()))
+    }
+
+    pub(super) async fn bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+        self.must_exist(&request.input.bucket).await?;
+        Ok(S3Response::new(GetBucketLocationOutput::default()))
+    }
+
+    pub(super) async fn end_bucket(&self, request: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
+        let bucket = request.input.bucket;
+        self.cloud.delete_bucket(&bucket).await.map_err(fault)?;
+        self.uploads.forget(&bucket);
+        Ok(S3Response::new(DeleteBucketOutput::default()))
     }
 
     /// What a bucket says about itself when it is made: whose it is, since when, and for whom.
@@ -75,9 +100,9 @@ impl Objects {
 
     pub(super) async fn own_buckets(&self, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
         let input = &request.input;
-        let max = input.max_buckets.unwrap_or(PAGE_MAX);
-        if !(1..=PAGE_MAX).contains(&max) {
-            return Err(s3_error!(InvalidArgument, "MaxBuckets must be from 1 to {PAGE_MAX}, found {max}"));
+        let max = input.max_buckets.unwrap_or(BUCKETS_MAX);
+        if !(1..=BUCKETS_MAX).contains(&max) {
+            return Err(s3_error!(InvalidArgument, "MaxBuckets must be from 1 to {BUCKETS_MAX}, found {max}"));
         }
         let caller = request.extensions.get::<Caller>().cloned().unwrap_or_default();
         let Some(principal) = &caller.principal else {

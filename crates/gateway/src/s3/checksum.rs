@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use futures::Stream;
+use hodei_sdk::index::Digest;
 use md5::{Digest as _, Md5};
 use s3s::{
     TrailingHeaders,
@@ -29,6 +30,8 @@ pub(super) struct Declared {
     pub(super) crc64nvme: Option<String>,
     pub(super) sha1: Option<String>,
     pub(super) sha256: Option<String>,
+    /// To be computed whether or not a value was sent.
+    pub(super) wanted: Option<Digest>,
 }
 
 /// What the body did hash to, known once it has been read to its end.
@@ -75,15 +78,16 @@ impl Checked {
         promised: Vec<String>,
         trailers: Option<TrailingHeaders>,
     ) -> (Self, Verdict) {
-        let wants = |name: &str, header: &Option<String>| {
-            header.is_some() || promised.iter().any(|trailer| trailer == name)
+        let wanted = declared.wanted;
+        let wants = |name: &str, header: &Option<String>, digest| {
+            header.is_some() || wanted == Some(digest) || promised.iter().any(|trailer| trailer == name)
         };
         let hasher = ChecksumHasher {
-            crc32: wants(CRC32, &declared.crc32).then(Crc32::new),
-            crc32c: wants(CRC32C, &declared.crc32c).then(Crc32c::new),
-            sha1: wants(SHA1, &declared.sha1).then(Sha1::new),
-            sha256: wants(SHA256, &declared.sha256).then(Sha256::new),
-            crc64nvme: wants(CRC64, &declared.crc64nvme).then(Crc64Nvme::new),
+            crc32: wants(CRC32, &declared.crc32, Digest::Crc32).then(Crc32::new),
+            crc32c: wants(CRC32C, &declared.crc32c, Digest::Crc32c).then(Crc32c::new),
+            sha1: wants(SHA1, &declared.sha1, Digest::Sha1).then(Sha1::new),
+            sha256: wants(SHA256, &declared.sha256, Digest::Sha256).then(Sha256::new),
+            crc64nvme: wants(CRC64, &declared.crc64nvme, Digest::Crc64Nvme).then(Crc64Nvme::new),
         };
         let verdict = Verdict::default();
         let hasher = Some((Md5::new(), hasher));

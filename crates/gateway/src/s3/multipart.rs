@@ -1,92 +1,85 @@
-//! Collect the parts of an upload until it is completed.
-//!
-//! Parts are stored as they come; which ones belong to an upload is kept in memory: after a restart of the
-//! gateway an unfinished upload is answered `NoSuchUpload` and begun again, as clients do.
+//! Put an object in parts.
 
 use super::{
     body,
+    checksum::{Checked, Declared, Verdict},
+    customer,
+    describe::{self, Describes as _},
+    digest::{self, Tells as _},
     fault::fault,
-    objects::{Meta, Objects, if_absent, refuse},
-    principal::Stamp,
+    keys::now_ms,
+    objects::Objects,
+    principal::Caller,
+    put,
+    uploads::{Made, Part, Upload},
+    version,
 };
-use hodei_sdk::upload::{Judged, Options, Sent};
+use hodei_sdk::{
+    customer::Key,
+    index::{self, Customer, Digest},
+    upload::{Judged, Options, Sent},
+};
 use md5::{Digest as _, Md5};
 use s3s::{
-    S3Request, S3Response, S3Result,
+    S3Error, S3Request, S3Response, S3Result,
     dto::{
-        CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateMultipartUploadInput,
-        CreateMultipartUploadOutput, ETag, UploadPartInput, UploadPartOutput,
+        AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumType, CompleteMultipartUploadInput,
+        CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag,
+        UploadPartInput, UploadPartOutput,
     },
     s3_error,
 };
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
 
-/// Unfinished uploads of one gateway; each holds some hundred bytes a part.
-const UPLOADS_MAX: usize = 1000;
-/// An upload nobody touched for this long is forgotten.
-const IDLE: Duration = Duration::from_secs(24 * 3600);
 const PART_NUMBER_MAX: i32 = 10_000;
 /// Parts but the last are at least this large, as at S3.
 const PART_BYTES_MIN: u64 = 5 << 20;
 
-struct Part {
-    sent: Sent,
-    md5: [u8; 16],
+/// The checksum an upload's client chose, and whether that of the whole is composite.
+fn chosen(digest: Option<Digest>, kind: Option<&ChecksumType>) -> S3Result<Option<(Digest, bool)>> {
+    digest.map(|digest| Ok((digest, digest::composite(digest, kind)?))).transpose()
 }
 
-struct Upload {
-    bucket: String,
-    key: String,
-    content_type: String,
-    meta: Meta,
-    stamp: Stamp,
-    parts: BTreeMap<u32, Part>,
-    touched: Instant,
+/// The parts named, each as it was uploaded.
+fn gather(upload: &Upload, named: &[CompletedPart]) -> S3Result<Vec<Part>> {
+    let mut parts: Vec<Part> = Vec::with_capacity(named.len());
+    let mut last = 0;
+    for (at, one) in named.iter().enumerate() {
+        let number = one.part_number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
+        if number <= last {
+            return Err(s3_error!(InvalidPartOrder, "The list of parts was not in ascending order."));
+        }
+        last = number;
+        let is_same = |part: &&Part| one.e_tag.as_ref().is_none_or(|tag| tag.value() == hex::encode(part.md5)) && claims(one, part);
+        let Some(part) = upload.parts.get(&number).filter(is_same) else {
+            return Err(s3_error!(InvalidPart, "Part {number} was not uploaded, or its ETag or checksum differs."));
+        };
+        if at + 1 < named.len() && part.sent.part.size_bytes < PART_BYTES_MIN {
+            return Err(s3_error!(EntityTooSmall, "Part {number} is smaller than 5 MiB and not the last."));
+        }
+        parts.push(part.clone());
+    }
+    Ok(parts)
 }
 
-/// Uploads in progress.
-#[derive(Clone, Default)]
-pub(super) struct Uploads(Arc<Mutex<BTreeMap<String, Upload>>>);
-
-impl Uploads {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Upload>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whether a part's checksum is the one that is claimed, where that is known.
+fn claims(one: &CompletedPart, part: &Part) -> bool {
+    let claimed = digest::chosen(digest::claimed!(one));
+    match (claimed, &part.checksum) {
+        (Some((digest, value)), Some((known, found))) if digest == *known => value == *found,
+        _ => true,
     }
+}
 
-    fn begin(&self, upload: Upload) -> S3Result<String> {
-        let mut uploads = self.lock();
-        uploads.retain(|_, upload| upload.touched.elapsed() < IDLE);
-        if uploads.len() >= UPLOADS_MAX {
-            return Err(s3_error!(SlowDown, "{UPLOADS_MAX} uploads are unfinished: complete or abort some."));
-        }
-        // Random keys of the process's own hasher; an id is bound to its bucket and key besides.
-        let id = format!("{:016x}{:016x}", RandomState::new().hash_one(1_u8), RandomState::new().hash_one(2_u8));
-        uploads.insert(id.clone(), upload);
-        Ok(id)
-    }
-
-    fn with<T>(&self, id: &str, bucket: &str, key: &str, act: impl FnOnce(&mut Upload) -> T) -> S3Result<T> {
-        let mut uploads = self.lock();
-        match uploads.get_mut(id).filter(|upload| upload.bucket == bucket && upload.key == key) {
-            Some(upload) => {
-                upload.touched = Instant::now();
-                Ok(act(upload))
-            }
-            None => Err(s3_error!(NoSuchUpload, "The upload does not exist: it was completed, aborted or forgotten.")),
-        }
-    }
-
-    /// Forgets an upload; the shards of its parts are released.
-    pub(super) fn abort(&self, id: &str, bucket: &str, key: &str) -> S3Result<()> {
-        self.with(id, bucket, key, |_| ())?;
-        self.lock().remove(id);
-        Ok(())
-    }
+/// The checksum of the whole; where parts differ in their algorithm there is none.
+fn joined(chosen: Option<(Digest, bool)>, parts: &[Part]) -> S3Result<Option<index::Checksum>> {
+    let Some((digest, composite)) = chosen else { return Ok(None) };
+    let values = parts.iter().map(|part| match &part.checksum {
+        Some((known, value)) if *known == digest => Some((value.clone(), part.sent.part.size_bytes)),
+        _ => None,
+    });
+    let values: Option<Vec<_>> = values.collect();
+    values.map(|values| digest::join(digest, composite, &values)).transpose()
 }
 
 impl Objects {
@@ -94,27 +87,34 @@ impl Objects {
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        let stamp = request.extensions.get::<Stamp>().cloned().unwrap_or_default();
         let mut input = request.input;
-        refuse!(input, tagging, object_lock_mode, object_lock_legal_hold_status, sse_customer_key, ssekms_key_id,
-            website_redirect_location);
-        self.must_exist(&input.bucket).await?;
-        let meta = body::meta(&mut input)?;
+        hodei_sdk::object::check_key(&input.key).map_err(fault)?;
+        let digest = digest::parse(input.checksum_algorithm.as_ref())?;
+        let checksum = chosen(digest, input.checksum_type.as_ref())?;
+        let (entry, customer) = self.describe(input.described(), &input.bucket, &request.extensions).await?;
+        let mark = customer.map(|customer| self.cloud.mark(&customer));
+        let server_side_encryption = put::encryption(&entry);
+        let initiator = request.extensions.get::<Caller>().and_then(|caller| caller.id().map(str::to_owned));
         let upload_id = self.uploads.begin(Upload {
             bucket: input.bucket.clone(),
             key: input.key.clone(),
-            content_type: input.content_type.unwrap_or_else(|| "binary/octet-stream".into()),
-            meta,
-            stamp,
+            entry,
+            initiator,
+            mark,
+            checksum,
+            begun_ms: now_ms(),
             parts: BTreeMap::new(),
-            touched: Instant::now(),
         })?;
+        let (sse_customer_algorithm, sse_customer_key_md5) = customer::told(mark.as_ref());
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
             upload_id: Some(upload_id),
-            checksum_algorithm: input.checksum_algorithm,
-            checksum_type: input.checksum_type,
+            checksum_algorithm: checksum.map(|(digest, _)| digest::name(digest)),
+            checksum_type: checksum.map(|(_, composite)| digest::kind(composite)),
+            server_side_encryption,
+            sse_customer_algorithm,
+            sse_customer_key_md5,
             ..CreateMultipartUploadOutput::default()
         }))
     }
@@ -122,28 +122,60 @@ impl Objects {
     pub(super) async fn upload(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         let (declared, promised) = body::declared(&request);
         let (input, trailers) = (request.input, request.trailing_headers);
-        refuse!(input, sse_customer_key);
-        if !(1..=PART_NUMBER_MAX).contains(&input.part_number) {
-            return Err(s3_error!(InvalidArgument, "Part number must be from 1 to 10000, found {}", input.part_number));
+        let (mark, asked) = self.uploads.terms(&input.upload_id, &input.bucket, &input.key)?;
+        let key = customer::key((input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5))?;
+        customer::check(mark.as_ref(), key.as_ref())?;
+        let sent = digest::parse(input.checksum_algorithm.as_ref())?;
+        if let (Some((asked, _)), Some(sent)) = (asked, sent)
+            && asked != sent
+        {
+            let (asked, sent) = (digest::name(asked), digest::name(sent));
+            return Err(s3_error!(
+                InvalidRequest,
+                "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+                asked.as_str(),
+                sent.as_str()
+            ));
         }
-        let number = input.part_number.unsigned_abs();
-        self.uploads.with(&input.upload_id, &input.bucket, &input.key, |_| ())?;
-        let (source, verdict) = body::checked(input.body, declared, promised, trailers);
-        let finish = Some(body::finish(verdict.clone()));
-        let sent = self.cloud.part(&input.bucket, number, source, Default::default(), finish, None).await;
-        let (sent, judged) = sent.map_err(|error| body::blame(error, &verdict))?;
-        let hashed = body::hashed(&verdict)?;
-        let part = Part { sent, md5: hashed.md5 };
-        self.uploads.with(&input.upload_id, &input.bucket, &input.key, |upload| upload.parts.insert(number, part))?;
-        Ok(S3Response::new(UploadPartOutput {
-            e_tag: Some(ETag::Strong(judged.etag)),
-            checksum_crc32: hashed.checksum.checksum_crc32,
-            checksum_crc32c: hashed.checksum.checksum_crc32c,
-            checksum_crc64nvme: hashed.checksum.checksum_crc64nvme,
-            checksum_sha1: hashed.checksum.checksum_sha1,
-            checksum_sha256: hashed.checksum.checksum_sha256,
+        let declared = Declared { wanted: asked.map(|(digest, _)| digest).or(sent), ..declared };
+        let source = body::checked(input.body, declared, promised, trailers);
+        let verdict = source.1.clone();
+        let place = (input.bucket.as_str(), input.key.as_str(), input.upload_id.as_str());
+        let part = self.keep_part(place, input.part_number, source, key.as_ref().zip(mark.as_ref())).await?;
+        let (sse_customer_algorithm, sse_customer_key_md5) = customer::told(mark.as_ref());
+        let mut output = UploadPartOutput {
+            e_tag: Some(ETag::Strong(hex::encode(part.md5))),
+            sse_customer_algorithm,
+            sse_customer_key_md5,
             ..UploadPartOutput::default()
-        }))
+        };
+        output.tell(body::hashed(&verdict)?.checksum);
+        Ok(S3Response::new(output))
+    }
+
+    /// Stores a part of an upload, which is named by bucket, key and id.
+    pub(super) async fn keep_part(
+        &self,
+        (bucket, key, id): (&str, &str, &str),
+        number: i32,
+        (source, verdict): (Checked, Verdict),
+        customer: Option<(&Key, &Customer)>,
+    ) -> S3Result<Part> {
+        if !(1..=PART_NUMBER_MAX).contains(&number) {
+            return Err(s3_error!(InvalidArgument, "Part number must be from 1 to 10000, found {number}"));
+        }
+        let number = number.unsigned_abs();
+        let (_, asked) = self.uploads.terms(id, bucket, key)?;
+        let finish = Some(body::finish(verdict.clone()));
+        let sent = self.cloud.part(bucket, number, source, Default::default(), finish, customer).await;
+        let (sent, _) = sent.map_err(|error| body::blame(error, &verdict))?;
+        let hashed = body::hashed(&verdict)?;
+        let mut found = hashed.checksum;
+        let asked = asked.and_then(|(digest, _)| Some((digest, digest::slot(&mut found, digest).take()?)));
+        let checksum = asked.or_else(|| digest::chosen(found));
+        let part = Part { sent, md5: hashed.md5, checksum, modified_ms: now_ms() };
+        self.uploads.with(id, bucket, key, |upload| upload.parts.insert(number, part.clone()))?;
+        Ok(part)
     }
 
     pub(super) async fn complete(
@@ -151,50 +183,89 @@ impl Objects {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
-        let condition = if_absent(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        // Whoever did not hear the answer gets it again.
+        if let Some(made) = self.uploads.made(&input.upload_id, &input.bucket, &input.key) {
+            return Ok(completed(input.bucket, input.key, made));
+        }
+        let condition = put::condition(input.if_match.as_ref(), input.if_none_match.as_ref());
         let named = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         if named.is_empty() {
             return Err(s3_error!(MalformedXML, "An upload is completed with at least one part."));
         }
-        let (content_type, meta, stamp, parts) =
-            self.uploads.with(&input.upload_id, &input.bucket, &input.key, |upload| {
-                let mut parts: Vec<(Sent, [u8; 16])> = Vec::with_capacity(named.len());
-                let mut last = 0;
-                for (at, one) in named.iter().enumerate() {
-                    let number = one.part_number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
-                    if number <= last {
-                        return Err(s3_error!(InvalidPartOrder, "The list of parts was not in ascending order."));
-                    }
-                    last = number;
-                    let known = upload.parts.get(&number);
-                    let same = |part: &&Part| match &one.e_tag {
-                        Some(tag) => tag.value() == hex::encode(part.md5),
-                        None => true,
-                    };
-                    let Some(part) = known.filter(same) else {
-                        return Err(s3_error!(InvalidPart, "Part {number} was not uploaded, or its ETag differs."));
-                    };
-                    if at + 1 < named.len() && part.sent.part.size_bytes < PART_BYTES_MIN {
-                        return Err(s3_error!(EntityTooSmall, "Part {number} is smaller than 5 MiB and not the last."));
-                    }
-                    parts.push((part.sent.clone(), part.md5));
-                }
-                Ok((upload.content_type.clone(), upload.meta.clone(), upload.stamp.clone(), parts))
-            })??;
+        let (entry, mark, asked, parts) = self.uploads.with(&input.upload_id, &input.bucket, &input.key, |upload| {
+            Ok::<_, S3Error>((upload.entry.clone(), upload.mark, upload.checksum, gather(upload, &named)?))
+        })??;
+        let checksum = joined(asked, &parts)?;
+        let claimed = digest::chosen(digest::claimed!(input));
+        if let (Some((digest, claimed)), Some(checksum)) = (claimed, &checksum) {
+            // Of a composite one the number of parts may be left out.
+            let told = digest::slot(&mut digest::told(checksum, parts.len()), digest).take();
+            if digest == checksum.algorithm && told.as_ref() != Some(&claimed) && claimed != checksum.value {
+                return Err(s3_error!(BadDigest, "The checksum you specified did not match the calculated checksum."));
+            }
+        }
+        let size: u64 = parts.iter().map(|part| part.sent.part.size_bytes).sum();
+        if let Some(claimed) = input.mpu_object_size
+            && u64::try_from(claimed).ok() != Some(size)
+        {
+            return Err(s3_error!(InvalidRequest, "The parts have {size} bytes, but x-amz-mp-object-size says {claimed}"));
+        }
         let mut hasher = Md5::new();
-        parts.iter().for_each(|(_, md5)| hasher.update(md5));
+        parts.iter().for_each(|part| hasher.update(part.md5));
         let etag = format!("{}-{}", hex::encode(hasher.finalize()), parts.len());
-        let parts = parts.into_iter().map(|(sent, _)| sent).collect();
-        let (owner, acl) = (stamp.owner, stamp.acl);
-        let options = Options { content_type, meta, condition, owner, acl, ..Options::default() };
-        let put = self.cloud.complete(&input.bucket, &input.key, parts, Judged { etag, checksum: None }, None, options).await.map_err(fault)?;
-        self.uploads.lock().remove(&input.upload_id);
-        Ok(S3Response::new(CompleteMultipartUploadOutput {
-            location: Some(format!("/{}/{}", input.bucket, input.key)),
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            e_tag: Some(ETag::Strong(put.entry.etag)),
-            ..CompleteMultipartUploadOutput::default()
-        }))
+        let sent: Vec<Sent> = parts.into_iter().map(|part| part.sent).collect();
+        let options = Options { condition, ..describe::options(entry) };
+        let judged = Judged { etag, checksum };
+        let put = self.cloud.complete(&input.bucket, &input.key, sent, judged, mark, options).await.map_err(fault)?;
+        let parts = put.entry.parts.len();
+        let made = Made {
+            version_id: version::told(put.entry.version, put.versioning),
+            checksum: put.entry.checksum.map(|checksum| digest::told(&checksum, parts)).unwrap_or_default(),
+            etag: put.entry.etag,
+        };
+        self.uploads.end(&input.upload_id, made.clone());
+        Ok(completed(input.bucket, input.key, made))
+    }
+
+    pub(super) async fn abort(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        self.must_exist(&request.input.bucket).await?;
+        self.uploads.abort(&request.input.upload_id, &request.input.bucket, &request.input.key)?;
+        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+}
+
+fn completed(bucket: String, key: String, made: Made) -> S3Response<CompleteMultipartUploadOutput> {
+    let mut output = CompleteMultipartUploadOutput {
+        location: Some(format!("/{bucket}/{key}")),
+        bucket: Some(bucket),
+        key: Some(key),
+        e_tag: Some(ETag::Strong(made.etag)),
+        version_id: made.version_id,
+        checksum_type: made.checksum.checksum_type.clone(),
+        ..CompleteMultipartUploadOutput::default()
+    };
+    output.tell(made.checksum);
+    S3Response::new(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::uploads::tests::upload, *};
+
+    #[test]
+    fn parts_that_were_not_uploaded_are_refused() {
+        let named = |numbers: &[i32]| -> Vec<CompletedPart> {
+            numbers.iter().map(|number| CompletedPart { part_number: Some(*number), ..CompletedPart::default() }).collect()
+        };
+        let upload = upload("k", 0);
+        let code = |numbers: &[i32]| gather(&upload, &named(numbers)).err().unwrap().code().as_str().to_owned();
+        assert_eq!(code(&[1]), "InvalidPart");
+        assert_eq!(code(&[0]), "InvalidPartOrder");
+        assert_eq!(code(&[-1]), "InvalidPartOrder");
+        assert_eq!(chosen(Some(Digest::Sha256), None).unwrap(), Some((Digest::Sha256, true)));
+        assert_eq!(chosen(None, None).unwrap(), None);
     }
 }

@@ -1,14 +1,31 @@
 //! Keep what somebody's buckets hold within his quota.
 //!
-//! It is judged before a body is read, by the length the sender declares, on what the buckets hold then: several
+//! It is judged before a body is read, by the length the sender declares or the source of a copy has, on what the buckets hold then: several
 //! at once may together go over it by what is on its way. Only principals with a quota pay for the counting.
 
-use super::{access::Access, documents::name, fault::fault, principal::Quota};
+use super::{access::Access, copy, documents::name, fault::fault, principal::Quota};
 use hodei_sdk::usage::Usage;
 use hyper::{HeaderMap, StatusCode};
-use s3s::{S3Error, S3ErrorCode, S3Result};
+use s3s::{S3Error, S3ErrorCode, S3Result, dto::CopySource};
 
 impl Access {
+    pub(super) fn has_quota(&self, owner: &str) -> bool {
+        self.keyring.by_id(owner).is_some_and(|owner| owner.quota.is_some())
+    }
+
+    /// Bytes that a request brings: its body's, or those of what it copies.
+    pub(super) async fn coming(&self, headers: &HeaderMap) -> S3Result<u64> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(from) = text("x-amz-copy-source") else { return Ok(declared(headers)) };
+        // What cannot be read as a source is refused where it is used.
+        let Ok(CopySource::Bucket { bucket, key, version_id }) = CopySource::parse(from) else { return Ok(0) };
+        let Ok(version) = version_id.as_deref().map(str::parse).transpose() else { return Ok(0) };
+        let source = self.cloud.look(&bucket, &key, version).await.map_err(fault)?;
+        let size = source.map_or(0, |entry| entry.size_bytes());
+        let range = text("x-amz-copy-source-range").and_then(|text| copy::range(text, size).ok());
+        Ok(range.map_or(size, |range| range.end - range.start))
+    }
+
     /// Refuses `coming` bytes, and one object, that the bucket owner's quota has no room for.
     pub(super) async fn room(&self, owner: &str, coming: u64) -> S3Result<()> {
         let Some(quota) = self.keyring.by_id(owner).and_then(|owner| owner.quota) else { return Ok(()) };
