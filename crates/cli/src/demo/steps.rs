@@ -65,9 +65,11 @@ pub(super) async fn fund(tour: &Tour, cloud: &mut Cloud, session: &Session) -> R
     }
     let wallet = session.wallet()?;
     let has = loop {
-        let has = wallet.balance().await.map_err(sdk_fault)?;
-        if !has.is_zero() {
-            break has;
+        match wallet.balance().await {
+            Ok(has) if !has.is_zero() => break has,
+            // Nothing is said of accounts before the first block.
+            Err(error) if !error.is_temporary() => return Err(sdk_fault(error)),
+            _ => {}
         }
         tokio::time::sleep(LOOK_EVERY).await;
     };
