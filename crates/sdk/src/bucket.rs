@@ -6,7 +6,6 @@
 use crate::{
     fault::Fault,
     market,
-    market::Offer,
     plan::Plan,
     wallet::Wallet,
 };
@@ -22,6 +21,8 @@ use hodei_types::{
     transport::NodeKey,
 };
 use std::collections::BTreeMap;
+
+pub use crate::deal::Deal;
 
 /// Blocks a writer holds the bucket: about a minute of idle heartbeats, so that another one of the same
 /// owner waits no longer for a writer that went away.
@@ -42,15 +43,6 @@ pub(crate) const OPEN: u8 = 1;
 const CLOSE_ROUNDS: usize = 4;
 /// Rounds of a batch that loses entries to open challenges or newer posts.
 const POST_ROUNDS: usize = 8;
-
-/// An open deal of a bucket and the provider behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deal {
-    pub id: u64,
-    pub offer: Offer,
-    /// The terms, the last root posted, and what is paid and owed.
-    pub state: IDeals::Deal,
-}
 
 /// A bucket as the ledger knows it now.
 #[derive(Clone, Debug, PartialEq, Eq)]

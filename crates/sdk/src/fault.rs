@@ -67,6 +67,10 @@ pub enum Fault {
     Index(String),
     #[error("local state could not be kept: {0}")]
     Local(String),
+    #[error("the link opens nothing: {0}")]
+    Link(&'static str),
+    #[error(transparent)]
+    Share(#[from] hodei_storage::share::ShareError),
     #[error("range {from}..{to} is outside of an object of {size} bytes")]
     Range { from: u64, to: u64, size: u64 },
 }

@@ -106,7 +106,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 shards.remove(&shard);
             }
         }
-        shards.retain(|(_, id)| id.0 != record.state.root.0);
+        let links = crate::share::listed(&index.run);
+        shards.retain(|(_, id)| id.0 != record.state.root.0 && !links.contains(id));
         Ok(shards)
     }
 

@@ -36,4 +36,5 @@ pub mod place;
 pub mod prove;
 pub mod seal;
 pub mod shard;
+pub mod share;
 pub mod wire;

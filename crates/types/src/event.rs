@@ -74,10 +74,12 @@ pub enum Kind {
     Repair = 11,
     /// A shard's bytes were given up.
     Release = 12,
+    /// The way to an object was given to whoever has a link, or taken back.
+    Share = 13,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Put,
         Self::Get,
         Self::Transfer,
@@ -90,6 +92,7 @@ impl Kind {
         Self::Deal,
         Self::Repair,
         Self::Release,
+        Self::Share,
     ];
 
     pub fn from_code(code: u64) -> Option<Self> {
@@ -111,6 +114,7 @@ impl Kind {
             Self::Deal => "deal",
             Self::Repair => "repair",
             Self::Release => "release",
+            Self::Share => "share",
         }
     }
 }

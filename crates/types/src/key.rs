@@ -22,7 +22,7 @@ pub const FILE_BYTES_MAX: usize = 512;
 const VERSION: u8 = 1;
 /// Most memory a file may ask to be opened, in KiB: four times what we write.
 const MEMORY_KIB_MAX: u32 = 256 * 1024;
-const PASSES_MAX: u32 = 16;
+pub(crate) const PASSES_MAX: u32 = 16;
 
 /// What a secret is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +100,7 @@ impl Cost {
         Self { memory_kib: 64, passes: 1 }
     }
 
-    fn derive(self, passphrase: &[u8], salt: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    pub(crate) fn derive(self, passphrase: &[u8], salt: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
         if !(8..=MEMORY_KIB_MAX).contains(&self.memory_kib) {
             return Err(KeyError::Cost("memory"));
         }

@@ -16,9 +16,11 @@ pub mod grant;
 pub mod holding;
 pub mod index;
 pub mod key;
+pub mod kit;
 pub mod merkle;
 pub mod network;
 pub mod receipt;
+pub mod share;
 pub mod slice;
 pub mod transport;
 

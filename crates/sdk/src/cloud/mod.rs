@@ -261,17 +261,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         .encode()
         .to_vec();
         let deals = self.0.buckets.deals(record.id).await?;
-        let roster: Vec<Provider> = deals
-            .into_iter()
-            .map(|deal| Provider {
-                peer: deal.offer.peer(),
-                deal: deal.id,
-                operator: deal.offer.operator.into_array(),
-                network: deal.offer.network(),
-                zone: deal.offer.zone.clone(),
-                grant: grant.clone(),
-            })
-            .collect();
+        let roster: Vec<Provider> = deals.into_iter().map(|deal| deal.provider(grant.clone())).collect();
         let roster = Arc::new(roster);
         let mut rosters = self.0.rosters.lock().expect("no panic under this lock");
         rosters.insert(record.id, (now + ROSTER_AGE, roster.clone()));

@@ -66,6 +66,8 @@ pub struct GetRequest {
 pub enum GetError {
     #[error("none of {copies} copies of page {page} could be read; last failure: {failure}")]
     Page { page: ShardId, copies: usize, failure: String },
+    #[error("{gone} of the bucket's {asked} providers say that they do not have {page}, and nobody has it")]
+    Gone { page: ShardId, gone: usize, asked: usize },
     #[error("stripe {stripe}: {found} shards of the {want} needed could be read; last failure: {failure}")]
     Shards { stripe: u64, found: usize, want: usize, failure: String },
     #[error(transparent)]
@@ -81,7 +83,7 @@ pub enum GetError {
 impl GetError {
     /// Whether trying again may help: providers come back, what does not open never will.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Page { .. } | Self::Shards { .. } | Self::Stopped)
+        matches!(self, Self::Page { .. } | Self::Gone { .. } | Self::Shards { .. } | Self::Stopped)
     }
 }
 
@@ -156,12 +158,13 @@ where
             (provider.peer.key, self.remote.get(&ask, bytes, 0, bytes).await)
         });
         let mut answers = std::pin::pin!(asked.buffer_unordered(COPIES_ASKED));
-        let mut failure = "the bucket has no providers".to_string();
+        let (mut failure, mut gone) = ("the bucket has no providers".to_string(), 0);
         while let Some((node, answer)) = answers.next().await {
             match answer {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => {
                     failure = format!("{node}: {error}");
+                    gone += usize::from(matches!(error, RemoteError::Gone));
                     if error.is_down() {
                         self.peers.failed(&node, self.context.current());
                     }
@@ -170,6 +173,10 @@ where
                     }
                 }
             }
+        }
+        // Told by most of those who were to have it: it is not only out of reach.
+        if gone * 2 > roster.len() {
+            return Err(GetError::Gone { page: id, gone, asked: roster.len() });
         }
         Err(GetError::Page { page: id, copies: roster.len(), failure })
     }

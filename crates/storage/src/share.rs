@@ -1,0 +1,306 @@
+//! Say where one object is and how it opens, to whoever has its link.
+//!
+//! A share's record is one shard of the bucket, sealed under a key that only the link has. It names the object's
+//! parts with their own keys, unwrapped: the bucket's key is not in it, and follows from nothing in it. Who holds
+//! what is told by one table for all parts. Without the link it is bytes like any other shard's.
+
+use crate::{
+    index::Part,
+    manifest::{HOLDERS_MAX, Holder, PageRef},
+    seal::{Algorithm, FRAME_BYTES, PartKey, Place, SealError, Secret, TAG_BYTES},
+};
+use hodei_types::{
+    cbor::{CborError, Reader, Writer},
+    code::{SHARD_ALIGN, SHARD_BYTES_MAX},
+    slice::{ShardId, check_length},
+    transport::NodeKey,
+};
+
+const VERSION: u64 = 1;
+/// No object's, run's or root's part has this number.
+const RECORD_PART: u32 = u32::MAX - 2;
+/// A part takes about 200 bytes, and a record is one shard.
+pub const PARTS_MAX: usize = 5_000;
+const TEXT_BYTES_MAX: usize = 1024;
+const HEADERS_MAX: usize = 16;
+/// Providers that hold pages of an object of many parts.
+const TABLE_MAX: usize = HOLDERS_MAX;
+
+/// One object as its bearer may know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// File name, without what stands before the last slash of the key.
+    pub name: String,
+    pub content_type: String,
+    /// Further headers it is served with, such as `content-encoding`.
+    pub headers: Vec<(String, String)>,
+    pub modified_ms: u64,
+    pub parts: Vec<Shared>,
+}
+
+/// One part, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    pub number: u32,
+    pub object: [u8; 16],
+    pub secret: Secret,
+    pub algorithm: Algorithm,
+    pub commitment: [u8; 32],
+    pub size_bytes: u64,
+    /// BLAKE3 of the plaintext.
+    pub content: [u8; 32],
+    pub page: PageRef,
+}
+
+/// Why an object cannot be shared, or a record not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShareError {
+    #[error("share: {0}")]
+    Cbor(#[from] CborError),
+    #[error("share: {0}")]
+    Seal(#[from] SealError),
+    #[error("share: {0}")]
+    Shape(&'static str),
+    #[error("an object of more than {PARTS_MAX} parts does not fit one share: copy it to another key first")]
+    Parts,
+}
+
+impl Shared {
+    /// A part whose key `bucket`, the bucket's secret, opens.
+    pub fn of(part: &Part, bucket: &Secret) -> Result<Self, ShareError> {
+        Ok(Self {
+            number: part.number,
+            object: part.object,
+            secret: bucket.unwrap(&part.object, &part.wrapped)?,
+            algorithm: part.algorithm,
+            commitment: part.commitment,
+            size_bytes: part.size_bytes,
+            content: part.content,
+            page: part.page.clone(),
+        })
+    }
+
+    /// The key it is sealed under.
+    pub fn key(&self, network: &[u8; 32], bucket: &[u8; 32]) -> Result<PartKey, SealError> {
+        let place = Place {
+            network: *network,
+            bucket: *bucket,
+            object: self.object,
+            part: self.number,
+            attempt: 0,
+            algorithm: self.algorithm,
+        };
+        PartKey::committed(&self.secret, &place, &self.commitment)
+    }
+}
+
+impl Record {
+    pub fn size_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.size_bytes).sum()
+    }
+
+    /// The record as a shard, and its id. `secret` is random and of this share alone, so the key is used once.
+    pub fn seal(&self, network: &[u8; 32], bucket: &[u8; 32], secret: &Secret) -> Result<(Vec<u8>, ShardId), ShareError> {
+        let body = self.encode()?;
+        let units = (1..=SHARD_BYTES_MAX / SHARD_ALIGN).map(|units| (units * SHARD_ALIGN) as usize);
+        let fits = |len: &usize| plain_bytes(*len) >= 4 + body.len();
+        let len = { units }.find(fits).ok_or(ShareError::Parts)?;
+        let mut plain = Vec::with_capacity(len);
+        plain.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        plain.extend_from_slice(&body);
+        plain.resize(plain_bytes(len), 0);
+        let key = key(network, bucket, secret);
+        let frames = len.div_ceil(FRAME_BYTES);
+        let mut shard = Vec::with_capacity(len);
+        for (number, piece) in plain.chunks(FRAME_BYTES - TAG_BYTES).enumerate() {
+            let mut frame = piece.to_vec();
+            frame.resize(piece.len() + TAG_BYTES, 0);
+            key.seal(number as u64, number + 1 == frames, &mut frame);
+            shard.extend_from_slice(&frame);
+        }
+        let id = ShardId::of(&shard);
+        Ok((shard, id))
+    }
+
+    /// Opens a shard that is the link's record.
+    pub fn open(shard: &[u8], network: &[u8; 32], bucket: &[u8; 32], secret: &Secret) -> Result<Self, ShareError> {
+        check_length(shard.len() as u64).map_err(|_| ShareError::Shape("length of the record"))?;
+        let key = key(network, bucket, secret);
+        let frames = shard.len().div_ceil(FRAME_BYTES);
+        let mut plain = Vec::with_capacity(shard.len());
+        for (number, frame) in shard.chunks(FRAME_BYTES).enumerate() {
+            let mut frame = frame.to_vec();
+            plain.extend_from_slice(key.open(number as u64, number + 1 == frames, &mut frame)?);
+        }
+        let (len, rest) = plain.split_first_chunk::<4>().ok_or(ShareError::Shape("empty"))?;
+        let body = rest.get(..u32::from_be_bytes(*len) as usize).ok_or(ShareError::Shape("length of the body"))?;
+        Self::decode(body)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, ShareError> {
+        if self.parts.len() > PARTS_MAX {
+            return Err(ShareError::Parts);
+        }
+        let mut table: Vec<Holder> = Vec::new();
+        for holder in self.parts.iter().flat_map(|part| &part.page.holders) {
+            if !table.contains(holder) {
+                table.push(*holder);
+            }
+        }
+        if table.len() > TABLE_MAX {
+            return Err(ShareError::Shape("its pages are at more than 255 providers: copy it to another key first"));
+        }
+        let mut out = Writer::with_capacity(self.parts.len() * 256 + table.len() * 48 + 4096);
+        out.array(7).uint(VERSION).text(&self.name).text(&self.content_type).uint(self.modified_ms);
+        out.array(self.headers.len() * 2);
+        for (name, value) in &self.headers {
+            out.text(name).text(value);
+        }
+        out.array(table.len() * 2);
+        for holder in &table {
+            out.bytes(&holder.node.0).uint(holder.deal);
+        }
+        out.array(self.parts.len());
+        for part in &self.parts {
+            out.array(11).uint(part.number.into()).bytes(&part.object).bytes(part.secret.expose());
+            out.uint(part.algorithm as u64).bytes(&part.commitment).uint(part.size_bytes).bytes(&part.content);
+            out.bytes(&part.page.id.0).uint(part.page.bytes.into()).uint(part.page.stripes.into());
+            let at = |holder: &Holder| table.iter().position(|known| known == holder).expect("it was added") as u8;
+            out.bytes(&part.page.holders.iter().map(at).collect::<Vec<u8>>());
+        }
+        Ok(out.finish())
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, ShareError> {
+        let mut input = Reader::new(body);
+        input.tuple(7)?;
+        input.exactly("version", VERSION)?;
+        let name = input.text(TEXT_BYTES_MAX)?.to_owned();
+        let content_type = input.text(TEXT_BYTES_MAX)?.to_owned();
+        let modified_ms = input.uint()?;
+        let count = even(input.array(HEADERS_MAX * 2)?)?;
+        let mut headers = Vec::new();
+        for _ in 0..count {
+            headers.push((input.text(TEXT_BYTES_MAX)?.to_owned(), input.text(TEXT_BYTES_MAX)?.to_owned()));
+        }
+        let count = even(input.array(TABLE_MAX * 2)?)?;
+        let table: Vec<Holder> = (0..count)
+            .map(|_| Ok(Holder { node: NodeKey(input.fixed()?), deal: input.uint()? }))
+            .collect::<Result<_, CborError>>()?;
+        let count = input.array(PARTS_MAX)?;
+        let parts = (0..count).map(|_| read_part(&mut input, &table)).collect::<Result<_, _>>()?;
+        input.end()?;
+        Ok(Self { name, content_type, headers, modified_ms, parts })
+    }
+}
+
+fn even(values: usize) -> Result<usize, ShareError> {
+    if values.is_multiple_of(2) { Ok(values / 2) } else { Err(ShareError::Shape("half of a pair")) }
+}
+
+fn read_part(input: &mut Reader<'_>, table: &[Holder]) -> Result<Shared, ShareError> {
+    input.tuple(11)?;
+    let number = u32::try_from(input.uint()?).map_err(|_| ShareError::Shape("part number"))?;
+    let (object, secret) = (input.fixed()?, Secret::new(input.fixed()?));
+    let algorithm = u8::try_from(input.uint()?).ok().and_then(Algorithm::from_u8);
+    let algorithm = algorithm.ok_or(ShareError::Shape("an algorithm this version does not know"))?;
+    let (commitment, size_bytes, content) = (input.fixed()?, input.uint()?, input.fixed()?);
+    let id = ShardId(input.fixed()?);
+    let bytes = input.uint()?;
+    check_length(bytes).map_err(|_| ShareError::Shape("length of a page"))?;
+    let stripes = u32::try_from(input.uint()?).map_err(|_| ShareError::Shape("too many stripes"))?;
+    let holders = input.bytes(HOLDERS_MAX)?.iter().map(|at| table.get(usize::from(*at)).copied());
+    let holders = holders.collect::<Option<_>>().ok_or(ShareError::Shape("a holder outside of the table"))?;
+    let page = PageRef { id, bytes: bytes as u32, stripes, holders };
+    Ok(Shared { number, object, secret, algorithm, commitment, size_bytes, content, page })
+}
+
+/// What `len` bytes of frames hold.
+fn plain_bytes(len: usize) -> usize {
+    len - len.div_ceil(FRAME_BYTES) * TAG_BYTES
+}
+
+fn key(network: &[u8; 32], bucket: &[u8; 32], secret: &Secret) -> PartKey {
+    let place = Place {
+        network: *network,
+        bucket: *bucket,
+        object: [0; 16],
+        part: RECORD_PART,
+        attempt: 0,
+        algorithm: Algorithm::Aes256Gcm,
+    };
+    PartKey::new(&secret.derive("hodei 2026 share record v1", bucket), &place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: [u8; 32] = [1; 32];
+    const BUCKET: [u8; 32] = [2; 32];
+
+    fn part(number: u32) -> Part {
+        let holder = |at: u8| Holder { node: NodeKey([at; 32]), deal: u64::from(at) * 1000 };
+        let holders = (number as u8 % 8..).take(17).map(holder).collect();
+        let object = [number as u8; 16];
+        Part {
+            number,
+            object,
+            wrapped: Secret::new([9; 32]).wrap(&object, &Secret::new([8; 32])),
+            algorithm: Algorithm::Aes256Gcm,
+            commitment: [3; 32],
+            size_bytes: 1 << 40,
+            content: [4; 32],
+            page: PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders },
+        }
+    }
+
+    fn record(parts: u32) -> Record {
+        Record {
+            name: "ü.jpg".into(),
+            content_type: "image/jpeg".into(),
+            headers: vec![("content-encoding".into(), "gzip".into())],
+            modified_ms: 7,
+            parts: (1..=parts).map(|number| Shared::of(&part(number), &Secret::new([9; 32])).unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_record_opens_with_its_own_key_and_place_only() {
+        let secret = Secret::new([5; 32]);
+        for parts in [1, 400, PARTS_MAX as u32] {
+            let (shard, id) = record(parts).seal(&NETWORK, &BUCKET, &secret).unwrap();
+            assert_eq!((ShardId::of(&shard), check_length(shard.len() as u64)), (id, Ok(())));
+            let back = Record::open(&shard, &NETWORK, &BUCKET, &secret).unwrap();
+            assert_eq!(back, record(parts));
+            assert_eq!(back.parts[0].secret, Secret::new([8; 32]), "the object's key, not the bucket's");
+        }
+        let (shard, _) = record(1).seal(&NETWORK, &BUCKET, &secret).unwrap();
+        assert!(Record::open(&shard, &NETWORK, &BUCKET, &Secret::new([6; 32])).is_err());
+        assert!(Record::open(&shard, &NETWORK, &[3; 32], &secret).is_err());
+        assert!(Record::open(&shard[..4000], &NETWORK, &BUCKET, &secret).is_err());
+        for at in (0..shard.len()).step_by(97) {
+            let mut bent = shard.clone();
+            bent[at] ^= 1;
+            assert!(Record::open(&bent, &NETWORK, &BUCKET, &secret).is_err());
+        }
+    }
+
+    #[test]
+    fn what_fits_no_record_is_refused() {
+        let secret = Secret::new([5; 32]);
+        assert_eq!(record(PARTS_MAX as u32 + 1).seal(&NETWORK, &BUCKET, &secret), Err(ShareError::Parts));
+        let body = record(2).encode().unwrap();
+        let mut seed = 3u64;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let mut bent = body.clone();
+            let at = (seed >> 33) as usize % bent.len();
+            bent[at] = (seed >> 20) as u8;
+            if let Ok(record) = Record::decode(&bent) {
+                assert!(record.encode().is_ok(), "what is read can be written");
+            }
+            assert!(Record::decode(&body[..at]).is_err());
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Carry the way to one object as one word.
+//!
+//! `hodeishare1…`, bech32m of: version, the beginning of the genesis hash, the bucket's id, id and length of the
+//! share's record (a shard of that bucket), the key that opens the record, and the owner's bearer grant. Who has
+//! the word has the object: it is shown once, and kept nowhere by whoever made it. The bucket's key is not in it,
+//! nor does it follow from it.
+
+use crate::{
+    code::SHARD_ALIGN,
+    grant::{Grant, Rights},
+    slice::{ShardId, check_length},
+};
+use alloy_primitives::B256;
+use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
+use std::str::FromStr;
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// What the word begins with; bech32 adds the separator `1`.
+pub const PREFIX: &str = "hodeishare";
+/// Longer words are not read.
+pub const TEXT_BYTES_MAX: usize = 512;
+const VERSION: u8 = 1;
+const DATA_BYTES: usize = 1 + 8 + 32 + 32 + 2 + 32 + 8 + 65;
+
+/// The way to one object of somebody's bucket.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link {
+    /// First bytes of the genesis hash: which network.
+    pub network: [u8; 8],
+    pub bucket: B256,
+    /// Where the share's record is.
+    pub record: ShardId,
+    pub record_bytes: u32,
+    /// Opens the record; random, of this share alone.
+    pub secret: [u8; 32],
+    /// Milliseconds since 1970; providers refuse it from then on.
+    pub expires_ms: u64,
+    /// The owner's, of a bearer grant.
+    pub signature: [u8; 65],
+}
+
+/// Why a text is no link.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    #[error("a link begins with {PREFIX}1")]
+    Prefix,
+    #[error("checksum does not fit: a character was changed, lost or added")]
+    Checksum,
+    #[error("link version {0}; this program knows version {VERSION}")]
+    Version(u8),
+    #[error("the link is malformed")]
+    Form,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link({}, …)", self.record)
+    }
+}
+
+impl Link {
+    /// What lets its bearer read.
+    pub fn grant(&self) -> Grant {
+        Grant { rights: Rights::READ, expires_ms: self.expires_ms, is_bearer: true, signature: self.signature }
+    }
+
+    /// What the owner calls it: the first digits of its record's id, which open nothing.
+    pub fn name(&self) -> String {
+        name(&self.record)
+    }
+
+    pub fn text(&self) -> Zeroizing<String> {
+        let units = u16::try_from(self.record_bytes / SHARD_ALIGN).expect("a shard is at most 256 units");
+        let mut data = Zeroizing::new(Vec::with_capacity(DATA_BYTES));
+        data.push(VERSION);
+        data.extend_from_slice(&self.network);
+        data.extend_from_slice(self.bucket.as_slice());
+        data.extend_from_slice(&self.record.0);
+        data.extend_from_slice(&units.to_be_bytes());
+        data.extend_from_slice(&self.secret);
+        data.extend_from_slice(&self.expires_ms.to_be_bytes());
+        data.extend_from_slice(&self.signature);
+        let prefix = Hrp::parse(PREFIX).expect("the prefix is a valid human-readable part");
+        Zeroizing::new(bech32::encode::<Bech32m>(prefix, &data).expect("180 bytes fit bech32m"))
+    }
+}
+
+/// What an owner calls the share whose record this is.
+pub fn name(record: &ShardId) -> String {
+    hex::encode(&record.0[..6])
+}
+
+impl FromStr for Link {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        if !text.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('1')) {
+            return Err(LinkError::Prefix);
+        }
+        if text.len() > TEXT_BYTES_MAX || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(LinkError::Checksum);
+        }
+        let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|_| LinkError::Checksum)?;
+        let data = Zeroizing::new(checked.byte_iter().collect::<Vec<u8>>());
+        let link = read(&data)?;
+        // Unused bits at the end are no second spelling.
+        if link.text().as_str() == text { Ok(link) } else { Err(LinkError::Form) }
+    }
+}
+
+fn read(mut data: &[u8]) -> Result<Link, LinkError> {
+    fn take<const N: usize>(data: &mut &[u8]) -> Result<[u8; N], LinkError> {
+        let (head, rest) = data.split_first_chunk::<N>().ok_or(LinkError::Form)?;
+        *data = rest;
+        Ok(*head)
+    }
+    let [version] = take(&mut data)?;
+    if version != VERSION {
+        return Err(LinkError::Version(version));
+    }
+    let network = take(&mut data)?;
+    let (bucket, record) = (B256::new(take(&mut data)?), ShardId(take(&mut data)?));
+    let record_bytes = u32::from(u16::from_be_bytes(take(&mut data)?)) * SHARD_ALIGN;
+    check_length(record_bytes.into()).map_err(|_| LinkError::Form)?;
+    let secret = take(&mut data)?;
+    let expires_ms = u64::from_be_bytes(take(&mut data)?);
+    let signature = take(&mut data)?;
+    if !data.is_empty() {
+        return Err(LinkError::Form);
+    }
+    Ok(Link { network, bucket, record, record_bytes, secret, expires_ms, signature })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link {
+            network: [1; 8],
+            bucket: [2; 32].into(),
+            record: ShardId([3; 32]),
+            record_bytes: 8192,
+            secret: [4; 32],
+            expires_ms: 1 << 41,
+            signature: [5; 65],
+        }
+    }
+
+    #[test]
+    fn a_link_returns_from_its_word_and_every_changed_letter_is_noticed() {
+        let text = link().text();
+        assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
+        assert_eq!(text.parse::<Link>(), Ok(link()));
+        for at in 0..text.len() {
+            let mut bent = text.as_bytes().to_vec();
+            bent[at] = if bent[at] == b'q' { b'p' } else { b'q' };
+            String::from_utf8(bent).unwrap().parse::<Link>().expect_err("a changed letter");
+            text[..at].parse::<Link>().expect_err("a lost end");
+        }
+        assert!(!format!("{:?}", link()).contains("4, 4"), "secrets are not printed");
+    }
+
+    #[test]
+    fn a_word_of_another_kind_or_length_is_refused() {
+        let word = |prefix: &str, data: &[u8]| bech32::encode::<Bech32m>(Hrp::parse(prefix).unwrap(), data).unwrap();
+        assert_eq!(word("hodeikey", &[1; 34]).parse::<Link>(), Err(LinkError::Prefix));
+        assert_eq!(word(PREFIX, &[9; DATA_BYTES]).parse::<Link>(), Err(LinkError::Version(9)));
+        assert_eq!(word(PREFIX, &[1; DATA_BYTES + 1]).parse::<Link>(), Err(LinkError::Form));
+        // A record of no length.
+        let mut data = vec![1; DATA_BYTES];
+        data[73..75].fill(0);
+        assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form));
+    }
+}
