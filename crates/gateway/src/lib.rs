@@ -3,5 +3,7 @@
 //! A gateway holds no privilege: what it can do, anybody can do with `sdk`. It translates, bounds what
 //! strangers send, and refuses in the words their clients understand.
 
+pub mod foreign;
 pub mod rpc;
 pub mod s3;
+pub mod share;
