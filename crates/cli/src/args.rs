@@ -7,10 +7,16 @@ use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
 mod data;
+mod key;
 mod s3;
+mod share;
+mod sync;
 
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
+pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use s3::{S3, S3Key, S3KeyAdd, S3KeyRemove, S3KeyRotate, S3Serve};
+pub(crate) use share::{Share, ShareCreate, ShareGet, ShareList, ShareRevoke, ShareServe};
+pub(crate) use sync::{DataExport, DataSync, Foreign};
 
 /// One open cloud made of everybody's machines: keep data, pay for it, prove what happened.
 #[derive(Parser, Debug)]
@@ -358,36 +364,13 @@ pub(crate) struct ChainImport {
     pub(crate) folder: PathBuf,
 }
 
-#[derive(Subcommand, Debug)]
-pub(crate) enum Key {
-    /// Write the context's wallet to one file under a passphrase.
-    Backup(KeyFile),
-    /// Read a wallet back, into a context that has none.
-    Restore(KeyRestore),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct KeyFile {
-    /// The backup.
-    pub(crate) file: PathBuf,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct KeyRestore {
-    #[command(flatten)]
-    pub(crate) backup: KeyFile,
-    /// Name of the context made for it.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) context_name: Option<String>,
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct Help {
     /// An error code as HD3004, `errors`, `exit-codes` or `environment`.
     pub(crate) topic: Option<String>,
 }
 
-/// `ls`, `cp` and `rm` are `data list`, `data cp`, `data rm`; `join` is `net join`.
+/// `ls`, `cp`, `rm`, `sync` and `share` are `data list`, `data cp` and so on; `join` is `net join`.
 pub(crate) fn expand(mut line: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     // The verb is the first word that is neither an option nor the value of one.
     let mut at = 1;
@@ -399,7 +382,7 @@ pub(crate) fn expand(mut line: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsStrin
         }
     }
     let group = match line.get(at).and_then(|word| word.to_str()) {
-        Some("ls" | "cp" | "rm") => "data",
+        Some("ls" | "cp" | "rm" | "sync" | "share") => "data",
         Some("join") => "net",
         _ => return line,
     };

@@ -28,7 +28,7 @@ pub(crate) struct Context {
     pub(crate) network_key: String,
     /// Folder of wallet and identity.
     pub(crate) wallet: PathBuf,
-    /// Local doors by protocol: `rpc`, `s3`.
+    /// Local doors by protocol: `rpc`, `s3`, `share`.
     #[serde(default)]
     pub(crate) doors: BTreeMap<String, String>,
     /// Folder of this machine's node in that network, if it has one.

@@ -4,6 +4,7 @@ use crate::{
     args::{DataCp, DataList, DataRm, DataWhere, Wait},
     bucket::{self, list_buckets},
     fault::{self, Fault, Result},
+    file::{Target, keep},
     money,
     out::{Out, bytes, table},
     paths::write_whole,
@@ -26,7 +27,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Mutex,
 };
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _};
 
 /// Bytes read from a file at once.
 const PIECE_BYTES: usize = 256 << 10;
@@ -37,7 +38,7 @@ pub(crate) fn reference(text: &str) -> Option<(&str, &str)> {
     Some(rest.split_once('/').unwrap_or((rest, "")))
 }
 
-fn object(text: &str) -> Result<(&str, &str)> {
+pub(crate) fn object(text: &str) -> Result<(&str, &str)> {
     reference(text).filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty()).ok_or_else(|| {
         Fault::new(&fault::REFERENCE, "that names no object", "write hodei://BUCKET/KEY")
             .between("hodei://BUCKET/KEY", format!("{text:?}"))
@@ -174,44 +175,11 @@ async fn download(args: &DataCp, session: &Session, out: Out) -> Result<()> {
 
 /// Writes an object to a file, which appears whole or not at all, or to standard output.
 pub(crate) async fn get(cloud: &Local, bucket: &str, key: &str, to: &str, out: Out) -> Result<u64> {
-    let (entry, mut body) = cloud.get(bucket, key, None).await.map_err(sdk_fault)?;
+    let (entry, body) = cloud.get(bucket, key, None).await.map_err(sdk_fault)?;
     let size = entry.size_bytes();
-    let mut progress = out.progress(format!("get {key}"), Some(size));
-    let mut done = 0;
-    let target = Path::new(to);
-    let partial = target.with_file_name(format!(
-        ".{}.hodei-{}",
-        target.file_name().and_then(|name| name.to_str()).unwrap_or("object"),
-        std::process::id()
-    ));
-    let io = |error| Fault::io(target, "writing the file", &error);
-    let outcome = async {
-        let mut sink: Box<dyn tokio::io::AsyncWrite + Send + Unpin> = if to == "-" {
-            Box::new(tokio::io::stdout())
-        } else {
-            Box::new(tokio::fs::File::create(&partial).await.map_err(io)?)
-        };
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(sdk_fault)?;
-            sink.write_all(&piece).await.map_err(io)?;
-            done += piece.len() as u64;
-            progress.set(done);
-        }
-        sink.flush().await.map_err(io)
-    }
-    .await;
-    if to == "-" {
-        return outcome.map(|()| size);
-    }
-    let renamed = match outcome {
-        Ok(()) => std::fs::File::open(&partial).and_then(|file| file.sync_all()).and_then(|()| std::fs::rename(&partial, target)).map_err(io),
-        Err(fault) => Err(fault),
-    };
-    if renamed.is_err() {
-        // What was half written is no file of the user's.
-        let _ = std::fs::remove_file(&partial);
-    }
-    renamed.map(|()| size)
+    let target = if to == "-" { Target::Output } else { Target::Replace(to.into()) };
+    keep(body, target, out.progress(format!("get {key}"), Some(size))).await?;
+    Ok(size)
 }
 
 /// `hodei data list`.
@@ -336,7 +304,7 @@ pub(crate) async fn finish(cloud: &Local, out: Out) -> Vec<serde_json::Value> {
 }
 
 /// A file's bytes from an offset on, as a put takes them.
-fn pieces_from(path: PathBuf, offset: u64) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
+pub(crate) fn pieces_from(path: PathBuf, offset: u64) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
     let open = async move {
         let mut file = tokio::fs::File::open(path).await?;
         if offset > 0 {

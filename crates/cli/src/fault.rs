@@ -109,6 +109,14 @@ codes! {
         "The disk here or the capacity bought is smaller than what was to be written. It was refused before the first byte.";
     S3_KEYS "HD3020" Precondition "the keys of the S3 door could not be used"
         "They are in s3-keys.json in the wallet's folder, which only its owner may read: it holds secrets. `hodei s3 key add NAME` makes one, `hodei s3 key list` shows what there is; a door that runs acts on a change at once.";
+    LINK "HD3009" NotFound "the link opens nothing"
+        "A link leads to one object until it expires, is revoked, or the object or its bucket goes. It is one word that starts with hodeishare1 and carries its own checksum, so a letter lost in copying is told too. Whoever shared it can make a new one.";
+    FOREIGN "HD3010" Failed "the other S3 server could not be read"
+        "The server named by --endpoint refused or was not understood; the message is its own. What was carried before stays, and the same command goes on behind it. Nothing is ever written there.";
+    FOREIGN_AWAY "HD3011" Temporary "the other S3 server did not answer"
+        "It could not be reached, or failed in the middle. What was carried before stays, and the same command goes on behind it.";
+    CARRIED_PART "HD3012" Unhealthy "not everything was carried"
+        "Some objects or files could not be carried; each was named. The others are whole. The same command tries again only what is missing.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"
@@ -119,6 +127,8 @@ codes! {
         "A step from the event to the network key failed: the receipt, the key or the file was changed, or they do not belong together. The message names the first failing step with what was expected and found.";
     FILE_FALSE "HD5002" VerificationFalse "the file is not the one in the receipt"
         "The receipt itself verifies, but the file's hash with the receipt's salt is another than the event's.";
+    CONTENT_FALSE "HD5005" VerificationFalse "the bytes are not those that were put"
+        "What was read does not have the hash that the bucket's index keeps. It was not kept under its name. Run the command again; if it stays, other shards of the object should be read: `hodei data where` names who holds it.";
     NETWORK_KEY "HD5003" Usage "the network key is not valid"
         "A network key is one word that starts with hodeinet1, in lower case, and carries its own checksum.";
     HISTORY "HD5004" VerificationFalse "the exported chain does not verify"

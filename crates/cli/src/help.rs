@@ -47,6 +47,29 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("s3 key list", &["hodei s3 key list", "hodei s3 key ls --json"]),
     ("s3 key rotate", &["hodei s3 key rotate HODEI0123456789ABCDEF --grace 3600"]),
     ("s3 key remove", &["hodei s3 key remove HODEI0123456789ABCDEF", "hodei s3 key remove HODEI0123456789ABCDEF --disable"]),
+    (
+        "data sync",
+        &[
+            "hodei data sync ~/photos hodei://photos --delete --dry-run",
+            "hodei data sync s3:// hodei:// --endpoint https://minio.example:9000 --access-key ME -y",
+            "hodei sync hodei://photos/2026 ~/2026",
+        ],
+    ),
+    ("data export", &["hodei data export photos ~/photos", "hodei data export photos ~/photos --versions", "hodei data export hodei:// ~/all"]),
+    (
+        "data share create",
+        &[
+            "hodei share create hodei://photos/a.jpg --expires 30d -y",
+            "hodei share create hodei://photos/a.jpg --gateway https://files.example",
+        ],
+    ),
+    ("data share list", &["hodei share list", "hodei share list photos --json"]),
+    (
+        "data share revoke",
+        &["hodei share revoke photos 3f9a01c2d4e5 -y", "hodei share revoke hodei://photos/a.jpg --rekey -y"],
+    ),
+    ("data share get", &["hodei share get https://files.example/s/hodeishare1…", "hodei share get hodeishare1… a.jpg"]),
+    ("data share serve", &["hodei share serve", "hodei share serve --listen 127.0.0.1:9001 --json"]),
     ("verify", &["hodei verify a.receipt --file a.jpg --network-key network.key", "hodei verify a.receipt"]),
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
     ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),
@@ -74,8 +97,12 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("chain export", &["hodei chain export family.chain", "hodei chain export part.chain --from 100 --to 200"]),
     ("chain import", &["hodei chain import family.chain --folder family/validator-0"]),
     ("chain show", &["hodei chain show", "hodei chain show 100 --json"]),
-    ("key backup", &["hodei key backup wallet.backup --passphrase-file secret.txt"]),
-    ("key restore", &["hodei key restore wallet.backup --context-name family"]),
+    ("key backup", &["hodei key backup family.kit", "hodei key backup family.kit --passphrase-file secret.txt"]),
+    ("key check", &["hodei key check family.kit"]),
+    (
+        "key restore",
+        &["hodei key recover family.kit", "hodei key restore family.kit --context-name family --passphrase-file secret.txt"],
+    ),
     ("help", &["hodei help HD3004", "hodei help errors", "hodei help exit-codes"]),
 ];
 
@@ -93,6 +120,11 @@ const EXIT_CODES: &str = "\
 130  interrupted";
 
 const ENVIRONMENT: &str = "\
+AWS_ENDPOINT_URL   another S3 server that `data sync` reads, as --endpoint
+AWS_REGION         its region, as --region
+AWS_ACCESS_KEY_ID  access key there, as --access-key
+AWS_SECRET_ACCESS_KEY  the secret that goes with it; AWS_SESSION_TOKEN where it is temporary
+AWS_CA_BUNDLE      certificates to believe there, as --ca
 HODEI_CONTEXT      the cloud to act on, as -C
 HODEI_JSON         print JSON, as --json
 HODEI_NETWORK_KEY  the key `verify` checks against, as --network-key
@@ -142,7 +174,7 @@ fn front_page(root: &Command) -> String {
         }
         page.push('\n');
     }
-    page.push_str("Shortcuts: ls, cp, rm are of `data`; join is of `net`.\n\n{usage-heading} {usage}\n\n{options}\n");
+    page.push_str("Shortcuts: ls, cp, rm, sync, share are of `data`; join is of `net`.\n\n{usage-heading} {usage}\n\n{options}\n");
     page
 }
 

@@ -12,10 +12,14 @@ mod context;
 mod data;
 mod demo;
 mod earnings;
+mod export;
 mod fault;
+mod file;
 mod help;
 mod key;
+mod kind;
 mod money;
+mod name;
 mod net;
 mod node;
 mod out;
@@ -23,17 +27,20 @@ mod paths;
 mod prompt;
 mod provide;
 mod purse;
+mod rehearsal;
 mod s3;
 mod serve;
 mod session;
+mod share;
 mod slot;
 mod status;
+mod sync;
 mod ticket;
 mod time;
 mod verify;
 mod wallet;
 
-use args::{Budget, Chain, Data, Global, Key, Line, Net, Node, Process, S3, Validator, Verb, Wallet};
+use args::{Budget, Chain, Data, Global, Key, Line, Net, Node, Process, S3, Share, Validator, Verb, Wallet};
 use clap::FromArgMatches as _;
 use commonware_runtime::{
     Runner as _,
@@ -152,6 +159,15 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Data(Data::Extend(extend)) => in_cloud(&global, async |session| bucket::extend(&extend, session, out).await),
         Verb::S3(S3::Serve(serve)) => in_cloud(&global, async |session| s3::run(&serve, session, out).await),
         Verb::S3(S3::Key(key)) => s3::key(&key, asked, &Contexts::of(&Paths::of_user()?), out),
+        Verb::Data(Data::Sync(args)) => in_cloud(&global, async |session| sync::sync(&args, session, out).await),
+        Verb::Data(Data::Export(args)) => in_cloud(&global, async |session| export::export(&args, session, out).await),
+        Verb::Data(Data::Share(share)) => in_cloud(&global, async |session| match &share {
+            Share::Create(args) => share::create(args, session, out).await,
+            Share::List(args) => share::list(args, session, out).await,
+            Share::Revoke(args) => share::revoke(args, session, out).await,
+            Share::Get(args) => share::get(args, session, out).await,
+            Share::Serve(args) => share::serve(args, session, out).await,
+        }),
         Verb::Status => {
             let contexts = Contexts::of(&Paths::of_user()?);
             if contexts.chosen(asked)?.is_none() {
@@ -208,10 +224,9 @@ fn run(line: Line, out: Out) -> Result<()> {
             let ticket = net::read_ticket(&join)?;
             net::join(&join, ticket, passphrase, &paths, out)
         }
-        Verb::Key(Key::Backup(backup)) => key::backup(&backup, asked, passphrase.as_deref(), &Paths::of_user()?, out),
-        Verb::Key(Key::Restore(restore)) => {
-            key::restore(&restore, asked, passphrase.as_deref(), &Paths::of_user()?, out)
-        }
+        Verb::Key(Key::Backup(args)) => key::backup(&args, &global, &Paths::of_user()?, out),
+        Verb::Key(Key::Check(args)) => key::check(&args, &global, &Paths::of_user()?, out),
+        Verb::Key(Key::Restore(args)) => key::restore(&args, &global, &Paths::of_user()?, out),
     }
 }
 

@@ -5,6 +5,7 @@
 //! data.key       opens the buckets, moves no coin             owner       the main account, public
 //! spender.key    a capped account, once a budget is set
 //! ```
+//! A recovery kit carries the main key, the budget's key and [`KEPT`]; everything else follows from these.
 
 use crate::{
     fault::{self, Fault, Result},
@@ -17,8 +18,10 @@ use hodei_sdk::wallet::Wallet;
 use hodei_types::{
     chain::Chain,
     key::{Cost, FILE_BYTES_MAX, KeyError, KeyKind, SecretKey},
+    kit::Kit,
 };
 use std::{
+    collections::BTreeMap,
     io::{ErrorKind, IsTerminal},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -28,6 +31,9 @@ use zeroize::Zeroizing;
 
 /// A passphrase longer than this is a mistake: the wrong file was named.
 const PASSPHRASE_BYTES_MAX: usize = 1024;
+
+/// Small files of the folder that follow from no key.
+const KEPT: &[&str] = &["s3-keys.json"];
 
 /// The folder of one identity.
 #[derive(Clone, Debug)]
@@ -126,10 +132,41 @@ impl Purse {
             Err(Fault::new(
                 &fault::WALLET,
                 "the main key is sealed, and there is no budget to spend from",
-                "set one: hodei wallet budget set AMOUNT",
+                "set one: hodei wallet budget set AMOUNT, or name the passphrase's file: --passphrase-file",
             )
             .at(self.folder.display()))
         })
+    }
+
+    /// The spending account's key, where a budget was set.
+    pub(crate) fn budget_key(&self) -> Result<Option<SecretKey>> {
+        self.key("spender.key")
+    }
+
+    /// What a kit carries besides keys.
+    pub(crate) fn kept_files(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut files = BTreeMap::new();
+        for name in KEPT {
+            let path = self.folder.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => _ = files.insert((*name).to_owned(), bytes),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(Fault::io(&path, "reading the wallet", &error)),
+            }
+        }
+        Ok(files)
+    }
+
+    /// Puts into a wallet just made what a kit carries besides its main key.
+    pub(crate) fn put_back(&self, kit: &Kit) -> Result<()> {
+        if let Some(spender) = &kit.spender {
+            write_whole(&self.folder.join("spender.key"), line(spender).as_bytes(), 0o600)?;
+        }
+        // Only names this program wrote: a kit never says where else a file goes.
+        for (name, bytes) in kit.files.iter().filter(|(name, _)| KEPT.contains(&name.as_str())) {
+            write_whole(&self.folder.join(name), bytes, 0o600)?;
+        }
+        Ok(())
     }
 
     /// The spending account's key, and whether it was made just now because there was none.
@@ -164,12 +201,24 @@ impl Purse {
     }
 }
 
-/// Seals a key under a passphrase.
-pub(crate) fn seal(key: &SecretKey, passphrase: &str) -> Result<Vec<u8>> {
+/// Fresh salt and nonce.
+fn salted() -> Result<([u8; 16], [u8; 12])> {
     let fresh = || Secret::generate().map_err(|error| Fault::new(&fault::INTERNAL, error, "try again"));
     let (salt, nonce) = (fresh()?, fresh()?);
     let salt = salt.bytes()[..16].try_into().expect("16 of 32 bytes");
-    let nonce = nonce.bytes()[..12].try_into().expect("12 of 32 bytes");
+    Ok((salt, nonce.bytes()[..12].try_into().expect("12 of 32 bytes")))
+}
+
+/// Seals a recovery kit under a passphrase.
+pub(crate) fn seal_kit(kit: &Kit, passphrase: &str) -> Result<Vec<u8>> {
+    let (salt, nonce) = salted()?;
+    kit.seal(passphrase, Cost::default(), salt, nonce)
+        .map_err(|error| Fault::new(&fault::WALLET, error, "choose another passphrase"))
+}
+
+/// Seals a key under a passphrase.
+pub(crate) fn seal(key: &SecretKey, passphrase: &str) -> Result<Vec<u8>> {
+    let (salt, nonce) = salted()?;
     key.seal(passphrase, Cost::default(), salt, nonce)
         .map_err(|error| Fault::new(&fault::WALLET, error, "choose another passphrase"))
 }

@@ -95,6 +95,15 @@ impl Session {
 
     /// Buckets and objects, with a log of what is done.
     pub(crate) async fn cloud(&self) -> Result<Local> {
+        self.cloud_of(self.wallet()?).await
+    }
+
+    /// The same for the owner's acts.
+    pub(crate) async fn owner_cloud(&self) -> Result<Local> {
+        self.cloud_of(self.owner_wallet()?).await
+    }
+
+    async fn cloud_of(&self, wallet: Wallet) -> Result<Local> {
         let seed = self.slot.keys.node.bytes();
         let salt_key = log::salt_key(seed);
         let config = log::Config::new("audit", self.network_key.genesis, salt_key);
@@ -103,12 +112,18 @@ impl Session {
                 .at(self.slot.home.path().display())
         })?;
         let key = self.link.key();
-        Cloud::open(self.runtime.child("cloud"), self.link.clone(), key, self.wallet()?, Some(log)).await.map_err(sdk_fault)
+        Cloud::open(self.runtime.child("cloud"), self.link.clone(), key, wallet, Some(log)).await.map_err(sdk_fault)
     }
 
-    /// For everyday work: capped where a budget is set.
+    /// For everyday work: capped where a budget is set. Where none is, the main key does it, if its passphrase is
+    /// at hand.
     pub(crate) fn wallet(&self) -> Result<Wallet> {
-        self.purse.everyday(self.chain.clone())
+        match &self.passphrase_file {
+            Some(file) if self.purse.is_sealed() && self.purse.budget_key()?.is_none() => {
+                self.purse.open(self.chain.clone(), || purse::passphrase(Some(file)))
+            }
+            _ => self.purse.everyday(self.chain.clone()),
+        }
     }
 
     /// For the owner's acts; a sealed main key asks for its passphrase.
@@ -126,7 +141,7 @@ impl Session {
     }
 }
 
-fn peers(name: &str, context: &Context) -> Result<Vec<Peer>> {
+pub(crate) fn peers(name: &str, context: &Context) -> Result<Vec<Peer>> {
     let wrong = |message: String| {
         Fault::new(&fault::SETTINGS, message, "correct the context's file, or join again").at(format!("context {name}"))
     };
@@ -196,6 +211,7 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Shape(_) | Sdk::NoRoom { .. } => {
             Fault::new(&fault::PLACEMENT, error, "ask for less, or wait for more providers: `hodei status` counts them")
         }
+        Sdk::Link(_) | Sdk::Share(_) => Fault::new(&fault::LINK, error, "ask whoever gave it to you for a new one"),
         Sdk::Put(_) => Fault::new(&fault::PUT_SHORT, error, "run the same command again; `hodei status` shows the providers"),
         Sdk::Get(_) => Fault::new(&fault::GET_SHORT, error, "run the same command again; `hodei data where` shows who holds it"),
         error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),

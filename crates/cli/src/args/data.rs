@@ -1,6 +1,6 @@
 //! Read the commands on buckets and objects.
 
-use super::Plan;
+use super::{Plan, share::Share, sync::{DataExport, DataSync}};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -19,6 +19,13 @@ pub(crate) enum Data {
     Where(DataWhere),
     /// Pay for a bucket so that it lasts longer.
     Extend(DataExtend),
+    /// Make a folder, a bucket, or what another S3 server has, appear in a bucket or folder.
+    Sync(DataSync),
+    /// Write everything of a bucket as ordinary files, with a list of what they were.
+    Export(DataExport),
+    /// Let others at single objects by links.
+    #[command(subcommand)]
+    Share(Share),
 }
 
 #[derive(Args, Debug)]

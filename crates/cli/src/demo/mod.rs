@@ -25,7 +25,10 @@ use crate::{
 };
 use cloud::Cloud;
 use commonware_runtime::tokio::Context as Runtime;
-use hodei_gateway::s3::{Config, Objects, serve};
+use hodei_gateway::{
+    s3::{Config, Objects, serve},
+    share,
+};
 use hodei_sdk::{Local, plan::Wish};
 use serde_json::json;
 use std::{
@@ -264,6 +267,9 @@ impl Tour {
             doors["rpc"] = json!(url);
             context.doors.insert("rpc".into(), url);
         }
+        let (url, links) = links(local.clone()).await?;
+        doors["share"] = json!(url);
+        context.doors.insert("share".into(), url);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|error| {
@@ -288,6 +294,7 @@ impl Tour {
         stop.await;
         contexts.remove(&name, before.as_deref())?;
         s3.abort();
+        links.abort();
         session.close().await;
         Ok(())
     }
@@ -304,6 +311,7 @@ impl Tour {
              {hodei} status\n  \
              {hodei} data cp README.md hodei://demo/readme.md --receipt readme.receipt\n  \
              {hodei} data where hodei://demo/readme.md\n  \
+             {hodei} share create hodei://demo/readme.md --expires 1h\n  \
              {hodei} verify readme.receipt --file README.md\n  \
              {hodei} wallet history",
             door("s3"),
@@ -313,6 +321,16 @@ impl Tour {
             context.network_key,
         ))
     }
+}
+
+/// A door for share links, and where it is.
+async fn links(local: Local) -> Result<(String, tokio::task::JoinHandle<()>)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound.map_err(|error| {
+        Fault::new(&fault::NODE, format!("the door for links: {error}"), "allow this user to listen on 127.0.0.1")
+    })?;
+    Ok((format!("http://{address}"), tokio::spawn(share::serve(listener, local))))
 }
 
 /// Lines no longer than [`COLUMNS`], where blanks allow; what goes on stands below what it belongs to.

@@ -1,0 +1,77 @@
+//! Read the commands that let others at single objects.
+
+use super::{Plan, Process};
+use clap::{Args, Subcommand};
+use std::net::SocketAddr;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Share {
+    /// Make a link by which anybody gets one object.
+    Create(ShareCreate),
+    /// List the links that lead into buckets.
+    #[command(visible_alias = "ls")]
+    List(ShareList),
+    /// Take links back.
+    Revoke(ShareRevoke),
+    /// Get what somebody shared, from whoever keeps it.
+    Get(ShareGet),
+    /// Serve links to browsers, until it is stopped.
+    Serve(ShareServe),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShareCreate {
+    /// hodei://BUCKET/KEY
+    #[arg(value_name = "OBJECT")]
+    pub(crate) object: String,
+    /// How long the link leads there: 30m, 12h, 7d, 52w.
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    pub(crate) expires: String,
+    /// A version of it; without it the newest.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+    /// The gateway named in the link, as https://files.example; without it the context's own, if there is one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: Option<String>,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShareList {
+    /// The bucket: a name, or hodei://NAME; without it all buckets.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShareRevoke {
+    /// The bucket: a name, or hodei://NAME; or hodei://BUCKET/KEY for all shares of an object.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) of: String,
+    /// Names of shares, as `hodei share list` lists them; without any all that expired.
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Also store the objects again under new keys, so that what somebody noted of the old ones opens nothing.
+    #[arg(long)]
+    pub(crate) rekey: bool,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShareGet {
+    /// The link, with or without the gateway before it.
+    pub(crate) link: String,
+    /// A file or folder; `-` is standard output; without it the shared name, here.
+    pub(crate) to: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShareServe {
+    /// Where browsers are answered, by plain HTTP: a server that speaks TLS stands before it.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}

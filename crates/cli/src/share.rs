@@ -1,0 +1,291 @@
+//! Share objects by links, list the links, take them back, and get what others share.
+
+use crate::{
+    args::{ShareCreate, ShareGet, ShareList, ShareRevoke, ShareServe},
+    data::{finish, object, reference},
+    fault::{self, Fault, Result},
+    file::{Target, keep},
+    out::{Out, bytes, table},
+    serve::stopped,
+    session::{Session, sdk_fault},
+    time,
+};
+use hodei_sdk::{Local, index::Version, share::Share};
+use hodei_types::share::{Link, LinkError, PREFIX};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use tokio::net::TcpListener;
+
+/// Ten years: longer is a mistake, or for ever, and nothing is.
+const EXPIRES_SECS_MAX: u64 = 3650 * 86_400;
+
+/// `hodei share create`.
+pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> Result<()> {
+    let (bucket, key) = object(&args.object)?;
+    let secs = duration(&args.expires)?;
+    let version = args.version.as_deref().map(version).transpose()?;
+    let base = gateway(args.gateway.as_deref(), session)?;
+    let cloud = session.owner_cloud().await?;
+    let missing = || sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: key.into() });
+    let entry = cloud.look(bucket, key, version).await.map_err(sdk_fault)?.filter(|entry| !entry.marker).ok_or_else(missing)?;
+    let expires_ms = now_ms() + secs * 1000;
+    let size = entry.size_bytes();
+    out.say(format!("object:   hodei://{bucket}/{key}, {} (as it is now, whatever is put later)", bytes(size)));
+    out.say(format!("readers:  whoever has the link, until {}", time::utc(expires_ms)));
+    out.say("revoked:  by `hodei share revoke`; what somebody read before stays with them");
+    if args.plan.dry_run {
+        out.result("", &json!({ "schema": "hodei.share.create.plan/1", "bucket": bucket, "key": key, "size_bytes": size, "expires_ms": expires_ms }));
+        return Ok(());
+    }
+    out.confirm("Make the link?", args.plan.yes)?;
+    let link = cloud.share(bucket, key, version, expires_ms).await.map_err(sdk_fault)?;
+    finish(&cloud, out).await;
+    let word = link.text();
+    let shown = base.map_or_else(|| word.to_string(), |base| format!("{base}/s/{}", *word));
+    out.result(
+        &shown,
+        &json!({
+            "schema": "hodei.share.create/1", "bucket": bucket, "key": key, "size_bytes": size, "name": link.name(),
+            "expires_ms": expires_ms, "link": shown, "word": *word,
+        }),
+    );
+    out.say(format!("It is shown this once. To take it back: hodei share revoke {bucket} {}", link.name()));
+    Ok(())
+}
+
+/// `hodei share list`.
+pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Result<()> {
+    let cloud = session.cloud().await?;
+    let buckets = match args.bucket.as_deref() {
+        Some(text) => vec![reference(text).map_or(text, |(bucket, _)| bucket).to_owned()],
+        None => cloud.buckets().await.map_err(sdk_fault)?.into_iter().map(|record| record.name).collect(),
+    };
+    let (mut rows, now) = (Vec::new(), now_ms());
+    for bucket in &buckets {
+        for share in cloud.shares(bucket).await.map_err(sdk_fault)? {
+            let has_expired = share.expires_ms <= now;
+            if out.json {
+                out.result("", &json!({
+                    "schema": "hodei.share/1", "bucket": bucket, "key": share.key, "name": share.name(),
+                    "made_ms": share.made_ms, "expires_ms": share.expires_ms, "expired": has_expired,
+                }));
+            } else {
+                let until = if has_expired { "expired".into() } else { time::utc(share.expires_ms) };
+                rows.push(vec![share.name(), format!("hodei://{bucket}/{}", share.key), time::utc(share.made_ms), until]);
+            }
+        }
+    }
+    finish(&cloud, out).await;
+    if !out.json {
+        out.line(&if rows.is_empty() { "nothing is shared".into() } else { table(&["NAME", "OBJECT", "MADE", "UNTIL"], &rows) });
+    }
+    Ok(())
+}
+
+/// `hodei share revoke`.
+pub(crate) async fn revoke(args: &ShareRevoke, session: &Session, out: Out) -> Result<()> {
+    let (bucket, key) = reference(&args.of).unwrap_or((&args.of, ""));
+    let cloud = session.cloud().await?;
+    let shares = cloud.shares(bucket).await.map_err(sdk_fault)?;
+    let chosen = choose(&shares, key, &args.names, now_ms())?;
+    if chosen.is_empty() {
+        out.result("nothing to take back", &json!({ "schema": "hodei.share.revoke/1", "bucket": bucket, "revoked": 0, "rekeyed": [] }));
+        return Ok(());
+    }
+    let mut keys: Vec<&str> = chosen.iter().map(|share| share.key.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for share in &chosen {
+        out.say(format!("{}  hodei://{bucket}/{}", share.name(), share.key));
+    }
+    if args.rekey {
+        out.say(format!("{} objects are stored again under new keys", keys.len()));
+    }
+    let names: Vec<String> = chosen.iter().map(|share| share.name()).collect();
+    if args.plan.dry_run {
+        out.result("", &json!({ "schema": "hodei.share.revoke.plan/1", "bucket": bucket, "names": names, "rekey": args.rekey }));
+        return Ok(());
+    }
+    out.confirm(&format!("Take {} links back?", chosen.len()), args.plan.yes)?;
+    let records: Vec<_> = chosen.iter().map(|share| share.record).collect();
+    let revoked = cloud.unshare(bucket, &records).await.map_err(sdk_fault)?;
+    let mut rekeyed = Vec::new();
+    if args.rekey {
+        for key in keys {
+            match cloud.rekey(bucket, key).await {
+                Ok(_) => rekeyed.push(key),
+                // It was removed since: there is nothing to protect.
+                Err(hodei_sdk::Fault::NoObject { .. }) => {}
+                Err(error) => {
+                    finish(&cloud, out).await;
+                    return Err(sdk_fault(error));
+                }
+            }
+        }
+    }
+    finish(&cloud, out).await;
+    let again = if rekeyed.is_empty() { String::new() } else { format!("; {} objects have new keys", rekeyed.len()) };
+    out.result(
+        format!("took {revoked} links back{again}"),
+        &json!({ "schema": "hodei.share.revoke/1", "bucket": bucket, "revoked": revoked, "names": names, "rekeyed": rekeyed }),
+    );
+    Ok(())
+}
+
+/// Which shares are meant: by name, by object, or those that expired.
+fn choose<'a>(shares: &'a [Share], key: &str, names: &[String], now_ms: u64) -> Result<Vec<&'a Share>> {
+    for name in names {
+        if !shares.iter().any(|share| share.name() == *name) {
+            let known: Vec<String> = shares.iter().map(Share::name).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Fault::new(&fault::LINK, "the bucket has no such share", "`hodei share list` lists them").between(known, name));
+        }
+    }
+    let of_key = |share: &&Share| key.is_empty() || share.key == key;
+    let is_meant = |share: &&Share| match (names.is_empty(), key.is_empty()) {
+        (false, _) => names.contains(&share.name()),
+        (true, false) => true,
+        (true, true) => share.expires_ms <= now_ms,
+    };
+    Ok(shares.iter().filter(of_key).filter(is_meant).collect())
+}
+
+/// `hodei share get`.
+pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<()> {
+    let link = parse(&args.link)?;
+    let cloud = session.cloud().await?;
+    let got = fetch(&cloud, &link, args.to.as_deref(), out).await;
+    finish(&cloud, out).await;
+    let (name, size, file) = got?;
+    if args.to.as_deref() != Some("-") {
+        let file = file.display().to_string();
+        out.result(
+            format!("got {} of {name} into {file}", bytes(size)),
+            &json!({ "schema": "hodei.share.get/1", "name": name, "size_bytes": size, "file": file }),
+        );
+    }
+    Ok(())
+}
+
+async fn fetch(cloud: &Local, link: &Link, to: Option<&str>, out: Out) -> Result<(String, u64, PathBuf)> {
+    let opened = cloud.open_link(link).await.map_err(sdk_fault)?;
+    let record = &opened.record;
+    let safe = crate::name::encode_part(&record.name);
+    let target = match to {
+        Some("-") => Target::Output,
+        Some(path) if Path::new(path).is_dir() => Target::Fresh(Path::new(path).join(&safe)),
+        Some(path) => Target::Replace(path.into()),
+        // What a stranger named never replaces what is here.
+        None => Target::Fresh(safe.into()),
+    };
+    let file = target.path().to_owned();
+    let progress = out.progress(format!("get {}", record.name), Some(record.size_bytes()));
+    let body = cloud.fetch(&opened, None).map_err(sdk_fault)?;
+    keep(body, target, progress).await?;
+    Ok((record.name.clone(), record.size_bytes(), file))
+}
+
+/// `hodei share serve`.
+pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Result<()> {
+    if !args.listen.ip().is_loopback() {
+        let help = "listen on 127.0.0.1, and let a server that speaks TLS pass on what comes for /s/";
+        return Err(Fault::new(&fault::SETTINGS, "links are secrets, and this door speaks plain HTTP", help).at(args.listen));
+    }
+    let stop = stopped(args.process.until_stdin_closes)?;
+    let cloud = session.cloud().await?;
+    let bound = TcpListener::bind(args.listen).await;
+    let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) =
+        bound.map_err(|error| Fault::new(&fault::NODE, format!("{}: {error}", args.listen), "choose another address"))?;
+    let door = tokio::spawn(hodei_gateway::share::serve(listener, cloud.clone()));
+    let url = format!("http://{address}");
+    out.result(format!("links are served at {url}"), &json!({ "schema": "hodei.share.ready/1", "url": url }));
+    stop.await;
+    door.abort();
+    finish(&cloud, out).await;
+    Ok(())
+}
+
+/// A link as it is passed on: the word alone, or behind a gateway's address.
+fn parse(text: &str) -> Result<Link> {
+    let word = match text.find(&format!("{PREFIX}1")) {
+        Some(at) => text[at..].split(['/', '?', '#']).next().unwrap_or_default(),
+        None => text,
+    };
+    word.parse().map_err(|error: LinkError| {
+        let start: String = text.chars().take(24).collect();
+        Fault::new(&fault::LINK, error, "copy it whole, or ask for a new one").between("…/s/hodeishare1…", start)
+    })
+}
+
+fn gateway(named: Option<&str>, session: &Session) -> Result<Option<String>> {
+    let Some(base) = named.or_else(|| session.context.doors.get("share").map(String::as_str)) else { return Ok(None) };
+    if !(base.starts_with("http://") || base.starts_with("https://")) {
+        return Err(Fault::new(&fault::USAGE, "that is no gateway", "write its address").between("https://HOST", base));
+    }
+    Ok(Some(base.trim_end_matches('/').to_owned()))
+}
+
+fn version(text: &str) -> Result<Version> {
+    text.parse().map_err(|error| Fault::new(&fault::REFERENCE, error, "copy it from a listing of versions"))
+}
+
+/// `30m`, `12h`, `7d`, `52w` in seconds.
+fn duration(text: &str) -> Result<u64> {
+    let wrong = || {
+        Fault::new(&fault::USAGE, "that is no time", "write a number and m, h, d or w")
+            .between("1m to 520w, as 7d", format!("{text:?}"))
+    };
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let secs = match unit {
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    count.checked_mul(secs).filter(|secs| (1..=EXPIRES_SECS_MAX).contains(secs)).ok_or_else(wrong)
+}
+
+fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hodei_types::slice::ShardId;
+
+    #[test]
+    fn times_are_read_as_written() {
+        for (text, secs) in [("1m", 60), ("12h", 43_200), ("7d", 604_800), ("520w", 314_496_000)] {
+            assert_eq!(duration(text).unwrap(), secs);
+        }
+        for text in ["", "7", "d", "0d", "-1d", "1.5h", "999999w", "7ä", "18446744073709551615w"] {
+            assert_eq!(duration(text).unwrap_err().code.id, "HD1001", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_chosen_by_name_object_or_age() {
+        let share = |at: u8, key: &str, expires_ms| Share { record: ShardId([at; 32]), key: key.into(), made_ms: 0, expires_ms };
+        let shares = [share(1, "a", 10), share(2, "a", 90), share(3, "b", 90)];
+        let names = |key: &str, names: &[&str]| -> Vec<u8> {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            choose(&shares, key, &names, 50).unwrap().iter().map(|share| share.record.0[0]).collect()
+        };
+        assert_eq!(names("", &[]), [1], "what expired");
+        assert_eq!(names("a", &[]), [1, 2]);
+        assert_eq!(names("", &["030303030303"]), [3]);
+        assert_eq!(choose(&shares, "", &["04".into()], 50).unwrap_err().code.id, "HD3009");
+    }
+
+    #[test]
+    fn a_word_is_found_behind_any_gateway() {
+        let fault = parse("https://files.example/s/hodeishare1qqqq/a.jpg").unwrap_err();
+        assert!(fault.message.contains("checksum"), "{fault}");
+        assert_eq!(parse("https://files.example/a.jpg").unwrap_err().code.id, "HD3009");
+    }
+}

@@ -1,0 +1,392 @@
+//! Share, carry, save and recover what a cloud of real processes keeps; see what a person would see.
+
+mod machines;
+
+use machines::{PATIENCE, User};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// A cloud at a time: each is ten processes.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A demo that stays, and its owner.
+struct Demo {
+    process: Child,
+    user: User,
+    context: String,
+    doors: Value,
+}
+
+impl Demo {
+    fn start(name: &str) -> Self {
+        let user = User::new(name);
+        let folder = user.folder().join("cloud");
+        let mut process = user
+            .command(&["demo", "--keep", "--json", "--size", "65536", "--folder", text(&folder)])
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(user.folder().join("demo.txt")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let doors: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no doors: {line:?}, see demo.txt"));
+        let context = doors["context"].as_str().unwrap().to_owned();
+        Self { process, user, context, doors }
+    }
+
+    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        [&["-C", self.context.as_str()], words].concat()
+    }
+
+    fn one(&self, words: &[&str]) -> Value {
+        self.user.one(&self.words(words))
+    }
+
+    fn lines(&self, words: &[&str]) -> Vec<Value> {
+        self.user.lines(&self.words(words))
+    }
+
+    fn refused(&self, words: &[&str], code: &str) {
+        self.user.refused(&self.words(words), code);
+    }
+
+    fn door(&self, name: &str) -> &str {
+        self.doors["s3"][name].as_str().unwrap()
+    }
+
+    fn keys(&self, bucket: &str) -> Vec<String> {
+        let listed = self.lines(&["data", "list", &format!("hodei://{bucket}")]);
+        listed.iter().filter_map(|line| Some(line["key"].as_str()?.to_owned())).collect()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        let _ = self.process.wait();
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Bytes nobody can compress, the same each time.
+fn content(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+/// A file that only its owner reads, as secrets must be.
+fn secret(path: &Path, line: &str) {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    writeln!(file, "{line}").unwrap();
+}
+
+/// Ordinary files below a folder by their relative names; what begins with a dot is left out.
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(text(path.strip_prefix(root).unwrap()).to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// What a browser gets: status, headers in lower case, body.
+fn get(method: &str, url: &str, header: &str) -> (u16, String, Vec<u8>) {
+    let rest = url.strip_prefix("http://").unwrap();
+    let (host, path) = rest.split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    write!(stream, "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{header}\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("headers end");
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head, answer[end + 4..].to_vec())
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+#[test]
+fn a_link_lets_anybody_read_one_object_until_it_ends() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let demo = Demo::start("links");
+    let bytes = content(3, 3 << 20);
+    let file = demo.user.folder().join("a b.jpg");
+    fs::write(&file, &bytes).unwrap();
+    demo.one(&["data", "create", "photos", "-y"]);
+    demo.one(&["data", "cp", text(&file), "hodei://photos/2026/a b.jpg"]);
+    demo.one(&["data", "cp", text(&file), "hodei://photos/other"]);
+
+    demo.refused(&["share", "create", "hodei://photos/absent", "-y"], "HD3002");
+    demo.refused(&["share", "create", "hodei://photos/other", "--expires", "tomorrow", "-y"], "HD1001");
+    let plan = demo.one(&["share", "create", "hodei://photos/other", "--dry-run"]);
+    assert_eq!((&plan["schema"], &plan["size_bytes"]), (&"hodei.share.create.plan/1".into(), &(3 << 20).into()));
+    assert!(demo.lines(&["share", "list"]).is_empty(), "looking makes nothing");
+
+    let brief = demo.one(&["share", "create", "hodei://photos/other", "--expires", "1m", "-y"]);
+    let made = demo.one(&["share", "create", "hodei://photos/2026/a b.jpg", "--expires", "1h", "-y"]);
+    let (url, name) = (made["link"].as_str().unwrap(), made["name"].as_str().unwrap());
+    assert!(url.starts_with(&format!("{}/s/hodeishare1", demo.doors["share"].as_str().unwrap())), "{url}");
+    let brief_url = format!("{}/x", brief["link"].as_str().unwrap());
+    assert!(get("GET", &brief_url, "").2 == bytes, "it leads there while it lasts");
+
+    // A browser: a page, then the bytes, whole or a part of them.
+    let (status, head, page) = get("GET", url, "");
+    assert_eq!(status, 200, "{head}");
+    assert!(String::from_utf8_lossy(&page).contains("a b.jpg") && !String::from_utf8_lossy(&page).contains("2026"), "{head}");
+    let bytes_url = format!("{url}/a%20b.jpg");
+    let (status, head, body) = get("GET", &bytes_url, "");
+    assert_eq!((status, body == bytes), (200, true), "{head}");
+    let (status, head, body) = get("GET", &bytes_url, "range: bytes=1048570-1048585\r\n");
+    assert_eq!((status, body.as_slice()), (206, &bytes[1_048_570..1_048_586]), "{head}");
+    let (status, head, body) = get("HEAD", &bytes_url, "");
+    assert_eq!((status, body.len()), (200, 0));
+    assert!(head.contains("content-length: 3145728") && head.contains("no-store") && head.contains("attachment"), "{head}");
+    assert_eq!(get("PUT", &bytes_url, "content-length: 0\r\n").0, 405);
+    let bent = format!("{}q", &url[..url.len() - 1]);
+    assert_eq!(get("GET", &if bent == url { format!("{}p", &url[..url.len() - 1]) } else { bent }, "").0, 404);
+
+    // Somebody else, by the providers themselves: no key of the owner, no bucket of their own.
+    let stranger = User::new("links-stranger");
+    let ticket = demo.one(&["net", "invite", "--coins", "1", "-y"])["ticket"].as_str().unwrap().to_owned();
+    stranger.one(&["net", "join", &ticket, "--context-name", "other"]);
+    let got = stranger.folder().join("got");
+    let said = stranger.one(&["-C", "other", "share", "get", url, text(&got)]);
+    assert_eq!((&said["name"], fs::read(&got).unwrap() == bytes), (&"a b.jpg".into(), true), "{said}");
+    stranger.refused(&["-C", "other", "share", "get", &url[..url.len() - 3], text(&got)], "HD3009");
+    stranger.refused(&["-C", "other", "data", "cp", "hodei://photos/other", text(&got)], "HD3001");
+
+    // The owner lists the links, never the words, and takes one back.
+    let listed = demo.lines(&["share", "list", "photos"]);
+    let ours = listed.iter().find(|line| line["name"] == name).unwrap();
+    assert_eq!((listed.len(), &ours["key"], &ours["expired"]), (2, &"2026/a b.jpg".into(), &false.into()));
+    assert!(!listed.iter().any(|line| line.to_string().contains("hodeishare1")));
+    demo.refused(&["share", "revoke", "photos", "000000000000", "-y"], "HD3009");
+    let gone = demo.one(&["share", "revoke", "photos", name, "-y"]);
+    assert_eq!(gone["revoked"], 1, "{gone}");
+    assert_eq!(get("GET", &bytes_url, "").0, 410);
+    stranger.refused(&["-C", "other", "share", "get", url, text(&got)], "HD3009");
+    assert_eq!(demo.lines(&["share", "list"]).len(), 1);
+
+    // With new keys the object is the owner's alone, and unchanged.
+    let again = demo.one(&["share", "create", "hodei://photos/2026/a b.jpg", "-y"]);
+    let gone = demo.one(&["share", "revoke", "hodei://photos/2026/a b.jpg", "--rekey", "-y"]);
+    assert_eq!(gone["rekeyed"], serde_json::json!(["2026/a b.jpg"]), "{gone}");
+    assert_eq!(get("GET", &format!("{}/x", again["link"].as_str().unwrap()), "").0, 410);
+    let back = demo.user.folder().join("back");
+    demo.one(&["data", "cp", "hodei://photos/2026/a b.jpg", text(&back)]);
+    assert!(fs::read(&back).unwrap() == bytes);
+
+    // What was given for a minute ends by itself, and is then cleared away.
+    wait_for("the end of a minute", || get("GET", &brief_url, "").0 == 410);
+    assert_eq!(demo.one(&["share", "list"])["expired"], true);
+    assert_eq!(demo.one(&["share", "revoke", "photos", "-y"])["revoked"], 1);
+    assert!(demo.lines(&["share", "list"]).is_empty());
+    // A put and a removal of another object later, nothing of the owner's is lost.
+    demo.one(&["data", "cp", "hodei://photos/other", text(&back)]);
+    assert!(fs::read(&back).unwrap() == bytes);
+}
+
+#[test]
+fn a_kit_alone_recovers_everything_on_an_empty_machine() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let demo = Demo::start("kit");
+    let folder = demo.user.folder();
+    let tree = folder.join("tree");
+    fs::create_dir_all(tree.join("deep/er")).unwrap();
+    for (name, size) in [("one", 10), ("deep/two", 2 << 20), ("deep/er/three", 0)] {
+        fs::write(tree.join(name), content(size as u64 + 5, size)).unwrap();
+    }
+    demo.one(&["data", "sync", text(&tree), "hodei://papers", "-y"]);
+    demo.one(&["data", "create", "empty", "-y"]);
+    // Two versions of one key, by whoever speaks S3.
+    let sign = format!("{}:{}", demo.door("access_key_id"), demo.door("secret_access_key"));
+    let s3 = |words: &[&str], path: &str| {
+        let url = format!("{}/papers/{path}", demo.door("endpoint"));
+        let output = Command::new("curl")
+            .args(["-sS", "--fail-with-body", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", &sign])
+            .args(words)
+            .arg(url)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words:?} {path}: {output:?}");
+    };
+    let on = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status></VersioningConfiguration>";
+    s3(&["-X", "PUT", "-H", "content-type: application/xml", "--data-binary", on], "?versioning=");
+    s3(&["-X", "PUT", "-H", "content-type: text/plain", "--data-binary", "first"], "letter");
+    s3(&["-X", "PUT", "-H", "content-type: text/plain", "--data-binary", "second"], "letter");
+
+    let (kit, words) = (folder.join("demo.kit"), folder.join("passphrase"));
+    secret(&words, "correct horse battery");
+    let backup = ["key", "backup", text(&kit), "--passphrase-file", text(&words)];
+    let made = demo.one(&backup);
+    assert_eq!(made["rehearsed"], true, "{made}");
+    let papers = |said: &Value| -> (u64, u64) {
+        let bucket = said["buckets"].as_array().unwrap().iter().find(|bucket| bucket["bucket"] == "papers").unwrap();
+        (bucket["objects"].as_u64().unwrap(), bucket["versions"].as_u64().unwrap())
+    };
+    assert_eq!(papers(&made), (4, 5), "{made}");
+    assert_eq!(fs::metadata(&kit).unwrap().permissions().mode() & 0o777, 0o600);
+    demo.refused(&backup, "HD1103");
+
+    // Nothing of the owner's is here but the kit and what its owner remembers.
+    let empty = User::new("kit-empty");
+    let (carried, remembered) = (empty.folder().join("a.kit"), empty.folder().join("passphrase"));
+    fs::copy(&kit, &carried).unwrap();
+    secret(&remembered, "correct horse battery");
+    let wrong = empty.folder().join("wrong");
+    secret(&wrong, "correct horse");
+    let (kit, words) = (text(&carried), text(&remembered));
+    empty.refused(&["key", "recover", kit, "--passphrase-file", text(&wrong)], "HD4003");
+    assert_eq!(papers(&empty.one(&["key", "check", kit, "--passphrase-file", words])), (4, 5));
+    let back = empty.one(&["key", "recover", kit, "--passphrase-file", words, "--context-name", "mine"]);
+    assert_eq!((&back["context"], &back["account"], papers(&back)), (&"mine".into(), &made["account"], (4, 5)), "{back}");
+    empty.refused(&["key", "recover", kit, "--passphrase-file", words, "--context-name", "mine"], "HD1103");
+
+    // Everything as ordinary files, older versions among them.
+    let all = empty.folder().join("all");
+    let export = ["-C", "mine", "--passphrase-file", words, "data", "export", "hodei://", text(&all), "--versions"];
+    let said = empty.one(&export);
+    assert_eq!((said["failed"].as_u64(), said["same"].as_u64()), (Some(0), Some(0)), "{said}");
+    let mut want = files(&tree);
+    want.insert("letter".into(), b"second".to_vec());
+    assert!(files(&all.join("papers")) == want, "{:?}", files(&all.join("papers")).keys());
+    assert!(all.join("empty").is_dir());
+    let older: Vec<PathBuf> = fs::read_dir(all.join("papers/.hodei-versions/letter")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(older.iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>(), [b"first"]);
+    let list = fs::read_to_string(all.join("papers/.hodei-objects.jsonl")).unwrap();
+    assert!(list.lines().count() == 5 && list.contains("text/plain"), "{list}");
+    let again = empty.one(&export);
+    assert_eq!((again["written"].as_u64(), again["same"].as_u64()), (Some(0), said["written"].as_u64()), "{again}");
+    // And it is the owner's to write on.
+    let file = empty.folder().join("new");
+    fs::write(&file, b"new").unwrap();
+    empty.one(&["-C", "mine", "--passphrase-file", words, "data", "cp", text(&file), "hodei://papers/new"]);
+    assert!(demo.keys("papers").contains(&"new".to_owned()));
+}
+
+#[test]
+fn a_folder_and_another_server_are_carried_once() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let demo = Demo::start("carry");
+    let folder = demo.user.folder();
+    let tree = folder.join("tree");
+    fs::create_dir_all(tree.join("sub")).unwrap();
+    for (name, size) in [("a.txt", 5), ("sub/b.bin", 2 << 20), ("50% ü %20.md", 100), ("sub/nothing", 0)] {
+        fs::write(tree.join(name), content(size as u64 + 9, size)).unwrap();
+    }
+    let sync = |words: &[&str]| demo.one(&[&["data", "sync"], words].concat());
+    let count = |said: &Value, name: &str| said[name].as_u64().unwrap_or_else(|| panic!("{name} of {said}"));
+
+    // The price first, and nothing done.
+    let plan = sync(&[text(&tree), "hodei://photos", "--dry-run"]);
+    assert_eq!((count(&plan, "copy"), count(&plan, "copy_bytes")), (4, (2 << 20) + 105), "{plan}");
+    assert!(plan["escrow_wei"].as_str().unwrap().parse::<u128>().unwrap() > 0, "{plan}");
+    demo.refused(&["data", "list", "hodei://photos"], "HD3001");
+    demo.refused(&["data", "sync", text(&tree), "hodei://photos"], "HD1104");
+
+    let first = sync(&[text(&tree), "hodei://photos", "-y"]);
+    assert_eq!((count(&first, "carried"), count(&first, "failed")), (4, 0), "{first}");
+    let second = sync(&[text(&tree), "hodei://photos", "-y"]);
+    assert_eq!((count(&second, "carried"), count(&second, "same")), (0, 4), "{second}");
+    let looked = sync(&[text(&tree), "hodei://photos", "--checksum", "-y"]);
+    assert_eq!((count(&looked, "carried"), count(&looked, "same")), (0, 4), "{looked}");
+    // One changes, one goes.
+    fs::write(tree.join("a.txt"), b"changed").unwrap();
+    fs::remove_file(tree.join("sub/nothing")).unwrap();
+    let third = sync(&[text(&tree), "hodei://photos", "-y"]);
+    assert_eq!((count(&third, "carried"), count(&third, "removed")), (1, 0), "nothing goes unless told: {third}");
+    let fourth = sync(&[text(&tree), "hodei://photos", "--delete", "-y"]);
+    assert_eq!((count(&fourth, "carried"), count(&fourth, "removed")), (0, 1), "{fourth}");
+
+    // Another server: what answers S3 for this very cloud is one as good as any.
+    let (good, bad) = (folder.join("secret"), folder.join("wrong"));
+    secret(&good, demo.door("secret_access_key"));
+    secret(&bad, "0000000000000000000000000000000000000000");
+    let server = |file: &Path, endpoint: &str, words: &[&str]| -> Vec<String> {
+        let options = ["--endpoint", endpoint, "--access-key", demo.door("access_key_id"), "--secret-file", text(file), "-y"];
+        [&["data", "sync"], words, &options].concat().into_iter().map(str::to_owned).collect()
+    };
+    let say = |words: &[String]| demo.one(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let refuse = |words: &[String], code: &str| demo.refused(&words.iter().map(String::as_str).collect::<Vec<_>>(), code);
+    let way = ["s3://photos", "hodei://copy"];
+    refuse(&server(&bad, demo.door("endpoint"), &way), "HD3010");
+    refuse(&server(&good, "http://127.0.0.1:9", &way), "HD3011");
+    refuse(&server(&good, demo.door("endpoint"), &["s3://absent", "hodei://copy"]), "HD3010");
+    let over = server(&good, demo.door("endpoint"), &way);
+    let carried = say(&over);
+    assert_eq!((count(&carried, "carried"), count(&carried, "failed")), (3, 0), "{carried}");
+    let carried = say(&over);
+    assert_eq!((count(&carried, "carried"), count(&carried, "same")), (0, 3), "{carried}");
+    let etags = |bucket: &str| -> Vec<(String, String)> {
+        let listed = demo.lines(&["data", "list", &format!("hodei://{bucket}")]);
+        let text = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
+        listed.iter().map(|line| (text(line, "key"), text(line, "etag"))).collect()
+    };
+    assert_eq!(etags("copy"), etags("photos"));
+
+    // And back into a folder, as it was.
+    let back = folder.join("back");
+    let down = sync(&["hodei://copy", text(&back), "-y"]);
+    assert_eq!(count(&down, "carried"), 3, "{down}");
+    assert!(files(&back) == files(&tree), "{:?}", files(&back).keys());
+    let down = sync(&["hodei://copy", text(&back), "-y"]);
+    assert_eq!((count(&down, "carried"), count(&down, "same")), (0, 3), "{down}");
+    fs::write(back.join("mine"), b"mine").unwrap();
+    assert_eq!(count(&sync(&["hodei://copy", text(&back), "--delete", "-y"]), "removed"), 1);
+
+    // Killed in the middle: what is there is whole, and the same command goes on behind it.
+    let many = folder.join("many");
+    fs::create_dir(&many).unwrap();
+    for index in 0..60usize {
+        fs::write(many.join(format!("{index:02}")), content(index as u64, 100_000 + index)).unwrap();
+    }
+    demo.one(&["data", "create", "many", "-y"]);
+    let words = demo.words(&["data", "sync", text(&many), "hodei://many", "--parallel", "1", "-y"]);
+    let mut running = demo.user.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("some objects", || demo.keys("many").len() > 2 || running.try_wait().unwrap().is_some());
+    assert!(running.try_wait().unwrap().is_none(), "it was too fast to be killed");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let there = demo.keys("many").len() as u64;
+    let rest = sync(&[text(&many), "hodei://many", "-y"]);
+    assert!(there < 60 && count(&rest, "same") >= there, "{there} of {rest}");
+    assert_eq!(count(&rest, "same") + count(&rest, "carried"), 60, "{rest}");
+    let out = folder.join("out");
+    demo.one(&["data", "export", "many", text(&out)]);
+    assert!(files(&out) == files(&many));
+}
