@@ -14,7 +14,12 @@ use super::{
     objects::{Objects, timestamp},
 };
 pub use calendar::Calendar;
-use hodei_sdk::{Condition, Entry, Fault, Removal, Tag, Version};
+use hodei_sdk::{
+    Fault,
+    change::Removal,
+    condition::{Condition, Tag},
+    index::{Entry, Version},
+};
 use rules::{Act, LIFECYCLE, Rules};
 use s3s::{
     S3Request, S3Response, S3Result,

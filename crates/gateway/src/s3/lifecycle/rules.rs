@@ -10,7 +10,7 @@
 //! or past the rule's days. Upon an upload so many days after it began: it is aborted.
 
 use super::calendar::Calendar;
-use hodei_sdk::{Entry, Version};
+use hodei_sdk::index::{Entry, Version};
 use s3s::{
     S3Result,
     dto::{
