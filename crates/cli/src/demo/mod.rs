@@ -286,7 +286,7 @@ impl Tour {
         context.doors.insert("s3".into(), endpoint);
         // Ends with the demo: the runtime drops what it spawned.
         let config = Config { domains: vec!["s3.localhost".into(), "localhost".into()], tls: None };
-        let s3 = tokio::spawn(serve(listener, Objects::new(local, Wish::default(), keyring), config));
+        let s3 = tokio::spawn(serve(listener, Objects::new(local, s3_wish(), keyring), config));
         contexts.forget_ended()?;
         contexts.save(&name, &context)?;
         let before = contexts.make_current(&name)?;
@@ -331,6 +331,12 @@ async fn links(local: Local) -> Result<(String, tokio::task::JoinHandle<()>)> {
         Fault::new(&fault::NODE, format!("the door for links: {error}"), "allow this user to listen on 127.0.0.1")
     })?;
     Ok((format!("http://{address}"), tokio::spawn(share::serve(listener, local))))
+}
+
+/// What a bucket made through the demo's S3 door shall be. A bucket's capacity is promised by providers when it is
+/// made: of 8 GiB each, 48 such buckets fit at once, where of the usual size it were 12.
+fn s3_wish() -> Wish {
+    Wish { capacity_bytes: 256 << 20, ..Wish::default() }
 }
 
 /// Lines no longer than [`COLUMNS`], where blanks allow; what goes on stands below what it belongs to.
