@@ -61,6 +61,7 @@ pub(crate) async fn run(args: &S3Serve, session: &Session, out: Out) -> Result<(
         None => None,
     };
     let endpoint = format!("{scheme}://{address}");
+    let lifecycles = tokio::spawn(objects.clone().keep_lifecycles());
     let door = tokio::spawn(serve(listener, objects, config));
     let website = site.as_ref().map(|(url, _)| url.clone());
     out.result(
@@ -69,6 +70,7 @@ pub(crate) async fn run(args: &S3Serve, session: &Session, out: Out) -> Result<(
     );
     stop.await;
     door.abort();
+    lifecycles.abort();
     if let Some((_, site)) = site {
         site.abort();
     }

@@ -23,10 +23,10 @@ use crate::{
     session::Session,
     slot::Slot,
 };
-use cloud::Cloud;
+use cloud::{Cloud, WINDOW_SECS};
 use commonware_runtime::tokio::Context as Runtime;
 use hodei_gateway::{
-    s3::{Config, Objects, serve},
+    s3::{Calendar, Config, Objects, serve},
     share,
 };
 use hodei_sdk::{Local, plan::Wish};
@@ -286,7 +286,10 @@ impl Tour {
         context.doors.insert("s3".into(), endpoint);
         // Ends with the demo: the runtime drops what it spawned.
         let config = Config { domains: vec!["s3.localhost".into(), "localhost".into()], tls: None };
-        let s3 = tokio::spawn(serve(listener, Objects::new(local, s3_wish(), keyring), config));
+        let calendar = Calendar::of_day(Duration::from_secs(WINDOW_SECS));
+        let objects = Objects::new(local, s3_wish(), keyring).counting(calendar);
+        let lifecycles = tokio::spawn(objects.clone().keep_lifecycles());
+        let s3 = tokio::spawn(serve(listener, objects, config));
         contexts.forget_ended()?;
         contexts.save(&name, &context)?;
         let before = contexts.make_current(&name)?;
@@ -295,6 +298,7 @@ impl Tour {
         contexts.remove(&name, before.as_deref())?;
         s3.abort();
         links.abort();
+        lifecycles.abort();
         session.close().await;
         Ok(())
     }

@@ -50,8 +50,12 @@ macro_rules! uploaded {
 uploaded!(PutObjectInput, UploadPartInput);
 
 /// What the sender declared in headers, and the trailers it promised.
-pub(super) fn declared<I: Uploaded>(request: &S3Request<I>) -> (Declared, Vec<String>) {
+pub(super) fn declared<I: Uploaded>(request: &S3Request<I>) -> S3Result<(Declared, Vec<String>)> {
     let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let is_md5 = |text: &str| base64_simd::STANDARD.decode_to_vec(text).is_ok_and(|bytes| bytes.len() == 16);
+    if header("content-md5").is_some_and(|text| !is_md5(text)) {
+        return Err(s3_error!(InvalidDigest, "The Content-MD5 you specified is not valid: it is base64 of 16 bytes."));
+    }
     let mut declared = request.input.checksums();
     // With aws-chunked the plain length is in a header of its own; the framework unwraps the chunks.
     let decoded = header("x-amz-decoded-content-length").or_else(|| header("content-length"));
@@ -60,7 +64,7 @@ pub(super) fn declared<I: Uploaded>(request: &S3Request<I>) -> (Declared, Vec<St
     let promised = header("x-amz-trailer").unwrap_or("");
     let promised =
         promised.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();
-    (declared, promised)
+    Ok((declared, promised))
 }
 
 /// The body with its verdict.

@@ -11,14 +11,15 @@ mod rules;
 
 use super::{
     fault::fault,
-    objects::{Objects, timestamp},
+    objects::Objects,
+    time::{http_date, timestamp},
 };
 pub use calendar::Calendar;
 use hodei_sdk::{
     Fault,
     change::Removal,
     condition::{Condition, Tag},
-    index::{Entry, Version},
+    index::{Entry, Settings, Version},
 };
 use rules::{Act, LIFECYCLE, Rules};
 use s3s::{
@@ -26,7 +27,7 @@ use s3s::{
     dto::{
         DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput, GetBucketLifecycleConfigurationInput,
         GetBucketLifecycleConfigurationOutput, PutBucketLifecycleConfigurationInput,
-        PutBucketLifecycleConfigurationOutput, TimestampFormat,
+        PutBucketLifecycleConfigurationOutput,
     },
     s3_error,
 };
@@ -116,7 +117,7 @@ impl Objects {
         };
         let calendar = self.lifecycles.calendar;
         let is_over = |key: &str, begun_ms: u64| rules.aborts(key, begun_ms, now_ms, &calendar);
-        let mut done = self.abort_uploads(bucket, is_over).await?;
+        let mut done = self.uploads.abort_those(bucket, is_over);
         let mut after: Option<(String, Option<Version>)> = None;
         // A key's versions may go over a page's end: they are judged once all of them are there.
         let mut key = String::new();
@@ -160,16 +161,6 @@ impl Objects {
         outcomes.into_iter().sum()
     }
 
-    /// The header that foretells when a version goes, and by which rule; none if that cannot be told now.
-    pub(super) async fn expiration(&self, bucket: &str, key: &str, entry: &Entry) -> Option<String> {
-        let rules = self.rules(bucket).await.ok().flatten()?;
-        let (due_ms, id) = rules.expires(key, entry, &Calendar::default())?;
-        let mut date = Vec::new();
-        timestamp(due_ms).format(TimestampFormat::HttpDate, &mut date).ok()?;
-        let id: String = id.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').filter(|c| *c != '"').collect();
-        Some(format!("expiry-date=\"{}\", rule-id=\"{id}\"", String::from_utf8(date).ok()?))
-    }
-
     pub(super) async fn put_lifecycle(
         &self,
         request: S3Request<PutBucketLifecycleConfigurationInput>,
@@ -207,6 +198,16 @@ impl Objects {
         self.lifecycles.note(bucket, false);
         Ok(S3Response::new(DeleteBucketLifecycleOutput::default()))
     }
+}
+
+/// The header that foretells when a version goes, and by which rule.
+pub(super) fn expiration(settings: &Settings, key: &str, entry: &Entry) -> Option<String> {
+    let rules = Rules::read(settings.get(LIFECYCLE)?).ok()?;
+    let (due_ms, id) = rules.expires(key, entry, &Calendar::default())?;
+    let date = http_date(&timestamp(due_ms));
+    // Names of rules are free text, a header's value is not.
+    let id: String = id.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').filter(|c| *c != '"').collect();
+    Some(format!("expiry-date=\"{date}\", rule-id=\"{id}\""))
 }
 
 /// Adds what is to be removed of a key. Each removal holds only for the version that was judged.

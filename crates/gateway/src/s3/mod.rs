@@ -23,6 +23,7 @@ mod fault;
 mod guard;
 mod keys;
 mod layer;
+mod lifecycle;
 mod list;
 mod lock;
 mod multipart;
@@ -46,6 +47,7 @@ pub mod website;
 mod wildcard;
 
 pub use keys::{Key, Keyring, Keys, KeysError};
+pub use lifecycle::Calendar;
 pub use objects::Objects;
 pub use principal::{Caller, Principal, Quota, Scope, Stamp};
 pub use server::{Config, serve};

@@ -120,7 +120,7 @@ impl Objects {
     }
 
     pub(super) async fn upload(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
-        let (declared, promised) = body::declared(&request);
+        let (declared, promised) = body::declared(&request)?;
         let (input, trailers) = (request.input, request.trailing_headers);
         let (mark, asked) = self.uploads.terms(&input.upload_id, &input.bucket, &input.key)?;
         let key = customer::key((input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5))?;

@@ -1,6 +1,11 @@
 //! Answer S3's operations from buckets of the cloud: here is which does what.
 
-use super::{fault::fault, keys::Keyring, uploads::Uploads};
+use super::{
+    fault::fault,
+    keys::Keyring,
+    lifecycle::{Calendar, Lifecycles},
+    uploads::Uploads,
+};
 use hodei_sdk::{Local, plan::Wish};
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
@@ -13,11 +18,18 @@ pub struct Objects {
     pub(super) keyring: Keyring,
     /// What a bucket made through this door shall be; it is paid from the identity's budget.
     pub(super) wish: Wish,
+    pub(super) lifecycles: Lifecycles,
 }
 
 impl Objects {
     pub fn new(cloud: Local, wish: Wish, keyring: Keyring) -> Self {
-        Self { cloud, uploads: Uploads::default(), keyring, wish }
+        Self { cloud, uploads: Uploads::default(), keyring, wish, lifecycles: Lifecycles::default() }
+    }
+
+    /// With days of lifecycles as long as this calendar says.
+    #[must_use]
+    pub fn counting(self, calendar: Calendar) -> Self {
+        Self { lifecycles: Lifecycles::new(calendar), ..self }
     }
 
     pub(super) async fn must_exist(&self, bucket: &str) -> S3Result<()> {
@@ -100,6 +112,9 @@ operations! {
     put_bucket_encryption(PutBucketEncryptionInput) -> PutBucketEncryptionOutput, put_encryption;
     get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput, get_encryption;
     delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput, delete_encryption;
+    put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput, put_lifecycle;
+    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput, get_lifecycle;
+    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput, delete_lifecycle;
     put_bucket_request_payment(PutBucketRequestPaymentInput) -> PutBucketRequestPaymentOutput, put_payment;
     get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput, get_payment;
     put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput, put_logging;

@@ -6,6 +6,7 @@ use super::{
     customer,
     describe::{self, Describes as _, ENCRYPTION},
     digest::{self, Tells as _},
+    lifecycle,
     objects::Objects,
     remove::tag,
     version,
@@ -29,7 +30,7 @@ pub(super) fn encryption(entry: &Entry) -> Option<ServerSideEncryption> {
 
 impl Objects {
     pub(super) async fn put(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
-        let (declared, promised) = body::declared(&request);
+        let (declared, promised) = body::declared(&request)?;
         let (mut input, trailers) = (request.input, request.trailing_headers);
         if input.write_offset_bytes.is_some() {
             return Err(s3_error!(NotImplemented, "An object is put whole: x-amz-write-offset-bytes is not supported."));
@@ -45,7 +46,10 @@ impl Objects {
         let put = put.map_err(|error| body::blame(error, &verdict))?;
         let Hashed { checksum, .. } = body::hashed(&verdict)?;
         let (sse_customer_algorithm, sse_customer_key_md5) = customer::told(put.entry.customer.as_ref());
+        // What it says now: the put itself does not hang on it.
+        let settings = self.cloud.settings(&input.bucket).await.unwrap_or_default();
         let mut output = PutObjectOutput {
+            expiration: lifecycle::expiration(&settings, &input.key, &put.entry),
             version_id: version::told(put.entry.version, put.versioning),
             checksum_type: put.entry.checksum.as_ref().map(|checksum| digest::kind(checksum.composite)),
             e_tag: Some(ETag::Strong(put.entry.etag)),

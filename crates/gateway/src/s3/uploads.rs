@@ -115,6 +115,14 @@ impl Uploads {
         Ok(())
     }
 
+    /// Forgets uploads of a bucket that are over by key and time of beginning; how many.
+    pub(super) fn abort_those(&self, bucket: &str, is_over: impl Fn(&str, u64) -> bool) -> usize {
+        let mut inner = self.lock();
+        let before = inner.open.len();
+        inner.open.retain(|_, (upload, _)| upload.bucket != bucket || !is_over(&upload.key, upload.begun_ms));
+        before - inner.open.len()
+    }
+
     /// Forgets those of a bucket that is gone.
     pub(super) fn forget(&self, bucket: &str) {
         let mut inner = self.lock();
@@ -191,7 +199,9 @@ pub(super) mod tests {
         }
         let found: Vec<_> = uploads.of("b").into_iter().map(|(_, upload)| (upload.key, upload.begun_ms)).collect();
         assert_eq!(found, [("a".to_string(), 3), ("k".to_string(), 1), ("k".to_string(), 2)]);
-        for _ in 3..UPLOADS_MAX {
+        assert_eq!(uploads.abort_those("b", |key, begun_ms| key == "k" && begun_ms < 2), 1);
+        assert_eq!(uploads.abort_those("other", |_, _| true), 0);
+        for _ in 2..UPLOADS_MAX {
             uploads.begin(upload("k", 0)).unwrap();
         }
         assert_eq!(uploads.begin(upload("k", 0)).unwrap_err().code().as_str(), "SlowDown");
