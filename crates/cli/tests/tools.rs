@@ -148,7 +148,7 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     let file = demo.user.folder().join("a b.jpg");
     fs::write(&file, &bytes).unwrap();
     demo.one(&["data", "create", "photos", "-y"]);
-    demo.one(&["data", "cp", text(&file), "hodei://photos/2026/a b.jpg"]);
+    demo.one(&["data", "cp", text(&file), "hodei://photos/attic/a b.jpg"]);
     demo.one(&["data", "cp", text(&file), "hodei://photos/other"]);
 
     demo.refused(&["share", "create", "hodei://photos/absent", "-y"], "HD3002");
@@ -158,7 +158,7 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     assert!(demo.lines(&["share", "list"]).is_empty(), "looking makes nothing");
 
     let brief = demo.one(&["share", "create", "hodei://photos/other", "--expires", "1m", "-y"]);
-    let made = demo.one(&["share", "create", "hodei://photos/2026/a b.jpg", "--expires", "1h", "-y"]);
+    let made = demo.one(&["share", "create", "hodei://photos/attic/a b.jpg", "--expires", "1h", "-y"]);
     let (url, name) = (made["link"].as_str().unwrap(), made["name"].as_str().unwrap());
     assert!(url.starts_with(&format!("{}/s/hodeishare1", demo.doors["share"].as_str().unwrap())), "{url}");
     let brief_url = format!("{}/x", brief["link"].as_str().unwrap());
@@ -167,7 +167,7 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     // A browser: a page, then the bytes, whole or a part of them.
     let (status, head, page) = get("GET", url, "");
     assert_eq!(status, 200, "{head}");
-    assert!(String::from_utf8_lossy(&page).contains("a b.jpg") && !String::from_utf8_lossy(&page).contains("2026"), "{head}");
+    assert!(String::from_utf8_lossy(&page).contains("a b.jpg") && !String::from_utf8_lossy(&page).contains("attic"), "{head}");
     let bytes_url = format!("{url}/a%20b.jpg");
     let (status, head, body) = get("GET", &bytes_url, "");
     assert_eq!((status, body == bytes), (200, true), "{head}");
@@ -193,7 +193,7 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     // The owner lists the links, never the words, and takes one back.
     let listed = demo.lines(&["share", "list", "photos"]);
     let ours = listed.iter().find(|line| line["name"] == name).unwrap();
-    assert_eq!((listed.len(), &ours["key"], &ours["expired"]), (2, &"2026/a b.jpg".into(), &false.into()));
+    assert_eq!((listed.len(), &ours["key"], &ours["expired"]), (2, &"attic/a b.jpg".into(), &false.into()));
     assert!(!listed.iter().any(|line| line.to_string().contains("hodeishare1")));
     demo.refused(&["share", "revoke", "photos", "000000000000", "-y"], "HD3009");
     let gone = demo.one(&["share", "revoke", "photos", name, "-y"]);
@@ -203,12 +203,12 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     assert_eq!(demo.lines(&["share", "list"]).len(), 1);
 
     // With new keys the object is the owner's alone, and unchanged.
-    let again = demo.one(&["share", "create", "hodei://photos/2026/a b.jpg", "-y"]);
-    let gone = demo.one(&["share", "revoke", "hodei://photos/2026/a b.jpg", "--rekey", "-y"]);
-    assert_eq!(gone["rekeyed"], serde_json::json!(["2026/a b.jpg"]), "{gone}");
+    let again = demo.one(&["share", "create", "hodei://photos/attic/a b.jpg", "-y"]);
+    let gone = demo.one(&["share", "revoke", "hodei://photos/attic/a b.jpg", "--rekey", "-y"]);
+    assert_eq!(gone["rekeyed"], serde_json::json!(["attic/a b.jpg"]), "{gone}");
     assert_eq!(get("GET", &format!("{}/x", again["link"].as_str().unwrap()), "").0, 410);
     let back = demo.user.folder().join("back");
-    demo.one(&["data", "cp", "hodei://photos/2026/a b.jpg", text(&back)]);
+    demo.one(&["data", "cp", "hodei://photos/attic/a b.jpg", text(&back)]);
     assert!(fs::read(&back).unwrap() == bytes);
 
     // What was given for a minute ends by itself, and is then cleared away.
