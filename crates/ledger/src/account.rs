@@ -1,8 +1,8 @@
 //! Sign and submit one account's transactions, in order.
 //!
-//! Nonces are handed out under one lock, so that concurrent callers of one process never collide; when the
-//! ledger says `nonce too low` (another process used the account) the transaction is signed once more with
-//! a fresh nonce. Clones share the lock.
+//! Nonces are handed out under one lock, so that concurrent callers of one process never collide; when another
+//! process used the nonce first, in a block or in a mempool, the transaction is signed again with a fresh one.
+//! Clones share the lock.
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Paid to the leader per gas, in wei: above every mempool's floor, small against the base fee.
 const TIP: u128 = 1_000_000_000;
+/// Times a transaction is signed again: each needs another process that was faster in between.
+const TRIES: u32 = 8;
 
 /// Why a transaction did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -94,9 +96,9 @@ impl Account {
 
     /// Signs and submits; returns the hash once a mempool holds it.
     pub async fn submit(&self, order: &Order) -> Result<B256, AccountError> {
-        let head = self.chain.head().await?;
+        let mut head = self.chain.head().await?;
         let mut next = self.next.lock().await;
-        let mut resigned = false;
+        let mut tries = 0;
         loop {
             let nonce = match *next {
                 Some(nonce) => nonce,
@@ -108,9 +110,13 @@ impl Account {
                     *next = Some(nonce + 1);
                     return Ok(hash);
                 }
-                Err(ChainError::Refused(reason)) if reason.contains("nonce too low") && !resigned => {
+                Err(ChainError::Refused(reason)) if is_taken(&reason) && tries < TRIES => {
+                    // What took it may be in one mempool only: the next block tells everybody.
+                    if tries > 0 {
+                        head = self.chain.wait(head.height).await?;
+                    }
                     *next = None;
-                    resigned = true;
+                    tries += 1;
                 }
                 Err(error) => {
                     // Whether it arrived is unknown: ask for the nonce before the next one.
@@ -171,6 +177,11 @@ impl Account {
     }
 }
 
+/// Whether a refusal says that another transaction of the account has the nonce.
+fn is_taken(reason: &str) -> bool {
+    reason.contains("nonce too low") || reason.contains("replacement transaction underpriced")
+}
+
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Account({})", self.address)
@@ -205,6 +216,8 @@ mod tests {
     struct OneAccount {
         taken: Plain<Vec<TxEnvelope>>,
         stolen: Plain<u64>,
+        /// Times another's transaction is in the mempool already.
+        busy: Plain<u32>,
     }
 
     impl OneAccount {
@@ -244,7 +257,11 @@ mod tests {
 
         fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
             let transaction = TxEnvelope::decode_2718(&mut &raw[..]).expect("well formed");
-            let taken = if transaction.nonce() < self.nonce() {
+            let mut busy = self.busy.lock().unwrap();
+            let taken = if *busy > 0 {
+                *busy -= 1;
+                Err(ChainError::Refused("replacement transaction underpriced".into()))
+            } else if transaction.nonce() < self.nonce() {
                 Err(ChainError::Refused("nonce too low: next nonce 1, tx nonce 0".into()))
             } else {
                 assert_eq!(transaction.nonce(), self.nonce(), "no gap");
@@ -309,6 +326,10 @@ mod tests {
         *chain.stolen.lock().unwrap() = 2;
         block_on(account.execute(&order)).expect("signed again with the next free nonce");
         assert_eq!(chain.taken.lock().unwrap().last().unwrap().nonce(), 3);
+        *chain.busy.lock().unwrap() = TRIES;
+        block_on(account.execute(&order)).expect("another's is in the mempool, and then no more");
+        *chain.busy.lock().unwrap() = TRIES + 1;
+        assert!(matches!(block_on(account.execute(&order)), Err(AccountError::Chain(ChainError::Refused(_)))));
 
         let revert = Order::call(Address::ZERO, vec![1, 2], 21_000);
         assert!(matches!(block_on(account.execute(&revert)), Err(AccountError::Reverted(_))));
