@@ -11,6 +11,7 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_ledger::account::{AccountError, Order};
 use hodei_types::{
     abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
@@ -24,6 +25,8 @@ use std::collections::BTreeMap;
 
 pub use crate::deal::Deal;
 
+/// Questions asked of the ledger at once where there is one for each bucket.
+pub(crate) const AT_ONCE: usize = 32;
 /// Blocks a writer holds the bucket: about a minute of idle heartbeats, so that another one of the same
 /// owner waits no longer for a writer that went away.
 const TERM_BLOCKS: u64 = 60;
@@ -138,11 +141,16 @@ impl Buckets {
         let owner = self.wallet.owner();
         let chain = &**self.wallet.chain();
         let count = ask(chain, BUCKETS, &IBuckets::countCall { owner }).await?;
-        let mut ids = Vec::new();
-        for i in 0..count {
-            ids.push(ask(chain, BUCKETS, &IBuckets::atCall { owner, i }).await?);
-        }
-        Ok(ids)
+        let calls = (0..count).map(|i| async move {
+            match ask(chain, BUCKETS, &IBuckets::atCall { owner, i }).await {
+                Ok(id) => Ok(Some(id)),
+                // Fewer by now: one ended while the others were asked for.
+                Err(ChainError::Reverted(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let ids: Vec<Option<B256>> = stream::iter(calls).buffered(AT_ONCE).try_collect().await?;
+        Ok(ids.into_iter().flatten().collect())
     }
 
     /// Creates the bucket and opens its deals. Run again after an interruption it opens what is missing.

@@ -11,6 +11,7 @@ use super::{
     rights::check_ownership,
     time::timestamp,
 };
+use futures::{StreamExt as _, stream};
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
@@ -24,6 +25,8 @@ use std::collections::BTreeMap;
 
 /// Buckets of one page, as at S3.
 const BUCKETS_MAX: i32 = 10_000;
+/// Buckets whose documents are read at once.
+const AT_ONCE: usize = 32;
 
 impl Objects {
     pub(super) async fn make_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
@@ -116,9 +119,12 @@ impl Objects {
         let after = input.continuation_token.as_deref().unwrap_or("");
         let mut buckets = Vec::new();
         let mut last = None;
-        for name in names.into_iter().filter(|name| name.starts_with(prefix) && name.as_str() > after) {
+        let wanted = names.into_iter().filter(|name| name.starts_with(prefix) && name.as_str() > after);
+        let asked = wanted.map(|name| async move { (self.cloud.settings(&name).await, name) });
+        let answered: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+        for (settings, name) in answered {
             // Removed a moment ago, or not whole yet: it is not there.
-            let Ok(settings) = self.cloud.settings(&name).await else { continue };
+            let Ok(settings) = settings else { continue };
             if !settings.get(name::OWNER).map_or(is_main, |owner| *owner == principal.id) {
                 continue;
             }

@@ -8,7 +8,7 @@ mod keeper;
 mod tests;
 
 use crate::{
-    bucket::{Buckets, Deal, Record},
+    bucket::{AT_ONCE, Buckets, Deal, Record},
     catalog::Catalogs,
     change::Change,
     escrow::Holding,
@@ -20,6 +20,7 @@ use crate::{
 };
 use alloy_primitives::{B256, U256};
 use commonware_runtime::{Clock, Spawner, Storage};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_audit::Log;
 use hodei_storage::{
     engine::{Engine, Pool, Provider, STRIPES_BYTES, Verdict},
@@ -172,16 +173,23 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Names and records of all buckets of the owner.
     pub async fn buckets(&self) -> Result<Vec<Record>, Fault> {
-        let mut records = Vec::new();
-        for id in self.0.buckets.ids().await? {
-            if let Some(mut record) = self.0.buckets.read(id).await? {
-                if record.state.root == B256::ZERO {
-                    continue;
-                }
-                record.name = self.run(&record).await?.bucket.clone();
-                records.push(record);
-            }
-        }
+        let ids = self.0.buckets.ids().await?;
+        let named = ids.into_iter().map(|id| async move {
+            let record = self.0.buckets.read(id).await?;
+            let Some(mut record) = record.filter(|record| record.state.root != B256::ZERO) else { return Ok(None) };
+            record.name = match self.run(&record).await {
+                Ok(run) => run.bucket.clone(),
+                // Removed meanwhile, and its index with it.
+                Err(error) => match self.0.buckets.read(id).await? {
+                    Some(now) if now.state.root == record.state.root => return Err(error),
+                    Some(now) if now.state.root != B256::ZERO => self.run(&now).await?.bucket.clone(),
+                    _ => return Ok(None),
+                },
+            };
+            Ok::<_, Fault>(Some(record))
+        });
+        let named: Vec<Option<Record>> = stream::iter(named).buffered(AT_ONCE).try_collect().await?;
+        let mut records: Vec<Record> = named.into_iter().flatten().collect();
         records.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(records)
     }
