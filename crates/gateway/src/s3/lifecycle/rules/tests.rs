@@ -84,7 +84,7 @@ fn the_newest_expires_by_the_first_rule_that_chooses_it() {
     assert_eq!(rules.expires("logs/a", &entry, &short()), Some((55 * SECOND, "five")));
     assert_eq!(rules.expires("logs/old/a", &entry, &short()), Some((25 * SECOND, "two")));
     assert_eq!(rules.expires("other", &entry, &short()), None);
-    let due = |now| rules.due("logs/old/a", &[entry.clone()], now, &short());
+    let due = |now| rules.due("logs/old/a", std::slice::from_ref(&entry), now, &short());
     assert_eq!((due(25 * SECOND - 1), due(25 * SECOND)), (vec![], vec![Act::Expire]));
 }
 
