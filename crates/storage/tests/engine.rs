@@ -8,7 +8,11 @@ use commonware_runtime::{
     deterministic::{Context, Runner},
 };
 use fleet::{Fleet, Mode};
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use futures::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, Either, select},
+    stream,
+};
 use hodei_storage::{
     engine::{Coder, Engine, GetError, GetRequest, Offers, Pool, PutError, PutRequest, STRIPES_BYTES, Stored, Verdict, Wait, plain_bytes},
     seal::{Algorithm, PartKey, Place, Secret},
@@ -59,19 +63,22 @@ struct Got {
     verdicts: Vec<Verdict>,
 }
 
-async fn get(fleet: &Fleet, engine: &Engine<Context, Fleet>, stored: &Stored, range: std::ops::Range<u64>) -> Got {
+fn wanted(fleet: &Fleet, stored: &Stored, range: std::ops::Range<u64>, told: Arc<Mutex<Vec<Verdict>>>) -> GetRequest {
     let shape = small();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tell = told.clone();
-    let request = GetRequest {
+    GetRequest {
         shape,
         coder: coder(&shape),
         roster: fleet.roster(),
         page: stored.page.clone(),
         size_bytes: stored.size_bytes,
         range,
-        verdict: Arc::new(move |verdict| tell.lock().unwrap().push(verdict)),
-    };
+        verdict: Arc::new(move |verdict| told.lock().unwrap().push(verdict)),
+    }
+}
+
+async fn get(fleet: &Fleet, engine: &Engine<Context, Fleet>, stored: &Stored, range: std::ops::Range<u64>) -> Got {
+    let told = Arc::default();
+    let request = wanted(fleet, stored, range, Arc::clone(&told));
     let bytes = match engine.get(request).await {
         Ok(body) => body.map_ok(|piece| piece.to_vec()).try_concat().await,
         Err(error) => Err(error),
@@ -126,6 +133,33 @@ fn a_long_part_is_listed_on_several_pages() {
         let from = plain_bytes(&small()) * 64 - 5;
         let got = get(&fleet, &engine, &stored, from..from + 10).await;
         assert_eq!(got.bytes.unwrap(), data[from as usize..from as usize + 10]);
+    });
+}
+
+#[test]
+fn a_body_nobody_reads_holds_nobody_up() {
+    run(14, |context, fleet, engine| async move {
+        let data = plain(plain_bytes(&small()) as usize * 16);
+        let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
+        (0..6).for_each(|host| fleet.set(host, Mode::Slow(20)));
+        let mut left = Vec::new();
+        for _ in 0..2 {
+            let mut body = engine.get(wanted(&fleet, &stored, 0..stored.size_bytes, Arc::default())).await.unwrap();
+            // Long enough to ask for stripes, too short to have one.
+            let short = Box::pin(context.sleep(Duration::from_millis(30)));
+            assert!(matches!(select(body.next(), short).await, Either::Right(_)));
+            left.push(body);
+        }
+        let other = Box::pin(get(&fleet, &engine, &stored, 0..stored.size_bytes));
+        match select(other, Box::pin(context.sleep(Duration::from_secs(60)))).await {
+            Either::Left((got, _)) => assert!(got.bytes.unwrap() == data),
+            Either::Right(_) => panic!("requests of bodies that nobody reads kept every slot"),
+        }
+        // They go on where they were left.
+        for body in left {
+            let whole = body.map_ok(|piece| piece.to_vec()).try_concat().await.unwrap();
+            assert!(whole == data);
+        }
     });
 }
 

@@ -30,6 +30,7 @@ mod multipart;
 mod names;
 mod objects;
 mod parts;
+mod patience;
 mod policy;
 mod principal;
 mod put;

@@ -7,6 +7,7 @@ use super::{
     layer::Layer,
     names::{Domains, Names},
     objects::Objects,
+    patience::Patient,
     tls::Tls,
     website::Site,
 };
@@ -30,6 +31,8 @@ use tokio::{
 const CONNECTIONS_MAX: usize = 256;
 /// How long a connection may take to send its headers; slow senders hold a slot otherwise.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a peer may take nothing of an answer: what was read ahead for it is memory that others wait for.
+const TAKING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long agreeing on keys may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -113,6 +116,7 @@ async fn talk(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, arri
         let door = door.clone();
         async move { door.call(request.map(Body::from), arrival).await }
     });
+    let socket = Patient::new(socket, TAKING_TIMEOUT);
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     if let Err(error) = builder.serve_connection(TokioIo::new(socket), handler).await {

@@ -214,7 +214,14 @@ where
             return Err(GetError::Mismatch("shape of the page"));
         }
         Ok(stream::iter(stripes)
-            .map(move |stripe| self.clone().stripe(page.clone(), first, stripe))
+            .map(move |stripe| {
+                // In a task of its own: a reader who stops reading must not keep providers' slots, which its
+                // half-done requests hold, from everybody else.
+                let (fetch, page) = (self.clone(), page.clone());
+                let context = self.engine.context.child("fetch");
+                let task = context.spawn(move |_| fetch.stripe(page, first, stripe));
+                async move { task.await.map_err(|_| GetError::Stopped)? }
+            })
             .buffered(ahead)
             // The room is given back when the bytes are handed on.
             .map_ok(|(bytes, _room)| bytes)
