@@ -201,7 +201,7 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
         (&["verify", &none, "--network-key", "hodeinet1x"], 2, "HD5003"),
         (&["verify", &none, "--network-key", &none], 1, "HD1003"),
         (&["key", "backup", &none], 3, "HD1101"),
-        (&["key", "restore", &none], 3, "HD1101"),
+        (&["key", "restore", &none], 1, "HD1003"),
         (&["demo", "--ci", "--keep"], 2, "HD1001"),
         (&["demo", "--size", "0"], 2, "HD1001"),
         (&["demo", "--folder", &full], 8, "HD1103"),

@@ -1,3 +1,5 @@
+//! Try keys: whose they are, what they may, and when they end.
+
 use super::*;
 use std::os::unix::fs::PermissionsExt as _;
 

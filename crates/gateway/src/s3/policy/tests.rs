@@ -1,3 +1,5 @@
+//! Try policies on requests.
+
 use super::*;
 use serde_json::json;
 
