@@ -76,7 +76,7 @@ check("completed upload is gone", code(s3.abort_multipart_upload, Bucket=bucket,
 wrong = "AAAAAAAAAAAAAAAAAAAAAA=="
 check("wrong MD5 is refused", code(s3.put_object, Bucket=bucket, Key="bad", Body=b"x", ContentMD5=wrong) == "BadDigest")
 check("and leaves nothing", code(s3.get_object, Bucket=bucket, Key="bad") == "NoSuchKey")
-check("what is not built says so", code(s3.get_bucket_versioning, Bucket=bucket) == "NotImplemented")
+check("what is not built says so", code(s3.get_bucket_replication, Bucket=bucket) == "NotImplemented")
 check("a wrong secret is refused", code(client("no" + secret).list_buckets) == "SignatureDoesNotMatch")
 
 check("a bucket with objects is kept", code(s3.delete_bucket, Bucket=bucket) == "BucketNotEmpty")
