@@ -23,6 +23,12 @@ PARTLY = {
     "CreateBucket": "the location is not looked at: where data lies follows from the bucket's plan",
     "PutBucketLifecycleConfiguration": "no transitions: a bucket has one storage class",
     "PutObject": "append (`x-amz-write-offset-bytes`) is refused",
+    "PutBucketLifecycle": "the old form of PutBucketLifecycleConfiguration",
+    "PutBucketEncryption": "AES256; no keys of a key service",
+    "PutBucketLogging": "only to say that there is none: the access log is the gateway's own",
+    "PutBucketNotificationConfiguration": "only to say that there is none",
+    "PutBucketNotification": "only to say that there is none",
+    "PutBucketRequestPayment": "the owner pays, never the requester",
     "GetBucketLocation": "always empty, which clients read as us-east-1",
 }
 # Why an operation is not there.
@@ -30,15 +36,12 @@ ABSENT = [
     (r"Analytics|Inventory|Metrics|IntelligentTiering", "reports and tiers of Amazon's own"),
     (r"Accelerate", "there is no network of Amazon's to enter"),
     (r"Replication", "copies and their places are the bucket's plan"),
-    (r"Notification", "none are sent"),
-    (r"Logging", "the access log is the gateway's own file"),
     (r"Metadata(Table)?Configuration|InventoryTable|JournalTable|AnnotationTable|Annotation", "tables of Amazon's own"),
     (r"RestoreObject", "nothing is ever archived out of reach"),
     (r"SelectObjectContent", "read the object, then ask"),
     (r"Torrent", "given up by Amazon too"),
     (r"CreateSession|DirectoryBucket|RenameObject", "for Amazon's directory buckets"),
     (r"WriteGetObjectResponse", "functions run elsewhere"),
-    (r"RequestPayment", "reads are paid from the bucket's escrow"),
     (r"Abac", "tags grant nothing"),
     (r"UpdateObjectEncryption", "an object is put again to change its key"),
 ]
@@ -49,9 +52,21 @@ ALSO = {
     "MultipartUpload": {"Parts": [{"ETag": "probe", "PartNumber": 1}]},
     "ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"},
     "RestoreRequest": {"Days": 1},
+    "ServerSideEncryptionConfiguration": {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]},
+    "VersioningConfiguration": {"Status": "Suspended"},
+    "OwnershipControls": {"Rules": [{"ObjectOwnership": "ObjectWriter"}]},
+    "PublicAccessBlockConfiguration": {"BlockPublicAcls": False},
+    "LifecycleConfiguration": {"Rules": [{"Expiration": {"Days": 9}, "Prefix": "x/", "Status": "Enabled"}]},
+    "WebsiteConfiguration": {"IndexDocument": {"Suffix": "index.html"}},
+    "CORSConfiguration": {"CORSRules": [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}]},
+    "Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]},
+    "RequestPaymentConfiguration": {"Payer": "BucketOwner"},
+    "BucketLoggingStatus": {},
+    "NotificationConfiguration": {},
+    "ACL": "private",
 }
 # Removals come last, the bucket's own at the very end.
-ORDER = {"CreateBucket": 0, "PutObject": 1, "DeleteObject": 8, "DeleteObjects": 8, "DeleteBucket": 9}
+ORDER = {"CreateBucket": 0, "PutObject": 1, "DeleteObject": 8, "DeleteObjects": 8, "PutBucketVersioning": 9, "DeleteBucket": 10}
 
 
 def least(shape, name, given):
@@ -81,7 +96,10 @@ def ask(s3, name, bucket):
     given = {"Bucket": bucket, "Key": "probe", "CopySource": f"{bucket}/probe", "Prefix": "probe/"}
     arguments = least(operation.input_shape, "", given) if operation.input_shape else {}
     if operation.input_shape:
-        arguments |= {name: value for name, value in ALSO.items() if name in operation.input_shape.members}
+        members = operation.input_shape.members
+        # A name may be a document here and a header there.
+        arguments |= {also: value for also, value in ALSO.items()
+                      if also in members and (members[also].type_name == "structure" or also == "ACL" and name == "PutBucketAcl")}
     try:
         getattr(s3, xform_name(name))(**arguments)
         return True, "200"
