@@ -2,7 +2,7 @@
 
 mod machines;
 
-use machines::{Network, Node, Provider, User};
+use machines::{Network, Node, Provider, User, content};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -39,25 +39,13 @@ fn deals(lines: &[Value]) -> BTreeMap<String, Deal> {
     lines.iter().map(|line| (line["node"].as_str().unwrap().to_owned(), deal(line))).collect()
 }
 
-/// Bytes nobody can compress, the same each time.
-fn content(bytes: usize) -> Vec<u8> {
-    let mut state = 7u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..bytes).map(|_| next()).collect()
-}
-
 #[test]
 fn whoever_deletes_what_it_holds_climbs_the_ladder_and_is_not_paid() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let network = Network::start("holding");
     let mut providers: Vec<Provider> = ["attic", "cellar", "office"].map(|zone| Provider::join(&network, zone)).into();
     let file = network.user.folder().join("photo.raw");
-    std::fs::write(&file, content(3 << 20)).unwrap();
+    std::fs::write(&file, content(7, 3 << 20)).unwrap();
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     network.one(&["data", "create", "photos", "-y"]);
     network.one(&["data", "cp", &path(&file), "hodei://photos/photo", "--wait", "full"]);
@@ -121,7 +109,7 @@ fn whoever_deletes_what_it_holds_climbs_the_ladder_and_is_not_paid() {
     assert!(providers[1].node.is_running(), "it answers for what it still has");
     let back = network.user.folder().join("back");
     network.one(&["data", "cp", "hodei://photos/photo", &path(&back)]);
-    assert!(std::fs::read(&back).unwrap() == content(3 << 20), "the file came back changed");
+    assert!(std::fs::read(&back).unwrap() == content(7, 3 << 20), "the file came back changed");
 }
 
 #[test]

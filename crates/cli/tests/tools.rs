@@ -2,7 +2,7 @@
 
 mod machines;
 
-use machines::{PATIENCE, User};
+use machines::{PATIENCE, User, content};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -88,18 +88,6 @@ impl Drop for Demo {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-/// Bytes nobody can compress, the same each time.
-fn content(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..bytes).map(|_| next()).collect()
 }
 
 /// A file that only its owner reads, as secrets must be.

@@ -248,3 +248,15 @@ fn ports(count: usize) -> Vec<u16> {
     }
     held.into_iter().map(|(port, ..)| port).collect()
 }
+
+/// Bytes nobody can compress, the same each time.
+pub(crate) fn content(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
