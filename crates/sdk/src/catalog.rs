@@ -10,6 +10,7 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
     intent::{Cause, End, Journal},
+    read::{Holders, Opened},
     sweep::GRACE_MS,
     upload::{NO_PROGRESS, Slot},
 };
@@ -17,7 +18,7 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::{TryStreamExt as _, channel::oneshot, stream};
 use hodei_storage::{
-    engine::{Coder, GetRequest, Provider, Wait},
+    engine::Wait,
     index::{self, Entry, Part, ROOT_BYTES, Root, Run, Settings, Touched},
 };
 use hodei_types::{slice::ShardId, transport::Transport};
@@ -104,7 +105,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let damaged = |error: hodei_storage::index::IndexError| Fault::Index(error.to_string());
         let parts = Root::open(&shard, &network, &record.id.0, &secret).map_err(damaged)?.layers;
-        let read = parts.iter().map(|part| self.layer(record, &roster, part));
+        let holders = Holders { shape: record.shape, roster };
+        let read = parts.iter().map(|part| self.layer(record, &holders, part));
         let bytes = futures::future::try_join_all(read).await?;
         let mut run = Run::decode(&bytes[0]).map_err(damaged)?;
         let mut layers = vec![Layer { part: parts[0].clone(), touched: Arc::default() }];
@@ -117,24 +119,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(known)
     }
 
-    async fn layer(&self, record: &Record, roster: &Arc<Vec<Provider>>, part: &Part) -> Result<Vec<u8>, Fault> {
+    async fn layer(&self, record: &Record, holders: &Holders, part: &Part) -> Result<Vec<u8>, Fault> {
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let key = part.key(&network, &record.id.0, &secret).map_err(|error| Fault::Index(error.to_string()))?;
-        let blamed = self.clone();
-        let body = self
-            .0
-            .engine
-            .get(GetRequest {
-                shape: record.shape,
-                coder: Arc::new(Coder::new(key, &record.shape)),
-                roster: roster.clone(),
-                page: part.page.clone(),
-                size_bytes: part.size_bytes,
-                range: 0..part.size_bytes,
-                verdict: Arc::new(move |verdict| blamed.blame(verdict)),
-            })
-            .await?;
-        Ok(body.map_ok(|piece| piece.to_vec()).try_concat().await?)
+        let opened = Opened { key, page: part.page.clone(), size_bytes: part.size_bytes };
+        let body = self.read_part(holders, opened, 0..part.size_bytes).await?;
+        body.map_ok(|piece| piece.to_vec()).try_concat().await
     }
 
     /// Named documents of a bucket.

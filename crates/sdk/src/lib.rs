@@ -18,6 +18,7 @@ pub mod list;
 pub mod market;
 pub mod object;
 pub mod plan;
+mod read;
 pub mod receipt;
 pub mod retain;
 pub mod share;

@@ -6,19 +6,14 @@ use crate::{
     cloud::{Cloud, Runtime},
     customer,
     fault::Fault,
+    read::{self, Holders, Opened},
     upload::Put,
 };
 use alloy_primitives::{Address, B256, U256};
 use bytes::Bytes;
-use futures::{
-    StreamExt as _, TryStreamExt as _,
-    stream::{self, BoxStream},
-};
+use futures::stream::BoxStream;
 pub use hodei_storage::index::{Entry, Part};
-use hodei_storage::{
-    engine::{Coder, GetRequest},
-    index::{KEY_BYTES_MAX, Settings, Version},
-};
+use hodei_storage::index::{KEY_BYTES_MAX, Settings, Version};
 use hodei_types::{
     abi::{DEALS, IDeals},
     call::ask,
@@ -148,49 +143,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     ) -> Result<Body, Fault> {
         let record = self.live(bucket).await?;
         let secret = customer::wrapping(self.secret(record.id), entry.customer.as_ref(), customer, key)?;
-        let size = entry.size_bytes();
-        let range = range.unwrap_or(0..size);
-        if range.start > range.end || range.end > size {
-            return Err(Fault::Range { from: range.start, to: range.end, size });
-        }
-        let roster = self.roster(&record).await?;
-        let (mut start, mut wanted) = (0u64, Vec::new());
-        for part in &entry.parts {
-            let end = start + part.size_bytes;
-            let from = range.start.clamp(start, end) - start;
-            let to = range.end.clamp(start, end) - start;
-            if from < to {
-                wanted.push((part.clone(), from..to));
-            }
-            start = end;
-        }
-        let bytes = range.end - range.start;
+        let range = read::within(entry.size_bytes(), range)?;
+        let holders = Holders { shape: record.shape, roster: self.roster(&record).await? };
         let blinded = self.blind(record.id);
+        let bytes = range.end - range.start;
         self.note(Kind::Get, |fields| fields.bytes("bucket", blinded.as_slice()).uint("bytes", bytes)).await;
-        let cloud = self.clone();
-        let body = stream::iter(wanted)
-            .then(move |(part, range)| {
-                let (cloud, record, roster) = (cloud.clone(), record.clone(), roster.clone());
-                let secret = secret.clone();
-                async move {
-                    let key = part
-                        .key(&cloud.0.network.0, &record.id.0, &secret)
-                        .map_err(|error| Fault::Index(error.to_string()))?;
-                    let blamed = cloud.clone();
-                    let request = GetRequest {
-                        shape: record.shape,
-                        coder: Arc::new(Coder::new(key, &record.shape)),
-                        roster,
-                        page: part.page,
-                        size_bytes: part.size_bytes,
-                        range,
-                        verdict: Arc::new(move |verdict| blamed.blame(verdict)),
-                    };
-                    Ok::<_, Fault>(cloud.0.engine.get(request).await?.map_err(Fault::from))
-                }
-            })
-            .try_flatten();
-        Ok(body.boxed())
+        let (network, bucket) = (self.0.network.0, record.id.0);
+        let wanted = read::cut(&entry.parts, |part| part.size_bytes, &range);
+        Ok(self.read_parts(holders, wanted, move |part| {
+            let key = part.key(&network, &bucket, &secret).map_err(|error| Fault::Index(error.to_string()))?;
+            Ok(Opened { key, page: part.page, size_bytes: part.size_bytes })
+        }))
     }
 
     /// Removes an object; where the bucket has versions, behind a delete marker.

@@ -16,12 +16,12 @@ use crate::{
     fault::Fault,
     intent::{Cause, End},
     object::Body,
+    read::{self, Holders},
     upload::{Judged, Options, Put},
 };
 use alloy_primitives::B256;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_storage::{
-    engine::{Coder, GetError, GetRequest, Provider},
+    engine::{GetError, Provider},
     index::{Entry, Run, Version},
     seal::Secret,
     share::{Record, Shared},
@@ -243,41 +243,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// The bytes of what a link is of, all of them or a range.
     pub fn fetch(&self, opened: &Opened, range: Option<Range<u64>>) -> Result<Body, Fault> {
-        let size = opened.record.size_bytes();
-        let range = range.unwrap_or(0..size);
-        if range.start > range.end || range.end > size {
-            return Err(Fault::Range { from: range.start, to: range.end, size });
-        }
-        let (mut start, mut wanted) = (0u64, Vec::new());
-        for part in &opened.record.parts {
-            let end = start + part.size_bytes;
-            let (from, to) = (range.start.clamp(start, end) - start, range.end.clamp(start, end) - start);
-            if from < to {
-                wanted.push((part.clone(), from..to));
-            }
-            start = end;
-        }
-        let (cloud, opened) = (self.clone(), opened.clone());
-        let body = stream::iter(wanted).then(move |(part, range)| {
-            let (cloud, opened) = (cloud.clone(), opened.clone());
-            async move {
-                let key = part
-                    .key(&cloud.0.network.0, &opened.bucket.id.0)
-                    .map_err(|error| Fault::Share(error.into()))?;
-                let blamed = cloud.clone();
-                let request = GetRequest {
-                    shape: opened.bucket.shape,
-                    coder: Arc::new(Coder::new(key, &opened.bucket.shape)),
-                    roster: opened.roster.clone(),
-                    page: part.page,
-                    size_bytes: part.size_bytes,
-                    range,
-                    verdict: Arc::new(move |verdict| blamed.blame(verdict)),
-                };
-                Ok::<_, Fault>(cloud.0.engine.get(request).await?.map_err(Fault::from))
-            }
-        });
-        Ok(body.try_flatten().boxed())
+        let range = read::within(opened.record.size_bytes(), range)?;
+        let (network, bucket) = (self.0.network.0, opened.bucket.id.0);
+        let holders = Holders { shape: opened.bucket.shape, roster: opened.roster.clone() };
+        let wanted = read::cut(&opened.record.parts, |part| part.size_bytes, &range);
+        Ok(self.read_parts(holders, wanted, move |part: Shared| {
+            let key = part.key(&network, &bucket).map_err(|error| Fault::Share(error.into()))?;
+            Ok(read::Opened { key, page: part.page, size_bytes: part.size_bytes })
+        }))
     }
 }
 

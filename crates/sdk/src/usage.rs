@@ -1,6 +1,7 @@
 //! Count what a bucket holds.
 
 use crate::{
+    bucket::Record,
     cloud::{Cloud, Runtime},
     fault::Fault,
 };
@@ -16,10 +17,9 @@ pub struct Usage {
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Looks through the whole index, which is in memory or is fetched.
-    pub async fn usage(&self, bucket: &str) -> Result<Usage, Fault> {
-        let record = self.live(bucket).await?;
-        let run = self.run(&record).await?;
-        let objects = run.entries.values().flatten().filter(|entry| !entry.marker).count();
+    pub async fn usage(&self, bucket: &Record) -> Result<Usage, Fault> {
+        let run = self.run(bucket).await?;
+        let objects = run.all().filter(|entry| !entry.marker).count();
         Ok(Usage { bytes: run.size_bytes(), objects: objects as u64 })
     }
 }

@@ -11,7 +11,6 @@ use super::{
     rights::check_ownership,
     time::timestamp,
 };
-use futures::{StreamExt as _, stream};
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
@@ -25,8 +24,6 @@ use std::collections::BTreeMap;
 
 /// Buckets of one page, as at S3.
 const BUCKETS_MAX: i32 = 10_000;
-/// Buckets whose documents are read at once.
-const AT_ONCE: usize = 32;
 
 impl Objects {
     pub(super) async fn make_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
@@ -113,18 +110,15 @@ impl Objects {
         };
         let main = self.keyring.main();
         let is_main = main.is_some_and(|main| main.id == principal.id);
-        let mut names: Vec<String> = self.cloud.buckets().await.map_err(fault)?.into_iter().map(|record| record.name).collect();
-        names.sort();
         let prefix = input.prefix.as_deref().unwrap_or("");
         let after = input.continuation_token.as_deref().unwrap_or("");
         let mut buckets = Vec::new();
         let mut last = None;
-        let wanted = names.into_iter().filter(|name| name.starts_with(prefix) && name.as_str() > after);
-        let asked = wanted.map(|name| async move { (self.cloud.settings(&name).await, name) });
-        let answered: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
-        for (settings, name) in answered {
-            // Removed a moment ago, or not whole yet: it is not there.
-            let Ok(settings) = settings else { continue };
+        for (record, settings) in self.cloud.buckets_with_settings().await.map_err(fault)? {
+            let name = record.name;
+            if !name.starts_with(prefix) || name.as_str() <= after {
+                continue;
+            }
             if !settings.get(name::OWNER).map_or(is_main, |owner| *owner == principal.id) {
                 continue;
             }

@@ -93,12 +93,8 @@ impl Objects {
     }
 
     async fn search(&self) -> Result<(), Fault> {
-        for record in self.cloud.buckets().await? {
-            match self.cloud.settings(&record.name).await {
-                Ok(settings) => self.lifecycles.note(&record.name, settings.contains_key(LIFECYCLE)),
-                Err(Fault::NoBucket(_)) => {}
-                Err(error) => return Err(error),
-            }
+        for (record, settings) in self.cloud.buckets_with_settings().await? {
+            self.lifecycles.note(&record.name, settings.contains_key(LIFECYCLE));
         }
         Ok(())
     }

@@ -31,11 +31,9 @@ impl Access {
         let Some(quota) = self.keyring.by_id(owner).and_then(|owner| owner.quota) else { return Ok(()) };
         let is_main = self.keyring.main().is_some_and(|main| main.id == owner);
         let mut held = Usage::default();
-        for record in self.cloud.buckets().await.map_err(fault)? {
-            // Removed a moment ago: it holds nothing.
-            let Ok(settings) = self.cloud.settings(&record.name).await else { continue };
+        for (record, settings) in self.cloud.buckets_with_settings().await.map_err(fault)? {
             if settings.get(name::OWNER).map_or(is_main, |name| name == owner) {
-                let usage = self.cloud.usage(&record.name).await.map_err(fault)?;
+                let usage = self.cloud.usage(&record).await.map_err(fault)?;
                 held.bytes += usage.bytes;
                 held.objects += usage.objects;
             }

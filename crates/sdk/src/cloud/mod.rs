@@ -23,6 +23,7 @@ use commonware_runtime::{Clock, Spawner, Storage};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_audit::Log;
 use hodei_storage::{
+    index::Settings,
     engine::{Engine, Pool, Provider, STRIPES_BYTES, Verdict},
     seal::Secret,
 };
@@ -173,25 +174,31 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Names and records of all buckets of the owner.
     pub async fn buckets(&self) -> Result<Vec<Record>, Fault> {
+        Ok(self.buckets_with_settings().await?.into_iter().map(|(record, _)| record).collect())
+    }
+
+    /// The same, by name, with what each is set to.
+    pub async fn buckets_with_settings(&self) -> Result<Vec<(Record, Arc<Settings>)>, Fault> {
         let ids = self.0.buckets.ids().await?;
         let named = ids.into_iter().map(|id| async move {
             let record = self.0.buckets.read(id).await?;
             let Some(mut record) = record.filter(|record| record.state.root != B256::ZERO) else { return Ok(None) };
-            record.name = match self.run(&record).await {
-                Ok(run) => run.bucket.clone(),
+            let run = match self.run(&record).await {
+                Ok(run) => run,
                 // Removed meanwhile, and its index with it.
                 Err(error) => match self.0.buckets.read(id).await? {
                     Some(now) if now.state.root == record.state.root => return Err(error),
-                    Some(now) if now.state.root != B256::ZERO => self.run(&now).await?.bucket.clone(),
+                    Some(now) if now.state.root != B256::ZERO => self.run(&now).await?,
                     _ => return Ok(None),
                 },
             };
-            Ok::<_, Fault>(Some(record))
+            record.name = run.bucket.clone();
+            Ok::<_, Fault>(Some((record, run.settings.clone())))
         });
-        let named: Vec<Option<Record>> = stream::iter(named).buffered(AT_ONCE).try_collect().await?;
-        let mut records: Vec<Record> = named.into_iter().flatten().collect();
-        records.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(records)
+        let named: Vec<Option<_>> = stream::iter(named).buffered(AT_ONCE).try_collect().await?;
+        let mut found: Vec<(Record, _)> = named.into_iter().flatten().collect();
+        found.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        Ok(found)
     }
 
     /// Removes an empty bucket: from now on there is none of this name. `Ok(false)` if some deals end only
