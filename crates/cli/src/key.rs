@@ -184,15 +184,12 @@ fn rehearse(name: &str, context: &Context, kit: &Kit) -> Result<Rehearsed> {
     let scratch = rehearsal::Scratch::new()?;
     let slot = Slot::take(scratch.path())?;
     let context = Context { wallet: scratch.path().to_owned(), demo: false, ..context.clone() };
-    let mut outcome = None;
     crate::start(slot.home.store(), None, |runtime| async {
         let session = Session::reach(runtime, name.to_owned(), context, None, slot).await?;
         let rehearsed = rehearsal::rehearse(&session, &kit.main).await;
         session.close().await;
-        outcome = Some(rehearsed?);
-        Ok(())
-    })?;
-    Ok(outcome.expect("the work set it, or failed"))
+        rehearsed
+    })
 }
 
 fn told(schema: &str, opens: &str, name: &str, owner: Address, file: Option<&Path>, rehearsed: &Rehearsed, out: Out) {

@@ -102,11 +102,11 @@ fn refused(error: &clap::Error, out: Out) -> ExitCode {
 }
 
 /// The one place a runtime starts: `work` runs in it, with everything that survives under `storage`.
-pub(crate) fn start<F: Future<Output = Result<()>>>(
+pub(crate) fn start<T, F: Future<Output = Result<T>>>(
     storage: PathBuf,
     workers: Option<u16>,
     work: impl FnOnce(Runtime) -> F,
-) -> Result<()> {
+) -> Result<T> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = workers.map_or(cores.min(WORKERS_MAX), usize::from);
     Runner::new(Config::new().with_storage_directory(storage).with_worker_threads(workers)).start(work)
