@@ -1,8 +1,8 @@
 //! Read and change a bucket's index.
 //!
-//! Changes of one process queue up: whoever has the turn applies all that wait, stores one new layer and swaps
-//! the root once. If another process was faster the index is read again and the changes are applied to it; a
-//! condition is judged on the run that is finally swapped in.
+//! Changes of one process queue up: a turn takes all that wait, packs the small objects among them, stores one new
+//! layer and swaps the root once. If another process was faster the index is read again, the layers that are new,
+//! and the changes are applied to it; a condition is judged on the run that is finally swapped in.
 
 use crate::{
     bucket::Record,
@@ -10,6 +10,7 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
     intent::{Cause, End, Journal},
+    pack::{Lodged, Small},
     read::{Holders, Opened},
     sweep::GRACE_MS,
     upload::{NO_PROGRESS, Slot},
@@ -20,6 +21,7 @@ use futures::{TryStreamExt as _, channel::oneshot, stream};
 use hodei_storage::{
     engine::Wait,
     index::{self, Entry, Part, ROOT_BYTES, Root, Run, Settings, Touched},
+    pack,
 };
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::{
@@ -33,13 +35,62 @@ const SWAPS_MAX: usize = 16;
 /// Indexes kept in memory.
 const CACHED_MAX: usize = 64;
 
-type Waiting = (Option<(Change, Moment)>, oneshot::Sender<Result<Done, Fault>>);
+/// Who waits for the next turn.
+pub(crate) struct Waiting {
+    pub(crate) change: Option<(Change, Moment)>,
+    /// Bytes to store first: those of the change's object, whose entry has no parts yet.
+    pub(crate) small: Option<Small>,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// What was done, and where small bytes went.
+pub(crate) type Answer = Result<(Done, Option<Lodged>), Fault>;
 
 /// Those who change one bucket in this process.
 #[derive(Default)]
-struct Writers {
-    turn: futures::lock::Mutex<()>,
-    waiting: Mutex<Vec<Waiting>>,
+struct Writers(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    /// A task takes turn after turn until nobody waits.
+    is_busy: bool,
+}
+
+impl Writers {
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.0.lock().expect("no panic under this lock")
+    }
+
+    /// Whether a task must be started.
+    fn push(&self, waiting: Waiting) -> bool {
+        let mut queue = self.queue();
+        queue.waiting.push(waiting);
+        !std::mem::replace(&mut queue.is_busy, true)
+    }
+
+    /// All that wait; with nobody waiting, the task ends.
+    fn take(&self) -> Vec<Waiting> {
+        let mut queue = self.queue();
+        queue.is_busy = !queue.waiting.is_empty();
+        std::mem::take(&mut queue.waiting)
+    }
+}
+
+/// Lets others begin anew where a task ended before its time; who waited is told.
+struct Turns {
+    writers: Arc<Writers>,
+    is_over: bool,
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut queue = self.writers.queue();
+            queue.is_busy = false;
+            queue.waiting.clear();
+        }
+    }
 }
 
 /// A layer as it is stored.
@@ -48,6 +99,9 @@ pub(crate) struct Layer {
     pub(crate) part: Part,
     /// Of the first one, which tells everything, nothing is kept here.
     touched: Arc<Touched>,
+    /// The index up to this layer: where another process put a layer on top, nothing below is read again. It
+    /// shares what the next layers leave as it is.
+    run: Arc<Run>,
 }
 
 /// An index, and the layers that hold it; none while the bucket is new.
@@ -55,8 +109,6 @@ pub(crate) struct Layer {
 pub(crate) struct Known {
     pub(crate) run: Arc<Run>,
     pub(crate) layers: Vec<Layer>,
-    /// Of all versions of all objects.
-    size_bytes: u64,
 }
 
 /// Indexes this process has read, and who waits to change them.
@@ -90,15 +142,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub(crate) async fn known(&self, record: &Record) -> Result<Known, Fault> {
         let root = record.state.root;
         if root == B256::ZERO {
-            let run = Arc::new(Run { bucket: record.name.clone(), ..Run::default() });
-            return Ok(Known { run, layers: Vec::new(), size_bytes: 0 });
+            return Ok(Known { run: Arc::new(Run::new(&record.name)), layers: Vec::new() });
         }
-        {
-            let runs = self.0.catalogs.runs.lock().expect("no panic under this lock");
-            if let Some((_, known)) = runs.get(&record.id).filter(|(known, _)| *known == root) {
-                return Ok(known.clone());
-            }
-        }
+        let before = self.0.catalogs.runs.lock().expect("no panic under this lock").get(&record.id).cloned();
+        let before = match before {
+            Some((known, run)) if known == root => return Ok(run),
+            Some((_, run)) => run.layers,
+            None => Vec::new(),
+        };
         let roster = self.roster(record).await?;
         let id = ShardId(root.0);
         let shard = self.0.engine.get_copy(&roster, id, ROOT_BYTES as u32, |verdict| self.blame(verdict)).await?;
@@ -106,23 +157,31 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let damaged = |error: hodei_storage::index::IndexError| Fault::Index(error.to_string());
         let parts = Root::open(&shard, &network, &record.id.0, &secret).map_err(damaged)?.layers;
         let holders = Holders { shape: record.shape, roster };
-        let read = parts.iter().map(|part| self.layer(record, &holders, part));
+        let kept = before.iter().zip(&parts).take_while(|(layer, part)| layer.part == **part).count();
+        let read = parts[kept..].iter().map(|part| self.layer(record, &holders, part));
         let bytes = futures::future::try_join_all(read).await?;
-        let mut run = Run::decode(&bytes[0]).map_err(damaged)?;
-        let mut layers = vec![Layer { part: parts[0].clone(), touched: Arc::default() }];
-        for (part, bytes) in parts.into_iter().zip(bytes).skip(1) {
-            let touched = Arc::new(run.absorb(&bytes).map_err(damaged)?);
-            layers.push(Layer { part, touched });
+        let mut layers = before[..kept].to_vec();
+        for (part, bytes) in parts.into_iter().skip(kept).zip(bytes) {
+            let (run, touched) = match layers.last() {
+                None => (Run::decode(&bytes).map_err(damaged)?, Touched::default()),
+                Some(below) => {
+                    let mut run = (*below.run).clone();
+                    let touched = run.absorb(&bytes).map_err(damaged)?;
+                    (run, touched)
+                }
+            };
+            layers.push(Layer { part, touched: Arc::new(touched), run: Arc::new(run) });
         }
-        let known = Known { size_bytes: run.size_bytes(), run: Arc::new(run), layers };
+        let run = layers.last().ok_or_else(|| Fault::Index("it has no layer".into()))?.run.clone();
+        let known = Known { run, layers };
         self.0.catalogs.keep(record.id, root, known.clone());
         Ok(known)
     }
 
     async fn layer(&self, record: &Record, holders: &Holders, part: &Part) -> Result<Vec<u8>, Fault> {
         let (network, secret) = (self.0.network.0, self.secret(record.id));
-        let key = part.key(&network, &record.id.0, &secret).map_err(|error| Fault::Index(error.to_string()))?;
-        let opened = Opened { key, page: part.page.clone(), size_bytes: part.size_bytes };
+        let opened = Opened::of(part, (&network, &record.id.0), &secret, &secret);
+        let opened = opened.map_err(|error| Fault::Index(error.to_string()))?;
         let body = self.read_part(holders, opened, 0..part.size_bytes).await?;
         body.map_ok(|piece| piece.to_vec()).try_concat().await
     }
@@ -152,27 +211,45 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Applies one change; `None` only writes the index, with the bucket's name.
     pub(crate) async fn change(&self, bucket: &str, change: Option<Change>) -> Result<Done, Fault> {
+        Ok(self.wait(bucket, change, None).await?.0)
+    }
+
+    /// Waits for a turn that applies a change, and stores the bytes it needs before. Who stops waiting has it done
+    /// all the same: a turn is a task of its own.
+    pub(crate) async fn wait(&self, bucket: &str, change: Option<Change>, small: Option<Small>) -> Answer {
         let change = change.map(|change| (change, Moment { now_ms: self.now_ms(), random: self.random() }));
         let writers = self.0.catalogs.writers(self.0.buckets.id(bucket));
-        let (sender, mut receiver) = oneshot::channel();
-        writers.waiting.lock().expect("no panic under this lock").push((change, sender));
-        let _turn = writers.turn.lock().await;
-        // Whoever had the turn before may have done ours.
-        if let Ok(Some(done)) = receiver.try_recv() {
-            return done;
-        }
-        let batch = std::mem::take(&mut *writers.waiting.lock().expect("no panic under this lock"));
-        let (changes, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let done = self.swap(bucket, &changes).await;
-        for (at, sender) in senders.into_iter().enumerate() {
-            let result = match &done {
-                Ok(results) => results[at].clone(),
-                Err(error) => Err(error.clone()),
-            };
-            // Who stopped waiting has its change done all the same.
-            let _ = sender.send(result);
+        let (answer, receiver) = oneshot::channel();
+        if writers.push(Waiting { change, small, answer }) {
+            let (cloud, bucket) = (self.clone(), bucket.to_owned());
+            self.0.context.child("turns").spawn(move |_| async move {
+                let mut turns = Turns { writers, is_over: false };
+                while !turns.is_over {
+                    let batch = turns.writers.take();
+                    if batch.is_empty() {
+                        turns.is_over = true;
+                    } else {
+                        cloud.turn(&bucket, batch).await;
+                    }
+                }
+            });
         }
         receiver.await.map_err(|_| Fault::Contended)?
+    }
+
+    async fn turn(&self, bucket: &str, batch: Vec<Waiting>) {
+        let (batch, lodgings) = self.lodge(bucket, batch).await;
+        let changes: Vec<_> = batch.iter().map(|(waiting, _)| waiting.change.clone()).collect();
+        let done = if changes.is_empty() { Ok(Vec::new()) } else { self.swap(bucket, &changes).await };
+        let results: Vec<Result<Done, Fault>> = match done {
+            Ok(results) => results,
+            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let ends = batch.iter().zip(&results);
+        self.settle_in(lodgings, ends.map(|((_, lodged), result)| (lodged.as_ref(), result))).await;
+        for ((waiting, lodged), result) in batch.into_iter().zip(results) {
+            let _ = waiting.answer.send(result.map(|done| (done, lodged)));
+        }
     }
 
     /// The fate of each change, once an index with all that were possible is swapped in.
@@ -218,10 +295,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             let journal = self.journal(Cause::Swap, &record, "").await?;
             let (root, known) = self.store(&record, &before, run, touched, &journal).await?;
-            let size_bytes = known.size_bytes;
+            let size_bytes = known.run.size_bytes();
             let stays = known.layers.len() - 1;
             let merged = before.layers[stays..].iter().map(|layer| &layer.part);
-            let olds = replaced.iter().flat_map(|entry| &entry.parts).chain(merged);
+            let olds = gone(&replaced, &known.run).into_iter().chain(merged);
             let old_root = Some(record.state.root).filter(|root| *root != B256::ZERO);
             journal.olds(olds, old_root.map(|root| ShardId(root.0))).await;
             journal.end(End::Unknown { since_ms: self.now_ms() }).await;
@@ -246,8 +323,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         mut touched: Touched,
         journal: &Arc<Journal<E>>,
     ) -> Result<(B256, Known), Fault> {
-        let weigh = |run: &Run| touched.keys.iter().flat_map(|key| run.versions(key)).map(Entry::size_bytes).sum::<u64>();
-        let size_bytes = before.size_bytes - weigh(&before.run) + weigh(&run);
         let mut bytes = run.encode_layer(&touched);
         let sizes: Vec<u64> = before.layers.iter().map(|layer| layer.part.size_bytes).collect();
         let mut layers = before.layers.clone();
@@ -263,13 +338,24 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let slot = Slot { record, number: index::part_number(), wrapping: &secret };
         let (sent, kept) = self.send(slot, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
         journal.part(&sent.part, &sent.acks, kept).await?;
-        layers.push(Layer { part: sent.part, touched: Arc::new(touched) });
+        let run = Arc::new(run);
+        layers.push(Layer { part: sent.part, touched: Arc::new(touched), run: run.clone() });
         let (shard, id) = Root { layers: layers.iter().map(|layer| layer.part.clone()).collect() }
             .seal(&network, &record.id.0, &secret, self.random())
             .map_err(|error| Fault::Index(error.to_string()))?;
         let roster = self.roster(record).await?;
         let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;
         self.owe(&acks);
-        Ok((B256::from(id.0), Known { run: Arc::new(run), layers, size_bytes }))
+        Ok((B256::from(id.0), Known { run, layers }))
     }
+}
+
+/// What providers hold of replaced entries, each once: parts, and packs that are sparse or empty now.
+fn gone<'a>(replaced: &'a [Entry], now: &Run) -> Vec<&'a Part> {
+    let stored = replaced.iter().flat_map(|entry| &entry.parts).map(Part::stored);
+    let each: BTreeMap<[u8; 16], &Part> = stored.map(|part| (part.object, part)).collect();
+    let is_full = |part: &Part| {
+        now.uses(&part.object).is_some_and(|uses| part.is_pack() && !pack::is_sparse(uses.bytes, part.size_bytes))
+    };
+    each.into_values().filter(|part| !is_full(part)).collect()
 }

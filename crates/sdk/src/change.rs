@@ -8,7 +8,7 @@
 //! with a delete marker, where the bucket ever had versions. A removal that names one takes it out.
 
 use crate::{condition::Condition, fault::Fault, retain::Rule};
-use hodei_storage::index::{Entry, Lock, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting};
+use hodei_storage::index::{Entry, Home, Lock, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The settings that this room itself acts on.
@@ -67,8 +67,19 @@ pub(crate) enum Change {
     Edit { key: String, version: Option<Version>, edit: Edit },
     Set { documents: Vec<(String, Option<String>)> },
     Amend { name: String, edit: Amendment },
+    /// Members of packs lie elsewhere from now on.
+    Move(Moved),
     /// Ends the bucket, if it is empty.
     End,
+}
+
+/// Members that were laid into other packs as they are.
+#[derive(Clone)]
+pub(crate) struct Moved {
+    /// What may name them.
+    pub(crate) keys: Vec<String>,
+    /// By their ids: the pack each was in, and where it is.
+    pub(crate) members: Arc<BTreeMap<[u8; 16], ([u8; 16], Home)>>,
 }
 
 impl Change {
@@ -78,6 +89,7 @@ impl Change {
             Self::Put { key, .. } | Self::Remove { key, .. } | Self::Edit { key, .. } => {
                 touched.keys.insert(key.clone());
             }
+            Self::Move(moved) => touched.keys.extend(moved.keys.iter().cloned()),
             Self::Set { .. } | Self::Amend { .. } => touched.settings = true,
             Self::End => {}
         }
@@ -113,10 +125,10 @@ fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<E
     match change {
         Change::Put { key, entry, condition, source } => {
             condition.judge(run.newest(key), &bucket, key)?;
-            if let Some((from, version)) = source {
-                shares(run, from, *version, entry)?;
-            }
             let mut entry = (**entry).clone();
+            if let Some((from, version)) = source {
+                share(run, from, *version, &mut entry)?;
+            }
             match run.settings.get(OBJECT_LOCK) {
                 None if entry.lock.is_some() => {
                     return Err(Fault::Setting("versions can be locked only in a bucket with object lock"));
@@ -136,7 +148,8 @@ fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<E
             let document = edit(run.settings.get(name).map(String::as_str))?;
             set_all(run, &[(name.clone(), document)])
         }
-        Change::End if run.entries.is_empty() => Ok(Done::default()),
+        Change::Move(moved) => relocate(run, moved, replaced),
+        Change::End if run.is_empty() => Ok(Done::default()),
         Change::End => Err(Fault::NotEmpty(bucket)),
     }
 }
@@ -153,13 +166,48 @@ fn locked(run: &Run, key: &str, version: Version) -> Fault {
     Fault::Locked { bucket: run.bucket.clone(), key: key.into(), version }
 }
 
-/// Refuses to share parts that nothing names any more: they may be gone.
-fn shares(run: &Run, from: &str, version: Version, entry: &Entry) -> Result<(), Fault> {
+/// Refuses to share parts that nothing names any more: they may be gone. They are shared where they are now.
+fn share(run: &Run, from: &str, version: Version, entry: &mut Entry) -> Result<(), Fault> {
     let source = run.versions(from).iter().find(|entry| entry.version == version);
     let source = source.ok_or_else(|| missing(run, from, Some(version)))?;
     let is_same = source.parts.len() == entry.parts.len()
         && source.parts.iter().zip(&entry.parts).all(|(a, b)| a.object == b.object);
-    if is_same { Ok(()) } else { Err(missing(run, from, Some(version))) }
+    if !is_same {
+        return Err(missing(run, from, Some(version)));
+    }
+    for (part, now) in entry.parts.iter_mut().zip(&source.parts) {
+        part.home = now.home.clone();
+    }
+    Ok(())
+}
+
+/// Changes where members are; refused if by now nothing names any of them there.
+fn relocate(run: &mut Run, moved: &Moved, replaced: &mut Vec<Entry>) -> Result<Done, Fault> {
+    let mut is_any = false;
+    for key in &moved.keys {
+        let mut versions = run.versions(key).to_vec();
+        let mut is_changed = false;
+        for entry in &mut versions {
+            let before = entry.clone();
+            let mut changes = false;
+            for part in &mut entry.parts {
+                let Some((from, home)) = moved.members.get(&part.object) else { continue };
+                if part.stored().object == *from && *home != part.home {
+                    part.home = home.clone();
+                    changes = true;
+                }
+            }
+            if changes {
+                replaced.push(before);
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            run.set(key, versions);
+            is_any = true;
+        }
+    }
+    if is_any { Ok(Done::default()) } else { Err(missing(run, moved.keys.first().map_or("", String::as_str), None)) }
 }
 
 /// The bucket's retention, where the putter asked for none.

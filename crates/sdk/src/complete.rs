@@ -200,33 +200,18 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         key: &str,
         named: Named,
         kept: &[Arc<dyn Kept>],
-        options: Options,
+        mut options: Options,
     ) -> Result<Put, Fault> {
         let Named { judged, mark, source, parts, acks, content, pieces, resumed_bytes } = named;
         let acks: Vec<_> = acks.into_values().collect();
-        let mut entry = Entry {
-            modified_ms: self.now_ms(),
-            etag: judged.etag,
-            content_type: options.content_type,
-            meta: options.meta,
-            parts,
-            tags: options.tags,
-            lock: options.lock,
-            acl: options.acl,
-            owner: options.owner,
-            checksum: judged.checksum,
-            class: options.class,
-            customer: mark,
-            redirect: options.redirect,
-            ..Entry::default()
-        };
+        let condition = std::mem::take(&mut options.condition);
+        let mut entry = Entry { parts, ..self.entry(judged, mark, options) };
         entry.check().map_err(|error| Fault::Index(error.to_string()))?;
         let since_ms = self.now_ms();
         for kept in kept {
             kept.end(End::Unknown { since_ms }).await;
         }
-        let change =
-            Change::Put { key: key.into(), entry: Box::new(entry.clone()), condition: options.condition, source };
+        let change = Change::Put { key: key.into(), entry: Box::new(entry.clone()), condition, source };
         let done = match self.change(&record.name, Some(change)).await {
             Ok(done) => done,
             Err(error) => {
@@ -246,7 +231,26 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(Put { entry, versioning: done.versioning, event, acks, resumed_bytes })
     }
 
-    async fn record_put(
+    /// What is said of an object that is put now, but for its parts.
+    pub(crate) fn entry(&self, judged: Judged, mark: Option<index::Customer>, options: Options) -> Entry {
+        Entry {
+            modified_ms: self.now_ms(),
+            etag: judged.etag,
+            content_type: options.content_type,
+            meta: options.meta,
+            tags: options.tags,
+            lock: options.lock,
+            acl: options.acl,
+            owner: options.owner,
+            checksum: judged.checksum,
+            class: options.class,
+            customer: mark,
+            redirect: options.redirect,
+            ..Entry::default()
+        }
+    }
+
+    pub(crate) async fn record_put(
         &self,
         record: &Record,
         entry: &Entry,
@@ -255,7 +259,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         pieces: Vec<(u64, u64)>,
     ) -> Option<u64> {
         let log = self.0.log.as_ref()?;
-        let manifest = B256::from(entry.parts.first()?.page.id.0);
+        let manifest = B256::from(entry.parts.first()?.page().id.0);
         let (k, n) = (record.shape.k(), record.shape.n());
         let deals = acks.iter().map(|(_, ack)| ack.statement.deal).collect();
         let acks = crate::receipt::acks_root(acks);

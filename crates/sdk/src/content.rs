@@ -115,6 +115,7 @@ pub fn is_same(mut source: impl Read, entry: &Entry) -> io::Result<bool> {
 mod tests {
     use super::*;
     use hodei_storage::{
+        index::Home,
         manifest::PageRef,
         seal::{Algorithm, WRAPPED_BYTES},
     };
@@ -129,7 +130,7 @@ mod tests {
             commitment: [0; 32],
             size_bytes: bytes.len() as u64,
             content: *blake3::hash(bytes).as_bytes(),
-            page: PageRef { id: ShardId([0; 32]), bytes: 4096, stripes: 1, holders: Vec::new() },
+            home: Home::Own(PageRef { id: ShardId([0; 32]), bytes: 4096, stripes: 1, holders: Vec::new() }),
         };
         Entry { parts: pieces.iter().enumerate().map(part).collect(), ..Entry::default() }
     }

@@ -1,6 +1,6 @@
 //! Cut one source into parts.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::stream::Stream;
 use std::{
     pin::Pin,
@@ -38,6 +38,19 @@ where
     /// Whether anything follows; an error does.
     pub(crate) async fn has_more(&mut self) -> Result<bool, X> {
         std::future::poll_fn(|cx| self.fill(cx)).await
+    }
+
+    /// All of it, if it is no longer than `max`; `None` leaves it as it was, to be taken in parts.
+    pub(crate) async fn short(&mut self, max: usize) -> Result<Option<Bytes>, X> {
+        let mut read = BytesMut::new();
+        while self.has_more().await? {
+            read.extend_from_slice(&std::mem::take(&mut self.carry));
+            if read.len() > max {
+                self.carry = read.freeze();
+                return Ok(None);
+            }
+        }
+        Ok(Some(read.freeze()))
     }
 
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, X>> {
@@ -102,6 +115,24 @@ mod tests {
             });
             assert_eq!(joined, plain);
             assert_eq!(cut.whole.finalize(), blake3::hash(&plain));
+        }
+    }
+
+    #[test]
+    fn what_is_short_is_taken_as_one_and_the_rest_is_as_it_was() {
+        let plain: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
+        for (piece, max) in [(1, 1000), (1, 999), (7, 2000), (1000, 1000), (1000, 10), (300, 0)] {
+            let source = stream::iter(plain.chunks(piece).map(|piece| Ok::<_, ()>(Bytes::copy_from_slice(piece))));
+            let mut cut = Cut::new(source, blake3::Hasher::new());
+            block_on(async {
+                let short = cut.short(max).await.unwrap();
+                assert_eq!(short.as_deref(), (max >= 1000).then_some(&plain[..]), "{piece} {max}");
+                if short.is_none() {
+                    let rest: Vec<Bytes> = cut.take(1000).try_collect().await.unwrap();
+                    assert_eq!(rest.concat(), plain);
+                    assert_eq!(cut.whole.finalize(), blake3::hash(&plain));
+                }
+            });
         }
     }
 

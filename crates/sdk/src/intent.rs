@@ -241,7 +241,7 @@ impl<E: Storage> Journal<E> {
         Ok(told.into_iter().filter(|shard| !kept.contains(shard)).collect())
     }
 
-    /// What naming this will replace.
+    /// What naming this will replace, as providers hold it: parts, and packs that it leaves sparse or empty.
     pub(crate) async fn olds<'a>(&self, parts: impl Iterator<Item = &'a Part>, root: Option<ShardId>) {
         for part in parts {
             let mut out = Writer::new();
@@ -396,6 +396,7 @@ mod tests {
     use super::*;
     use commonware_runtime::{Runner as _, deterministic};
     use hodei_storage::{
+        index::Home,
         manifest::{Holder, PageRef},
         seal::{Algorithm, WRAPPED_BYTES},
     };
@@ -411,7 +412,7 @@ mod tests {
             commitment: [3; 32],
             size_bytes: 1 << 20,
             content: [4; 32],
-            page: PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders },
+            home: Home::Own(PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders }),
         }
     }
 

@@ -17,6 +17,7 @@ mod intent;
 pub mod list;
 pub mod market;
 pub mod object;
+mod pack;
 pub mod plan;
 mod read;
 pub mod receipt;

@@ -78,40 +78,70 @@ struct Page<'a, T> {
     ends_deep: bool,
 }
 
-fn fold<'a, T>(
-    items: impl Iterator<Item = (&'a str, T)>,
-    prefix: &str,
-    after: Option<&str>,
+/// Fills a page from `range`, which gives what there is from a key on. Below a prefix that is summed up nothing is
+/// looked at: a page costs what is on it, however much lies deeper.
+fn fold<'a, T, I>(
+    range: impl Fn(Bound<&str>) -> I,
+    (prefix, after): (&str, Bound<&str>),
     delimiter: Option<&str>,
     max: usize,
-) -> Page<'a, T> {
+) -> Page<'a, T>
+where
+    I: Iterator<Item = (&'a str, T)>,
+{
     let delimiter = delimiter.filter(|text| !text.is_empty());
     let mut page = Page { items: Vec::new(), prefixes: Vec::new(), is_cut: false, ends_deep: false };
-    // Whether `after` itself stands for everything under a prefix.
-    let done = after.filter(|after| delimiter.is_some_and(|delimiter| after.ends_with(delimiter)));
-    let done = done.filter(|done| done.len() > prefix.len());
-    for (key, item) in items {
-        if done.is_some_and(|done| key.starts_with(done)) {
-            continue;
+    let mut items = match after {
+        // A page that ended with a prefix goes on behind all of it.
+        Bound::Excluded(after)
+            if after.len() > prefix.len() && delimiter.is_some_and(|delimiter| after.ends_with(delimiter)) =>
+        {
+            match behind_all(after) {
+                Some(next) => range(Bound::Included(&next)),
+                None => return page,
+            }
+        }
+        after => range(after),
+    };
+    while let Some((key, item)) = items.next().filter(|(key, _)| key.starts_with(prefix)) {
+        if page.items.len() + page.prefixes.len() >= max {
+            page.is_cut = max > 0;
+            return page;
         }
         let deeper = delimiter.and_then(|delimiter| {
             let at = key[prefix.len()..].find(delimiter)?;
             Some(&key[..prefix.len() + at + delimiter.len()])
         });
-        if deeper.is_some() && deeper == page.prefixes.last().map(String::as_str) {
-            continue;
-        }
-        if page.items.len() + page.prefixes.len() >= max {
-            page.is_cut = max > 0;
-            return page;
-        }
         page.ends_deep = deeper.is_some();
         match deeper {
-            Some(deeper) => page.prefixes.push(deeper.to_owned()),
             None => page.items.push((key, item)),
+            Some(deeper) => {
+                page.prefixes.push(deeper.to_owned());
+                match behind_all(deeper) {
+                    Some(next) => items = range(Bound::Included(&next)),
+                    None => return page,
+                }
+            }
         }
     }
     page
+}
+
+/// The least text that is greater than all that begin with `prefix`; `None` if there is none.
+fn behind_all(prefix: &str) -> Option<String> {
+    let mut next = prefix.to_owned();
+    while let Some(last) = next.pop() {
+        let greater = match last {
+            // No letter stands between these.
+            '\u{d7ff}' => Some('\u{e000}'),
+            last => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(greater) = greater {
+            next.push(greater);
+            return Some(next);
+        }
+    }
+    None
 }
 
 fn list(run: &Run, prefix: &str, after: Option<&str>, delimiter: Option<&str>, max: usize) -> Listing {
@@ -119,11 +149,10 @@ fn list(run: &Run, prefix: &str, after: Option<&str>, delimiter: Option<&str>, m
         Some(after) => Bound::Excluded(after),
         None => Bound::Included(prefix),
     };
-    let keys = run.entries.range::<str, _>((from, Bound::Unbounded));
-    let items = keys
-        .take_while(|(key, _)| key.starts_with(prefix))
-        .filter_map(|(key, versions)| Some((key.as_str(), versions.first().filter(|entry| !entry.marker)?)));
-    let page = fold(items, prefix, after, delimiter, max);
+    let items = |from: Bound<&str>| {
+        run.range(from).filter_map(|(key, versions)| Some((key, versions.first().filter(|entry| !entry.marker)?)))
+    };
+    let page = fold(items, (prefix, from), delimiter, max);
     let last = if page.ends_deep { page.prefixes.last().cloned() } else { page.items.last().map(|(key, _)| (*key).to_owned()) };
     Listing {
         entries: page.items.into_iter().map(|(key, entry)| (key.to_owned(), entry.clone())).collect(),
@@ -144,17 +173,17 @@ fn versions(
         Some((after, Some(_))) => Bound::Included(after),
         None => Bound::Included(prefix),
     };
-    let keys = run.entries.range::<str, _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
-    let items = keys.flat_map(|(key, all)| {
-        let rest = match after {
-            Some((from, Some(version))) if from == key => behind(all, version),
-            _ => &all[..],
-        };
-        let skipped = all.len() - rest.len();
-        rest.iter().enumerate().map(move |(at, entry)| (key.as_str(), (entry, at + skipped == 0)))
-    });
-    let done = after.filter(|(_, version)| version.is_none()).map(|(after, _)| after);
-    let page = fold(items, prefix, done, delimiter, max);
+    let items = |from: Bound<&str>| {
+        run.range(from).flat_map(move |(key, all)| {
+            let rest = match after {
+                Some((from, Some(version))) if from == key => behind(all, version),
+                _ => all,
+            };
+            let skipped = all.len() - rest.len();
+            rest.iter().enumerate().map(move |(at, entry)| (key, (entry, at + skipped == 0)))
+        })
+    };
+    let page = fold(items, (prefix, from), delimiter, max);
     let last = if page.ends_deep {
         page.prefixes.last().map(|prefix| (prefix.clone(), None))
     } else {
@@ -184,8 +213,9 @@ mod tests {
     use super::*;
 
     fn keys(names: &[&str]) -> Run {
-        let entries = names.iter().map(|name| (name.to_string(), vec![Entry::default()])).collect();
-        Run { entries, ..Run::default() }
+        let mut run = Run::default();
+        names.iter().for_each(|name| run.set(name, vec![Entry::default()]));
+        run
     }
 
     fn names(listing: &Listing) -> (Vec<&str>, Vec<&str>) {
@@ -210,6 +240,19 @@ mod tests {
         assert_eq!(names(&list(&entries, "", None, Some("/"), 100)), (vec![], vec!["/", "a/", "ключ/"]));
         assert_eq!(names(&list(&entries, "/", None, Some("/"), 100)), (vec!["/"], vec!["//"]));
         assert_eq!(names(&list(&entries, "", None, Some("ю"), 100)), (vec!["/", "//a", "a//b"], vec!["клю"]));
+    }
+
+    #[test]
+    fn behind_a_prefix_nothing_that_begins_with_it_is_left() {
+        for prefix in ["a", "a/", "ж", "a\u{d7ff}", "b\u{10ffff}"] {
+            let next = behind_all(prefix).unwrap();
+            assert!(next.as_str() > prefix && !next.starts_with(prefix));
+            assert!(next > format!("{prefix}\u{10ffff}\u{10ffff}") && next < "д".repeat(9).replace('д', "\u{10ffff}"));
+        }
+        assert_eq!(behind_all("a/").as_deref(), Some("a0"));
+        assert_eq!(behind_all("\u{10ffff}"), None);
+        let run = keys(&["a/1", "\u{10ffff}/1", "\u{10ffff}/2"]);
+        assert_eq!(names(&list(&run, "", None, Some("\u{10ffff}"), 9)), (vec!["a/1"], vec!["\u{10ffff}"]));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Location {
     pub operator: Address,
     pub zone: String,
     pub deal: u64,
-    /// Shards of this object.
+    /// Shards of this object, or of the pack it is in.
     pub shards: u64,
     pub bytes: u64,
     /// Last window with an accepted proof of this provider.
@@ -142,7 +142,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         customer: Option<&customer::Key>,
     ) -> Result<Body, Fault> {
         let record = self.live(bucket).await?;
-        let secret = customer::wrapping(self.secret(record.id), entry.customer.as_ref(), customer, key)?;
+        let secret = self.secret(record.id);
+        let wrapping = customer::wrapping(secret.clone(), entry.customer.as_ref(), customer, key)?;
         let range = read::within(entry.size_bytes(), range)?;
         let holders = Holders { shape: record.shape, roster: self.roster(&record).await? };
         let blinded = self.blind(record.id);
@@ -151,8 +152,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (network, bucket) = (self.0.network.0, record.id.0);
         let wanted = read::cut(&entry.parts, |part| part.size_bytes, &range);
         Ok(self.read_parts(holders, wanted, move |part| {
-            let key = part.key(&network, &bucket, &secret).map_err(|error| Fault::Index(error.to_string()))?;
-            Ok(Opened { key, page: part.page, size_bytes: part.size_bytes })
+            let opened = Opened::of(&part, (&network, &bucket), &secret, &wrapping);
+            opened.map_err(|error| Fault::Index(error.to_string()))
         }))
     }
 
@@ -184,7 +185,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let roster = self.roster(&record).await?;
         let mut held: BTreeMap<(NodeKey, u64), (u64, u64)> = BTreeMap::new();
         for part in &entry.parts {
-            for (_, page) in self.0.engine.pages(&roster, &part.page, |verdict| self.blame(verdict)).await? {
+            for (_, page) in self.0.engine.pages(&roster, part.page(), |verdict| self.blame(verdict)).await? {
                 for (stripe, listed) in page.stripes.iter().enumerate() {
                     for shard in 0..page.n {
                         let Some(holder) = page.holder(stripe, shard) else { continue };

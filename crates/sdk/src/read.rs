@@ -1,15 +1,20 @@
 //! Read a range of the bytes that lie in several parts.
+//!
+//! A part is read stripe by stripe as it comes. A member of a pack is short: it is read and opened as a whole.
 
 use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
     object::Body,
 };
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use hodei_storage::{
-    engine::{Coder, GetRequest, Provider},
+    engine::{Coder, GetError, GetRequest, Provider},
+    index::{Home, Part},
     manifest::PageRef,
-    seal::PartKey,
+    pack,
+    seal::{PartKey, SealError, Secret},
 };
 use hodei_types::{code::Shape, transport::Transport};
 use std::{ops::Range, sync::Arc};
@@ -26,6 +31,36 @@ pub(crate) struct Opened {
     pub(crate) key: PartKey,
     pub(crate) page: PageRef,
     pub(crate) size_bytes: u64,
+    /// Of a member of a pack, whose page that is.
+    pub(crate) pack: Option<Within>,
+}
+
+/// A pack, and where in it.
+pub(crate) struct Within {
+    /// Takes its pads off.
+    pub(crate) key: PartKey,
+    pub(crate) size_bytes: u64,
+    pub(crate) offset: u64,
+}
+
+impl Opened {
+    /// A part of a bucket whose secret is `bucket`; `wrapping` wraps the part's own key.
+    pub(crate) fn of(
+        part: &Part,
+        (network, id): (&[u8; 32], &[u8; 32]),
+        bucket: &Secret,
+        wrapping: &Secret,
+    ) -> Result<Self, SealError> {
+        let pack = match &part.home {
+            Home::Own(_) => None,
+            Home::Pack { pack, offset } => {
+                let key = pack.key(network, id, bucket)?;
+                Some(Within { key, size_bytes: pack.size_bytes, offset: *offset })
+            }
+        };
+        let key = part.key(network, id, wrapping)?;
+        Ok(Self { key, page: part.page().clone(), size_bytes: part.size_bytes, pack })
+    }
 }
 
 /// The range meant of `size` bytes: all of them where none is asked for.
@@ -54,17 +89,40 @@ pub(crate) fn cut<P: Clone>(parts: &[P], size_bytes: impl Fn(&P) -> u64, range: 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Bytes of one part.
     pub(crate) async fn read_part(&self, holders: &Holders, part: Opened, range: Range<u64>) -> Result<Body, Fault> {
+        let Some(within) = part.pack else {
+            let coder = Coder::new(part.key, &holders.shape);
+            let request = self.request(holders, coder, part.page, part.size_bytes, range);
+            return Ok(self.0.engine.get(request).await?.map_err(Fault::from).boxed());
+        };
+        let end = within.offset + pack::sealed_bytes(part.size_bytes);
+        let coder = Coder::of_pack(within.key, &holders.shape);
+        let request = self.request(holders, coder, part.page, within.size_bytes, within.offset..end);
+        let sealed = self.0.engine.get_slice(request).await?;
+        let reason = |error: SealError| GetError::Open { stripe: 0, reason: error.to_string() };
+        let plain = Bytes::from(pack::open(&part.key, &sealed).map_err(reason)?);
+        let plain = plain.slice(range.start as usize..range.end as usize);
+        Ok(stream::once(async move { Ok(plain) }).boxed())
+    }
+
+    /// All bytes of a pack, as its members were sealed.
+    pub(crate) async fn read_pack(&self, holders: &Holders, pack: &Part, key: PartKey) -> Result<Vec<u8>, Fault> {
+        let coder = Coder::of_pack(key, &holders.shape);
+        let request = self.request(holders, coder, pack.page().clone(), pack.size_bytes, 0..pack.size_bytes);
+        let body = self.0.engine.get(request).await?;
+        Ok(body.map_ok(|piece| piece.to_vec()).try_concat().await?)
+    }
+
+    fn request(&self, holders: &Holders, coder: Coder, page: PageRef, size_bytes: u64, range: Range<u64>) -> GetRequest {
         let blamed = self.clone();
-        let request = GetRequest {
+        GetRequest {
             shape: holders.shape,
-            coder: Arc::new(Coder::new(part.key, &holders.shape)),
+            coder: Arc::new(coder),
             roster: holders.roster.clone(),
-            page: part.page,
-            size_bytes: part.size_bytes,
+            page,
+            size_bytes,
             range,
             verdict: Arc::new(move |verdict| blamed.blame(verdict)),
-        };
-        Ok(self.0.engine.get(request).await?.map_err(Fault::from).boxed())
+        }
     }
 
     /// Bytes of several, one after another; each is opened when its turn comes.
@@ -77,7 +135,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let cloud = self.clone();
         let body = stream::iter(wanted).then(move |(part, range)| {
             let (cloud, holders, opened) = (cloud.clone(), holders.clone(), open(part));
-            async move { cloud.read_part(&holders, opened?, range).await }
+            async move { cloud.read_part(&holders, opened?, range).await }.boxed()
         });
         body.try_flatten().boxed()
     }

@@ -23,7 +23,7 @@ use alloy_primitives::B256;
 use hodei_storage::{
     engine::{GetError, Provider},
     index::{Entry, Run, Version},
-    seal::Secret,
+    seal::{SealError, Secret},
     share::{Record, Shared},
 };
 use hodei_types::{
@@ -100,6 +100,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let record = self.live(bucket).await?;
         let missing = || Fault::NoObject { bucket: bucket.into(), key: key.into() };
         let entry = self.look(bucket, key, version).await?.filter(|entry| !entry.marker).ok_or_else(missing)?;
+        if entry.customer.is_some() {
+            return Err(Fault::Customer(key.into()));
+        }
+        // A link outlives the packs that are written anew; and what it told of goes when the object goes.
+        let entry = self.unpack(&record, key, entry).await?;
         let told = self.told(&record, key, &entry)?;
         let secret = Secret::new(self.random());
         let (shard, id) = told.seal(&self.0.network.0, &record.id.0, &secret)?;
@@ -133,9 +138,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// What a link's bearer may know.
     fn told(&self, record: &Bucket, key: &str, entry: &Entry) -> Result<Record, Fault> {
-        if entry.customer.is_some() {
-            return Err(Fault::Customer(key.into()));
-        }
         let secret = self.secret(record.id);
         let parts = entry.parts.iter().map(|part| Shared::of(part, &secret)).collect::<Result<_, _>>()?;
         let header = |name: &&str| Some(((*name).to_owned(), entry.meta.get(&format!(":{name}"))?.clone()));
@@ -248,8 +250,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let holders = Holders { shape: opened.bucket.shape, roster: opened.roster.clone() };
         let wanted = read::cut(&opened.record.parts, |part| part.size_bytes, &range);
         Ok(self.read_parts(holders, wanted, move |part: Shared| {
-            let key = part.key(&network, &bucket).map_err(|error| Fault::Share(error.into()))?;
-            Ok(read::Opened { key, page: part.page, size_bytes: part.size_bytes })
+            let damaged = |error: SealError| Fault::Share(error.into());
+            let key = part.key(&network, &bucket).map_err(damaged)?;
+            let pack = match (part.pack_key(&network, &bucket), &part.pack) {
+                (Some(key), Some(pack)) => {
+                    let key = key.map_err(damaged)?;
+                    Some(read::Within { key, size_bytes: pack.size_bytes, offset: pack.offset })
+                }
+                _ => None,
+            };
+            Ok(read::Opened { key, page: part.page, size_bytes: part.size_bytes, pack })
         }))
     }
 }

@@ -1,16 +1,17 @@
 //! Let go of what nothing names: interrupted uploads, replaced objects, old indexes.
 //!
 //! Upon a journal without a writer that is due: read what it tells of, leave out what the bucket's index names
-//! now, release the rest, post the deals' new roots (only then is the room free at the providers), and forget the
-//! journal. What cannot be released now, since a provider is away, is tried again later.
+//! now, write packs anew that are less than half named, release the rest, post the deals' new roots (only then is the
+//! room free at the providers), and forget the journal. What cannot be released now, since a provider is away, is tried again later.
 
 use crate::{
     bucket::Record,
+    catalog::Known,
     cloud::{Cloud, Runtime},
     fault::Fault,
     intent::{self, End, Intent, Journal, Name},
 };
-use hodei_storage::index::Part;
+use hodei_storage::{engine::GetError, index::Part, pack};
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::collections::BTreeSet;
 
@@ -66,7 +67,15 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         // Of a bucket that is gone all deals have ended.
         if let Some(record) = self.bucket(&intent.bucket_name).await? {
-            let shards = self.unnamed(&record, &intent).await?;
+            let index = self.known(&record).await?;
+            let shards = self.unnamed(&record, &index, &intent).await?;
+            let uses = |part: &Part| index.run.uses(&part.object).map_or(0, |uses| uses.bytes);
+            let sparse = intent.olds.iter().filter(|part| part.is_pack() && uses(part) > 0);
+            let sparse = sparse.filter(|part| pack::is_sparse(uses(part), part.size_bytes));
+            let sparse: BTreeSet<[u8; 16]> = sparse.map(|part| part.object).collect();
+            if !sparse.is_empty() {
+                self.repack(&record, &index.run, &sparse).await?;
+            }
             let count = shards.len();
             let roster = self.roster(&record).await?;
             let (acks, left) = self.0.engine.release(&roster, shards).await;
@@ -84,14 +93,23 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Shards a journal tells of and the bucket does not.
-    async fn unnamed(&self, record: &Record, intent: &Intent) -> Result<BTreeSet<(u64, ShardId)>, Fault> {
-        let index = self.known(record).await?;
-        let mut named: BTreeSet<[u8; 16]> =
-            index.run.all().flat_map(|entry| &entry.parts).map(|part| part.object).collect();
-        named.extend(index.layers.iter().map(|layer| layer.part.object));
+    async fn unnamed(
+        &self,
+        record: &Record,
+        index: &Known,
+        intent: &Intent,
+    ) -> Result<BTreeSet<(u64, ShardId)>, Fault> {
+        let is_named = |part: &Part| {
+            index.run.uses(&part.object).is_some() || index.layers.iter().any(|layer| layer.part.object == part.object)
+        };
         let mut shards = BTreeSet::new();
-        for old in intent.olds.iter().filter(|part| !named.contains(&part.object)) {
-            shards.extend(self.shards(record, old).await?);
+        for old in intent.olds.iter().filter(|part| !is_named(part)) {
+            match self.shards(record, old).await {
+                Ok(found) => shards.extend(found),
+                // Two swaps may have replaced it, such as the last two members of a pack: the other let go of it.
+                Err(Fault::Get(GetError::Gone { .. })) => {}
+                Err(error) => return Err(error),
+            }
         }
         if let Some(root) = intent.old_root.filter(|root| root.0 != record.state.root.0) {
             // Copies of a root are at whichever providers took one.
@@ -101,7 +119,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return Ok(shards);
         }
         shards.extend(intent.parts.iter().flat_map(|stored| &stored.offers).chain(&intent.offers));
-        for stored in intent.parts.iter().filter(|stored| named.contains(&stored.part.object)) {
+        for stored in intent.parts.iter().filter(|stored| is_named(&stored.part)) {
             for shard in self.shards(record, &stored.part).await? {
                 shards.remove(&shard);
             }
@@ -114,7 +132,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Every shard of a part, by deal.
     pub(crate) async fn shards(&self, record: &Record, part: &Part) -> Result<BTreeSet<(u64, ShardId)>, Fault> {
         let roster = self.roster(record).await?;
-        let shards = self.0.engine.shards(&roster, &part.page, |verdict| self.blame(verdict)).await?;
+        let shards = self.0.engine.shards(&roster, part.page(), |verdict| self.blame(verdict)).await?;
         Ok(shards.into_iter().collect())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! source → parts (engine), each journalled → entry → index swap → event → answer
+//!        └ up to 64 KiB: wait for the turn → pack (see `pack`) ┘
 //! ```
 //! Until the index names it nothing of an object is visible: a source that fails, or a checksum that does not
 //! match, leaves the bucket as it was. Upon a kill the journal stays: the same file put to the same key goes on
@@ -29,8 +30,9 @@ use futures::{
 };
 use hodei_storage::{
     engine::{Coder, Offers, Progress, PutRequest, Wait, plain_bytes},
-    index::{Checksum, Entry, Lock, PARTS_MAX, Part},
+    index::{Checksum, Entry, Home, Lock, PARTS_MAX, Part},
     manifest::STRIPES_MAX,
+    pack,
     seal::{Algorithm, PartKey, Place, Secret},
 };
 use hodei_types::{
@@ -185,7 +187,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             algorithm,
         };
         let wrapped = wrapping.wrap(&object, &secret);
-        let coder = Arc::new(Coder::new(PartKey::new(&secret, &place), &record.shape));
+        let key = PartKey::new(&secret, &place);
+        let coder = if number == pack::PART { Coder::of_pack(key, &record.shape) } else { Coder::new(key, &record.shape) };
+        let coder = Arc::new(coder);
         let commitment = *coder.commitment();
         let request =
             PutRequest { shape: record.shape, coder, roster: roster.clone(), upload: object, wait, offers };
@@ -206,7 +210,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             commitment,
             size_bytes: stored.size_bytes,
             content: stored.content,
-            page: stored.page.clone(),
+            home: Home::Own(stored.page.clone()),
         };
         let kept = std::mem::take(&mut stored.kept);
         // The shards beyond the quorum go on without us.
@@ -226,8 +230,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     {
         check_key(key)?;
         let record = self.live(bucket).await?;
+        let mut cut = Cut::new(source, blake3::Hasher::new());
+        if let Some(bytes) = short(&mut cut, options.wait).await? {
+            return self.put_short(&record, key, bytes, options).await;
+        }
         let journal = self.journal(Cause::Once, &record, key).await?;
-        let cut = Cut::new(source, blake3::Hasher::new());
         self.upload(&record, key, cut, journal, Parts::default(), options).await
     }
 
@@ -248,7 +255,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             Some(_) => None,
         };
         let journal = match interrupted {
-            None => self.journal(Cause::Again, &record, key).await?,
+            None => {
+                let mut cut = Cut::new(open(0), blake3::Hasher::new());
+                if let Some(bytes) = short(&mut cut, options.wait).await? {
+                    return self.put_short(&record, key, bytes, options).await;
+                }
+                let journal = self.journal(Cause::Again, &record, key).await?;
+                return self.upload(&record, key, cut, journal, parts, options).await;
+            }
             Some((name, intent)) => {
                 for stored in &intent.parts {
                     let mut probe = whole.clone();
@@ -353,8 +367,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     async fn still_holds(&self, record: &Record, part: &Part) -> bool {
         let Ok(roster) = self.roster(record).await else { return false };
-        let held = self.0.engine.holds(&record.shape, &roster, &part.page, |verdict| self.blame(verdict));
+        let held = self.0.engine.holds(&record.shape, &roster, part.page(), |verdict| self.blame(verdict));
         held.await.unwrap_or(false)
+    }
+}
+
+/// The source's bytes, if they are few enough to be packed with others'. Who waits for all acks has them alone.
+async fn short<S, X>(cut: &mut Cut<S>, wait: Wait) -> Result<Option<Bytes>, Fault>
+where
+    S: Stream<Item = Result<Bytes, X>> + Unpin,
+    X: std::fmt::Display,
+{
+    match wait {
+        Wait::Quorum => cut.short(pack::OBJECT_BYTES_MAX).await.map_err(|error| Fault::Source(error.to_string())),
+        Wait::Full => Ok(None),
     }
 }
 

@@ -16,10 +16,9 @@ pub struct Usage {
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
-    /// Looks through the whole index, which is in memory or is fetched.
+    /// Of the index, which is in memory or is fetched.
     pub async fn usage(&self, bucket: &Record) -> Result<Usage, Fault> {
         let run = self.run(bucket).await?;
-        let objects = run.all().filter(|entry| !entry.marker).count();
-        Ok(Usage { bytes: run.size_bytes(), objects: objects as u64 })
+        Ok(Usage { bytes: run.size_bytes(), objects: run.objects() })
     }
 }

@@ -32,6 +32,7 @@ pub mod code;
 pub mod engine;
 pub mod index;
 pub mod manifest;
+pub mod pack;
 pub mod place;
 pub mod prove;
 pub mod seal;

@@ -5,8 +5,9 @@
 //! what is told by one table for all parts. Without the link it is bytes like any other shard's.
 
 use crate::{
-    index::Part,
+    index::{Home, Part},
     manifest::{HOLDERS_MAX, Holder, PageRef},
+    pack,
     seal::{Algorithm, FRAME_BYTES, PartKey, Place, SealError, Secret, TAG_BYTES},
 };
 use hodei_types::{
@@ -49,7 +50,20 @@ pub struct Shared {
     pub size_bytes: u64,
     /// BLAKE3 of the plaintext.
     pub content: [u8; 32],
+    /// Of the part, or of its pack.
     pub page: PageRef,
+    pub pack: Option<Within>,
+}
+
+/// The pack a part is in. Its key takes the pads off; the members beside this one stay sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Within {
+    pub object: [u8; 16],
+    pub secret: Secret,
+    pub algorithm: Algorithm,
+    pub commitment: [u8; 32],
+    pub size_bytes: u64,
+    pub offset: u64,
 }
 
 /// Why an object cannot be shared, or a record not be read.
@@ -76,8 +90,23 @@ impl Shared {
             commitment: part.commitment,
             size_bytes: part.size_bytes,
             content: part.content,
-            page: part.page.clone(),
+            page: part.page().clone(),
+            pack: within(part, bucket)?,
         })
+    }
+
+    /// The key of its pack, if it is in one.
+    pub fn pack_key(&self, network: &[u8; 32], bucket: &[u8; 32]) -> Option<Result<PartKey, SealError>> {
+        let pack = self.pack.as_ref()?;
+        let place = Place {
+            network: *network,
+            bucket: *bucket,
+            object: pack.object,
+            part: pack::PART,
+            attempt: 0,
+            algorithm: pack.algorithm,
+        };
+        Some(PartKey::committed(&pack.secret, &place, &pack.commitment))
     }
 
     /// The key it is sealed under.
@@ -92,6 +121,18 @@ impl Shared {
         };
         PartKey::committed(&self.secret, &place, &self.commitment)
     }
+}
+
+fn within(part: &Part, bucket: &Secret) -> Result<Option<Within>, SealError> {
+    let Home::Pack { pack, offset } = &part.home else { return Ok(None) };
+    Ok(Some(Within {
+        object: pack.object,
+        secret: bucket.unwrap(&pack.object, &pack.wrapped)?,
+        algorithm: pack.algorithm,
+        commitment: pack.commitment,
+        size_bytes: pack.size_bytes,
+        offset: *offset,
+    }))
 }
 
 impl Record {
@@ -162,11 +203,15 @@ impl Record {
         }
         out.array(self.parts.len());
         for part in &self.parts {
-            out.array(11).uint(part.number.into()).bytes(&part.object).bytes(part.secret.expose());
+            out.array(11 + if part.pack.is_some() { 6 } else { 0 }).uint(part.number.into()).bytes(&part.object).bytes(part.secret.expose());
             out.uint(part.algorithm as u64).bytes(&part.commitment).uint(part.size_bytes).bytes(&part.content);
             out.bytes(&part.page.id.0).uint(part.page.bytes.into()).uint(part.page.stripes.into());
             let at = |holder: &Holder| table.iter().position(|known| known == holder).expect("it was added") as u8;
             out.bytes(&part.page.holders.iter().map(at).collect::<Vec<u8>>());
+            if let Some(pack) = &part.pack {
+                out.bytes(&pack.object).bytes(pack.secret.expose()).uint(pack.algorithm as u64).bytes(&pack.commitment);
+                out.uint(pack.size_bytes).uint(pack.offset);
+            }
         }
         Ok(out.finish())
     }
@@ -199,11 +244,13 @@ fn even(values: usize) -> Result<usize, ShareError> {
 }
 
 fn read_part(input: &mut Reader<'_>, table: &[Holder]) -> Result<Shared, ShareError> {
-    input.tuple(11)?;
+    let values = input.array(17)?;
+    if values != 11 && values != 17 {
+        return Err(ShareError::Shape("a part has 11 values, or 17 in a pack"));
+    }
     let number = u32::try_from(input.uint()?).map_err(|_| ShareError::Shape("part number"))?;
     let (object, secret) = (input.fixed()?, Secret::new(input.fixed()?));
-    let algorithm = u8::try_from(input.uint()?).ok().and_then(Algorithm::from_u8);
-    let algorithm = algorithm.ok_or(ShareError::Shape("an algorithm this version does not know"))?;
+    let algorithm = read_algorithm(input)?;
     let (commitment, size_bytes, content) = (input.fixed()?, input.uint()?, input.fixed()?);
     let id = ShardId(input.fixed()?);
     let bytes = input.uint()?;
@@ -212,7 +259,26 @@ fn read_part(input: &mut Reader<'_>, table: &[Holder]) -> Result<Shared, ShareEr
     let holders = input.bytes(HOLDERS_MAX)?.iter().map(|at| table.get(usize::from(*at)).copied());
     let holders = holders.collect::<Option<_>>().ok_or(ShareError::Shape("a holder outside of the table"))?;
     let page = PageRef { id, bytes: bytes as u32, stripes, holders };
-    Ok(Shared { number, object, secret, algorithm, commitment, size_bytes, content, page })
+    let pack = if values == 17 { Some(read_within(input, size_bytes)?) } else { None };
+    Ok(Shared { number, object, secret, algorithm, commitment, size_bytes, content, page, pack })
+}
+
+fn read_algorithm(input: &mut Reader<'_>) -> Result<Algorithm, ShareError> {
+    let algorithm = u8::try_from(input.uint()?).ok().and_then(Algorithm::from_u8);
+    algorithm.ok_or(ShareError::Shape("an algorithm this version does not know"))
+}
+
+fn read_within(input: &mut Reader<'_>, size_bytes: u64) -> Result<Within, ShareError> {
+    let pack = Within {
+        object: input.fixed()?,
+        secret: Secret::new(input.fixed()?),
+        algorithm: read_algorithm(input)?,
+        commitment: input.fixed()?,
+        size_bytes: input.uint()?,
+        offset: input.uint()?,
+    };
+    pack::check(size_bytes, pack.offset, pack.size_bytes).map_err(|_| ShareError::Shape("a place no pack has"))?;
+    Ok(pack)
 }
 
 /// What `len` bytes of frames hold.
@@ -251,8 +317,30 @@ mod tests {
             commitment: [3; 32],
             size_bytes: 1 << 40,
             content: [4; 32],
-            page: PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders },
+            home: Home::Own(PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders }),
         }
+    }
+
+    /// In a pack whose key is another.
+    fn member() -> Shared {
+        let wrapped = Secret::new([9; 32]).wrap(&[7; 16], &Secret::new([6; 32]));
+        let pack = Part { number: pack::PART, object: [7; 16], wrapped, size_bytes: 4096, ..part(1) };
+        let home = Home::Pack { pack: std::sync::Arc::new(pack), offset: 100 };
+        Shared::of(&Part { size_bytes: 50, home, ..part(1) }, &Secret::new([9; 32])).unwrap()
+    }
+
+    #[test]
+    fn a_record_of_a_pack_s_member_has_both_keys() {
+        let secret = Secret::new([5; 32]);
+        let record = Record { parts: vec![member()], ..record(1) };
+        let (shard, _) = record.seal(&NETWORK, &BUCKET, &secret).unwrap();
+        let back = Record::open(&shard, &NETWORK, &BUCKET, &secret).unwrap();
+        assert_eq!(back, record);
+        let pack = back.parts[0].pack.as_ref().unwrap();
+        assert_eq!((&pack.secret, &back.parts[0].secret), (&Secret::new([6; 32]), &Secret::new([8; 32])));
+        let mut beyond = record.clone();
+        beyond.parts[0].pack.as_mut().unwrap().offset = 4096 - 65;
+        assert!(Record::decode(&beyond.encode().unwrap()).is_err(), "it ends behind the pack");
     }
 
     fn record(parts: u32) -> Record {
@@ -290,7 +378,9 @@ mod tests {
     fn what_fits_no_record_is_refused() {
         let secret = Secret::new([5; 32]);
         assert_eq!(record(PARTS_MAX as u32 + 1).seal(&NETWORK, &BUCKET, &secret), Err(ShareError::Parts));
-        let body = record(2).encode().unwrap();
+        let mut whole = record(2);
+        whole.parts.push(member());
+        let body = whole.encode().unwrap();
         let mut seed = 3u64;
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

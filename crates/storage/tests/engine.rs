@@ -32,16 +32,19 @@ fn small() -> Shape {
     Class::Small.shape(6)
 }
 
-fn coder(shape: &Shape) -> Arc<Coder> {
-    let place = Place {
+fn place() -> Place {
+    Place {
         network: [1; 32],
         bucket: [2; 32],
         object: [3; 16],
         part: 1,
         attempt: 0,
         algorithm: Algorithm::Aes256Gcm,
-    };
-    Arc::new(Coder::new(PartKey::new(&Secret::new([4; 32]), &place), shape))
+    }
+}
+
+fn coder(shape: &Shape) -> Arc<Coder> {
+    Arc::new(Coder::new(PartKey::new(&Secret::new([4; 32]), &place()), shape))
 }
 
 fn plain(len: usize) -> Bytes {
@@ -97,6 +100,45 @@ where
         let engine = fleet.engine(&context, Pool::new(STRIPES_BYTES));
         scenario(context, fleet, engine).await;
     });
+}
+
+/// The same bytes as a pack: sealed by whoever filled it.
+async fn put_pack(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes) -> Stored {
+    let shape = small();
+    let (roster, offers) = (fleet.roster(), Arc::new(()));
+    let request = PutRequest { shape, coder: pack_coder(&shape), roster, upload: [9; 16], wait: Wait::Full, offers };
+    let source = stream::iter([Ok::<_, Infallible>(data.clone())]);
+    engine.put(request, source, |_| {}).await.unwrap()
+}
+
+fn pack_coder(shape: &Shape) -> Arc<Coder> {
+    Arc::new(Coder::of_pack(PartKey::new(&Secret::new([4; 32]), &place()), shape))
+}
+
+#[test]
+fn a_slice_of_a_pack_comes_from_whoever_has_it_or_from_the_others() {
+    let stripe = plain_bytes(&small()) as usize;
+    for len in [1, 5000, stripe + 70_000] {
+        run(1, |_, fleet, engine| async move {
+            let data = plain(len);
+            let stored = put_pack(&fleet, &engine, &data).await;
+            let cuts = [(0, 1), (0, len.min(1040)), (len / 2, len / 2 + 65_552), (stripe - 500, stripe + 500), (len - 1, len), (0, len)];
+            // Everybody, then one away and one that lies: k are left.
+            for round in 0..2 {
+                if round == 1 {
+                    fleet.set(0, Mode::Down);
+                    fleet.set(1, Mode::Corrupt);
+                }
+                for (from, to) in cuts {
+                    let (from, to) = (from.min(len), to.min(len));
+                    let told = Arc::default();
+                    let request = GetRequest { coder: pack_coder(&small()), ..wanted(&fleet, &stored, from as u64..to as u64, told) };
+                    assert_eq!(engine.get_slice(request).await.unwrap(), data[from..to], "{from}..{to} of {len}, round {round}");
+                }
+            }
+            assert_eq!(engine.pool().free(), STRIPES_BYTES, "all room was given back");
+        });
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::condition::Tag;
-use hodei_storage::index::{Lock, Mode, Part};
+use hodei_storage::index::{Home, Lock, Mode, Part};
 use hodei_storage::{
     manifest::PageRef,
     seal::{Algorithm, WRAPPED_BYTES},
@@ -18,7 +18,7 @@ fn part(object: u8) -> Part {
         commitment: [0; 32],
         size_bytes: 3,
         content: [0; 32],
-        page: PageRef { id: ShardId([0; 32]), bytes: 1, stripes: 1, holders: Vec::new() },
+        home: Home::Own(PageRef { id: ShardId([0; 32]), bytes: 1, stripes: 1, holders: Vec::new() }),
     }
 }
 
@@ -32,7 +32,8 @@ struct Bucket {
 impl Bucket {
     fn new(settings: &[(&str, &str)]) -> Self {
         let settings: Settings = settings.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        let run = Run { bucket: "b".into(), settings: settings.into(), ..Run::default() };
+        let mut run = Run::new("b");
+        run.settings = settings.into();
         Self { run, now_ms: 1_000_000, replaced: Vec::new() }
     }
 
@@ -82,7 +83,7 @@ fn without_versioning_the_one_version_is_replaced() {
     assert_eq!(bucket.put("b"), Version::Null);
     assert_eq!((bucket.etags(), bucket.replaced.len()), ("b".into(), 1));
     assert_eq!(bucket.remove(Removal::default()).unwrap(), Done::default());
-    assert!(bucket.run.entries.is_empty());
+    assert!(bucket.run.is_empty());
     assert!(matches!(bucket.remove(Removal::default()), Err(Fault::NoObject { .. })));
 }
 
@@ -106,7 +107,7 @@ fn versions_pile_up_and_a_marker_hides_them() {
     bucket.remove(only(Version::Null)).unwrap();
     assert_eq!(bucket.etags(), "a");
     bucket.remove(only(a)).unwrap();
-    assert!(bucket.run.entries.is_empty());
+    assert!(bucket.run.is_empty());
     assert!(matches!(bucket.remove(only(a)), Err(Fault::NoVersion { .. })));
 }
 
@@ -243,7 +244,7 @@ fn tags_and_access_change_in_place() {
     let tags: BTreeMap<_, _> = [("t".to_string(), "v".to_string())].into();
     bucket.change(&edit(Some(a), Edit::Tags(tags.clone()))).unwrap();
     bucket.change(&edit(None, Edit::Acl(Some("acl".into())))).unwrap();
-    let versions = &bucket.run.entries["k"];
+    let versions = bucket.run.versions("k");
     assert_eq!((versions[0].acl.as_deref(), &versions[1].tags), (Some("acl"), &tags));
     assert_eq!(versions[1].modified_ms, modified_ms);
     let marker = bucket.remove(Removal::default()).unwrap().version;

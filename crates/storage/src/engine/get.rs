@@ -13,7 +13,7 @@ use super::{
     spread::Provider,
     stripe::{Coder, plain_bytes, slot_bytes},
 };
-use crate::manifest::{List, ManifestError, Page, PageRef, STRIPES_MAX};
+use crate::manifest::{Holder, List, ManifestError, Page, PageRef, STRIPES_MAX};
 use bytes::Bytes;
 use commonware_runtime::{Clock, Spawner};
 use futures::{
@@ -38,7 +38,7 @@ const AHEAD_MAX: u64 = 16;
 const K_PER_EXTRA: usize = 8;
 /// A shard is late after three times what its provider usually needs, but not before this.
 const LATE_MIN: Duration = Duration::from_millis(50);
-const LATE_TIMES: u32 = 3;
+pub(super) const LATE_TIMES: u32 = 3;
 
 /// Providers asked at once for a shard that some of them hold a copy of.
 const COPIES_ASKED: usize = 3;
@@ -182,11 +182,11 @@ where
     }
 }
 
-struct Fetch<E, T> {
-    engine: Engine<E, T>,
-    request: GetRequest,
+pub(super) struct Fetch<E, T> {
+    pub(super) engine: Engine<E, T>,
+    pub(super) request: GetRequest,
     /// Roster index by node.
-    nodes: BTreeMap<NodeKey, usize>,
+    pub(super) nodes: BTreeMap<NodeKey, usize>,
 }
 
 impl<E, T> Fetch<E, T>
@@ -194,7 +194,7 @@ where
     E: Clock + Spawner,
     T: Transport,
 {
-    fn new(engine: Engine<E, T>, request: GetRequest) -> Self {
+    pub(super) fn new(engine: Engine<E, T>, request: GetRequest) -> Self {
         let nodes = request.roster.iter().enumerate().map(|(at, provider)| (provider.peer.key, at)).collect();
         Self { engine, request, nodes }
     }
@@ -229,7 +229,7 @@ where
     }
 
     /// A page from whichever copy answers.
-    async fn page(&self, page: &PageRef) -> Result<Bytes, GetError> {
+    pub(super) async fn page(&self, page: &PageRef) -> Result<Bytes, GetError> {
         let mut failure = "no holder is among the bucket's providers".to_string();
         let now = self.engine.context.current();
         let mut holders = page.holders.clone();
@@ -254,12 +254,23 @@ where
         id: ShardId,
         bytes: u32,
     ) -> Option<Result<Bytes, RemoteError>> {
+        self.read_range(&Holder { node: *node, deal }, id, bytes, 0..bytes).await
+    }
+
+    /// Whole chunks of a shard that is `bytes` long.
+    pub(super) async fn read_range(
+        &self,
+        Holder { node, deal }: &Holder,
+        id: ShardId,
+        bytes: u32,
+        range: Range<u32>,
+    ) -> Option<Result<Bytes, RemoteError>> {
         let provider = &self.request.roster[*self.nodes.get(node)?];
-        let ask = Ask { peer: &provider.peer, deal, grant: &provider.grant, id };
+        let ask = Ask { peer: &provider.peer, deal: *deal, grant: &provider.grant, id };
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let _slot = peers.slot(node).await;
         let start = context.current();
-        let result = self.engine.remote.get(&ask, bytes, 0, bytes).await;
+        let result = self.engine.remote.get(&ask, bytes, range.start, range.end - range.start).await;
         match &result {
             Ok(_) => peers.succeeded(node, context.current().duration_since(start).unwrap_or_default()),
             Err(error) => {

@@ -3,6 +3,7 @@
 //! ```text
 //! put   stripe (seal, code, pad) → spread (providers, spares, caps) → remote (one request) → page
 //! get   page → fetch (k asked, hedged) → remote → stripe (unpad, restore, open)
+//!              slices (of a pack: the one shard)
 //! kept  page → is it still there? let go of it
 //!       pool bounds memory, peers remember who is slow or down
 //! ```
@@ -15,6 +16,7 @@ mod peers;
 mod pool;
 mod put;
 mod remote;
+mod slices;
 mod source;
 mod spread;
 mod stripe;
@@ -36,6 +38,7 @@ pub struct Engine<E, T> {
     pub(crate) remote: Remote<E, T>,
     pub(crate) peers: Peers,
     pub(crate) pool: Pool,
+    pages: slices::Pages,
 }
 
 impl<E, T: Clone> Clone for Engine<E, T> {
@@ -45,6 +48,7 @@ impl<E, T: Clone> Clone for Engine<E, T> {
             remote: self.remote.clone(),
             peers: self.peers.clone(),
             pool: self.pool.clone(),
+            pages: self.pages.clone(),
         }
     }
 }
@@ -53,7 +57,8 @@ impl<E: commonware_runtime::Clock, T: hodei_types::transport::Transport> Engine<
     /// `chain_id` is what acks are bound to; `pool` is the process's, usually of [`STRIPES_BYTES`].
     pub fn new(context: E, transport: T, chain_id: u64, pool: Pool) -> Self {
         let context = Arc::new(context);
-        Self { remote: Remote::new(context.clone(), transport, chain_id), context, peers: Peers::default(), pool }
+        let remote = Remote::new(context.clone(), transport, chain_id);
+        Self { remote, context, peers: Peers::default(), pool, pages: slices::Pages::default() }
     }
 
     /// What bounds the memory of all puts and gets.

@@ -28,10 +28,9 @@ fn frames(size: usize) -> usize {
     size.div_ceil(FRAME_PLAIN_BYTES).max(1)
 }
 
-/// Bytes of each shard of a stripe with `size` plaintext bytes.
-fn shard_bytes(k: u8, size: usize) -> usize {
-    let sealed = size + frames(size) * TAG_BYTES;
-    sealed.div_ceil(k.into()).next_multiple_of(SHARD_ALIGN as usize)
+/// Bytes of each of k shards for so many bytes of a stripe.
+fn cut(k: u8, bytes: usize) -> usize {
+    bytes.max(1).div_ceil(k.into()).next_multiple_of(SHARD_ALIGN as usize)
 }
 
 /// Seals, codes and pads one part's stripes, and undoes it.
@@ -39,6 +38,8 @@ fn shard_bytes(k: u8, size: usize) -> usize {
 pub struct Coder {
     key: PartKey,
     codec: Codec,
+    /// A pack's stripes are not sealed: its members are.
+    is_pack: bool,
 }
 
 /// A stripe ready to leave: n shards and their ids, data shards first.
@@ -60,7 +61,23 @@ pub(crate) enum StripeError {
 
 impl Coder {
     pub fn new(key: PartKey, shape: &Shape) -> Self {
-        Self { key, codec: Codec::new(shape.k(), shape.n()) }
+        Self { key, codec: Codec::new(shape.k(), shape.n()), is_pack: false }
+    }
+
+    /// For a pack: bytes that are sealed already.
+    pub fn of_pack(key: PartKey, shape: &Shape) -> Self {
+        Self { is_pack: true, ..Self::new(key, shape) }
+    }
+
+    /// Bytes of each shard of a stripe with `size` plaintext bytes.
+    pub(super) fn shard_bytes(&self, size: usize) -> usize {
+        let tags = if self.is_pack { 0 } else { frames(size) * TAG_BYTES };
+        cut(self.codec.k(), size + tags)
+    }
+
+    /// Takes the pad off a run of a shard's bytes that begins at `offset`, a multiple of 16.
+    pub(super) fn unpad(&self, stripe: u32, shard: u8, offset: usize, bytes: &mut [u8]) {
+        self.key.stripe(stripe).apply(shard, offset, bytes);
     }
 
     /// What the entry keeps to tell the right key.
@@ -75,9 +92,12 @@ impl Coder {
     /// Codes one stripe; `is_last` if the part ends with it.
     pub fn code(&self, stripe: u32, plain: &[u8], is_last: bool) -> Coded {
         let (k, n) = (self.codec.k(), self.codec.n());
-        let len = shard_bytes(k, plain.len());
-        let count = frames(plain.len());
+        let len = self.shard_bytes(plain.len());
+        let count = if self.is_pack { 0 } else { frames(plain.len()) };
         let mut data = vec![0; len * usize::from(k)];
+        if self.is_pack {
+            data[..plain.len()].copy_from_slice(plain);
+        }
         for frame in 0..count {
             let from = (frame * FRAME_PLAIN_BYTES).min(plain.len());
             let piece = &plain[from..(from + FRAME_PLAIN_BYTES).min(plain.len())];
@@ -93,11 +113,11 @@ impl Coder {
             pads.apply(index as u8, 0, shard);
             ids.push(ShardId::of(shard));
         }
-        let cut = |shards: Vec<u8>| {
+        let split = |shards: Vec<u8>| {
             let shards = Bytes::from(shards);
             (0..shards.len() / len).map(move |at| shards.slice(at * len..(at + 1) * len))
         };
-        Coded { shards: cut(data).chain(cut(parity)).collect(), ids }
+        Coded { shards: split(data).chain(split(parity)).collect(), ids }
     }
 
     /// Opens a stripe of `size` plaintext bytes from its shards by index, at least k of them present.
@@ -109,7 +129,7 @@ impl Coder {
         is_last: bool,
     ) -> Result<Bytes, StripeError> {
         let k = usize::from(self.codec.k());
-        let len = shard_bytes(self.codec.k(), size);
+        let len = self.shard_bytes(size);
         let pads = self.key.stripe(stripe);
         let mut data = vec![0; len * k];
         let mut parity = Vec::new();
@@ -143,6 +163,10 @@ impl Coder {
                 data[usize::from(*index) * len..][..len].copy_from_slice(shard);
             }
         }
+        if self.is_pack {
+            data.truncate(size);
+            return Ok(data.into());
+        }
         let count = frames(size);
         let mut plain = Vec::with_capacity(size);
         for frame in 0..count {
@@ -163,7 +187,7 @@ mod tests {
         seal::{Algorithm, Place, Secret},
     };
 
-    fn coder(shape: &Shape) -> Coder {
+    fn key() -> PartKey {
         let place = Place {
             network: [1; 32],
             bucket: [2; 32],
@@ -172,13 +196,34 @@ mod tests {
             attempt: 0,
             algorithm: Algorithm::Aes256Gcm,
         };
-        Coder::new(PartKey::new(&Secret::new([4; 32]), &place), shape)
+        PartKey::new(&Secret::new([4; 32]), &place)
+    }
+
+    #[test]
+    fn a_pack_is_coded_as_it_is() {
+        let shape = Shape::new(3, 6, 1).unwrap();
+        let coder = Coder::of_pack(key(), &shape);
+        let full = plain_bytes(&shape) as usize;
+        for size in [1, 4000, 12_288, 12_289, full] {
+            let plain: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
+            let coded = coder.code(2, &plain, true);
+            assert_eq!(coded.shards[0].len(), size.div_ceil(3).next_multiple_of(4096), "no room for tags");
+            let mut shards: Vec<Option<Bytes>> = coded.shards.iter().cloned().map(Some).collect();
+            shards[1] = None;
+            assert_eq!(coder.open(2, &shards, size, true).unwrap(), plain);
+            // The first shard alone shows its bytes, once its pad is off.
+            let len = coded.shards[0].len().min(size);
+            let mut first = coded.shards[0][..len].to_vec();
+            assert_ne!(first, plain[..len]);
+            coder.unpad(2, 0, 0, &mut first);
+            assert_eq!(first, plain[..len]);
+        }
     }
 
     #[test]
     fn any_k_shards_open_a_stripe_of_any_size() {
         let shape = Shape::new(3, 6, 1).unwrap();
-        let coder = coder(&shape);
+        let coder = Coder::new(key(), &shape);
         let full = plain_bytes(&shape) as usize;
         for size in [0, 1, 4000, FRAME_PLAIN_BYTES, FRAME_PLAIN_BYTES + 1, full - 1, full] {
             let plain: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();

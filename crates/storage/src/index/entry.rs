@@ -3,7 +3,7 @@
 //! What few objects have is in a map at the entry's end, by number and only where present: a plain object pays
 //! one byte for all of it.
 
-use super::{IndexError, KEY_BYTES_MAX, Lock, PARTS_MAX, Part, Version};
+use super::{IndexError, KEY_BYTES_MAX, Lock, PARTS_MAX, Part, Version, table::{Reading, Writing}};
 use hodei_types::cbor::{Reader, Writer};
 use std::collections::BTreeMap;
 
@@ -88,13 +88,7 @@ impl Entry {
 
     /// Refuses what no reader would take back.
     pub fn check(&self) -> Result<(), IndexError> {
-        let meta: usize = self.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if meta > META_BYTES_MAX || self.meta.len() > META_MAX {
-            return Err(IndexError::Shape("more metadata than 8 KiB or 128 names"));
-        }
-        if self.etag.len() > TEXT_BYTES_MAX || self.content_type.len() > TEXT_BYTES_MAX {
-            return Err(IndexError::Shape("etag or content type longer than 1 KiB"));
-        }
+        self.check_words()?;
         if self.marker && !self.parts.is_empty() {
             return Err(IndexError::Shape("a delete marker has no parts"));
         }
@@ -103,6 +97,22 @@ impl Entry {
         }
         if !self.parts.windows(2).all(|pair| pair[0].number < pair[1].number) {
             return Err(IndexError::Shape("parts do not ascend"));
+        }
+        let parts = self.checksum.as_ref().map_or(0, |checksum| checksum.parts.len());
+        if parts > 0 && parts != self.parts.len() {
+            return Err(IndexError::Shape("checksums of other parts than it has"));
+        }
+        Ok(())
+    }
+
+    /// The same of all but the parts, before these are stored.
+    pub fn check_words(&self) -> Result<(), IndexError> {
+        let meta: usize = self.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if meta > META_BYTES_MAX || self.meta.len() > META_MAX {
+            return Err(IndexError::Shape("more metadata than 8 KiB or 128 names"));
+        }
+        if self.etag.len() > TEXT_BYTES_MAX || self.content_type.len() > TEXT_BYTES_MAX {
+            return Err(IndexError::Shape("etag or content type longer than 1 KiB"));
         }
         let long = |text: &Option<String>, max| text.as_ref().is_some_and(|text| text.len() > max);
         if self.tags.len() > TAGS_MAX || self.tags.iter().any(|(name, value)| name.len().max(value.len()) > TAG_BYTES_MAX) {
@@ -115,9 +125,6 @@ impl Entry {
             return Err(IndexError::Shape("an owner or a storage class longer than 1 KiB"));
         }
         if let Some(checksum) = &self.checksum {
-            if !checksum.parts.is_empty() && checksum.parts.len() != self.parts.len() {
-                return Err(IndexError::Shape("checksums of other parts than it has"));
-            }
             if checksum.parts.iter().chain([&checksum.value]).any(|value| value.len() > CHECKSUM_BYTES_MAX) {
                 return Err(IndexError::Shape("a checksum longer than 64 bytes"));
             }
@@ -125,12 +132,12 @@ impl Entry {
         Ok(())
     }
 
-    pub(super) fn write(&self, out: &mut Writer) {
+    pub(super) fn write(&self, out: &mut Writer, packs: &Writing<'_>) {
         out.array(6).uint(self.modified_ms).text(&self.etag).text(&self.content_type);
         pairs(out, &self.meta);
         out.array(self.parts.len());
         for part in &self.parts {
-            part.write(out);
+            part.write(out, packs);
         }
         let present = [
             self.version != Version::Null,
@@ -177,7 +184,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn read(input: &mut Reader<'_>) -> Result<Self, IndexError> {
+    pub(super) fn read(input: &mut Reader<'_>, packs: &mut Reading) -> Result<Self, IndexError> {
         input.tuple(6)?;
         let mut entry = Self {
             modified_ms: input.uint()?,
@@ -187,7 +194,7 @@ impl Entry {
             ..Self::default()
         };
         let count = input.array(PARTS_MAX)?;
-        entry.parts = (0..count).map(|_| Part::read(input)).collect::<Result<_, _>>()?;
+        entry.parts = (0..count).map(|_| Part::read(input, packs)).collect::<Result<_, _>>()?;
         let mut last = None;
         for _ in 0..input.map(EXTRAS_MAX)? {
             let code = input.uint()?;

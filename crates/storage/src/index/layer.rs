@@ -5,11 +5,17 @@
 //! added. A layer less than four times as large as what comes on top of it is written anew together with it, so
 //! each entry is written a few times over and not with every change of another.
 
-use super::{ENTRIES_MAX, Entry, IndexError, KEY_BYTES_MAX, Run, SETTINGS_MAX, VERSION, check_setting, entry};
-use super::entry::{DOCUMENT_BYTES_MAX, TEXT_BYTES_MAX};
+use super::{ENTRIES_MAX, Entry, IndexError, KEY_BYTES_MAX, Run, SETTINGS_MAX, check_setting, entry};
+use super::{
+    entry::{DOCUMENT_BYTES_MAX, TEXT_BYTES_MAX},
+    table::{Reading, Writing},
+};
 use hodei_types::cbor::{Reader, Writer};
 use std::collections::BTreeSet;
 
+/// The fourth: a layer has packs. The third, which had none, is still read.
+const VERSION: u64 = 4;
+const WITHOUT_PACKS: u64 = 3;
 /// What a root has room for.
 pub const LAYERS_MAX: usize = 8;
 /// A layer is at least this many times as large as the one on top of it.
@@ -52,26 +58,29 @@ pub fn kept(layers: &[u64], bytes: u64) -> usize {
 impl Run {
     /// Everything, as the first layer.
     pub fn encode(&self) -> Vec<u8> {
-        self.write(true, self.entries.size(), self.entries.iter().map(|(key, all)| (key.as_str(), all.as_slice())))
+        let keys: Vec<_> = self.entries.iter().map(|(key, all)| (key.as_str(), all.as_slice())).collect();
+        self.write(true, &keys)
     }
 
     /// What is touched, as a layer upon others.
     pub fn encode_layer(&self, touched: &Touched) -> Vec<u8> {
-        let keys = touched.keys.iter().map(|key| (key.as_str(), self.versions(key)));
-        self.write(touched.settings, touched.keys.len(), keys)
+        let keys: Vec<_> = touched.keys.iter().map(|key| (key.as_str(), self.versions(key))).collect();
+        self.write(touched.settings, &keys)
     }
 
-    fn write<'a>(&self, settings: bool, count: usize, keys: impl Iterator<Item = (&'a str, &'a [Entry])>) -> Vec<u8> {
+    fn write(&self, settings: bool, keys: &[(&str, &[Entry])]) -> Vec<u8> {
         let mut out = Writer::new();
-        out.array(4).uint(VERSION).text(&self.bucket);
+        out.array(5).uint(VERSION).text(&self.bucket);
         out.array(settings.into());
         if settings {
             entry::pairs(&mut out, &self.settings);
         }
-        out.array(count * 2);
+        let packs = Writing::of(keys.iter().flat_map(|(_, versions)| *versions));
+        packs.write(&mut out);
+        out.array(keys.len() * 2);
         for (key, versions) in keys {
             out.text(key).array(versions.len());
-            versions.iter().for_each(|entry| entry.write(&mut out));
+            versions.iter().for_each(|entry| entry.write(&mut out, &packs));
         }
         out.finish()
     }
@@ -90,8 +99,12 @@ impl Run {
     /// Lays a layer on top; gives what it told of. After an error the index is of no use.
     pub fn absorb(&mut self, bytes: &[u8]) -> Result<Touched, IndexError> {
         let mut input = Reader::new(bytes);
-        input.tuple(4)?;
-        input.exactly("version", VERSION)?;
+        let has_packs = match input.array(5)? {
+            4 => false,
+            5 => true,
+            _ => return Err(IndexError::Shape("a layer has 4 or 5 values")),
+        };
+        input.exactly("version", if has_packs { VERSION } else { WITHOUT_PACKS })?;
         self.bucket = input.text(TEXT_BYTES_MAX)?.to_owned();
         let mut touched = Touched { settings: input.array(1)? == 1, ..Touched::default() };
         if touched.settings {
@@ -101,6 +114,7 @@ impl Run {
             }
             self.settings = settings.into();
         }
+        let mut packs = if has_packs { Reading::read(&mut input)? } else { Reading::default() };
         let count = input.array(ENTRIES_MAX * 2)?;
         if !count.is_multiple_of(2) {
             return Err(IndexError::Shape("a key without its versions"));
@@ -113,10 +127,11 @@ impl Run {
             }
             let versions = input.array(room)?;
             room -= versions;
-            let versions = (0..versions).map(|_| Entry::read(&mut input)).collect::<Result<_, _>>()?;
+            let versions = (0..versions).map(|_| Entry::read(&mut input, &mut packs)).collect::<Result<_, _>>()?;
             self.set(&key, versions);
             touched.keys.insert(key);
         }
+        packs.end()?;
         input.end()?;
         Ok(touched)
     }

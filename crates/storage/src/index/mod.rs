@@ -11,20 +11,23 @@ mod lock;
 mod part;
 mod root;
 mod run;
+mod table;
+mod uses;
 mod version;
 
 pub use entry::{Checksum, Customer, DOCUMENT_BYTES_MAX, Digest, Entry, META_BYTES_MAX, TAGS_MAX};
 pub use layer::{LAYERS_MAX, Touched, kept, part_number};
 pub use lock::{Lock, Mode, Retention};
-pub use part::Part;
+pub use part::{Home, Part};
 pub use root::{ROOT_BYTES, Root};
 pub use run::{Run, SETTINGS_MAX, Settings, check_setting};
+pub use uses::Use;
 pub use version::Version;
 
 use crate::{manifest::ManifestError, seal::SealError};
 use hodei_types::cbor::CborError;
 
-/// The third: a key has versions, a bucket settings, and an index layers.
+/// Version of the root; layers have their own. The third: an index has layers.
 const VERSION: u64 = 3;
 /// S3's limit of a key.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -53,10 +56,11 @@ mod tests {
     use super::*;
     use crate::{
         manifest::{Holder, PageRef},
+        pack,
         seal::{Algorithm, Secret, WRAPPED_BYTES},
     };
     use hodei_types::{slice::ShardId, transport::NodeKey};
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, sync::Arc};
 
     fn part(number: u32) -> Part {
         let holders = vec![Holder { node: NodeKey([5; 32]), deal: 7 }; 17];
@@ -68,7 +72,7 @@ mod tests {
             commitment: [3; 32],
             size_bytes: 1 << 40,
             content: [4; 32],
-            page: PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders },
+            home: Home::Own(PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders }),
         }
     }
 
@@ -84,13 +88,102 @@ mod tests {
         };
         let versioned = Entry { version: Version::Id([9; 16]), ..entry.clone() };
         let marker = Entry { modified_ms: 2, marker: true, owner: Some("ann".into()), ..Entry::default() };
-        let entries = BTreeMap::from([
-            ("dir/a".to_string(), vec![entry.clone()]),
-            ("dir/b".to_string(), vec![marker, versioned, full(entry.clone())]),
-            ("ü".to_string(), vec![entry]),
-        ]);
         let settings = [("acl".to_string(), "{}".to_string()), ("versioning".to_string(), "Enabled".to_string())];
-        Run { bucket: "photos".into(), settings: Settings::from(settings).into(), entries: entries.into_iter().collect() }
+        let mut run = Run::new("photos");
+        run.settings = Settings::from(settings).into();
+        run.set("dir/a", vec![entry.clone()]);
+        run.set("dir/b", vec![marker, versioned, full(entry.clone())]);
+        run.set("ü", vec![entry]);
+        let packs = [Arc::new(pack(1)), Arc::new(pack(2))];
+        for (at, key) in ["p/2", "p/1", "p/3", "p/4"].into_iter().enumerate() {
+            run.set(key, vec![member(&packs[at % 2], at as u64 * 100)]);
+        }
+        run
+    }
+
+    fn pack(object: u8) -> Part {
+        Part { number: pack::PART, object: [object; 16], size_bytes: 4096, ..part(1) }
+    }
+
+    fn member(pack: &Arc<Part>, offset: u64) -> Entry {
+        let home = Home::Pack { pack: pack.clone(), offset };
+        let part = Part { object: [offset as u8 ^ 0x80; 16], size_bytes: 84, home, ..part(1) };
+        Entry { etag: "e".into(), parts: vec![part], ..Entry::default() }
+    }
+
+    #[test]
+    fn a_layer_of_before_there_were_packs_is_read() {
+        let mut run = run();
+        ["p/1", "p/2", "p/3", "p/4"].iter().for_each(|key| run.set(key, Vec::new()));
+        let mut bytes = run.encode();
+        let packs = bytes.windows(3).position(|bytes| bytes == [0x80, 0x86, 0x65]).unwrap();
+        assert_eq!((bytes[0], bytes[1], bytes.remove(packs)), (0x85, 4, 0x80), "the table of none goes");
+        bytes[..2].copy_from_slice(&[0x84, 3]);
+        assert_eq!(Run::decode(&bytes), Ok(run));
+    }
+
+    #[test]
+    fn packs_stand_once_in_a_layer_and_are_found_again() {
+        let back = Run::decode(&run().encode()).unwrap();
+        let packs: Vec<Arc<Part>> = ["p/1", "p/2", "p/3", "p/4"]
+            .map(|key| match &back.newest(key).unwrap().parts[0].home {
+                Home::Pack { pack, .. } => pack.clone(),
+                Home::Own(_) => panic!("{key} is in a pack"),
+            })
+            .into();
+        assert!(Arc::ptr_eq(&packs[0], &packs[3]) && Arc::ptr_eq(&packs[1], &packs[2]), "read once each");
+        let more = run().encode().len() - { let mut run = run(); run.set("p/4", Vec::new()); run.encode().len() };
+        assert!(more < 200, "a member takes {more} bytes");
+    }
+
+    #[test]
+    fn members_that_lie_are_refused() {
+        let packs = |home: Home, size_bytes| {
+            let mut run = Run::default();
+            run.set("k", vec![Entry { parts: vec![Part { size_bytes, home, ..part(1) }], ..Entry::default() }]);
+            Run::decode(&run.encode())
+        };
+        let home = |pack: Part, offset| Home::Pack { pack: Arc::new(pack), offset };
+        assert!(packs(home(pack(1), 0), 4096 - 16).is_ok());
+        assert!(packs(home(pack(1), 1), 4096 - 16).is_err(), "behind the pack's end");
+        assert!(packs(home(pack(1), u64::MAX), 1).is_err());
+        let long = Part { size_bytes: pack::BYTES_MAX as u64 + 1, ..pack(1) };
+        assert!(packs(home(long, 0), 1).is_err(), "a pack longer than any");
+        let large = Part { size_bytes: pack::BYTES_MAX as u64, ..pack(1) };
+        assert!(packs(home(large, 0), pack::OBJECT_BYTES_MAX as u64 + 1).is_err(), "a member longer than any");
+        assert!(packs(home(Part { number: 1, ..pack(1) }, 0), 1).is_err(), "a part that is no pack");
+    }
+
+    #[test]
+    fn what_is_named_is_counted_through_any_changes() {
+        let packs: Vec<Arc<Part>> = (0..5).map(|object| Arc::new(pack(object))).collect();
+        let mut run = Run::default();
+        let mut seed = 5u64;
+        let mut random = move |below: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) % below
+        };
+        for _ in 0..2000 {
+            let versions = (0..random(3)).map(|_| match random(4) {
+                0 => Entry { marker: true, ..Entry::default() },
+                1 => Entry { parts: vec![part(random(9) as u32 + 100)], ..Entry::default() },
+                _ => member(&packs[random(5) as usize], random(40) * 100),
+            });
+            let versions = versions.collect();
+            run.set(&random(50).to_string(), versions);
+            let (mut named, mut bytes) = (BTreeMap::<[u8; 16], Use>::new(), 0);
+            for part in run.all().flat_map(|entry| &entry.parts) {
+                let now = named.entry(part.stored().object).or_default();
+                *now = Use { parts: now.parts + 1, bytes: now.bytes + part.stored_bytes() };
+                bytes += part.size_bytes;
+            }
+            let objects = run.all().filter(|entry| !entry.marker).count() as u64;
+            assert_eq!((run.size_bytes(), run.objects()), (bytes, objects));
+            for object in 0..=255 {
+                assert_eq!(run.uses(&[object; 16]), named.get(&[object; 16]).copied());
+            }
+        }
+        assert_eq!(Run::decode(&run.encode()), Ok(run));
     }
 
     /// All an entry can say.
@@ -119,7 +212,7 @@ mod tests {
     fn a_run_has_one_encoding() {
         let bytes = run().encode();
         assert_eq!(Run::decode(&bytes), Ok(run()));
-        assert_eq!(run().size_bytes(), 8 << 40);
+        assert_eq!(run().size_bytes(), (8 << 40) + 4 * 84);
         let mut seed = 3u64;
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -1,11 +1,28 @@
 //! Say how the bytes of one sending are found and opened.
+//!
+//! Providers hold a part as shards that its page lists, or they hold a pack, which is such a part, with this one in
+//! it. A member of a pack has keys of its own all the same: only where it lies is the pack's affair.
 
-use super::IndexError;
+use super::{IndexError, table::{Reading, Writing}};
 use crate::{
     manifest::PageRef,
+    pack,
     seal::{Algorithm, PartKey, Place, SealError, Secret, WRAPPED_BYTES},
 };
 use hodei_types::cbor::{Reader, Writer};
+use std::sync::Arc;
+
+/// Values of a page's reference, which tell it from a place in a pack.
+const PAGE_VALUES: usize = 4;
+
+/// Where a part's sealed bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// At providers, as shards of their own.
+    Own(PageRef),
+    /// In a pack, from this byte on.
+    Pack { pack: Arc<Part>, offset: u64 },
+}
 
 /// One sending of bytes: how to find and open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +39,39 @@ pub struct Part {
     pub size_bytes: u64,
     /// BLAKE3 of the plaintext.
     pub content: [u8; 32],
-    pub page: PageRef,
+    pub home: Home,
 }
 
 impl Part {
+    /// What providers hold of it: itself, or its pack.
+    pub fn stored(&self) -> &Part {
+        match &self.home {
+            Home::Own(_) => self,
+            Home::Pack { pack, .. } => pack,
+        }
+    }
+
+    /// Lists the shards of what providers hold.
+    pub fn page(&self) -> &PageRef {
+        match &self.home {
+            Home::Own(page) => page,
+            Home::Pack { pack, .. } => pack.page(),
+        }
+    }
+
+    /// Whether it is a pack: its bytes are members, each sealed on its own.
+    pub fn is_pack(&self) -> bool {
+        self.number == pack::PART
+    }
+
+    /// Bytes of what providers hold, before coding, that are this part's.
+    pub fn stored_bytes(&self) -> u64 {
+        match &self.home {
+            Home::Own(_) => self.size_bytes,
+            Home::Pack { .. } => pack::sealed_bytes(self.size_bytes),
+        }
+    }
+
     /// The key a part is sealed under. `wrapped` must have been made by the bucket's `secret`.
     pub fn key(&self, network: &[u8; 32], bucket: &[u8; 32], secret: &Secret) -> Result<PartKey, SealError> {
         let object = secret.unwrap(&self.object, &self.wrapped)?;
@@ -40,21 +86,55 @@ impl Part {
         PartKey::committed(&object, &place, &self.commitment)
     }
 
-    /// As it stands in a run.
+    /// A part that providers hold, by itself. Panics for a member: what finds its pack stands in its layer.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
-        self.write(&mut out);
+        self.write_own(&mut out);
         out.finish()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
         let mut input = Reader::new(bytes);
-        let part = Self::read(&mut input)?;
+        let part = Self::read_own(&mut input)?;
         input.end()?;
         Ok(part)
     }
 
-    pub(super) fn write(&self, out: &mut Writer) {
+    pub(super) fn write_own(&self, out: &mut Writer) {
+        let Home::Own(page) = &self.home else { panic!("a member is written with its layer's packs") };
+        self.write_head(out);
+        page.write(out);
+    }
+
+    pub(super) fn read_own(input: &mut Reader<'_>) -> Result<Self, IndexError> {
+        Self::read_with(input, |input, _| Ok(Home::Own(PageRef::read(input)?)))
+    }
+
+    /// As it stands in a layer: a member tells which of the layer's packs it is in.
+    pub(super) fn write(&self, out: &mut Writer, packs: &Writing<'_>) {
+        match &self.home {
+            Home::Own(_) => self.write_own(out),
+            Home::Pack { pack, offset } => {
+                self.write_head(out);
+                out.array(2).uint(packs.at(pack)).uint(*offset);
+            }
+        }
+    }
+
+    pub(super) fn read(input: &mut Reader<'_>, packs: &mut Reading) -> Result<Self, IndexError> {
+        Self::read_with(input, |input, size_bytes| {
+            if input.clone().array(PAGE_VALUES)? == PAGE_VALUES {
+                return Ok(Home::Own(PageRef::read(input)?));
+            }
+            input.tuple(2)?;
+            let pack = packs.get(input.uint()?)?;
+            let offset = input.uint()?;
+            pack::check(size_bytes, offset, pack.size_bytes)?;
+            Ok(Home::Pack { pack, offset })
+        })
+    }
+
+    fn write_head(&self, out: &mut Writer) {
         out.array(8)
             .uint(self.number.into())
             .bytes(&self.object)
@@ -63,25 +143,20 @@ impl Part {
             .bytes(&self.commitment)
             .uint(self.size_bytes)
             .bytes(&self.content);
-        self.page.write(out);
     }
 
-    pub(super) fn read(input: &mut Reader<'_>) -> Result<Self, IndexError> {
+    fn read_with(
+        input: &mut Reader<'_>,
+        home: impl FnOnce(&mut Reader<'_>, u64) -> Result<Home, IndexError>,
+    ) -> Result<Self, IndexError> {
         input.tuple(8)?;
         let number = u32::try_from(input.uint()?).map_err(|_| IndexError::Shape("part number"))?;
         let (object, wrapped) = (input.fixed()?, input.fixed()?);
         let code = input.uint()?;
         let algorithm =
             u8::try_from(code).ok().and_then(Algorithm::from_u8).ok_or(IndexError::Algorithm(code))?;
-        Ok(Self {
-            number,
-            object,
-            wrapped,
-            algorithm,
-            commitment: input.fixed()?,
-            size_bytes: input.uint()?,
-            content: input.fixed()?,
-            page: PageRef::read(input)?,
-        })
+        let (commitment, size_bytes, content) = (input.fixed()?, input.uint()?, input.fixed()?);
+        let home = home(input, size_bytes)?;
+        Ok(Self { number, object, wrapped, algorithm, commitment, size_bytes, content, home })
     }
 }

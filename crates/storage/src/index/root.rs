@@ -30,7 +30,7 @@ impl Root {
         let mut out = Writer::new();
         out.array(2).uint(VERSION);
         out.array(self.layers.len());
-        self.layers.iter().for_each(|layer| layer.write(&mut out));
+        self.layers.iter().for_each(|layer| layer.write_own(&mut out));
         let body = out.finish();
         let mut shard = vec![0; ROOT_BYTES];
         let (head, frame) = shard.split_at_mut(16);
@@ -69,7 +69,7 @@ impl Root {
         if count == 0 {
             return Err(IndexError::Shape("a root without a layer"));
         }
-        let layers = (0..count).map(|_| Part::read(&mut input)).collect::<Result<_, _>>()?;
+        let layers = (0..count).map(|_| Part::read_own(&mut input)).collect::<Result<_, _>>()?;
         input.end()?;
         Ok(Self { layers })
     }

@@ -1,8 +1,12 @@
 //! List all that a bucket's keys name, and what the bucket is set to.
 
-use super::{Entry, IndexError, entry::{DOCUMENT_BYTES_MAX, TEXT_BYTES_MAX}};
+use super::{
+    Entry, IndexError, Use,
+    entry::{DOCUMENT_BYTES_MAX, TEXT_BYTES_MAX},
+    uses::Uses,
+};
 use rpds::RedBlackTreeMapSync;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 /// Named documents of a bucket.
 pub const SETTINGS_MAX: usize = 32;
@@ -17,7 +21,8 @@ pub struct Run {
     pub bucket: String,
     pub settings: Arc<Settings>,
     /// Versions of each key, the newest first; never none.
-    pub entries: RedBlackTreeMapSync<String, Vec<Entry>>,
+    pub(super) entries: RedBlackTreeMapSync<String, Vec<Entry>>,
+    uses: Uses,
 }
 
 /// Refuses a document that no reader would take back.
@@ -32,6 +37,15 @@ pub fn check_setting(name: &str, document: &str) -> Result<(), IndexError> {
 }
 
 impl Run {
+    /// Of a new bucket.
+    pub fn new(bucket: &str) -> Self {
+        Self { bucket: bucket.into(), ..Self::default() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Versions of a key, the newest first.
     pub fn versions(&self, key: &str) -> &[Entry] {
         self.entries.get(key).map_or(&[], Vec::as_slice)
@@ -39,11 +53,31 @@ impl Run {
 
     /// Sets a key's versions; without any the key is gone.
     pub fn set(&mut self, key: &str, versions: Vec<Entry>) {
+        if let Some(before) = self.entries.get(key) {
+            self.uses.remove(before);
+        }
+        self.uses.add(&versions);
         if versions.is_empty() {
             self.entries.remove_mut(key);
         } else {
             self.entries.insert_mut(key.into(), versions);
         }
+    }
+
+    /// Keys in their order from one on, and the versions of each.
+    pub fn range<'a>(&'a self, from: Bound<&str>) -> impl Iterator<Item = (&'a str, &'a [Entry])> + use<'a> {
+        let keys = self.entries.range::<String, _>((from.map(str::to_owned), Bound::Unbounded));
+        keys.map(|(key, versions)| (key.as_str(), versions.as_slice()))
+    }
+
+    /// Keys it has.
+    pub fn keys(&self) -> usize {
+        self.entries.size()
+    }
+
+    /// What of a stored part, by its id, is named; `None` if nothing names it.
+    pub fn uses(&self, object: &[u8; 16]) -> Option<Use> {
+        self.uses.of(object)
     }
 
     /// The newest version of a key, unless it says that there is no object.
@@ -58,6 +92,11 @@ impl Run {
 
     /// Bytes of all versions of all objects.
     pub fn size_bytes(&self) -> u64 {
-        self.all().map(Entry::size_bytes).sum()
+        self.uses.bytes
+    }
+
+    /// Versions of all objects; delete markers are none.
+    pub fn objects(&self) -> u64 {
+        self.uses.objects
     }
 }

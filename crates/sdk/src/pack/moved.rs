@@ -1,0 +1,161 @@
+//! Move members of packs to others, as they are sealed.
+
+use super::Lodging;
+use crate::{
+    bucket::Record,
+    change::{Change, Moved},
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+    intent::End,
+    read::Holders,
+};
+use hodei_storage::{
+    index::{Entry, Home, Part, Run},
+    pack::Packer,
+};
+use hodei_types::transport::Transport;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+/// A member as it lies in a pack.
+pub(super) struct Member {
+    pub(super) object: [u8; 16],
+    pub(super) pack: Arc<Part>,
+    pub(super) offset: u64,
+    pub(super) sealed_bytes: u64,
+}
+
+/// A new pack, and where in it each member is.
+pub(super) struct Laid<'a> {
+    pub(super) packer: Packer,
+    pub(super) places: Vec<(&'a Member, u64)>,
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// The entry once every part of it has its bytes for itself.
+    pub(crate) async fn unpack(&self, record: &Record, key: &str, entry: Entry) -> Result<Entry, Fault> {
+        let members: Vec<Member> = members(std::iter::once(&entry))
+            .filter(|member| member.sealed_bytes < member.pack.size_bytes)
+            .collect();
+        if members.is_empty() {
+            return Ok(entry);
+        }
+        self.relocate(record, vec![key.to_owned()], members).await?;
+        let missing = || Fault::NoObject { bucket: record.name.clone(), key: key.into() };
+        self.look(&record.name, key, Some(entry.version)).await?.ok_or_else(missing)
+    }
+
+    /// Writes anew what is live of packs.
+    pub(crate) async fn repack(&self, record: &Record, run: &Run, packs: &BTreeSet<[u8; 16]>) -> Result<(), Fault> {
+        let (keys, members) = live(run, packs);
+        tracing::info!(bucket = record.name, packs = packs.len(), members = members.len(), "packs are written anew");
+        self.relocate(record, keys, members).await
+    }
+
+    /// Lays members into new packs and says so in the index.
+    async fn relocate(&self, record: &Record, keys: Vec<String>, members: Vec<Member>) -> Result<(), Fault> {
+        let holders = Holders { shape: record.shape, roster: self.roster(record).await? };
+        let (network, secret) = (self.0.network.0, self.secret(record.id));
+        let packs: BTreeMap<[u8; 16], &Arc<Part>> =
+            members.iter().map(|member| (member.pack.object, &member.pack)).collect();
+        let mut olds = BTreeMap::new();
+        for (object, pack) in packs {
+            let key = pack.key(&network, &record.id.0, &secret).map_err(|error| Fault::Index(error.to_string()))?;
+            olds.insert(object, self.read_pack(&holders, pack, key).await?);
+        }
+        let (mut moved, mut sent) = (BTreeMap::new(), Vec::new());
+        for Laid { packer, places } in lay(&members, &olds)? {
+            let (pack, _, lodging) = self.send_pack(record, packer).await?;
+            lodging.journal.end(End::Unknown { since_ms: self.now_ms() }).await;
+            moved.extend(homes(&pack, places));
+            sent.push((pack, lodging));
+        }
+        let change = Change::Move(Moved { keys, members: Arc::new(moved) });
+        match self.change(&record.name, Some(change)).await {
+            Ok(_) => self.settle_moved(record, sent).await,
+            Err(error) => {
+                if error.is_final() {
+                    for (_, lodging) in &sent {
+                        lodging.journal.end(End::Lost).await;
+                    }
+                }
+                match error {
+                    // By now nothing names any of them: whoever removed them lets go of their packs.
+                    Fault::NoObject { .. } => Ok(()),
+                    error => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Forgets the journals of new packs that are named. Of one whose members were all removed meanwhile the journal
+    /// stays, until it is sure.
+    async fn settle_moved(&self, record: &Record, sent: Vec<(Arc<Part>, Lodging<E>)>) -> Result<(), Fault> {
+        let now = self.run(&self.live(&record.name).await?).await?;
+        for (pack, lodging) in sent {
+            if now.uses(&pack.object).is_some() {
+                lodging.journal.finish(&self.0.context).await;
+                self.let_go(lodging).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is named of packs: under which keys, and each member once.
+pub(super) fn live(run: &Run, packs: &BTreeSet<[u8; 16]>) -> (Vec<String>, Vec<Member>) {
+    let (mut keys, mut live) = (Vec::new(), BTreeMap::new());
+    for (key, versions) in run.range(Bound::Unbounded) {
+        let mut is_in = false;
+        for member in members(versions.iter()).filter(|member| packs.contains(&member.pack.object)) {
+            live.entry(member.object).or_insert(member);
+            is_in = true;
+        }
+        if is_in {
+            keys.push(key.to_owned());
+        }
+    }
+    (keys, live.into_values().collect())
+}
+
+/// Cuts members out of their packs' bytes and fills new ones.
+pub(super) fn lay<'a>(members: &'a [Member], olds: &BTreeMap<[u8; 16], Vec<u8>>) -> Result<Vec<Laid<'a>>, Fault> {
+    let mut laid: Vec<Laid<'a>> = Vec::new();
+    for member in members {
+        let from = member.offset as usize;
+        let sealed = olds.get(&member.pack.object).and_then(|old| old.get(from..from + member.sealed_bytes as usize));
+        let sealed = sealed.ok_or_else(|| Fault::Index("a pack is shorter than its members".into()))?;
+        if !laid.last().is_some_and(|last| last.packer.has_room(sealed.len())) {
+            laid.push(Laid { packer: Packer::default(), places: Vec::new() });
+        }
+        let last = laid.last_mut().expect("one was pushed");
+        last.places.push((member, last.packer.add(sealed)));
+    }
+    Ok(laid)
+}
+
+/// What the index is told of a new pack: by member, the pack it was in, and where it is.
+pub(super) fn homes<'a>(
+    pack: &'a Arc<Part>,
+    places: Vec<(&'a Member, u64)>,
+) -> impl Iterator<Item = ([u8; 16], ([u8; 16], Home))> + 'a {
+    places.into_iter().map(|(member, offset)| {
+        (member.object, (member.pack.object, Home::Pack { pack: pack.clone(), offset }))
+    })
+}
+
+/// Members among the parts of entries.
+pub(super) fn members<'a>(entries: impl Iterator<Item = &'a Entry>) -> impl Iterator<Item = Member> {
+    entries.flat_map(|entry| &entry.parts).filter_map(|part| match &part.home {
+        Home::Own(_) => None,
+        Home::Pack { pack, offset } => Some(Member {
+            object: part.object,
+            pack: pack.clone(),
+            offset: *offset,
+            sealed_bytes: part.stored_bytes(),
+        }),
+    })
+}
