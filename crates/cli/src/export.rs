@@ -12,12 +12,13 @@ use crate::{
     out::{Out, bytes},
     paths::write_whole,
     session::{Session, sdk_fault},
-    sync::{Shared, changed_ms, down, failed, tell},
+    sync::{Shared, down, failed, tell},
 };
 use futures::{StreamExt as _, stream};
 use hodei_sdk::{
     Entry, Local,
     list::{Marker, Versioned},
+    mtime::changed_ms,
     object::PAGE_MAX,
 };
 use serde_json::{Value, json};

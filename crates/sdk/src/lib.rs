@@ -16,6 +16,7 @@ pub mod history;
 mod intent;
 pub mod list;
 pub mod market;
+pub mod mtime;
 pub mod object;
 mod pack;
 pub mod plan;
@@ -54,9 +55,9 @@ pub mod link {
     pub use hodei_link::{Config, Link, LinkError};
 }
 
-/// What a put may wait for and tells on its way.
+/// What a put may wait for and tells on its way; bytes that are best read at once.
 pub mod storage {
-    pub use hodei_storage::engine::{Progress, Verdict, Wait};
+    pub use hodei_storage::engine::{Progress, Verdict, Wait, plain_bytes};
 }
 
 /// An identity's own log.

@@ -1,7 +1,7 @@
 //! Carry one object from one side to the other.
 
 use super::{
-    compare::{Item, MTIME, What, changed_ms, mtime},
+    compare::{Item, What},
     place::{Place, foreign_fault},
 };
 use crate::{
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::{self, BoxStream}};
 use hodei_gateway::foreign::{ForeignError, Object, Server, Tally};
 use hodei_sdk::{
-    Entry, Local,
+    Entry, Local, mtime,
     upload::{Judged, Options},
 };
 use std::{
@@ -68,7 +68,7 @@ impl Way<'_> {
     async fn up(&self, bucket: &str, key: &str, path: &Path, item: &Item, told: Told) -> Result<()> {
         let options = Options {
             content_type: kind::of(path).into(),
-            meta: BTreeMap::from([(MTIME.to_owned(), mtime(item.modified_ms))]),
+            meta: BTreeMap::from([(mtime::NAME.to_owned(), mtime::text(item.modified_ms))]),
             progress: Some(stored(told)),
             ..Options::default()
         };
@@ -112,7 +112,7 @@ impl Way<'_> {
         };
         let mut meta = head.meta.clone();
         // When it was last changed over there, unless whoever put it there knew better.
-        meta.entry(MTIME.to_owned()).or_insert_with(|| mtime(item.modified_ms));
+        meta.entry(mtime::NAME.to_owned()).or_insert_with(|| mtime::text(item.modified_ms));
         let (tally, judge) = (Tally::default(), head.clone());
         let judging = tally.clone();
         let options = Options {
@@ -162,7 +162,7 @@ impl Way<'_> {
 /// An object of ours as a file.
 pub(crate) async fn down(cloud: &Local, bucket: &str, key: &str, entry: &Entry, path: &Path, told: Told) -> Result<()> {
     let size = entry.size_bytes();
-    let copy = Copy { entry, path, modified_ms: changed_ms(entry) };
+    let copy = Copy { entry, path, modified_ms: mtime::changed_ms(entry) };
     let open = async |offset: u64| cloud.bytes(bucket, key, entry, Some(offset..size), None).await.map_err(sdk_fault);
     copy.write(open, |count| told(count)).await
 }

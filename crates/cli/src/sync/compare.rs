@@ -1,10 +1,7 @@
 //! Decide what has to be carried, from two listings.
 
-use hodei_sdk::Entry;
+use hodei_sdk::{Entry, mtime::{changed_ms, mtime_ms}};
 use std::{collections::BTreeMap, path::PathBuf};
-
-/// Metadata by which rclone and this program remember when a file was changed: seconds since 1970.
-pub(super) const MTIME: &str = "mtime";
 
 /// What a side has under a name.
 #[derive(Clone, Debug)]
@@ -79,31 +76,10 @@ fn is_same(from: &Item, to: &Item) -> bool {
     }
 }
 
-/// When the file behind an object was changed, where that is remembered.
-fn mtime_ms(entry: &Entry) -> Option<u64> {
-    let text = entry.meta.get(MTIME)?;
-    let (secs, part) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(secs) || !digits(part) {
-        return None;
-    }
-    let part: u64 = format!("{part:0<3}").get(..3)?.parse().ok()?;
-    secs.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(part)
-}
-
-/// When a file that is made of an object shall have been changed.
-pub(crate) fn changed_ms(entry: &Entry) -> u64 {
-    mtime_ms(entry).unwrap_or(entry.modified_ms)
-}
-
-/// A moment as [`MTIME`] has it.
-pub(super) fn mtime(ms: u64) -> String {
-    format!("{}.{:03}000000", ms / 1000, ms % 1000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hodei_sdk::mtime;
 
     fn item(size_bytes: u64, etag: &str, modified_ms: u64, what: What) -> Item {
         Item { size_bytes, etag: etag.into(), modified_ms, what }
@@ -114,7 +90,7 @@ mod tests {
     }
 
     fn object(size_bytes: u64, etag: &str, modified_ms: u64, mtime: Option<&str>) -> Item {
-        let meta = mtime.map(|text| (MTIME.to_owned(), text.to_owned())).into_iter().collect();
+        let meta = mtime.map(|text| (mtime::NAME.to_owned(), text.to_owned())).into_iter().collect();
         item(size_bytes, etag, modified_ms, What::Object(Box::new(Entry { modified_ms, meta, ..Entry::default() })))
     }
 
@@ -138,7 +114,6 @@ mod tests {
         for (from, to, same) in cases {
             assert_eq!(is_same(&from, &to), same, "{from:?} {to:?}");
         }
-        assert_eq!(mtime(7_123), "7.123000000");
     }
 
     #[test]

@@ -14,7 +14,6 @@ mod price;
 mod progress;
 
 pub(crate) use carry::down;
-pub(crate) use compare::changed_ms;
 pub(crate) use progress::Shared;
 
 use crate::{
