@@ -8,12 +8,14 @@ use std::{net::SocketAddr, path::PathBuf};
 
 mod data;
 mod key;
+mod mount;
 mod s3;
 mod share;
 mod sync;
 
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
+pub(crate) use mount::DataMount;
 pub(crate) use s3::{S3, S3Key, S3KeyAdd, S3KeyRemove, S3KeyRotate, S3Serve};
 pub(crate) use share::{Share, ShareCreate, ShareGet, ShareList, ShareRevoke, ShareServe};
 pub(crate) use sync::{DataExport, DataSync, Foreign};

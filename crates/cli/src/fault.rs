@@ -117,6 +117,12 @@ codes! {
         "It could not be reached, or failed in the middle. What was carried before stays, and the same command goes on behind it.";
     CARRIED_PART "HD3012" Unhealthy "not everything was carried"
         "Some objects or files could not be carried; each was named. The others are whole. The same command tries again only what is missing.";
+    MOUNT "HD3030" Precondition "nothing was mounted"
+        "The folder must exist and be empty, and the kernel must speak FUSE: /dev/fuse is there once the module is loaded (modprobe fuse), in a container once it is given (--device /dev/fuse --cap-add SYS_ADMIN). Without FUSE, programs that speak S3 reach the same bucket through `hodei s3 serve`.";
+    MOUNT_RIGHT "HD3031" NotAllowed "this user may not mount"
+        "Root mounts by itself. For other users the system's package fuse3 brings fusermount3, which mounts for them; --allow-other needs user_allow_other in /etc/fuse.conf besides. Without it, programs that speak S3 reach the same bucket through `hodei s3 serve`.";
+    MOUNT_KEPT "HD3032" Unhealthy "not everything that was written is in the bucket"
+        "Some files could not be stored: somebody else changed the object meanwhile, too few providers answered, or the mount ended before a program closed the file. Their content is in the files that were named, on this machine. Compare, and store what you want with `hodei data cp FILE hodei://BUCKET/KEY`.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"

@@ -57,6 +57,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("data export", &["hodei data export photos ~/photos", "hodei data export photos ~/photos --versions", "hodei data export hodei:// ~/all"]),
     (
+        "data mount",
+        &["hodei data mount photos ~/photos", "hodei data mount photos/2026 /mnt/2026 --read-only --json"],
+    ),
+    (
         "data share create",
         &[
             "hodei share create hodei://photos/a.jpg --expires 30d -y",

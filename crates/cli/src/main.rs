@@ -19,6 +19,7 @@ mod help;
 mod key;
 mod kind;
 mod money;
+mod mount;
 mod name;
 mod net;
 mod node;
@@ -161,6 +162,10 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::S3(S3::Key(key)) => s3::key(&key, asked, &Contexts::of(&Paths::of_user()?), out),
         Verb::Data(Data::Sync(args)) => in_cloud(&global, async |session| sync::sync(&args, session, out).await),
         Verb::Data(Data::Export(args)) => in_cloud(&global, async |session| export::export(&args, session, out).await),
+        Verb::Data(Data::Mount(args)) => {
+            let spool = mount::spool(&args, Paths::of_user)?;
+            in_cloud(&global, async |session| mount::run(&args, &spool, session, out).await)
+        }
         Verb::Data(Data::Share(share)) => in_cloud(&global, async |session| match &share {
             Share::Create(args) => share::create(args, session, out).await,
             Share::List(args) => share::list(args, session, out).await,

@@ -29,10 +29,11 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("commonware-p2p", &["ledger", "sim"]),
     ("s3s", &["gateway"]),
     ("jsonrpsee", &["gateway"]),
+    ("fuser", &["mount"]),
     ("redb", &["node"]),
     ("reed-solomon-erasure", &["storage"]),
     // Planes do no IO.
-    ("tokio", &["link", "node", "sdk", "gateway", "cli", "benches"]),
+    ("tokio", &["link", "node", "sdk", "gateway", "mount", "cli", "benches"]),
 ];
 
 /// Licences that allow what Apache-2.0 OR MIT promises.

@@ -1,6 +1,6 @@
 //! Read the commands on buckets and objects.
 
-use super::{Plan, share::Share, sync::{DataExport, DataSync}};
+use super::{Plan, mount::DataMount, share::Share, sync::{DataExport, DataSync}};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -23,6 +23,8 @@ pub(crate) enum Data {
     Sync(DataSync),
     /// Write everything of a bucket as ordinary files, with a list of what they were.
     Export(DataExport),
+    /// Show a bucket as a folder of this machine, until it is stopped or unmounted.
+    Mount(DataMount),
     /// Let others at single objects by links.
     #[command(subcommand)]
     Share(Share),
