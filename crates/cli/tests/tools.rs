@@ -115,6 +115,16 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+/// `hodei share serve`, until its standard input closes; and where it answers.
+fn serve_links(demo: &Demo) -> (Child, String) {
+    let words = demo.words(&["share", "serve", "--listen", "127.0.0.1:0", "--until-stdin-closes", "--json"]);
+    let mut door = demo.user.command(&words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(door.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the door did not open: {line:?}"));
+    (door, ready["url"].as_str().unwrap().to_owned())
+}
+
 /// What a browser gets: status, headers in lower case, body.
 fn get(method: &str, url: &str, header: &str) -> (u16, String, Vec<u8>) {
     let rest = url.strip_prefix("http://").unwrap();
@@ -198,6 +208,22 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     assert_eq!(get("GET", &bytes_url, "").0, 410);
     stranger.refused(&["-C", "other", "share", "get", url, text(&got)], "HD3009");
     assert_eq!(demo.lines(&["share", "list"]).len(), 1);
+
+    // A door of its own serves the same links, here alone, until it is stopped.
+    demo.refused(&["share", "serve", "--listen", "0.0.0.0:0"], "HD1002");
+    let (mut door, url) = serve_links(&demo);
+    let passed = demo.one(&["share", "create", "hodei://photos/other", "--gateway", &url, "-y"]);
+    let link = passed["link"].as_str().unwrap();
+    assert!(link.starts_with(&format!("{url}/s/hodeishare1")), "{link}");
+    assert_eq!(get("GET", link, "").0, 200);
+    let (status, head, body) = get("GET", &format!("{link}/other"), "range: bytes=5-20\r\n");
+    assert_eq!((status, body.as_slice()), (206, &bytes[5..21]), "{head}");
+    assert_eq!(get("GET", &format!("{url}/s/hodeishare1qqqq"), "").0, 404);
+    assert_eq!(get("GET", &format!("{url}/"), "").0, 404);
+    demo.one(&["share", "revoke", "photos", passed["name"].as_str().unwrap(), "-y"]);
+    wait_for("the door to hear of it", || get("GET", &format!("{link}/other"), "").0 == 410);
+    drop(door.stdin.take());
+    assert_eq!(door.wait().unwrap().code(), Some(0));
 
     // With new keys the object is the owner's alone, and unchanged.
     let again = demo.one(&["share", "create", "hodei://photos/attic/a b.jpg", "-y"]);
