@@ -2,7 +2,7 @@
 //!
 //! Upon a request: whose key signed it, which bucket it is about and what that says about itself, what the
 //! object says where that matters; then [`super::decide`]. What is in the body is judged once it was read:
-//! the keys of a form or of a deletion of several, and tags. Who asks, and what an object is put with, goes
+//! the keys of a deletion of several, and tags. Who asks, and what an object is put with, goes
 //! along in the request's extensions.
 
 use super::{
@@ -11,19 +11,20 @@ use super::{
     decide::{Guard, Known, Ownership, Question},
     facts::{self, Arrival},
     fault::fault,
+    form::Signer,
     keys::{Keyring, now_ms},
     names,
     policy::Facts,
     principal::{Caller, Stamp},
-    quota,
 };
-use hodei_sdk::Local;
+use hodei_sdk::{Local, index::Settings};
+use hyper::http::Extensions;
 use s3s::{
     S3Request, S3Result,
     access::{S3Access, S3AccessContext},
     dto::{
         CopySource, DeleteObjectsInput, GetObjectInput, HeadBucketInput, HeadObjectInput, ListObjectsInput,
-        ListObjectsV2Input, ObjectIdentifier, PostObjectInput, PutObjectInput, PutObjectTaggingInput,
+        ListObjectsV2Input, ObjectIdentifier, PutObjectInput, PutObjectTaggingInput,
     },
     header,
     path::S3Path,
@@ -48,6 +49,20 @@ struct Waiting {
     facts: Arc<Facts>,
 }
 
+/// What a request's bucket said about itself when the request was let in: asked for once.
+#[derive(Clone)]
+pub(super) struct Said {
+    bucket: String,
+    settings: Arc<Settings>,
+}
+
+impl Said {
+    /// Of this bucket, if it is the request's.
+    pub(super) fn of(extensions: &Extensions, bucket: &str) -> Option<Arc<Settings>> {
+        extensions.get::<Self>().filter(|said| said.bucket == bucket).map(|said| said.settings.clone())
+    }
+}
+
 /// Objects of a deletion of several that stay, with who asked not being allowed to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kept(pub(super) Vec<ObjectIdentifier>);
@@ -60,6 +75,14 @@ impl Access {
     pub(super) async fn guard(&self, bucket: &str) -> S3Result<Guard> {
         let settings = self.cloud.settings(bucket).await.map_err(fault)?;
         Guard::of(bucket, &settings, &self.keyring)
+    }
+
+    /// The same, and what the bucket says goes along with the request.
+    async fn guard_noted(&self, bucket: &str, cx: &mut S3AccessContext<'_>) -> S3Result<Guard> {
+        let settings = self.cloud.settings(bucket).await.map_err(fault)?;
+        let guard = Guard::of(bucket, &settings, &self.keyring);
+        cx.extensions_mut().insert(Said { bucket: bucket.to_owned(), settings });
+        guard
     }
 
     /// Whether one thing is allowed; what the object says is looked up where it matters.
@@ -91,7 +114,7 @@ impl Access {
         if guard.allows(&Question { facts: &facts, ..question }, Some(&known)) { Ok(()) } else { Err(denied()) }
     }
 
-    /// What is put with a request's headers, or with a form's fields.
+    /// What is put with a request's headers.
     fn stamp(&self, guard: &Guard, caller: &Caller, wanted: Wanted) -> S3Result<Stamp> {
         if guard.block.new_acls && wanted.is_public() {
             return Err(s3_error!(AccessDenied, "The bucket's public access block refuses public access lists."));
@@ -134,10 +157,14 @@ impl Access {
         self.judge(&guard, Question { caller, action, bucket, key: Some(key), facts: &facts }, None).await
     }
 
-    fn caller(&self, cx: &S3AccessContext<'_>) -> S3Result<Caller> {
-        let Some(credentials) = cx.credentials() else { return Ok(Caller::default()) };
+    fn caller(&self, cx: &mut S3AccessContext<'_>) -> S3Result<Caller> {
+        // A form was signed before it became this request.
+        let form = cx.extensions_mut().get::<Signer>().map(|signer| signer.access_key_id.clone());
+        let Some(id) = cx.credentials().map(|credentials| credentials.access_key.clone()).or(form) else {
+            return Ok(Caller::default());
+        };
         // It signed a moment ago; that it is gone now is as good as never having been.
-        let held = self.keyring.held(&credentials.access_key, now_ms());
+        let held = self.keyring.held(&id, now_ms());
         let held = held.ok_or_else(|| s3_error!(InvalidAccessKeyId, "The access key is no longer in use."))?;
         Ok(Caller { principal: Some(held.principal.clone()), scope: held.key.scope.clone() })
     }
@@ -187,7 +214,7 @@ impl S3Access for Access {
             let may = caller.principal.is_some() && caller.scope.allows(action.reads, Some(&bucket), None, None);
             return if may { Ok(()) } else { Err(denied()) };
         }
-        let guard = self.guard(&bucket).await?;
+        let guard = self.guard_noted(&bucket, cx).await?;
         if account.is_some_and(|account| account != guard.tenant) {
             return Err(s3_error!(NoSuchBucket, "The specified bucket does not exist: {bucket}"));
         }
@@ -257,26 +284,6 @@ impl S3Access for Access {
 
     async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
         names::strip(&mut request.input.bucket);
-        Ok(())
-    }
-
-    async fn post_object(&self, request: &mut S3Request<PostObjectInput>) -> S3Result<()> {
-        let (caller, Waiting { guard, facts }) = waiting(request)?;
-        let mut facts = Facts::clone(&facts);
-        let input = &request.input;
-        if let Some(acl) = &input.acl {
-            facts.put("s3:x-amz-acl", acl.as_str());
-        }
-        if let Some(tagging) = &input.tagging {
-            facts::tags_of_header(&mut facts, tagging);
-        }
-        let action = Action::of("PutObject", false);
-        let question = Question { caller: &caller, action, bucket: &input.bucket, key: Some(&input.key), facts: &facts };
-        self.judge(&guard, question, None).await?;
-        self.room(&guard.owner, quota::declared(&request.headers)).await?;
-        let wanted = Wanted::parse(input.acl.as_ref().map(|acl| acl.as_str()), &[], &self.keyring)?;
-        let stamp = self.stamp(&guard, &caller, wanted)?;
-        request.extensions.insert(stamp);
         Ok(())
     }
 

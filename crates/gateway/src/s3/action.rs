@@ -107,7 +107,6 @@ impl Action {
             "AbortMultipartUpload" => of("s3:AbortMultipartUpload", Object).as_good(Bucket, Write),
             "ListParts" => read("s3:ListMultipartUploadParts", Object).as_good(Bucket, Write),
             // Each is judged for its own keys, which are in the body.
-            "PostObject" => of("s3:PutObject", Object).as_good(Bucket, Write).waits(),
             "DeleteObjects" => of("s3:DeleteObject", Object).as_good(Bucket, Write).waits(),
             _ => of("hodei:Unknown", Bucket),
         }

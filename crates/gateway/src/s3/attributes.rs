@@ -9,8 +9,9 @@ use super::{
     time::timestamp,
 };
 use hodei_sdk::Entry;
+use hyper::Method;
 use s3s::{
-    S3Request, S3Response, S3Result,
+    Body, HttpRequest, HttpResponse, S3Request, S3Response, S3Result,
     dto::{
         ETag, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectAttributes, ObjectPart,
         StorageClass,
@@ -45,6 +46,22 @@ fn parts(entry: &Entry, behind: i32, max: i32) -> GetObjectAttributesParts {
     }
 }
 
+/// Whether an answer to this is one of attributes: it names the etag without the quotes that stand around it
+/// everywhere else, as S3's does.
+pub(super) fn is_asked(request: &HttpRequest) -> bool {
+    let names = request.uri().query().unwrap_or("").split('&').map(|pair| pair.split('=').next().unwrap_or(pair));
+    request.method() == Method::GET && names.into_iter().any(|name| name == "attributes")
+}
+
+/// Takes the quotes away, which the framework writes.
+pub(super) fn bare_etag(response: &mut HttpResponse) {
+    let Some(bytes) = response.body().bytes() else { return };
+    let Ok(text) = std::str::from_utf8(&bytes) else { return };
+    let bare = text.replacen("<ETag>\"", "<ETag>", 1).replacen("\"</ETag>", "</ETag>", 1);
+    *response.body_mut() = Body::from(bare);
+    response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
+}
+
 impl Objects {
     pub(super) async fn attributes(
         &self,
@@ -76,5 +93,23 @@ impl Objects {
             version_id: found.version_id(),
             ..GetObjectAttributesOutput::default()
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_have_a_bare_etag() {
+        let request = |method: &str, target: &str| {
+            hyper::Request::builder().method(method).uri(target).body(Body::empty()).unwrap()
+        };
+        assert!(is_asked(&request("GET", "/b/k?attributes")) && is_asked(&request("GET", "/b/k?versionId=1&attributes=")));
+        assert!(!is_asked(&request("GET", "/b/attributes")) && !is_asked(&request("PUT", "/b/k?attributes")));
+        let text = "<R><Checksum/><ETag>\"abc-2\"</ETag><ObjectSize>1</ObjectSize></R>";
+        let mut response = HttpResponse::new(Body::from(text.to_owned()));
+        bare_etag(&mut response);
+        assert_eq!(response.body().bytes().unwrap().as_ref(), text.replace('"', "").as_bytes());
     }
 }

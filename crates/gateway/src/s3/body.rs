@@ -12,7 +12,6 @@ use hodei_sdk::{
     index::Checksum,
     upload::{Finish, Judged},
 };
-use hyper::Method;
 use s3s::{
     S3Error, S3Request, S3Result, TrailingHeaders,
     dto::{PutObjectInput, StreamingBlob, UploadPartInput},
@@ -59,8 +58,7 @@ pub(super) fn declared<I: Uploaded>(request: &S3Request<I>) -> S3Result<(Declare
     let mut declared = request.input.checksums();
     // With aws-chunked the plain length is in a header of its own; the framework unwraps the chunks.
     let decoded = header("x-amz-decoded-content-length").or_else(|| header("content-length"));
-    // A form's length is that of all its fields; the framework has read it whole.
-    declared.length = decoded.filter(|_| request.method != Method::POST).and_then(|length| length.parse().ok());
+    declared.length = decoded.and_then(|length| length.parse().ok());
     let promised = header("x-amz-trailer").unwrap_or("");
     let promised =
         promised.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();

@@ -6,11 +6,13 @@ use super::{
     documents::{self, name},
     fault::fault,
     keys::now_ms,
+    names,
     objects::Objects,
     principal::Caller,
     rights::check_ownership,
     time::timestamp,
 };
+use hyper::header::HeaderValue;
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
@@ -29,6 +31,7 @@ impl Objects {
     pub(super) async fn make_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
         let bucket = request.input.bucket.clone();
         let location = Some(format!("/{bucket}"));
+        names::check_new(&bucket)?;
         if self.cloud.bucket(&bucket).await.map_err(fault)?.is_some() {
             self.made_before(&request).await?;
             return Ok(S3Response::new(CreateBucketOutput { location }));
@@ -45,8 +48,17 @@ impl Objects {
     }
 
     pub(super) async fn bucket_there(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
-        self.must_exist(&request.input.bucket).await?;
-        Ok(S3Response::new(HeadBucketOutput::default()))
+        let bucket = &request.input.bucket;
+        let record = self.cloud.bucket(bucket).await.map_err(fault)?;
+        let record = record.ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist: {bucket}"))?;
+        let mut response = S3Response::new(HeadBucketOutput::default());
+        // As Ceph's clients ask and are answered; it looks through the whole index, so only who asks gets it.
+        if request.uri.query().unwrap_or("").split('&').any(|pair| pair == "read-stats=true") {
+            let usage = self.cloud.usage(&record).await.map_err(fault)?;
+            response.headers.insert("x-rgw-object-count", HeaderValue::from(usage.objects));
+            response.headers.insert("x-rgw-bytes-used", HeaderValue::from(usage.bytes));
+        }
+        Ok(response)
     }
 
     pub(super) async fn bucket_location(

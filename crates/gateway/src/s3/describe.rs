@@ -1,6 +1,7 @@
 //! Read from a request's headers what an object is put with.
 
 use super::{
+    access::Said,
     customer::{self, Sent},
     documents::name,
     fault::fault,
@@ -11,7 +12,7 @@ use super::{
     tagging,
     time::http_date,
 };
-use hodei_sdk::{Entry, customer::Key, upload::Options};
+use hodei_sdk::{Entry, customer::Key, index::Settings, upload::Options};
 use hyper::{StatusCode, http::Extensions};
 use s3s::{
     S3Error, S3ErrorCode, S3Result,
@@ -21,7 +22,7 @@ use s3s::{
     },
     s3_error,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Names of metadata, sorted, as the index keeps them.
 pub(super) type Meta = BTreeMap<String, String>;
@@ -114,6 +115,14 @@ impl Described {
 }
 
 impl Objects {
+    /// What the bucket of a request says about itself.
+    pub(super) async fn said(&self, bucket: &str, extensions: &Extensions) -> S3Result<Arc<Settings>> {
+        match Said::of(extensions, bucket) {
+            Some(settings) => Ok(settings),
+            None => self.cloud.settings(bucket).await.map_err(fault),
+        }
+    }
+
     /// What is put with a request's headers, the stamp it has got, and the bucket's own encryption.
     pub(super) async fn describe(
         &self,
@@ -124,7 +133,7 @@ impl Objects {
         let (mut entry, customer) = described.entry(now_ms())?;
         let stamp = extensions.get::<Stamp>().cloned().unwrap_or_default();
         (entry.owner, entry.acl) = (stamp.owner, stamp.acl);
-        let settings = self.cloud.settings(bucket).await.map_err(fault)?;
+        let settings = self.said(bucket, extensions).await?;
         if customer.is_none() && settings.contains_key(name::ENCRYPTION) {
             entry.meta.entry(ENCRYPTION.into()).or_insert_with(|| ServerSideEncryption::AES256.into());
         }

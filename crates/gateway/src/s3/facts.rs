@@ -1,6 +1,7 @@
 //! Gather what a request says about itself, for the conditions of policies.
 
 use super::{
+    form::Signer,
     keys::now_ms,
     policy::Facts,
     principal::Principal,
@@ -33,6 +34,10 @@ pub(super) fn of(cx: &mut S3AccessContext<'_>, principal: Option<&Principal>) ->
     }
     of_headers(&mut facts, cx.headers());
     of_query(&mut facts, cx.uri());
+    if let Some(signer) = cx.extensions_mut().get::<Signer>() {
+        facts.put("s3:authType", "POST");
+        facts.put("s3:signatureversion", signer.version);
+    }
     facts
 }
 

@@ -23,6 +23,8 @@ pub(super) fn fault(error: Fault) -> S3Error {
             s3_error!(AccessDenied, "The budget does not cover this: {error}. Raise it with: hodei wallet budget set")
         }
         Fault::Source(_) => s3_error!(IncompleteBody, "{error}"),
+        // Providers come and go; clients ask again.
+        Fault::NoRoom { .. } | Fault::Shape(_) => s3_error!(ServiceUnavailable, "{error}"),
         error if error.is_temporary() => s3_error!(ServiceUnavailable, "{error}"),
         _ => s3_error!(InternalError, "{error}"),
     }

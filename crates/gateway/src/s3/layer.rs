@@ -4,13 +4,22 @@
 //! signature is looked at, what web pages may see of the answer, and the line in the log.
 
 use super::{
+    attributes,
     cors::{self, Ask},
     documents::{self, name},
     facts::Arrival,
+    form,
+    held::{self, Coming, Held},
     names::{self, Domains},
     objects::Objects,
+    refusal::{Refusal, escape},
+    silence::Silence,
+    time::parse_http_date,
 };
-use hyper::{HeaderMap, Method, StatusCode, header::{HeaderName, HeaderValue}};
+use hyper::{
+    HeaderMap, Method, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue},
+};
 use s3s::{Body, HttpError, HttpRequest, HttpResponse, dto::CORSConfiguration, service::S3Service};
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -24,8 +33,11 @@ const HEALTH: &str = "/-/health";
 const TARGET_BYTES_MAX: usize = 16 << 10;
 /// Of all headers: S3 takes 8 KiB; grants to many are longer.
 const HEADERS_BYTES_MAX: usize = 32 << 10;
+/// A body that does not say its length is held whole before it is put; more is refused.
+const MEASURED_BYTES_MAX: usize = 8 << 20;
 /// Presigned links live at most a week, as at S3.
 const PRESIGNED_SECS_MAX: u64 = 7 * 24 * 3600;
+const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const ID_2: HeaderName = HeaderName::from_static("x-amz-id-2");
 
@@ -35,18 +47,25 @@ pub(super) struct Layer {
     pub(super) service: S3Service,
     pub(super) objects: Objects,
     pub(super) domains: Domains,
+    pub(super) held: Held,
 }
-
-/// What a request is refused with before it is looked into.
-struct Refusal(StatusCode, &'static str, &'static str);
 
 impl Layer {
     pub(super) async fn call(&self, mut request: HttpRequest, arrival: Arrival) -> Result<HttpResponse, HttpError> {
         let begun = Instant::now();
         let id = fresh_id();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let silence = request.extensions().get::<Silence>().cloned().unwrap_or_default();
         request.extensions_mut().insert(arrival);
-        let mut response = match self.answer(request).await {
+        let answer = self.answer(request).await;
+        let mut response = match answer {
+            // Whatever became of the request is due to that.
+            _ if silence.fell() => {
+                let message = "Your socket connection to the server was not read from or written to within the timeout period.";
+                let mut response = Refusal::bad("RequestTimeout", message).response();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+            }
             Ok(response) => response?,
             Err(refusal) => refusal.response(),
         };
@@ -81,20 +100,43 @@ impl Layer {
             let headers = self.cors(ask.as_ref(), bucket.as_deref()).await;
             let Some(headers) = headers else {
                 let (status, code, message) = cors::refusal(ask.as_ref());
-                return Err(Refusal(status, code, message));
+                return Err(Refusal::new(status, code, message));
             };
             let mut response = HttpResponse::new(Body::empty());
             *response.headers_mut() = headers;
             return Ok(Ok(response));
         }
-        let mut response = match self.service.call(request).await {
-            Ok(response) => response,
-            Err(error) => return Ok(Err(error)),
+        let served = if form::is(&request) { self.form(request).await } else { self.serve(request).await };
+        let mut response = match served {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(refusal) => refusal.response(),
         };
         if let Some(headers) = self.cors(ask.as_ref(), bucket.as_deref()).await {
             response.headers_mut().extend(headers);
         }
         Ok(Ok(response))
+    }
+
+    async fn serve(&self, mut request: HttpRequest) -> Result<Result<HttpResponse, HttpError>, Refusal> {
+        date(request.headers_mut());
+        if attributes::is_asked(&request) {
+            let mut response = self.service.call(request).await;
+            response.iter_mut().for_each(attributes::bare_etag);
+            return Ok(response);
+        }
+        if !is_unmeasured(&request) {
+            return Ok(self.service.call(request).await);
+        }
+        let _room = self.held.room(MEASURED_BYTES_MAX).await;
+        let body = std::mem::take(request.body_mut());
+        let Some(bytes) = Coming::new(body).rest(MEASURED_BYTES_MAX).await? else {
+            let message = "A body of more than 8 MiB says its length in Content-Length.";
+            return Err(Refusal::new(StatusCode::LENGTH_REQUIRED, "MissingContentLength", message));
+        };
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        *request.body_mut() = Body::from(bytes);
+        Ok(self.service.call(request).await)
     }
 
     fn bucket(&self, request: &HttpRequest) -> Option<String> {
@@ -112,44 +154,54 @@ impl Layer {
     }
 }
 
+/// Signed with version 4, a request may name its time in `Date` alone; the framework knows `x-amz-date` only. The time
+/// is part of what was signed, whichever header it stands in.
+fn date(headers: &mut HeaderMap) {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_fourth = text(hyper::header::AUTHORIZATION).is_some_and(|text| text.starts_with("AWS4-HMAC-SHA256"));
+    if !is_fourth || headers.contains_key(AMZ_DATE) {
+        return;
+    }
+    let basic = text(DATE).and_then(parse_http_date).and_then(|time| super::time::basic(&time));
+    if let Some(basic) = basic.and_then(|basic| HeaderValue::from_str(&basic).ok()) {
+        headers.insert(AMZ_DATE, basic);
+    }
+}
+
+/// Whether a put's body says nothing of its length, in chunks of HTTP alone: those of S3 say it.
+fn is_unmeasured(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    *request.method() == Method::PUT
+        && headers.contains_key(hyper::header::TRANSFER_ENCODING)
+        && held::declared(headers).is_none()
+        && !headers.contains_key("x-amz-decoded-content-length")
+}
+
 /// What the framework would let through: requests without measure; SigV2, whose MAC is SHA-1 and compared byte by
 /// byte; and links valid for ever.
 fn check(request: &HttpRequest) -> Result<(), Refusal> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > TARGET_BYTES_MAX {
-        return Err(Refusal(StatusCode::URI_TOO_LONG, "InvalidURI", "The request's target has more than 16 KiB."));
+        return Err(Refusal::new(StatusCode::URI_TOO_LONG, "InvalidURI", "The request's target has more than 16 KiB."));
     }
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers > HEADERS_BYTES_MAX {
         let message = "Your request header section exceeds the maximum allowed size, 32 KiB.";
-        return Err(Refusal(StatusCode::BAD_REQUEST, "RequestHeaderSectionTooLarge", message));
+        return Err(Refusal::bad("RequestHeaderSectionTooLarge", message));
     }
     let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or("");
     let query = request.uri().query().unwrap_or("");
     if authorization.starts_with("AWS ") || query.split('&').any(|pair| pair.starts_with("AWSAccessKeyId=")) {
         let message = "Signature version 2 is not supported: sign with version 4.";
-        return Err(Refusal(StatusCode::BAD_REQUEST, "InvalidRequest", message));
+        return Err(Refusal::bad("InvalidRequest", message));
     }
     let expires = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Expires="));
     match expires.map(str::parse::<u64>) {
         None | Some(Ok(1..=PRESIGNED_SECS_MAX)) => Ok(()),
         Some(_) => {
             let message = "X-Amz-Expires must be a number of seconds from 1 up to a week, 604800.";
-            Err(Refusal(StatusCode::FORBIDDEN, "AuthorizationQueryParametersError", message))
+            Err(Refusal::forbidden("AuthorizationQueryParametersError", message))
         }
-    }
-}
-
-impl Refusal {
-    fn response(&self) -> HttpResponse {
-        let Self(status, code, message) = self;
-        let body = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
-        );
-        let mut response = HttpResponse::new(Body::from(body));
-        *response.status_mut() = *status;
-        response.headers_mut().insert("content-type", HeaderValue::from_static("application/xml"));
-        response
     }
 }
 
@@ -166,10 +218,6 @@ fn name_error(response: &mut HttpResponse, id: &str, path: &str) {
     let text = format!("{body}<Resource>{resource}</Resource><RequestId>{id}</RequestId><HostId>{id}</HostId>{END}");
     *response.body_mut() = Body::from(text);
     response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Sixteen hex digits, different for each request of a process and hard to guess from another.
@@ -193,7 +241,7 @@ mod tests {
     }
 
     fn code(request: &HttpRequest) -> Option<&'static str> {
-        check(request).err().map(|refusal| refusal.1)
+        check(request).err().map(|refusal| refusal.code)
     }
 
     #[test]
@@ -210,8 +258,34 @@ mod tests {
     }
 
     #[test]
+    fn a_date_may_stand_in_the_header_of_http() {
+        let date = |headers: &[(&str, &str)]| {
+            let mut request = request("/b", headers);
+            super::date(request.headers_mut());
+            request.headers().get(AMZ_DATE).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let (signed, at) = (("authorization", "AWS4-HMAC-SHA256 Credential=a"), ("date", "Wed, 21 Oct 2015 07:28:00 GMT"));
+        assert_eq!(date(&[signed, at]).as_deref(), Some("20151021T072800Z"));
+        assert_eq!(date(&[signed, at, ("x-amz-date", "20260101T000000Z")]).as_deref(), Some("20260101T000000Z"));
+        assert_eq!([date(&[at]), date(&[signed]), date(&[signed, ("date", "yesterday")])], [None, None, None]);
+    }
+
+    #[test]
+    fn only_a_body_in_chunks_is_unmeasured() {
+        let is = |method: &str, headers: &[(&str, &str)]| {
+            let mut request = request("/b/k", headers);
+            *request.method_mut() = method.parse().unwrap();
+            is_unmeasured(&request)
+        };
+        let chunked = ("transfer-encoding", "chunked");
+        assert!(is("PUT", &[chunked]));
+        assert!(!is("PUT", &[]) && !is("POST", &[chunked]) && !is("PUT", &[chunked, ("content-length", "3")]));
+        assert!(!is("PUT", &[chunked, ("x-amz-decoded-content-length", "3")]));
+    }
+
+    #[test]
     fn an_error_names_its_request() {
-        let mut response = Refusal(StatusCode::FORBIDDEN, "AccessDenied", "no").response();
+        let mut response = Refusal::forbidden("AccessDenied", "no").response();
         name_error(&mut response, "0123", "/b/<k>");
         let text = String::from_utf8(response.body().bytes().unwrap().to_vec()).unwrap();
         assert!(text.ends_with("<Resource>/b/&lt;k&gt;</Resource><RequestId>0123</RequestId><HostId>0123</HostId></Error>"), "{text}");

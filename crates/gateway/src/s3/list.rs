@@ -2,6 +2,7 @@
 
 use super::{acl, digest, documents::name, fault::fault, keys::Keyring, objects::Objects, time::timestamp};
 use hodei_sdk::{Entry, index::Version};
+use hyper::{Uri, http::Extensions};
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
@@ -62,6 +63,16 @@ pub(super) fn some(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
+/// Ceph's `allow-unordered` lets keys come in any order; ours is one. Keys in no order cannot be summed up by a
+/// delimiter, so both at once are refused, as there.
+fn check_order(uri: &Uri, delimiter: Option<&str>) -> S3Result<()> {
+    let is_unordered = uri.query().unwrap_or("").split('&').any(|pair| pair == "allow-unordered=true");
+    match is_unordered && delimiter.is_some() {
+        true => Err(s3_error!(InvalidArgument, "allow-unordered is not for a listing with a delimiter.")),
+        false => Ok(()),
+    }
+}
+
 fn object(key: String, entry: &Entry) -> Object {
     let class = entry.class.clone().unwrap_or_else(|| STANDARD.into());
     Object {
@@ -94,8 +105,8 @@ impl Owners {
 }
 
 impl Objects {
-    pub(super) async fn owners(&self, bucket: &str) -> S3Result<Owners> {
-        let settings = self.cloud.settings(bucket).await.map_err(fault)?;
+    pub(super) async fn owners(&self, bucket: &str, extensions: &Extensions) -> S3Result<Owners> {
+        let settings = self.said(bucket, extensions).await?;
         let main = || self.keyring.main().map(|main| main.id.clone()).unwrap_or_default();
         let bucket = settings.get(name::OWNER).cloned().unwrap_or_else(main);
         Ok(Owners { keyring: self.keyring.clone(), bucket })
@@ -105,11 +116,12 @@ impl Objects {
         let input = request.input;
         let (max, text) = (page(input.max_keys)?, Text::of(input.encoding_type.as_ref()));
         let (prefix, delimiter) = (input.prefix.unwrap_or_default(), some(input.delimiter));
+        check_order(&request.uri, delimiter.as_deref())?;
         let marker = input.marker.unwrap_or_default();
         let after = Some(marker.as_str()).filter(|marker| !marker.is_empty());
         let page = self.cloud.list(&input.bucket, &prefix, after, delimiter.as_deref(), max as usize).await;
         let page = page.map_err(fault)?;
-        let owners = self.owners(&input.bucket).await?;
+        let owners = self.owners(&input.bucket, &request.extensions).await?;
         let contents = page.entries.iter().map(|(key, entry)| Object {
             owner: owners.of(entry),
             ..object(text.key(key), entry)
@@ -137,12 +149,13 @@ impl Objects {
         let input = request.input;
         let (max, text) = (page(input.max_keys)?, Text::of(input.encoding_type.as_ref()));
         let (prefix, delimiter) = (input.prefix.unwrap_or_default(), some(input.delimiter));
+        check_order(&request.uri, delimiter.as_deref())?;
         let token = input.continuation_token.as_deref().filter(|token| !token.is_empty());
         let token = token.map(decode_token).transpose()?;
         let after = token.as_deref().or(input.start_after.as_deref().filter(|after| !after.is_empty()));
         let page = self.cloud.list(&input.bucket, &prefix, after, delimiter.as_deref(), max as usize).await;
         let page = page.map_err(fault)?;
-        let owners = self.owners(&input.bucket).await?;
+        let owners = self.owners(&input.bucket, &request.extensions).await?;
         let with_owner = input.fetch_owner == Some(true);
         let contents: Vec<Object> = page
             .entries
@@ -185,7 +198,7 @@ impl Objects {
         let after = key.as_deref().map(|key| (key, version));
         let page = self.cloud.list_versions(&input.bucket, &prefix, after, delimiter.as_deref(), max as usize).await;
         let page = page.map_err(fault)?;
-        let owners = self.owners(&input.bucket).await?;
+        let owners = self.owners(&input.bucket, &request.extensions).await?;
         let (mut versions, mut markers) = (Vec::new(), Vec::new());
         for one in page.entries {
             let (key, entry) = (text.key(&one.key), one.entry);
@@ -241,6 +254,13 @@ fn decode_token(token: &str) -> S3Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_unordered_is_not_summed_up() {
+        let (plain, unordered) = (Uri::from_static("/b?prefix=a"), Uri::from_static("/b?prefix=a&allow-unordered=true"));
+        assert!(check_order(&plain, Some("/")).is_ok() && check_order(&unordered, None).is_ok());
+        assert_eq!(check_order(&unordered, Some("/")).unwrap_err().code().as_str(), "InvalidArgument");
+    }
 
     #[test]
     fn keys_are_encoded_where_that_is_asked() {

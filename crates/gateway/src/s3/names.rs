@@ -5,6 +5,7 @@ use s3s::{
     S3Result,
     host::{S3Host, VirtualHost},
     path::check_bucket_name,
+    s3_error,
     validation::NameValidation,
 };
 
@@ -63,6 +64,15 @@ impl NameValidation for Names {
     }
 }
 
+/// Refuses for a new bucket what makes a part of a host's name begin or end with a hyphen: such a name cannot stand
+/// before a domain. Buckets that have one are served.
+pub(super) fn check_new(name: &str) -> S3Result<()> {
+    match name.contains(".-") || name.contains("-.") {
+        true => Err(s3_error!(InvalidBucketName, "A dot in a bucket's name stands between letters or digits, found {name}")),
+        false => Ok(()),
+    }
+}
+
 /// An account, where one is named, and a bucket.
 pub(super) fn split(name: &str) -> (Option<&str>, &str) {
     name.split_once(':').map_or((None, name), |(account, bucket)| (Some(account), bucket))
@@ -99,6 +109,14 @@ mod tests {
         assert_eq!(place(&domains, "bucket.localhost", "/a%2Fb"), (Some("bucket".into()), Some("a/b".into())));
         assert_eq!(place(&domains, "localhost", "/bucket/a/b"), (Some("bucket".into()), Some("a/b".into())));
         assert_eq!(place(&domains, "localhost", "/"), (None, None));
+    }
+
+    #[test]
+    fn hyphens_do_not_stand_beside_dots() {
+        assert!(check_new("a-b.c-d").is_ok() && check_new("a--b").is_ok());
+        for name in ["foo.-bar", "foo-.bar", "a-.b"] {
+            assert_eq!(check_new(name).unwrap_err().code().as_str(), "InvalidBucketName", "{name}");
+        }
     }
 
     #[test]

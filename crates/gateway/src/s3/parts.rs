@@ -121,7 +121,7 @@ impl Objects {
             }
             listed.push(one);
         }
-        let owners = self.owners(&input.bucket).await?;
+        let owners = self.owners(&input.bucket, &request.extensions).await?;
         Ok(S3Response::new(ListPartsOutput {
             next_part_number_marker: listed.last().filter(|_| is_truncated).and_then(|part| part.part_number),
             parts: Some(listed),
@@ -145,7 +145,7 @@ impl Objects {
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let input = request.input;
-        let owners = self.owners(&input.bucket).await?;
+        let owners = self.owners(&input.bucket, &request.extensions).await?;
         let (max, text) = (page(input.max_uploads)?, Text::of(input.encoding_type.as_ref()));
         let (prefix, delimiter) = (input.prefix.unwrap_or_default(), some(input.delimiter));
         let (key, id) = (some(input.key_marker), some(input.upload_id_marker));

@@ -46,8 +46,7 @@ impl Objects {
         let put = put.map_err(|error| body::blame(error, &verdict))?;
         let Hashed { checksum, .. } = body::hashed(&verdict)?;
         let (sse_customer_algorithm, sse_customer_key_md5) = customer::told(put.entry.customer.as_ref());
-        // What it says now: the put itself does not hang on it.
-        let settings = self.cloud.settings(&input.bucket).await.unwrap_or_default();
+        let settings = self.said(&input.bucket, &request.extensions).await.unwrap_or_default();
         let mut output = PutObjectOutput {
             expiration: lifecycle::expiration(&settings, &input.key, &put.entry),
             version_id: version::told(put.entry.version, put.versioning),

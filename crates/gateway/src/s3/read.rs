@@ -16,13 +16,13 @@ use hodei_sdk::{
     Entry,
     change::Versioning,
     customer::Key,
-    index::{Settings, Version},
+    index::{Checksum, Settings, Version},
 };
 use hyper::{HeaderMap, StatusCode, header};
 use s3s::{
     S3Error, S3Request, S3Response, S3Result,
     dto::{
-        ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ServerSideEncryption,
+        self, ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ServerSideEncryption,
         StorageClass, StreamingBlob, Timestamp,
     },
     s3_error,
@@ -95,9 +95,14 @@ fn with_headers(mut error: S3Error, headers: &[(&'static str, String)]) -> S3Err
     error
 }
 
+/// What an error's body is: the framework forgets it where there are other headers.
+fn xml() -> (&'static str, String) {
+    ("content-type", "application/xml".into())
+}
+
 /// A delete marker answers as if nothing were there, and says what it is.
 fn marked(entry: &Entry, version_id: Option<String>, is_named: bool) -> S3Error {
-    let mut headers = vec![("x-amz-delete-marker", "true".to_owned())];
+    let mut headers = vec![xml(), ("x-amz-delete-marker", "true".to_owned())];
     headers.extend(version_id.map(|id| ("x-amz-version-id", id)));
     if is_named {
         headers.push(("allow", "DELETE".to_owned()));
@@ -128,6 +133,16 @@ fn part(entry: &Entry, number: i32) -> S3Result<Range<u64>> {
         start = end;
     }
     Err(refused())
+}
+
+/// The checksum of a part's bytes, of an object whose parts have these numbers; where it has none, the only part of
+/// an object put at once is the whole.
+fn of_part(checksum: &Checksum, numbers: &[u32], number: i32) -> Option<dto::Checksum> {
+    if numbers.is_empty() {
+        return Some(digest::told(checksum, 1));
+    }
+    let at = numbers.iter().position(|known| i32::try_from(*known) == Ok(number))?;
+    Some(digest::only(checksum.algorithm, Some(checksum.parts.get(at)?.clone())))
 }
 
 fn content_range(range: &Range<u64>, size: u64) -> String {
@@ -183,9 +198,20 @@ fn answer(input: &mut GetObjectInput, found: &Found, range: Option<&Range<u64>>)
         ..GetObjectOutput::default()
     };
     let is_asked = input.checksum_mode.as_ref().is_some_and(|mode| mode.as_str() == "ENABLED");
-    if let Some(checksum) = entry.checksum.as_ref().filter(|_| is_asked && range.is_none()) {
-        output.checksum_type = Some(digest::kind(checksum.composite));
-        output.tell(digest::told(checksum, entry.parts.len()));
+    if let Some(checksum) = entry.checksum.as_ref().filter(|_| is_asked) {
+        let told = match (range, input.part_number) {
+            (None, _) => Some(digest::told(checksum, entry.parts.len())),
+            (Some(_), Some(number)) => {
+                let numbers = entry.parts.iter().filter(|_| is_multipart(entry)).map(|part| part.number);
+                of_part(checksum, &numbers.collect::<Vec<_>>(), number)
+            }
+            // Of any other bytes none is known.
+            (Some(_), None) => None,
+        };
+        if let Some(told) = told {
+            output.checksum_type = Some(digest::kind(checksum.composite));
+            output.tell(told);
+        }
     }
     output
 }
@@ -201,7 +227,8 @@ impl Objects {
                 Err(marked(&entry, id, named.is_some()))
             }
             Some(entry) => Ok(Found { entry, settings }),
-            None => Err(missing(key, named)),
+            // Nothing is there: no delete marker either.
+            None => Err(with_headers(missing(key, named), &[xml(), ("x-amz-delete-marker", "false".into())])),
         }
     }
 
@@ -238,6 +265,7 @@ impl Objects {
     }
 
     pub(super) async fn get(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        no_encryption(&request.headers)?;
         let mut input = request.input;
         let (found, range, key) = self.judged(&input).await?;
         let mut output = answer(&mut input, &found, range.as_ref());
@@ -247,6 +275,7 @@ impl Objects {
     }
 
     pub(super) async fn head(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        no_encryption(&request.headers)?;
         let mut input = as_get(request.input);
         let (found, range, _) = self.judged(&input).await?;
         let output = as_head(answer(&mut input, &found, range.as_ref()));
@@ -260,6 +289,14 @@ impl Objects {
             response.headers.insert("x-amz-tagging-count", count);
         }
         Ok(response)
+    }
+}
+
+/// Who reads says nothing of the server's encryption, as at S3: it is what it was put with.
+fn no_encryption(headers: &HeaderMap) -> S3Result<()> {
+    match headers.contains_key("x-amz-server-side-encryption") {
+        true => Err(s3_error!(InvalidArgument, "x-amz-server-side-encryption is said when an object is put, not when it is read.")),
+        false => Ok(()),
     }
 }
 
@@ -355,6 +392,29 @@ mod tests {
         assert_eq!(Conditions { modified: Some(&same), ..none() }.judge(&entry), Err(Refusal::NotModified));
         assert_eq!(Conditions { modified: Some(&before), ..none() }.judge(&entry), Ok(()));
         assert_eq!(Conditions { differs: Some(&ETagCondition::Any), ..none() }.judge(&entry), Err(Refusal::NotModified));
+    }
+
+    #[test]
+    fn a_part_that_is_read_tells_its_own_checksum() {
+        let checksum = Checksum {
+            algorithm: hodei_sdk::index::Digest::Crc32,
+            value: "whole".into(),
+            composite: true,
+            parts: vec!["first".into(), "third".into()],
+        };
+        let told = |numbers: &[u32], number| of_part(&checksum, numbers, number)?.checksum_crc32;
+        assert_eq!(told(&[1, 3], 3).as_deref(), Some("third"));
+        assert_eq!(told(&[1, 3], 2), None, "no such part");
+        let whole = Checksum { composite: false, parts: Vec::new(), ..checksum.clone() };
+        assert_eq!(of_part(&whole, &[], 1).unwrap().checksum_crc32.as_deref(), Some("whole"));
+    }
+
+    #[test]
+    fn what_reads_says_nothing_of_encryption() {
+        let mut headers = HeaderMap::new();
+        assert!(no_encryption(&headers).is_ok());
+        headers.insert("x-amz-server-side-encryption", "AES256".parse().unwrap());
+        assert_eq!(no_encryption(&headers).unwrap_err().code().as_str(), "InvalidArgument");
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use super::{
     access::Access,
     facts::Arrival,
+    held::Held,
     keys::Keyring,
     layer::Layer,
     names::{Domains, Names},
     objects::Objects,
     patience::Patient,
+    silence::Heard,
     tls::Tls,
     website::Site,
 };
@@ -33,6 +35,8 @@ const CONNECTIONS_MAX: usize = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer may take nothing of an answer: what was read ahead for it is memory that others wait for.
 const TAKING_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a peer may send nothing of a body that is waited for: what came of it is memory that others wait for.
+const SENDING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long agreeing on keys may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,7 +51,7 @@ pub struct Config {
 /// Serves S3 on `listener` until the task is dropped.
 pub async fn serve(listener: TcpListener, objects: Objects, config: Config) {
     let domains = Domains::of(&config.domains);
-    let layer = Layer { service: service(&objects, domains.clone()), objects, domains };
+    let layer = Layer { service: service(&objects, domains.clone()), objects, domains, held: Held::default() };
     accept(listener, Door::S3(layer), config.tls).await;
 }
 
@@ -91,7 +95,6 @@ pub(super) async fn accept(listener: TcpListener, door: Door, tls: Option<Tls>) 
 fn service(objects: &Objects, domains: Domains) -> S3Service {
     let mut config = S3Config::default();
     config.xml_max_body_size = 1 << 20; // 10,000 parts of a CompleteMultipartUpload take 0.9 MB
-    config.post_object_max_file_size = 64 << 20; // the framework buffers form posts whole
     let keyring: Keyring = objects.keyring.clone();
     let mut builder = S3ServiceBuilder::new(objects.clone());
     builder.set_auth(keyring.clone());
@@ -114,7 +117,11 @@ async fn connection(socket: TcpStream, from: SocketAddr, door: Door, tls: Option
 async fn talk(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, arrival: Arrival, door: Door) {
     let handler = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let door = door.clone();
-        async move { door.call(request.map(Body::from), arrival).await }
+        let (head, body) = request.into_parts();
+        let (body, silence) = Heard::new(body, SENDING_TIMEOUT);
+        let mut request = HttpRequest::from_parts(head, Body::http_body(body));
+        request.extensions_mut().insert(silence);
+        async move { door.call(request, arrival).await }
     });
     let socket = Patient::new(socket, TAKING_TIMEOUT);
     let mut builder = Builder::new(TokioExecutor::new());

@@ -26,6 +26,13 @@ pub(super) fn http_date(time: &Timestamp) -> String {
     text(time, TimestampFormat::HttpDate)
 }
 
+/// As `x-amz-date` has it, `20260131T120000Z`; nothing of a year without four digits.
+pub(super) fn basic(time: &Timestamp) -> Option<String> {
+    let secs = i64::try_from(millis(time) / 1000).ok()?;
+    let time = jiff::Timestamp::from_second(secs).ok()?;
+    Some(time.strftime("%Y%m%dT%H%M%SZ").to_string()).filter(|text| text.len() == 16)
+}
+
 pub(super) fn parse_http_date(text: &str) -> Option<Timestamp> {
     Timestamp::parse(TimestampFormat::HttpDate, text).ok()
 }

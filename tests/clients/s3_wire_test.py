@@ -1,0 +1,168 @@
+"""What Amazon's client does not send but pages and others do: forms, bodies without a length, senders that fall silent.
+
+Usage: s3_wire_test.py ENDPOINT ACCESS_KEY_ID SECRET_ACCESS_KEY
+"""
+import base64
+import datetime
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import socket
+import sys
+import time
+import urllib.parse
+
+import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+endpoint, key_id, secret = sys.argv[1:4]
+place = urllib.parse.urlparse(endpoint)
+s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key_id, aws_secret_access_key=secret,
+                  region_name="us-east-1", config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}))
+failed = 0
+
+
+def check(name, holds):
+    global failed
+    failed += not holds
+    print(("ok" if holds else "not ok"), "s3-wire", name, flush=True)
+
+
+def code(call, **arguments):
+    """The error code a call fails with; None if it succeeds."""
+    try:
+        call(**arguments)
+        return None
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+
+
+def send(method, path, body, headers):
+    """Status, headers and text of an answer."""
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=90)
+    connection.request(method, path, body=body, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read().decode()
+
+
+def form(fields, file=b"bar", filename="a.txt"):
+    """Sends a form as a browser does."""
+    boundary = "x" + os.urandom(8).hex()
+    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\nContent-Type: text/plain\r\n\r\n'
+    body = ("".join(parts) + head).encode() + file + f"\r\n--{boundary}--\r\n".encode()
+    return send("POST", f"/{bucket}", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+
+def policy(conditions, secs=600):
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=secs)
+    document = {"expiration": f"{until:%Y-%m-%dT%H:%M:%SZ}", "conditions": conditions}
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+def signed(fields, text, secret=secret):
+    """With a policy and its signature of version 2, as older pages have it."""
+    mac = base64.b64encode(hmac.new(secret.encode(), text.encode(), hashlib.sha1).digest()).decode()
+    return [*fields, ("AWSAccessKeyId", key_id), ("policy", text), ("signature", mac)]
+
+
+bucket = "wire-" + os.urandom(4).hex()
+s3.create_bucket(Bucket=bucket)
+
+# Two that send the head of a body and then nothing; looked at again in the end.
+signer = SigV4Auth(Credentials(key_id, secret), "s3", "us-east-1")
+
+
+def headers_of(method, path, headers):
+    request = AWSRequest(method, endpoint + path, headers={"x-amz-content-sha256": "UNSIGNED-PAYLOAD", **headers})
+    signer.add_auth(request)
+    return dict(request.headers)
+
+
+def silent(method, path, headers, head):
+    connection = socket.create_connection((place.hostname, place.port))
+    lines = [f"{method} {path} HTTP/1.1", f"host: {place.netloc}", "content-length: 1000000"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + head)
+    return connection, time.monotonic()
+
+
+waiting = [silent("PUT", f"/{bucket}/silent", headers_of("PUT", f"/{bucket}/silent", {}), b"x" * 1000),
+           silent("POST", f"/{bucket}", {"content-type": "multipart/form-data; boundary=b"}, b"--b\r\nContent-Dis")]
+
+# Forms.
+post = s3.generate_presigned_post(bucket, "in/${filename}", Fields={"x-amz-meta-a": "b"}, Conditions=[{"x-amz-meta-a": "b"}])
+status, headers, _ = form(post["fields"].items())
+got = s3.get_object(Bucket=bucket, Key="in/a.txt")
+check("a form of version 4", status == 204 and got["Body"].read() == b"bar" and got["Metadata"] == {"a": "b"})
+check("and its answer", headers["location"].endswith("/in/a.txt") and headers["etag"] == got["ETag"])
+check("a form that was changed", form({**post["fields"], "x-amz-meta-a": "c"}.items())[0] == 403)
+check("a field nobody signed", form([*post["fields"].items(), ("acl", "public-read")])[0] == 403)
+
+own = [{"bucket": bucket}, ["starts-with", "$key", "in/"], {"acl": "private"}, ["content-length-range", 2, 4]]
+fields = [("key", "in/two"), ("acl", "private")]
+check("a form of version 2", form(signed(fields, policy(own)))[0] == 204)
+check("of another's secret", form(signed(fields, policy(own), "no" + secret))[0] == 403)
+check("that has expired", form(signed(fields, policy(own, -1)))[0] == 403)
+check("another key than it was signed for", form(signed([("key", "out/two"), ("acl", "private")], policy(own)))[0] == 403)
+check("for any bucket", form(signed(fields, policy(own[1:])))[0] == 403)
+check("too large", (lambda answer: answer[0] == 400 and "EntityTooLarge" in answer[2])(form(signed(fields, policy(own)), b"12345")))
+check("too small", (lambda answer: answer[0] == 400 and "EntityTooSmall" in answer[2])(form(signed(fields, policy(own)), b"1")))
+check("unsigned where nobody may", form(fields)[0] == 403)
+right = base64.b64encode(hashlib.sha256(b"bar").digest()).decode()
+check("with a checksum", form([("x-amz-checksum-sha256", right), *signed(fields, policy(own))])[0] == 204)
+check("with a wrong one", form([("x-amz-checksum-sha256", right), *signed(fields, policy(own))], b"baz")[0] == 400)
+tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>1 &amp; 2</Value></Tag></TagSet></Tagging>"
+there = [("tagging", tags), ("success_action_redirect", "http://localhost/done?x=1")]
+asked = [["starts-with", "$tagging", ""], ["starts-with", "$success_action_redirect", "http://localhost/"]]
+status, headers, _ = form(signed([*fields, *there], policy(own + asked)))
+etag = urllib.parse.quote('"%s"' % hashlib.md5(b"bar").hexdigest())
+check("sent on to a page", (status, headers["location"]) ==
+      (303, f"http://localhost/done?x=1&bucket={bucket}&key=in%2Ftwo&etag={etag}"))
+check("with tags", s3.get_object_tagging(Bucket=bucket, Key="in/two")["TagSet"] == [{"Key": "a", "Value": "1 & 2"}])
+status, _, text = form(signed([*fields, ("success_action_status", "201")], policy([*own, {"success_action_status": "201"}])))
+check("with a status", status == 201 and "<Key>in/two</Key>" in text)
+
+# Bodies and headers.
+path = f"/{bucket}/chunked"
+status, _, _ = send("PUT", path, iter([b"in ", b"chunks"]), headers_of("PUT", path, {}))
+check("a body that does not say its length", status == 200 and s3.get_object(Bucket=bucket, Key="chunked")["Body"].read() == b"in chunks")
+status, _, _ = send("PUT", path, iter([b"x" * (1 << 20)] * 8 + [b"x"]), headers_of("PUT", path, {}))
+check("but only so much", status == 411)
+check("a name no host can have", code(s3.create_bucket, Bucket="a.-" + os.urandom(4).hex()) == "InvalidBucketName")
+
+# Checksums of parts, and attributes.
+upload = s3.create_multipart_upload(Bucket=bucket, Key="multi", ChecksumAlgorithm="SHA256", ChecksumType="COMPOSITE")["UploadId"]
+parts = [b"a" * (5 << 20), b"tail"]
+sums = [base64.b64encode(hashlib.sha256(part).digest()).decode() for part in parts]
+told = [s3.upload_part(Bucket=bucket, Key="multi", UploadId=upload, PartNumber=at + 1, Body=part, ChecksumSHA256=sums[at])
+        for at, part in enumerate(parts)]
+done = s3.complete_multipart_upload(Bucket=bucket, Key="multi", UploadId=upload, MultipartUpload={"Parts": [
+    {"PartNumber": at + 1, "ETag": one["ETag"], "ChecksumSHA256": sums[at]} for at, one in enumerate(told)]})
+whole = base64.b64encode(hashlib.sha256(b"".join(map(base64.b64decode, sums))).digest()).decode() + "-2"
+check("a composite checksum", done["ChecksumSHA256"] == whole)
+got = s3.get_object(Bucket=bucket, Key="multi", PartNumber=2, ChecksumMode="ENABLED")
+check("a part tells its own", (got["ChecksumSHA256"], got["ChecksumType"]) == (sums[1], "COMPOSITE") and got["Body"].read() == b"tail")
+asked = s3.get_object_attributes(Bucket=bucket, Key="multi", ObjectAttributes=["ETag", "Checksum", "ObjectParts", "ObjectSize"])
+check("attributes", asked["ETag"] == done["ETag"].strip('"') and asked["Checksum"]["ChecksumSHA256"] == whole
+      and [one["Size"] for one in asked["ObjectParts"]["Parts"]] == [5 << 20, 4])
+
+for name, (connection, begun) in zip(("a put", "a form"), waiting):
+    connection.settimeout(90)
+    answer = b""
+    while piece := connection.recv(65536):
+        answer += piece
+    check(f"{name} whose sender falls silent", answer.startswith(b"HTTP/1.1 400") and b"RequestTimeout" in answer
+          and time.monotonic() - begun >= 55)
+check("leaves nothing", code(s3.head_object, Bucket=bucket, Key="silent") == "404")
+
+s3.delete_objects(Bucket=bucket, Delete={"Objects": [
+    {"Key": one["Key"]} for one in s3.list_objects_v2(Bucket=bucket)["Contents"]]})
+s3.delete_bucket(Bucket=bucket)
+sys.exit(failed > 0)
