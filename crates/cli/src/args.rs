@@ -177,7 +177,7 @@ pub(crate) enum Wallet {
     Balance,
     /// Send coins.
     Send(WalletSend),
-    /// Show what came and went.
+    /// Show what deals and budgets moved.
     History(WalletHistory),
     /// Show or set what may be spent.
     #[command(subcommand)]

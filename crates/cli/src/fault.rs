@@ -91,6 +91,8 @@ codes! {
         "The folder, the file and the network disagree on what network this is. A node never starts on a disagreement.";
     TICKET "HD2006" Usage "the invitation is not valid"
         "An invitation is one word that starts with hodeijoin1 and carries its own checksum: a letter was lost, or it is for another version.";
+    PENDING "HD2008" Temporary "whether it was done is not known yet"
+        "A transaction was handed to a member, and none could say since whether it is in a final block. It may be executed when the ledger goes on. `hodei chain show TX` tells; the same command run again is another transaction.";
     NO_BUCKET "HD3001" NotFound "there is no such bucket"
         "The wallet owns no bucket of that name on this network. `hodei data list` shows those it owns.";
     NO_OBJECT "HD3002" NotFound "there is no such object"

@@ -203,6 +203,8 @@ fn run(line: Line, out: Out) -> Result<()> {
         }
         Verb::Chain(Chain::Import(import)) => {
             let checked = serve::check_validator(&import.folder, None)?;
+            // Said before the runtime waits for the folder of a validator that runs.
+            drop(checked.home.lock().map_err(serve::home_fault)?);
             start(checked.home.store(), None, |runtime| chain::import(runtime, import, checked, out))
         }
         Verb::Chain(Chain::Show(show)) => in_cloud(&global, async |session| chain::show(&show, session, out).await),

@@ -42,6 +42,27 @@ const LINK_PORT_BEFORE: u16 = 1;
 /// More than an account of ours tips a leader, in wei of gas.
 const TIP_MAX: u64 = 2_000_000_000;
 
+/// Refuses validators that could not meet: each needs an address of its own, and the port before it.
+fn check_addresses(validators: &[SocketAddr]) -> Result<()> {
+    let wrong = |address: &SocketAddr, why: String| {
+        let expected = "a HOST:PORT of its own for each validator, where TCP PORT and UDP PORT - 1 are free";
+        Err(Fault::new(&fault::USAGE, why, "give each validator an address of its own").between(expected, address))
+    };
+    let mut taken = std::collections::BTreeSet::new();
+    for address in validators {
+        if address.port() <= LINK_PORT_BEFORE {
+            return wrong(address, format!("no validator can be reached at port {}", address.port()));
+        }
+        if address.ip().is_unspecified() {
+            return wrong(address, format!("nobody can dial {}: name the address others reach it at", address.ip()));
+        }
+        if !taken.insert(address) {
+            return wrong(address, format!("two validators have the address {address}"));
+        }
+    }
+    Ok(())
+}
+
 /// `hodei net create`.
 pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Paths, out: Out) -> Result<()> {
     check_name(&create.name)?;
@@ -52,10 +73,12 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
         None => paths.data.join("networks").join(&create.name),
     };
     let count = create.validators.len();
+    check_addresses(&create.validators)?;
     let may_fail = (count - 1) / 3;
     let plan = [
         ("network", create.name.clone(), "the name members see"),
         ("validators", count.to_string(), "the addresses given; more than two thirds must be up"),
+        ("ports", "PORT and PORT - 1".into(), "each validator: TCP for agreement, UDP for everybody else"),
         ("may fail", may_fail.to_string(), "without the chain halting"),
         ("coins", money::show(coins), "in the wallet made here"),
         ("for anchors", money::show(validator_coins()), "in each validator's account, which anchors its log"),

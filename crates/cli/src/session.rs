@@ -197,8 +197,18 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
     use hodei_sdk::Fault as Sdk;
     match error {
         Sdk::Chain(error) => chain_fault(error),
-        Sdk::Funds { has, needs } => Fault::new(&fault::FUNDS, "the account holds too little", "add coins, or raise the budget")
-            .between(crate::money::show(needs), crate::money::show(has)),
+        Sdk::Funds { has, needs, is_budget } => {
+            let (code, message, help) = match is_budget {
+                true => (&fault::BUDGET, "the budget is spent", "raise it: hodei wallet budget set AMOUNT"),
+                false => (&fault::FUNDS, "the account holds too little", "add coins: `hodei wallet balance` shows the account"),
+            };
+            Fault::new(code, message, help).between(crate::money::show(needs), crate::money::show(has))
+        }
+        Sdk::Pending { tx, error } => Fault::new(
+            &fault::PENDING,
+            format!("whether transaction {tx} will be executed is not known yet: {}", brief(&error.to_string())),
+            format!("`hodei chain show {tx}` tells once it is final; run the command again and it may be done twice"),
+        ),
         Sdk::NeedsOwner => Fault::new(&fault::WALLET, error, "restore the main key: hodei key restore"),
         Sdk::Key(_) => Fault::new(&fault::WALLET, error, "restore it from its backup: hodei key restore"),
         Sdk::NoBucket(_) => Fault::new(&fault::NO_BUCKET, error, "`hodei data list` shows the buckets, `hodei data create` makes one"),

@@ -10,6 +10,7 @@ use crate::{
 };
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolEvent;
+use hodei_sdk::wallet::fee;
 use hodei_types::{
     abi::{BUDGETS, DEALS, IBudgets, IDeals},
     chain::{LOG_BLOCKS_MAX, LogFilter},
@@ -47,8 +48,13 @@ pub(crate) async fn send(args: &WalletSend, session: &Session, out: Out) -> Resu
     let to = money::account(&args.to)?;
     let amount = money::parse(&args.amount)?;
     let head = session.chain.head().await.map_err(chain_fault)?;
-    let fee = U256::from(TRANSFER_GAS) * U256::from(head.base_fee);
-    out.say(format!("Send {} to {to}; the fee is about {}.", money::show(amount), money::show(fee)));
+    let fee = fee(TRANSFER_GAS, head.base_fee);
+    let account = session.purse.owner()?;
+    out.say(format!(
+        "Send {} from the main account {account}, which no budget caps, to {to}; the fee is about {}.",
+        money::show(amount),
+        money::show(fee)
+    ));
     if args.plan.dry_run {
         out.result(
             "",
@@ -120,7 +126,7 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
             out.result("", &value);
         }
     } else if entries.is_empty() {
-        out.line("nothing was moved by a module for this account yet; plain transfers leave no entry");
+        out.line("no deal or budget moved coins of this account yet; what was sent or received is not listed");
     } else {
         let rows: Vec<_> = entries
             .iter()
@@ -155,7 +161,10 @@ pub(crate) async fn budget_show(session: &Session, out: Out) -> Result<()> {
 /// `hodei wallet budget set`.
 pub(crate) async fn budget_set(args: &BudgetSet, session: &Session, out: Out) -> Result<()> {
     let cap = money::parse(&args.amount)?;
-    out.say(format!("From now on nothing spends more than {} without your main key.", money::show(cap)));
+    out.say(format!(
+        "From now on buckets and doors spend at most {}. What you send or invite with goes from the main account.",
+        money::show(cap)
+    ));
     if args.plan.dry_run {
         out.result("", &json!({ "schema": "hodei.wallet.budget.plan/1", "cap_wei": cap.to_string() }));
         return Ok(());

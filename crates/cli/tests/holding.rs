@@ -149,7 +149,7 @@ fn a_machine_joins_by_a_ticket_and_leaves_when_told() {
     assert_eq!(status["providers"][0]["open"], false, "{status}");
 
     drop(provider.node);
-    let other = network.user.one(&["net", "create", "other", "-y", "--validator", "127.0.0.1:1"]);
+    let other = network.user.one(&["net", "create", "other", "-y", "--validator", "127.0.0.1:2"]);
     let settings = Path::new(&folder).join("node.toml");
     let text = std::fs::read_to_string(&settings).unwrap();
     let ours = text.lines().find(|line| line.starts_with("network_key")).unwrap();

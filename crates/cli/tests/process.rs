@@ -186,10 +186,12 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
         (&["net", "join", "-"], 2, "HD2006"),
         (&["net", "create", "x"], 2, "HD1001"),
         (&["net", "create", "x", "--validator", "here"], 2, "HD1001"),
-        (&["net", "create", "a/b", "--validator", "127.0.0.1:1"], 2, "HD1001"),
-        (&["net", "create", "x", "--validator", "127.0.0.1:1", "--coins", "1,5"], 2, "HD1001"),
-        (&["net", "create", "x", "--validator", "127.0.0.1:1", "--window", "1"], 2, "HD1001"),
-        (&["net", "create", "x", "--validator", "127.0.0.1:1"], 8, "HD1104"),
+        (&["net", "create", "x", "-y", "--validator", "127.0.0.1:0"], 2, "HD1001"),
+        (&["net", "create", "x", "-y", "--validator", "127.0.0.1:7", "127.0.0.1:7"], 2, "HD1001"),
+        (&["net", "create", "a/b", "--validator", "127.0.0.1:2"], 2, "HD1001"),
+        (&["net", "create", "x", "--validator", "127.0.0.1:2", "--coins", "1,5"], 2, "HD1001"),
+        (&["net", "create", "x", "--validator", "127.0.0.1:2", "--window", "1"], 2, "HD1001"),
+        (&["net", "create", "x", "--validator", "127.0.0.1:2"], 8, "HD1104"),
         (&["net", "create", "x", "-y", "--validator", "127.0.0.1:9", "--folder", &full], 8, "HD1103"),
         (&["node", "run"], 3, "HD1101"),
         (&["node", "run", "--folder", &none], 1, "HD1003"),
@@ -206,7 +208,7 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
         (&["demo", "--size", "0"], 2, "HD1001"),
         (&["demo", "--folder", &full], 8, "HD1103"),
     ]);
-    for words in [&["status"][..], &["net", "create", "x", "--validator", "127.0.0.1:1", "--dry-run"]] {
+    for words in [&["status"][..], &["net", "create", "x", "--validator", "127.0.0.1:2", "--dry-run"]] {
         let before = files(&user);
         let result = user.one(words);
         assert!(result["schema"].is_string(), "{words:?}");

@@ -2,7 +2,7 @@
 //!
 //! Nonces are handed out under one lock, so that concurrent callers of one process never collide; when another
 //! process used the nonce first, in a block or in a mempool, the transaction is signed again with a fresh one.
-//! Clones share the lock.
+//! Clones share the lock. What a mempool lost is sent again; what another validator's block displaced is told.
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718;
@@ -16,9 +16,12 @@ use secp256k1::{Message, SECP256K1, SecretKey};
 use std::sync::Arc;
 
 /// Paid to the leader per gas, in wei: above every mempool's floor, small against the base fee.
-const TIP: u128 = 1_000_000_000;
+pub const TIP: u128 = 1_000_000_000;
 /// Times a transaction is signed again: each needs another process that was faster in between.
 const TRIES: u32 = 8;
+
+/// Blocks without a receipt after which a transaction is sent again, and after which a displaced one is given up.
+const AGAIN_BLOCKS: u64 = 16;
 
 /// Why a transaction did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -30,6 +33,12 @@ pub enum AccountError {
     /// It is in a block and reverted; the receipt's `output` holds the typed error.
     #[error("transaction {} reverted: 0x{}", .0.tx, hex(&.0.output))]
     Reverted(Box<TxReceipt>),
+    /// It was handed in, and nobody could say since whether it is final: it may be executed yet.
+    #[error("transaction {tx} was handed in and may be executed yet: {error}")]
+    Pending { tx: B256, error: ChainError },
+    /// Two processes of one account told two validators of one nonce, and the other's was taken.
+    #[error("transaction {0} is in no block: another one of this account has its nonce")]
+    Displaced(B256),
 }
 
 /// A transaction before it is signed.
@@ -96,6 +105,11 @@ impl Account {
 
     /// Signs and submits; returns the hash once a mempool holds it.
     pub async fn submit(&self, order: &Order) -> Result<B256, AccountError> {
+        Ok(self.send(order).await?.0)
+    }
+
+    /// The same, with what was sent.
+    async fn send(&self, order: &Order) -> Result<(B256, Bytes), AccountError> {
         let mut head = self.chain.head().await?;
         let mut next = self.next.lock().await;
         let mut tries = 0;
@@ -105,10 +119,11 @@ impl Account {
                 None => self.chain.account(self.address).await?.pending_nonce,
             };
             let raw = self.sign(order, head.chain_id, head.base_fee, nonce);
-            match self.chain.submit(raw).await {
+            let tx = keccak256(&raw);
+            match self.chain.submit(raw.clone()).await {
                 Ok(hash) => {
                     *next = Some(nonce + 1);
-                    return Ok(hash);
+                    return Ok((hash, raw));
                 }
                 Err(ChainError::Refused(reason)) if is_taken(&reason) && tries < TRIES => {
                     // What took it may be in one mempool only: the next block tells everybody.
@@ -121,7 +136,10 @@ impl Account {
                 Err(error) => {
                     // Whether it arrived is unknown: ask for the nonce before the next one.
                     *next = None;
-                    return Err(error.into());
+                    return Err(match error {
+                        ChainError::Unavailable(_) => AccountError::Pending { tx, error },
+                        error => error.into(),
+                    });
                 }
             }
         }
@@ -129,18 +147,34 @@ impl Account {
 
     /// Submits and waits until it is finalized; a revert is an error. The wait has no end of its own.
     pub async fn execute(&self, order: &Order) -> Result<TxReceipt, AccountError> {
-        let hash = self.submit(order).await?;
-        self.settled(hash).await
+        let (hash, raw) = self.send(order).await?;
+        self.settled(hash, raw).await.map_err(|error| match error {
+            AccountError::Chain(error @ ChainError::Unavailable(_)) => AccountError::Pending { tx: hash, error },
+            error => error,
+        })
     }
 
-    /// Waits until a transaction is finalized; a revert is an error.
-    pub async fn settled(&self, hash: B256) -> Result<TxReceipt, AccountError> {
+    async fn settled(&self, hash: B256, raw: Bytes) -> Result<TxReceipt, AccountError> {
         let mut height = self.chain.head().await?.height;
+        let mut again = height.saturating_add(AGAIN_BLOCKS);
+        let mut is_displaced = false;
         loop {
             match self.chain.receipt(hash).await? {
                 Some(receipt) if receipt.success => return Ok(receipt),
                 Some(receipt) => return Err(AccountError::Reverted(Box::new(receipt))),
+                None if is_displaced && height >= again => {
+                    *self.next.lock().await = None;
+                    return Err(AccountError::Displaced(hash));
+                }
                 None => height = self.chain.wait(height).await?.height,
+            }
+            if !is_displaced && height >= again {
+                again = height.saturating_add(AGAIN_BLOCKS);
+                // The nonce may be used by this very transaction, whose receipt then follows within some blocks.
+                is_displaced = match self.chain.submit(raw.clone()).await {
+                    Err(ChainError::Refused(reason)) => reason.contains("nonce too low"),
+                    _ => false,
+                };
             }
         }
     }
@@ -315,6 +349,78 @@ mod tests {
             assert_eq!(transaction.recover_signer().unwrap(), account.address());
             assert_eq!(transaction.chain_id(), Some(5));
         }
+    }
+
+    /// Two validators' mempools: the one that is asked first loses what it is told, or is told too late.
+    #[derive(Default)]
+    struct Unlucky {
+        height: Plain<u64>,
+        told: Plain<Vec<Bytes>>,
+        /// Another process's transaction is in a block.
+        is_displaced: bool,
+    }
+
+    impl Chain for Unlucky {
+        fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
+            self.wait(0)
+        }
+
+        fn wait(&self, _: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+            let mut height = self.height.lock().unwrap();
+            *height += 1;
+            let (hash, genesis) = (B256::ZERO, B256::ZERO);
+            let head = Head { height: *height, hash, time_ms: 0, base_fee: 7, chain_id: 5, genesis };
+            async { Ok(head) }.boxed()
+        }
+
+        fn certificate(&self, _: u64) -> BoxFuture<'_, Result<hodei_types::chain::Certificate, ChainError>> {
+            unreachable!("an account signs, it proves nothing")
+        }
+
+        fn account(&self, _: Address) -> BoxFuture<'_, Result<hodei_types::chain::Account, ChainError>> {
+            async { Ok(hodei_types::chain::Account::default()) }.boxed()
+        }
+
+        fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+            let hash = keccak256(&raw);
+            let mut told = self.told.lock().unwrap();
+            told.push(raw);
+            let refused = self.is_displaced && told.len() > 1;
+            let taken = if refused { Err(ChainError::Refused("nonce too low".into())) } else { Ok(hash) };
+            async { taken }.boxed()
+        }
+
+        fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+            let is_there = !self.is_displaced && self.told.lock().unwrap().len() > 1;
+            let receipt = TxReceipt { tx, height: 9, success: true, gas_used: 0, logs: vec![], output: Bytes::new() };
+            async move { Ok(is_there.then_some(receipt)) }.boxed()
+        }
+
+        fn call(&self, _: Address, _: Address, _: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+            unreachable!("not asked")
+        }
+
+        fn logs(&self, _: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
+            unreachable!("not asked")
+        }
+
+        fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
+            unreachable!("not asked")
+        }
+    }
+
+    #[test]
+    fn what_a_mempool_lost_is_sent_again_and_what_was_displaced_is_told() {
+        let order = Order::call(Address::ZERO, vec![], 21_000);
+        let lost = Arc::new(Unlucky::default());
+        block_on(Account::new(lost.clone(), &[9; 32]).unwrap().execute(&order)).expect("the second time it is kept");
+        let told = lost.told.lock().unwrap();
+        assert_eq!((told.len(), &told[0]), (2, &told[1]), "the very same, which can happen once only");
+
+        let displaced = Arc::new(Unlucky { is_displaced: true, ..Unlucky::default() });
+        let error = block_on(Account::new(displaced.clone(), &[9; 32]).unwrap().execute(&order)).unwrap_err();
+        assert!(matches!(error, AccountError::Displaced(_)), "{error}");
+        assert_eq!(displaced.told.lock().unwrap().len(), 2, "and nothing else was signed");
     }
 
     #[test]

@@ -85,6 +85,16 @@ impl<T: Transport, E: Clock> Client<T, E> {
         patience: Duration,
         accept: impl Fn(Answer) -> Result<V, ChainError>,
     ) -> Result<V, ChainError> {
+        self.ask_counting(question, patience, accept).await.0
+    }
+
+    /// The same, and how many were asked in vain before: they may have done what they did not answer to.
+    async fn ask_counting<V>(
+        &self,
+        question: Question,
+        patience: Duration,
+        accept: impl Fn(Answer) -> Result<V, ChainError>,
+    ) -> (Result<V, ChainError>, usize) {
         let shared = &self.shared;
         let first = shared.preferred.load(Ordering::Relaxed);
         let mut reasons = Vec::new();
@@ -103,11 +113,11 @@ impl<T: Transport, E: Clock> Client<T, E> {
                 }
                 decided => {
                     shared.preferred.store(index, Ordering::Relaxed);
-                    return decided;
+                    return (decided, step);
                 }
             }
         }
-        Err(ChainError::Unavailable(reasons.join("; ")))
+        (Err(ChainError::Unavailable(reasons.join("; "))), reasons.len())
     }
 
     async fn exchange(
@@ -239,10 +249,18 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
                 }
                 _ => Self::unexpected(),
             };
-            match self.ask(Question::Submit(raw), ANSWER_TIMEOUT, accept).await {
+            match self.ask_counting(Question::Submit(raw), ANSWER_TIMEOUT, accept).await {
                 // An earlier attempt arrived though its answer did not.
-                Err(ChainError::Refused(reason)) if reason.contains("already known") => Ok(hash),
-                outcome => outcome,
+                (Err(ChainError::Refused(reason)), _) if reason.contains("already known") => Ok(hash),
+                // It may have been executed through one who did not answer, and be refused for that very reason: as
+                // refused it would be signed again with another nonce, and done twice.
+                (Err(ChainError::Refused(reason)), 1..) => match self.receipt(hash).await? {
+                    Some(_) => Ok(hash),
+                    None => Err(ChainError::Unavailable(format!(
+                        "whether transaction {hash} was taken is not known: one validator did not answer, and another says: {reason}"
+                    ))),
+                },
+                (outcome, _) => outcome,
             }
         }
         .boxed()
@@ -288,5 +306,72 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
             _ => Self::unexpected(),
         })
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::light::tests::network;
+    use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, deterministic, mocks};
+    use hodei_types::transport::{NodeKey, Protocol, TransportError};
+
+    /// Two validators: the first takes what is submitted and never says so; the second has it in a block by then,
+    /// or knows nothing of it.
+    #[derive(Clone)]
+    struct Pair {
+        context: Arc<deterministic::Context>,
+        is_executed: bool,
+    }
+
+    const SILENT: NodeKey = NodeKey([1; 32]);
+
+    impl Transport for Pair {
+        type Sink = mocks::Sink;
+        type Stream = mocks::Stream;
+
+        async fn open(&self, peer: &Peer, _: Protocol) -> Result<(mocks::Sink, mocks::Stream), TransportError> {
+            let (client_sink, mut stream) = mocks::Channel::init();
+            let (mut sink, client_stream) = mocks::Channel::init();
+            let (is_silent, is_executed) = (peer.key == SILENT, self.is_executed);
+            self.context.child("validator").spawn(move |_| async move {
+                let frame = wire::receive(&mut stream, wire::QUESTION_BYTES_MAX).await.unwrap();
+                let answer = match Question::decode(&frame).unwrap() {
+                    _ if is_silent => return std::future::pending().await,
+                    Question::Submit(_) => Err(ChainError::Refused("nonce too low: next nonce 8, tx nonce 7".into())),
+                    Question::Receipt(tx) => Ok(Answer::Receipt(is_executed.then(|| TxReceipt {
+                        tx,
+                        height: 3,
+                        success: true,
+                        gas_used: 21_000,
+                        logs: Vec::new(),
+                        output: Bytes::new(),
+                    }))),
+                    other => panic!("{other:?} was not expected"),
+                };
+                wire::send(&mut sink, wire::encode(&answer)).await.unwrap();
+            });
+            Ok((client_sink, client_stream))
+        }
+    }
+
+    fn submit(first: NodeKey, is_executed: bool) -> Result<B256, ChainError> {
+        deterministic::Runner::timed(Duration::from_secs(60)).start(|context| async move {
+            let (key, _) = network(B256::repeat_byte(1));
+            let pair = Pair { context: Arc::new(context.child("pair")), is_executed };
+            let peer = |key| Peer { key, addresses: vec![] };
+            let peers = vec![peer(first), peer(NodeKey([2; 32]))];
+            let client = Client::new(pair, context.child("client"), peers, Verifier::new(&key).unwrap());
+            client.submit(Bytes::from_static(b"a transaction")).await
+        })
+    }
+
+    #[test]
+    fn what_one_validator_took_in_silence_is_not_refused_by_the_next() {
+        assert_eq!(submit(SILENT, true).unwrap(), alloy_primitives::keccak256(b"a transaction"));
+        // Whether it will be executed yet is not known: as refused it might be signed again, and done twice.
+        assert!(matches!(submit(SILENT, false), Err(ChainError::Unavailable(_))));
+        // Where everybody answered, a refusal is one.
+        assert!(matches!(submit(NodeKey([3; 32]), true), Err(ChainError::Refused(_))));
     }
 }

@@ -183,7 +183,7 @@ fn seal(rlp: &[u8]) -> Option<Sealed> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use commonware_consensus::{
         simplex::types::{Finalize, Proposal},
@@ -195,7 +195,8 @@ mod tests {
     };
     use commonware_utils::{N3f1, TryCollect as _, non_empty, ordered::Set, test_rng};
 
-    fn network(genesis: B256) -> (NetworkKey, Vec<Scheme>) {
+    /// A dealt network of four, and what its validators sign with.
+    pub(crate) fn network(genesis: B256) -> (NetworkKey, Vec<Scheme>) {
         let players: Set<_> = (0..4)
             .map(|seed| ed25519::PrivateKey::from_seed(seed).public_key())
             .try_collect()

@@ -41,6 +41,9 @@ use std::{
 const PROVIDER: [u8; 32] = [1; 32];
 const CLIENT: [u8; 32] = [2; 32];
 const OWNER: [u8; 32] = [3; 32];
+/// A spending account of the owner's, and somebody else's.
+const BUDGET: [u8; 32] = [4; 32];
+const STRANGER: [u8; 32] = [5; 32];
 const DEAL: u64 = 7;
 const CHAIN_ID: u64 = (1 << 31) + 5;
 const CHILD: &str = "HODEI_TEST_PROVIDER_HOME";
@@ -184,7 +187,11 @@ impl Drop for Process {
 }
 
 fn grant(client: NodeKey, rights: Rights) -> Vec<u8> {
-    Grant::sign(&OWNER, CHAIN_ID, bucket(), &client, rights, u64::MAX).unwrap().encode().to_vec()
+    signed(&OWNER, client, rights)
+}
+
+fn signed(signer: &[u8; 32], client: NodeKey, rights: Rights) -> Vec<u8> {
+    Grant::sign(signer, CHAIN_ID, bucket(), &client, rights, u64::MAX).unwrap().encode().to_vec()
 }
 
 fn shard(number: u64, bytes: usize) -> (ShardId, bytes::Bytes) {
@@ -293,7 +300,8 @@ fn what_cannot_be_taken_is_refused_before_the_body() {
         let answer = refusal(unknown).await;
         assert!(matches!(answer, Answer::Refused { reason: Reason::UnknownDeal, .. }), "{answer:?}");
         let strangers = grant(NodeKey([8; 32]), Rights::ALL);
-        for bad in [vec![], strangers, grant(link.key(), Rights::READ)] {
+        let by_a_stranger = signed(&STRANGER, link.key(), Rights::ALL);
+        for bad in [vec![], strangers, by_a_stranger, grant(link.key(), Rights::READ)] {
             let answer = refusal(put(id, 4096, &bad)).await;
             assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
         }
@@ -318,11 +326,13 @@ fn what_cannot_be_taken_is_refused_before_the_body() {
         assert!((32..=64).contains(&taken) && free_bytes < 2 << 20, "{taken} taken, {free_bytes} free");
         let answer = refusal(put(shard(999, 1 << 20).0, 1 << 20, &rights)).await;
         assert!(matches!(answer, Answer::Full { .. }), "{answer:?}");
-        // What it holds it still gives.
-        let get = Request::Get { deal: DEAL, id: shard(0, 1 << 20).0, offset: 4096, len: 8192, grant: rights };
-        let (answer, body) = ask(&link, peer, get, bytes::Bytes::new()).await.unwrap();
-        assert!(matches!(answer, Answer::Slice { len: 8192, .. }), "{answer:?}");
-        assert_eq!(body, shard(0, 1 << 20).1.slice(4096..12_288));
+        // What it holds it still gives, to the owner and to whom the owner lets spend.
+        for grant in [rights, signed(&BUDGET, link.key(), Rights::ALL)] {
+            let get = Request::Get { deal: DEAL, id: shard(0, 1 << 20).0, offset: 4096, len: 8192, grant };
+            let (answer, body) = ask(&link, peer, get, bytes::Bytes::new()).await.unwrap();
+            assert!(matches!(answer, Answer::Slice { len: 8192, .. }), "{answer:?}");
+            assert_eq!(body, shard(0, 1 << 20).1.slice(4096..12_288));
+        }
     });
 }
 

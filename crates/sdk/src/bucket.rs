@@ -12,7 +12,7 @@ use crate::{
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use hodei_ledger::account::{AccountError, Order};
+use hodei_ledger::account::{AccountError, Order, TIP};
 use hodei_types::{
     abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
     ack::Ack,
@@ -40,8 +40,12 @@ const POST_GAS: u64 = 700_000;
 /// Entries of one batch, so that it stays below what a transaction may ask (2²⁴ gas).
 const OPEN_BATCH: usize = 8;
 const POST_BATCH: usize = 16;
+/// How a mempool's refusal of an account that cannot pay begins, as every Ethereum node's does.
+const UNFUNDED: &str = "insufficient funds";
 /// A deal's state on the ledger while it takes roots.
 pub(crate) const OPEN: u8 = 1;
+/// Times an order is sent anew after another process of the account was faster at another validator.
+const DISPLACED_MAX: usize = 8;
 /// Looks at which deals are still to be closed.
 const CLOSE_ROUNDS: usize = 4;
 /// Rounds of a batch that loses entries to open challenges or newer posts.
@@ -225,7 +229,12 @@ impl Buckets {
             return Ok(record.state.term);
         }
         let call = IBuckets::claimCall { id: record.id, blocks: TERM_BLOCKS };
-        self.run(BUCKETS, call.abi_encode(), U256::ZERO, BUCKET_GAS).await?;
+        if let Err(error) = self.attempt(&Order::call(BUCKETS, call.abi_encode(), BUCKET_GAS)).await {
+            return Err(match revert(&error) {
+                Some(IBuckets::IBucketsErrors::Held(by)) => Fault::Held { holder: by.holder, expires: by.expires },
+                _ => error.into(),
+            });
+        }
         let now = self.read(record.id).await?.ok_or_else(|| Fault::NoBucket(record.name.clone()))?;
         Ok(now.state.term)
     }
@@ -244,8 +253,10 @@ impl Buckets {
         match self.attempt(&order).await {
             Ok(()) => Ok(true),
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
+                // Every root is its author's own: this very swap was made already, by a transaction sent before.
+                Some(IBuckets::IBucketsErrors::Conflict(now)) if now.root == root && !root.is_zero() => Ok(true),
                 Some(IBuckets::IBucketsErrors::Conflict(_) | IBuckets::IBucketsErrors::Fenced(_)) => Ok(false),
-                _ => Err(error.into()),
+                _ => Err(self.refused(error, BUCKET_GAS).await),
             },
         }
     }
@@ -337,8 +348,20 @@ impl Buckets {
     }
 
     pub(crate) async fn afford(&self, needs: U256) -> Result<(), Fault> {
-        let has = self.wallet.budget().await?.left;
-        if has < needs { Err(Fault::Funds { has, needs }) } else { Ok(()) }
+        let budget = self.wallet.budget().await?;
+        let (has, is_budget) = (budget.left, budget.spender != budget.owner);
+        if has < needs { Err(Fault::Funds { has, needs, is_budget }) } else { Ok(()) }
+    }
+
+    /// A refusal for want of coins says so as our own would: what pays cannot pay even for gas.
+    async fn refused(&self, error: ChainError, gas: u64) -> Fault {
+        match &error {
+            ChainError::Refused(reason) if reason.starts_with(UNFUNDED) => {
+                let gas_price = self.wallet.chain().head().await.map_or(0, |head| u128::from(head.base_fee)) * 2 + TIP;
+                self.afford(U256::from(gas) * U256::from(gas_price)).await.err().unwrap_or_else(|| error.into())
+            }
+            _ => error.into(),
+        }
     }
 
     pub(crate) async fn run(&self, to: Address, data: Vec<u8>, value: U256, gas: u64) -> Result<(), Fault> {
@@ -346,7 +369,10 @@ impl Buckets {
             self.afford(value).await?;
         }
         let order = Order::call(to, data, gas).with_value(value);
-        Ok(self.attempt(&order).await?)
+        match self.attempt(&order).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refused(error, gas).await),
+        }
     }
 
     /// Tries it on the finalized head first where that is possible, so that a refusal costs nothing, then
@@ -356,12 +382,19 @@ impl Buckets {
         if let (Some(to), true) = (order.to, order.value == U256::ZERO) {
             self.wallet.chain().call(account.address(), to, order.data.clone()).await?;
         }
-        match account.execute(order).await {
-            Ok(_) => Ok(()),
-            Err(AccountError::Reverted(receipt)) => Err(ChainError::Reverted(receipt.output)),
-            Err(AccountError::Chain(error)) => Err(error),
-            Err(AccountError::Secret) => Err(ChainError::Refused("the account's secret is no key".into())),
+        for _ in 0..DISPLACED_MAX {
+            return match account.execute(order).await {
+                Ok(_) => Ok(()),
+                Err(AccountError::Reverted(receipt)) => Err(ChainError::Reverted(receipt.output)),
+                Err(AccountError::Chain(error)) => Err(error),
+                Err(pending @ AccountError::Pending { .. }) => Err(ChainError::Unavailable(pending.to_string())),
+                Err(AccountError::Secret) => Err(ChainError::Refused("the account's secret is no key".into())),
+                // Done twice, what moves no coin is refused or changes nothing the second time.
+                Err(AccountError::Displaced(_)) if order.value.is_zero() => continue,
+                Err(displaced) => Err(ChainError::Refused(displaced.to_string())),
+            };
         }
+        Err(ChainError::Unavailable("other processes of this account are faster each time".into()))
     }
 }
 

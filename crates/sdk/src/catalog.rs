@@ -72,6 +72,8 @@ impl Writers {
     /// All that wait; with nobody waiting, the task ends.
     fn take(&self) -> Vec<Waiting> {
         let mut queue = self.queue();
+        // Given up before anybody began it: what it would name may be released by now.
+        queue.waiting.retain(|waiting| !waiting.answer.is_canceled());
         queue.is_busy = !queue.waiting.is_empty();
         std::mem::take(&mut queue.waiting)
     }
@@ -214,8 +216,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(self.wait(bucket, change, None).await?.0)
     }
 
-    /// Waits for a turn that applies a change, and stores the bytes it needs before. Who stops waiting has it done
-    /// all the same: a turn is a task of its own.
+    /// Waits for a turn that applies a change, and stores the bytes it needs before. Who stops waiting once it began has
+    /// it done all the same: a turn is a task of its own.
     pub(crate) async fn wait(&self, bucket: &str, change: Option<Change>, small: Option<Small>) -> Answer {
         let change = change.map(|change| (change, Moment { now_ms: self.now_ms(), random: self.random() }));
         let writers = self.0.catalogs.writers(self.0.buckets.id(bucket));

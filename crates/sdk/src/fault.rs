@@ -1,6 +1,6 @@
 //! Say why something was not done, in a way a program can act on.
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolInterface;
 use hodei_ledger::account::AccountError;
 use hodei_storage::index::Version;
@@ -18,7 +18,14 @@ pub enum Fault {
     #[error("this needs the owner's main key, which this wallet does not hold")]
     NeedsOwner,
     #[error("the account has {} coins, this needs {}", crate::wallet::format_coins(*.has), crate::wallet::format_coins(*.needs))]
-    Funds { has: U256, needs: U256 },
+    Funds {
+        has: U256,
+        needs: U256,
+        /// What pays is a spending account with a cap, not the main one.
+        is_budget: bool,
+    },
+    #[error("transaction {tx} was handed in, and whether it is executed is not known yet: {error}")]
+    Pending { tx: B256, error: ChainError },
     #[error("no bucket is called {0:?}")]
     NoBucket(String),
     #[error("bucket {0:?} exists already")]
@@ -78,7 +85,7 @@ pub enum Fault {
 impl Fault {
     /// Whether what was to be named surely is not; with the ledger out of reach nobody knows.
     pub(crate) fn is_final(&self) -> bool {
-        !matches!(self, Self::Chain(_) | Self::Contended | Self::Local(_))
+        !matches!(self, Self::Chain(_) | Self::Pending { .. } | Self::Contended | Self::Local(_))
     }
 
     /// Whether the same request may succeed later without anybody changing anything.
@@ -105,8 +112,10 @@ impl From<AccountError> for Fault {
     fn from(error: AccountError) -> Self {
         match error {
             AccountError::Chain(error) => error.into(),
+            AccountError::Pending { tx, error } => Self::Pending { tx, error },
             AccountError::Reverted(receipt) => Self::Reverted(explain(&receipt.output)),
             AccountError::Secret => Self::Key("the account's secret is not a secp256k1 key"),
+            displaced @ AccountError::Displaced(_) => Self::Chain(ChainError::Refused(displaced.to_string())),
         }
     }
 }

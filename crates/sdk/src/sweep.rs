@@ -19,6 +19,9 @@ use std::collections::BTreeSet;
 pub(crate) const GRACE_MS: u64 = 60_000;
 /// What could not be released for so long is at providers that are gone for good.
 const GIVE_UP_MS: u64 = 30 * 24 * 3600 * 1000;
+/// Blocks in which a swap that nobody answered for could still have come: a ledger that halts keeps it waiting, and no
+/// clock tells how long.
+const SETTLE_BLOCKS: u64 = 8;
 /// Rest after a release that did not reach all.
 const AGAIN_MS: u64 = 60_000;
 
@@ -39,8 +42,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             *orphans = later;
             due.into_iter().map(|(name, _)| name).collect()
         };
+        let mut moves = None;
         for name in due {
-            let again = match self.settle(&name, now_ms).await {
+            let again = match self.settle(&name, now_ms, &mut moves).await {
                 Ok(again) => again,
                 Err(error) => {
                     tracing::warn!(%error, "what nothing names is not released yet");
@@ -52,8 +56,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
     }
 
-    /// When to look again; `None` if nothing is left of it.
-    async fn settle(&self, name: &Name, now_ms: u64) -> Result<Option<u64>, Fault> {
+    /// When to look again; `None` if nothing is left of it. Whether the ledger `moves` is found out once a sweep.
+    async fn settle(&self, name: &Name, now_ms: u64, moves: &mut Option<bool>) -> Result<Option<u64>, Fault> {
         let Some(intent) = intent::read(&self.0.context, name).await? else {
             intent::remove(&self.0.context, name).await?;
             return Ok(None);
@@ -64,6 +68,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         if now_ms > intent.begun_ms.saturating_add(GIVE_UP_MS) {
             intent::remove(&self.0.context, name).await?;
             return Ok(None);
+        }
+        if matches!(intent.end, Some(End::Unknown { .. })) {
+            if moves.is_none() {
+                *moves = Some(self.pass(SETTLE_BLOCKS).await.is_ok());
+            }
+            if *moves == Some(false) {
+                return Ok(Some(now_ms + AGAIN_MS));
+            }
         }
         // Of a bucket that is gone all deals have ended.
         if let Some(record) = self.bucket(&intent.bucket_name).await? {
@@ -90,6 +102,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         intent::remove(&self.0.context, name).await?;
         Ok(None)
+    }
+
+    /// Waits for so many blocks.
+    async fn pass(&self, blocks: u64) -> Result<(), Fault> {
+        let chain = self.0.wallet.chain();
+        let mut height = chain.head().await?.height;
+        let until = height + blocks;
+        while height < until {
+            height = chain.wait(height).await?.height;
+        }
+        Ok(())
     }
 
     /// Shards a journal tells of and the bucket does not.

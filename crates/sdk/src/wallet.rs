@@ -7,7 +7,7 @@
 use crate::fault::Fault;
 use alloy_primitives::{Address, U256, keccak256};
 use alloy_sol_types::SolCall;
-use hodei_ledger::account::{Account, Order};
+use hodei_ledger::account::{Account, Order, TIP};
 use hodei_types::{
     abi::{BUDGETS, IBudgets, spender_consent},
     call::ask,
@@ -112,7 +112,7 @@ impl Wallet {
         let main = self.main.as_ref().ok_or(Fault::NeedsOwner)?;
         let has = self.balance().await?;
         if has < amount {
-            return Err(Fault::Funds { has, needs: amount });
+            return Err(Fault::Funds { has, needs: amount, is_budget: false });
         }
         Ok(main.execute(&Order::transfer(to, amount)).await?)
     }
@@ -132,7 +132,7 @@ impl Wallet {
         if missing > U256::ZERO {
             let has = self.balance().await?;
             if has < missing {
-                return Err(Fault::Funds { has, needs: missing });
+                return Err(Fault::Funds { has, needs: missing, is_budget: false });
             }
         }
         let order = if owner == Address::ZERO {
@@ -166,6 +166,11 @@ fn key(chain: Arc<dyn Chain>, secret: &SecretKey) -> Result<Account, Fault> {
         return Err(Fault::Key("an account needs a key of kind account"));
     }
     Ok(Account::new(chain, secret.bytes())?)
+}
+
+/// Wei that so much gas costs at a base fee, with the tip this process gives.
+pub fn fee(gas: u64, base_fee: u64) -> U256 {
+    U256::from(gas) * (U256::from(base_fee) + U256::from(TIP))
 }
 
 /// Wei as coins, without trailing zeros: `1.5`.

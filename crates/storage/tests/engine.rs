@@ -136,6 +136,7 @@ fn a_slice_of_a_pack_comes_from_whoever_has_it_or_from_the_others() {
                     assert_eq!(engine.get_slice(request).await.unwrap(), data[from..to], "{from}..{to} of {len}, round {round}");
                 }
             }
+            stored.rest.settle().await;
             assert_eq!(engine.pool().free(), STRIPES_BYTES, "all room was given back");
         });
     }

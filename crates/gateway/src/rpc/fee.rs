@@ -63,7 +63,10 @@ async fn history(
         }
         let record = context.chain.block(At::Height(height)).await.map_err(fault::chain)?;
         let Some(record) = record else {
-            return Err(fault::refused(format!("fees of block {height} are no longer kept")));
+            // Not kept, or the genesis, which is no block: fewer are told, as clients expect of a young chain.
+            answer = FeeHistory { oldest_block: height + 1, ..FeeHistory::default() };
+            rewards.clear();
+            continue;
         };
         answer.base_fee_per_gas.push(record.header.base_fee_per_gas.unwrap_or_default().into());
         answer
@@ -82,7 +85,7 @@ async fn history(
         let after = context.chain.block(At::Height(newest + 1)).await.map_err(fault::chain)?;
         after.and_then(|record| record.header.base_fee_per_gas).unwrap_or_default()
     };
-    if count > 0 {
+    if !answer.gas_used_ratio.is_empty() {
         answer.base_fee_per_gas.push(next.into());
         answer.base_fee_per_blob_gas.push(1);
     }

@@ -189,15 +189,16 @@ fn a_node_that_begins_does_not_call_an_account_empty() {
 }
 
 #[test]
-fn a_contract_is_not_there_before_it_was_made() {
+fn before_the_first_block_there_is_no_state_to_tell() {
     let disk = Arc::new(Disk::default());
     let reader = reader(&disk);
     for height in 1..=5 {
         advance(&disk, &reader, height);
     }
     assert_eq!(block_on(reader.code(CONTRACT, At::Height(1))).unwrap(), Bytes::from_static(&CODE));
-    assert_eq!(block_on(reader.code(CONTRACT, At::Height(0))).unwrap(), Bytes::new());
-    assert_eq!(block_on(reader.balance(RICH, At::Height(0))).unwrap(), U256::ZERO);
+    let refused = "block 0 has no state of its own: ask for block 1 or later";
+    assert_eq!(refusal(block_on(reader.code(CONTRACT, At::Height(0)))), refused);
+    assert_eq!(refusal(block_on(reader.balance(RICH, At::Height(0)))), refused);
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub enum Answer {
     Block(Kept),
 }
 
-pub(super) fn encode(answer: &Result<Answer, ChainError>) -> Vec<u8> {
+pub(crate) fn encode(answer: &Result<Answer, ChainError>) -> Vec<u8> {
     let mut writer = Writer::new();
     match answer {
         Ok(answer) => {

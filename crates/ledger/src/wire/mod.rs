@@ -11,6 +11,8 @@ mod question;
 
 pub use answer::Answer;
 pub(crate) use answer::decode;
+#[cfg(test)]
+pub(crate) use answer::encode;
 pub use question::Question;
 
 use commonware_runtime::{Sink, Stream};

@@ -1,8 +1,8 @@
 //! Decide who may do what to which deal.
 //!
 //! A request names a deal and brings a grant. The deal must be this provider's and open on the ledger; the
-//! grant must be signed for the very key the stream was authenticated with, by the bucket's owner or by who
-//! holds its term. Recovering a signature costs about as much as hashing a shard, so what was verified once
+//! grant must be signed for the very key the stream was authenticated with, by the bucket's owner, by a budget of the
+//! owner's, or by who holds its term: a budget that is spent can pay for no term, and its owner's reads go on. Recovering a signature costs about as much as hashing a shard, so what was verified once
 //! is remembered until it expires.
 
 use super::deals::{Deals, Terms};
@@ -72,10 +72,10 @@ impl Access {
         }
         // The bucket may have changed hands since it was read.
         let terms = self.deals.fresh(deal).await?.ok_or(AccessError::UnknownDeal(deal))?;
-        if signer == terms.owner || signer == terms.holder {
+        if signer == terms.owner || signer == terms.holder || self.deals.owner_of(signer).await? == terms.owner {
             return Ok(terms);
         }
-        Err(AccessError::Grant("is not of this client, or not by the bucket's owner or holder"))
+        Err(AccessError::Grant("is not of this client, or not by the bucket's owner, a budget of the owner's or the holder"))
     }
 
     /// As [`Access::check`], for what adds to the deal.

@@ -5,7 +5,7 @@
 
 use alloy_primitives::{Address, B256};
 use hodei_types::{
-    abi::{BUCKETS, DEALS, IBuckets, IDeals, PAGE_MAX},
+    abi::{BUCKETS, BUDGETS, DEALS, IBuckets, IBudgets, IDeals, PAGE_MAX},
     call::{ask, revert},
     chain::{Chain, ChainError},
 };
@@ -22,6 +22,9 @@ const STALE_AFTER: Duration = Duration::from_secs(1);
 const QUESTIONS_MAX: usize = 4;
 /// Unknown ids remembered; more forget the lowest.
 const UNKNOWN_MAX: usize = 4096;
+/// Whose budget an account is, is believed for so long, and of so many accounts; more forget all.
+const BUDGET_FOR: Duration = Duration::from_secs(10);
+const BUDGETS_MAX: usize = 4096;
 
 /// An open or closing deal of this provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,7 @@ pub struct Deals {
 struct Known {
     deals: BTreeMap<u64, (Terms, Instant)>,
     unknown: BTreeMap<u64, Instant>,
+    budgets: BTreeMap<Address, (Address, Instant)>,
 }
 
 impl Deals {
@@ -92,6 +96,23 @@ impl Deals {
         }
         let _turn = self.questions.acquire().await.expect("never closed");
         self.read(id).await
+    }
+
+    /// Whose budget an account is; zero if nobody's.
+    pub async fn owner_of(&self, spender: Address) -> Result<Address, ChainError> {
+        if let Some((owner, asked)) = self.locked().budgets.get(&spender)
+            && asked.elapsed() < BUDGET_FOR
+        {
+            return Ok(*owner);
+        }
+        let _turn = self.questions.acquire().await.expect("never closed");
+        let owner = ask(&*self.chain, BUDGETS, &IBudgets::ownerOfCall { spender }).await?;
+        let mut known = self.locked();
+        if known.budgets.len() >= BUDGETS_MAX {
+            known.budgets.clear();
+        }
+        known.budgets.insert(spender, (owner, Instant::now()));
+        Ok(owner)
     }
 
     /// Reads all deals of this provider from the ledger; returns their ids.

@@ -1,12 +1,12 @@
 //! Play the ledger for a provider: one open deal, and what a test lets it ask and tell.
 
-use super::{CHAIN_ID, DEAL, OWNER, PROVIDER, bucket};
+use super::{BUDGET, CHAIN_ID, DEAL, OWNER, PROVIDER, bucket};
 use alloy_primitives::{Address, B256, Bytes, LogData, keccak256};
 use alloy_sol_types::{SolCall, SolInterface, SolValue};
 use futures::{FutureExt, future::BoxFuture};
 use hodei_ledger::account::address_of;
 use hodei_types::{
-    abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, PROVIDERS},
+    abi::{BUCKETS, BUDGETS, DEALS, IBuckets, IBudgets, IDeals, IProviders, PROVIDERS},
     ack::{Signer, Statement},
     chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
 };
@@ -60,6 +60,11 @@ impl Played {
             let mut record = IProviders::Provider::abi_decode(&[&[0; 31][..], &[32], &[0; 32 * 24]].concat()).ok()?;
             (record.node, record.operator) = (call.node, owner);
             return Some(record.abi_encode());
+        }
+        if to == BUDGETS {
+            let spender = IBudgets::ownerOfCall::abi_decode(data).ok()?.spender;
+            let its = if Some(spender) == address_of(&BUDGET) { owner } else { Address::ZERO };
+            return Some(its.abi_encode());
         }
         if to != DEALS {
             return None;

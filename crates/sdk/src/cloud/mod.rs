@@ -259,10 +259,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return Ok(roster.clone());
         }
         let signer = &self.0.wallet;
-        if signer.main().is_none() && record.state.holder != signer.spender().address() {
-            // A grant is good by the owner's or the holder's word: be one of them.
-            self.0.buckets.hold(record).await?;
-        }
         let expires_ms = self.now_ms() + GRANT_AGE.as_millis() as u64;
         let grant = Grant::sign(
             signer.signing().bytes(),

@@ -164,7 +164,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         for (lodging, (is_named, is_open)) in lodgings.into_iter().zip(fates) {
             if is_named {
                 lodging.journal.finish(&self.0.context).await;
-                self.let_go(lodging).await;
+                self.let_go(lodging);
             } else if !is_open {
                 lodging.journal.end(End::Lost).await;
             }
@@ -172,7 +172,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Releases what was offered where it is not kept, while others go on.
-    async fn let_go(&self, lodging: Lodging<E>) {
+    fn let_go(&self, lodging: Lodging<E>) {
         if lodging.strays.is_empty() {
             return;
         }

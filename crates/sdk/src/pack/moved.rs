@@ -98,7 +98,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         for (pack, lodging) in sent {
             if now.uses(&pack.object).is_some() {
                 lodging.journal.finish(&self.0.context).await;
-                self.let_go(lodging).await;
+                self.let_go(lodging);
             }
         }
         Ok(())

@@ -124,10 +124,10 @@ impl Entry {
         if long(&self.owner, KEY_BYTES_MAX) || long(&self.class, TEXT_BYTES_MAX) {
             return Err(IndexError::Shape("an owner or a storage class longer than 1 KiB"));
         }
-        if let Some(checksum) = &self.checksum {
-            if checksum.parts.iter().chain([&checksum.value]).any(|value| value.len() > CHECKSUM_BYTES_MAX) {
-                return Err(IndexError::Shape("a checksum longer than 64 bytes"));
-            }
+        if let Some(checksum) = &self.checksum
+            && checksum.parts.iter().chain([&checksum.value]).any(|value| value.len() > CHECKSUM_BYTES_MAX)
+        {
+            return Err(IndexError::Shape("a checksum longer than 64 bytes"));
         }
         Ok(())
     }
