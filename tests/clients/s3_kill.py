@@ -95,9 +95,11 @@ class Told:
     def __init__(self):
         self.may = {}
         self.acknowledged = 0
+        # Of each key, so that what is wrong can be understood: the round, what was told, and of what.
+        self.history = {}
 
-    def read(self, journal):
-        """Takes a writer's journal in; its last line may be torn."""
+    def read(self, journal, at):
+        """Takes the journal of a round's writer in; its last line may be torn."""
         begun = {}
         for line in journal.read_text().split("\n"):
             try:
@@ -106,10 +108,12 @@ class Told:
                 continue
             if "begun" in line:
                 begun[line["begun"]] = line
+                self.history.setdefault(line["key"], []).append((at, "begun", line["holds"]))
                 # It may happen from now on, on top of all that may be there already.
                 self.may.setdefault(line["key"], {None}).add(line["holds"])
             else:
                 told = begun[line["done"]]
+                self.history[told["key"]].append((at, "done", told["holds"]))
                 self.may[told["key"]] = {told["holds"]}
                 self.acknowledged += 1
 
@@ -136,7 +140,8 @@ class Told:
                         raise
             if found not in may:
                 lost = "is gone" if found is None else f"holds {found}"
-                wrong.append(f"{key} {lost}; it may hold {sorted(map(str, may))}")
+                wrong.append(f"{key} {lost}; it may hold {sorted(map(str, may))}; its history {self.history[key][-12:]}")
+            self.history.setdefault(key, []).append(("judged", found))
             self.may[key] = {found}
         return wrong
 
@@ -204,7 +209,7 @@ def main():
             else:
                 writer.kill()
                 writer.wait()
-            told.read(journal)
+            told.read(journal, f"{at} {victim}")
             # What a killed client began may still be under way at the gateway: it ends or is given up, then it stands.
             quiet(s3, bucket)
             found = told.judge(s3, bucket)

@@ -1,0 +1,224 @@
+//! Run providers with the real shard store on disks of their own, one of which forgets.
+
+use crate::{
+    ledger::{CHAIN_ID, Ledger},
+    machine::{Dice, Disk, Mood},
+};
+use alloy_primitives::{Address, B256};
+use bytes::Bytes;
+use commonware_runtime::{Clock as _, Handle, Spawner as _, Supervisor as _, deterministic::Context, mocks};
+use hodei_storage::{
+    shard::{Config, Store, StoreError},
+    wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, WireError},
+};
+use hodei_types::{
+    abi::{DEALS, IDeals},
+    ack::Signer,
+    grant::{Grant, Rights},
+    index::Ordered,
+    transport::{NodeKey, Peer, Protocol, Transport, TransportError},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+pub(crate) const HOSTS: usize = 6;
+/// Of which the store lays out segments of 8 MiB.
+const PLEDGE_BYTES: u64 = 512 << 20;
+
+type Shards = Store<Disk, Ordered>;
+
+struct Running {
+    disk: Disk,
+    store: Option<Shards>,
+    writer: Option<Handle<()>>,
+    /// Until then each answer takes longer.
+    slow_until: SystemTime,
+}
+
+struct Host {
+    signer: Arc<Signer>,
+    running: Mutex<Running>,
+}
+
+/// All providers.
+pub(crate) struct Fleet {
+    context: Context,
+    dice: Dice,
+    ledger: Arc<Ledger>,
+    hosts: Vec<Host>,
+    buckets: Mutex<BTreeMap<u64, B256>>,
+    signers: Mutex<BTreeMap<(NodeKey, B256, Vec<u8>), Option<Address>>>,
+}
+
+impl Fleet {
+    pub(crate) async fn start(context: &Context, dice: &Dice, ledger: &Arc<Ledger>) -> Arc<Self> {
+        let epoch = UNIX_EPOCH;
+        let running = || Running { disk: Disk::default(), store: None, writer: None, slow_until: epoch };
+        let host = |seed| Host { signer: Arc::new(Signer::new(&[seed; 32])), running: Mutex::new(running()) };
+        let fleet = Arc::new(Self {
+            context: context.child("fleet"),
+            dice: dice.clone(),
+            ledger: ledger.clone(),
+            hosts: (0..HOSTS as u8).map(|index| host(100 + index)).collect(),
+            buckets: Mutex::default(),
+            signers: Mutex::default(),
+        });
+        for host in 0..HOSTS {
+            fleet.power_on(host).await;
+        }
+        fleet
+    }
+
+    pub(crate) fn signer(&self, host: usize) -> &Signer {
+        &self.hosts[host].signer
+    }
+
+    /// What is on its disk now.
+    pub(crate) fn image(&self, host: usize) -> Disk {
+        self.hosts[host].running.lock().unwrap().disk.image()
+    }
+
+    pub(crate) async fn power_on(&self, host: usize) {
+        let signer = self.hosts[host].signer.clone();
+        let disk = self.hosts[host].running.lock().unwrap().disk.clone();
+        let config = Config {
+            segment_bytes: 8 << 20,
+            ..Config::new("shards", PLEDGE_BYTES, CHAIN_ID)
+        };
+        // The index is a cache: it is made anew of what the disk says.
+        let (store, writer) = Store::open(disk, config, signer, Ordered::default()).await.expect("its own disk");
+        let writer = self.context.child("writer").spawn(move |_| writer.run());
+        let mut running = self.hosts[host].running.lock().unwrap();
+        (running.store, running.writer) = (Some(store), Some(writer));
+    }
+
+    pub(crate) fn power_off(&self, host: usize) {
+        let mut running = self.hosts[host].running.lock().unwrap();
+        running.store = None;
+        if let Some(writer) = running.writer.take() {
+            writer.abort();
+        }
+    }
+
+    /// Goes on from an older image of its disk: whatever it signed since is forgotten.
+    pub(crate) async fn roll_back(&self, host: usize, image: &Disk) {
+        self.power_off(host);
+        self.hosts[host].running.lock().unwrap().disk = image.image();
+        self.power_on(host).await;
+    }
+
+    pub(crate) fn slow(&self, host: usize, until: SystemTime) {
+        self.hosts[host].running.lock().unwrap().slow_until = until;
+    }
+
+    /// Whether a client may do any of `rights` to a deal, as a provider's door-keeper judges.
+    fn may(&self, client: NodeKey, deal: u64, grant: &[u8], rights: Rights) -> bool {
+        let bucket = *self.buckets.lock().unwrap().entry(deal).or_insert_with(|| {
+            self.ledger.view(DEALS, &IDeals::getCall { deal }).bucket
+        });
+        let Some(told) = Grant::decode(grant).filter(|told| told.rights.intersects(rights)) else { return false };
+        let key = (client, bucket, grant.to_vec());
+        let mut signers = self.signers.lock().unwrap();
+        let signer = *signers.entry(key).or_insert_with(|| told.signer(CHAIN_ID, bucket, &client));
+        let held = self.ledger.law(|law| law.buckets.get(&bucket).copied());
+        held.zip(signer).is_some_and(|(held, signer)| signer == held.owner || signer == held.holder)
+    }
+
+    async fn serve(
+        &self,
+        clock: &Context,
+        host: usize,
+        client: &Wire,
+        (mut sink, mut stream): (mocks::Sink, mocks::Stream),
+    ) -> Result<(), WireError> {
+        let request = Request::decode(&wire::receive(&mut stream, LIST_BYTES_MAX).await?)?;
+        clock.sleep(self.dice.ms(1..8)).await;
+        let (store, slow_until) = {
+            let running = self.hosts[host].running.lock().unwrap();
+            (running.store.clone(), running.slow_until)
+        };
+        let Some(store) = store else { return Ok(()) };
+        let (deal, grant, rights) = match &request {
+            Request::Put { deal, grant, .. } => (*deal, grant, Rights::WRITE),
+            Request::Get { deal, grant, .. } => (*deal, grant, Rights::READ),
+            Request::Has { deal, grant, .. } => (*deal, grant, Rights::READ | Rights::WRITE),
+            Request::Release { deal, grant, .. } => (*deal, grant, Rights::RELEASE),
+            other => panic!("no client here asks {other:?}"),
+        };
+        let mut body = Bytes::new();
+        let answer = if self.may(client.me, deal, grant, rights) {
+            let done = match request {
+                Request::Put { id, len, upload, .. } => {
+                    let shard = wire::body(&mut stream, len as usize).await?;
+                    store.put(deal, id, upload, shard).await.map(Answer::Held)
+                }
+                Request::Get { id, offset, len, .. } => store.get(deal, id, offset, len).await.map(|slice| match slice {
+                    Some(slice) => {
+                        body = slice.bytes;
+                        let len = body.len() as u32;
+                        Answer::Slice { shard_bytes: slice.shard_bytes, offset, len, hashes: slice.hashes }
+                    }
+                    None => Answer::Gone,
+                }),
+                Request::Has { ids, .. } => store.has(deal, &ids).await.map(|held| {
+                    let mut bits = vec![0u8; ids.len().div_ceil(8)];
+                    held.iter().enumerate().for_each(|(at, held)| bits[at / 8] |= u8::from(*held) << (at % 8));
+                    Answer::Bitmap(bits)
+                }),
+                Request::Release { ids, .. } => match store.release(deal, &ids).await {
+                    Ok(_) => store.state(deal).await.map(|(ack, shards)| Answer::State { ack, shards }),
+                    Err(error) => Err(error),
+                },
+                _ => unreachable!("looked at above"),
+            };
+            done.unwrap_or_else(|error| match error {
+                StoreError::Full { free_bytes } => Answer::Full { free_bytes },
+                StoreError::Busy { .. } => Answer::Busy { retry_after_ms: 100 },
+                other => Answer::Refused { reason: Reason::Broken, text: other.to_string() },
+            })
+        } else {
+            Answer::Refused { reason: Reason::NotGranted, text: "neither the owner's nor the holder's word".into() }
+        };
+        if slow_until > clock.current() {
+            clock.sleep(self.dice.ms(100..1500)).await;
+        }
+        clock.sleep(self.dice.ms(1..8)).await;
+        // Who stands still takes no answer.
+        client.mood.moves(clock).await;
+        wire::send(&mut sink, answer.encode(), body).await
+    }
+}
+
+/// A client's way to the providers.
+#[derive(Clone)]
+pub(crate) struct Wire {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) me: NodeKey,
+    pub(crate) mood: Mood,
+}
+
+impl Transport for Wire {
+    type Sink = mocks::Sink;
+    type Stream = mocks::Stream;
+
+    async fn open(&self, peer: &Peer, _: Protocol) -> Result<(mocks::Sink, mocks::Stream), TransportError> {
+        let fleet = &self.fleet;
+        let host = fleet.hosts.iter().position(|host| host.signer.node() == peer.key).expect("one of ours");
+        self.mood.moves(&fleet.context).await;
+        fleet.context.sleep(Duration::from_millis(1)).await;
+        if fleet.hosts[host].running.lock().unwrap().store.is_none() {
+            return Err(TransportError::Unreachable(peer.key, "it is off".into()));
+        }
+        let (client_sink, stream) = mocks::Channel::init();
+        let (sink, client_stream) = mocks::Channel::init();
+        let (client, serving) = (self.clone(), fleet.clone());
+        fleet.context.child("request").spawn(move |clock| async move {
+            // A client that goes away in the middle is nobody's fault.
+            let _ = serving.serve(&clock, host, &client, (sink, stream)).await;
+        });
+        Ok((client_sink, client_stream))
+    }
+}
