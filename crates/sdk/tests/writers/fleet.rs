@@ -12,7 +12,7 @@ use hodei_storage::{
     wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, WireError},
 };
 use hodei_types::{
-    abi::{DEALS, IDeals},
+    abi::{BUDGETS, DEALS, IBudgets, IDeals},
     ack::Signer,
     grant::{Grant, Rights},
     index::Ordered,
@@ -124,7 +124,10 @@ impl Fleet {
         let mut signers = self.signers.lock().unwrap();
         let signer = *signers.entry(key).or_insert_with(|| told.signer(CHAIN_ID, bucket, &client));
         let held = self.ledger.law(|law| law.buckets.get(&bucket).copied());
-        held.zip(signer).is_some_and(|(held, signer)| signer == held.owner || signer == held.holder)
+        let owner_of = |spender| self.ledger.view(BUDGETS, &IBudgets::ownerOfCall { spender });
+        held.zip(signer).is_some_and(|(held, signer)| {
+            signer == held.owner || signer == held.holder || owner_of(signer) == held.owner
+        })
     }
 
     async fn serve(
@@ -180,7 +183,7 @@ impl Fleet {
                 other => Answer::Refused { reason: Reason::Broken, text: other.to_string() },
             })
         } else {
-            Answer::Refused { reason: Reason::NotGranted, text: "neither the owner's nor the holder's word".into() }
+            Answer::Refused { reason: Reason::NotGranted, text: "not the word of the owner, a budget of the owner's or the holder".into() }
         };
         if slow_until > clock.current() {
             clock.sleep(self.dice.ms(100..1500)).await;
