@@ -317,6 +317,7 @@ def main():
             for at, blow in enumerate(deck):
                 time.sleep(dice.uniform(0.1, 2.5))
                 blows[blow] += 1
+                print(f"blow {at}: {blow}, {run.tale.count('done')} acknowledged so far", file=sys.stderr, flush=True)
                 gateway = dice.choice(run.gateways)
                 if blow == "kill":
                     gateway.kill()

@@ -186,7 +186,7 @@ pub(crate) async fn get(cloud: &Ours, key: &str) -> Result<Option<(Vec<u8>, Stri
 fn fate(result: &Result<(), Fault>) -> Fate {
     match result {
         Ok(()) => Fate::Done,
-        Err(Fault::Chain(_) | Fault::Contended | Fault::Local(_)) => Fate::Unknown,
+        Err(Fault::Chain(_) | Fault::Pending { .. } | Fault::Contended | Fault::Local(_)) => Fate::Unknown,
         Err(_) => Fate::Refused,
     }
 }
