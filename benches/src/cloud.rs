@@ -27,8 +27,7 @@ impl Cloud {
             .spawn()?;
         let mut line = String::new();
         BufReader::new(demo.stdout.take().context("demo has no output")?).read_line(&mut line)?;
-        let doors =
-            serde_json::from_str(&line).with_context(|| format!("demo printed {line:?}"))?;
+        let doors = serde_json::from_str(&line).with_context(|| format!("demo printed {line:?}"))?;
         Ok(Self { demo, doors })
     }
 
@@ -36,8 +35,7 @@ impl Cloud {
     pub(crate) fn children(&self, word: &str) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc")? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
-            else {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -66,8 +64,7 @@ pub(crate) fn cpu_secs(pids: &[u32]) -> f64 {
         .map(|pid| {
             let path = format!("/proc/{pid}/stat");
             let stat = std::fs::read_to_string(Path::new(&path)).unwrap_or_default();
-            let fields: Vec<&str> =
-                stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
             [11, 12].iter().filter_map(|i| fields.get(*i)?.parse::<u64>().ok()).sum::<u64>()
         })
         .sum();

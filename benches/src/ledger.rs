@@ -31,9 +31,7 @@ fn main() -> Result<()> {
     let validators = cloud.children("validator")?;
     ensure!(validators.len() == 4, "expected 4 validator processes, found {}", validators.len());
     let chain_id = rpc.number("eth_chainId", json!([]))?;
-    let funder = secret(
-        cloud.doors["wallet"]["secret"].as_str().context("the demo's wallet shows no secret")?,
-    )?;
+    let funder = secret(cloud.doors["wallet"]["secret"].as_str().context("the demo's wallet shows no secret")?)?;
 
     idle_cost(&mut rpc, &validators)?;
     idle_finality(&mut rpc, chain_id, &funder)?;
@@ -42,8 +40,7 @@ fn main() -> Result<()> {
 
 /// What an idle chain costs: heartbeat blocks only.
 fn idle_cost(rpc: &mut Rpc, validators: &[u32]) -> Result<()> {
-    let (cpu, height, start) =
-        (cpu_secs(validators), rpc.number("eth_blockNumber", json!([]))?, Instant::now());
+    let (cpu, height, start) = (cpu_secs(validators), rpc.number("eth_blockNumber", json!([]))?, Instant::now());
     std::thread::sleep(Duration::from_secs(10));
     let blocks = rpc.number("eth_blockNumber", json!([]))? - height;
     let cpu = cpu_secs(validators) - cpu;
@@ -101,8 +98,7 @@ fn throughput(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey, validators: &[u3
         })
         .collect();
 
-    let (cpu, height, start) =
-        (cpu_secs(validators), rpc.number("eth_blockNumber", json!([]))?, Instant::now());
+    let (cpu, height, start) = (cpu_secs(validators), rpc.number("eth_blockNumber", json!([]))?, Instant::now());
     let refused: usize = std::thread::scope(|scope| {
         let lanes: Vec<_> = signed
             .chunks(SENDERS / 4)
@@ -112,9 +108,7 @@ fn throughput(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey, validators: &[u3
                     let rpc = rpc.as_mut().map_err(|error| anyhow::anyhow!("{error}"))?;
                     let mut refused = 0;
                     for sender in lane {
-                        refused += rpc
-                            .batch("eth_sendRawTransaction", sender.iter().map(|raw| json!([raw])))?
-                            .len();
+                        refused += rpc.batch("eth_sendRawTransaction", sender.iter().map(|raw| json!([raw])))?.len();
                     }
                     Ok(refused)
                 })
@@ -123,13 +117,8 @@ fn throughput(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey, validators: &[u3
         lanes.into_iter().map(|lane| lane.join().expect("a lane panicked")).sum::<Result<usize>>()
     })?;
     for sender in &senders {
-        while rpc.number("eth_getTransactionCount", json!([address(sender), "latest"]))?
-            < TRANSFERS_EACH as u64
-        {
-            ensure!(
-                start.elapsed() < Duration::from_secs(120) && refused == 0,
-                "{refused} transfers were refused"
-            );
+        while rpc.number("eth_getTransactionCount", json!([address(sender), "latest"]))? < TRANSFERS_EACH as u64 {
+            ensure!(start.elapsed() < Duration::from_secs(120) && refused == 0, "{refused} transfers were refused");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -154,10 +143,7 @@ fn throughput(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey, validators: &[u3
 fn wait_final(rpc: &mut Rpc, hash: &Value) -> Result<()> {
     let start = Instant::now();
     while rpc.call("eth_getTransactionReceipt", json!([hash]))?.is_null() {
-        ensure!(
-            start.elapsed() < Duration::from_secs(30),
-            "transaction {hash} was not finalized in 30 s"
-        );
+        ensure!(start.elapsed() < Duration::from_secs(30), "transaction {hash} was not finalized in 30 s");
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
@@ -171,9 +157,7 @@ fn recovery_secs(signed: &[Vec<String>]) -> f64 {
     let signature = SECP256K1.sign_ecdsa_recoverable(message, &secret);
     let start = Instant::now();
     for _ in 0..count {
-        std::hint::black_box(
-            SECP256K1.recover_ecdsa(std::hint::black_box(message), &signature).is_ok(),
-        );
+        std::hint::black_box(SECP256K1.recover_ecdsa(std::hint::black_box(message), &signature).is_ok());
     }
     start.elapsed().as_secs_f64() / count as f64
 }

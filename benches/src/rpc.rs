@@ -29,8 +29,7 @@ impl Rpc {
 
     pub(crate) fn call(&mut self, method: &str, params: Value) -> Result<Value> {
         self.id += 1;
-        let answer = self
-            .post(&json!({"jsonrpc": "2.0", "id": self.id, "method": method, "params": params}))?;
+        let answer = self.post(&json!({"jsonrpc": "2.0", "id": self.id, "method": method, "params": params}))?;
         match answer.get("error") {
             Some(error) => bail!("{method}: {error}"),
             None => Ok(answer["result"].clone()),
@@ -38,11 +37,7 @@ impl Rpc {
     }
 
     /// Sends many calls as one batch; returns the errors among the answers.
-    pub(crate) fn batch(
-        &mut self,
-        method: &str,
-        params: impl Iterator<Item = Value>,
-    ) -> Result<Vec<String>> {
+    pub(crate) fn batch(&mut self, method: &str, params: impl Iterator<Item = Value>) -> Result<Vec<String>> {
         let calls: Vec<Value> = params
             .enumerate()
             .map(|(id, params)| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
@@ -81,7 +76,6 @@ impl Rpc {
         }
         let mut answer = vec![0; length];
         self.stream.read_exact(&mut answer)?;
-        serde_json::from_slice(&answer)
-            .with_context(|| format!("answer {:?}", String::from_utf8_lossy(&answer)))
+        serde_json::from_slice(&answer).with_context(|| format!("answer {:?}", String::from_utf8_lossy(&answer)))
     }
 }

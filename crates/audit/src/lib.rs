@@ -17,10 +17,10 @@
 pub mod checkpoint;
 pub mod cohort;
 pub mod history;
-pub mod log;
-pub mod proof;
 #[cfg(test)]
 mod leaves;
+pub mod log;
+pub mod proof;
 mod recovery;
 mod segment;
 mod tree;

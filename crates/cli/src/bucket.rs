@@ -87,14 +87,16 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
     } else {
         let rows: Vec<_> = buckets
             .iter()
-            .map(|(record, holding)| vec![
-                format!("hodei://{}", record.name),
-                format!("{} of {}", record.shape.k(), record.shape.n()),
-                record.state.deals.to_string(),
-                bytes(record.state.sizeBytes),
-                bytes(holding.held_bytes),
-                holding.windows.map_or_else(|| "-".into(), |windows| format!("{windows} windows")),
-            ])
+            .map(|(record, holding)| {
+                vec![
+                    format!("hodei://{}", record.name),
+                    format!("{} of {}", record.shape.k(), record.shape.n()),
+                    record.state.deals.to_string(),
+                    bytes(record.state.sizeBytes),
+                    bytes(holding.held_bytes),
+                    holding.windows.map_or_else(|| "-".into(), |windows| format!("{windows} windows")),
+                ]
+            })
             .collect();
         out.line(&table(&["BUCKET", "CODE", "DEALS", "SIZE", "HELD", "PAID FOR"], &rows));
     }
@@ -106,14 +108,19 @@ pub(crate) async fn extend(args: &DataExtend, session: &Session, out: Out) -> Re
     let name = bucket_name(&args.bucket)?;
     let cloud = session.cloud().await?;
     let missing = cloud.missing(name, args.windows).await.map_err(sdk_fault)?;
-    let told = |schema: &str, added: U256| {
-        json!({ "schema": schema, "bucket": name, "windows": args.windows, "escrow_wei": added.to_string() })
-    };
+    let told = |schema: &str, added: U256| json!({ "schema": schema, "bucket": name, "windows": args.windows, "escrow_wei": added.to_string() });
     if missing.is_zero() {
-        out.result(format!("hodei://{name} is paid for {} windows already", args.windows), &told("hodei.data.extend/1", missing));
+        out.result(
+            format!("hodei://{name} is paid for {} windows already", args.windows),
+            &told("hodei.data.extend/1", missing),
+        );
         return Ok(());
     }
-    out.say(format!("{} more in escrow let hodei://{name} last {} windows were it full; what is not used comes back.", money::show(missing), args.windows));
+    out.say(format!(
+        "{} more in escrow let hodei://{name} last {} windows were it full; what is not used comes back.",
+        money::show(missing),
+        args.windows
+    ));
     if args.plan.dry_run {
         out.result("", &told("hodei.data.extend.plan/1", missing));
         return Ok(());
@@ -121,7 +128,10 @@ pub(crate) async fn extend(args: &DataExtend, session: &Session, out: Out) -> Re
     out.confirm("Add it?", args.plan.yes)?;
     let added = cloud.extend(name, args.windows).await.map_err(sdk_fault)?;
     finish(&cloud, out).await;
-    out.result(format!("added {} to the escrow of hodei://{name}", money::show(added)), &told("hodei.data.extend/1", added));
+    out.result(
+        format!("added {} to the escrow of hodei://{name}", money::show(added)),
+        &told("hodei.data.extend/1", added),
+    );
     Ok(())
 }
 
@@ -130,7 +140,10 @@ pub(crate) async fn remove(bucket: &str, yes: bool, session: &Session, out: Out)
     let cloud = session.cloud().await?;
     let deals = cloud.deals(bucket).await.map_err(sdk_fault)?;
     let escrow: U256 = deals.iter().map(|deal| U256::from(deal.state.escrow).saturating_sub(deal.state.owed)).sum();
-    out.confirm(&format!("Remove hodei://{bucket} and end its {} deals? {} come back.", deals.len(), money::show(escrow)), yes)?;
+    out.confirm(
+        &format!("Remove hodei://{bucket} and end its {} deals? {} come back.", deals.len(), money::show(escrow)),
+        yes,
+    )?;
     let is_gone = cloud.delete_bucket(bucket).await.map_err(sdk_fault)?;
     finish(&cloud, out).await;
     let rest = if is_gone { "" } else { "; deals whose providers owe a proof end with it" };

@@ -22,7 +22,11 @@ pub(crate) async fn show(args: &ChainShow, session: &Session, out: Out) -> Resul
         out.result(
             format!(
                 "block {} of chain {}, {}\n{}\nnetwork key {}",
-                head.height, head.chain_id, time::utc(head.time_ms), head.hash, session.network_key
+                head.height,
+                head.chain_id,
+                time::utc(head.time_ms),
+                head.hash,
+                session.network_key
             ),
             &json!({
                 "schema": "hodei.chain.head/1", "height": head.height, "hash": head.hash.to_string(),
@@ -54,11 +58,21 @@ pub(crate) async fn show(args: &ChainShow, session: &Session, out: Out) -> Resul
             .between("a number, or 0x and 64 hex digits", format!("{what:?}"))
     })?;
     let Some(receipt) = session.chain.receipt(hash).await.map_err(chain_fault)? else {
-        return Err(Fault::new(&fault::UNKNOWN_TRANSACTION, "no final block holds that transaction", "wait a second and run it again, or check the hash").at(hash));
+        return Err(Fault::new(
+            &fault::UNKNOWN_TRANSACTION,
+            "no final block holds that transaction",
+            "wait a second and run it again, or check the hash",
+        )
+        .at(hash));
     };
     let word = if receipt.success { "succeeded" } else { "reverted" };
     out.result(
-        format!("transaction {hash} {word} in block {}: {} gas, {} logs", receipt.height, receipt.gas_used, receipt.logs.len()),
+        format!(
+            "transaction {hash} {word} in block {}: {} gas, {} logs",
+            receipt.height,
+            receipt.gas_used,
+            receipt.logs.len()
+        ),
         &json!({
             "schema": "hodei.chain.transaction/1", "hash": hash.to_string(), "height": receipt.height,
             "success": receipt.success, "gas_used": receipt.gas_used, "logs": receipt.logs.len(),
@@ -73,14 +87,20 @@ pub(crate) async fn export(args: &ChainExport, session: &Session, out: Out) -> R
     let head = session.chain.head().await.map_err(chain_fault)?;
     let to = args.to.unwrap_or(head.height);
     if to < args.from || to > head.height {
-        return Err(Fault::new(&fault::USAGE, "there are no such blocks to export", "choose --from and --to within the chain")
-            .between(format!("{} to {}", args.from, head.height), to));
+        return Err(Fault::new(
+            &fault::USAGE,
+            "there are no such blocks to export",
+            "choose --from and --to within the chain",
+        )
+        .between(format!("{} to {}", args.from, head.height), to));
     }
     let mut name = args.file.clone().into_os_string();
     name.push(".part");
     let part = std::path::PathBuf::from(name);
     if args.file.exists() {
-        return Err(Fault::new(&fault::EXISTS, "that file exists", "name another, or remove it").at(args.file.display()));
+        return Err(
+            Fault::new(&fault::EXISTS, "that file exists", "name another, or remove it").at(args.file.display())
+        );
     }
     let mut file = BufWriter::new(File::create(&part).map_err(|error| Fault::io(&part, "writing", &error))?);
     let written = hodei_sdk::history::export(&*session.chain, &session.network_key, args.from, to, &mut file).await;
@@ -127,7 +147,10 @@ pub(crate) async fn import(runtime: Context, args: ChainImport, checked: Checked
         }
     })?;
     out.result(
-        format!("blocks 1 to {} replayed, state root {}: start it with `hodei chain validator run`", imported.height, imported.state_root),
+        format!(
+            "blocks 1 to {} replayed, state root {}: start it with `hodei chain validator run`",
+            imported.height, imported.state_root
+        ),
         &json!({
             "schema": "hodei.chain.import/1", "height": imported.height,
             "state_root": imported.state_root.to_string(), "folder": home.path(),

@@ -60,16 +60,24 @@ pub(crate) async fn cp(args: &DataCp, session: &Session, out: Out) -> Result<()>
             upload(args, bucket, key, session, out).await
         }
         (Some(_), None) => download(args, session, out).await,
-        _ => Err(Fault::new(&fault::REFERENCE, "one side must be in the cloud, the other here", "write hodei://BUCKET/KEY on one side")
-            .between("a file and hodei://BUCKET/KEY", format!("{:?} and {:?}", args.from, args.to))),
+        _ => Err(Fault::new(
+            &fault::REFERENCE,
+            "one side must be in the cloud, the other here",
+            "write hodei://BUCKET/KEY on one side",
+        )
+        .between("a file and hodei://BUCKET/KEY", format!("{:?} and {:?}", args.from, args.to))),
     }
 }
 
 async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: Out) -> Result<()> {
     object(&format!("hodei://{bucket}/{key}"))?;
     if let Some(receipt) = args.receipt.as_ref().filter(|path| path.exists()) {
-        return Err(Fault::new(&fault::EXISTS, "the receipt's file exists, and is never overwritten", "choose another name")
-            .at(receipt.display()));
+        return Err(Fault::new(
+            &fault::EXISTS,
+            "the receipt's file exists, and is never overwritten",
+            "choose another name",
+        )
+        .at(receipt.display()));
     }
     let file = match args.from.as_str() {
         "-" => None,
@@ -84,7 +92,9 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
     let progress = Mutex::new(out.progress(format!("put {key}"), total));
     let options = Options {
         wait,
-        progress: Some(Box::new(move |told| progress.lock().unwrap_or_else(|held| held.into_inner()).set(told.stored_bytes))),
+        progress: Some(Box::new(move |told| {
+            progress.lock().unwrap_or_else(|held| held.into_inner()).set(told.stored_bytes)
+        })),
         ..Options::default()
     };
     let put = match file {
@@ -195,12 +205,19 @@ pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result
         let page = cloud.list(bucket, prefix, after.as_deref(), None, PAGE_MAX).await.map_err(sdk_fault)?;
         for (key, entry) in &page.entries {
             if out.json {
-                out.result("", &json!({
-                    "schema": "hodei.data.object/1", "bucket": bucket, "key": key, "size_bytes": entry.size_bytes(),
-                    "modified_ms": entry.modified_ms, "etag": entry.etag, "content_type": entry.content_type,
-                }));
+                out.result(
+                    "",
+                    &json!({
+                        "schema": "hodei.data.object/1", "bucket": bucket, "key": key, "size_bytes": entry.size_bytes(),
+                        "modified_ms": entry.modified_ms, "etag": entry.etag, "content_type": entry.content_type,
+                    }),
+                );
             } else {
-                rows.push(vec![time::utc(entry.modified_ms), bytes(entry.size_bytes()), format!("hodei://{bucket}/{key}")]);
+                rows.push(vec![
+                    time::utc(entry.modified_ms),
+                    bytes(entry.size_bytes()),
+                    format!("hodei://{bucket}/{key}"),
+                ]);
             }
         }
         after = page.next;
@@ -209,7 +226,11 @@ pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result
         }
     }
     if !out.json {
-        out.line(&if rows.is_empty() { "nothing is there".into() } else { table(&["CHANGED", "SIZE", "OBJECT"], &rows) });
+        out.line(&if rows.is_empty() {
+            "nothing is there".into()
+        } else {
+            table(&["CHANGED", "SIZE", "OBJECT"], &rows)
+        });
     }
     Ok(())
 }
@@ -254,15 +275,20 @@ pub(crate) async fn locate(args: &DataWhere, session: &Session, out: Out) -> Res
     }
     let rows: Vec<_> = places
         .iter()
-        .map(|place| vec![
-            place.zone.clone(),
-            short(&place.node.to_string()),
-            place.shards.to_string(),
-            bytes(place.bytes),
-            match place.last_proven { 0 => "not yet".into(), window => format!("window {window}") },
-            money::show(place.paid + place.owed),
-            standing(place),
-        ])
+        .map(|place| {
+            vec![
+                place.zone.clone(),
+                short(&place.node.to_string()),
+                place.shards.to_string(),
+                bytes(place.bytes),
+                match place.last_proven {
+                    0 => "not yet".into(),
+                    window => format!("window {window}"),
+                },
+                money::show(place.paid + place.owed),
+                standing(place),
+            ]
+        })
         .collect();
     out.line(&table(&["ZONE", "NODE", "SHARDS", "BYTES", "PROVEN", "EARNED", "STANDING"], &rows));
     Ok(())
@@ -291,7 +317,9 @@ pub(crate) async fn finish(cloud: &Local, out: Out) -> Vec<serde_json::Value> {
     let blamed = cloud.blamed();
     for Blamed { verdict, times, .. } in &blamed {
         out.say(format!(
-            "note: provider {} failed {times} checks, and is recorded: {}", short(&verdict.node.to_string()), verdict.what
+            "note: provider {} failed {times} checks, and is recorded: {}",
+            short(&verdict.node.to_string()),
+            verdict.what
         ));
     }
     let told = |Blamed { verdict, times, event }: &Blamed| {
@@ -316,7 +344,9 @@ pub(crate) fn pieces_from(path: PathBuf, offset: u64) -> impl Stream<Item = std:
 }
 
 /// A reader as the stream a put takes.
-pub(crate) fn pieces(source: impl AsyncRead + Send + Unpin + 'static) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
+pub(crate) fn pieces(
+    source: impl AsyncRead + Send + Unpin + 'static,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
     stream::unfold(Some(source), |source| async move {
         let mut source = source?;
         let mut piece = vec![0; PIECE_BYTES];

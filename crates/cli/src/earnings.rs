@@ -42,7 +42,9 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
     let reason = |deal: u64, windows: u64| match deals.get(&deal) {
         Some(deal) => format!(
             "{}; it keeps {} now, at {} a GiB and window",
-            counted(windows, "proven window"), bytes(deal.leaves * LEAF_BYTES), money::show(U256::from(deal.price)),
+            counted(windows, "proven window"),
+            bytes(deal.leaves * LEAF_BYTES),
+            money::show(U256::from(deal.price)),
         ),
         None => counted(windows, "proven window"),
     };
@@ -70,9 +72,17 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
     }
     let mut text = format!(
         "provider {} in zone {} was paid {} in blocks {} to {}",
-        short(&offer.node.to_string()), offer.zone, money::exact(earned.paid), earned.from, earned.to
+        short(&offer.node.to_string()),
+        offer.zone,
+        money::exact(earned.paid),
+        earned.from,
+        earned.to
     );
-    text.push_str(&format!("\n{} more is earned and not yet paid out, in {}", money::exact(owed), counted(open(&deals) as u64, "open deal")));
+    text.push_str(&format!(
+        "\n{} more is earned and not yet paid out, in {}",
+        money::exact(owed),
+        counted(open(&deals) as u64, "open deal")
+    ));
     text.push_str(&format!(
         "\n{} ever, {} missed{}",
         counted(standing.proven, "proven window"),
@@ -113,16 +123,20 @@ async fn offer(args: &NodeEarnings, session: &Session) -> Result<Offer> {
             })?;
             serve::check_present(&folder)?;
             let home = Home::create(&folder).map_err(serve::home_fault)?;
-            let keys = Keys::open(&home)
-                .map_err(|error| Fault::new(&fault::WALLET, error, "put the right key file there").at(folder.display()))?;
+            let keys = Keys::open(&home).map_err(|error| {
+                Fault::new(&fault::WALLET, error, "put the right key file there").at(folder.display())
+            })?;
             hex::encode(hodei_node::deal::public_key(&keys.node).as_ref())
         }
     };
-    let mut found: Vec<Offer> = offers.into_iter().filter(|offer| hex::encode(offer.node.0).starts_with(&key)).collect();
+    let mut found: Vec<Offer> =
+        offers.into_iter().filter(|offer| hex::encode(offer.node.0).starts_with(&key)).collect();
     match found.len() {
         1 => Ok(found.remove(0)),
-        count => Err(Fault::new(&fault::NO_PROVIDER, "no single provider is meant by that", "`hodei status` lists them")
-            .between("the first digits of one provider's key", format!("{key:?}, which {count} begin with"))),
+        count => {
+            Err(Fault::new(&fault::NO_PROVIDER, "no single provider is meant by that", "`hodei status` lists them")
+                .between("the first digits of one provider's key", format!("{key:?}, which {count} begin with")))
+        }
     }
 }
 

@@ -62,7 +62,8 @@ pub(crate) async fn export(args: &DataExport, session: &Session, out: Out) -> Re
 }
 
 async fn run(args: &DataExport, cloud: &Local, out: Out) -> Result<()> {
-    let root = std::path::absolute(&args.folder).map_err(|error| Fault::io(&args.folder, "finding the folder", &error))?;
+    let root =
+        std::path::absolute(&args.folder).map_err(|error| Fault::io(&args.folder, "finding the folder", &error))?;
     let (bucket, prefix) = reference(&args.bucket).unwrap_or((&args.bucket, ""));
     let wanted: Vec<(String, PathBuf)> = match bucket {
         "" => {
@@ -71,7 +72,8 @@ async fn run(args: &DataExport, cloud: &Local, out: Out) -> Result<()> {
         }
         bucket => vec![(bucket.to_owned(), root)],
     };
-    let (mut files, mut total, mut same, mut carried, mut carried_bytes, mut sealed) = (0u64, 0u64, 0u64, 0u64, 0u64, 0u64);
+    let (mut files, mut total, mut same, mut carried, mut carried_bytes, mut sealed) =
+        (0u64, 0u64, 0u64, 0u64, 0u64, 0u64);
     let mut jobs = Vec::new();
     for (bucket, root) in wanted {
         let mut job = prepare(cloud, bucket, root, prefix, args.versions).await?;

@@ -170,14 +170,7 @@ pub(crate) type Result<T> = std::result::Result<T, Fault>;
 
 impl Fault {
     pub(crate) fn new(code: &'static Code, message: impl fmt::Display, help: impl fmt::Display) -> Self {
-        Self {
-            code,
-            message: message.to_string(),
-            at: None,
-            expected: None,
-            found: None,
-            help: help.to_string(),
-        }
+        Self { code, message: message.to_string(), at: None, expected: None, found: None, help: help.to_string() }
     }
 
     /// Where: a file with line, an address, a key.

@@ -45,7 +45,8 @@ impl Target {
     fn check(&self) -> Result<()> {
         match self {
             Self::Fresh(path) if path.symlink_metadata().is_ok() => {
-                Err(Fault::new(&fault::EXISTS, "there is a file of that name", "name another behind the link").at(path.display()))
+                Err(Fault::new(&fault::EXISTS, "there is a file of that name", "name another behind the link")
+                    .at(path.display()))
             }
             _ => Ok(()),
         }

@@ -38,15 +38,25 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("data extend", &["hodei data extend photos --windows 60", "hodei data extend photos --windows 365 --dry-run"]),
     (
         "s3 serve",
-        &["hodei s3 serve", "hodei s3 serve --listen 0.0.0.0:9000 --tls-cert chain.pem --tls-key key.pem --domain s3.example.org"],
+        &[
+            "hodei s3 serve",
+            "hodei s3 serve --listen 0.0.0.0:9000 --tls-cert chain.pem --tls-key key.pem --domain s3.example.org",
+        ],
     ),
     (
         "s3 key add",
-        &["hodei s3 key add anna", "hodei s3 key add camera --within photos/camera/", "hodei s3 key add reader --read-only --json"],
+        &[
+            "hodei s3 key add anna",
+            "hodei s3 key add camera --within photos/camera/",
+            "hodei s3 key add reader --read-only --json",
+        ],
     ),
     ("s3 key list", &["hodei s3 key list", "hodei s3 key ls --json"]),
     ("s3 key rotate", &["hodei s3 key rotate HODEI0123456789ABCDEF --grace 3600"]),
-    ("s3 key remove", &["hodei s3 key remove HODEI0123456789ABCDEF", "hodei s3 key remove HODEI0123456789ABCDEF --disable"]),
+    (
+        "s3 key remove",
+        &["hodei s3 key remove HODEI0123456789ABCDEF", "hodei s3 key remove HODEI0123456789ABCDEF --disable"],
+    ),
     (
         "data sync",
         &[
@@ -55,11 +65,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei sync hodei://photos/2026 ~/2026",
         ],
     ),
-    ("data export", &["hodei data export photos ~/photos", "hodei data export photos ~/photos --versions", "hodei data export hodei:// ~/all"]),
     (
-        "data mount",
-        &["hodei data mount photos ~/photos", "hodei data mount photos/2026 /mnt/2026 --read-only --json"],
+        "data export",
+        &[
+            "hodei data export photos ~/photos",
+            "hodei data export photos ~/photos --versions",
+            "hodei data export hodei:// ~/all",
+        ],
     ),
+    ("data mount", &["hodei data mount photos ~/photos", "hodei data mount photos/2026 /mnt/2026 --read-only --json"]),
     (
         "data share create",
         &[
@@ -90,7 +104,11 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("net invite", &["hodei net invite --coins 25 -y"]),
     (
         "net join",
-        &["hodei net join hodeijoin1…", "hodei join - < ticket.txt", "hodei join hodeijoin1… --provide 100 --zone attic"],
+        &[
+            "hodei net join hodeijoin1…",
+            "hodei join - < ticket.txt",
+            "hodei join hodeijoin1… --provide 100 --zone attic",
+        ],
     ),
     ("net revoke", &["hodei net revoke", "hodei net revoke 0x00000000000000000000000000000000000000aa -y"]),
     ("chain validator run", &["hodei chain validator run --folder family/validator-0"]),
@@ -105,7 +123,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("key check", &["hodei key check family.kit"]),
     (
         "key restore",
-        &["hodei key recover family.kit", "hodei key restore family.kit --context-name family --passphrase-file secret.txt"],
+        &[
+            "hodei key recover family.kit",
+            "hodei key restore family.kit --context-name family --passphrase-file secret.txt",
+        ],
     ),
     ("help", &["hodei help HD3004", "hodei help errors", "hodei help exit-codes"]),
 ];
@@ -178,7 +199,9 @@ fn front_page(root: &Command) -> String {
         }
         page.push('\n');
     }
-    page.push_str("Shortcuts: ls, cp, rm, sync, share are of `data`; join is of `net`.\n\n{usage-heading} {usage}\n\n{options}\n");
+    page.push_str(
+        "Shortcuts: ls, cp, rm, sync, share are of `data`; join is of `net`.\n\n{usage-heading} {usage}\n\n{options}\n",
+    );
     page
 }
 

@@ -31,8 +31,12 @@ pub(crate) fn backup(args: &KeyFile, global: &crate::args::Global, paths: &Paths
     let (name, context) = contexts.open(global.context.as_deref())?;
     let path = std::path::absolute(&args.file).map_err(|error| Fault::io(&args.file, "finding the file", &error))?;
     if path.exists() {
-        return Err(Fault::new(&fault::EXISTS, "that file exists, and a kit never replaces one", "choose another name")
-            .at(path.display()));
+        return Err(Fault::new(
+            &fault::EXISTS,
+            "that file exists, and a kit never replaces one",
+            "choose another name",
+        )
+        .at(path.display()));
     }
     let purse = Purse::at(&context.wallet);
     // A sealed wallet's passphrase is proven by opening it; a new one is typed twice.
@@ -43,7 +47,8 @@ pub(crate) fn backup(args: &KeyFile, global: &crate::args::Global, paths: &Paths
     write_whole(&path, &sealed, 0o600)?;
     let back = open(&path, &passphrase)?;
     if back != made {
-        return Err(Fault::new(&fault::FOLDER, "the kit reads back as something else", "write it to another disk").at(path.display()));
+        return Err(Fault::new(&fault::FOLDER, "the kit reads back as something else", "write it to another disk")
+            .at(path.display()));
     }
     let owner = purse.owner()?;
     out.say(format!("wrote the recovery kit of {name} ({owner}) to {}, and read it back", path.display()));
@@ -62,8 +67,12 @@ pub(crate) fn check(args: &KeyFile, global: &crate::args::Global, paths: &Paths,
     let rehearsed = rehearse(&kit.name, &context, &kit)?;
     let owner = owner_of(&kit)?;
     if let Rehearsed::Unreachable(why) = &rehearsed {
-        return Err(Fault::new(&fault::UNREACHABLE, format!("the kit opens, but none of its {} members answered: {why}", kit.members.len()), "try again, or make a new kit")
-            .at(args.file.display()));
+        return Err(Fault::new(
+            &fault::UNREACHABLE,
+            format!("the kit opens, but none of its {} members answered: {why}", kit.members.len()),
+            "try again, or make a new kit",
+        )
+        .at(args.file.display()));
     }
     told("hodei.key.check/1", "the kit alone opens", &kit.name, owner, Some(&args.file), &rehearsed, out);
     Ok(())
@@ -83,7 +92,11 @@ pub(crate) fn restore(args: &KeyRestore, global: &crate::args::Global, paths: &P
     let name = args.context_name.as_ref().unwrap_or(&kit.name);
     check_name(name)?;
     if contexts.names()?.contains(name) {
-        return Err(Fault::new(&fault::EXISTS, format!("there is a context `{name}` already"), "choose another name with --context-name"));
+        return Err(Fault::new(
+            &fault::EXISTS,
+            format!("there is a context `{name}` already"),
+            "choose another name with --context-name",
+        ));
     }
     let context = context_of(&kit, paths, name, &args.members)?;
     let purse = Purse::create(context.wallet.clone(), &kit.main, Some(&passphrase))?;
@@ -114,7 +127,11 @@ fn restore_key(file: &[u8], args: &KeyRestore, global: &crate::args::Global, pat
         Some(fresh) => {
             check_name(fresh)?;
             if contexts.names()?.contains(fresh) {
-                return Err(Fault::new(&fault::EXISTS, format!("there is a context `{fresh}` already"), "choose another name"));
+                return Err(Fault::new(
+                    &fault::EXISTS,
+                    format!("there is a context `{fresh}` already"),
+                    "choose another name",
+                ));
             }
             context.wallet = paths.data.join("wallets").join(fresh);
             context.demo = false;
@@ -134,7 +151,8 @@ fn restore_key(file: &[u8], args: &KeyRestore, global: &crate::args::Global, pat
 
 fn gather(name: &str, context: &Context, purse: &Purse, passphrase: &Zeroizing<String>) -> Result<Kit> {
     let network_key: NetworkKey = context.network_key.parse().map_err(|error| {
-        Fault::new(&fault::NETWORK_KEY, error, "correct `network_key` in the context's file").at(format!("context {name}"))
+        Fault::new(&fault::NETWORK_KEY, error, "correct `network_key` in the context's file")
+            .at(format!("context {name}"))
     })?;
     let made = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Ok(Kit {
@@ -222,9 +240,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let io = |error| Fault::io(path, "reading the kit", &error);
     let length = std::fs::metadata(path).map_err(io)?.len();
     if length > kit::FILE_BYTES_MAX as u64 {
-        return Err(Fault::new(&fault::WALLET, "it is too long for a recovery kit", "name the file that `hodei key backup` wrote")
-            .at(path.display())
-            .between(format!("at most {} bytes", kit::FILE_BYTES_MAX), format!("{length} bytes")));
+        return Err(Fault::new(
+            &fault::WALLET,
+            "it is too long for a recovery kit",
+            "name the file that `hodei key backup` wrote",
+        )
+        .at(path.display())
+        .between(format!("at most {} bytes", kit::FILE_BYTES_MAX), format!("{length} bytes")));
     }
     std::fs::read(path).map_err(io)
 }
@@ -234,6 +256,7 @@ fn open(path: &Path, passphrase: &str) -> Result<Kit> {
 }
 
 fn unseal(file: &[u8], path: &Path, passphrase: &str) -> Result<Kit> {
-    Kit::open(file, passphrase)
-        .map_err(|error| Fault::new(&fault::WALLET, error, "type the passphrase again, or use another kit").at(path.display()))
+    Kit::open(file, passphrase).map_err(|error| {
+        Fault::new(&fault::WALLET, error, "type the passphrase again, or use another kit").at(path.display())
+    })
 }

@@ -143,21 +143,23 @@ fn run(line: Line, out: Out) -> Result<()> {
     let passphrase = global.passphrase_file.clone();
     match verb {
         Verb::Help(topic) => help::run(&topic, out),
-        Verb::Verify(verify) => verify::run(
-            &verify,
-            || Ok((Contexts::of(&Paths::of_user()?), global.context.clone())),
-            out,
-        ),
+        Verb::Verify(verify) => {
+            verify::run(&verify, || Ok((Contexts::of(&Paths::of_user()?), global.context.clone())), out)
+        }
         Verb::Demo(args) => {
             let (storage, demo) = demo::prepare(&args)?;
             start(storage, None, |runtime| demo.run(runtime, out))
         }
-        Verb::Data(Data::Create(create)) => in_cloud(&global, async |session| bucket::create(&create, session, out).await),
+        Verb::Data(Data::Create(create)) => {
+            in_cloud(&global, async |session| bucket::create(&create, session, out).await)
+        }
         Verb::Data(Data::Cp(cp)) => in_cloud(&global, async |session| data::cp(&cp, session, out).await),
         Verb::Data(Data::List(list)) => in_cloud(&global, async |session| data::list(&list, session, out).await),
         Verb::Data(Data::Rm(rm)) => in_cloud(&global, async |session| data::rm(&rm, session, out).await),
         Verb::Data(Data::Where(place)) => in_cloud(&global, async |session| data::locate(&place, session, out).await),
-        Verb::Data(Data::Extend(extend)) => in_cloud(&global, async |session| bucket::extend(&extend, session, out).await),
+        Verb::Data(Data::Extend(extend)) => {
+            in_cloud(&global, async |session| bucket::extend(&extend, session, out).await)
+        }
         Verb::S3(S3::Serve(serve)) => in_cloud(&global, async |session| s3::run(&serve, session, out).await),
         Verb::S3(S3::Key(key)) => s3::key(&key, asked, &Contexts::of(&Paths::of_user()?), out),
         Verb::Data(Data::Sync(args)) => in_cloud(&global, async |session| sync::sync(&args, session, out).await),
@@ -185,13 +187,14 @@ fn run(line: Line, out: Out) -> Result<()> {
             in_cloud(&global, async |session| status::doctor(session, &paths, out).await)
         }
         Verb::Node(Node::Run(run)) => {
-            let folder = serve::folder(run.folder.as_ref(), || {
-                Ok(Contexts::of(&Paths::of_user()?).open(asked)?.1.node)
-            })?;
+            let folder =
+                serve::folder(run.folder.as_ref(), || Ok(Contexts::of(&Paths::of_user()?).open(asked)?.1.node))?;
             stay(serve::check(&folder)?, run.process, out)
         }
         Verb::Node(Node::Drain(drain)) => in_cloud(&global, async |session| node::drain(&drain, session, out).await),
-        Verb::Node(Node::Earnings(args)) => in_cloud(&global, async |session| earnings::show(&args, session, out).await),
+        Verb::Node(Node::Earnings(args)) => {
+            in_cloud(&global, async |session| earnings::show(&args, session, out).await)
+        }
         Verb::Chain(Chain::Validator(Validator::Run(run))) => {
             stay(serve::check_validator(&run.folder, None)?, run.process, out)
         }
@@ -213,7 +216,9 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Wallet(Wallet::History(history)) => {
             in_cloud(&global, async |session| wallet::history(&history, session, out).await)
         }
-        Verb::Wallet(Wallet::Budget(Budget::Show)) => in_cloud(&global, async |session| wallet::budget_show(session, out).await),
+        Verb::Wallet(Wallet::Budget(Budget::Show)) => {
+            in_cloud(&global, async |session| wallet::budget_show(session, out).await)
+        }
         Verb::Wallet(Wallet::Budget(Budget::Set(set))) => {
             in_cloud(&global, async |session| wallet::budget_set(&set, session, out).await)
         }

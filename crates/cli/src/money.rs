@@ -38,7 +38,8 @@ pub(crate) fn account(text: &str) -> Result<Address> {
         return Err(wrong("0x and 40 hex digits"));
     }
     // Mixed case carries EIP-55's checksum: a mistyped digit would lose the money.
-    let mixed = digits.bytes().any(|byte| byte.is_ascii_uppercase()) && digits.bytes().any(|byte| byte.is_ascii_lowercase());
+    let mixed =
+        digits.bytes().any(|byte| byte.is_ascii_uppercase()) && digits.bytes().any(|byte| byte.is_ascii_lowercase());
     if mixed && Address::parse_checksummed(text, None).is_err() {
         return Err(wrong("the checksum in its upper and lower case letters to fit"));
     }

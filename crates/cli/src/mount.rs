@@ -55,7 +55,8 @@ pub(crate) async fn run(args: &DataMount, spool: &Path, session: &Session, out: 
     let stop = stopped(args.process.until_stdin_closes)?;
     let cloud = session.cloud().await?;
     let store = Bucket::open(cloud.clone(), bucket, kind::of).await.map_err(sdk_fault)?;
-    let (spool, found) = Spool::open(spool, args.cache_bytes).map_err(|error| Fault::io(spool, "opening the folder", &error))?;
+    let (spool, found) =
+        Spool::open(spool, args.cache_bytes).map_err(|error| Fault::io(spool, "opening the folder", &error))?;
     for event in &found {
         tell(event, out);
     }
@@ -88,9 +89,13 @@ pub(crate) async fn run(args: &DataMount, spool: &Path, session: &Session, out: 
     finish(&cloud, out).await;
     ended?;
     let kept = kept.load(Ordering::Relaxed);
-    out.result(format!("{target} is unmounted"), &json!({ "schema": "hodei.mount.ended/1", "folder": target, "kept": kept }));
+    out.result(
+        format!("{target} is unmounted"),
+        &json!({ "schema": "hodei.mount.ended/1", "folder": target, "kept": kept }),
+    );
     if kept > 0 {
-        let help = "compare them with what the bucket has, and store what you want: hodei data cp FILE hodei://BUCKET/KEY";
+        let help =
+            "compare them with what the bucket has, and store what you want: hodei data cp FILE hodei://BUCKET/KEY";
         return Err(Fault::new(&fault::MOUNT_KEPT, format!("{kept} files were kept instead of stored"), help));
     }
     Ok(())
@@ -98,7 +103,12 @@ pub(crate) async fn run(args: &DataMount, spool: &Path, session: &Session, out: 
 
 /// Waits until somebody unmounts it, or does so when asked to stop; then until what was written is stored. Asked to
 /// stop once more it waits no longer.
-async fn until_ended(mut mount: Mount, folder: &Folder<Bucket>, stop: impl Future<Output = ()>, out: Out) -> Result<()> {
+async fn until_ended(
+    mut mount: Mount,
+    folder: &Folder<Bucket>,
+    stop: impl Future<Output = ()>,
+    out: Out,
+) -> Result<()> {
     tokio::select! {
         () = mount.ended() => return Ok(()),
         () = stop => {}
@@ -134,7 +144,9 @@ async fn until_ended(mut mount: Mount, folder: &Folder<Bucket>, stop: impl Futur
 /// What happened, as a line.
 fn tell(event: &Event, out: Out) {
     let (text, what, more) = match event {
-        Event::Stored { object, bytes: count } => (format!("stored {object}, {}", bytes(*count)), "stored", json!({ "object": object, "bytes": count })),
+        Event::Stored { object, bytes: count } => {
+            (format!("stored {object}, {}", bytes(*count)), "stored", json!({ "object": object, "bytes": count }))
+        }
         Event::Kept { object, file, why } => (
             format!("NOT STORED: {object}: {why}\n  what was written is in {}", file.display()),
             "kept",
@@ -145,17 +157,25 @@ fn tell(event: &Event, out: Out) {
             "found",
             json!({ "object": object, "file": file }),
         ),
-        Event::Retried { object, why } => (format!("{object} is stored again soon: {why}"), "retried", json!({ "object": object, "why": why })),
-        Event::Full { object, why } => {
-            (format!("no room to write {object}: {why}\n  the object stays as it was"), "full", json!({ "object": object, "why": why }))
+        Event::Retried { object, why } => {
+            (format!("{object} is stored again soon: {why}"), "retried", json!({ "object": object, "why": why }))
         }
-        Event::Failed { object, why } => (format!("{object}: {why}"), "failed", json!({ "object": object, "why": why })),
+        Event::Full { object, why } => (
+            format!("no room to write {object}: {why}\n  the object stays as it was"),
+            "full",
+            json!({ "object": object, "why": why }),
+        ),
+        Event::Failed { object, why } => {
+            (format!("{object}: {why}"), "failed", json!({ "object": object, "why": why }))
+        }
         Event::Hidden { object } => (
             format!("some keys can be no names in a folder and are not shown, the first of them {object}"),
             "hidden",
             json!({ "object": object }),
         ),
-        Event::Ignored { what } => (format!("{what} were set by a program: a bucket keeps none"), "ignored", json!({ "what": what })),
+        Event::Ignored { what } => {
+            (format!("{what} were set by a program: a bucket keeps none"), "ignored", json!({ "what": what }))
+        }
     };
     if !out.json {
         out.say(text);
@@ -173,16 +193,28 @@ fn tell(event: &Event, out: Out) {
 fn mount_fault(error: MountError) -> Fault {
     let (code, help) = match &error {
         MountError::Target { target, error } => return Fault::io(target, "opening the folder", error),
-        MountError::NotFolder(_) | MountError::NotEmpty(_) => (&fault::MOUNT, "name an empty folder, or make one".to_owned()),
-        MountError::Dead(target) => (&fault::MOUNT, format!("run: umount {}", target.display())),
-        MountError::NoDevice => (&fault::MOUNT, "run as root: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN".into()),
-        MountError::System => (&fault::MOUNT, "use `hodei s3 serve` and a program that speaks S3, such as rclone".into()),
-        MountError::Denied(_) => (&fault::MOUNT_RIGHT, "run as root: apt-get install fuse3, or chmod 666 /dev/fuse; or mount as root".into()),
-        MountError::NoHelper => (&fault::MOUNT_RIGHT, "run as root: apt-get install fuse3; or mount as root".into()),
-        MountError::Refused(error) if error.kind() == ErrorKind::PermissionDenied => {
-            (&fault::MOUNT_RIGHT, "mount a folder of your own; --allow-other needs user_allow_other in /etc/fuse.conf".into())
+        MountError::NotFolder(_) | MountError::NotEmpty(_) => {
+            (&fault::MOUNT, "name an empty folder, or make one".to_owned())
         }
-        MountError::Refused(_) => (&fault::MOUNT, "a container may mount only with --cap-add SYS_ADMIN; `hodei help HD3030` says what else".into()),
+        MountError::Dead(target) => (&fault::MOUNT, format!("run: umount {}", target.display())),
+        MountError::NoDevice => {
+            (&fault::MOUNT, "run as root: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN".into())
+        }
+        MountError::System => {
+            (&fault::MOUNT, "use `hodei s3 serve` and a program that speaks S3, such as rclone".into())
+        }
+        MountError::Denied(_) => {
+            (&fault::MOUNT_RIGHT, "run as root: apt-get install fuse3, or chmod 666 /dev/fuse; or mount as root".into())
+        }
+        MountError::NoHelper => (&fault::MOUNT_RIGHT, "run as root: apt-get install fuse3; or mount as root".into()),
+        MountError::Refused(error) if error.kind() == ErrorKind::PermissionDenied => (
+            &fault::MOUNT_RIGHT,
+            "mount a folder of your own; --allow-other needs user_allow_other in /etc/fuse.conf".into(),
+        ),
+        MountError::Refused(_) => (
+            &fault::MOUNT,
+            "a container may mount only with --cap-add SYS_ADMIN; `hodei help HD3030` says what else".into(),
+        ),
     };
     Fault::new(code, error, help)
 }
@@ -193,9 +225,12 @@ mod tests {
 
     #[test]
     fn a_bucket_is_named_with_or_without_its_prefix() {
-        for (text, bucket, prefix) in
-            [("photos", "photos", ""), ("photos/", "photos", ""), ("photos/2026", "photos", "2026/"), ("hodei://photos/a/b/", "photos", "a/b/")]
-        {
+        for (text, bucket, prefix) in [
+            ("photos", "photos", ""),
+            ("photos/", "photos", ""),
+            ("photos/2026", "photos", "2026/"),
+            ("hodei://photos/a/b/", "photos", "a/b/"),
+        ] {
             assert_eq!(place(text).unwrap(), (bucket, prefix.to_owned()), "{text}");
         }
         for text in ["", "UPPER", "hodei://", "./folder"] {

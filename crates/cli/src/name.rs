@@ -106,12 +106,53 @@ fn unescape(segment: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{collections::BTreeSet, path::{Component, Path}};
+    use std::{
+        collections::BTreeSet,
+        path::{Component, Path},
+    };
 
     const KEYS: &[&str] = &[
-        "a", "a/b", "a//b", "a/", "/a", "/", "//", ".", "..", "../a", "a/./b", "a/../b", "%2E", "%2F", "a%2F", "%252F", "50%", "100%25",
-        "a%20b", "a b", "ü", "a\nb", "a\0b", "x\u{202e}gpj.exe", "%", "%%", "%~", "C:\\a", ".hodei-part-1", ".hodei", "~", "a%2e",
-        "%C2%8E", "\u{8e}", "%E2%80%AE", "%C3%84", "%C2\u{8e}", "%\n", "%2\n", "a\u{0}%00", "%25%25",
+        "a",
+        "a/b",
+        "a//b",
+        "a/",
+        "/a",
+        "/",
+        "//",
+        ".",
+        "..",
+        "../a",
+        "a/./b",
+        "a/../b",
+        "%2E",
+        "%2F",
+        "a%2F",
+        "%252F",
+        "50%",
+        "100%25",
+        "a%20b",
+        "a b",
+        "ü",
+        "a\nb",
+        "a\0b",
+        "x\u{202e}gpj.exe",
+        "%",
+        "%%",
+        "%~",
+        "C:\\a",
+        ".hodei-part-1",
+        ".hodei",
+        "~",
+        "a%2e",
+        "%C2%8E",
+        "\u{8e}",
+        "%E2%80%AE",
+        "%C3%84",
+        "%C2\u{8e}",
+        "%\n",
+        "%2\n",
+        "a\u{0}%00",
+        "%25%25",
     ];
 
     #[test]

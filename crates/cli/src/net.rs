@@ -86,7 +86,8 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
         ("folder", folder.display().to_string(), "genesis file, and a folder with keys for each validator"),
         ("price", money::show(U256::ZERO), "it is your network"),
     ];
-    let rows: Vec<_> = plan.iter().map(|(what, value, why)| vec![(*what).into(), value.clone(), format!("({why})")]).collect();
+    let rows: Vec<_> =
+        plan.iter().map(|(what, value, why)| vec![(*what).into(), value.clone(), format!("({why})")]).collect();
     out.say(table(&["SETTING", "VALUE", ""], &rows));
     if count < VALIDATORS_USEFUL {
         out.say(format!("note: with {count} validators the chain halts when one is away; four survive that"));
@@ -149,7 +150,10 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
     out.result(
         format!(
             "made network {} (chain id {}) in {}\nnetwork key {}\nwallet {owner}",
-            create.name, dealt.genesis.chain_id(), folder.display(), dealt.network_key
+            create.name,
+            dealt.genesis.chain_id(),
+            folder.display(),
+            dealt.network_key
         ),
         &json!({
             "schema": "hodei.net.create/1", "name": create.name, "network_key": dealt.network_key.to_string(),
@@ -168,7 +172,11 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
 /// `hodei net invite`: an account with coins in it, and whom to ask.
 pub(crate) async fn invite(invite: &NetInvite, session: &Session, paths: &Paths, out: Out) -> Result<()> {
     let coins = money::parse(&invite.coins)?;
-    out.say(format!("An invitation to {} with {} in it, from your main account, plus the fee of one transfer.", session.name, money::show(coins)));
+    out.say(format!(
+        "An invitation to {} with {} in it, from your main account, plus the fee of one transfer.",
+        session.name,
+        money::show(coins)
+    ));
     if invite.plan.dry_run {
         out.result("", &json!({ "schema": "hodei.net.invite.plan/1", "coins_wei": coins.to_string() }));
         return Ok(());
@@ -239,14 +247,22 @@ pub(crate) async fn revoke(revoke: &NetRevoke, session: &Session, paths: &Paths,
             rows.push(vec![account.to_string(), money::show(coins)]);
         }
         if !out.json {
-            out.line(&if rows.is_empty() { "no invitation made here is open".into() } else { table(&["INVITATION", "COINS"], &rows) });
+            out.line(&if rows.is_empty() {
+                "no invitation made here is open".into()
+            } else {
+                table(&["INVITATION", "COINS"], &rows)
+            });
         }
         return Ok(());
     };
     let account = money::account(asked)?;
     let Some((_, file)) = kept.iter().find(|(known, _)| *known == account) else {
-        return Err(Fault::new(&fault::TICKET, "no invitation made here has that account", "`hodei net revoke` lists those that have")
-            .between("an account of an invitation", account));
+        return Err(Fault::new(
+            &fault::TICKET,
+            "no invitation made here has that account",
+            "`hodei net revoke` lists those that have",
+        )
+        .between("an account of an invitation", account));
     };
     out.say(format!("Take back what is in the invitation {account}; it costs the fee of one transfer."));
     if revoke.plan.dry_run {
@@ -254,8 +270,13 @@ pub(crate) async fn revoke(revoke: &NetRevoke, session: &Session, paths: &Paths,
         return Ok(());
     }
     out.confirm("Take it back?", revoke.plan.yes)?;
-    let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|error| Fault::io(file, "reading the invitation's key", &error))?);
-    let key: SecretKey = text.trim().parse().map_err(|error: KeyError| Fault::new(&fault::WALLET, error, "that invitation is lost").at(file.display()))?;
+    let text = Zeroizing::new(
+        std::fs::read_to_string(file).map_err(|error| Fault::io(file, "reading the invitation's key", &error))?,
+    );
+    let key: SecretKey = text
+        .trim()
+        .parse()
+        .map_err(|error: KeyError| Fault::new(&fault::WALLET, error, "that invitation is lost").at(file.display()))?;
     let head = session.chain.head().await.map_err(chain_fault)?;
     let swept = sweep(session, key.bytes(), head.base_fee, session.purse.owner()?).await?;
     // Only now: a key that is gone takes the coins with it.
@@ -264,7 +285,10 @@ pub(crate) async fn revoke(revoke: &NetRevoke, session: &Session, paths: &Paths,
         true => "somebody has joined with it: no coins were left".to_owned(),
         false => format!("took back {}; the word is worth nothing now", money::show(swept)),
     };
-    out.result(text, &json!({ "schema": "hodei.net.revoke/1", "account": account.to_string(), "coins_wei": swept.to_string() }));
+    out.result(
+        text,
+        &json!({ "schema": "hodei.net.revoke/1", "account": account.to_string(), "coins_wei": swept.to_string() }),
+    );
     Ok(())
 }
 
@@ -337,14 +361,18 @@ pub(crate) fn join(join: &NetJoin, ticket: Ticket, passphrase: Option<PathBuf>, 
             out.say("note: the invitation holds no coins any more");
         }
         if !purse.is_sealed() {
-            out.say("note: the main key is kept in clear, readable by you alone; a backup seals it: hodei key backup FILE");
+            out.say(
+                "note: the main key is kept in clear, readable by you alone; a backup seals it: hodei key backup FILE",
+            );
         }
         let (height, coins) = (head.height, money::show(swept));
         let text = match &node {
             None => format!("joined {name} at block {height}; wallet {owner} got {coins}"),
             Some(node) => format!(
                 "joined {name} at block {height}; wallet {owner}\nthe node in {} has account {}, which got {coins}: {} of it as collateral, the rest for fees",
-                node.folder.display(), node.account, money::show(node.collateral)
+                node.folder.display(),
+                node.account,
+                money::show(node.collateral)
             ),
         };
         out.result(
@@ -356,7 +384,11 @@ pub(crate) fn join(join: &NetJoin, ticket: Ticket, passphrase: Option<PathBuf>, 
                 })),
             }),
         );
-        out.next(if node.is_some() { format!("hodei -C {name} node run") } else { format!("hodei -C {name} data create BUCKET") });
+        out.next(if node.is_some() {
+            format!("hodei -C {name} node run")
+        } else {
+            format!("hodei -C {name} data create BUCKET")
+        });
         session.close().await;
         Ok(())
     });
@@ -387,7 +419,11 @@ async fn sweep(session: &Session, secret: &[u8; 32], base_fee: u64, to: Address)
     if swept > U256::ZERO {
         let order = Order::transfer(to, swept);
         account.execute(&order).await.map_err(|error| {
-            Fault::new(&fault::TX_REFUSED, error, "the coins are still in the invitation: join again under another --context-name")
+            Fault::new(
+                &fault::TX_REFUSED,
+                error,
+                "the coins are still in the invitation: join again under another --context-name",
+            )
         })?;
     }
     Ok(swept)

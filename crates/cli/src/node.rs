@@ -29,11 +29,15 @@ pub(crate) async fn drain(args: &NodeDrain, session: &Session, out: Out) -> Resu
     let folder = serve::folder(args.folder.as_ref(), || Ok(session.context.node.clone()))?;
     let checked = serve::check(&folder)?;
     if checked.config.provider.is_none() {
-        return Err(Fault::new(&fault::SETTINGS, "this node offers nothing", "name the folder of a provider").at(folder.display()));
+        return Err(Fault::new(&fault::SETTINGS, "this node offers nothing", "name the folder of a provider")
+            .at(folder.display()));
     }
-    let keys = Keys::open(&checked.home).map_err(|error| Fault::new(&fault::WALLET, error, "put the right key file there").at(folder.display()))?;
+    let keys = Keys::open(&checked.home)
+        .map_err(|error| Fault::new(&fault::WALLET, error, "put the right key file there").at(folder.display()))?;
     let node = B256::from_slice(hodei_node::deal::public_key(&keys.node).as_ref());
-    out.say(format!("Retire provider {node}: it takes no new deals; open ones are kept, proven and paid until they end."));
+    out.say(format!(
+        "Retire provider {node}: it takes no new deals; open ones are kept, proven and paid until they end."
+    ));
     if args.plan.dry_run {
         out.result("", &json!({ "schema": "hodei.node.drain.plan/1", "node": node.to_string(), "price_wei": "0" }));
         return Ok(());

@@ -151,7 +151,8 @@ fn line(what: &str, done: u64, total: Option<u64>, elapsed: Duration) -> String 
         Some(total) => {
             let share = done.min(total) as f64 / total as f64;
             let full = (share * 20.0) as usize;
-            let left = if rate < 1.0 { "?".into() } else { format!("{} s", ((total - done.min(total)) as f64 / rate).ceil()) };
+            let left =
+                if rate < 1.0 { "?".into() } else { format!("{} s", ((total - done.min(total)) as f64 / rate).ceil()) };
             format!(
                 "{what}  [{}{}] {:3.0} %  {} of {}  {speed}  {left} left",
                 "=".repeat(full),
@@ -186,11 +187,14 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     // What somebody else named must not steer the terminal.
     let rows: Vec<Vec<String>> = rows
         .iter()
-        .map(|row| row.iter().map(|cell| cell.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()).collect())
+        .map(|row| {
+            row.iter()
+                .map(|cell| cell.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect())
+                .collect()
+        })
         .collect();
     let draw = |cells: Vec<&str>| {
-        let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
     let head = draw(head.to_vec());

@@ -64,8 +64,9 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     if let Some(folder) = path.parent() {
         create_private(folder)?;
     }
-    hodei_node::home::replace(path, bytes, mode)
-        .map_err(|error| Fault::new(&fault::FOLDER, error, "check the disk and the permissions of its folder").at(path.display()))
+    hodei_node::home::replace(path, bytes, mode).map_err(|error| {
+        Fault::new(&fault::FOLDER, error, "check the disk and the permissions of its folder").at(path.display())
+    })
 }
 
 #[cfg(test)]

@@ -54,12 +54,17 @@ impl Offer {
         }
         let collateral = args.collateral.as_deref().map(money::parse).transpose()?;
         let offer = Provider { pledge_bytes: gib * GIB, zone: args.zone.clone(), ..Provider::default() };
-        let free = disk::free_bytes(nearest(&folder)).map_err(|error| Fault::io(&folder, "asking the file system", &error))?;
+        let free =
+            disk::free_bytes(nearest(&folder)).map_err(|error| Fault::io(&folder, "asking the file system", &error))?;
         let needed = offer.pledge_bytes.saturating_add(offer.keep_free_bytes);
         if free < needed {
-            return Err(Fault::new(&fault::FULL, "this disk has no room for that offer", "offer less, or name a folder on another disk")
-                .at(folder.display())
-                .between(format!("{needed} bytes free"), free));
+            return Err(Fault::new(
+                &fault::FULL,
+                "this disk has no room for that offer",
+                "offer less, or name a folder on another disk",
+            )
+            .at(folder.display())
+            .between(format!("{needed} bytes free"), free));
         }
         let config = Config {
             name: format!("{name}-provider"),
@@ -81,8 +86,12 @@ impl Offer {
     fn collateral(&self, coins: U256) -> Result<U256> {
         let collateral = self.collateral.unwrap_or(coins / U256::from(2));
         if collateral >= coins {
-            return Err(Fault::new(&fault::FUNDS, "the invitation holds too little for that collateral and for fees", "name less, or ask for more coins")
-                .between(format!("less than {}", money::show(coins)), money::show(collateral)));
+            return Err(Fault::new(
+                &fault::FUNDS,
+                "the invitation holds too little for that collateral and for fees",
+                "name less, or ask for more coins",
+            )
+            .between(format!("less than {}", money::show(coins)), money::show(collateral)));
         }
         Ok(collateral)
     }
@@ -106,7 +115,8 @@ impl Offer {
         let keys = Keys::open(&home).map_err(|error| Fault::new(&fault::FOLDER, error, "check the disk"))?;
         replace(&home.config(), self.config.text().as_bytes(), 0o600).map_err(home_fault)?;
         let account = SecretKey::new(KeyKind::Account, *keys.account.bytes());
-        wallet::address(&account).ok_or_else(|| Fault::new(&fault::INTERNAL, "the node's key is no account's", "try again"))
+        wallet::address(&account)
+            .ok_or_else(|| Fault::new(&fault::INTERNAL, "the node's key is no account's", "try again"))
     }
 }
 
@@ -143,7 +153,8 @@ fn wire(named: Option<SocketAddr>, members: &[Member]) -> Link {
 
 /// The address packets to `member` leave from; none is sent.
 fn outward(member: SocketAddr) -> Option<std::net::IpAddr> {
-    let any: SocketAddr = if member.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let any: SocketAddr =
+        if member.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(member).ok()?;
     Some(socket.local_addr().ok()?.ip())

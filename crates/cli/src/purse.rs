@@ -49,8 +49,8 @@ impl Purse {
 
     /// Puts a main key into a folder that holds none; sealed when there is a passphrase.
     pub(crate) fn create(folder: PathBuf, main: &SecretKey, passphrase: Option<&str>) -> Result<Self> {
-        let owner = hodei_sdk::wallet::address(main)
-            .ok_or_else(|| broken(&folder, "the key is not one of an account"))?;
+        let owner =
+            hodei_sdk::wallet::address(main).ok_or_else(|| broken(&folder, "the key is not one of an account"))?;
         let purse = Self { folder };
         for name in ["main.sealed", "main.key"] {
             let path = purse.folder.join(name);
@@ -101,9 +101,7 @@ impl Purse {
         let sealed = self.folder.join("main.sealed");
         match std::fs::read(&sealed) {
             Ok(file) => unseal(&file, &passphrase()?, &sealed),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.key("main.key")?.ok_or_else(|| self.absent())
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => self.key("main.key")?.ok_or_else(|| self.absent()),
             Err(error) => Err(Fault::io(&sealed, "reading the wallet", &error)),
         }
     }
@@ -114,7 +112,8 @@ impl Purse {
         chain: Arc<dyn Chain>,
         passphrase: impl FnOnce() -> Result<Zeroizing<String>>,
     ) -> Result<Wallet> {
-        let wallet = Wallet::open(chain, &self.main(passphrase)?).map_err(|error| broken(&self.folder, &error.to_string()))?;
+        let wallet =
+            Wallet::open(chain, &self.main(passphrase)?).map_err(|error| broken(&self.folder, &error.to_string()))?;
         match self.key("spender.key")? {
             Some(spender) => wallet.with_spender(&spender).map_err(|error| broken(&self.folder, &error.to_string())),
             None => Ok(wallet),
@@ -228,15 +227,17 @@ pub(crate) fn unseal(file: &[u8], passphrase: &str, path: &Path) -> Result<Secre
     if file.len() > FILE_BYTES_MAX {
         return Err(broken(path, "it is too long for a sealed key"));
     }
-    SecretKey::open(file, passphrase)
-        .map_err(|error| Fault::new(&fault::WALLET, error, "type the passphrase again, or use a backup").at(path.display()))
+    SecretKey::open(file, passphrase).map_err(|error| {
+        Fault::new(&fault::WALLET, error, "type the passphrase again, or use a backup").at(path.display())
+    })
 }
 
 /// A passphrase from a file, or typed on a terminal, or from standard input.
 pub(crate) fn passphrase(file: Option<&Path>) -> Result<Zeroizing<String>> {
     let text = match file {
         Some(path) => read(path)?.ok_or_else(|| {
-            Fault::new(&fault::FOLDER, "the passphrase file does not exist", "check --passphrase-file").at(path.display())
+            Fault::new(&fault::FOLDER, "the passphrase file does not exist", "check --passphrase-file")
+                .at(path.display())
         })?,
         None if std::io::stdin().is_terminal() => typed("Passphrase")?,
         None => {
@@ -260,7 +261,11 @@ pub(crate) fn passphrase(file: Option<&Path>) -> Result<Zeroizing<String>> {
 pub(crate) fn new_passphrase(file: Option<&Path>) -> Result<Zeroizing<String>> {
     let first = passphrase(file)?;
     if file.is_none() && std::io::stdin().is_terminal() && typed("The same again")? != first {
-        return Err(Fault::new(&fault::WALLET, "the two passphrases differ", "run it again and type the same one twice"));
+        return Err(Fault::new(
+            &fault::WALLET,
+            "the two passphrases differ",
+            "run it again and type the same one twice",
+        ));
     }
     Ok(first)
 }
@@ -302,8 +307,12 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>> {
 }
 
 fn broken(path: &Path, why: &str) -> Fault {
-    Fault::new(&fault::WALLET, format!("the wallet cannot be used: {why}"), "restore it from its backup: hodei key restore")
-        .at(path.display())
+    Fault::new(
+        &fault::WALLET,
+        format!("the wallet cannot be used: {why}"),
+        "restore it from its backup: hodei key restore",
+    )
+    .at(path.display())
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ pub(crate) async fn rehearse(session: &Session, main: &SecretKey) -> Result<Rehe
     let runtime = session.runtime.child("rehearsal");
     let cloud = match Cloud::open(runtime, session.link.clone(), session.link.key(), wallet, None).await {
         Ok(cloud) => cloud,
-        Err(error) if error.is_temporary() => return Ok(Rehearsed::Unreachable(crate::session::brief(&error.to_string()))),
+        Err(error) if error.is_temporary() => {
+            return Ok(Rehearsed::Unreachable(crate::session::brief(&error.to_string())));
+        }
         Err(error) => return Err(sdk_fault(error)),
     };
     let mut opened = Vec::new();
@@ -96,8 +98,12 @@ async fn open(cloud: &Local, name: &str) -> Result<Bucket> {
         let body = cloud.bytes(name, &key, &entry, Some(0..want), None).await.map_err(sdk_fault)?;
         let read: u64 = body.try_fold(0, async |sum, piece| Ok(sum + piece.len() as u64)).await.map_err(sdk_fault)?;
         if read != want {
-            return Err(Fault::new(&fault::GET_SHORT, format!("hodei://{name}/{key} gave too few bytes"), "run the same command again")
-                .between(format!("{want} bytes"), format!("{read} bytes")));
+            return Err(Fault::new(
+                &fault::GET_SHORT,
+                format!("hodei://{name}/{key} gave too few bytes"),
+                "run the same command again",
+            )
+            .between(format!("{want} bytes"), format!("{read} bytes")));
         }
     }
     Ok(bucket)

@@ -34,7 +34,9 @@ pub(crate) async fn run(args: &S3Serve, session: &Session, out: Out) -> Result<(
         _ => None,
     };
     let is_open = |address: &std::net::SocketAddr| !address.ip().is_loopback();
-    if tls.is_none() && is_open(&args.listen) || args.website.as_ref().is_some_and(|address| is_open(address) && tls.is_none()) {
+    if tls.is_none() && is_open(&args.listen)
+        || args.website.as_ref().is_some_and(|address| is_open(address) && tls.is_none())
+    {
         let help = "name a certificate with --tls-cert and --tls-key, or listen on 127.0.0.1";
         return Err(Fault::new(&fault::SETTINGS, "off this machine S3 is spoken over TLS alone", help).at(args.listen));
     }
@@ -93,9 +95,14 @@ fn add(args: &S3KeyAdd, keyring: &Keyring, out: Out) -> Result<()> {
     let id = hex::encode(random()?);
     let scope = Scope { read_only: args.read_only, within: args.within.clone() };
     let key = fresh_key(&id, scope)?;
-    let limit = |asked: Option<u64>, before: Option<u64>| asked.map_or(before, |most| Some(most).filter(|most| *most > 0));
+    let limit =
+        |asked: Option<u64>, before: Option<u64>| asked.map_or(before, |most| Some(most).filter(|most| *most > 0));
     let made = keyring.change(|keys| {
-        let known = keys.users.iter().find(|user| user.name == args.user && user.tenant == args.tenant).map(|user| user.id.clone());
+        let known = keys
+            .users
+            .iter()
+            .find(|user| user.name == args.user && user.tenant == args.tenant)
+            .map(|user| user.id.clone());
         let user = keys.user(Principal {
             id: known.unwrap_or(id),
             name: args.user.clone(),
@@ -104,7 +111,8 @@ fn add(args: &S3KeyAdd, keyring: &Keyring, out: Out) -> Result<()> {
             quota: None,
         })?;
         let before = user.quota.unwrap_or_default();
-        let quota = Quota { bytes: limit(args.quota_bytes, before.bytes), objects: limit(args.quota_objects, before.objects) };
+        let quota =
+            Quota { bytes: limit(args.quota_bytes, before.bytes), objects: limit(args.quota_objects, before.objects) };
         user.quota = Some(quota).filter(|quota| *quota != Quota::default());
         let user = user.clone();
         keys.keys.push(Key { user: user.id.clone(), ..key.clone() });
@@ -116,7 +124,10 @@ fn add(args: &S3KeyAdd, keyring: &Keyring, out: Out) -> Result<()> {
 
 fn tell(key: &Key, user: &Principal, out: Out) {
     out.result(
-        format!("access key {}\nsecret     {}\nof         {} ({})", key.access_key_id, key.secret_access_key, user.name, user.id),
+        format!(
+            "access key {}\nsecret     {}\nof         {} ({})",
+            key.access_key_id, key.secret_access_key, user.name, user.id
+        ),
         &json!({
             "schema": "hodei.s3.key/1", "access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key,
             "user_id": user.id, "display_name": user.name, "tenant": user.tenant, "email": user.email,
@@ -208,7 +219,9 @@ fn fresh_key(user: &str, scope: Scope) -> Result<Key> {
         access_key_id: format!("HODEI{}", hex::encode_upper(&random()?[..8])),
         secret_access_key: hex::encode(&random()?[..20]),
         user: user.into(),
-        created_ms: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        created_ms: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64),
         disabled: false,
         until_ms: None,
         scope,

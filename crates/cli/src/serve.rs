@@ -41,8 +41,9 @@ pub(crate) fn check(folder: &Path) -> Result<Checked> {
     let path = check_present(folder)?;
     let config = Config::read(&path).map_err(|error| settings(&error).at(path.display()))?;
     let home = Home::create(folder).map_err(home_fault)?;
-    logs::install(&home, &config.log, false)
-        .map_err(|error| Fault::new(&fault::SETTINGS, error, "correct `log.level` or the folder `logs`").at(path.display()))?;
+    logs::install(&home, &config.log, false).map_err(|error| {
+        Fault::new(&fault::SETTINGS, error, "correct `log.level` or the folder `logs`").at(path.display())
+    })?;
     Ok(Checked { home, config })
 }
 
@@ -50,13 +51,21 @@ pub(crate) fn check(folder: &Path) -> Result<Checked> {
 pub(crate) fn check_validator(folder: &Path, typed: Option<&str>) -> Result<Checked> {
     let mut checked = check(folder)?;
     let Some(validator) = &mut checked.config.validator else {
-        return Err(Fault::new(&fault::SETTINGS, "this node is no validator", "name a validator's folder, or use `hodei node run`")
-            .at(folder.join("node.toml").display()));
+        return Err(Fault::new(
+            &fault::SETTINGS,
+            "this node is no validator",
+            "name a validator's folder, or use `hodei node run`",
+        )
+        .at(folder.join("node.toml").display()));
     };
     if let Some(typed) = typed {
         if typed != checked.config.name {
-            return Err(Fault::new(&fault::CONFIRM, "that is not this node's name", "type its name from node.toml: --confirm=NAME")
-                .between(&checked.config.name, typed));
+            return Err(Fault::new(
+                &fault::CONFIRM,
+                "that is not this node's name",
+                "type its name from node.toml: --confirm=NAME",
+            )
+            .between(&checked.config.name, typed));
         }
         validator.after_loss = true;
     }
@@ -92,9 +101,8 @@ pub(crate) async fn run(context: Context, checked: Checked, process: Process, ou
 
 /// Resolves upon SIGTERM, SIGINT, or the end of standard input where asked for.
 pub(crate) fn stopped(until_stdin_closes: bool) -> Result<impl Future<Output = ()>> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Fault::new(&fault::INTERNAL, error, "the system refused a signal handler"))
-    };
+    let listen =
+        |kind| signal(kind).map_err(|error| Fault::new(&fault::INTERNAL, error, "the system refused a signal handler"));
     let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let (closed, stdin) = tokio::sync::oneshot::channel::<()>();
     if until_stdin_closes {
@@ -139,9 +147,11 @@ pub(crate) fn home_fault(error: HomeError) -> Fault {
         HomeError::Locked { .. } => {
             Fault::new(&fault::LOCKED, &error, "stop that process first, or name another folder")
         }
-        HomeError::Foreign { .. } => {
-            Fault::new(&fault::GENESIS, &error, "name the folder of this network's node, or give it its own genesis file back")
-        }
+        HomeError::Foreign { .. } => Fault::new(
+            &fault::GENESIS,
+            &error,
+            "name the folder of this network's node, or give it its own genesis file back",
+        ),
         HomeError::Io { .. } => Fault::new(&fault::FOLDER, &error, "check the disk and the folder's permissions"),
     }
 }

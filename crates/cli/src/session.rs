@@ -70,19 +70,23 @@ impl Session {
         slot: Slot,
     ) -> Result<Self> {
         let network_key: NetworkKey = context.network_key.parse().map_err(|error| {
-            Fault::new(&fault::NETWORK_KEY, error, "correct `network_key` in the context's file").at(format!("context {name}"))
+            Fault::new(&fault::NETWORK_KEY, error, "correct `network_key` in the context's file")
+                .at(format!("context {name}"))
         })?;
         let peers = peers(&name, &context)?;
         let verifier = Verifier::new(&network_key).map_err(|error| {
-            Fault::new(&fault::NETWORK_KEY, error, "correct `network_key` in the context's file").at(format!("context {name}"))
+            Fault::new(&fault::NETWORK_KEY, error, "correct `network_key` in the context's file")
+                .at(format!("context {name}"))
         })?;
         let loopback = peers.iter().flat_map(|peer| &peer.addresses).all(|address| address.ip().is_loopback());
         let ip = if loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
-        let config = Config { secret: *slot.keys.node.bytes(), bind: SocketAddr::new(ip.into(), 0), protocols: Vec::new() };
-        let (link, _listener) = Link::bind(config).await.map_err(|error| {
-            Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket")
-        })?;
-        let chain: Arc<dyn Chain> = Arc::new(Client::new(link.clone(), runtime.child("follow"), peers.clone(), verifier));
+        let config =
+            Config { secret: *slot.keys.node.bytes(), bind: SocketAddr::new(ip.into(), 0), protocols: Vec::new() };
+        let (link, _listener) = Link::bind(config)
+            .await
+            .map_err(|error| Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket"))?;
+        let chain: Arc<dyn Chain> =
+            Arc::new(Client::new(link.clone(), runtime.child("follow"), peers.clone(), verifier));
         let purse = Purse::at(&context.wallet);
         Ok(Self { name, context, network_key, link, chain, purse, runtime, peers, passphrase_file, slot })
     }
@@ -108,8 +112,12 @@ impl Session {
         let salt_key = log::salt_key(seed);
         let config = log::Config::new("audit", self.network_key.genesis, salt_key);
         let log = Log::open(self.runtime.child("audit"), config, Signer::new(seed)).await.map_err(|error| {
-            Fault::new(&fault::FOLDER, format!("this identity's log: {error}"), "move that folder away: it holds no money and no data")
-                .at(self.slot.home.path().display())
+            Fault::new(
+                &fault::FOLDER,
+                format!("this identity's log: {error}"),
+                "move that folder away: it holds no money and no data",
+            )
+            .at(self.slot.home.path().display())
         })?;
         let key = self.link.key();
         Cloud::open(self.runtime.child("cloud"), self.link.clone(), key, wallet, Some(log)).await.map_err(sdk_fault)
@@ -200,7 +208,11 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Funds { has, needs, is_budget } => {
             let (code, message, help) = match is_budget {
                 true => (&fault::BUDGET, "the budget is spent", "raise it: hodei wallet budget set AMOUNT"),
-                false => (&fault::FUNDS, "the account holds too little", "add coins: `hodei wallet balance` shows the account"),
+                false => (
+                    &fault::FUNDS,
+                    "the account holds too little",
+                    "add coins: `hodei wallet balance` shows the account",
+                ),
             };
             Fault::new(code, message, help).between(crate::money::show(needs), crate::money::show(has))
         }
@@ -211,8 +223,12 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         ),
         Sdk::NeedsOwner => Fault::new(&fault::WALLET, error, "restore the main key: hodei key restore"),
         Sdk::Key(_) => Fault::new(&fault::WALLET, error, "restore it from its backup: hodei key restore"),
-        Sdk::NoBucket(_) => Fault::new(&fault::NO_BUCKET, error, "`hodei data list` shows the buckets, `hodei data create` makes one"),
-        Sdk::BucketExists(_) | Sdk::NotEmpty(_) => Fault::new(&fault::EXISTS, error, "choose another name, or remove what is there"),
+        Sdk::NoBucket(_) => {
+            Fault::new(&fault::NO_BUCKET, error, "`hodei data list` shows the buckets, `hodei data create` makes one")
+        }
+        Sdk::BucketExists(_) | Sdk::NotEmpty(_) => {
+            Fault::new(&fault::EXISTS, error, "choose another name, or remove what is there")
+        }
         Sdk::NoObject { ref bucket, .. } => {
             let help = format!("`hodei data list hodei://{bucket}` shows what it holds");
             Fault::new(&fault::NO_OBJECT, error, help)
@@ -222,8 +238,12 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             Fault::new(&fault::PLACEMENT, error, "ask for less, or wait for more providers: `hodei status` counts them")
         }
         Sdk::Link(_) | Sdk::Share(_) => Fault::new(&fault::LINK, error, "ask whoever gave it to you for a new one"),
-        Sdk::Put(_) => Fault::new(&fault::PUT_SHORT, error, "run the same command again; `hodei status` shows the providers"),
-        Sdk::Get(_) => Fault::new(&fault::GET_SHORT, error, "run the same command again; `hodei data where` shows who holds it"),
+        Sdk::Put(_) => {
+            Fault::new(&fault::PUT_SHORT, error, "run the same command again; `hodei status` shows the providers")
+        }
+        Sdk::Get(_) => {
+            Fault::new(&fault::GET_SHORT, error, "run the same command again; `hodei data where` shows who holds it")
+        }
         error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),
         error => Fault::new(&fault::INTERNAL, error, "run the same command again; if it stays, report it"),
     }

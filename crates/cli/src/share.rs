@@ -27,7 +27,8 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
     let base = gateway(args.gateway.as_deref(), session)?;
     let cloud = session.owner_cloud().await?;
     let missing = || sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: key.into() });
-    let entry = cloud.look(bucket, key, version).await.map_err(sdk_fault)?.filter(|entry| !entry.marker).ok_or_else(missing)?;
+    let entry =
+        cloud.look(bucket, key, version).await.map_err(sdk_fault)?.filter(|entry| !entry.marker).ok_or_else(missing)?;
     let expires_ms = now_ms() + secs * 1000;
     let size = entry.size_bytes();
     out.say(format!("object:   hodei://{bucket}/{key}, {} (as it is now, whatever is put later)", bytes(size)));
@@ -65,19 +66,31 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
         for share in cloud.shares(bucket).await.map_err(sdk_fault)? {
             let has_expired = share.expires_ms <= now;
             if out.json {
-                out.result("", &json!({
-                    "schema": "hodei.share/1", "bucket": bucket, "key": share.key, "name": share.name(),
-                    "made_ms": share.made_ms, "expires_ms": share.expires_ms, "expired": has_expired,
-                }));
+                out.result(
+                    "",
+                    &json!({
+                        "schema": "hodei.share/1", "bucket": bucket, "key": share.key, "name": share.name(),
+                        "made_ms": share.made_ms, "expires_ms": share.expires_ms, "expired": has_expired,
+                    }),
+                );
             } else {
                 let until = if has_expired { "expired".into() } else { time::utc(share.expires_ms) };
-                rows.push(vec![share.name(), format!("hodei://{bucket}/{}", share.key), time::utc(share.made_ms), until]);
+                rows.push(vec![
+                    share.name(),
+                    format!("hodei://{bucket}/{}", share.key),
+                    time::utc(share.made_ms),
+                    until,
+                ]);
             }
         }
     }
     finish(&cloud, out).await;
     if !out.json {
-        out.line(&if rows.is_empty() { "nothing is shared".into() } else { table(&["NAME", "OBJECT", "MADE", "UNTIL"], &rows) });
+        out.line(&if rows.is_empty() {
+            "nothing is shared".into()
+        } else {
+            table(&["NAME", "OBJECT", "MADE", "UNTIL"], &rows)
+        });
     }
     Ok(())
 }
@@ -89,7 +102,10 @@ pub(crate) async fn revoke(args: &ShareRevoke, session: &Session, out: Out) -> R
     let shares = cloud.shares(bucket).await.map_err(sdk_fault)?;
     let chosen = choose(&shares, key, &args.names, now_ms())?;
     if chosen.is_empty() {
-        out.result("nothing to take back", &json!({ "schema": "hodei.share.revoke/1", "bucket": bucket, "revoked": 0, "rekeyed": [] }));
+        out.result(
+            "nothing to take back",
+            &json!({ "schema": "hodei.share.revoke/1", "bucket": bucket, "revoked": 0, "rekeyed": [] }),
+        );
         return Ok(());
     }
     let mut keys: Vec<&str> = chosen.iter().map(|share| share.key.as_str()).collect();
@@ -103,7 +119,10 @@ pub(crate) async fn revoke(args: &ShareRevoke, session: &Session, out: Out) -> R
     }
     let names: Vec<String> = chosen.iter().map(|share| share.name()).collect();
     if args.plan.dry_run {
-        out.result("", &json!({ "schema": "hodei.share.revoke.plan/1", "bucket": bucket, "names": names, "rekey": args.rekey }));
+        out.result(
+            "",
+            &json!({ "schema": "hodei.share.revoke.plan/1", "bucket": bucket, "names": names, "rekey": args.rekey }),
+        );
         return Ok(());
     }
     out.confirm(&format!("Take {} links back?", chosen.len()), args.plan.yes)?;
@@ -138,7 +157,8 @@ fn choose<'a>(shares: &'a [Share], key: &str, names: &[String], now_ms: u64) -> 
         if !shares.iter().any(|share| share.name() == *name) {
             let known: Vec<String> = shares.iter().map(Share::name).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(Fault::new(&fault::LINK, "the bucket has no such share", "`hodei share list` lists them").between(known, name));
+            return Err(Fault::new(&fault::LINK, "the bucket has no such share", "`hodei share list` lists them")
+                .between(known, name));
         }
     }
     let of_key = |share: &&Share| key.is_empty() || share.key == key;
@@ -189,14 +209,16 @@ async fn fetch(cloud: &Local, link: &Link, to: Option<&str>, out: Out) -> Result
 pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Result<()> {
     if !args.listen.ip().is_loopback() {
         let help = "listen on 127.0.0.1, and let a server that speaks TLS pass on what comes for /s/";
-        return Err(Fault::new(&fault::SETTINGS, "links are secrets, and this door speaks plain HTTP", help).at(args.listen));
+        return Err(
+            Fault::new(&fault::SETTINGS, "links are secrets, and this door speaks plain HTTP", help).at(args.listen)
+        );
     }
     let stop = stopped(args.process.until_stdin_closes)?;
     let cloud = session.cloud().await?;
     let bound = TcpListener::bind(args.listen).await;
     let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) =
-        bound.map_err(|error| Fault::new(&fault::NODE, format!("{}: {error}", args.listen), "choose another address"))?;
+    let (address, listener) = bound
+        .map_err(|error| Fault::new(&fault::NODE, format!("{}: {error}", args.listen), "choose another address"))?;
     let door = tokio::spawn(hodei_gateway::share::serve(listener, cloud.clone()));
     let url = format!("http://{address}");
     out.result(format!("links are served at {url}"), &json!({ "schema": "hodei.share.ready/1", "url": url }));
@@ -270,7 +292,12 @@ mod tests {
 
     #[test]
     fn shares_are_chosen_by_name_object_or_age() {
-        let share = |at: u8, key: &str, expires_ms| Share { record: ShardId([at; 32]), key: key.into(), made_ms: 0, expires_ms };
+        let share = |at: u8, key: &str, expires_ms| Share {
+            record: ShardId([at; 32]),
+            key: key.into(),
+            made_ms: 0,
+            expires_ms,
+        };
         let shares = [share(1, "a", 10), share(2, "a", 90), share(3, "b", 90)];
         let names = |key: &str, names: &[&str]| -> Vec<u8> {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

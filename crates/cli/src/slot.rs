@@ -33,12 +33,17 @@ impl Slot {
                 Err(HomeError::Locked { .. }) => continue,
                 Err(error) => return Err(home_fault(error)),
             };
-            let keys = Keys::open(&home)
-                .map_err(|error| Fault::new(&fault::WALLET, error, "remove that identity's folder: it holds no money"))?;
+            let keys = Keys::open(&home).map_err(|error| {
+                Fault::new(&fault::WALLET, error, "remove that identity's folder: it holds no money")
+            })?;
             return Ok(Self { home, keys, _lock: lock });
         }
-        Err(Fault::new(&fault::LOCKED, format!("{SLOTS_MAX} commands of this wallet run already"), "wait for one to end")
-            .at(wallet.display()))
+        Err(Fault::new(
+            &fault::LOCKED,
+            format!("{SLOTS_MAX} commands of this wallet run already"),
+            "wait for one to end",
+        )
+        .at(wallet.display()))
     }
 }
 

@@ -10,11 +10,7 @@ use crate::{
     time,
 };
 use hodei_node::home::Home;
-use hodei_sdk::{
-    bucket::Record,
-    escrow::Holding,
-    market,
-};
+use hodei_sdk::{bucket::Record, escrow::Holding, market};
 use hodei_types::chain::{Chain as _, ChainError};
 use serde_json::{Value, json};
 use std::{
@@ -59,13 +55,18 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     let mut attention = Vec::new();
     let age = now_ms().saturating_sub(head.time_ms);
     if age > HEAD_AGE_MAX.as_millis() as u64 {
-        attention.push(format!("the last block is {} s old: too few validators may be up; try `hodei doctor`", age / 1000));
+        attention
+            .push(format!("the last block is {} s old: too few validators may be up; try `hodei doctor`", age / 1000));
     }
     if balance.is_zero() {
         attention.push("the wallet is empty: ask for an invitation with coins".into());
     }
     for offer in offers.iter().filter(|offer| offer.suspended) {
-        attention.push(format!("provider {} in zone {} missed its last challenge", short(&offer.node.to_string()), offer.zone));
+        attention.push(format!(
+            "provider {} in zone {} missed its last challenge",
+            short(&offer.node.to_string()),
+            offer.zone
+        ));
     }
     let buckets = match buckets(session).await {
         Ok(buckets) => buckets,
@@ -76,7 +77,10 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     };
     for (record, holding) in buckets.iter().filter(|(_, holding)| holding.runs_low()) {
         let windows = holding.windows.unwrap_or_default();
-        attention.push(format!("bucket {} is paid for {windows} windows only: hodei data extend {}", record.name, record.name));
+        attention.push(format!(
+            "bucket {} is paid for {windows} windows only: hodei data extend {}",
+            record.name, record.name
+        ));
     }
     let node = match &session.context.node {
         Some(folder) => Some(of_node(folder).await),
@@ -89,7 +93,13 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     let rows: Vec<_> = offers
         .iter()
         .map(|offer| {
-            let state = if offer.suspended { "suspended" } else if offer.open { "open" } else { "closed" };
+            let state = if offer.suspended {
+                "suspended"
+            } else if offer.open {
+                "open"
+            } else {
+                "closed"
+            };
             vec![
                 short(&offer.node.to_string()),
                 offer.zone.clone(),
@@ -102,12 +112,18 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
         .collect();
     let mut text = format!(
         "context {}: block {}, {}\nwallet  {} in {owner}\n",
-        session.name, head.height, time::utc(head.time_ms), money::show(balance)
+        session.name,
+        head.height,
+        time::utc(head.time_ms),
+        money::show(balance)
     );
     for (door, address) in &session.context.doors {
         text.push_str(&format!("door    {door} {address}\n"));
     }
-    text.push_str(&format!("\n{}", table(&["PROVIDER", "ZONE", "OFFERS", "PROMISED", "GIB AND WINDOW", "STATE"], &rows)));
+    text.push_str(&format!(
+        "\n{}",
+        table(&["PROVIDER", "ZONE", "OFFERS", "PROMISED", "GIB AND WINDOW", "STATE"], &rows)
+    ));
     text.push_str(&match attention.is_empty() {
         true => "\n\nnothing needs attention".to_owned(),
         false => format!("\n\nneeds attention:\n  {}", attention.join("\n  ")),
@@ -163,7 +179,13 @@ pub(crate) async fn doctor(session: &Session, paths: &Paths, out: Out) -> Result
     for (what, folder) in [("settings", &paths.config), ("data", &paths.data), ("state", &paths.state)] {
         find(what, writable(folder));
     }
-    find("wallet", session.wallet().map(|wallet| format!("opens, account {}", wallet.owner())).map_err(|fault| format!("{}: {}", fault.message, fault.help)));
+    find(
+        "wallet",
+        session
+            .wallet()
+            .map(|wallet| format!("opens, account {}", wallet.owner()))
+            .map_err(|fault| format!("{}: {}", fault.message, fault.help)),
+    );
 
     let mut answering = 0;
     let mut head = None;
@@ -196,17 +218,26 @@ pub(crate) async fn doctor(session: &Session, paths: &Paths, out: Out) -> Result
     if let Some((height, time_ms)) = head {
         let now = now_ms();
         let ahead = time_ms.saturating_sub(now);
-        find("clock", if ahead > CLOCK_OFF_MAX.as_millis() as u64 {
-            Err(format!("{ahead} ms behind the chain: set it, for instance with `timedatectl set-ntp true`"))
-        } else {
-            Ok("not behind the chain".into())
-        });
+        find(
+            "clock",
+            if ahead > CLOCK_OFF_MAX.as_millis() as u64 {
+                Err(format!("{ahead} ms behind the chain: set it, for instance with `timedatectl set-ntp true`"))
+            } else {
+                Ok("not behind the chain".into())
+            },
+        );
         let age = now.saturating_sub(time_ms);
-        find("blocks", if age > HEAD_AGE_MAX.as_millis() as u64 {
-            Err(format!("block {height} is {} s old: more than a third of the validators may be away, or this clock is ahead", age / 1000))
-        } else {
-            Ok(format!("block {height} is {age} ms old"))
-        });
+        find(
+            "blocks",
+            if age > HEAD_AGE_MAX.as_millis() as u64 {
+                Err(format!(
+                    "block {height} is {} s old: more than a third of the validators may be away, or this clock is ahead",
+                    age / 1000
+                ))
+            } else {
+                Ok(format!("block {height} is {age} ms old"))
+            },
+        );
     }
     if let Some(folder) = &session.context.node {
         find("node", of_node(folder).await.map(|_| format!("answers, in {}", folder.display())));
@@ -225,7 +256,11 @@ pub(crate) async fn doctor(session: &Session, paths: &Paths, out: Out) -> Result
         }),
     );
     if unwell > 0 {
-        return Err(Fault::new(&fault::UNWELL, format!("{unwell} of {} checks did not pass", findings.len()), "do what the lines marked ✗ say"));
+        return Err(Fault::new(
+            &fault::UNWELL,
+            format!("{unwell} of {} checks did not pass", findings.len()),
+            "do what the lines marked ✗ say",
+        ));
     }
     Ok(())
 }
@@ -247,7 +282,8 @@ fn writable(folder: &Path) -> std::result::Result<String, String> {
 pub(crate) async fn of_node(folder: &Path) -> std::result::Result<Value, String> {
     let start = || format!("start it: hodei node run --folder {}", folder.display());
     let home = Home::create(folder).map_err(|error| error.to_string())?;
-    let ready = home.read_ready().ok_or_else(|| format!("the node in {} does not run; {}", folder.display(), start()))?;
+    let ready =
+        home.read_ready().ok_or_else(|| format!("the node in {} does not run; {}", folder.display(), start()))?;
     let Some(address) = ready.status else {
         return Ok(json!({ "node": ready.node, "account": ready.account }));
     };

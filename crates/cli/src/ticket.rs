@@ -56,8 +56,12 @@ impl Ticket {
 
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let wrong = |what: &str, found: &str| {
-            Fault::new(&fault::TICKET, format!("the invitation is not valid: {what}"), "copy it whole, or ask for a new one")
-                .between("one lower-case word that starts with hodeijoin1", found)
+            Fault::new(
+                &fault::TICKET,
+                format!("the invitation is not valid: {what}"),
+                "copy it whole, or ask for a new one",
+            )
+            .between("one lower-case word that starts with hodeijoin1", found)
         };
         let start: String = text.chars().take(12).collect();
         let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|error| wrong(&error.to_string(), &start))?;

@@ -13,7 +13,11 @@ use serde_json::json;
 use std::{fs::File, io::Read as _, path::Path};
 
 /// `hodei verify`: exit 0 when it is true, 6 when it is not.
-pub(crate) fn run(args: &Verify, contexts: impl FnOnce() -> Result<(Contexts, Option<String>)>, out: Out) -> Result<()> {
+pub(crate) fn run(
+    args: &Verify,
+    contexts: impl FnOnce() -> Result<(Contexts, Option<String>)>,
+    out: Out,
+) -> Result<()> {
     let key = network_key(args.network_key.as_deref(), contexts)?;
     let receipt = read_at_most(&args.receipt, RECEIPT_BYTES_MAX)?;
     let verified = verify(&receipt, &key).map_err(|refused| not_true(&refused, &args.receipt))?;
@@ -32,7 +36,10 @@ pub(crate) fn run(args: &Verify, contexts: impl FnOnce() -> Result<(Contexts, Op
     ];
     if let Some(put) = &verified.put {
         let acks = verified.promises.len();
-        lines.push(format!("  {}-of-{}: any {} shards restore it; {acks} acks of providers are in the receipt", put.k, put.n, put.k));
+        lines.push(format!(
+            "  {}-of-{}: any {} shards restore it; {acks} acks of providers are in the receipt",
+            put.k, put.n, put.k
+        ));
         for promise in &verified.promises {
             if let Some((node, operator)) = &promise.by {
                 lines.push(format!("    node {node} of operator {operator}"));
@@ -60,7 +67,10 @@ pub(crate) fn run(args: &Verify, contexts: impl FnOnce() -> Result<(Contexts, Op
 }
 
 /// The key as text, or in a file, or the context's.
-fn network_key(given: Option<&str>, contexts: impl FnOnce() -> Result<(Contexts, Option<String>)>) -> Result<NetworkKey> {
+fn network_key(
+    given: Option<&str>,
+    contexts: impl FnOnce() -> Result<(Contexts, Option<String>)>,
+) -> Result<NetworkKey> {
     let (text, from) = match given {
         Some(text) if text.starts_with("hodeinet") => (text.to_owned(), "--network-key".to_owned()),
         Some(path) => {

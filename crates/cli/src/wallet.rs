@@ -81,7 +81,13 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
     let head = session.chain.head().await.map_err(chain_fault)?;
     let from = head.height.saturating_sub(LOG_BLOCKS_MAX - 1);
     let me = B256::left_padding_from(owner.as_slice());
-    let ask = |address, topic0, topic1| LogFilter { from, to: head.height, address: Some(address), topic0: Some(topic0), topic1 };
+    let ask = |address, topic0, topic1| LogFilter {
+        from,
+        to: head.height,
+        address: Some(address),
+        topic0: Some(topic0),
+        topic1,
+    };
     let mut entries = Vec::new();
 
     for log in session.chain.logs(ask(DEALS, IDeals::Opened::SIGNATURE_HASH, None)).await.map_err(chain_fault)? {
@@ -106,13 +112,27 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
         if let Ok(event) = IDeals::Paid::decode_raw_log(log.topics.iter().copied(), &log.data)
             && mine.contains(&event.deal)
         {
-            let text = format!("deal {} paid operator {} for {}", event.deal, event.operator, counted(event.windows, "window"));
+            let text = format!(
+                "deal {} paid operator {} for {}",
+                event.deal,
+                event.operator,
+                counted(event.windows, "window")
+            );
             entries.push((log.height, log.index, "paid from escrow", event.amount, text, log.tx));
         }
     }
-    for log in session.chain.logs(ask(BUDGETS, IBudgets::Funded::SIGNATURE_HASH, Some(me))).await.map_err(chain_fault)? {
+    for log in
+        session.chain.logs(ask(BUDGETS, IBudgets::Funded::SIGNATURE_HASH, Some(me))).await.map_err(chain_fault)?
+    {
         if let Ok(event) = IBudgets::Funded::decode_raw_log(log.topics.iter().copied(), &log.data) {
-            entries.push((log.height, log.index, "budget", event.amount, format!("to spend by {}", event.spender), log.tx));
+            entries.push((
+                log.height,
+                log.index,
+                "budget",
+                event.amount,
+                format!("to spend by {}", event.spender),
+                log.tx,
+            ));
         }
     }
     entries.sort_by_key(|(height, index, ..)| std::cmp::Reverse((*height, *index)));
@@ -130,7 +150,9 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
     } else {
         let rows: Vec<_> = entries
             .iter()
-            .map(|(height, _, what, amount, text, _)| vec![height.to_string(), (*what).into(), money::show(*amount), text.clone()])
+            .map(|(height, _, what, amount, text, _)| {
+                vec![height.to_string(), (*what).into(), money::show(*amount), text.clone()]
+            })
             .collect();
         out.line(&table(&["BLOCK", "WHAT", "AMOUNT", "FOR"], &rows));
     }

@@ -80,7 +80,8 @@ impl Demo {
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let doors: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no doors: {line:?}, see {}", folder.display()));
+        let doors: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("no doors: {line:?}, see {}", folder.display()));
         let text = |name: &str| doors[name].as_str().unwrap().to_owned();
         let revived = (0..6).map(|_| None).collect();
         Self { folder, context: text("context"), network_key: text("network_key"), process, revived }
@@ -132,7 +133,8 @@ impl Demo {
 
     /// Process and key of a provider that runs.
     fn ready(&self, index: usize) -> Option<(u32, String)> {
-        let ready: Value = serde_json::from_slice(&std::fs::read(self.provider(index).join("ready.json")).ok()?).ok()?;
+        let ready: Value =
+            serde_json::from_slice(&std::fs::read(self.provider(index).join("ready.json")).ok()?).ok()?;
         Some((ready["process"].as_u64()? as u32, ready["node"].as_str()?.to_owned()))
     }
 
@@ -240,7 +242,10 @@ fn check_receipt(demo: &Demo, receipt: &Path, file: &Path) {
             command.arg("--file").arg(file);
         }
         let output = command.output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
     };
     let (code, text) = run(receipt, Some(file), &demo.network_key);
     assert_eq!(code, Some(0), "{text}");
@@ -461,7 +466,12 @@ fn a_killed_client_loses_nothing_acknowledged_and_leaves_nothing_half_done() {
     });
     assert!(put.wait().unwrap().success());
     assert!(memory > 0 && memory < MEMORY_MAX, "{memory} bytes");
-    let mut get = demo.command(&["data", "cp", "hodei://killed/pipe", "-"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut get = demo
+        .command(&["data", "cp", "hodei://killed/pipe", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     assert!(hash_content(get.stdout.take().unwrap()).unwrap() == hash(&file));
     assert!(get.wait().unwrap().success());
 
@@ -479,7 +489,8 @@ fn a_killed_client_loses_nothing_acknowledged_and_leaves_nothing_half_done() {
         demo.must(&["wallet", "balance"]).result["balance_wei"].as_str().unwrap().parse().unwrap()
     };
     let before = balance(&demo);
-    let refund: u128 = demo.must(&["data", "rm", "-y", "hodei://killed"]).result["refund_wei"].as_str().unwrap().parse().unwrap();
+    let refund: u128 =
+        demo.must(&["data", "rm", "-y", "hodei://killed"]).result["refund_wei"].as_str().unwrap().parse().unwrap();
     assert!(refund > 0);
     wait_for("the refund", || balance(&demo) > before + refund / 2);
     let listed = demo.must(&["data", "list"]);

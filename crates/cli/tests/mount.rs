@@ -182,7 +182,10 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 /// Fails where no test of this file can say anything.
 fn need_fuse() {
     let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
-    assert!(device.is_ok(), "these tests need /dev/fuse, which cannot be opened here: {device:?}. Load the module (modprobe fuse), or give the container the device");
+    assert!(
+        device.is_ok(),
+        "these tests need /dev/fuse, which cannot be opened here: {device:?}. Load the module (modprobe fuse), or give the container the device"
+    );
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let has_helper = Command::new("fusermount3").arg("-V").output().is_ok();
     assert!(is_root || has_helper, "these tests need root, or fusermount3: apt-get install fuse3");
@@ -234,7 +237,10 @@ fn a_mounted_bucket_is_a_folder() {
     assert_eq!(fs::metadata(at("copy")).unwrap().modified().unwrap(), then);
     assert!(demo.object("copy") == large);
     sh(&mount.folder, "printf hello > small; printf ' world' >> small; (printf '!'; sh -c 'printf ?') >> small");
-    assert_eq!((fs::read_to_string(at("small")).unwrap().as_str(), demo.object("small").as_slice()), ("hello world!?", &b"hello world!?"[..]));
+    assert_eq!(
+        (fs::read_to_string(at("small")).unwrap().as_str(), demo.object("small").as_slice()),
+        ("hello world!?", &b"hello world!?"[..])
+    );
     let mut file = fs::File::options().read(true).write(true).open(at("copy")).unwrap();
     file.seek(SeekFrom::Start(3_000_000)).unwrap();
     file.write_all(b"changed").unwrap();
@@ -308,7 +314,8 @@ fn a_killed_mount_shows_nothing_half_and_loses_nothing_and_no_writer_undoes_anot
     let one = Mounted::start(&demo, "one", "files", &[]);
     let found = one.events("found");
     let kept = |object: &str| {
-        let event = found.iter().find(|event| event["object"] == object).unwrap_or_else(|| panic!("{object}: {found:?}"));
+        let event =
+            found.iter().find(|event| event["object"] == object).unwrap_or_else(|| panic!("{object}: {found:?}"));
         fs::read(event["file"].as_str().unwrap()).unwrap()
     };
     assert!(kept("hodei://files/report") == half && kept("hodei://files/new") == b"never closed");

@@ -38,9 +38,25 @@ const FOREIGN: &[(&str, &[&str])] = &[
 
 /// Licences that allow what Apache-2.0 OR MIT promises.
 const LICENCES: &[&str] = &[
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BlueOak-1.0.0", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause",
-    "BSL-1.0", "CC0-1.0", "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0", "MPL-2.0", "OpenSSL", "Unicode-3.0",
-    "Unicode-DFS-2016", "Unlicense", "Zlib",
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BlueOak-1.0.0",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "MPL-2.0",
+    "OpenSSL",
+    "Unicode-3.0",
+    "Unicode-DFS-2016",
+    "Unlicense",
+    "Zlib",
 ];
 
 static ROOT: LazyLock<PathBuf> =
@@ -155,7 +171,8 @@ fn foreign_things_stay_in_their_room() {
 
 /// Name, version and licence of everything the binary is built from on this machine, with the features it is built with.
 fn linked() -> BTreeSet<(String, String, String)> {
-    let tree = cargo(&["tree", "--package", "hodei", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{l}"]);
+    let tree =
+        cargo(&["tree", "--package", "hodei", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{l}"]);
     tree.lines()
         .map(|line| {
             // A package met again is marked; a package of ours has its folder behind its version.

@@ -174,7 +174,10 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     // A browser: a page, then the bytes, whole or a part of them.
     let (status, head, page) = get("GET", url, "");
     assert_eq!(status, 200, "{head}");
-    assert!(String::from_utf8_lossy(&page).contains("a b.jpg") && !String::from_utf8_lossy(&page).contains("attic"), "{head}");
+    assert!(
+        String::from_utf8_lossy(&page).contains("a b.jpg") && !String::from_utf8_lossy(&page).contains("attic"),
+        "{head}"
+    );
     let bytes_url = format!("{url}/a%20b.jpg");
     let (status, head, body) = get("GET", &bytes_url, "");
     assert_eq!((status, body == bytes), (200, true), "{head}");
@@ -182,7 +185,10 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     assert_eq!((status, body.as_slice()), (206, &bytes[1_048_570..1_048_586]), "{head}");
     let (status, head, body) = get("HEAD", &bytes_url, "");
     assert_eq!((status, body.len()), (200, 0));
-    assert!(head.contains("content-length: 3145728") && head.contains("no-store") && head.contains("attachment"), "{head}");
+    assert!(
+        head.contains("content-length: 3145728") && head.contains("no-store") && head.contains("attachment"),
+        "{head}"
+    );
     assert_eq!(get("PUT", &bytes_url, "content-length: 0\r\n").0, 405);
     let bent = format!("{}q", &url[..url.len() - 1]);
     assert_eq!(get("GET", &if bent == url { format!("{}p", &url[..url.len() - 1]) } else { bent }, "").0, 404);
@@ -296,7 +302,11 @@ fn a_kit_alone_recovers_everything_on_an_empty_machine() {
     empty.refused(&["key", "recover", kit, "--passphrase-file", text(&wrong)], "HD4003");
     assert_eq!(papers(&empty.one(&["key", "check", kit, "--passphrase-file", words])), (4, 5));
     let back = empty.one(&["key", "recover", kit, "--passphrase-file", words, "--context-name", "mine"]);
-    assert_eq!((&back["context"], &back["account"], papers(&back)), (&"mine".into(), &made["account"], (4, 5)), "{back}");
+    assert_eq!(
+        (&back["context"], &back["account"], papers(&back)),
+        (&"mine".into(), &made["account"], (4, 5)),
+        "{back}"
+    );
     empty.refused(&["key", "recover", kit, "--passphrase-file", words, "--context-name", "mine"], "HD1103");
 
     // Everything as ordinary files, older versions among them.
@@ -308,7 +318,8 @@ fn a_kit_alone_recovers_everything_on_an_empty_machine() {
     want.insert("letter".into(), b"second".to_vec());
     assert!(files(&all.join("papers")) == want, "{:?}", files(&all.join("papers")).keys());
     assert!(all.join("empty").is_dir());
-    let older: Vec<PathBuf> = fs::read_dir(all.join("papers/.hodei-versions/letter")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let older: Vec<PathBuf> =
+        fs::read_dir(all.join("papers/.hodei-versions/letter")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(older.iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>(), [b"first"]);
     let list = fs::read_to_string(all.join("papers/.hodei-objects.jsonl")).unwrap();
     assert!(list.lines().count() == 5 && list.contains("text/plain"), "{list}");
@@ -360,11 +371,13 @@ fn a_folder_and_another_server_are_carried_once() {
     secret(&good, demo.door("secret_access_key"));
     secret(&bad, "0000000000000000000000000000000000000000");
     let server = |file: &Path, endpoint: &str, words: &[&str]| -> Vec<String> {
-        let options = ["--endpoint", endpoint, "--access-key", demo.door("access_key_id"), "--secret-file", text(file), "-y"];
+        let options =
+            ["--endpoint", endpoint, "--access-key", demo.door("access_key_id"), "--secret-file", text(file), "-y"];
         [&["data", "sync"], words, &options].concat().into_iter().map(str::to_owned).collect()
     };
     let say = |words: &[String]| demo.one(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    let refuse = |words: &[String], code: &str| demo.refused(&words.iter().map(String::as_str).collect::<Vec<_>>(), code);
+    let refuse =
+        |words: &[String], code: &str| demo.refused(&words.iter().map(String::as_str).collect::<Vec<_>>(), code);
     let way = ["s3://photos", "hodei://copy"];
     refuse(&server(&bad, demo.door("endpoint"), &way), "HD3010");
     refuse(&server(&good, "http://127.0.0.1:9", &way), "HD3011");

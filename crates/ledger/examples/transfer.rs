@@ -102,11 +102,7 @@ fn env(height: u64, count: usize) -> Env {
 fn main() {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("a number"));
     let (blocks, count) = (args.next().unwrap_or(8), args.next().unwrap_or(1000));
-    let params = Params {
-        chain_id: CHAIN,
-        window_ms: 86_400_000,
-        slashing: Slashing::default(),
-    };
+    let params = Params { chain_id: CHAIN, window_ms: 86_400_000, slashing: Slashing::default() };
     let keys: Vec<Key> = (0..count).map(Key::new).collect();
     let rich: Vec<_> = keys.iter().map(|key| (key.address, U256::from(u64::MAX))).collect();
     deterministic::Runner::default().start(|context| async move {
@@ -134,8 +130,9 @@ fn main() {
             let senders = pool.senders().clone();
             bill.pay("recover one signature", || raws.iter().for_each(|raw| drop(recover(raw))));
             senders.all(&raws, &Sequential).into_iter().for_each(drop);
-            let txs: Vec<Arc<Signed>> =
-                bill.pay("recognise what was recovered", || senders.all(&raws, &Sequential).into_iter().map(Result::unwrap).collect());
+            let txs: Vec<Arc<Signed>> = bill.pay("recognise what was recovered", || {
+                senders.all(&raws, &Sequential).into_iter().map(Result::unwrap).collect()
+            });
 
             let start = Instant::now();
             assert_eq!(pool.receive(&raws, &Sequential).await, raws.len());
@@ -196,9 +193,11 @@ fn main() {
             *bill.0.entry("execute").or_default() += start.elapsed() - waiting;
             let outcome = bill.pay("gather what changed", || executor.finish());
             bill.pay("root of receipts", || proofs::calculate_receipt_root(&outcome.receipts));
-            bill.pay("root of transactions", || proofs::ordered_trie_root_with_encoder(&raws, |raw, out| {
-                out.extend_from_slice(raw);
-            }));
+            bill.pay("root of transactions", || {
+                proofs::ordered_trie_root_with_encoder(&raws, |raw, out| {
+                    out.extend_from_slice(raw);
+                })
+            });
             let start = Instant::now();
             for (key, value) in outcome.writes {
                 state = state.write(Digest::from(key.0), value.map(|bytes| pack(&bytes)));

@@ -204,8 +204,7 @@ impl Account {
             input: order.data.clone(),
         };
         let message = Message::from_digest(transaction.signature_hash().0);
-        let (recovery, bytes) =
-            SECP256K1.sign_ecdsa_recoverable(message, &self.secret).serialize_compact();
+        let (recovery, bytes) = SECP256K1.sign_ecdsa_recoverable(message, &self.secret).serialize_compact();
         let signature = Signature::from_bytes_and_parity(&bytes, i32::from(recovery) & 1 == 1);
         TxEnvelope::from(transaction.into_signed(signature)).encoded_2718().into()
     }
@@ -262,14 +261,7 @@ mod tests {
 
     impl Chain for OneAccount {
         fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
-            let head = Head {
-                height: 1,
-                hash: B256::ZERO,
-                time_ms: 0,
-                base_fee: 7,
-                chain_id: 5,
-                genesis: B256::ZERO,
-            };
+            let head = Head { height: 1, hash: B256::ZERO, time_ms: 0, base_fee: 7, chain_id: 5, genesis: B256::ZERO };
             async { Ok(head) }.boxed()
         }
 
@@ -283,10 +275,7 @@ mod tests {
 
         fn account(&self, _: Address) -> BoxFuture<'_, Result<hodei_types::chain::Account, ChainError>> {
             let nonce = self.nonce();
-            async move {
-                Ok(hodei_types::chain::Account { balance: U256::MAX, nonce, pending_nonce: nonce })
-            }
-            .boxed()
+            async move { Ok(hodei_types::chain::Account { balance: U256::MAX, nonce, pending_nonce: nonce }) }.boxed()
         }
 
         fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {

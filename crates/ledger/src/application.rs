@@ -103,8 +103,7 @@ impl<B: Beacon, D: Door> Rules<B, D> {
         let mut executed = self.executed.lock().expect("no holder of this lock panics");
         executed.insert(block.digest(), (block.number(), Arc::new(effects)));
         if executed.len() > EXECUTED_KEPT {
-            let oldest =
-                executed.iter().min_by_key(|(_, (number, _))| *number).map(|(digest, _)| *digest);
+            let oldest = executed.iter().min_by_key(|(_, (number, _))| *number).map(|(digest, _)| *digest);
             oldest.map(|digest| executed.remove(&digest));
         }
     }
@@ -130,9 +129,7 @@ impl<B: Beacon, D: Door> Rules<B, D> {
         }
         match block.seed() {
             None if header.mix_hash == first_mix(&self.genesis) => Ok(()),
-            Some(seed) if self.beacon.verify(parent_round(context), context.parent.1, seed) => {
-                Ok(())
-            }
+            Some(seed) if self.beacon.verify(parent_round(context), context.parent.1, seed) => Ok(()),
             _ => Err("randomness"),
         }
     }
@@ -145,20 +142,18 @@ impl<B: Beacon, D: Door> Rules<B, D> {
     ) -> Option<(Block, Sealed<E>)> {
         let number = parent.number() + 1;
         let (seed, mix_hash) = self.randomness(number, &context)?;
-        let now =
-            runtime.current().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let now = runtime.current().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let before = parent.time_ms();
         let latest = if number == 1 { u64::MAX } else { before + STEP_MS_MAX };
         let env = self.env(parent.header(), &context, now.clamp(before, latest), mix_hash);
         let chosen = self.door.choose(env.base_fee);
-        let (effects, batches) =
-            match run::<E>(&self.genesis, env, batches, Body::Chosen(chosen)).await {
-                Ok(done) => done,
-                Err(reason) => {
-                    warn!(height = number, %reason, "no block built");
-                    return None;
-                }
-            };
+        let (effects, batches) = match run::<E>(&self.genesis, env, batches, Body::Chosen(chosen)).await {
+            Ok(done) => done,
+            Err(reason) => {
+                warn!(height = number, %reason, "no block built");
+                return None;
+            }
+        };
         let sealed = seal::<E>(batches).await;
         let roots = Roots::of::<E>(&sealed);
         let block = Draft {
@@ -205,8 +200,7 @@ impl<B: Beacon, D: Door> Rules<B, D> {
         let signed = block.txs().strip_prefix(&[system]).unwrap_or(block.txs());
         let txs = self.door.recover(signed).ok_or_else(|| Refusal::Signature.to_string())?;
         let body = Body::Given { raw: block.txs(), txs };
-        let (effects, batches) =
-            run::<E>(&self.genesis, env, batches, body).await.map_err(|e| e.to_string())?;
+        let (effects, batches) = run::<E>(&self.genesis, env, batches, body).await.map_err(|e| e.to_string())?;
         let sealed = seal::<E>(batches).await;
         let roots = Roots::of::<E>(&sealed);
         let agrees = [
@@ -250,8 +244,7 @@ impl<E: Storage + Spawner + Clock, B: Beacon, D: Door> Application<E> for Rules<
         _: Input<(), ()>,
     ) -> Option<Proposed<Self, E>> {
         let parent = ancestry.next().await?;
-        let (block, merkleized) =
-            self.build(context, Block::clone(parent.inner()), batches).await?;
+        let (block, merkleized) = self.build(context, Block::clone(parent.inner()), batches).await?;
         Some(Proposed { block, merkleized })
     }
 
@@ -287,13 +280,7 @@ impl<E: Storage + Spawner + Clock, B: Beacon, D: Door> Application<E> for Rules<
         }
     }
 
-    async fn finalized(
-        &mut self,
-        _: (E, Context),
-        block: &Block,
-        _: (),
-        _: <Databases<E> as DatabaseSet<E>>::Readers,
-    ) {
+    async fn finalized(&mut self, _: (E, Context), block: &Block, _: (), _: <Databases<E> as DatabaseSet<E>>::Readers) {
         let effects = {
             let mut executed = self.executed.lock().expect("no holder of this lock panics");
             let effects = executed.remove(&block.digest());

@@ -43,8 +43,7 @@ const ROUNDS_KEPT: usize = 1024;
 
 /// The scheme votes are signed with, who leads next, and what a round's seed is.
 pub trait Beacon: Clone + Send + Sync + 'static {
-    type Scheme: scheme::Scheme<Digest>
-        + commonware_cryptography::certificate::Scheme<PublicKey = PublicKey>;
+    type Scheme: scheme::Scheme<Digest> + commonware_cryptography::certificate::Scheme<PublicKey = PublicKey>;
     type Elector: elector::Config<Self::Scheme>;
 
     fn scheme(&self) -> Self::Scheme;
@@ -89,9 +88,7 @@ impl Threshold {
                 }
                 vrf::Scheme::signer(&namespace, participants, sharing, share)?
             }
-            None if participants.position(me).is_some() => {
-                vrf::Scheme::member(&namespace, participants, sharing, me)?
-            }
+            None if participants.position(me).is_some() => vrf::Scheme::member(&namespace, participants, sharing, me)?,
             None => vrf::Scheme::verifier(&namespace, participants, sharing),
         };
         Some(Self { scheme: Held::new(scheme, Hold::none()), seeds: Arc::default() })
@@ -108,8 +105,7 @@ impl Threshold {
         let Some(certificate) = certificate.get() else { return };
         let seed = vrf::Seed::<MinSig>::new(round, certificate.seed_signature);
         let bytes = seed.signature.encode();
-        let bytes: [u8; SEED_BYTES] =
-            bytes.as_ref().try_into().expect("a compressed G1 point has 48 bytes");
+        let bytes: [u8; SEED_BYTES] = bytes.as_ref().try_into().expect("a compressed G1 point has 48 bytes");
         let mut seeds = self.seeds.lock().expect("no holder of this lock panics");
         seeds.known.insert(seed.round, Seed(bytes));
         while seeds.known.len() > ROUNDS_KEPT {
@@ -162,9 +158,7 @@ impl Beacon for Threshold {
             return known == *seed;
         }
         <MinSig as Variant>::Signature::decode_cfg(Copying(&seed.0), &())
-            .is_ok_and(|signature| {
-                vrf::Seed::<MinSig>::new(round, signature).verify(self.scheme.inner())
-            })
+            .is_ok_and(|signature| vrf::Seed::<MinSig>::new(round, signature).verify(self.scheme.inner()))
     }
 
     fn known(&self, round: Round, _: Digest) -> oneshot::Receiver<()> {
@@ -259,8 +253,7 @@ impl Beacon for Plain {
     fn observe(&self, _: &Activity<Self::Scheme, Digest>) {}
 
     fn seed(&self, round: Round, parent: Digest) -> Option<Seed> {
-        let hash =
-            keccak256([b"hodei-plain-seed-v1:".as_slice(), &round.encode(), &parent.0].concat());
+        let hash = keccak256([b"hodei-plain-seed-v1:".as_slice(), &round.encode(), &parent.0].concat());
         let mut bytes = [0; SEED_BYTES];
         bytes[..32].copy_from_slice(hash.as_slice());
         Some(Seed(bytes))

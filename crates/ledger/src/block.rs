@@ -365,9 +365,6 @@ mod tests {
         let mut bytes = block.anchor_preimage();
         bytes.extend_from_slice(block.anchor_root().as_slice());
         assert_eq!(block.header().parent_beacon_block_root, Some(keccak256(bytes)));
-        assert!(
-            Context::decode(Copying(&block.anchor_preimage()[..block.context.encode_size()]))
-                .is_ok()
-        );
+        assert!(Context::decode(Copying(&block.anchor_preimage()[..block.context.encode_size()])).is_ok());
     }
 }

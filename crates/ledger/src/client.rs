@@ -16,9 +16,7 @@ use futures::{
     future::{BoxFuture, Either, select},
 };
 use hodei_types::{
-    chain::{
-        Account, AnchorProof, Certificate, Chain, ChainError, Head, Kept, Log, LogFilter, TxReceipt,
-    },
+    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Kept, Log, LogFilter, TxReceipt},
     transport::{CHAIN, Peer, Transport},
 };
 use std::{
@@ -130,9 +128,7 @@ impl<T: Transport, E: Clock> Client<T, E> {
             let (mut sink, mut stream) =
                 self.shared.transport.open(peer, CHAIN).await.map_err(|error| error.to_string())?;
             wire::send(&mut sink, question.encode()).await.map_err(|error| error.to_string())?;
-            let frame = wire::receive(&mut stream, ANSWER_BYTES_MAX)
-                .await
-                .map_err(|error| error.to_string())?;
+            let frame = wire::receive(&mut stream, ANSWER_BYTES_MAX).await.map_err(|error| error.to_string())?;
             wire::decode(&frame).map_err(|error| error.to_string())
         };
         let late = self.shared.clock.sleep(patience);
@@ -156,10 +152,7 @@ impl<T: Transport, E: Clock> Client<T, E> {
             genesis: shared.verifier.genesis(),
         };
         if proven != head {
-            return Err(invalid(format!(
-                "head {} is not what its certificate proves",
-                head.height
-            )));
+            return Err(invalid(format!("head {} is not what its certificate proves", head.height)));
         }
         shared.height.fetch_max(proven.height, Ordering::Relaxed);
         Ok(proven)
@@ -208,13 +201,10 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
     fn certificate(&self, height: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
         self.ask(Question::Certificate(height), ANSWER_TIMEOUT, move |answer| match answer {
             Answer::Certificate(certificate) => {
-                let verified =
-                    self.shared.verifier.headers(&certificate.headers, &certificate.finalization);
+                let verified = self.shared.verifier.headers(&certificate.headers, &certificate.finalization);
                 match verified.map_err(|error| ChainError::Invalid(error.to_string()))?.0.first() {
                     Some(sealed) if sealed.header.number == height => Ok(certificate),
-                    _ => Err(ChainError::Invalid(format!(
-                        "a certificate of another block than {height}"
-                    ))),
+                    _ => Err(ChainError::Invalid(format!("a certificate of another block than {height}"))),
                 }
             }
             _ => Self::unexpected(),
@@ -275,12 +265,7 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
         .boxed()
     }
 
-    fn call(
-        &self,
-        from: Address,
-        to: Address,
-        data: Bytes,
-    ) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+    fn call(&self, from: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
         self.ask(Question::Call { from, to, data }, ANSWER_TIMEOUT, |answer| match answer {
             Answer::Bytes(bytes) => Ok(bytes),
             _ => Self::unexpected(),

@@ -154,11 +154,9 @@ pub fn deal(rng: impl CryptoRng, keys: &[PublicKey]) -> Result<Dealt, GenesisErr
     if keys.is_empty() || keys.len() > VALIDATORS_MAX.get() as usize {
         return Err(GenesisError::Field("validators"));
     }
-    let players: Set<PublicKey> =
-        keys.iter().cloned().try_collect().map_err(|_| GenesisError::Field("validators"))?;
-    let (output, shares) =
-        feldman_desmedt::deal::<MinSig, PublicKey, N3f1>(rng, Mode::NonZeroCounter, players)
-            .map_err(|_| GenesisError::Dealing)?;
+    let players: Set<PublicKey> = keys.iter().cloned().try_collect().map_err(|_| GenesisError::Field("validators"))?;
+    let (output, shares) = feldman_desmedt::deal::<MinSig, PublicKey, N3f1>(rng, Mode::NonZeroCounter, players)
+        .map_err(|_| GenesisError::Dealing)?;
     let shares = shares.iter_pairs().map(|(key, share)| (key.clone(), share.clone())).collect();
     Ok(Dealt { output, shares })
 }
@@ -224,11 +222,7 @@ impl Genesis {
 
     /// The consensus participants, in their canonical order.
     pub fn participants(&self) -> Set<PublicKey> {
-        self.validators
-            .iter()
-            .map(|v| v.key.clone())
-            .try_collect()
-            .expect("checked: no two validators share a key")
+        self.validators.iter().map(|v| v.key.clone()).try_collect().expect("checked: no two validators share a key")
     }
 
     /// Fee address of a leader; the zero address of a stranger.
@@ -241,18 +235,13 @@ impl Genesis {
     /// The file.
     pub fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::new(Vec::new());
-        self.write(&mut e).unwrap_or_else(
-            |never: minicbor::encode::Error<core::convert::Infallible>| {
-                unreachable!("a Vec accepts every byte: {never}")
-            },
-        );
+        self.write(&mut e).unwrap_or_else(|never: minicbor::encode::Error<core::convert::Infallible>| {
+            unreachable!("a Vec accepts every byte: {never}")
+        });
         e.into_writer()
     }
 
-    fn write(
-        &self,
-        e: &mut Encoder<Vec<u8>>,
-    ) -> Result<(), minicbor::encode::Error<core::convert::Infallible>> {
+    fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), minicbor::encode::Error<core::convert::Infallible>> {
         e.array(13)?.u32(VERSION)?.str(&self.name)?.u64(self.timestamp)?;
         e.bytes(&self.group_key())?.bytes(&self.output.encode())?;
         e.array(self.validators.len() as u64)?;
@@ -265,19 +254,9 @@ impl Genesis {
         }
         e.u64(self.window_secs)?;
         let f = &self.fees;
-        e.array(5)?
-            .u64(f.base_fee)?
-            .u64(f.base_fee_min)?
-            .u64(f.gas_limit)?
-            .u64(f.elasticity)?
-            .u64(f.denominator)?;
+        e.array(5)?.u64(f.base_fee)?.u64(f.base_fee_min)?.u64(f.gas_limit)?.u64(f.elasticity)?.u64(f.denominator)?;
         let s = &self.slashing;
-        e.array(6)?
-            .u32(s.suspend_misses)?
-            .u32(s.part_misses)?
-            .u32(s.part_bp)?
-            .u32(s.all_misses)?
-            .u32(s.repair_bp)?;
+        e.array(6)?.u32(s.suspend_misses)?.u32(s.part_misses)?.u32(s.part_bp)?.u32(s.all_misses)?.u32(s.repair_bp)?;
         e.bytes(&s.collateral_min.to_be_bytes_trimmed_vec())?;
         e.array(2)?.u16(self.disk.page_bytes)?.u64(self.disk.section_items)?;
         let l = &self.limits;
@@ -307,8 +286,8 @@ impl Genesis {
             .map_err(|_| GenesisError::Dealing)?;
         let validators = list(&mut d, |d| {
             array(d, 3)?;
-            let key = PublicKey::decode_cfg(Copying(d.bytes()?), &())
-                .map_err(|_| GenesisError::Field("validator key"))?;
+            let key =
+                PublicKey::decode_cfg(Copying(d.bytes()?), &()).map_err(|_| GenesisError::Field("validator key"))?;
             Ok(Validator { key, address: d.str()?.to_owned(), fees: address(d)? })
         })?;
         let allocations = list(&mut d, |d| {
@@ -365,10 +344,7 @@ impl Genesis {
         ascending(self.validators.windows(2).all(|w| w[0].key < w[1].key), "validators")?;
         ascending(self.validators.iter().all(|v| v.address.len() <= 256), "validator address")?;
         ascending(self.allocations.windows(2).all(|w| w[0].0 < w[1].0), "allocations")?;
-        let supply = self
-            .allocations
-            .iter()
-            .try_fold(U256::ZERO, |sum, (_, amount)| sum.checked_add(*amount));
+        let supply = self.allocations.iter().try_fold(U256::ZERO, |sum, (_, amount)| sum.checked_add(*amount));
         // Modules count in u128; one bit of room for their sums.
         ascending(supply.is_some_and(|sum| sum <= U256::from(u128::MAX / 2)), "allocations")?;
         ascending((1..=31_536_000).contains(&self.window_secs), "window_secs")?;
@@ -376,24 +352,15 @@ impl Genesis {
         ascending(self.timestamp < 1 << 34, "timestamp")?;
         let f = &self.fees;
         ascending(
-            f.base_fee >= f.base_fee_min
-                && f.elasticity > 0
-                && f.denominator > 0
-                && f.gas_limit >= 30_000_000,
+            f.base_fee >= f.base_fee_min && f.elasticity > 0 && f.denominator > 0 && f.gas_limit >= 30_000_000,
             "fees",
         )?;
         let s = &self.slashing;
-        ascending(
-            s.part_bp <= 10_000 && s.repair_bp <= 10_000 && s.part_misses <= s.all_misses,
-            "slashing",
-        )?;
+        ascending(s.part_bp <= 10_000 && s.repair_bp <= 10_000 && s.part_misses <= s.all_misses, "slashing")?;
         ascending(self.disk.page_bytes >= 512 && self.disk.section_items > 0, "disk")?;
         let l = &self.limits;
         ascending(
-            l.txs_max > 0
-                && l.tx_bytes_max <= l.body_bytes_max
-                && l.body_bytes_max <= 8 << 20
-                && l.txs_max <= 1 << 16,
+            l.txs_max > 0 && l.tx_bytes_max <= l.body_bytes_max && l.body_bytes_max <= 8 << 20 && l.txs_max <= 1 << 16,
             "limits",
         )?;
         let players = self.output.players();
@@ -434,8 +401,7 @@ fn amount(d: &mut Decoder<'_>) -> Result<U256, GenesisError> {
 
 /// The chain id of the network with this genesis hash.
 pub fn chain_id(genesis: &B256) -> u64 {
-    let low =
-        u32::from_be_bytes([genesis[28], genesis[29], genesis[30], genesis[31]]) & 0x7fff_ffff;
+    let low = u32::from_be_bytes([genesis[28], genesis[29], genesis[30], genesis[31]]) & 0x7fff_ffff;
     (1 << 31) + u64::from(low)
 }
 
@@ -446,21 +412,13 @@ pub(crate) mod tests {
     use commonware_utils::test_rng;
 
     pub(crate) fn sample() -> Genesis {
-        let keys: Vec<_> =
-            (0..4).map(|seed| ed25519::PrivateKey::from_seed(seed).public_key()).collect();
+        let keys: Vec<_> = (0..4).map(|seed| ed25519::PrivateKey::from_seed(seed).public_key()).collect();
         let dealt = deal(test_rng(), &keys).unwrap();
         let validators = keys
             .into_iter()
-            .map(|key| Validator {
-                key,
-                address: "127.0.0.1:9".into(),
-                fees: Address::repeat_byte(4),
-            })
+            .map(|key| Validator { key, address: "127.0.0.1:9".into(), fees: Address::repeat_byte(4) })
             .collect();
-        let coins = vec![
-            (Address::repeat_byte(9), U256::from(5)),
-            (Address::repeat_byte(1), U256::from(1) << 90),
-        ];
+        let coins = vec![(Address::repeat_byte(9), U256::from(5)), (Address::repeat_byte(1), U256::from(1) << 90)];
         Genesis::new("test".into(), 1_700_000_000, dealt.output, validators, coins)
     }
 

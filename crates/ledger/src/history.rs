@@ -160,8 +160,7 @@ impl Checker {
             return Err(refused(LightError::Block { expected, found }));
         }
         self.pending_bytes = 0;
-        let mut entries: Vec<Entry> =
-            self.pending.drain(..).map(|block| Entry { block, finalization: None }).collect();
+        let mut entries: Vec<Entry> = self.pending.drain(..).map(|block| Entry { block, finalization: None }).collect();
         if let Some(entry) = entries.last_mut() {
             entry.finalization = Some(Bytes::copy_from_slice(bytes));
         }

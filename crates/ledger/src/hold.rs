@@ -19,9 +19,7 @@ use commonware_cryptography::{
     certificate::{self, AssemblyError, Attestation, Membership, Scheme, Verification, Verifier},
 };
 use commonware_parallel::Strategy;
-use commonware_utils::{
-    Faults as _, N3f1, channel::oneshot, non_empty, ordered::Set, iter::NonEmpty,
-};
+use commonware_utils::{Faults as _, N3f1, channel::oneshot, iter::NonEmpty, non_empty, ordered::Set};
 use rand::CryptoRng;
 use std::{
     collections::BTreeMap,
@@ -174,12 +172,7 @@ impl<S: Scheme> Verifier for Held<S> {
         self.inner.verify_certificate(rng, subject, certificate, strategy)
     }
 
-    fn verify_certificates<'a, R, D, I>(
-        &self,
-        rng: &mut R,
-        certificates: NonEmpty<I>,
-        strategy: &impl Strategy,
-    ) -> bool
+    fn verify_certificates<'a, R, D, I>(&self, rng: &mut R, certificates: NonEmpty<I>, strategy: &impl Strategy) -> bool
     where
         R: CryptoRng,
         D: Digests,

@@ -7,11 +7,7 @@
 
 use alloy_primitives::{B256, Bytes};
 use commonware_codec::{Copying, Decode as _};
-use commonware_consensus::{
-    marshal::store as archives,
-    simplex::types::Finalization,
-    types::Height,
-};
+use commonware_consensus::{marshal::store as archives, simplex::types::Finalization, types::Height};
 use commonware_cryptography::{Digestible as _, certificate::Verifier as _};
 use commonware_glue::stateful::{Finality, db::DatabaseSet as _};
 use commonware_runtime::buffer::paged::CacheRef;
@@ -176,12 +172,9 @@ impl<E: Runtime> Import<E> {
         if let Some(height) = archives::Certificates::last_index(&certificates) {
             return Err(ImportError::NotEmpty(height.get()));
         }
-        let databases = Databases::<E>::init(
-            context.child("replay"),
-            state::config::<E>(scratch, &genesis.disk, &cache),
-            None,
-        )
-        .await;
+        let databases =
+            Databases::<E>::init(context.child("replay"), state::config::<E>(scratch, &genesis.disk, &cache), None)
+                .await;
         let parent = Block::genesis(&genesis, state::empty::<E>());
         let nobody = genesis.validators[0].key.clone();
         let beacon = Threshold::new(&genesis, &nobody, None).expect("without a share anybody follows");
@@ -205,11 +198,9 @@ impl<E: Runtime> Import<E> {
             self.databases.finalize().await.durable().await;
             let digest = block.digest();
             if let Some(bytes) = finalization {
-                let finalization = Finalization::decode_cfg(
-                    Copying(bytes.as_ref()),
-                    &Scheme::certificate_codec_config_unbounded(),
-                )
-                .map_err(|_| ImportError::Form { height })?;
+                let finalization =
+                    Finalization::decode_cfg(Copying(bytes.as_ref()), &Scheme::certificate_codec_config_unbounded())
+                        .map_err(|_| ImportError::Form { height })?;
                 let put = archives::Certificates::put(self.certificates, Height::new(height), digest, &finalization);
                 self.certificates = put.await?;
             }

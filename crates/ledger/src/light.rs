@@ -100,8 +100,8 @@ impl Verifier {
         if bytes.len() > FINALIZATION_BYTES_MAX {
             return Err(LightError::Encoding(format!("{} bytes", bytes.len())));
         }
-        let certified = Certified::decode_cfg(Copying(bytes), &())
-            .map_err(|error| LightError::Encoding(format!("{error:?}")))?;
+        let certified =
+            Certified::decode_cfg(Copying(bytes), &()).map_err(|error| LightError::Encoding(format!("{error:?}")))?;
         let Some(signature) = certified.certificate.get() else {
             return Err(LightError::Encoding("a signature is not a canonical point of the group".into()));
         };
@@ -197,10 +197,8 @@ pub(crate) mod tests {
 
     /// A dealt network of four, and what its validators sign with.
     pub(crate) fn network(genesis: B256) -> (NetworkKey, Vec<Scheme>) {
-        let players: Set<_> = (0..4)
-            .map(|seed| ed25519::PrivateKey::from_seed(seed).public_key())
-            .try_collect()
-            .expect("distinct keys");
+        let players: Set<_> =
+            (0..4).map(|seed| ed25519::PrivateKey::from_seed(seed).public_key()).try_collect().expect("distinct keys");
         let (output, shares) =
             deal::<MinSig, _, N3f1>(test_rng(), Mode::NonZeroCounter, players.clone()).expect("four players");
         let sharing = output.public().clone();
@@ -284,8 +282,7 @@ pub(crate) mod tests {
         verifier.finalization(&[&finalization[..], &[0]].concat()).expect_err("extended");
         // Vote and seed are separate statements: exchanging them proves neither.
         let split = finalization.len() - 96;
-        let swapped =
-            [&finalization[..split], &finalization[split + 48..], &finalization[split..split + 48]].concat();
+        let swapped = [&finalization[..split], &finalization[split + 48..], &finalization[split..split + 48]].concat();
         assert!(matches!(verifier.finalization(&swapped), Err(LightError::Certificate(_))));
     }
 }

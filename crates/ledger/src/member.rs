@@ -38,7 +38,11 @@ use commonware_glue::stateful::{
 use commonware_p2p::{Blocker, Provider, utils::mux::Muxer};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
-use commonware_storage::{archive::{Identifier, prunable}, mmr, translator::EightCap};
+use commonware_storage::{
+    archive::{Identifier, prunable},
+    mmr,
+    translator::EightCap,
+};
 use commonware_utils::{NZDuration, NZU64, NZUsize};
 use rand::CryptoRng;
 use std::{
@@ -175,13 +179,11 @@ where
     T: Reporter<Activity = Update<Block>>,
 {
     let Config { genesis, me, beacon, prefix, sync, blocks_kept, cache_pages, timeouts } = config;
-    let [votes, certificates, certificate_fetch, backfill, blocks, state_net, probe_net, gossip] =
-        links.channels;
+    let [votes, certificates, certificate_fetch, backfill, blocks, state_net, probe_net, gossip] = links.channels;
     let (blocker, peers) = (links.blocker, links.peers);
     let page_bytes = NonZeroU16::new(genesis.disk.page_bytes).expect("a checked genesis has pages");
     let page_cache = CacheRef::new(page_bytes, cache_pages);
-    let section =
-        NonZeroU64::new(genesis.disk.section_items).expect("a checked genesis has sections");
+    let section = NonZeroU64::new(genesis.disk.section_items).expect("a checked genesis has sections");
     let first = Block::genesis(&genesis, state::empty::<E>());
     let scheme = beacon.scheme();
     let provider = ConstantProvider::new(scheme.clone());
@@ -218,13 +220,7 @@ where
     // Our own archives of what is final.
     let finalizations = prunable::Archive::init(
         context.child("finalizations"),
-        archive(
-            &prefix,
-            "finalizations",
-            section,
-            &page_cache,
-            B::Scheme::certificate_codec_config_unbounded(),
-        ),
+        archive(&prefix, "finalizations", section, &page_cache, B::Scheme::certificate_codec_config_unbounded()),
     )
     .await
     .expect("the archive of certificates does not open");
@@ -291,17 +287,15 @@ where
     // State sync of both databases shares one channel.
     let (mux, mut split) = Muxer::new(context.child("state_mux"), state_net.0, state_net.1);
     mux.start();
-    let (state_actor, state_source) =
-        state_sync::Actor::<_, PublicKey, _, _, mmr::Family, State<E>>::new(
-            context.child("state_sync"),
-            sync_settings(&me, &peers, &blocker),
-        );
+    let (state_actor, state_source) = state_sync::Actor::<_, PublicKey, _, _, mmr::Family, State<E>>::new(
+        context.child("state_sync"),
+        sync_settings(&me, &peers, &blocker),
+    );
     state_actor.start(split.register(0).await.expect("the mux runs"));
-    let (code_actor, code_source) =
-        state_sync::Actor::<_, PublicKey, _, _, mmr::Family, Code<E>>::new(
-            context.child("code_sync"),
-            sync_settings(&me, &peers, &blocker),
-        );
+    let (code_actor, code_source) = state_sync::Actor::<_, PublicKey, _, _, mmr::Family, Code<E>>::new(
+        context.child("code_sync"),
+        sync_settings(&me, &peers, &blocker),
+    );
     code_actor.start(split.register(1).await.expect("the mux runs"));
 
     let rules = Rules::new(genesis.clone(), first.clone(), beacon.clone(), door.clone());
@@ -324,12 +318,7 @@ where
             strategy: Sequential,
         },
     );
-    let deferred = Deferred::new(
-        context.child("deferred"),
-        mailbox.clone(),
-        archive.clone(),
-        OneEpoch::epocher(),
-    );
+    let deferred = Deferred::new(context.child("deferred"), mailbox.clone(), archive.clone(), OneEpoch::epocher());
     marshal_actor.start(tap(mailbox.clone()), buffer, resolver);
     probing.attach(archive.clone());
     stateful_actor.start();
@@ -367,11 +356,7 @@ where
     Member { handle, archive, state: mailbox, gossip, first }
 }
 
-fn sync_settings<P, K, DB>(
-    me: &PublicKey,
-    peers: &P,
-    blocker: &K,
-) -> state_sync::Config<PublicKey, P, K, DB>
+fn sync_settings<P, K, DB>(me: &PublicKey, peers: &P, blocker: &K) -> state_sync::Config<PublicKey, P, K, DB>
 where
     P: Provider<PublicKey = PublicKey>,
     K: Blocker<PublicKey = PublicKey>,

@@ -5,8 +5,7 @@
 
 use commonware_cryptography::{ChaCha20Poly1305, Signer as _, ed25519};
 use commonware_p2p::{
-    Address, AddressableManager as _, AddressableTrackedPeers, Ingress, authenticated::lookup,
-    utils::mux::prefixed,
+    Address, AddressableManager as _, AddressableTrackedPeers, Ingress, authenticated::lookup, utils::mux::prefixed,
 };
 use commonware_runtime::{Network as RuntimeNetwork, Quota, Resolver, Spawner};
 use commonware_stream::{
@@ -59,9 +58,7 @@ pub struct Links<S, R, K, P> {
 }
 
 /// The largest message any channel carries; the same for every member of a network.
-pub fn message_bytes_max<S: commonware_consensus::simplex::scheme::Scheme<Digest>>(
-    genesis: &Genesis,
-) -> u32 {
+pub fn message_bytes_max<S: commonware_consensus::simplex::scheme::Scheme<Digest>>(genesis: &Genesis) -> u32 {
     use commonware_consensus::{marshal, simplex};
     use commonware_glue::stateful::{db::p2p as sync, probe};
     type Blocks = marshal::standard::Standard<Block>;
@@ -70,10 +67,7 @@ pub fn message_bytes_max<S: commonware_consensus::simplex::scheme::Scheme<Digest
         simplex::max_payload_size::<S, Digest>(participants),
         marshal::max_payload_size::<Blocks, S>(participants, &genesis.limits),
         probe::max_payload_size::<Blocks, S>(participants),
-        prefixed(sync::max_payload_size::<commonware_storage::mmr::Family, Digest>(
-            SYNC_OPS,
-            OPERATION_BYTES_MAX,
-        )),
+        prefixed(sync::max_payload_size::<commonware_storage::mmr::Family, Digest>(SYNC_OPS, OPERATION_BYTES_MAX)),
         GOSSIP_BYTES_MAX,
     ])
 }
@@ -122,8 +116,7 @@ where
 {
     let me = config.signer.public_key();
     let primary = addresses(genesis.validators.iter().map(|v| (&v.key, v.address.as_str())))?;
-    let mut observers: Vec<_> =
-        config.observers.iter().map(|peer| (&peer.key, peer.address.as_str())).collect();
+    let mut observers: Vec<_> = config.observers.iter().map(|peer| (&peer.key, peer.address.as_str())).collect();
     let own = config.listen.to_string();
     if primary.position(&me).is_none() && observers.iter().all(|(key, _)| **key != me) {
         observers.push((&me, &own));
@@ -164,9 +157,7 @@ where
     Ok(Links { channels, blocker: oracle.clone(), peers: oracle })
 }
 
-fn addresses<'a>(
-    peers: impl Iterator<Item = (&'a PublicKey, &'a str)>,
-) -> Result<Map<PublicKey, Address>, NetError> {
+fn addresses<'a>(peers: impl Iterator<Item = (&'a PublicKey, &'a str)>) -> Result<Map<PublicKey, Address>, NetError> {
     let mut all = Vec::new();
     for (key, text) in peers {
         all.push((key.clone(), address(text)?));

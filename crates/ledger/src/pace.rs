@@ -66,8 +66,7 @@ where
 
     async fn propose(&mut self, context: Context) -> oneshot::Receiver<Digest> {
         let (mut sender, receiver) = oneshot::channel();
-        let (mut inner, beacon, work) =
-            (self.inner.clone(), self.beacon.clone(), self.work.clone());
+        let (mut inner, beacon, work) = (self.inner.clone(), self.beacon.clone(), self.work.clone());
         self.context.child("propose").spawn(move |clock| async move {
             let parent_round = Round::new(Epoch::zero(), context.parent.0);
             // Block 1 creates the allocations everybody waits for.

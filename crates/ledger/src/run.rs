@@ -13,9 +13,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     block::{Digest, Limits},
-    execute::{
-        Env, Executor, Fault, Invalid, Need, Params, Run, Signed, Undo, View, hints, system_transaction,
-    },
+    execute::{Env, Executor, Fault, Invalid, Need, Params, Run, Signed, Undo, View, hints, system_transaction},
     genesis::Genesis,
     state::{Batches, chunk_count, chunk_key, chunks, join, pack, unpack},
 };
@@ -76,14 +74,10 @@ pub(crate) async fn run<E: Storage + Spawner>(
     let params = Params::new(genesis);
     let mut executor = Executor::new(params, env, View::new());
     if env.height == 1 {
-        step::<E, _>(&batches, &mut executor, |e| e.genesis(&genesis.allocations))
-            .await
-            .map_err(broken)?;
+        step::<E, _>(&batches, &mut executor, |e| e.genesis(&genesis.allocations)).await.map_err(broken)?;
     }
     let wanted: BTreeSet<Need> = match &body {
-        Body::Given { txs, .. } | Body::Chosen(txs) => {
-            txs.iter().flat_map(|tx| hints(tx, env.beneficiary)).collect()
-        }
+        Body::Given { txs, .. } | Body::Chosen(txs) => txs.iter().flat_map(|tx| hints(tx, env.beneficiary)).collect(),
     };
     fetch::<E>(&batches, &mut executor, wanted.into_iter().collect()).await?;
     let due = step::<E, _>(&batches, &mut executor, Executor::begin).await.map_err(broken)?;
@@ -214,9 +208,7 @@ async fn step<E: Storage + Spawner, T>(
     for _ in 0..ROUNDS_MAX {
         match run(executor) {
             Err(Fault::Missing(needs)) => {
-                fetch::<E>(batches, executor, needs)
-                    .await
-                    .map_err(|e| Fault::Broken(e.to_string()))?;
+                fetch::<E>(batches, executor, needs).await.map_err(|e| Fault::Broken(e.to_string()))?;
             }
             other => return other,
         }
@@ -246,8 +238,7 @@ async fn fetch<E: Storage + Spawner>(
             Need::Code(hash) => {
                 let bytes = match code.get(&chunk_key(hash, 0)).await.map_err(unreadable)? {
                     Some(first) => {
-                        let rest: Vec<Digest> =
-                            (1..chunk_count(&first)).map(|i| chunk_key(hash, i)).collect();
+                        let rest: Vec<Digest> = (1..chunk_count(&first)).map(|i| chunk_key(hash, i)).collect();
                         let rest: Vec<&Digest> = rest.iter().collect();
                         let rest = code.get_many(&rest).await.map_err(unreadable)?;
                         let mut all = vec![first];

@@ -68,8 +68,7 @@ pub(crate) const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
 
 /// Partitions and sizes of the databases under `prefix`.
 pub fn config<E: Storage + Spawner>(prefix: &str, disk: &Disk, page_cache: &CacheRef) -> Config<E> {
-    let items =
-        NonZeroU64::new(disk.section_items).expect("a checked genesis has items in a section");
+    let items = NonZeroU64::new(disk.section_items).expect("a checked genesis has items in a section");
     let merkle = |name: &str| MerkleConfig {
         journal_partition: format!("{prefix}-{name}-nodes"),
         metadata_partition: format!("{prefix}-{name}-pinned"),
@@ -196,11 +195,8 @@ impl Roots {
             end: *state.bounds().tip.size,
         };
         let bounds = code.bounds();
-        let code_member = Member {
-            ops_root: B256::from(code.root().0),
-            start: *bounds.inactivity_floor,
-            end: *bounds.tip.size,
-        };
+        let code_member =
+            Member { ops_root: B256::from(code.root().0), start: *bounds.inactivity_floor, end: *bounds.tip.size };
         Self { state: B256::from(state.root().0), members: [state_member, code_member] }
     }
 
@@ -211,11 +207,7 @@ impl Roots {
 }
 
 fn member(target: &Target<mmr::Family, Digest>) -> Member {
-    Member {
-        ops_root: B256::from(target.root.0),
-        start: *target.range.start(),
-        end: *target.range.end(),
-    }
+    Member { ops_root: B256::from(target.root.0), start: *target.range.start(), end: *target.range.end() }
 }
 
 #[cfg(test)]

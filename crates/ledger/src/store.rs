@@ -66,7 +66,9 @@ mod tests {
             bind(&context, "a", &ours).await.unwrap();
             bind(&context, "b", &theirs).await.unwrap();
             let refused = bind(&context, "a", &theirs).await.unwrap_err().to_string();
-            for said in ["\"elsewhere\"", &format!("{:?}", ours.name), &ours.hash().to_string(), &theirs.hash().to_string()] {
+            for said in
+                ["\"elsewhere\"", &format!("{:?}", ours.name), &ours.hash().to_string(), &theirs.hash().to_string()]
+            {
                 assert!(refused.contains(said), "{refused}");
             }
         });

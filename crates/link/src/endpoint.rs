@@ -4,9 +4,7 @@ use crate::pipe::{Sink, Stream, duplex, quic};
 use hodei_types::transport::{Incoming, NodeKey, Peer, Protocol, Transport, TransportError};
 use iroh::{
     EndpointAddr, PublicKey, SecretKey,
-    endpoint::{
-        Connection, Endpoint, PortmapperConfig, QuicTransportConfig, VarInt, WeakConnectionHandle, presets,
-    },
+    endpoint::{Connection, Endpoint, PortmapperConfig, QuicTransportConfig, VarInt, WeakConnectionHandle, presets},
 };
 use std::{
     collections::BTreeMap,
@@ -246,10 +244,8 @@ impl Transport for Link {
                 None => held.insert(self.dial(peer, protocol).await?).clone(),
             }
         };
-        let (send, recv) = connection
-            .open_bi()
-            .await
-            .map_err(|e| TransportError::Unreachable(peer.key, e.to_string()))?;
+        let (send, recv) =
+            connection.open_bi().await.map_err(|e| TransportError::Unreachable(peer.key, e.to_string()))?;
         Ok(quic(send, recv))
     }
 }

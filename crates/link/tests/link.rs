@@ -7,11 +7,7 @@ use hodei_link::{Config, Link, Listener};
 use hodei_types::transport::{CHAIN, NodeKey, Peer, Protocol, SHARD, Transport as _, TransportError};
 
 async fn link(secret: u8, protocols: &[Protocol]) -> (Link, Listener, Peer) {
-    let config = Config {
-        secret: [secret; 32],
-        bind: "127.0.0.1:0".parse().unwrap(),
-        protocols: protocols.to_vec(),
-    };
+    let config = Config { secret: [secret; 32], bind: "127.0.0.1:0".parse().unwrap(), protocols: protocols.to_vec() };
     let (link, listener) = Link::bind(config).await.unwrap();
     let peer = Peer { key: link.key(), addresses: vec![link.address().unwrap()] };
     (link, listener, peer)
@@ -103,14 +99,12 @@ async fn a_peer_that_left_is_dialled_again_when_back() {
     server.close().await;
     task.abort();
     drop(server);
-    let config =
-        Config { secret: [1; 32], bind: peer.addresses[0], protocols: vec![SHARD] };
+    let config = Config { secret: [1; 32], bind: peer.addresses[0], protocols: vec![SHARD] };
     let mut again = Link::bind(config).await;
     while again.is_err() {
         // The old socket is released by a task of iroh's.
         tokio::task::yield_now().await;
-        let config =
-            Config { secret: [1; 32], bind: peer.addresses[0], protocols: vec![SHARD] };
+        let config = Config { secret: [1; 32], bind: peer.addresses[0], protocols: vec![SHARD] };
         again = Link::bind(config).await;
     }
     let (_server, listener) = again.unwrap();

@@ -22,7 +22,13 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// What is needed for `range`, and what else is wanted; both in blocks of `block_bytes`, within `size_bytes`.
-    pub(crate) fn plan(&mut self, range: Range<u64>, size_bytes: u64, block_bytes: u64, window_max: u64) -> (Range<u64>, Range<u64>) {
+    pub(crate) fn plan(
+        &mut self,
+        range: Range<u64>,
+        size_bytes: u64,
+        block_bytes: u64,
+        window_max: u64,
+    ) -> (Range<u64>, Range<u64>) {
         let needed = range.start / block_bytes..range.end.div_ceil(block_bytes);
         let is_near = range.start.abs_diff(self.next) <= NEAR_BYTES;
         if is_near {

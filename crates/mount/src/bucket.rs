@@ -124,7 +124,13 @@ impl Store for Bucket {
         Ok((facts(&entry), Arc::new(entry)))
     }
 
-    async fn copy(&self, from: (&str, &Self::Pin), to: &str, mtime_ms: u64, only: Only<'_>) -> Result<(Facts, Self::Pin), Wrong> {
+    async fn copy(
+        &self,
+        from: (&str, &Self::Pin),
+        to: &str,
+        mtime_ms: u64,
+        only: Only<'_>,
+    ) -> Result<(Facts, Self::Pin), Wrong> {
         let source = Source { bucket: &self.name, key: from.0, entry: from.1, customer: None };
         let put = self.cloud.copy(source, &self.name, to, options(from.1, mtime_ms, only)).await?;
         Ok((facts(&put.entry), Arc::new(put.entry)))

@@ -56,7 +56,12 @@ impl<S: Store> Folder<S> {
         self.pin(file).await?;
         let (known, pin, size, only_name) = {
             let state = file.state();
-            (state.scratch.clone().filter(|_| state.is_dirty), state.pin.clone(), state.size_bytes, state.base.is_none())
+            (
+                state.scratch.clone().filter(|_| state.is_dirty),
+                state.pin.clone(),
+                state.size_bytes,
+                state.base.is_none(),
+            )
         };
         if let Some(known) = known {
             return Ok(known);
@@ -95,7 +100,13 @@ impl<S: Store> Folder<S> {
     }
 
     /// The object's content into the file here.
-    pub(crate) async fn copy_here(&self, file: &File<S::Pin>, pin: &S::Pin, size: u64, scratch: &Arc<Scratch>) -> Result<(), Wrong> {
+    pub(crate) async fn copy_here(
+        &self,
+        file: &File<S::Pin>,
+        pin: &S::Pin,
+        size: u64,
+        scratch: &Arc<Scratch>,
+    ) -> Result<(), Wrong> {
         let key = self.tree().key(file.ino).unwrap_or_default();
         let (mut at, mut tries) = (0, 0);
         while at < size {
@@ -110,7 +121,14 @@ impl<S: Store> Folder<S> {
         Ok(())
     }
 
-    async fn copy_on(&self, key: &str, pin: &S::Pin, size: u64, scratch: &Arc<Scratch>, at: &mut u64) -> Result<(), Wrong> {
+    async fn copy_on(
+        &self,
+        key: &str,
+        pin: &S::Pin,
+        size: u64,
+        scratch: &Arc<Scratch>,
+        at: &mut u64,
+    ) -> Result<(), Wrong> {
         let mut body = self.0.store.read(key, pin, *at..size).await?;
         while let Some(piece) = body.next().await {
             let (piece, scratch, offset) = (piece?, scratch.clone(), *at);
@@ -145,7 +163,13 @@ impl<S: Store> Folder<S> {
     }
 
     /// Sets a file's size, or when it was changed. Without a handle nobody closes it later: it is stored at once.
-    pub async fn set(&self, ino: u64, handle: Option<&Handle<S::Pin>>, size: Option<u64>, mtime_ms: Option<u64>) -> Result<Attr, Wrong> {
+    pub async fn set(
+        &self,
+        ino: u64,
+        handle: Option<&Handle<S::Pin>>,
+        size: Option<u64>,
+        mtime_ms: Option<u64>,
+    ) -> Result<Attr, Wrong> {
         if self.config().is_read_only {
             return Err(Wrong::ReadOnly);
         }

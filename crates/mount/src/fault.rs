@@ -70,7 +70,9 @@ impl From<Fault> for Wrong {
         match &fault {
             Fault::NoObject { .. } | Fault::Marker { .. } | Fault::NoVersion { .. } => Self::NotFound,
             Fault::Condition { .. } | Fault::ObjectExists { .. } => Self::Changed,
-            Fault::Customer(_) | Fault::Locked { .. } | Fault::NeedsOwner | Fault::Key(_) => Self::Denied(fault.to_string()),
+            Fault::Customer(_) | Fault::Locked { .. } | Fault::NeedsOwner | Fault::Key(_) => {
+                Self::Denied(fault.to_string())
+            }
             Fault::Funds { .. } | Fault::NoRoom { .. } => Self::Full(fault.to_string()),
             Fault::Name(..) => Self::Name,
             _ if fault.is_temporary() => Self::Away(fault.to_string()),

@@ -203,7 +203,8 @@ impl<S: Store> Folder<S> {
     /// A name in a folder; the kernel uses its number once more, until it forgets it.
     pub async fn lookup(&self, parent: u64, name: &str) -> Result<Attr, Wrong> {
         let prefix = self.tree().folder(parent)?;
-        let key = name::join(&prefix, name).map_err(|wrong| if wrong == Wrong::Name { Wrong::NotFound } else { wrong })?;
+        let key =
+            name::join(&prefix, name).map_err(|wrong| if wrong == Wrong::Name { Wrong::NotFound } else { wrong })?;
         let mut looks = 0;
         loop {
             let changes = self.0.changes.load(Ordering::SeqCst);
@@ -323,7 +324,13 @@ impl<S: Store> Folder<S> {
     pub async fn shown(&self, cursor: &mut Cursor, at: u64) -> Result<Vec<Shown>, Wrong> {
         if at < cursor.from {
             // Somebody goes back: from the beginning again, since only a page is held.
-            *cursor = Cursor { prefix: std::mem::take(&mut cursor.prefix), from: 0, items: Vec::new(), after: None, is_whole: false };
+            *cursor = Cursor {
+                prefix: std::mem::take(&mut cursor.prefix),
+                from: 0,
+                items: Vec::new(),
+                after: None,
+                is_whole: false,
+            };
         }
         while at >= cursor.from + cursor.items.len() as u64 {
             if cursor.is_whole {

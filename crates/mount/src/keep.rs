@@ -181,7 +181,11 @@ impl<S: Store> Folder<S> {
         };
         let Some(key) = key else { return };
         let mut tree = self.tree();
-        if is_born { drop(tree.unname(&key)) } else { tree.set_local(&key, false) }
+        if is_born {
+            drop(tree.unname(&key))
+        } else {
+            tree.set_local(&key, false)
+        }
         drop(tree);
         self.changed(&key);
     }
@@ -194,7 +198,11 @@ impl<S: Store> Folder<S> {
         // Of an empty file there is nothing to keep.
         let (size, object_name) = (file.state().size_bytes, object.clone());
         let kept = match scratch.filter(|_| size > 0) {
-            Some(scratch) => off_thread(move || scratch.keep(&object_name).map_err(|error| Wrong::Failed(error.to_string()))).await.map(Some),
+            Some(scratch) => {
+                off_thread(move || scratch.keep(&object_name).map_err(|error| Wrong::Failed(error.to_string())))
+                    .await
+                    .map(Some)
+            }
             None => Ok(None),
         };
         match kept {
@@ -239,7 +247,9 @@ impl<S: Store> Folder<S> {
         let _turn = file.turn.lock().await;
         let (pin, size) = {
             let state = file.state();
-            let Some(pin) = state.pin.clone().filter(|_| state.opens > 0 && state.scratch.is_none()) else { return Ok(()) };
+            let Some(pin) = state.pin.clone().filter(|_| state.opens > 0 && state.scratch.is_none()) else {
+                return Ok(());
+            };
             (pin, state.size_bytes)
         };
         let scratch = Arc::new(self.0.spool.scratch()?);

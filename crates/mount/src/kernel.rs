@@ -11,9 +11,9 @@ use crate::{
     table::Table,
 };
 use fuser::{
-    Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::{
     ffi::OsStr,
@@ -70,7 +70,9 @@ impl<S: Store> Filesystem for Kernel<S> {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Emptying a file upon its opening must not be a change of its own, which would be stored.
         let needed = InitFlags::FUSE_ATOMIC_O_TRUNC;
-        config.add_capabilities(needed).map_err(|missing| io::Error::other(format!("the kernel's FUSE lacks {missing:?}")))?;
+        config
+            .add_capabilities(needed)
+            .map_err(|missing| io::Error::other(format!("the kernel's FUSE lacks {missing:?}")))?;
         for wanted in [
             InitFlags::FUSE_AUTO_INVAL_DATA,
             InitFlags::FUSE_DO_READDIRPLUS,
@@ -291,7 +293,16 @@ impl<S: Store> Filesystem for Kernel<S> {
         });
     }
 
-    fn release(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, _: Option<LockOwner>, _: bool, reply: ReplyEmpty) {
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
         let Some(handle) = self.open.take(fh) else { return reply.ok() };
         let folder = self.folder.clone();
         // Counted before the kernel is answered: the mount may end right behind it.

@@ -67,8 +67,11 @@ fn unescape(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
-        let code = digits.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let digits =
+            after.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
+        let code = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match code {
             Some(code) => {
                 bytes.push(code);
@@ -112,7 +115,12 @@ mod linux {
     }
 
     /// Mounts at `target`, an empty folder; with `is_for_all`, users other than this one see it too.
-    pub fn mount<S: Store>(folder: Folder<S>, name: &str, target: &Path, is_for_all: bool) -> Result<Mount, MountError> {
+    pub fn mount<S: Store>(
+        folder: Folder<S>,
+        name: &str,
+        target: &Path,
+        is_for_all: bool,
+    ) -> Result<Mount, MountError> {
         let target = check(target)?;
         let is_read_only = folder.config().is_read_only;
         let (kernel, ended) = Kernel::new(folder, Handle::current());
@@ -180,7 +188,9 @@ mod linux {
                 return Ok(());
             }
             let error = io::Error::last_os_error();
-            let Some(helper) = helper().filter(|_| error.raw_os_error() == Some(libc::EPERM)) else { return Err(error) };
+            let Some(helper) = helper().filter(|_| error.raw_os_error() == Some(libc::EPERM)) else {
+                return Err(error);
+            };
             let mut command = Command::new(helper);
             command.arg("-u").args(is_lazy.then_some("-z")).arg("--").arg(target);
             let output = command.stdin(Stdio::null()).output()?;

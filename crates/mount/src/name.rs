@@ -47,7 +47,9 @@ mod tests {
 
     #[test]
     fn keys_are_cut_at_slashes() {
-        for (key, folder, name) in [("a", "", "a"), ("a/", "", "a"), ("a/b", "a/", "b"), ("a/b/", "a/", "b"), ("a/b/c.d", "a/b/", "c.d")] {
+        for (key, folder, name) in
+            [("a", "", "a"), ("a/", "", "a"), ("a/b", "a/", "b"), ("a/b/", "a/", "b"), ("a/b/c.d", "a/b/", "c.d")]
+        {
             assert_eq!((above(key), last(key)), (folder, name), "{key}");
         }
         assert_eq!(join("a/", "b"), Ok("a/b".into()));

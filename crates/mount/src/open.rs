@@ -164,7 +164,12 @@ impl<S: Store> Folder<S> {
             match (&state.scratch, &state.pin) {
                 (Some(scratch), _) => (None, Some((scratch.clone(), (end - offset) as usize))),
                 (None, Some(pin)) => {
-                    let fetch = Fetch { key: String::new(), pin: pin.clone(), content: state.content, size_bytes: state.size_bytes };
+                    let fetch = Fetch {
+                        key: String::new(),
+                        pin: pin.clone(),
+                        content: state.content,
+                        size_bytes: state.size_bytes,
+                    };
                     (Some((fetch, offset..end)), None)
                 }
                 (None, None) => return Err(Wrong::Changed),
@@ -189,7 +194,9 @@ impl<S: Store> Folder<S> {
             let start = at * block_bytes;
             let (from, to) = (range.start.max(start) - start, range.end.min(start + block_bytes) - start);
             let piece = block.get(from as usize..to as usize);
-            read.extend_from_slice(piece.ok_or_else(|| Wrong::Failed("the object is shorter than its index says".into()))?);
+            read.extend_from_slice(
+                piece.ok_or_else(|| Wrong::Failed("the object is shorter than its index says".into()))?,
+            );
         }
         Ok(read.freeze())
     }
@@ -205,7 +212,8 @@ impl<S: Store> Folder<S> {
         let missing = blocks.missing(fetch.content, needed.clone());
         let ahead = blocks.missing(fetch.content, wanted.clone());
         // Half a window at a time: one request for many blocks, rather than one for each.
-        let is_due = !missing.is_empty() || ahead.iter().map(|run| run.end - run.start).sum::<u64>() * 2 >= wanted.end - wanted.start;
+        let is_due = !missing.is_empty()
+            || ahead.iter().map(|run| run.end - run.start).sum::<u64>() * 2 >= wanted.end - wanted.start;
         let ahead = ahead.into_iter().filter(|_| is_due);
         for (run, is_needed) in missing.into_iter().map(|run| (run, true)).chain(ahead.map(|run| (run, false))) {
             for at in run {
@@ -248,7 +256,12 @@ impl<S: Store> Folder<S> {
         }
     }
 
-    async fn fetch_on(&self, fetch: &Fetch<S::Pin>, at: &mut u64, arrivals: &mut VecDeque<Arrival>) -> Result<(), Wrong> {
+    async fn fetch_on(
+        &self,
+        fetch: &Fetch<S::Pin>,
+        at: &mut u64,
+        arrivals: &mut VecDeque<Arrival>,
+    ) -> Result<(), Wrong> {
         let block_bytes = self.0.store.block_bytes();
         let end = ((*at + arrivals.len() as u64) * block_bytes).min(fetch.size_bytes);
         let mut body = self.0.store.read(&fetch.key, &fetch.pin, *at * block_bytes..end).await?;
@@ -283,7 +296,9 @@ impl<S: Store> Folder<S> {
 }
 
 /// Disks are waited for on other threads than the wires.
-pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Wrong> + Send + 'static) -> Result<T, Wrong> {
+pub(crate) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Wrong> + Send + 'static,
+) -> Result<T, Wrong> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| Wrong::Failed("the mount is ending".into()))?
 }

@@ -97,7 +97,8 @@ impl<S: Store> Folder<S> {
     async fn empty(&self, folder: &str) -> Result<(), Wrong> {
         let Page { files, folders, .. } = self.0.store.list(folder, None, 2).await?;
         let (local, below) = self.tree().overlay(folder);
-        let is_empty = folders.is_empty() && files.iter().all(|(key, _)| key == folder) && local.is_empty() && below.is_empty();
+        let is_empty =
+            folders.is_empty() && files.iter().all(|(key, _)| key == folder) && local.is_empty() && below.is_empty();
         if is_empty { Ok(()) } else { Err(Wrong::NotEmpty) }
     }
 

@@ -1,11 +1,6 @@
 //! Say it in the kernel's words.
 
-use crate::{
-    fault::Wrong,
-    folder::Attr,
-    open::Opening,
-    room::BLOCK_BYTES,
-};
+use crate::{fault::Wrong, folder::Attr, open::Opening, room::BLOCK_BYTES};
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, OpenAccMode, OpenFlags, ReplyEntry};
 use std::{
     ffi::OsStr,

@@ -85,7 +85,13 @@ impl Spool {
     /// A file for what is to become `object`.
     pub(crate) fn scratch(&self) -> Result<Scratch, Wrong> {
         let path = self.0.folder.join(self.0.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(|error| refused(&error))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| refused(&error))?;
         Ok(Scratch { spool: self.0.clone(), file, path, counted: AtomicU64::new(0), asked: AtomicU64::new(0) })
     }
 }
@@ -131,7 +137,8 @@ impl Scratch {
 
     /// Notes what it is to become, so that it is kept should this process be killed.
     pub(crate) fn note(&self, object: &str) -> Result<(), Wrong> {
-        fs::write(self.path.with_extension(NOTE), json!({ "object": object }).to_string()).map_err(|error| refused(&error))
+        fs::write(self.path.with_extension(NOTE), json!({ "object": object }).to_string())
+            .map_err(|error| refused(&error))
     }
 
     /// It is stored: nothing of it would be missed.
@@ -164,7 +171,9 @@ impl Scratch {
             let free = free_bytes(&self.spool.folder);
             if free < FREE_BYTES_MIN + GROWTH_BYTES.max(growth) {
                 let folder = self.spool.folder.display();
-                return undo(format!("the disk of {folder} has {free} bytes free, of which {FREE_BYTES_MIN} stay free"));
+                return undo(format!(
+                    "the disk of {folder} has {free} bytes free, of which {FREE_BYTES_MIN} stay free"
+                ));
             }
             self.asked.store(end + GROWTH_BYTES, Ordering::Relaxed);
         }
@@ -210,14 +219,16 @@ fn refused(error: &io::Error) -> Wrong {
 
 /// Moves a file to those that stay.
 fn keep(above: &Path, file: &Path, object: &str) -> io::Result<PathBuf> {
-    let mut named: String = name::last(object).chars().map(|letter| if letter.is_control() { '_' } else { letter }).collect();
+    let mut named: String =
+        name::last(object).chars().map(|letter| if letter.is_control() { '_' } else { letter }).collect();
     while named.len() > KEPT_NAME_MAX {
         named.pop();
     }
     let own = file.file_name().and_then(|name| name.to_str()).unwrap_or("0");
     let kept = above.join(KEPT).join(format!("{}-{own}-{named}", now_ms()));
     // Beside another of its name, never over it.
-    fs::hard_link(file, &kept).or_else(|_| if kept.exists() { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(file, &kept) })?;
+    fs::hard_link(file, &kept)
+        .or_else(|_| if kept.exists() { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(file, &kept) })?;
     let _ = fs::remove_file(file);
     let _ = fs::rename(file.with_extension(NOTE), kept.with_file_name(format!("{}.{NOTE}", file_name(&kept))));
     Ok(kept)

@@ -165,7 +165,11 @@ impl<F> Tree<F> {
     }
 
     pub(crate) fn set_local(&mut self, key: &str, is_local: bool) {
-        if is_local { self.local.insert(key.to_owned()) } else { self.local.remove(key) };
+        if is_local {
+            self.local.insert(key.to_owned())
+        } else {
+            self.local.remove(key)
+        };
     }
 
     pub(crate) fn is_local(&self, key: &str) -> bool {
@@ -186,7 +190,11 @@ impl<F> Tree<F> {
         let step = |rest: &String| rest.split('/').next().unwrap_or_default().to_owned();
         let (mut files, mut folders) = (Vec::new(), BTreeSet::new());
         for rest in below(&self.local) {
-            if rest.contains('/') { folders.insert(step(&rest)); } else { files.push(rest) }
+            if rest.contains('/') {
+                folders.insert(step(&rest));
+            } else {
+                files.push(rest)
+            }
         }
         folders.extend(below(&self.made).iter().map(step));
         (files, folders)
@@ -194,7 +202,8 @@ impl<F> Tree<F> {
 
     /// Whether a folder is here though perhaps no key is below it.
     pub(crate) fn is_made(&self, prefix: &str) -> bool {
-        let begins = |set: &BTreeSet<String>| set.range(prefix.to_owned()..).next().is_some_and(|key| key.starts_with(prefix));
+        let begins =
+            |set: &BTreeSet<String>| set.range(prefix.to_owned()..).next().is_some_and(|key| key.starts_with(prefix));
         begins(&self.made) || begins(&self.local)
     }
 

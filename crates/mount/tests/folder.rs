@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use hodei_mount::{Attr, Body, Config, Event, Facts, Folder, Handle, Only, Opening, Page, Rename, Room, Spool, Store, Wrong};
+use hodei_mount::{
+    Attr, Body, Config, Event, Facts, Folder, Handle, Only, Opening, Page, Rename, Room, Spool, Store, Wrong,
+};
 use std::{
     collections::BTreeMap,
     ops::{Bound, Range},
@@ -40,7 +42,11 @@ impl Memory {
 
     fn set(&self, key: &str, bytes: Vec<u8>, mtime_ms: u64) -> (Facts, Object) {
         let now = self.0.clock.fetch_add(1, Ordering::SeqCst);
-        let etag = format!("{}-{}", bytes.len(), bytes.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
+        let etag = format!(
+            "{}-{}",
+            bytes.len(),
+            bytes.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
+        );
         let facts = Facts { size_bytes: bytes.len() as u64, mtime_ms, etag, modified_ms: now };
         let object = Arc::new((bytes, facts.clone()));
         self.0.objects.lock().unwrap().insert(key.into(), object.clone());
@@ -82,9 +88,13 @@ impl Store for Memory {
         let objects = self.0.objects.lock().unwrap();
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let (mut page, mut last) = (Page::default(), String::new());
-        for (key, object) in objects.range::<str, _>((from, Bound::Unbounded)).filter(|(key, _)| key.starts_with(prefix)) {
+        for (key, object) in
+            objects.range::<str, _>((from, Bound::Unbounded)).filter(|(key, _)| key.starts_with(prefix))
+        {
             let folder = key[prefix.len()..].find('/').map(|at| key[..prefix.len() + at + 1].to_owned());
-            if after.is_some_and(|after| after.len() > prefix.len() && after.ends_with('/') && key.starts_with(after)) || folder.as_ref().is_some_and(|folder| *folder == last) {
+            if after.is_some_and(|after| after.len() > prefix.len() && after.ends_with('/') && key.starts_with(after))
+                || folder.as_ref().is_some_and(|folder| *folder == last)
+            {
                 continue;
             }
             if page.files.len() + page.folders.len() == max {
@@ -109,7 +119,8 @@ impl Store for Memory {
         let wrong = self.0.refusals.lock().unwrap().pop();
         let bytes = pin.0[range.start as usize..range.end as usize].to_vec();
         // In odd pieces, the last of which fails if that is asked for.
-        let mut pieces: Vec<Result<Bytes, Wrong>> = bytes.chunks(37).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let mut pieces: Vec<Result<Bytes, Wrong>> =
+            bytes.chunks(37).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         if let Some(wrong) = wrong {
             pieces.pop();
             pieces.push(Err(wrong));
@@ -117,7 +128,14 @@ impl Store for Memory {
         Ok(stream::iter(pieces).boxed())
     }
 
-    async fn put(&self, key: &str, content: Option<&Path>, _: Option<&Object>, mtime_ms: u64, only: Only<'_>) -> Result<(Facts, Object), Wrong> {
+    async fn put(
+        &self,
+        key: &str,
+        content: Option<&Path>,
+        _: Option<&Object>,
+        mtime_ms: u64,
+        only: Only<'_>,
+    ) -> Result<(Facts, Object), Wrong> {
         self.0.puts.fetch_add(1, Ordering::SeqCst);
         if let Some(wrong) = self.0.refusals.lock().unwrap().pop() {
             return Err(wrong);
@@ -127,7 +145,13 @@ impl Store for Memory {
         Ok(self.set(key, bytes, mtime_ms))
     }
 
-    async fn copy(&self, from: (&str, &Object), to: &str, mtime_ms: u64, only: Only<'_>) -> Result<(Facts, Object), Wrong> {
+    async fn copy(
+        &self,
+        from: (&str, &Object),
+        to: &str,
+        mtime_ms: u64,
+        only: Only<'_>,
+    ) -> Result<(Facts, Object), Wrong> {
         self.check(to, only)?;
         Ok(self.set(to, from.1.0.clone(), mtime_ms))
     }
@@ -176,7 +200,13 @@ impl World {
         let place = std::env::temp_dir().join(format!("hodei-folder-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&place);
         let (spool, _) = Spool::open(&place, cache_bytes).unwrap();
-        let mut config = Config { prefix: String::new(), is_read_only: false, fresh: Duration::ZERO, memory_bytes: 32 * BLOCK, rest: Duration::ZERO };
+        let mut config = Config {
+            prefix: String::new(),
+            is_read_only: false,
+            fresh: Duration::ZERO,
+            memory_bytes: 32 * BLOCK,
+            rest: Duration::ZERO,
+        };
         change(&mut config);
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let told = events.clone();
@@ -344,7 +374,9 @@ async fn bytes_are_those_of_the_object_wherever_one_reads() {
     let sequential = world.store.0.reads.load(Ordering::SeqCst);
     assert!(sequential < 20, "32 blocks were read in few requests, not {sequential}");
     let handle = world.open("f", READ).await.unwrap();
-    for (from, count) in [(0, 1), (1_999, 1), (63, 2), (64, 64), (1_000, 900), (1_950, 100), (2_000, 5), (9_999, 1), (5, 0)] {
+    for (from, count) in
+        [(0, 1), (1_999, 1), (63, 2), (64, 64), (1_000, 900), (1_950, 100), (2_000, 5), (9_999, 1), (5, 0)]
+    {
         let want = &content[from.min(2_000)..(from + count).min(2_000)];
         assert_eq!(world.folder.read(&handle, from as u64, count).await.unwrap(), want, "{count} from {from}");
     }
@@ -435,7 +467,11 @@ async fn times_are_kept() {
     assert_eq!(world.stat("f").await.unwrap().mtime_ms, 1_234_567);
     let (puts, ino) = (world.store.0.puts.load(Ordering::SeqCst), world.stat("f").await.unwrap().ino);
     world.folder.set(ino, None, None, Some(7_000)).await.unwrap();
-    assert_eq!((world.stat("f").await.unwrap().mtime_ms, world.store.0.puts.load(Ordering::SeqCst)), (7_000, puts), "no byte moved");
+    assert_eq!(
+        (world.stat("f").await.unwrap().mtime_ms, world.store.0.puts.load(Ordering::SeqCst)),
+        (7_000, puts),
+        "no byte moved"
+    );
     assert_eq!(world.stat("f").await.unwrap().ino, ino);
 }
 
@@ -443,7 +479,8 @@ async fn times_are_kept() {
 async fn the_second_of_two_writers_is_refused_and_keeps_what_it_wrote() {
     let store = Memory::default();
     store.put("f", b"first");
-    let (one, other) = (World::over("one", store.clone(), |_| {}, None), World::over("other", store.clone(), |_| {}, None));
+    let (one, other) =
+        (World::over("one", store.clone(), |_| {}, None), World::over("other", store.clone(), |_| {}, None));
     let (a, b) = (one.open("f", WRITE).await.unwrap(), other.open("f", WRITE).await.unwrap());
     one.folder.write(&a, 0, b"FIRST".to_vec()).await.unwrap();
     other.folder.write(&b, 5, b" second".to_vec()).await.unwrap();
@@ -484,7 +521,11 @@ async fn what_cannot_be_stored_is_told_and_kept() {
     let told = world.told();
     let Some(Event::Kept { file, why, .. }) = told.last() else { panic!("{told:?}") };
     assert_eq!((std::fs::read(file).unwrap(), why.as_str()), (b"precious".to_vec(), "nobody answers"));
-    assert_eq!((world.stat("never").await, world.store.0.puts.load(Ordering::SeqCst)), (Err(Wrong::NotFound), 7), "not behind its back");
+    assert_eq!(
+        (world.stat("never").await, world.store.0.puts.load(Ordering::SeqCst)),
+        (Err(Wrong::NotFound), 7),
+        "not behind its back"
+    );
 }
 
 #[tokio::test]
@@ -496,7 +537,10 @@ async fn a_full_disk_changes_nothing() {
     world.folder.write(&handle, 0, vec![1; 60]).await.unwrap();
     assert!(matches!(world.folder.write(&handle, 60, vec![1; 60]).await, Err(Wrong::Full(_))));
     assert!(matches!(world.close(handle).await, Err(Wrong::Full(_))));
-    assert_eq!((world.store.get("f").unwrap(), world.load("f").await.unwrap()), (b"as it was".to_vec(), b"as it was".to_vec()));
+    assert_eq!(
+        (world.store.get("f").unwrap(), world.load("f").await.unwrap()),
+        (b"as it was".to_vec(), b"as it was".to_vec())
+    );
     let handle = world.create("new").await.unwrap();
     assert!(world.folder.write(&handle, 0, vec![1; 101]).await.is_err());
     assert!(world.close(handle).await.is_err());

@@ -281,9 +281,8 @@ impl Config {
 
     /// Checks what types alone do not.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let value = |key, found: &dyn ToString, expected| {
-            Err(ConfigError::Value { key, found: found.to_string(), expected })
-        };
+        let value =
+            |key, found: &dyn ToString, expected| Err(ConfigError::Value { key, found: found.to_string(), expected });
         if self.name.is_empty() || self.name.chars().count() > 64 {
             return value("name", &self.name, "1 to 64 characters");
         }

@@ -142,7 +142,9 @@ pub fn deal(plan: &Plan, folder: PathBuf, rng: impl CryptoRng) -> Result<Dealt, 
 
 /// The identity behind a node's secret.
 pub fn public_key(secret: &Secret) -> ed25519::PublicKey {
-    ed25519::PrivateKey::decode(Copying(secret.bytes().as_slice())).expect("every 32 bytes are an Ed25519 seed").public_key()
+    ed25519::PrivateKey::decode(Copying(secret.bytes().as_slice()))
+        .expect("every 32 bytes are an Ed25519 seed")
+        .public_key()
 }
 
 fn config(name: String, seat: &Seat) -> Config {

@@ -172,8 +172,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
     {
         return Err(io(error));
     }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(io)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(io)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
     std::fs::rename(&fresh, path).map_err(io)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)

@@ -120,9 +120,8 @@ impl<E: Storage> Journal<E> {
         let leaf = Cohort::lone(signed).root();
         let call = IAnchors::anchorCall { leaf: leaf.to_vec().into() };
         let order = Order::call(ANCHORS, call.abi_encode(), ANCHOR_GAS).patient();
-        let receipt = tokio::time::timeout(SETTLE_TIMEOUT, account.execute(&order))
-            .await
-            .map_err(|_| AnchorError::Late)??;
+        let receipt =
+            tokio::time::timeout(SETTLE_TIMEOUT, account.execute(&order)).await.map_err(|_| AnchorError::Late)??;
         self.log.anchored(signed, receipt.height).await?;
         Ok(receipt.height)
     }

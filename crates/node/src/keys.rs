@@ -22,7 +22,9 @@ pub enum KeyError {
     Home(#[from] HomeError),
     #[error("{path} could not be read: {source}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} may be read by others (mode {mode:o}): make a new key, or run `chmod 600 {path}` if you are sure nobody did")]
+    #[error(
+        "{path} may be read by others (mode {mode:o}): make a new key, or run `chmod 600 {path}` if you are sure nobody did"
+    )]
     Exposed { path: PathBuf, mode: u32 },
     #[error("{path} holds {found}, expected {expected}")]
     Form { path: PathBuf, found: String, expected: &'static str },

@@ -91,7 +91,10 @@ impl NodeError {
     pub fn is_other_network(&self) -> bool {
         #[cfg(feature = "full")]
         if let Self::Chain(chain::ChainStartError::Validator(crate::validator::ValidatorError::Start(error))) = self {
-            return matches!(error, hodei_validator::StartError::Store(hodei_validator::StoreError::OtherNetwork { .. }));
+            return matches!(
+                error,
+                hodei_validator::StartError::Store(hodei_validator::StoreError::OtherNetwork { .. })
+            );
         }
         false
     }
@@ -221,8 +224,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
     };
     if let Some(address) = config.doors.status {
         let views = views(&context, &config, &ready, &network, &journal, &tasks, provider.clone());
-        let (bound, work) =
-            door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
+        let (bound, work) = door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
         ready.status = Some(bound);
         let mut stopping = stopping.clone();
         loops.spawn(async move {
@@ -235,21 +237,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         });
     }
     tracing::info!(node = %key, account = %ready.account, link = ?ready.link, "node started");
-    Ok(Running {
-        home,
-        ready,
-        key,
-        network,
-        chain,
-        account,
-        journal,
-        tasks,
-        link,
-        stop,
-        loops,
-        context,
-        _lock: lock,
-    })
+    Ok(Running { home, ready, key, network, chain, account, journal, tasks, link, stop, loops, context, _lock: lock })
 }
 
 impl Running {

@@ -201,12 +201,7 @@ fn shard(number: u64, bytes: usize) -> (ShardId, bytes::Bytes) {
 }
 
 /// One request; `None` when the provider went away.
-async fn ask(
-    link: &Link,
-    peer: &Peer,
-    request: Request,
-    body: bytes::Bytes,
-) -> Option<(Answer, bytes::Bytes)> {
+async fn ask(link: &Link, peer: &Peer, request: Request, body: bytes::Bytes) -> Option<(Answer, bytes::Bytes)> {
     let (mut sink, mut stream) = link.open(peer, SHARD).await.ok()?;
     // Whoever refuses a body stops reading it: the answer is there all the same.
     let _ = wire::send(&mut sink, request.encode(), body).await;
@@ -294,7 +289,8 @@ fn what_cannot_be_taken_is_refused_before_the_body() {
         let rights = grant(link.key(), Rights::ALL);
         let (id, body) = shard(1, 256 << 10);
         // No body is ever sent here: an answer shows that it was not waited for.
-        let refusal = async |request: Request| ask(&link, peer, request, bytes::Bytes::new()).await.expect("an answer").0;
+        let refusal =
+            async |request: Request| ask(&link, peer, request, bytes::Bytes::new()).await.expect("an answer").0;
 
         let unknown = Request::Put { deal: 8, id, len: 4096, upload: [0; 16], grant: rights.clone() };
         let answer = refusal(unknown).await;

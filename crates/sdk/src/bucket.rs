@@ -3,12 +3,7 @@
 //! A bucket's id follows from its name and the owner's data root, so that the name is on no ledger and is
 //! found again from the backup alone. Its root changes only by compare-and-swap within a term.
 
-use crate::{
-    fault::Fault,
-    market,
-    plan::Plan,
-    wallet::Wallet,
-};
+use crate::{fault::Fault, market, plan::Plan, wallet::Wallet};
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall;
 use futures::{StreamExt as _, TryStreamExt as _, stream};

@@ -8,7 +8,9 @@
 //! with a delete marker, where the bucket ever had versions. A removal that names one takes it out.
 
 use crate::{condition::Condition, fault::Fault, retain::Rule};
-use hodei_storage::index::{Entry, Home, Lock, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting};
+use hodei_storage::index::{
+    Entry, Home, Lock, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting,
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The settings that this room itself acts on.
@@ -62,11 +64,28 @@ pub type Amendment = Arc<dyn Fn(Option<&str>) -> Result<Option<String>, Fault> +
 #[derive(Clone)]
 pub(crate) enum Change {
     /// `source` is the version whose parts it shares: they are kept only while something names them.
-    Put { key: String, entry: Box<Entry>, condition: Condition, source: Option<(String, Version)> },
-    Remove { key: String, removal: Removal },
-    Edit { key: String, version: Option<Version>, edit: Edit },
-    Set { documents: Vec<(String, Option<String>)> },
-    Amend { name: String, edit: Amendment },
+    Put {
+        key: String,
+        entry: Box<Entry>,
+        condition: Condition,
+        source: Option<(String, Version)>,
+    },
+    Remove {
+        key: String,
+        removal: Removal,
+    },
+    Edit {
+        key: String,
+        version: Option<Version>,
+        edit: Edit,
+    },
+    Set {
+        documents: Vec<(String, Option<String>)>,
+    },
+    Amend {
+        name: String,
+        edit: Amendment,
+    },
     /// Members of packs lie elsewhere from now on.
     Move(Moved),
     /// Ends the bucket, if it is empty.
@@ -220,13 +239,7 @@ fn retain(entry: &mut Entry, rule: Rule, now_ms: u64) {
 }
 
 /// Makes an entry the newest version of its key.
-fn add(
-    run: &mut Run,
-    key: &str,
-    mut entry: Entry,
-    moment: Moment,
-    replaced: &mut Vec<Entry>,
-) -> Result<Done, Fault> {
+fn add(run: &mut Run, key: &str, mut entry: Entry, moment: Moment, replaced: &mut Vec<Entry>) -> Result<Done, Fault> {
     let is_enabled = Versioning::of(&run.settings) == Versioning::Enabled;
     let versions = run.versions(key);
     if is_enabled {
@@ -251,13 +264,7 @@ fn add(
 }
 
 /// Removes a key as a whole: for good where there never were versions, behind a marker elsewhere.
-fn hide(
-    run: &mut Run,
-    key: &str,
-    removal: &Removal,
-    moment: Moment,
-    replaced: &mut Vec<Entry>,
-) -> Result<Done, Fault> {
+fn hide(run: &mut Run, key: &str, removal: &Removal, moment: Moment, replaced: &mut Vec<Entry>) -> Result<Done, Fault> {
     let first = run.versions(key).first();
     if first.is_none() && !removal.condition.is_empty() {
         return Err(missing(run, key, None));
@@ -298,13 +305,7 @@ fn remove(
     Ok(done)
 }
 
-fn change_entry(
-    run: &mut Run,
-    key: &str,
-    version: Option<Version>,
-    edit: &Edit,
-    now_ms: u64,
-) -> Result<Done, Fault> {
+fn change_entry(run: &mut Run, key: &str, version: Option<Version>, edit: &Edit, now_ms: u64) -> Result<Done, Fault> {
     let is_lockable = run.settings.contains_key(OBJECT_LOCK);
     let versions = run.versions(key);
     let at = match version {

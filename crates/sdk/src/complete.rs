@@ -180,8 +180,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             return self.join(&record, key, sent, judged, mark, options).await;
         }
-        let from =
-            customer::wrapping(self.secret(record.id), entry.customer.as_ref(), source.customer, source.key)?;
+        let from = customer::wrapping(self.secret(record.id), entry.customer.as_ref(), source.customer, source.key)?;
         let rewrapped = entry.parts.iter().map(|part| {
             let secret = from.unwrap(&part.object, &part.wrapped).map_err(|error| Fault::Index(error.to_string()))?;
             Ok(Part { wrapped: to.wrap(&part.object, &secret), ..part.clone() })

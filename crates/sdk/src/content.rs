@@ -166,7 +166,11 @@ mod tests {
             (b"x", 0, false),
             (b"", 0, false),
         ] {
-            assert_eq!((kept_bytes(bytes, &entry).unwrap(), is_same(bytes, &entry).unwrap()), (kept, same), "{bytes:?}");
+            assert_eq!(
+                (kept_bytes(bytes, &entry).unwrap(), is_same(bytes, &entry).unwrap()),
+                (kept, same),
+                "{bytes:?}"
+            );
         }
     }
 }

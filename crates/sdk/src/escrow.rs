@@ -42,7 +42,11 @@ impl Buckets {
         Ok(Holding {
             held_bytes: states.iter().map(|deal| deal.leaves * LEAF_BYTES).sum(),
             escrow: states.iter().map(left).sum(),
-            windows: states.iter().filter(|deal| deal.leaves > 0).map(|deal| windows(left(deal), deal, deal.leaves)).min(),
+            windows: states
+                .iter()
+                .filter(|deal| deal.leaves > 0)
+                .map(|deal| windows(left(deal), deal, deal.leaves))
+                .min(),
         })
     }
 
@@ -80,9 +84,21 @@ mod tests {
 
     fn deal(price: u128, escrow: u128, leaves: u64) -> IDeals::Deal {
         IDeals::Deal {
-            id: 1, bucket: B256::ZERO, provider: B256::ZERO, owner: Default::default(), state: OPEN,
-            capacityBytes: GIB, price, escrow, sequence: 0, root: B256::ZERO, leaves, paidWindows: 0, missedWindows: 0,
-            paid: U256::ZERO, owed: U256::ZERO,
+            id: 1,
+            bucket: B256::ZERO,
+            provider: B256::ZERO,
+            owner: Default::default(),
+            state: OPEN,
+            capacityBytes: GIB,
+            price,
+            escrow,
+            sequence: 0,
+            root: B256::ZERO,
+            leaves,
+            paidWindows: 0,
+            missedWindows: 0,
+            paid: U256::ZERO,
+            owed: U256::ZERO,
         }
     }
 

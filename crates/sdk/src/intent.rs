@@ -440,7 +440,12 @@ mod tests {
             assert_eq!(whole.parts[0].acks, [(signer.node(), ack)]);
 
             let (blob, len) = context.open(PARTITION, &name).await.unwrap();
-            let bytes = blob.read_at(0, len as usize, ReadOptions::default()).await.unwrap().freeze().copy_to_bytes(len as usize);
+            let bytes = blob
+                .read_at(0, len as usize, ReadOptions::default())
+                .await
+                .unwrap()
+                .freeze()
+                .copy_to_bytes(len as usize);
             for cut in 0..bytes.len() {
                 let found = decode(&bytes[..cut]);
                 let (parts, offers) = found.map_or((0, 0), |intent| (intent.parts.len(), intent.offers.len()));

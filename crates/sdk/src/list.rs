@@ -153,7 +153,11 @@ fn list(run: &Run, prefix: &str, after: Option<&str>, delimiter: Option<&str>, m
         run.range(from).filter_map(|(key, versions)| Some((key, versions.first().filter(|entry| !entry.marker)?)))
     };
     let page = fold(items, (prefix, from), delimiter, max);
-    let last = if page.ends_deep { page.prefixes.last().cloned() } else { page.items.last().map(|(key, _)| (*key).to_owned()) };
+    let last = if page.ends_deep {
+        page.prefixes.last().cloned()
+    } else {
+        page.items.last().map(|(key, _)| (*key).to_owned())
+    };
     Listing {
         entries: page.items.into_iter().map(|(key, entry)| (key.to_owned(), entry.clone())).collect(),
         prefixes: page.prefixes,

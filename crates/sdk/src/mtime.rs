@@ -35,7 +35,11 @@ mod tests {
 
     #[test]
     fn a_time_is_read_as_others_write_it() {
-        let entry = |text: &str| Entry { modified_ms: 9, meta: [(NAME.to_owned(), text.to_owned())].into(), ..Entry::default() };
+        let entry = |text: &str| Entry {
+            modified_ms: 9,
+            meta: [(NAME.to_owned(), text.to_owned())].into(),
+            ..Entry::default()
+        };
         for (text, ms) in [("7.123000000", 7_123), ("7.5", 7_500), ("7", 7_000), ("7.", 7_000), ("7.1239", 7_123)] {
             assert_eq!(mtime_ms(&entry(text)), Some(ms), "{text}");
         }

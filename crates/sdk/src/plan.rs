@@ -68,12 +68,7 @@ impl Plan {
         let mut lines: Vec<String> = self.shape.plan().into();
         let zones: BTreeSet<&str> = self.parts.iter().map(|part| part.offer.zone.as_str()).collect();
         let operators: BTreeSet<_> = self.parts.iter().map(|part| part.offer.operator).collect();
-        lines.push(format!(
-            "{} deals with {} operators in {} zones.",
-            self.parts.len(),
-            operators.len(),
-            zones.len()
-        ));
+        lines.push(format!("{} deals with {} operators in {} zones.", self.parts.len(), operators.len(), zones.len()));
         lines.push(format!(
             "{} coins in escrow, enough for {} windows were every deal full; what is not used comes back.",
             crate::wallet::format_coins(self.escrow()),
@@ -194,7 +189,8 @@ mod tests {
         // 1 GiB × 6/3 over six, twice.
         assert_eq!(plan.parts[0].capacity_bytes, (2u64 << 30) / 6 * 2);
         assert_eq!(plan.windows, 60);
-        let gib = |price: u128, times: u128| (price * u128::from(plan.parts[0].capacity_bytes)).div_ceil(1 << 30) * times;
+        let gib =
+            |price: u128, times: u128| (price * u128::from(plan.parts[0].capacity_bytes)).div_ceil(1 << 30) * times;
         assert_eq!(plan.parts[0].escrow, gib(100, 60) + gib(1, 1));
         assert!(plan.lines().iter().any(|line| line.contains("6 deals with 6 operators in 3 zones")));
     }

@@ -112,7 +112,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(body.map_ok(|piece| piece.to_vec()).try_concat().await?)
     }
 
-    fn request(&self, holders: &Holders, coder: Coder, page: PageRef, size_bytes: u64, range: Range<u64>) -> GetRequest {
+    fn request(
+        &self,
+        holders: &Holders,
+        coder: Coder,
+        page: PageRef,
+        size_bytes: u64,
+        range: Range<u64>,
+    ) -> GetRequest {
         let blamed = self.clone();
         GetRequest {
             shape: holders.shape,

@@ -39,7 +39,10 @@ pub enum AssembleError {
 ///
 /// What was signed and not anchored, because the last attempt failed or the process died, is posted again.
 /// One caller per log, at most once a second: each is a transaction of `account`.
-pub async fn anchor<E: Storage>(account: &Account, log: &hodei_audit::Log<E>) -> Result<Option<(Signed, u64)>, AssembleError> {
+pub async fn anchor<E: Storage>(
+    account: &Account,
+    log: &hodei_audit::Log<E>,
+) -> Result<Option<(Signed, u64)>, AssembleError> {
     let grown = log.checkpoint().await?;
     let Some(signed) = grown.or_else(|| log.unanchored()) else { return Ok(None) };
     let leaf = Bytes::from(Cohort::lone(&signed).root().to_vec());

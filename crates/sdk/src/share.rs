@@ -93,7 +93,13 @@ pub struct Opened {
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Makes a link to a version of an object, or to its newest; needs the main key, whose word outlives terms.
     /// It shows what the object is now, whatever is put later.
-    pub async fn share(&self, bucket: &str, key: &str, version: Option<Version>, expires_ms: u64) -> Result<Link, Fault> {
+    pub async fn share(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<Version>,
+        expires_ms: u64,
+    ) -> Result<Link, Fault> {
         if self.0.wallet.main().is_none() {
             return Err(Fault::NeedsOwner);
         }
@@ -133,7 +139,15 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         .await;
         let network = *self.0.network.0.first_chunk().expect("a hash has 32 bytes");
         let secret = *secret.expose();
-        Ok(Link { network, bucket: record.id, record: id, record_bytes, secret, expires_ms, signature: grant.signature })
+        Ok(Link {
+            network,
+            bucket: record.id,
+            record: id,
+            record_bytes,
+            secret,
+            expires_ms,
+            signature: grant.signature,
+        })
     }
 
     /// What a link's bearer may know.
@@ -186,10 +200,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             journal.only(&left, self.now_ms()).await;
         }
         let blinded = self.blind(record.id);
-        self.note(Kind::Share, |fields| {
-            fields.bytes("bucket", blinded.as_slice()).uint("revoked", gone.len() as u64)
-        })
-        .await;
+        self.note(Kind::Share, |fields| fields.bytes("bucket", blinded.as_slice()).uint("revoked", gone.len() as u64))
+            .await;
         Ok(gone.len())
     }
 
@@ -198,7 +210,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub async fn rekey(&self, bucket: &str, key: &str) -> Result<Put, Fault> {
         let (entry, body) = self.get(bucket, key, None).await?;
         if Versioning::of(&*self.settings(bucket).await?) != Versioning::Off {
-            return Err(Fault::Setting("the bucket keeps versions: the old one would stay readable; remove it by its version"));
+            return Err(Fault::Setting(
+                "the bucket keeps versions: the old one would stay readable; remove it by its version",
+            ));
         }
         let judged = Judged { etag: entry.etag.clone(), checksum: entry.checksum.clone() };
         let options = Options {

@@ -23,11 +23,7 @@ use crate::{
 };
 use alloy_primitives::B256;
 use bytes::Bytes;
-use futures::{
-    FutureExt as _, StreamExt as _,
-    future::BoxFuture,
-    stream::Stream,
-};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::Stream};
 use hodei_storage::{
     engine::{Coder, Offers, Progress, PutRequest, Wait, plain_bytes},
     index::{Checksum, Entry, Home, Lock, PARTS_MAX, Part},
@@ -178,29 +174,22 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let roster = self.roster(record).await?;
         let (object, secret) = (self.random(), Secret::new(self.random()));
         let algorithm = Algorithm::preferred();
-        let place = Place {
-            network: self.0.network.0,
-            bucket: record.id.0,
-            object,
-            part: number,
-            attempt: 0,
-            algorithm,
-        };
+        let place =
+            Place { network: self.0.network.0, bucket: record.id.0, object, part: number, attempt: 0, algorithm };
         let wrapped = wrapping.wrap(&object, &secret);
         let key = PartKey::new(&secret, &place);
-        let coder = if number == pack::PART { Coder::of_pack(key, &record.shape) } else { Coder::new(key, &record.shape) };
+        let coder =
+            if number == pack::PART { Coder::of_pack(key, &record.shape) } else { Coder::new(key, &record.shape) };
         let coder = Arc::new(coder);
         let commitment = *coder.commitment();
-        let request =
-            PutRequest { shape: record.shape, coder, roster: roster.clone(), upload: object, wait, offers };
+        let request = PutRequest { shape: record.shape, coder, roster: roster.clone(), upload: object, wait, offers };
         let mut stored = self.0.engine.put(request, source, progress).await?;
         for verdict in stored.verdicts() {
             self.blame(verdict);
         }
         let newest = stored.acks();
         self.owe(&newest);
-        let nodes: BTreeMap<u64, NodeKey> =
-            roster.iter().map(|provider| (provider.deal, provider.peer.key)).collect();
+        let nodes: BTreeMap<u64, NodeKey> = roster.iter().map(|provider| (provider.deal, provider.peer.key)).collect();
         let acks = newest.iter().filter_map(|(deal, ack)| Some((*nodes.get(deal)?, *ack))).collect();
         let part = Part {
             number,
@@ -303,8 +292,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let part_bytes = plain_bytes(&record.shape) * STRIPES_MAX as u64;
         let told = Arc::new(options.progress.take());
         let mark = options.customer.as_ref().map(|customer| self.mark(customer));
-        let wrapping =
-            customer::wrapping(self.secret(record.id), mark.as_ref(), options.customer.as_ref(), key)?;
+        let wrapping = customer::wrapping(self.secret(record.id), mark.as_ref(), options.customer.as_ref(), key)?;
         let acked = Arc::new(Mutex::new(0));
         // An empty object has one part all the same: its end is authenticated.
         while parts.list.is_empty() || cut.has_more().await.map_err(|error| Fault::Source(error.to_string()))? {
@@ -324,8 +312,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             };
             let source = cut.take(part_bytes);
             let slot = Slot { record, number, wrapping: &wrapping };
-            let (sent, kept) =
-                self.send(slot, source, options.wait, journal.telling(), progress).await?;
+            let (sent, kept) = self.send(slot, source, options.wait, journal.telling(), progress).await?;
             let strays = journal.part(&sent.part, &sent.acks, kept).await?;
             parts.add(sent.part, &sent.acks, strays);
         }

@@ -260,15 +260,8 @@ fn check_log(receipt: &Receipt, event: &Event) -> Result<(), Refused> {
 }
 
 /// Leaf → anchor root → preimage → headers → certificate.
-fn check_anchored(
-    verifier: &Verifier,
-    anchored: &Anchored,
-    leaf: &[u8],
-) -> Result<(Vec<Sealed>, Finalized), Refused> {
-    let found = anchored
-        .path
-        .root(merkle::leaf(leaf))
-        .map_err(|error| Refused::Path { step: Step::Anchor, error })?;
+fn check_anchored(verifier: &Verifier, anchored: &Anchored, leaf: &[u8]) -> Result<(Vec<Sealed>, Finalized), Refused> {
+    let found = anchored.path.root(merkle::leaf(leaf)).map_err(|error| Refused::Path { step: Step::Anchor, error })?;
     let root_at = anchored.preimage.len() - 32;
     same(Step::Anchor, B256::from_slice(&anchored.preimage[root_at..]), found)?;
     let headers = light::link(&anchored.headers).map_err(Refused::Headers)?;
@@ -312,8 +305,7 @@ fn check_acks(verifier: &Verifier, receipt: &Receipt, put: Option<&Put>) -> Resu
                 check_anchored(verifier, anchored, &registration.leaf())
                     .map_err(|error| Refused::Provider { at, error: Box::new(error) })?;
                 let Registration { node, operator, .. } = registration;
-                ack.verify(chain_id(&receipt.genesis), &node)
-                    .map_err(|_| Refused::ProviderSignature { at, node })?;
+                ack.verify(chain_id(&receipt.genesis), &node).map_err(|_| Refused::ProviderSignature { at, node })?;
                 Some((node, operator))
             }
         };

@@ -51,12 +51,7 @@ impl Wallet {
     }
 
     /// Pays from `spender`, for the identity `owner`; `data` opens that identity's buckets.
-    pub fn capped(
-        chain: Arc<dyn Chain>,
-        owner: Address,
-        spender: &SecretKey,
-        data: &SecretKey,
-    ) -> Result<Self, Fault> {
+    pub fn capped(chain: Arc<dyn Chain>, owner: Address, spender: &SecretKey, data: &SecretKey) -> Result<Self, Fault> {
         if data.kind != KeyKind::Data {
             return Err(Fault::Key("the data root is a key of another kind"));
         }

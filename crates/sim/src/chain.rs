@@ -80,12 +80,7 @@ pub(crate) struct Chain<B> {
 
 impl<B: Vote> Chain<B> {
     /// The same for the same arguments.
-    pub(crate) fn new(
-        validators: u64,
-        observers: u64,
-        allocations: Vec<(Address, U256)>,
-        life: Arc<dyn Life>,
-    ) -> Self {
+    pub(crate) fn new(validators: u64, observers: u64, allocations: Vec<(Address, U256)>, life: Arc<dyn Life>) -> Self {
         let mut keys: Vec<_> = (0..validators).map(ed25519::PrivateKey::from_seed).collect();
         keys.sort_by_key(|key| key.public_key());
         let public: Vec<_> = keys.iter().map(|key| key.public_key()).collect();
@@ -187,10 +182,9 @@ impl<B: Vote> EngineDefinition for Chain<B> {
         let reader = reader(&self.genesis);
         let me = public_key.clone();
         let life = context.child("life");
-        let running = member::start(context, config, links, reader.clone(), |state| {
-            MonitorReporter::new(me, monitor, state)
-        })
-        .await;
+        let running =
+            member::start(context, config, links, reader.clone(), |state| MonitorReporter::new(me, monitor, state))
+                .await;
         let (archive, gossip, state) = (running.archive.clone(), running.gossip, running.state);
         let (theirs, heads) = (self.life.clone(), self.heads.clone());
         life.spawn(move |context| async move {

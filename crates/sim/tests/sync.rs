@@ -11,11 +11,7 @@ fn four(seconds: u64) -> Scenario {
 
 /// One is gone for a quarter of a minute, and another goes before it is back.
 fn two_away(scenario: Scenario, first: usize, other: usize) -> Scenario {
-    scenario
-        .kill(SECOND * 10, first)
-        .kill(SECOND * 20, other)
-        .start(SECOND * 25, first)
-        .start(SECOND * 50, other)
+    scenario.kill(SECOND * 10, first).kill(SECOND * 20, other).start(SECOND * 25, first).start(SECOND * 50, other)
 }
 
 #[test]

@@ -355,7 +355,9 @@ mod tests {
         let full = FRAME_PLAIN_BYTES as u64;
         for k in [1u8, 3, 16] {
             let stripe = u64::from(k) * 4 * full;
-            for size in [0, 1, 4096, full - 1, full, full + 1, stripe - 1, stripe, stripe + 1, 3 * stripe + 7 * full + 5] {
+            for size in
+                [0, 1, 4096, full - 1, full, full + 1, stripe - 1, stripe, stripe + 1, 3 * stripe + 7 * full + 5]
+            {
                 let part = Geometry::new(k, size);
                 let frames: u64 = (0..part.frames()).map(|frame| part.frame_bytes(frame) as u64).sum();
                 assert_eq!(frames, part.sealed_bytes());

@@ -8,7 +8,7 @@
 use hodei_types::{
     cbor::{CborError, Reader, Writer},
     code::{CodeId, SHARD_ALIGN, SHARD_BYTES_MAX},
-    slice::{SliceError, ShardId, check_length},
+    slice::{ShardId, SliceError, check_length},
     transport::NodeKey,
 };
 
@@ -285,9 +285,8 @@ mod tests {
             assert_eq!(page.holder(0, 1).unwrap().node, NodeKey([page.n; 32]), "it moved");
             assert_eq!(page.holder(0, page.n), None);
         }
-        let list = List {
-            pages: vec![PageRef { id: ShardId([1; 32]), bytes: 4096, stripes: 64, holders: holders(4) }; 3],
-        };
+        let list =
+            List { pages: vec![PageRef { id: ShardId([1; 32]), bytes: 4096, stripes: 64, holders: holders(4) }; 3] };
         let (shard, id) = list.seal().unwrap();
         assert_eq!(List::open(&id, &shard), Ok(list));
         assert!(Page::open(&id, &shard).is_err(), "a list is no page");
@@ -296,9 +295,8 @@ mod tests {
     /// The bytes of version 1: a change here is a new version, not an edit.
     #[test]
     fn pages_are_frozen() {
-        let list = List {
-            pages: vec![PageRef { id: page(3, 6, 1).seal().1, bytes: 4096, stripes: 1, holders: holders(4) }],
-        };
+        let list =
+            List { pages: vec![PageRef { id: page(3, 6, 1).seal().1, bytes: 4096, stripes: 1, holders: holders(4) }] };
         assert_eq!(&list.seal().unwrap().1.to_string()[..16], "963276d496c5614c");
     }
 

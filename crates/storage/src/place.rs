@@ -64,8 +64,7 @@ pub fn place(shape: &Shape, candidates: &[Candidate], seed: &[u8; 32]) -> Result
     if flow.total < n {
         return Err(PlaceError::Overlap { found: flow.total, n: shape.n(), cap });
     }
-    let mut slots: Vec<usize> =
-        order.iter().flat_map(|at| std::iter::repeat_n(*at, flow.nodes[*at].into())).collect();
+    let mut slots: Vec<usize> = order.iter().flat_map(|at| std::iter::repeat_n(*at, flow.nodes[*at].into())).collect();
     // Which of them hold data shards is drawn anew, so that reads spread.
     let mut ranks = Ranks::new(seed, b"slots");
     for last in (1..slots.len()).rev() {

@@ -141,7 +141,12 @@ impl Record {
     }
 
     /// The record as a shard, and its id. `secret` is random and of this share alone, so the key is used once.
-    pub fn seal(&self, network: &[u8; 32], bucket: &[u8; 32], secret: &Secret) -> Result<(Vec<u8>, ShardId), ShareError> {
+    pub fn seal(
+        &self,
+        network: &[u8; 32],
+        bucket: &[u8; 32],
+        secret: &Secret,
+    ) -> Result<(Vec<u8>, ShardId), ShareError> {
         let body = self.encode()?;
         let units = (1..=SHARD_BYTES_MAX / SHARD_ALIGN).map(|units| (units * SHARD_ALIGN) as usize);
         let fits = |len: &usize| plain_bytes(*len) >= 4 + body.len();
@@ -203,7 +208,10 @@ impl Record {
         }
         out.array(self.parts.len());
         for part in &self.parts {
-            out.array(11 + if part.pack.is_some() { 6 } else { 0 }).uint(part.number.into()).bytes(&part.object).bytes(part.secret.expose());
+            out.array(11 + if part.pack.is_some() { 6 } else { 0 })
+                .uint(part.number.into())
+                .bytes(&part.object)
+                .bytes(part.secret.expose());
             out.uint(part.algorithm as u64).bytes(&part.commitment).uint(part.size_bytes).bytes(&part.content);
             out.bytes(&part.page.id.0).uint(part.page.bytes.into()).uint(part.page.stripes.into());
             let at = |holder: &Holder| table.iter().position(|known| known == holder).expect("it was added") as u8;

@@ -66,21 +66,40 @@ pub struct Held {
 /// What a provider answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Hello { version: u64, free_bytes: u64, queued_bytes: u64 },
+    Hello {
+        version: u64,
+        free_bytes: u64,
+        queued_bytes: u64,
+    },
     Held(Held),
     /// `len` bytes from `offset` of the shard follow; `hashes` are those beside it (`types::slice`).
-    Slice { shard_bytes: u32, offset: u32, len: u32, hashes: Vec<u8> },
+    Slice {
+        shard_bytes: u32,
+        offset: u32,
+        len: u32,
+        hashes: Vec<u8>,
+    },
     /// One bit per id asked, first id in the lowest bit of the first byte.
     Bitmap(Vec<u8>),
     /// The deal's newest statement: after a release, or because it was asked. `None` while it is empty.
-    State { ack: Option<Ack>, shards: u64 },
+    State {
+        ack: Option<Ack>,
+        shards: u64,
+    },
     /// Too much queued: again after so many milliseconds.
-    Busy { retry_after_ms: u32 },
+    Busy {
+        retry_after_ms: u32,
+    },
     /// The pledge is used up. Said before the body.
-    Full { free_bytes: u64 },
+    Full {
+        free_bytes: u64,
+    },
     /// The provider does not have this shard.
     Gone,
-    Refused { reason: Reason, text: String },
+    Refused {
+        reason: Reason,
+        text: String,
+    },
 }
 
 /// Why a request was refused; trying it again unchanged is of no use.
@@ -219,7 +238,12 @@ impl Answer {
                 out.uint(*shards).bytes(path);
             }
             Self::Slice { shard_bytes, offset, len, hashes } => {
-                out.array(5).uint(3).uint((*shard_bytes).into()).uint((*offset).into()).uint((*len).into()).bytes(hashes);
+                out.array(5)
+                    .uint(3)
+                    .uint((*shard_bytes).into())
+                    .uint((*offset).into())
+                    .uint((*len).into())
+                    .bytes(hashes);
             }
             Self::Bitmap(bits) => {
                 out.array(2).uint(4).bytes(bits);
@@ -252,9 +276,7 @@ impl Answer {
         let mut input = Reader::new(bytes);
         let (values, kind) = (input.array(8)?, input.uint()?);
         let answer = match (kind, values) {
-            (1, 4) => {
-                Self::Hello { version: input.uint()?, free_bytes: input.uint()?, queued_bytes: input.uint()? }
-            }
+            (1, 4) => Self::Hello { version: input.uint()?, free_bytes: input.uint()?, queued_bytes: input.uint()? },
             (2, 4) => Self::Held(Held {
                 ack: Ack::read(&mut input)?,
                 shards: input.uint()?,
@@ -441,8 +463,7 @@ mod tests {
         frontier.append(holding::leaf(&ShardId([2; 32]), 256));
         let beside = holding::leaf(&ShardId([2; 32]), 256).to_bytes().to_vec();
         let position = frontier.append(holding::leaf(&id, 256));
-        let statement =
-            Statement { deal: 7, sequence: 2, position, root: frontier.root(), leaves: frontier.leaves() };
+        let statement = Statement { deal: 7, sequence: 2, position, root: frontier.root(), leaves: frontier.leaves() };
         let held = Held { ack: signer.ack(5, statement), shards: 2, path: beside };
         assert_eq!(held.verify(5, &signer.node(), 7, &id, 262144), Ok(()));
         assert!(matches!(held.verify(5, &signer.node(), 8, &id, 262144), Err(HeldError::Deal { .. })));

@@ -14,7 +14,10 @@ use futures::{
     stream,
 };
 use hodei_storage::{
-    engine::{Coder, Engine, GetError, GetRequest, Offers, Pool, PutError, PutRequest, STRIPES_BYTES, Stored, Verdict, Wait, plain_bytes},
+    engine::{
+        Coder, Engine, GetError, GetRequest, Offers, Pool, PutError, PutRequest, STRIPES_BYTES, Stored, Verdict, Wait,
+        plain_bytes,
+    },
     seal::{Algorithm, PartKey, Place, Secret},
 };
 use hodei_types::{
@@ -33,14 +36,7 @@ fn small() -> Shape {
 }
 
 fn place() -> Place {
-    Place {
-        network: [1; 32],
-        bucket: [2; 32],
-        object: [3; 16],
-        part: 1,
-        attempt: 0,
-        algorithm: Algorithm::Aes256Gcm,
-    }
+    Place { network: [1; 32], bucket: [2; 32], object: [3; 16], part: 1, attempt: 0, algorithm: Algorithm::Aes256Gcm }
 }
 
 fn coder(shape: &Shape) -> Arc<Coder> {
@@ -55,7 +51,8 @@ fn plain(len: usize) -> Bytes {
 
 async fn put(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes, wait: Wait) -> Result<Stored, PutError> {
     let shape = small();
-    let request = PutRequest { shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait, offers: Arc::new(()) };
+    let request =
+        PutRequest { shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait, offers: Arc::new(()) };
     // Pieces of an odd length: nothing may depend on how a source is cut.
     let pieces: Vec<Result<Bytes, Infallible>> = data.chunks(70_001).map(|piece| Ok(data.slice_ref(piece))).collect();
     engine.put(request, stream::iter(pieces), |_| {}).await
@@ -122,7 +119,14 @@ fn a_slice_of_a_pack_comes_from_whoever_has_it_or_from_the_others() {
         run(1, |_, fleet, engine| async move {
             let data = plain(len);
             let stored = put_pack(&fleet, &engine, &data).await;
-            let cuts = [(0, 1), (0, len.min(1040)), (len / 2, len / 2 + 65_552), (stripe - 500, stripe + 500), (len - 1, len), (0, len)];
+            let cuts = [
+                (0, 1),
+                (0, len.min(1040)),
+                (len / 2, len / 2 + 65_552),
+                (stripe - 500, stripe + 500),
+                (len - 1, len),
+                (0, len),
+            ];
             // Everybody, then one away and one that lies: k are left.
             for round in 0..2 {
                 if round == 1 {
@@ -132,8 +136,15 @@ fn a_slice_of_a_pack_comes_from_whoever_has_it_or_from_the_others() {
                 for (from, to) in cuts {
                     let (from, to) = (from.min(len), to.min(len));
                     let told = Arc::default();
-                    let request = GetRequest { coder: pack_coder(&small()), ..wanted(&fleet, &stored, from as u64..to as u64, told) };
-                    assert_eq!(engine.get_slice(request).await.unwrap(), data[from..to], "{from}..{to} of {len}, round {round}");
+                    let request = GetRequest {
+                        coder: pack_coder(&small()),
+                        ..wanted(&fleet, &stored, from as u64..to as u64, told)
+                    };
+                    assert_eq!(
+                        engine.get_slice(request).await.unwrap(),
+                        data[from..to],
+                        "{from}..{to} of {len}, round {round}"
+                    );
                 }
             }
             stored.rest.settle().await;
@@ -327,8 +338,14 @@ fn too_few_shards_are_an_error_that_may_pass() {
 fn a_source_that_fails_in_the_middle_stores_nothing_that_is_referred_to() {
     run(8, |context, fleet, engine| async move {
         let shape = small();
-        let request =
-            PutRequest { shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait: Wait::Full, offers: Arc::new(()) };
+        let request = PutRequest {
+            shape,
+            coder: coder(&shape),
+            roster: fleet.roster(),
+            upload: [9; 16],
+            wait: Wait::Full,
+            offers: Arc::new(()),
+        };
         let pieces = stream::iter(0..40).map(|i| if i < 39 { Ok(plain(100_000)) } else { Err("checksum") });
         let error = engine.put(request, pieces, |_| {}).await.unwrap_err();
         assert!(matches!(error, PutError::Source(reason) if reason == "checksum"));
@@ -357,7 +374,12 @@ fn what_was_offered_can_be_released_to_the_last_shard() {
             fleet.set(2, mode);
             let offers = told.clone();
             let request = PutRequest {
-                shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait: Wait::Quorum, offers,
+                shape,
+                coder: coder(&shape),
+                roster: fleet.roster(),
+                upload: [9; 16],
+                wait: Wait::Quorum,
+                offers,
             };
             let pieces = stream::iter([Ok::<_, Infallible>(plain(3_000_000))]);
             let mut stored = engine.put(request, pieces, |_| {}).await.unwrap();

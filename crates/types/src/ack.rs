@@ -57,9 +57,7 @@ impl Signer {
     }
 
     pub fn node(&self) -> NodeKey {
-        NodeKey(
-            self.0.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes"),
-        )
+        NodeKey(self.0.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes"))
     }
 
     pub fn ack(&self, chain_id: u64, statement: Statement) -> Ack {
@@ -86,14 +84,7 @@ pub fn is_signed(node: &NodeKey, bytes: &[u8], signature: &[u8]) -> bool {
 impl Statement {
     /// The bytes both sides sign: domain separated and bound to the chain.
     pub fn bytes(&self, chain_id: u64) -> Vec<u8> {
-        root_statement(
-            chain_id,
-            self.deal,
-            self.sequence,
-            self.position,
-            B256::from(self.root),
-            self.leaves,
-        )
+        root_statement(chain_id, self.deal, self.sequence, self.position, B256::from(self.root), self.leaves)
     }
 }
 
@@ -110,20 +101,13 @@ impl Ack {
     /// Canonical CBOR: [deal, sequence, position, root, leaves, signature].
     pub fn write(&self, out: &mut Writer) {
         let Statement { deal, sequence, position, root, leaves } = &self.statement;
-        out.array(6)
-            .uint(*deal)
-            .uint(*sequence)
-            .uint(*position)
-            .bytes(root)
-            .uint(*leaves)
-            .bytes(&self.signature);
+        out.array(6).uint(*deal).uint(*sequence).uint(*position).bytes(root).uint(*leaves).bytes(&self.signature);
     }
 
     pub fn read(input: &mut Reader<'_>) -> Result<Self, CborError> {
         input.tuple(6)?;
         let (deal, sequence, position) = (input.uint()?, input.uint()?, input.uint()?);
-        let statement =
-            Statement { deal, sequence, position, root: input.fixed()?, leaves: input.uint()? };
+        let statement = Statement { deal, sequence, position, root: input.fixed()?, leaves: input.uint()? };
         Ok(Self { statement, signature: input.fixed()? })
     }
 
@@ -160,10 +144,8 @@ mod tests {
 
     #[test]
     fn an_ack_decodes_from_its_one_encoding() {
-        let ack = Signer::new(&[7; 32]).ack(
-            11,
-            Statement { deal: 3, sequence: 900, position: 8, root: [5; 32], leaves: 1 << 40 },
-        );
+        let ack = Signer::new(&[7; 32])
+            .ack(11, Statement { deal: 3, sequence: 900, position: 8, root: [5; 32], leaves: 1 << 40 });
         let bytes = ack.encode();
         let mut reader = Reader::new(&bytes);
         assert_eq!(Ack::read(&mut reader), Ok(ack));

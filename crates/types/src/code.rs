@@ -142,14 +142,7 @@ impl Shape {
         }
         let largest = largest_t(k, n);
         if t > largest {
-            return Err(ShapeError::TooFragile {
-                k,
-                n,
-                t,
-                q: acks(k, n),
-                least: k.saturating_add(margin(n)),
-                largest,
-            });
+            return Err(ShapeError::TooFragile { k, n, t, q: acks(k, n), least: k.saturating_add(margin(n)), largest });
         }
         Ok(Self { k, n, t })
     }
@@ -202,27 +195,15 @@ impl Shape {
     /// Refuses a network too small for this shape, naming the largest t that fits.
     pub fn fits(&self, operators: usize, networks: usize) -> Result<(), ShapeError> {
         let needed = self.domains();
-        let (domain, found) = if operators < needed {
-            (Domain::Operator, operators)
-        } else {
-            (Domain::Network, networks)
-        };
+        let (domain, found) =
+            if operators < needed { (Domain::Operator, operators) } else { (Domain::Network, networks) };
         if found >= needed {
             return Ok(());
         }
         let least = operators.min(networks);
         let fits = (1..self.t).rev().find(|t| Self { t: *t, ..*self }.domains() <= least);
         let Self { k, n, t } = *self;
-        Err(ShapeError::TooFew {
-            k,
-            n,
-            t,
-            cap: self.cap(),
-            domain,
-            needed,
-            found,
-            fits: Fits(fits),
-        })
+        Err(ShapeError::TooFew { k, n, t, cap: self.cap(), domain, needed, found, fits: Fits(fits) })
     }
 
     /// What is promised and what is not, one sentence a line, for the plan a person is shown.
@@ -284,11 +265,7 @@ mod tests {
         ];
         for (class, operators, t, q, cap, needed) in rows {
             let shape = class.shape(operators);
-            assert_eq!(
-                (shape.t(), shape.q(), shape.cap(), shape.domains()),
-                (t, q, cap, needed),
-                "{class:?}"
-            );
+            assert_eq!((shape.t(), shape.q(), shape.cap(), shape.domains()), (t, q, cap, needed), "{class:?}");
             assert_eq!(shape.fits(operators, operators), Ok(()));
         }
     }
@@ -301,9 +278,7 @@ mod tests {
                     let Ok(shape) = Shape::new(k, n, t) else { continue };
                     let left = i32::from(shape.q()) - i32::from(t) * i32::from(shape.cap());
                     assert!(left >= i32::from(k) + i32::from(shape.m()), "{shape:?}");
-                    assert!(
-                        shape.q() <= n && shape.domains() * usize::from(shape.cap()) >= n.into()
-                    );
+                    assert!(shape.q() <= n && shape.domains() * usize::from(shape.cap()) >= n.into());
                 }
             }
         }
@@ -312,15 +287,11 @@ mod tests {
     #[test]
     fn too_few_operators_are_refused_with_the_largest_t() {
         let shape = Shape::new(16, 24, 2).unwrap();
-        let ShapeError::TooFew { needed, found, fits, domain, .. } =
-            shape.fits(11, 40).unwrap_err()
-        else {
+        let ShapeError::TooFew { needed, found, fits, domain, .. } = shape.fits(11, 40).unwrap_err() else {
             panic!("another refusal");
         };
         assert_eq!((needed, found, fits, domain), (12, 11, Fits(Some(1)), Domain::Operator));
-        let ShapeError::TooFew { fits, domain, .. } = shape.fits(12, 3).unwrap_err() else {
-            panic!()
-        };
+        let ShapeError::TooFew { fits, domain, .. } = shape.fits(12, 3).unwrap_err() else { panic!() };
         assert_eq!((fits, domain), (Fits(None), Domain::Network));
         assert!(matches!(Shape::new(3, 6, 3), Err(ShapeError::TooFragile { largest: 2, .. })));
         assert_eq!(Shape::new(6, 6, 1), Err(ShapeError::Code { k: 6, n: 6 }));

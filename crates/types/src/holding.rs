@@ -23,8 +23,7 @@ pub const NODE_BYTES: usize = 40;
 /// No path is longer.
 pub const PATH_MAX: usize = 32;
 /// No proof is longer.
-pub const PROOF_BYTES_MAX: usize =
-    HEAD_BYTES + PATH_MAX * NODE_BYTES + slice::HASHES_MAX * 32 + CHUNK_BYTES;
+pub const PROOF_BYTES_MAX: usize = HEAD_BYTES + PATH_MAX * NODE_BYTES + slice::HASHES_MAX * 32 + CHUNK_BYTES;
 
 const HEAD_BYTES: usize = 1 + 4 + 4 + 32 + 2;
 // Keys, not prefixes: no shard, path or other tree of ours can be mistaken for one of these.
@@ -143,11 +142,7 @@ impl Frontier {
 /// The top over full subtrees, largest first; `None` if there are none.
 pub fn bag(peaks: &[Node]) -> Option<Node> {
     let (last, rest) = peaks.split_last()?;
-    Some(
-        rest.iter()
-            .rev()
-            .fold(*last, |right, left| join(left, &right).expect("leaves of a deal fit 64 bits")),
-    )
+    Some(rest.iter().rev().fold(*last, |right, left| join(left, &right).expect("leaves of a deal fit 64 bits")))
 }
 
 /// How many nodes the path of `position` has in a tree of `shards`.
@@ -163,12 +158,7 @@ pub fn path_len(position: u64, shards: u64) -> usize {
 
 /// Climbs from the entry at `position` along `path` (40 B each). Gives the top, and the leaves left of the
 /// entry. The path's length must be [`path_len`]'s.
-fn climb(
-    entry: Node,
-    position: u64,
-    shards: u64,
-    path: &[u8],
-) -> Result<(Node, u64), HoldingError> {
+fn climb(entry: Node, position: u64, shards: u64, path: &[u8]) -> Result<(Node, u64), HoldingError> {
     let (mut at, mut last) = (position, shards - 1);
     let (mut top, mut before) = (entry, 0u64);
     let (mut nodes, _) = path.as_chunks::<NODE_BYTES>();
@@ -178,9 +168,7 @@ fn climb(
             nodes = rest;
             let beside = Node::read(node);
             let joined = if at & 1 == 1 {
-                before = before
-                    .checked_add(beside.leaves)
-                    .ok_or(HoldingError::Malformed("sum overflows"))?;
+                before = before.checked_add(beside.leaves).ok_or(HoldingError::Malformed("sum overflows"))?;
                 join(&beside, &top)
             } else {
                 join(&top, &beside)
@@ -218,12 +206,7 @@ pub fn verify_entry(
 }
 
 /// Checks the proof that leaf `drawn` of the `leaves` under `root_wanted` is held.
-pub fn verify(
-    root_wanted: &[u8; 32],
-    leaves: u64,
-    drawn: u64,
-    proof: &[u8],
-) -> Result<(), HoldingError> {
+pub fn verify(root_wanted: &[u8; 32], leaves: u64, drawn: u64, proof: &[u8]) -> Result<(), HoldingError> {
     let short = HoldingError::Malformed("length");
     let ([version], rest) = proof.split_first_chunk::<1>().ok_or(short)?;
     if *version != VERSION {
@@ -233,16 +216,13 @@ pub fn verify(
     let (position, rest) = rest.split_first_chunk::<4>().ok_or(short)?;
     let (id, rest) = rest.split_first_chunk::<32>().ok_or(short)?;
     let (count, rest) = rest.split_first_chunk::<2>().ok_or(short)?;
-    let (shards, position) =
-        (u32::from_be_bytes(*shards).into(), u32::from_be_bytes(*position).into());
+    let (shards, position) = (u32::from_be_bytes(*shards).into(), u32::from_be_bytes(*position).into());
     let (id, count) = (ShardId(*id), u64::from(u16::from_be_bytes(*count)));
     if position >= shards {
         return Err(HoldingError::Malformed("position outside the tree"));
     }
-    let (path, rest) =
-        rest.split_at_checked(path_len(position, shards) * NODE_BYTES).ok_or(short)?;
-    let (hashes, chunk) =
-        rest.split_at_checked(rest.len().checked_sub(CHUNK_BYTES).ok_or(short)?).ok_or(short)?;
+    let (path, rest) = rest.split_at_checked(path_len(position, shards) * NODE_BYTES).ok_or(short)?;
+    let (hashes, chunk) = rest.split_at_checked(rest.len().checked_sub(CHUNK_BYTES).ok_or(short)?).ok_or(short)?;
 
     let (top, from) = climb(leaf(&id, count), position, shards, path)?;
     if top.leaves != leaves {
@@ -268,9 +248,7 @@ pub fn assemble(shards: u64, position: u64, path: &[Node], shard: &[u8], first: 
     out.extend_from_slice(&u32::try_from(shards).expect("within SHARDS_MAX").to_be_bytes());
     out.extend_from_slice(&u32::try_from(position).expect("within SHARDS_MAX").to_be_bytes());
     out.extend_from_slice(&ShardId::of(shard).0);
-    out.extend_from_slice(
-        &u16::try_from(shard.len() / CHUNK_BYTES).expect("at most 1 MiB").to_be_bytes(),
-    );
+    out.extend_from_slice(&u16::try_from(shard.len() / CHUNK_BYTES).expect("at most 1 MiB").to_be_bytes());
     for node in path {
         out.extend_from_slice(&node.to_bytes());
     }
@@ -316,10 +294,7 @@ mod tests {
     }
 
     fn entries(shards: &[Vec<u8>]) -> Vec<Node> {
-        shards
-            .iter()
-            .map(|shard| leaf(&ShardId::of(shard), (shard.len() / CHUNK_BYTES) as u64))
-            .collect()
+        shards.iter().map(|shard| leaf(&ShardId::of(shard), (shard.len() / CHUNK_BYTES) as u64)).collect()
     }
 
     #[test]
@@ -330,10 +305,7 @@ mod tests {
         for (i, entry) in entries.iter().enumerate() {
             assert_eq!(frontier.append(*entry), i as u64);
             let top = naive(&entries[..=i]);
-            assert_eq!(
-                (frontier.root(), frontier.leaves()),
-                (root(Some(&top), i as u64 + 1), top.leaves)
-            );
+            assert_eq!((frontier.root(), frontier.leaves()), (root(Some(&top), i as u64 + 1), top.leaves));
         }
     }
 
@@ -368,10 +340,7 @@ mod tests {
                 let (n, at) = (n as u64, position as u64);
                 assert_eq!(verify_entry(&root, top.leaves, n, at, &id, count, &bytes), Ok(()));
                 assert!(verify_entry(&root, top.leaves, n, at, &id, count + 1, &bytes).is_err());
-                assert!(
-                    verify_entry(&root, top.leaves, n, at, &ShardId([0; 32]), count, &bytes)
-                        .is_err()
-                );
+                assert!(verify_entry(&root, top.leaves, n, at, &ShardId([0; 32]), count, &bytes).is_err());
             }
             assert_eq!(drawn, top.leaves);
         }

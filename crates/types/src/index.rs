@@ -31,11 +31,7 @@ pub trait Index: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError>> + Send;
 
     /// Applies all changes or none. With `durable` these and all before them survive a crash.
-    fn apply(
-        &self,
-        changes: Vec<Change>,
-        durable: bool,
-    ) -> impl Future<Output = Result<(), IndexError>> + Send;
+    fn apply(&self, changes: Vec<Change>, durable: bool) -> impl Future<Output = Result<(), IndexError>> + Send;
 }
 
 /// An index in memory, for simulations and tests; clones share it.
@@ -58,11 +54,7 @@ impl Index for Ordered {
         ready(Ok(entries.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect()))
     }
 
-    fn apply(
-        &self,
-        changes: Vec<Change>,
-        _durable: bool,
-    ) -> impl Future<Output = Result<(), IndexError>> + Send {
+    fn apply(&self, changes: Vec<Change>, _durable: bool) -> impl Future<Output = Result<(), IndexError>> + Send {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in changes {
             match value {

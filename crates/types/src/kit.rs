@@ -147,8 +147,7 @@ impl Kit {
         input.tuple(8)?;
         let made_ms = input.uint()?;
         let name = input.text(NAME_BYTES_MAX)?.to_owned();
-        let network_key =
-            NetworkKey { genesis: input.fixed::<32>()?.into(), group: input.fixed::<GROUP_KEY_BYTES>()? };
+        let network_key = NetworkKey { genesis: input.fixed::<32>()?.into(), group: input.fixed::<GROUP_KEY_BYTES>()? };
         let count = input.array(MEMBERS_MAX * 2)?;
         if !count.is_multiple_of(2) {
             return Err(KitError::Content("a member without addresses"));

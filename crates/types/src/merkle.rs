@@ -291,11 +291,8 @@ mod tests {
         }
         let k = naive_split(leaves.len());
         let (left, right) = leaves.split_at(k);
-        let (mut path, sibling) = if m < k {
-            (naive_path(m, left), naive_root(right))
-        } else {
-            (naive_path(m - k, right), naive_root(left))
-        };
+        let (mut path, sibling) =
+            if m < k { (naive_path(m, left), naive_root(right)) } else { (naive_path(m - k, right), naive_root(left)) };
         path.push(sibling);
         path
     }
@@ -323,16 +320,8 @@ mod tests {
     /// The test vectors of Google's certificate-transparency repository (also in Go's x/mod and Trillian).
     #[test]
     fn known_roots() {
-        let inputs = [
-            "",
-            "00",
-            "10",
-            "2021",
-            "3031",
-            "40414243",
-            "5051525354555657",
-            "606162636465666768696a6b6c6d6e6f",
-        ];
+        let inputs =
+            ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
         let roots = [
             "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
             "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",

@@ -151,10 +151,7 @@ mod tests {
     fn errors_name_what_is_wrong() {
         let text = key().to_string();
         assert_eq!(text.to_uppercase().parse::<NetworkKey>(), Err(NetworkKeyError::Case(0)));
-        assert_eq!(
-            format!("{}X{}", &text[..40], &text[41..]).parse::<NetworkKey>(),
-            Err(NetworkKeyError::Case(40))
-        );
+        assert_eq!(format!("{}X{}", &text[..40], &text[41..]).parse::<NetworkKey>(), Err(NetworkKeyError::Case(40)));
         assert_eq!("bc1qxyz".parse::<NetworkKey>(), Err(NetworkKeyError::Prefix("bc1qxyz".into())));
         assert_eq!("hodeinet1qq".parse::<NetworkKey>(), Err(NetworkKeyError::Length(11)));
         let mut data = vec![2u8];

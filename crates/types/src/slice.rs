@@ -4,9 +4,7 @@
 //! a run of chunks and the hashes of the subtrees left and right of it, in order, give the root. So a
 //! provider can show 16 KiB of a shard, or the one chunk a challenge names, and nobody needs the rest.
 
-use blake3::hazmat::{
-    ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
-};
+use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
 use std::ops::Range;
 
 use crate::code::{SHARD_ALIGN, SHARD_BYTES_MAX};
@@ -56,11 +54,7 @@ pub enum SliceError {
 /// Refuses lengths no shard has.
 pub fn check_length(bytes: u64) -> Result<(), SliceError> {
     let whole = bytes.is_multiple_of(SHARD_ALIGN.into());
-    if whole && (1..=u64::from(SHARD_BYTES_MAX)).contains(&bytes) {
-        Ok(())
-    } else {
-        Err(SliceError::Length(bytes))
-    }
+    if whole && (1..=u64::from(SHARD_BYTES_MAX)).contains(&bytes) { Ok(()) } else { Err(SliceError::Length(bytes)) }
 }
 
 /// The hashes beside `chunks` of `shard`, left to right.
@@ -81,13 +75,7 @@ pub fn prove(shard: &[u8], chunks: Range<usize>) -> Vec<[u8; 32]> {
 
 /// Checks that `bytes` are the chunks from `first` of the shard `id`, which is `shard_bytes` long. `hashes`
 /// is the concatenation of 32-byte hashes that [`prove`] gave. Allocates nothing.
-pub fn verify(
-    id: &ShardId,
-    shard_bytes: u64,
-    first: usize,
-    bytes: &[u8],
-    hashes: &[u8],
-) -> Result<(), SliceError> {
+pub fn verify(id: &ShardId, shard_bytes: u64, first: usize, bytes: &[u8], hashes: &[u8]) -> Result<(), SliceError> {
     check_length(shard_bytes)?;
     let whole = 0..shard_bytes as usize / CHUNK_BYTES;
     let len = bytes.len() / CHUNK_BYTES;
@@ -136,12 +124,7 @@ fn collect(shard: &[u8], node: Range<usize>, wanted: &Range<usize>, hashes: &mut
 }
 
 /// `hashes` has as many as [`count`] says, checked before.
-fn rebuild(
-    node: Range<usize>,
-    wanted: &Range<usize>,
-    bytes: &[u8],
-    hashes: &mut &[u8],
-) -> ChainingValue {
+fn rebuild(node: Range<usize>, wanted: &Range<usize>, bytes: &[u8], hashes: &mut &[u8]) -> ChainingValue {
     if disjoint(&node, wanted) {
         let (hash, rest) = hashes.split_first_chunk().expect("counted before");
         *hashes = rest;
@@ -206,10 +189,7 @@ mod tests {
                         assert!(verify(&id, bytes as u64, first, part, &hashes[32..]).is_err());
                     }
                     if end < chunks {
-                        assert!(
-                            verify(&id, bytes as u64, first + 1, part, &hashes).is_err(),
-                            "another place"
-                        );
+                        assert!(verify(&id, bytes as u64, first + 1, part, &hashes).is_err(), "another place");
                     }
                 }
             }
@@ -219,8 +199,7 @@ mod tests {
     #[test]
     fn the_largest_proof_is_within_its_limit() {
         let whole = 0..SHARD_BYTES_MAX as usize / CHUNK_BYTES;
-        let most = (0..whole.end)
-            .map(|i| count(&whole, &(i..i + 1)).max(count(&whole, &(i..(i + 2).min(whole.end)))));
+        let most = (0..whole.end).map(|i| count(&whole, &(i..i + 1)).max(count(&whole, &(i..(i + 2).min(whole.end)))));
         assert!(most.max().unwrap() <= HASHES_MAX);
     }
 

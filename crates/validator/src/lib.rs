@@ -141,8 +141,7 @@ async fn run(context: Context, config: Config) -> Result<Validator, StartError> 
     let mut settings = member::Config::new(genesis, me, beacon);
     settings.prefix = PREFIX.into();
     settings.sync = sync;
-    let running =
-        member::start(context.child("engine"), settings, links, reader.clone(), |mailbox| mailbox).await;
+    let running = member::start(context.child("engine"), settings, links, reader.clone(), |mailbox| mailbox).await;
     let gossip = Gossip::new(context.child("gossip"), pool, Sequential).start(running.gossip.0, running.gossip.1);
     // A member that fetches its state has none for a while: until then the reader says so.
     let attach = context.child("attach").spawn({

@@ -1,6 +1,11 @@
 //! Read the commands on buckets and objects.
 
-use super::{Plan, mount::DataMount, share::Share, sync::{DataExport, DataSync}};
+use super::{
+    Plan,
+    mount::DataMount,
+    share::Share,
+    sync::{DataExport, DataSync},
+};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 

@@ -37,7 +37,13 @@ pub(crate) struct Foreign {
     #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL", help_heading = "Another S3 server")]
     pub(crate) endpoint: Option<String>,
     /// Its region.
-    #[arg(long, value_name = "REGION", env = "AWS_REGION", default_value = "us-east-1", help_heading = "Another S3 server")]
+    #[arg(
+        long,
+        value_name = "REGION",
+        env = "AWS_REGION",
+        default_value = "us-east-1",
+        help_heading = "Another S3 server"
+    )]
     pub(crate) region: String,
     /// Access key there; the secret is in AWS_SECRET_ACCESS_KEY, or in --secret-file.
     #[arg(long, value_name = "KEY", env = "AWS_ACCESS_KEY_ID", help_heading = "Another S3 server")]

@@ -33,7 +33,11 @@ impl Child {
     /// Starts this very binary on the node's folder.
     pub(crate) fn start(&mut self) -> Result<()> {
         let failed = |error: std::io::Error| {
-            Fault::new(&fault::NODE, format!("{} could not be started: {error}", self.name), "check limits of processes and files")
+            Fault::new(
+                &fault::NODE,
+                format!("{} could not be started: {error}", self.name),
+                "check limits of processes and files",
+            )
         };
         self.home.remove_ready();
         let messages = File::create(self.home.path().join("messages.txt")).map_err(failed)?;
@@ -97,8 +101,11 @@ impl Child {
         let lines: Vec<&str> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
         let last = if last.is_empty() { "it said nothing".to_owned() } else { last };
-        Fault::new(&fault::NODE, format!("{} {what}: {last}", self.name), "see its log")
-            .at(self.home.logs().join("node.log").display())
+        Fault::new(&fault::NODE, format!("{} {what}: {last}", self.name), "see its log").at(self
+            .home
+            .logs()
+            .join("node.log")
+            .display())
     }
 
     /// kill -9, as a power cut would.

@@ -62,7 +62,8 @@ impl Cloud {
             keys.push(Keys { node: fresh()?, account: fresh()? });
         }
         let account = |keys: &Keys| {
-            wallet::address(&SecretKey::new(KeyKind::Account, *keys.account.bytes())).expect("a fresh key is an account's")
+            wallet::address(&SecretKey::new(KeyKind::Account, *keys.account.bytes()))
+                .expect("a fresh key is an account's")
         };
         let coins = |count: u64| U256::from(count) * U256::from(10u64).pow(U256::from(18));
         let mut allocations = vec![(owner, coins(WALLET_COINS))];
@@ -92,7 +93,8 @@ impl Cloud {
             Child::new(format!("validator {}", index + 1), home.clone(), &["chain", "validator", "run"])
         };
         let validators = dealt.homes.iter().enumerate().map(child).collect();
-        let operators = keys.iter().enumerate().map(|(index, keys)| (account(keys), ZONES[index % ZONES.len()])).collect();
+        let operators =
+            keys.iter().enumerate().map(|(index, keys)| (account(keys), ZONES[index % ZONES.len()])).collect();
         let providers = keys
             .iter()
             .enumerate()
@@ -224,10 +226,16 @@ fn lasting_ports(count: usize) -> Result<Vec<u16>> {
 
 /// Ports nobody listens on now. All are held together, so that they differ.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
+    let bind = || {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?.port(), listener)))
+    };
     let held: std::io::Result<Vec<_>> = (0..count).map(|_| bind()).collect();
     match held {
         Ok(held) => Ok(held.into_iter().map(|(port, _)| port).collect()),
-        Err(error) => Err(Fault::new(&fault::NODE, format!("no free port on loopback: {error}"), "allow this user to listen on 127.0.0.1")),
+        Err(error) => Err(Fault::new(
+            &fault::NODE,
+            format!("no free port on loopback: {error}"),
+            "allow this user to listen on 127.0.0.1",
+        )),
     }
 }

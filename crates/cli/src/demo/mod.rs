@@ -106,8 +106,12 @@ impl Folder {
         };
         let path = std::path::absolute(path).map_err(|error| Fault::io(path, "finding the folder", &error))?;
         if std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Fault::new(&fault::EXISTS, "the folder holds files already", "choose an empty or absent folder")
-                .at(path.display()));
+            return Err(Fault::new(
+                &fault::EXISTS,
+                "the folder holds files already",
+                "choose an empty or absent folder",
+            )
+            .at(path.display()));
         }
         create_private(&path)?;
         Ok(Self { path, temporary: false })
@@ -167,7 +171,8 @@ impl Tour {
         };
         eprintln!("\nStopping every node …");
         // Nothing of it is of use to anybody, nor is it after a Ctrl-C.
-        let is_gone = self.folder.temporary && outcome.as_ref().err().is_none_or(|fault| fault.code.id == fault::INTERRUPTED.id);
+        let is_gone =
+            self.folder.temporary && outcome.as_ref().err().is_none_or(|fault| fault.code.id == fault::INTERRUPTED.id);
         if is_gone {
             cloud.kill().await;
         } else {
@@ -221,7 +226,9 @@ impl Tour {
                 return Ok(value);
             }
             Ok(Err(fault)) => fault,
-            Err(_) => Fault::new(&fault::STEP, format!("no end within {} s", STEP_TIMEOUT.as_secs()), "see the nodes' logs"),
+            Err(_) => {
+                Fault::new(&fault::STEP, format!("no end within {} s", STEP_TIMEOUT.as_secs()), "see the nodes' logs")
+            }
         };
         eprintln!("      {}  {seconds:.1} s", paint("31", "✗"));
         if fault.code.id == fault::STEP.id {
@@ -245,7 +252,13 @@ impl Tour {
     }
 
     /// `--keep`: heals what was broken, opens the remaining doors, says where they are, and waits.
-    async fn wait(&self, cloud: &mut Cloud, session: Session, local: Local, stop: impl Future<Output = ()>) -> Result<()> {
+    async fn wait(
+        &self,
+        cloud: &mut Cloud,
+        session: Session,
+        local: Local,
+        stop: impl Future<Output = ()>,
+    ) -> Result<()> {
         tokio::pin!(stop);
         let interrupted = || Fault::new(&fault::INTERRUPTED, "stopped before the end", "run `hodei demo` again");
         tokio::select! {

@@ -1,6 +1,9 @@
 //! Show one promise after the other, and fail when one does not hold.
 
-use super::{Step, Tour, cloud::{Cloud, PROVIDERS, VALIDATORS, WINDOW_SECS, ZONES}};
+use super::{
+    Step, Tour,
+    cloud::{Cloud, PROVIDERS, VALIDATORS, WINDOW_SECS, ZONES},
+};
 use crate::{
     data,
     fault::{self, Fault, Result},
@@ -9,11 +12,10 @@ use crate::{
 };
 use alloy_primitives::{Address, U256};
 use hodei_sdk::{
-    Local,
-    market,
-    upload::{Options, Put},
+    Local, market,
     plan::Wish,
     storage::Wait,
+    upload::{Options, Put},
     verify::{hash_content, verify as verify_receipt},
 };
 use hodei_types::transport::NodeKey;
@@ -78,9 +80,15 @@ pub(super) async fn fund(tour: &Tour, cloud: &mut Cloud, session: &Session) -> R
     let receipt = wallet.send(to, sent).await.map_err(sdk_fault)?;
     let got = session.chain.account(to).await.map_err(chain_fault)?.balance;
     if got != sent {
-        return Err(failed("the coin sent did not arrive", "see the validators' logs").between(money::show(sent), money::show(got)));
+        return Err(failed("the coin sent did not arrive", "see the validators' logs")
+            .between(money::show(sent), money::show(got)));
     }
-    tour.say(&format!("wallet {} holds {}; one coin sent, final in block {}", wallet.owner(), money::show(has), receipt.height));
+    tour.say(&format!(
+        "wallet {} holds {}; one coin sent, final in block {}",
+        wallet.owner(),
+        money::show(has),
+        receipt.height
+    ));
     loop {
         let offers = market::offers(&*session.chain).await.map_err(chain_fault)?;
         if offers.iter().filter(|offer| offer.open).count() >= PROVIDERS {
@@ -111,7 +119,10 @@ pub(super) async fn put(tour: &Tour, cloud: &mut Cloud, session: &Session) -> Re
     let options = Options { wait: Wait::Full, ..Options::default() };
     let put = local.put(BUCKET, KEY, data::pieces(source), options).await.map_err(sdk_fault)?;
     let places = local.locate(BUCKET, KEY).await.map_err(sdk_fault)?;
-    tour.say(&format!("stored {} as hodei://{BUCKET}/{KEY}, every shard acknowledged:", out::bytes(put.entry.size_bytes())));
+    tour.say(&format!(
+        "stored {} as hodei://{BUCKET}/{KEY}, every shard acknowledged:",
+        out::bytes(put.entry.size_bytes())
+    ));
     for place in &places {
         let node = crate::status::short(&place.node.to_string());
         tour.say(&format!("  {:<7} node {node}  {} shards, {}", place.zone, place.shards, out::bytes(place.bytes)));
@@ -131,10 +142,13 @@ pub(super) async fn get(tour: &Tour, cloud: &mut Cloud, stored: &Stored) -> Resu
     tour.say(&format!("killed {dead} of {PROVIDERS} providers, without a word to them"));
     let back = cloud.folder.join("photo.back");
     data::get(&stored.cloud, BUCKET, KEY, &back.display().to_string(), crate::out::Out { json: false }).await?;
-    let hash = |path: &PathBuf| File::open(path).and_then(hash_content).map_err(|error| Fault::io(path, "reading the file", &error));
+    let hash = |path: &PathBuf| {
+        File::open(path).and_then(hash_content).map_err(|error| Fault::io(path, "reading the file", &error))
+    };
     let (sent, got) = (hash(&stored.file)?, hash(&back)?);
     if sent != got {
-        return Err(failed("what came back is another file", "see the providers' logs").between(hex::encode(sent), hex::encode(got)));
+        return Err(failed("what came back is another file", "see the providers' logs")
+            .between(hex::encode(sent), hex::encode(got)));
     }
     tour.say(&format!("read from the others: {}, bit for bit the same", out::bytes(tour.size)));
     Ok(())
@@ -158,11 +172,15 @@ pub(super) async fn pay(tour: &Tour, cloud: &mut Cloud, session: &Session, store
     loop {
         let now = earned(stored, &living).await?;
         // Each of them again, since this step began: a proof of today, not of before.
-        let all_earn = now.len() >= living.len() && now.iter().all(|(node, (_, wei))| first.get(node).is_none_or(|(_, before)| wei > before));
+        let all_earn = now.len() >= living.len()
+            && now.iter().all(|(node, (_, wei))| first.get(node).is_none_or(|(_, before)| wei > before));
         if !now.is_empty() && all_earn {
             for (node, (zone, wei)) in &now {
                 let node = crate::status::short(&node.to_string());
-                tour.say(&format!("  {zone:<7} node {node} proved what it holds and earned {} so far", money::show(*wei)));
+                tour.say(&format!(
+                    "  {zone:<7} node {node} proved what it holds and earned {} so far",
+                    money::show(*wei)
+                ));
             }
             return Ok(());
         }
@@ -205,8 +223,11 @@ pub(super) fn verify(tour: &Tour, cloud: &Cloud, stored: &Stored) -> Result<()> 
         flip(&stored.receipt)?;
     }
     let bytes = read(&stored.receipt)?;
-    let verified = verify_receipt(&bytes, &cloud.dealt.network_key).map_err(|refused| failed(refused, "see the receipt in the demo's folder"))?;
-    let content = File::open(&stored.file).and_then(hash_content).map_err(|error| Fault::io(&stored.file, "reading the file", &error))?;
+    let verified = verify_receipt(&bytes, &cloud.dealt.network_key)
+        .map_err(|refused| failed(refused, "see the receipt in the demo's folder"))?;
+    let content = File::open(&stored.file)
+        .and_then(hash_content)
+        .map_err(|error| Fault::io(&stored.file, "reading the file", &error))?;
     verified.check_content(&content).map_err(|refused| failed(refused, "see the receipt in the demo's folder"))?;
     tour.say(&format!(
         "a file of {}: the put is anchored in block {}, and {} of {} providers' signatures are in it",

@@ -8,12 +8,14 @@ use crate::{
     data::pieces_from,
     fault::{self, Fault, Result},
     file::Copy,
-    kind,
-    name,
+    kind, name,
     session::sdk_fault,
 };
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream::{self, BoxStream}};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 use hodei_gateway::foreign::{ForeignError, Object, Server, Tally};
 use hodei_sdk::{
     Entry, Local, mtime,
@@ -48,7 +50,8 @@ impl Way<'_> {
             }
             (Place::Cloud { bucket, prefix }, What::Object(entry)) => {
                 let Place::Cloud { bucket: from, prefix: above } = self.from else { return Err(unfit(self)) };
-                let (from, to) = ((from.as_str(), format!("{above}{name}")), (bucket.as_str(), format!("{prefix}{name}")));
+                let (from, to) =
+                    ((from.as_str(), format!("{above}{name}")), (bucket.as_str(), format!("{prefix}{name}")));
                 self.across(from, to, entry, told).await
             }
             (Place::Cloud { bucket, prefix }, What::Foreign) => {
@@ -129,14 +132,17 @@ impl Way<'_> {
         let open = |offset: u64| {
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| offset == 0);
             let (server, etag, from, key) = (server.clone(), head.etag.clone(), from.to_owned(), key.to_owned());
-            let body: BoxStream<'static, std::result::Result<Bytes, ForeignError>> = match ready {
-                Some(body) => body,
-                // Beyond its end an object has no range to ask for.
-                None if offset >= head.size_bytes => stream::empty().boxed(),
-                None => stream::once(async move { server.get(&from, &key, offset, Some(&etag)).await.map(|object| object.body) })
+            let body: BoxStream<'static, std::result::Result<Bytes, ForeignError>> =
+                match ready {
+                    Some(body) => body,
+                    // Beyond its end an object has no range to ask for.
+                    None if offset >= head.size_bytes => stream::empty().boxed(),
+                    None => stream::once(async move {
+                        server.get(&from, &key, offset, Some(&etag)).await.map(|object| object.body)
+                    })
                     .try_flatten()
                     .boxed(),
-            };
+                };
             let (tally, failure, mut at) = (tally.clone(), failure.clone(), offset);
             body.map(move |piece| {
                 match &piece {
@@ -177,6 +183,8 @@ fn stored(told: Told) -> Box<dyn Fn(hodei_sdk::storage::Progress) + Send + Sync>
 }
 
 fn unfit(way: &Way) -> Fault {
-    Fault::new(&fault::REFERENCE, "these two sides cannot be brought together", "carry it through a bucket")
-        .between("a folder and a bucket, or another server and a bucket", format!("{} and {}", way.from.show(), way.to.show()))
+    Fault::new(&fault::REFERENCE, "these two sides cannot be brought together", "carry it through a bucket").between(
+        "a folder and a bucket, or another server and a bucket",
+        format!("{} and {}", way.from.show(), way.to.show()),
+    )
 }

@@ -1,6 +1,9 @@
 //! Decide what has to be carried, from two listings.
 
-use hodei_sdk::{Entry, mtime::{changed_ms, mtime_ms}};
+use hodei_sdk::{
+    Entry,
+    mtime::{changed_ms, mtime_ms},
+};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// What a side has under a name.
@@ -126,11 +129,20 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_carried_and_only_what_is_extra_removed() {
-        let items = |list: &[(&str, Item)]| list.iter().map(|(name, item)| ((*name).to_owned(), item.clone())).collect::<Items>();
+        let items = |list: &[(&str, Item)]| {
+            list.iter().map(|(name, item)| ((*name).to_owned(), item.clone())).collect::<Items>()
+        };
         let from = items(&[("new", foreign(10, "a")), ("same", foreign(20, "b")), ("other", foreign(30, "c"))]);
-        let to = items(&[("same", object(20, "b", 0, None)), ("other", object(30, "d", 0, None)), ("extra", object(1, "e", 0, None))]);
+        let to = items(&[
+            ("same", object(20, "b", 0, None)),
+            ("other", object(30, "d", 0, None)),
+            ("extra", object(1, "e", 0, None)),
+        ]);
         let steps = compare(&from, &to, false, false);
-        assert_eq!((steps.copy, steps.copy_bytes, steps.same, steps.remove), (vec!["new".into(), "other".into()], 40, 1, vec![]));
+        assert_eq!(
+            (steps.copy, steps.copy_bytes, steps.same, steps.remove),
+            (vec!["new".into(), "other".into()], 40, 1, vec![])
+        );
         assert_eq!(compare(&from, &to, true, false).remove, ["extra"]);
         let (from, to) = (items(&[("f", file(1, 1))]), items(&[("f", object(1, "x", 9, None))]));
         assert_eq!(compare(&from, &to, false, true).look, ["f"]);

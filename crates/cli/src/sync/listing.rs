@@ -13,11 +13,7 @@ use crate::{
 };
 use hodei_gateway::foreign::Server;
 use hodei_sdk::{Local, object::PAGE_MAX};
-use std::{
-    io::ErrorKind,
-    path::Path,
-    time::UNIX_EPOCH,
-};
+use std::{io::ErrorKind, path::Path, time::UNIX_EPOCH};
 
 /// Ordinary files below a folder, by key; what is none, or has no name in Unicode, is told and left out.
 pub(super) fn folder(root: &Path, must_exist: bool, out: Out) -> Result<Items> {

@@ -120,11 +120,17 @@ async fn run(args: &DataSync, from: Place, to: Place, server: Option<&Server>, c
     value["carried_bytes"] = json!(outcome.carried_bytes);
     value["removed"] = json!(outcome.removed);
     value["failed"] = json!(outcome.failures.len());
-    let price = if copies > 0 && !window.is_zero() { format!("; about {} a window", money::show(window)) } else { String::new() };
+    let price = if copies > 0 && !window.is_zero() {
+        format!("; about {} a window", money::show(window))
+    } else {
+        String::new()
+    };
     out.result(
         format!(
             "carried {} ({}), removed {}, {same} were the same{price}",
-            outcome.carried, bytes(outcome.carried_bytes), outcome.removed
+            outcome.carried,
+            bytes(outcome.carried_bytes),
+            outcome.removed
         ),
         &value,
     );
@@ -135,7 +141,10 @@ async fn run(args: &DataSync, from: Place, to: Place, server: Option<&Server>, c
 async fn sides(from: Place, to: Place, server: Option<&Server>) -> Result<Vec<(Place, Place)>> {
     let wrong = |from: &Place, to: &Place| {
         Fault::new(&fault::REFERENCE, "these two sides cannot be brought together", "carry it through a bucket")
-            .between("a folder and a bucket, or another server and a bucket", format!("{} and {}", from.show(), to.show()))
+            .between(
+                "a folder and a bucket, or another server and a bucket",
+                format!("{} and {}", from.show(), to.show()),
+            )
     };
     match (&from, &to, server) {
         (Place::AllForeign, Place::AllCloud, Some(server)) => {
@@ -148,9 +157,8 @@ async fn sides(from: Place, to: Place, server: Option<&Server>) -> Result<Vec<(P
             };
             names.into_iter().map(pair).collect()
         }
-        (Place::Folder(_) | Place::Foreign { .. }, Place::Cloud { .. }, _) | (Place::Cloud { .. }, Place::Folder(_), _) => {
-            Ok(vec![(from, to)])
-        }
+        (Place::Folder(_) | Place::Foreign { .. }, Place::Cloud { .. }, _)
+        | (Place::Cloud { .. }, Place::Folder(_), _) => Ok(vec![(from, to)]),
         (Place::Cloud { bucket, prefix }, Place::Cloud { bucket: other, prefix: below }, _)
             if bucket != other || !(prefix.starts_with(below.as_str()) || below.starts_with(prefix.as_str())) =>
         {
@@ -161,7 +169,14 @@ async fn sides(from: Place, to: Place, server: Option<&Server>) -> Result<Vec<(P
 }
 
 /// Lists both sides, compares them, and finds the price.
-async fn prepare(args: &DataSync, from: Place, to: Place, server: Option<&Server>, cloud: &Local, out: Out) -> Result<Pair> {
+async fn prepare(
+    args: &DataSync,
+    from: Place,
+    to: Place,
+    server: Option<&Server>,
+    cloud: &Local,
+    out: Out,
+) -> Result<Pair> {
     let source = items(&from, true, server, cloud, out).await?;
     let mut target = items(&to, false, server, cloud, out).await?;
     if let Place::Folder(root) = &to {
@@ -183,7 +198,12 @@ async fn prepare(args: &DataSync, from: Place, to: Place, server: Option<&Server
     }
     out.say(format!(
         "{} → {}: {} to carry ({}), {} the same, {} to remove",
-        from.show(), to.show(), steps.copy.len(), bytes(steps.copy_bytes), steps.same, steps.remove.len()
+        from.show(),
+        to.show(),
+        steps.copy.len(),
+        bytes(steps.copy_bytes),
+        steps.same,
+        steps.remove.len()
     ));
     let price = match &to {
         Place::Cloud { bucket, .. } => {
@@ -229,7 +249,9 @@ async fn items(place: &Place, is_source: bool, server: Option<&Server>, cloud: &
     match (place, server) {
         (Place::Folder(root), _) => listing::folder(root, is_source, out),
         // A target that is not there has nothing; it is made.
-        (Place::Cloud { bucket, .. }, _) if !is_source && cloud.bucket(bucket).await.map_err(sdk_fault)?.is_none() => Ok(Items::new()),
+        (Place::Cloud { bucket, .. }, _) if !is_source && cloud.bucket(bucket).await.map_err(sdk_fault)?.is_none() => {
+            Ok(Items::new())
+        }
         (Place::Cloud { bucket, prefix }, _) => listing::cloud(cloud, bucket, prefix).await,
         (Place::Foreign { bucket, prefix }, Some(server)) => listing::foreign(server, bucket, prefix).await,
         _ => Ok(Items::new()),
@@ -250,7 +272,14 @@ fn list(pair: &Pair, out: Out) {
 }
 
 /// Carries, then removes.
-async fn act(args: &DataSync, pair: &Pair, server: Option<&Server>, cloud: &Local, progress: &Shared, outcome: &mut Outcome) -> Result<()> {
+async fn act(
+    args: &DataSync,
+    pair: &Pair,
+    server: Option<&Server>,
+    cloud: &Local,
+    progress: &Shared,
+    outcome: &mut Outcome,
+) -> Result<()> {
     if let (Place::Cloud { bucket, .. }, Some(Price { plan: Some(plan), .. })) = (&pair.to, &pair.price) {
         cloud.create_bucket(bucket, plan).await.map_err(sdk_fault)?;
     }
@@ -291,9 +320,8 @@ async fn act(args: &DataSync, pair: &Pair, server: Option<&Server>, cloud: &Loca
     }
     match &pair.to {
         Place::Cloud { bucket, prefix } => {
-            let removals = stream::iter(&pair.steps.remove).map(|name| async move {
-                (name, cloud.remove(bucket, &format!("{prefix}{name}")).await)
-            });
+            let removals = stream::iter(&pair.steps.remove)
+                .map(|name| async move { (name, cloud.remove(bucket, &format!("{prefix}{name}")).await) });
             let mut removals = std::pin::pin!(removals.buffer_unordered(REMOVED_AT_ONCE));
             while let Some((name, result)) = removals.next().await {
                 match result {
@@ -333,8 +361,12 @@ pub(crate) fn failed(mut failures: Vec<(String, Fault)>, done: u64, wanted: u64)
     match (failures.is_empty(), done) {
         (true, _) => Ok(()),
         (false, 0) => Err(failures.remove(0).1),
-        _ => Err(Fault::new(&fault::CARRIED_PART, "some of it failed, and what came is whole", "run the same command again")
-            .between(format!("{wanted} carried"), format!("{done} carried, {} failed", failures.len()))),
+        _ => Err(Fault::new(
+            &fault::CARRIED_PART,
+            "some of it failed, and what came is whole",
+            "run the same command again",
+        )
+        .between(format!("{wanted} carried"), format!("{done} carried, {} failed", failures.len()))),
     }
 }
 

@@ -16,10 +16,16 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Folder(PathBuf),
-    Cloud { bucket: String, prefix: String },
+    Cloud {
+        bucket: String,
+        prefix: String,
+    },
     /// All buckets of ours, by their names over there.
     AllCloud,
-    Foreign { bucket: String, prefix: String },
+    Foreign {
+        bucket: String,
+        prefix: String,
+    },
     AllForeign,
 }
 
@@ -68,16 +74,26 @@ impl Place {
 /// The other server, as flags and environment name it.
 pub(super) fn server(args: &Foreign) -> Result<Server> {
     let Some(endpoint) = &args.endpoint else {
-        return Err(Fault::new(&fault::USAGE, "no other S3 server is named", "name it with --endpoint, or AWS_ENDPOINT_URL")
-            .between("https://HOST:PORT", "nothing"));
+        return Err(Fault::new(
+            &fault::USAGE,
+            "no other S3 server is named",
+            "name it with --endpoint, or AWS_ENDPOINT_URL",
+        )
+        .between("https://HOST:PORT", "nothing"));
     };
     let keys = match (&args.access_key, secret(args)?) {
         (Some(key), Some(secret)) => Some((key.clone(), secret)),
         (None, None) => None,
         (Some(_), None) => {
-            return Err(Fault::new(&fault::USAGE, "there is an access key and no secret", "set AWS_SECRET_ACCESS_KEY, or name --secret-file"));
+            return Err(Fault::new(
+                &fault::USAGE,
+                "there is an access key and no secret",
+                "set AWS_SECRET_ACCESS_KEY, or name --secret-file",
+            ));
         }
-        (None, Some(_)) => return Err(Fault::new(&fault::USAGE, "there is a secret and no access key", "name it with --access-key")),
+        (None, Some(_)) => {
+            return Err(Fault::new(&fault::USAGE, "there is a secret and no access key", "name it with --access-key"));
+        }
     };
     Server::new(Config {
         endpoint: endpoint.clone(),
@@ -96,7 +112,9 @@ fn secret(args: &Foreign) -> Result<Option<String>> {
     };
     let text = String::from_utf8(read(path)?).ok();
     let first = text.as_deref().and_then(|text| text.lines().next()).map(str::trim).filter(|line| !line.is_empty());
-    let first = first.ok_or_else(|| Fault::new(&fault::USAGE, "the file holds no secret", "put it on the first line").at(path.display()))?;
+    let first = first.ok_or_else(|| {
+        Fault::new(&fault::USAGE, "the file holds no secret", "put it on the first line").at(path.display())
+    })?;
     Ok(Some(first.to_owned()))
 }
 
@@ -104,7 +122,8 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>> {
     let io = |error| Fault::io(path, "reading the file", &error);
     let length = std::fs::metadata(path).map_err(io)?.len();
     if length > FILE_BYTES_MAX {
-        return Err(Fault::new(&fault::USAGE, "the file is too long for what it shall hold", "look what it is").at(path.display()));
+        return Err(Fault::new(&fault::USAGE, "the file is too long for what it shall hold", "look what it is")
+            .at(path.display()));
     }
     std::fs::read(path).map_err(io)
 }
@@ -112,11 +131,17 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>> {
 /// What the other server said, as a fault.
 pub(super) fn foreign_fault(error: ForeignError) -> Fault {
     match &error {
-        ForeignError::Endpoint(..) | ForeignError::Certificate(_) => Fault::new(&fault::USAGE, &error, "correct it and run the command again"),
-        error if error.is_temporary() => Fault::new(&fault::FOREIGN_AWAY, error, "run the same command again: what was carried stays"),
-        error if error.is_denied() => {
-            Fault::new(&fault::FOREIGN, error, "check the access key, its secret, the region, and what the key may read there")
+        ForeignError::Endpoint(..) | ForeignError::Certificate(_) => {
+            Fault::new(&fault::USAGE, &error, "correct it and run the command again")
         }
+        error if error.is_temporary() => {
+            Fault::new(&fault::FOREIGN_AWAY, error, "run the same command again: what was carried stays")
+        }
+        error if error.is_denied() => Fault::new(
+            &fault::FOREIGN,
+            error,
+            "check the access key, its secret, the region, and what the key may read there",
+        ),
         error if error.is_missing() => Fault::new(&fault::FOREIGN, error, "check the bucket's name and the endpoint"),
         error => Fault::new(&fault::FOREIGN, error, "check the endpoint; --virtual-host is for servers like Amazon's"),
     }

@@ -8,7 +8,10 @@ use crate::{
     session::sdk_fault,
 };
 use alloy_primitives::U256;
-use hodei_sdk::{Local, plan::{Plan, Wish}};
+use hodei_sdk::{
+    Local,
+    plan::{Plan, Wish},
+};
 use hodei_types::{abi::LEAF_BYTES, code};
 
 const GIB: u64 = 1 << 30;
@@ -42,18 +45,26 @@ pub(super) fn class(class: Class) -> code::Class {
 pub(super) async fn price(cloud: &Local, bucket: &str, more: u64, class: code::Class) -> Result<Price> {
     let Some(record) = cloud.bucket(bucket).await.map_err(sdk_fault)? else {
         let wanted = (more + more / SPARE).next_multiple_of(GIB).max(GIB);
-        let plan = cloud.plan(&Wish { class, losses: None, capacity_bytes: wanted, ..Wish::default() }).await.map_err(sdk_fault)?;
+        let plan = cloud
+            .plan(&Wish { class, losses: None, capacity_bytes: wanted, ..Wish::default() })
+            .await
+            .map_err(sdk_fault)?;
         let prices = plan.parts.iter().map(|part| part.offer.price_store);
         let window = wei(more, plan.shape.k(), plan.shape.n(), prices);
         return Ok(Price { plan: Some(plan), window });
     };
     let deals = cloud.deals(bucket).await.map_err(sdk_fault)?;
     let stored = coded(more, record.shape.k(), record.shape.n());
-    let free: u64 = deals.iter().map(|deal| deal.state.capacityBytes.saturating_sub(deal.state.leaves * LEAF_BYTES)).sum();
+    let free: u64 =
+        deals.iter().map(|deal| deal.state.capacityBytes.saturating_sub(deal.state.leaves * LEAF_BYTES)).sum();
     if stored > free {
-        return Err(Fault::new(&fault::FULL, "the bucket's deals have no room for it", "carry it into a larger bucket: hodei data create NAME --capacity GIB")
-            .at(format!("hodei://{bucket}"))
-            .between(format!("{} with parity", bytes(stored)), format!("{} free", bytes(free))));
+        return Err(Fault::new(
+            &fault::FULL,
+            "the bucket's deals have no room for it",
+            "carry it into a larger bucket: hodei data create NAME --capacity GIB",
+        )
+        .at(format!("hodei://{bucket}"))
+        .between(format!("{} with parity", bytes(stored)), format!("{} free", bytes(free))));
     }
     let prices = deals.iter().map(|deal| deal.state.price);
     Ok(Price { plan: None, window: wei(more, record.shape.k(), record.shape.n(), prices) })

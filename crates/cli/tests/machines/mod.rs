@@ -48,7 +48,8 @@ impl User {
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hodei"));
         command.args(words).env("HOME", self.folder()).stdin(Stdio::null());
-        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "HODEI_CONTEXT", "HODEI_JSON", "HODEI_NODE"] {
+        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "HODEI_CONTEXT", "HODEI_JSON", "HODEI_NODE"]
+        {
             command.env_remove(name);
         }
         command
@@ -59,7 +60,10 @@ impl User {
         let output = self.command(words).arg("--json").output().unwrap();
         let parse = |bytes: &[u8]| -> Vec<Value> {
             let text = String::from_utf8_lossy(bytes).into_owned();
-            text.lines().filter(|line| line.starts_with('{')).filter_map(|line| serde_json::from_str(line).ok()).collect()
+            text.lines()
+                .filter(|line| line.starts_with('{'))
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect()
         };
         let error = parse(&output.stderr).pop().unwrap_or(Value::Null);
         (output.status.code().unwrap_or(-1), parse(&output.stdout), error)

@@ -5,8 +5,14 @@ use super::{
     server::{TRIES, chain, refused, rest},
 };
 use bytes::Bytes;
-use futures::{StreamExt as _, stream::{self, BoxStream}};
-use reqwest::{StatusCode, header::{HeaderMap, HeaderName}};
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderName},
+};
 use std::collections::BTreeMap;
 
 /// Headers an object is served with, kept as `:name` beside the user's own metadata.
@@ -51,10 +57,11 @@ impl Server {
         };
         let length = answer.content_length();
         let mut head = head(answer.headers());
-        head.size_bytes = offset + length.ok_or_else(|| ForeignError::Answer {
-            what: format!("getting s3://{bucket}/{key}"),
-            why: "it does not say how long the object is".into(),
-        })?;
+        head.size_bytes = offset
+            + length.ok_or_else(|| ForeignError::Answer {
+                what: format!("getting s3://{bucket}/{key}"),
+                why: "it does not say how long the object is".into(),
+            })?;
         let reading = Reading {
             server: self.clone(),
             bucket: bucket.into(),
@@ -68,7 +75,13 @@ impl Server {
         Ok(Object { head, body: stream::unfold(Some(reading), next).boxed() })
     }
 
-    async fn ask(&self, bucket: &str, key: &str, offset: u64, etag: Option<&str>) -> Result<reqwest::Response, ForeignError> {
+    async fn ask(
+        &self,
+        bucket: &str,
+        key: &str,
+        offset: u64,
+        etag: Option<&str>,
+    ) -> Result<reqwest::Response, ForeignError> {
         let what = format!("getting s3://{bucket}/{key}");
         if key.split('/').any(|segment| matches!(segment, "." | "..")) {
             return Err(ForeignError::Key(key.into()));
@@ -86,7 +99,9 @@ impl Server {
         match answer.status() {
             StatusCode::OK if offset == 0 => Ok(answer),
             StatusCode::PARTIAL_CONTENT if offset > 0 => Ok(answer),
-            StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE => Err(ForeignError::Changed(key.into())),
+            StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE => {
+                Err(ForeignError::Changed(key.into()))
+            }
             status if status.is_success() => {
                 Err(ForeignError::Answer { what, why: format!("{status} to a request from byte {offset} on") })
             }
@@ -97,7 +112,8 @@ impl Server {
     /// An object's tags; none where the server knows no tags.
     pub async fn tags(&self, bucket: &str, key: &str) -> Result<BTreeMap<String, String>, ForeignError> {
         let what = format!("reading the tags of s3://{bucket}/{key}");
-        let text = self.text(&what, || Ok(self.signed(self.bucket(bucket)?.object_url(key), &[("tagging", "")]))).await?;
+        let text =
+            self.text(&what, || Ok(self.signed(self.bucket(bucket)?.object_url(key), &[("tagging", "")]))).await?;
         let between = |text: &str, name: &str| {
             let inner = text.split(&format!("<{name}>")).nth(1)?;
             Some(unescape(inner.split(&format!("</{name}>")).next()?))
@@ -246,7 +262,10 @@ mod tests {
             headers.insert(name, value.parse().unwrap());
         }
         let head = head(&headers);
-        assert_eq!((head.etag.as_str(), head.content_type.as_str(), head.tags, head.is_sealed), ("abc-2", "text/plain", 2, true));
+        assert_eq!(
+            (head.etag.as_str(), head.content_type.as_str(), head.tags, head.is_sealed),
+            ("abc-2", "text/plain", 2, true)
+        );
         let meta: Vec<_> = head.meta.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(meta, [(":cache-control", "no-cache"), ("mtime", "1.5")]);
     }

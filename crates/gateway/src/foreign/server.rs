@@ -2,11 +2,7 @@
 
 use super::ForeignError;
 use futures::StreamExt as _;
-use rusty_s3::{
-    Bucket, Credentials, Method, S3Action as _, UrlStyle,
-    actions::ListObjectsV2,
-    signing::sign,
-};
+use rusty_s3::{Bucket, Credentials, Method, S3Action as _, UrlStyle, actions::ListObjectsV2, signing::sign};
 use std::{sync::Once, time::Duration};
 
 /// How long one request's signature is good.
@@ -112,7 +108,18 @@ impl Server {
                 let none = std::iter::empty::<(&str, &str)>();
                 let now = jiff::Timestamp::now();
                 let query = query.iter().copied();
-                sign(&now, Method::Get, url, keys.key(), keys.secret(), keys.token(), &self.region, SIGNED.as_secs(), query, none)
+                sign(
+                    &now,
+                    Method::Get,
+                    url,
+                    keys.key(),
+                    keys.secret(),
+                    keys.token(),
+                    &self.region,
+                    SIGNED.as_secs(),
+                    query,
+                    none,
+                )
             }
             None => {
                 let mut url = url;

@@ -21,9 +21,7 @@ struct Proof {
     code_database_root: B256,
 }
 
-pub(super) fn register(
-    module: &mut RpcModule<Context>,
-) -> std::result::Result<(), RegisterMethodError> {
+pub(super) fn register(module: &mut RpcModule<Context>) -> std::result::Result<(), RegisterMethodError> {
     module.register_async_method("eth_getBalance", |params, context, _| async move {
         let (address, block) = address_and_block(&params)?;
         context.chain.balance(address, block.at()).await.map_err(fault::chain)
@@ -50,8 +48,7 @@ pub(super) fn register(
         let mut params = params.sequence();
         let address: Address = params.next()?;
         let slot: Option<Quantity> = params.optional_next()?;
-        let proof =
-            context.chain.prove(address, slot.map(|slot| slot.0)).await.map_err(fault::chain)?;
+        let proof = context.chain.prove(address, slot.map(|slot| slot.0)).await.map_err(fault::chain)?;
         Result::Ok(Proof {
             block_number: U64::from(proof.height),
             key: proof.key,

@@ -12,9 +12,7 @@ use hodei_types::ethereum::{At, Record};
 use jsonrpsee::{RpcModule, server::RegisterMethodError};
 use std::sync::Arc;
 
-pub(super) fn register(
-    module: &mut RpcModule<Context>,
-) -> std::result::Result<(), RegisterMethodError> {
+pub(super) fn register(module: &mut RpcModule<Context>) -> std::result::Result<(), RegisterMethodError> {
     module.register_async_method("eth_blockNumber", |_, context, _| async move {
         Result::Ok(U64::from(context.chain.head().await.map_err(fault::chain)?.height))
     })?;
@@ -35,8 +33,7 @@ pub(super) fn register(
             Result::Ok(record.map(|record| U64::from(record.txs.len())))
         })?;
     }
-    for name in ["eth_getTransactionByBlockNumberAndIndex", "eth_getTransactionByBlockHashAndIndex"]
-    {
+    for name in ["eth_getTransactionByBlockNumberAndIndex", "eth_getTransactionByBlockHashAndIndex"] {
         module.register_async_method(name, |params, context, _| async move {
             let mut params = params.sequence();
             let block: Block = params.next()?;
@@ -52,11 +49,9 @@ pub(super) fn register(
     module.register_async_method("eth_getBlockReceipts", |params, context, _| async move {
         let record = find(&context, params.sequence().next()?).await?;
         Result::<Option<Vec<TransactionReceipt>>>::Ok(match record {
-            Some(record) => Some(
-                (0..record.txs.len())
-                    .map(|index| shape::receipt(&record, index))
-                    .collect::<Result<_>>()?,
-            ),
+            Some(record) => {
+                Some((0..record.txs.len()).map(|index| shape::receipt(&record, index)).collect::<Result<_>>()?)
+            }
             None => None,
         })
     })?;

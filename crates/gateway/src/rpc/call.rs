@@ -13,9 +13,7 @@ use jsonrpsee::{RpcModule, server::RegisterMethodError, types::Params};
 /// The estimate is within 1/64 of the least gas that works: the share a call may not pass on (EIP-150).
 const CLOSE_ENOUGH: u64 = 64;
 
-pub(super) fn register(
-    module: &mut RpcModule<Context>,
-) -> std::result::Result<(), RegisterMethodError> {
+pub(super) fn register(module: &mut RpcModule<Context>) -> std::result::Result<(), RegisterMethodError> {
     module.register_async_method("eth_call", |params, context, _| async move {
         let (call, at) = read(&params)?;
         succeeded(context.chain.simulate(call, at).await.map_err(fault::chain)?)

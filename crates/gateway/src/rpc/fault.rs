@@ -24,9 +24,7 @@ pub(super) fn chain(error: ChainError) -> ErrorObjectOwned {
         ChainError::Refused(reason) => refused(reason),
         ChainError::Reverted(output) => reverted(&output),
         ChainError::Unavailable(reason) => ErrorObjectOwned::owned(UNAVAILABLE, reason, None::<()>),
-        ChainError::Invalid(reason) => {
-            ErrorObjectOwned::owned(INTERNAL_ERROR_CODE, reason, None::<()>)
-        }
+        ChainError::Invalid(reason) => ErrorObjectOwned::owned(INTERNAL_ERROR_CODE, reason, None::<()>),
     }
 }
 

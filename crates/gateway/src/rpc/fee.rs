@@ -17,9 +17,7 @@ const TIP: u64 = 1_000_000_000;
 const HISTORY_BLOCKS_MAX: u64 = 1024;
 const PERCENTILES_MAX: usize = 100;
 
-pub(super) fn register(
-    module: &mut RpcModule<Context>,
-) -> std::result::Result<(), RegisterMethodError> {
+pub(super) fn register(module: &mut RpcModule<Context>) -> std::result::Result<(), RegisterMethodError> {
     module.register_method("eth_maxPriorityFeePerGas", |_, _, _| Result::Ok(U256::from(TIP)))?;
     module.register_async_method("eth_gasPrice", |_, context, _| async move {
         let base = context.chain.next_base_fee().await.map_err(fault::chain)?;
@@ -35,21 +33,11 @@ pub(super) fn register(
     Ok(())
 }
 
-async fn history(
-    context: &Context,
-    count: u64,
-    newest: Block,
-    percentiles: Option<&[f64]>,
-) -> Result<FeeHistory> {
+async fn history(context: &Context, count: u64, newest: Block, percentiles: Option<&[f64]>) -> Result<FeeHistory> {
     if let Some(asked) = percentiles {
         let ordered = asked.windows(2).all(|pair| pair[0] <= pair[1]);
-        if asked.len() > PERCENTILES_MAX
-            || !ordered
-            || asked.iter().any(|p| !(0.0..=100.0).contains(p))
-        {
-            return Err(fault::params(
-                "reward percentiles must rise from 0 to 100, at most 100 of them",
-            ));
+        if asked.len() > PERCENTILES_MAX || !ordered || asked.iter().any(|p| !(0.0..=100.0).contains(p)) {
+            return Err(fault::params("reward percentiles must rise from 0 to 100, at most 100 of them"));
         }
     }
     let head = context.chain.head().await.map_err(fault::chain)?.height;
@@ -69,9 +57,7 @@ async fn history(
             continue;
         };
         answer.base_fee_per_gas.push(record.header.base_fee_per_gas.unwrap_or_default().into());
-        answer
-            .gas_used_ratio
-            .push(record.header.gas_used as f64 / record.header.gas_limit.max(1) as f64);
+        answer.gas_used_ratio.push(record.header.gas_used as f64 / record.header.gas_limit.max(1) as f64);
         answer.base_fee_per_blob_gas.push(1);
         answer.blob_gas_used_ratio.push(0.0);
         if let Some(percentiles) = percentiles {

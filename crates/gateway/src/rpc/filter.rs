@@ -54,9 +54,7 @@ impl Filters {
         let mut inner = self.lock();
         inner.1.retain(|_, installed| installed.polled.elapsed() < IDLE);
         if inner.1.len() >= FILTERS_MAX {
-            return Err(fault::limit(format!(
-                "{FILTERS_MAX} filters are installed: subscribe over WebSocket instead"
-            )));
+            return Err(fault::limit(format!("{FILTERS_MAX} filters are installed: subscribe over WebSocket instead")));
         }
         inner.0 += 1;
         let id = inner.0;
@@ -78,9 +76,7 @@ impl Filters {
     }
 }
 
-pub(super) fn register(
-    module: &mut RpcModule<Context>,
-) -> std::result::Result<(), RegisterMethodError> {
+pub(super) fn register(module: &mut RpcModule<Context>) -> std::result::Result<(), RegisterMethodError> {
     module.register_async_method("eth_getLogs", |params, context, _| async move {
         let filter: Filter = params.one()?;
         range(&context, &filter, None).await
@@ -94,13 +90,10 @@ pub(super) fn register(
         let next = context.chain.head().await.map_err(fault::chain)?.height + 1;
         context.filters.install(Kind::Blocks, next)
     })?;
-    module.register_async_method(
-        "eth_newPendingTransactionFilter",
-        |_, context, _| async move {
-            let (cursor, _) = context.chain.arrivals(0).await.map_err(fault::chain)?;
-            context.filters.install(Kind::Pending, cursor)
-        },
-    )?;
+    module.register_async_method("eth_newPendingTransactionFilter", |_, context, _| async move {
+        let (cursor, _) = context.chain.arrivals(0).await.map_err(fault::chain)?;
+        context.filters.install(Kind::Pending, cursor)
+    })?;
     module.register_method("eth_uninstallFilter", |params, context, _| -> Result<bool> {
         let id: Quantity = params.one()?;
         Ok(context.filters.lock().1.remove(&id.0.saturating_to()).is_some())
@@ -130,9 +123,7 @@ async fn changes(context: &Context, id: u64) -> Result<Value> {
         Kind::Blocks => {
             let mut hashes: Vec<B256> = Vec::new();
             for height in next..=head {
-                if let Some(record) =
-                    context.chain.block(At::Height(height)).await.map_err(fault::chain)?
-                {
+                if let Some(record) = context.chain.block(At::Height(height)).await.map_err(fault::chain)? {
                     hashes.push(record.hash);
                 }
             }
@@ -168,35 +159,25 @@ async fn range(context: &Context, filter: &Filter, since: Option<u64>) -> Result
         }
     };
     if to.saturating_sub(from) >= LOG_BLOCKS_MAX {
-        return Err(fault::limit(format!(
-            "query covers {} blocks, at most {LOG_BLOCKS_MAX}",
-            to - from + 1
-        )));
+        return Err(fault::limit(format!("query covers {} blocks, at most {LOG_BLOCKS_MAX}", to - from + 1)));
     }
     let mut found = Vec::new();
     for height in from..=to {
-        let Some(record) = context.chain.block(At::Height(height)).await.map_err(fault::chain)?
-        else {
+        let Some(record) = context.chain.block(At::Height(height)).await.map_err(fault::chain)? else {
             continue;
         };
         found.extend(matching(&record, filter));
         if found.len() > LOGS_MAX {
-            return Err(fault::limit(format!(
-                "query returned more than {LOGS_MAX} results: narrow its range"
-            )));
+            return Err(fault::limit(format!("query returned more than {LOGS_MAX} results: narrow its range")));
         }
     }
     Ok(found)
 }
 
 /// The logs of one block that a filter wants, its range apart.
-pub(super) fn matching<'a>(
-    record: &'a Record,
-    filter: &'a Filter,
-) -> impl Iterator<Item = Log> + 'a {
-    let candidates =
-        if filter.matches_bloom(record.header.logs_bloom) { record.txs.len() } else { 0 };
-    (0..candidates).flat_map(move |index| shape::logs(record, index)).filter(|log| {
-        filter.matches_address(log.inner.address) && filter.matches_topics(log.inner.data.topics())
-    })
+pub(super) fn matching<'a>(record: &'a Record, filter: &'a Filter) -> impl Iterator<Item = Log> + 'a {
+    let candidates = if filter.matches_bloom(record.header.logs_bloom) { record.txs.len() } else { 0 };
+    (0..candidates)
+        .flat_map(move |index| shape::logs(record, index))
+        .filter(|log| filter.matches_address(log.inner.address) && filter.matches_topics(log.inner.data.topics()))
 }

@@ -25,9 +25,9 @@ impl<'de> Deserialize<'de> for Quantity {
             Sloppy::Text(text) => {
                 let digits = text.strip_prefix("0x").unwrap_or(&text);
                 let digits = if digits.is_empty() { "0" } else { digits };
-                U256::from_str_radix(digits, 16).map(Self).map_err(|_| {
-                    D::Error::custom(format!("expected a hexadecimal quantity, found {text:?}"))
-                })
+                U256::from_str_radix(digits, 16)
+                    .map(Self)
+                    .map_err(|_| D::Error::custom(format!("expected a hexadecimal quantity, found {text:?}")))
             }
         }
     }
@@ -77,11 +77,7 @@ impl<'de> Deserialize<'de> for Block {
                 .ok()
                 .filter(|_| number.starts_with("0x"))
                 .map(|height| Self::Height(height.to()))
-                .ok_or_else(|| {
-                    D::Error::custom(format!(
-                        "expected a block number, hash or tag, found {number:?}"
-                    ))
-                }),
+                .ok_or_else(|| D::Error::custom(format!("expected a block number, hash or tag, found {number:?}"))),
         }
     }
 }
@@ -99,15 +95,11 @@ impl Block {
     pub(super) async fn height(self, context: &Context) -> Result<u64> {
         match self {
             Self::Height(height) => Ok(height),
-            Self::Latest | Self::Pending => {
-                Ok(context.chain.head().await.map_err(fault::chain)?.height)
-            }
-            Self::Hash(hash) => {
-                match context.chain.block(At::Hash(hash)).await.map_err(fault::chain)? {
-                    Some(block) => Ok(block.header.number),
-                    None => Err(fault::refused("header not found")),
-                }
-            }
+            Self::Latest | Self::Pending => Ok(context.chain.head().await.map_err(fault::chain)?.height),
+            Self::Hash(hash) => match context.chain.block(At::Hash(hash)).await.map_err(fault::chain)? {
+                Some(block) => Ok(block.header.number),
+                None => Err(fault::refused("header not found")),
+            },
         }
     }
 }

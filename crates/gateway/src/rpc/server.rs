@@ -4,10 +4,7 @@ use super::methods;
 use hodei_types::ethereum::Ethereum;
 use jsonrpsee::{
     core::traits::IdProvider,
-    server::{
-        BatchRequestConfig, ServerBuilder, ServerConfig, ServerHandle,
-        middleware::http::HostFilterLayer,
-    },
+    server::{BatchRequestConfig, ServerBuilder, ServerConfig, ServerHandle, middleware::http::HostFilterLayer},
     types::SubscriptionId,
 };
 use std::{net::SocketAddr, sync::Arc};
@@ -80,11 +77,9 @@ pub async fn serve(config: Config, chain: Arc<dyn Ethereum>) -> Result<Door, Rpc
         .set_tcp_no_delay(true)
         .set_id_provider(HexIds)
         .build();
-    let mut hosts: Vec<String> =
-        ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{host}:*")).to_vec();
+    let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{host}:*")).to_vec();
     hosts.extend(config.hosts.iter().map(|host| format!("{host}:*")));
-    let hosts = HostFilterLayer::new(hosts.clone())
-        .map_err(|error| RpcError::Host(format!("{error}: {hosts:?}")))?;
+    let hosts = HostFilterLayer::new(hosts.clone()).map_err(|error| RpcError::Host(format!("{error}: {hosts:?}")))?;
     // Reads and signed transactions are harmless from any page: no method here signs or changes a setting.
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any);
     let listen = |source| RpcError::Listen { address: config.listen, source };

@@ -7,9 +7,7 @@ use alloy_consensus::{
 };
 use alloy_eips::eip2718::Decodable2718 as _;
 use alloy_primitives::{Address, B256, Log, U256, logs_bloom};
-use alloy_rpc_types_eth::{
-    Block, BlockTransactions, Header, Log as RpcLog, Transaction, TransactionReceipt,
-};
+use alloy_rpc_types_eth::{Block, BlockTransactions, Header, Log as RpcLog, Transaction, TransactionReceipt};
 use hodei_types::ethereum::{Executed, Record};
 
 fn envelope(raw: &[u8]) -> Result<TxEnvelope> {
@@ -30,18 +28,12 @@ pub(super) fn header(record: &Record) -> Header {
 /// A block with whole transactions, or their hashes.
 pub(super) fn block(record: &Record, full: bool) -> Result<Block> {
     let transactions = if full {
-        let all =
-            (0..record.txs.len()).map(|index| transaction(record, index)).collect::<Result<_>>()?;
+        let all = (0..record.txs.len()).map(|index| transaction(record, index)).collect::<Result<_>>()?;
         BlockTransactions::Full(all)
     } else {
         BlockTransactions::Hashes(record.txs.iter().map(|tx| tx.hash).collect())
     };
-    Ok(Block {
-        header: header(record),
-        uncles: Vec::new(),
-        transactions,
-        withdrawals: Some(Vec::new().into()),
-    })
+    Ok(Block { header: header(record), uncles: Vec::new(), transactions, withdrawals: Some(Vec::new().into()) })
 }
 
 /// A transaction in its block.
@@ -60,10 +52,7 @@ pub(super) fn transaction(record: &Record, index: usize) -> Result<Transaction> 
 
 /// A transaction that waits: no block yet.
 pub(super) fn waiting(raw: &[u8], sender: Address) -> Result<Transaction> {
-    Ok(Transaction::from_transaction(
-        Recovered::new_unchecked(envelope(raw)?, sender),
-        TransactionInfo::default(),
-    ))
+    Ok(Transaction::from_transaction(Recovered::new_unchecked(envelope(raw)?, sender), TransactionInfo::default()))
 }
 
 /// What a transaction did; log indices count through the whole block.

@@ -16,9 +16,7 @@ const SYNC_MS_MAX: u64 = 20_000;
 /// EIP-7966's code for "not final in time"; its data is the hash.
 const SYNC_TIMEOUT: i32 = 4;
 
-pub(super) fn register(
-    module: &mut RpcModule<Context>,
-) -> std::result::Result<(), RegisterMethodError> {
+pub(super) fn register(module: &mut RpcModule<Context>) -> std::result::Result<(), RegisterMethodError> {
     module.register_async_method("eth_sendRawTransaction", |params, context, _| async move {
         context.chain.submit(params.one()?).await.map_err(fault::chain)
     })?;

@@ -35,9 +35,7 @@ async fn subscribe(
     context: Arc<Context>,
 ) -> Result<(), SubscriptionError> {
     let mut sequence = params.sequence();
-    let asked = sequence
-        .next::<SubscriptionKind>()
-        .and_then(|kind| Ok((kind, sequence.optional_next::<Params>()?)));
+    let asked = sequence.next::<SubscriptionKind>().and_then(|kind| Ok((kind, sequence.optional_next::<Params>()?)));
     let (kind, params) = match asked {
         Ok((SubscriptionKind::Syncing, _)) | Err(_) => {
             let known = "known subscriptions are newHeads, logs, newPendingTransactions";
@@ -49,9 +47,7 @@ async fn subscribe(
     let sink = pending.accept().await?;
     let told = match (kind, params) {
         (SubscriptionKind::NewHeads, _) => heads(&sink, &context).await,
-        (SubscriptionKind::Logs, Some(Params::Logs(wanted))) => {
-            logs(&sink, &context, &wanted).await
-        }
+        (SubscriptionKind::Logs, Some(Params::Logs(wanted))) => logs(&sink, &context, &wanted).await,
         (SubscriptionKind::Logs, _) => logs(&sink, &context, &Filter::default()).await,
         _ => arrivals(&sink, &context).await,
     };
@@ -83,11 +79,7 @@ async fn heads(sink: &SubscriptionSink, context: &Context) -> Result<(), ChainEr
     }
 }
 
-async fn logs(
-    sink: &SubscriptionSink,
-    context: &Context,
-    wanted: &Filter,
-) -> Result<(), ChainError> {
+async fn logs(sink: &SubscriptionSink, context: &Context, wanted: &Filter) -> Result<(), ChainError> {
     let mut seen = context.chain.head().await?.height;
     loop {
         let head = tokio::select! {

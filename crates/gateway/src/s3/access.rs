@@ -86,12 +86,7 @@ impl Access {
     }
 
     /// Whether one thing is allowed; what the object says is looked up where it matters.
-    async fn judge(
-        &self,
-        guard: &Guard,
-        question: Question<'_>,
-        version: Option<&str>,
-    ) -> S3Result<()> {
+    async fn judge(&self, guard: &Guard, question: Question<'_>, version: Option<&str>) -> S3Result<()> {
         let (bucket, action) = (question.bucket, question.action);
         let Some(key) = question.key.filter(|_| guard.asks_object(&action)) else {
             return if guard.allows(&question, None) { Ok(()) } else { Err(denied()) };
@@ -103,7 +98,8 @@ impl Access {
             Err(_) => None,
         };
         let Some(entry) = entry.filter(|entry| !entry.marker) else {
-            let may_know = guard.allows(&question, None) || guard.may_list(question.caller, bucket, key, question.facts);
+            let may_know =
+                guard.allows(&question, None) || guard.may_list(question.caller, bucket, key, question.facts);
             return if may_know { Ok(()) } else { Err(denied()) };
         };
         let mut facts = question.facts.clone();
@@ -208,7 +204,10 @@ impl S3Access for Access {
         let account = names::split(&bucket).0.map(str::to_owned);
         let bucket = names::split(&bucket).1.to_owned();
         if account.is_some() && !WITH_ACCOUNT.contains(&operation.as_str()) {
-            return Err(s3_error!(NotImplemented, "{operation} takes a bucket without its account: names are unique among all."));
+            return Err(s3_error!(
+                NotImplemented,
+                "{operation} takes a bucket without its account: names are unique among all."
+            ));
         }
         if action.target == Target::Service {
             let may = caller.principal.is_some() && caller.scope.allows(action.reads, Some(&bucket), None, None);
@@ -224,7 +223,10 @@ impl S3Access for Access {
             return Err(denied());
         }
         if caller.principal.is_none() && facts::overrides_headers(cx.uri()) {
-            return Err(s3_error!(InvalidRequest, "Request specific response headers cannot be used for anonymous GET requests."));
+            return Err(s3_error!(
+                InvalidRequest,
+                "Request specific response headers cannot be used for anonymous GET requests."
+            ));
         }
         if action.waits {
             let waiting = Waiting { guard: Arc::new(guard), facts: Arc::new(facts) };
@@ -239,7 +241,9 @@ impl S3Access for Access {
             self.judge(&guard, question, None).await?;
         }
         if let Some(from) = cx.headers().get(header::X_AMZ_COPY_SOURCE).and_then(|from| from.to_str().ok()) {
-            if let Some(expected) = cx.headers().get(header::X_AMZ_SOURCE_EXPECTED_BUCKET_OWNER).and_then(|id| id.to_str().ok()) {
+            if let Some(expected) =
+                cx.headers().get(header::X_AMZ_SOURCE_EXPECTED_BUCKET_OWNER).and_then(|id| id.to_str().ok())
+            {
                 facts.put("hodei:source-owner", expected);
             }
             self.copy(&caller, &facts, from).await?;
@@ -293,7 +297,8 @@ impl S3Access for Access {
         let bypasses = facts::bypasses(&request.headers);
         let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for object in std::mem::take(&mut request.input.delete.objects) {
-            let ask = |action| Question { caller: &caller, action, bucket: &bucket, key: Some(&object.key), facts: &facts };
+            let ask =
+                |action| Question { caller: &caller, action, bucket: &bucket, key: Some(&object.key), facts: &facts };
             let version = object.version_id.as_deref();
             let mut judged = self.judge(&guard, ask(Action::of("DeleteObject", version.is_some())), version).await;
             if bypasses && judged.is_ok() {
@@ -310,10 +315,15 @@ impl S3Access for Access {
         let (caller, Waiting { guard, facts }) = waiting(request)?;
         let mut facts = Facts::clone(&facts);
         let input = &request.input;
-        let tags = input.tagging.tag_set.iter().filter_map(|tag| Some((tag.key.as_deref()?, tag.value.as_deref().unwrap_or(""))));
+        let tags = input
+            .tagging
+            .tag_set
+            .iter()
+            .filter_map(|tag| Some((tag.key.as_deref()?, tag.value.as_deref().unwrap_or(""))));
         facts::tags(&mut facts, tags);
         let action = Action::of("PutObjectTagging", input.version_id.is_some());
-        let question = Question { caller: &caller, action, bucket: &input.bucket, key: Some(&input.key), facts: &facts };
+        let question =
+            Question { caller: &caller, action, bucket: &input.bucket, key: Some(&input.key), facts: &facts };
         self.judge(&guard, question, input.version_id.as_deref()).await
     }
 }

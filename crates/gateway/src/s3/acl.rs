@@ -82,7 +82,9 @@ impl Permission {
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Read, Self::Write, Self::ReadAcp, Self::WriteAcp, Self::FullControl].into_iter().find(|one| one.name() == name)
+        [Self::Read, Self::Write, Self::ReadAcp, Self::WriteAcp, Self::FullControl]
+            .into_iter()
+            .find(|one| one.name() == name)
     }
 }
 
@@ -278,26 +280,29 @@ impl Acl {
     pub(super) fn to_dto(&self, keyring: &Keyring) -> Vec<GrantDto> {
         let mut grants = self.grants.clone();
         grants.sort_by_key(|(grantee, _)| matches!(grantee, Grantee::User(_)));
-        grants.into_iter().map(|(grantee, permission)| {
-            let mut to = GranteeDto {
-                display_name: None,
-                email_address: None,
-                id: None,
-                type_: Type::from_static(Type::GROUP),
-                uri: None,
-            };
-            match grantee {
-                Grantee::User(id) => {
-                    to.type_ = Type::from_static(Type::CANONICAL_USER);
-                    to.display_name = keyring.name_of(&id);
-                    to.id = Some(id);
+        grants
+            .into_iter()
+            .map(|(grantee, permission)| {
+                let mut to = GranteeDto {
+                    display_name: None,
+                    email_address: None,
+                    id: None,
+                    type_: Type::from_static(Type::GROUP),
+                    uri: None,
+                };
+                match grantee {
+                    Grantee::User(id) => {
+                        to.type_ = Type::from_static(Type::CANONICAL_USER);
+                        to.display_name = keyring.name_of(&id);
+                        to.id = Some(id);
+                    }
+                    Grantee::All => to.uri = Some(ALL_USERS.into()),
+                    Grantee::Authenticated => to.uri = Some(AUTHENTICATED_USERS.into()),
+                    Grantee::LogDelivery => to.uri = Some(LOG_DELIVERY.into()),
                 }
-                Grantee::All => to.uri = Some(ALL_USERS.into()),
-                Grantee::Authenticated => to.uri = Some(AUTHENTICATED_USERS.into()),
-                Grantee::LogDelivery => to.uri = Some(LOG_DELIVERY.into()),
-            }
-            GrantDto { grantee: Some(to), permission: Some(PermissionDto::from_static(permission.name())) }
-        }).collect()
+                GrantDto { grantee: Some(to), permission: Some(PermissionDto::from_static(permission.name())) }
+            })
+            .collect()
     }
 }
 

@@ -76,7 +76,9 @@ impl Action {
             "GetBucketEncryption" => read("s3:GetEncryptionConfiguration", Bucket),
             "PutBucketEncryption" | "DeleteBucketEncryption" => of("s3:PutEncryptionConfiguration", Bucket),
             "GetBucketOwnershipControls" => read("s3:GetBucketOwnershipControls", Bucket),
-            "PutBucketOwnershipControls" | "DeleteBucketOwnershipControls" => of("s3:PutBucketOwnershipControls", Bucket),
+            "PutBucketOwnershipControls" | "DeleteBucketOwnershipControls" => {
+                of("s3:PutBucketOwnershipControls", Bucket)
+            }
             "GetPublicAccessBlock" => read("s3:GetBucketPublicAccessBlock", Bucket),
             "PutPublicAccessBlock" | "DeletePublicAccessBlock" => of("s3:PutBucketPublicAccessBlock", Bucket),
             "GetBucketRequestPayment" => read("s3:GetBucketRequestPayment", Bucket),
@@ -101,9 +103,12 @@ impl Action {
             "PutObjectLegalHold" => of("s3:PutObjectLegalHold", Object),
             "RestoreObject" => of("s3:RestoreObject", Object),
             "DeleteObject" => of(pick("s3:DeleteObject", "s3:DeleteObjectVersion"), Object).as_good(Bucket, Write),
-            "PutObject" | "CopyObject" | "CreateMultipartUpload" | "UploadPart" | "UploadPartCopy" | "CompleteMultipartUpload" => {
-                of("s3:PutObject", Object).as_good(Bucket, Write)
-            }
+            "PutObject"
+            | "CopyObject"
+            | "CreateMultipartUpload"
+            | "UploadPart"
+            | "UploadPartCopy"
+            | "CompleteMultipartUpload" => of("s3:PutObject", Object).as_good(Bucket, Write),
             "AbortMultipartUpload" => of("s3:AbortMultipartUpload", Object).as_good(Bucket, Write),
             "ListParts" => read("s3:ListMultipartUploadParts", Object).as_good(Bucket, Write),
             // Each is judged for its own keys, which are in the body.

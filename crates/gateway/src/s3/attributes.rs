@@ -13,8 +13,8 @@ use hyper::Method;
 use s3s::{
     Body, HttpRequest, HttpResponse, S3Request, S3Response, S3Result,
     dto::{
-        ETag, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectAttributes, ObjectPart,
-        StorageClass,
+        ETag, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectAttributes,
+        ObjectPart, StorageClass,
     },
     s3_error,
 };
@@ -105,7 +105,9 @@ mod tests {
         let request = |method: &str, target: &str| {
             hyper::Request::builder().method(method).uri(target).body(Body::empty()).unwrap()
         };
-        assert!(is_asked(&request("GET", "/b/k?attributes")) && is_asked(&request("GET", "/b/k?versionId=1&attributes=")));
+        assert!(
+            is_asked(&request("GET", "/b/k?attributes")) && is_asked(&request("GET", "/b/k?versionId=1&attributes="))
+        );
         assert!(!is_asked(&request("GET", "/b/attributes")) && !is_asked(&request("PUT", "/b/k?attributes")));
         let text = "<R><Checksum/><ETag>\"abc-2\"</ETag><ObjectSize>1</ObjectSize></R>";
         let mut response = HttpResponse::new(Body::from(text.to_owned()));

@@ -92,7 +92,8 @@ pub(super) fn finish(verdict: Verdict) -> Finish {
 /// Etag and checksum of a body that was put at once.
 pub(super) fn judged(hashed: &Hashed) -> Judged {
     let checksum = digest::chosen(hashed.checksum.clone());
-    let checksum = checksum.map(|(algorithm, value)| Checksum { algorithm, value, composite: false, parts: Vec::new() });
+    let checksum =
+        checksum.map(|(algorithm, value)| Checksum { algorithm, value, composite: false, parts: Vec::new() });
     Judged { etag: hex::encode(hashed.md5), checksum }
 }
 

@@ -17,8 +17,8 @@ use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
         Bucket, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
-        GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput, OwnershipControls,
-        OwnershipControlsRule,
+        GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
+        OwnershipControls, OwnershipControlsRule,
     },
     s3_error,
 };
@@ -28,7 +28,10 @@ use std::collections::BTreeMap;
 const BUCKETS_MAX: i32 = 10_000;
 
 impl Objects {
-    pub(super) async fn make_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+    pub(super) async fn make_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
         let bucket = request.input.bucket.clone();
         let location = Some(format!("/{bucket}"));
         names::check_new(&bucket)?;
@@ -47,7 +50,10 @@ impl Objects {
         Ok(S3Response::new(CreateBucketOutput { location }))
     }
 
-    pub(super) async fn bucket_there(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+    pub(super) async fn bucket_there(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
         let bucket = &request.input.bucket;
         let record = self.cloud.bucket(bucket).await.map_err(fault)?;
         let record = record.ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist: {bucket}"))?;
@@ -69,7 +75,10 @@ impl Objects {
         Ok(S3Response::new(GetBucketLocationOutput::default()))
     }
 
-    pub(super) async fn end_bucket(&self, request: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
+    pub(super) async fn end_bucket(
+        &self,
+        request: S3Request<DeleteBucketInput>,
+    ) -> S3Result<S3Response<DeleteBucketOutput>> {
         let bucket = request.input.bucket;
         self.cloud.delete_bucket(&bucket).await.map_err(fault)?;
         self.uploads.forget(&bucket);
@@ -110,7 +119,10 @@ impl Objects {
         if is_same { Ok(()) } else { Err(taken()) }
     }
 
-    pub(super) async fn own_buckets(&self, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+    pub(super) async fn own_buckets(
+        &self,
+        request: S3Request<ListBucketsInput>,
+    ) -> S3Result<S3Response<ListBucketsOutput>> {
         let input = &request.input;
         let max = input.max_buckets.unwrap_or(BUCKETS_MAX);
         if !(1..=BUCKETS_MAX).contains(&max) {
@@ -118,7 +130,10 @@ impl Objects {
         }
         let caller = request.extensions.get::<Caller>().cloned().unwrap_or_default();
         let Some(principal) = &caller.principal else {
-            return Ok(S3Response::new(ListBucketsOutput { buckets: Some(Vec::new()), ..ListBucketsOutput::default() }));
+            return Ok(S3Response::new(ListBucketsOutput {
+                buckets: Some(Vec::new()),
+                ..ListBucketsOutput::default()
+            }));
         };
         let main = self.keyring.main();
         let is_main = main.is_some_and(|main| main.id == principal.id);

@@ -189,7 +189,8 @@ mod tests {
     use s3s::dto::StreamingBlob;
 
     fn body(parts: &[&'static str]) -> StreamingBlob {
-        let parts: Vec<_> = parts.iter().map(|part| Ok::<_, std::io::Error>(Bytes::from_static(part.as_bytes()))).collect();
+        let parts: Vec<_> =
+            parts.iter().map(|part| Ok::<_, std::io::Error>(Bytes::from_static(part.as_bytes()))).collect();
         StreamingBlob::wrap(futures::stream::iter(parts))
     }
 

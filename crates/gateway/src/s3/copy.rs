@@ -58,10 +58,14 @@ macro_rules! from {
 /// `bytes=0-4`, both ends within the object.
 pub(super) fn range(text: &str, size: u64) -> S3Result<Range<u64>> {
     let ends = text.strip_prefix("bytes=").and_then(|ends| ends.split_once('-'));
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     let ends = ends.and_then(|(from, last)| Some((number(from)?, number(last)?)));
     let (from, last) = ends.filter(|(from, last)| from <= last).ok_or_else(|| {
-        s3_error!(InvalidArgument, "The x-amz-copy-source-range value must be of the form bytes=first-last, found {text}")
+        s3_error!(
+            InvalidArgument,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last, found {text}"
+        )
     })?;
     if last >= size {
         return Err(s3_error!(InvalidRange, "Range specified is not valid for source object of size: {size}"));
@@ -121,7 +125,9 @@ impl Objects {
             entry.tags.clone_from(&source.tags);
         }
         let mut source = source.clone();
-        if let Some(digest) = wanted.filter(|digest| source.checksum.as_ref().is_none_or(|has| has.algorithm != *digest)) {
+        if let Some(digest) =
+            wanted.filter(|digest| source.checksum.as_ref().is_none_or(|has| has.algorithm != *digest))
+        {
             source.checksum = self.digest(&from, digest).await?;
         }
         let server_side_encryption = put::encryption(&entry);
@@ -175,7 +181,8 @@ impl Objects {
         request: S3Request<UploadPartCopyInput>,
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
         let mut input = request.input;
-        let sent = (input.sse_customer_algorithm.take(), input.sse_customer_key.take(), input.sse_customer_key_md5.take());
+        let sent =
+            (input.sse_customer_algorithm.take(), input.sse_customer_key.take(), input.sse_customer_key_md5.take());
         let key = customer::key(sent)?;
         let (mark, asked) = self.uploads.terms(&input.upload_id, &input.bucket, &input.key)?;
         customer::check(mark.as_ref(), key.as_ref())?;
@@ -209,7 +216,16 @@ mod tests {
     #[test]
     fn a_range_of_a_source_has_both_ends_within_it() {
         assert_eq!(range("bytes=0-4", 5).unwrap(), 0..5);
-        for bad in ["0-2", "bytes=0", "bytes=hello-world", "bytes=0-bar", "bytes=hello-", "bytes=0-2,3-5", "bytes=3-2", "bytes=+1-2"] {
+        for bad in [
+            "0-2",
+            "bytes=0",
+            "bytes=hello-world",
+            "bytes=0-bar",
+            "bytes=hello-",
+            "bytes=0-2,3-5",
+            "bytes=3-2",
+            "bytes=+1-2",
+        ] {
             assert_eq!(range(bad, 10).unwrap_err().code().as_str(), "InvalidArgument", "{bad}");
         }
         assert_eq!(range("bytes=0-5", 5).unwrap_err().code().as_str(), "InvalidRange");

@@ -8,8 +8,8 @@ use hyper::{
     HeaderMap, Method, StatusCode,
     header::{
         ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-        ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue, ORIGIN, VARY,
+        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+        ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue, ORIGIN, VARY,
     },
 };
 use s3s::dto::{CORSConfiguration, CORSRule};
@@ -73,7 +73,10 @@ impl Ask {
 
     fn fits(&self, rule: &CORSRule) -> bool {
         let allows = |header: &String| {
-            rule.allowed_headers.iter().flatten().any(|pattern| wildcard::matches(&pattern.to_ascii_lowercase(), header))
+            rule.allowed_headers
+                .iter()
+                .flatten()
+                .any(|pattern| wildcard::matches(&pattern.to_ascii_lowercase(), header))
         };
         rule.allowed_methods.contains(&self.method)
             && rule.allowed_origins.iter().any(|pattern| wildcard::matches(pattern, &self.origin))
@@ -143,7 +146,11 @@ mod tests {
             (Method::PUT, "foo.suffix", false),
             (Method::PUT, "foo.put", true),
         ] {
-            assert_eq!(origin(&cors, method.clone(), &[("origin", from)]), is.then(|| from.to_owned()), "{method} {from}");
+            assert_eq!(
+                origin(&cors, method.clone(), &[("origin", from)]),
+                is.then(|| from.to_owned()),
+                "{method} {from}"
+            );
         }
         let request = ("access-control-request-method", "GET");
         assert!(origin(&cors, Method::PUT, &[("origin", "foo.suffix"), request]).is_some(), "what is asked for counts");

@@ -26,7 +26,10 @@ pub(super) fn key((algorithm, key, md5): Sent) -> S3Result<Option<Key>> {
     let key = key.ok_or_else(|| s3_error!(InvalidArgument, "A customer's key is 32 bytes in base64."))?;
     let found: [u8; 16] = Md5::digest(key).into();
     if decode(&md5).as_deref() != Some(&found) {
-        return Err(s3_error!(InvalidArgument, "The calculated MD5 hash of the key did not match the hash that was provided."));
+        return Err(s3_error!(
+            InvalidArgument,
+            "The calculated MD5 hash of the key did not match the hash that was provided."
+        ));
     }
     Ok(Some(Key::new(key, found)))
 }
@@ -49,10 +52,9 @@ pub(super) fn check(mark: Option<&Customer>, key: Option<&Key>) -> S3Result<()> 
             "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object."
         )),
         (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "This is not the key the object was stored with.")),
-        (None, Some(_)) => Err(s3_error!(
-            InvalidRequest,
-            "The encryption parameters are not applicable to this object."
-        )),
+        (None, Some(_)) => {
+            Err(s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object."))
+        }
     }
 }
 

@@ -108,7 +108,10 @@ impl Guard {
     /// Whether what a policy permits counts for this caller.
     fn keeps(&self, policy: &Policy, caller: &Caller) -> bool {
         let is_family = self.is_owner(caller)
-            || caller.principal.as_ref().is_some_and(|principal| !self.tenant.is_empty() && principal.tenant == self.tenant);
+            || caller
+                .principal
+                .as_ref()
+                .is_some_and(|principal| !self.tenant.is_empty() && principal.tenant == self.tenant);
         !self.block.policies || is_family || !policy.is_public()
     }
 
@@ -122,7 +125,8 @@ impl Guard {
 
     /// Everybody may do something here.
     pub(super) fn is_public(&self) -> bool {
-        let by_acl = !self.block.acls && self.ownership != Ownership::Enforced && self.acl.as_ref().is_some_and(Acl::is_public);
+        let by_acl =
+            !self.block.acls && self.ownership != Ownership::Enforced && self.acl.as_ref().is_some_and(Acl::is_public);
         let by_policy = !self.block.policies && self.policy.as_ref().is_some_and(Policy::is_public);
         by_acl || by_policy
     }
@@ -130,11 +134,18 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::{acl::{Canned, Grantee, Permission}, principal::{Principal, Scope}}, *};
+    use super::{
+        super::{
+            acl::{Canned, Grantee, Permission},
+            principal::{Principal, Scope},
+        },
+        *,
+    };
     use std::sync::Arc;
 
     fn caller(id: &str) -> Caller {
-        let principal = Principal { id: id.into(), name: id.into(), email: String::new(), tenant: String::new(), quota: None };
+        let principal =
+            Principal { id: id.into(), name: id.into(), email: String::new(), tenant: String::new(), quota: None };
         Caller { principal: Some(Arc::new(principal)), scope: Scope::default() }
     }
 
@@ -162,7 +173,16 @@ mod tests {
     #[test]
     fn what_is_private_is_its_owners() {
         let (anna, ben, nobody) = (caller("anna"), caller("ben"), Caller::default());
-        for operation in ["GetObject", "PutObject", "DeleteObject", "ListObjectsV2", "PutBucketPolicy", "DeleteBucket", "PutBucketAcl", "NeverHeardOf"] {
+        for operation in [
+            "GetObject",
+            "PutObject",
+            "DeleteObject",
+            "ListObjectsV2",
+            "PutBucketPolicy",
+            "DeleteBucket",
+            "PutBucketAcl",
+            "NeverHeardOf",
+        ] {
             assert!(may(&guard(), &anna, operation, None), "{operation}");
             assert!(!may(&guard(), &ben, operation, None), "{operation}");
             assert!(!may(&guard(), &nobody, operation, None), "{operation}");
@@ -181,10 +201,36 @@ mod tests {
             (Permission::Write, vec!["PutObject", "DeleteObject", "CreateMultipartUpload"]),
             (Permission::ReadAcp, vec!["GetBucketAcl"]),
             (Permission::WriteAcp, vec!["PutBucketAcl"]),
-            (Permission::FullControl, vec!["ListObjects", "HeadBucket", "PutObject", "DeleteObject", "CreateMultipartUpload", "GetBucketAcl", "PutBucketAcl"]),
+            (
+                Permission::FullControl,
+                vec![
+                    "ListObjects",
+                    "HeadBucket",
+                    "PutObject",
+                    "DeleteObject",
+                    "CreateMultipartUpload",
+                    "GetBucketAcl",
+                    "PutBucketAcl",
+                ],
+            ),
         ] {
-            for operation in ["ListObjects", "HeadBucket", "PutObject", "DeleteObject", "CreateMultipartUpload", "GetBucketAcl", "PutBucketAcl", "PutBucketPolicy", "GetObject", "DeleteBucket"] {
-                assert_eq!(may(&with(permission), &ben, operation, None), allowed.contains(&operation), "{permission:?} {operation}");
+            for operation in [
+                "ListObjects",
+                "HeadBucket",
+                "PutObject",
+                "DeleteObject",
+                "CreateMultipartUpload",
+                "GetBucketAcl",
+                "PutBucketAcl",
+                "PutBucketPolicy",
+                "GetObject",
+                "DeleteBucket",
+            ] {
+                assert_eq!(
+                    may(&with(permission), &ben, operation, None),
+                    allowed.contains(&operation),
+                    "{permission:?} {operation}"
+                );
             }
         }
     }

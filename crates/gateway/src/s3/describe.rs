@@ -17,8 +17,8 @@ use hyper::{StatusCode, http::Extensions};
 use s3s::{
     S3Error, S3ErrorCode, S3Result,
     dto::{
-        CopyObjectInput, CreateMultipartUploadInput, Metadata, ObjectLockLegalHoldStatus, ObjectLockMode, PutObjectInput,
-        ServerSideEncryption, StorageClass, Timestamp,
+        CopyObjectInput, CreateMultipartUploadInput, Metadata, ObjectLockLegalHoldStatus, ObjectLockMode,
+        PutObjectInput, ServerSideEncryption, StorageClass, Timestamp,
     },
     s3_error,
 };
@@ -180,7 +180,10 @@ fn encryption(
 ) -> S3Result<Option<String>> {
     let asked = asked.map(|asked| asked.as_str().to_owned());
     if asked.is_some() && has_customer {
-        return Err(s3_error!(InvalidArgument, "An object is encrypted with the customer's key or with the server's, not both."));
+        return Err(s3_error!(
+            InvalidArgument,
+            "An object is encrypted with the customer's key or with the server's, not both."
+        ));
     }
     match (asked.as_deref(), key_id) {
         (None, None) => Ok(None),
@@ -194,8 +197,15 @@ fn encryption(
 
 fn class(class: Option<StorageClass>) -> S3Result<Option<String>> {
     const CLASSES: [&str; 9] = [
-        "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE",
-        "GLACIER_IR", "EXPRESS_ONEZONE",
+        "STANDARD",
+        "REDUCED_REDUNDANCY",
+        "STANDARD_IA",
+        "ONEZONE_IA",
+        "INTELLIGENT_TIERING",
+        "GLACIER",
+        "DEEP_ARCHIVE",
+        "GLACIER_IR",
+        "EXPRESS_ONEZONE",
     ];
     match class {
         Some(class) if !CLASSES.contains(&class.as_str()) => {
@@ -251,12 +261,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_kept_is_refused() {
-        let kms = PutObjectInput { server_side_encryption: Some(ServerSideEncryption::from_static("aws:kms")), ..input() };
+        let kms =
+            PutObjectInput { server_side_encryption: Some(ServerSideEncryption::from_static("aws:kms")), ..input() };
         let class = PutObjectInput { storage_class: Some(StorageClass::from_static("COLD")), ..input() };
         let redirect = PutObjectInput { website_redirect_location: Some("there".into()), ..input() };
         let metadata = Some([("n".to_string(), "v".repeat(META_BYTES_MAX))].into_iter().collect());
         let meta = PutObjectInput { metadata, ..input() };
-        let codes = [kms, class, redirect, meta].map(|mut input| described(&mut input).unwrap_err().code().as_str().to_owned());
+        let codes =
+            [kms, class, redirect, meta].map(|mut input| described(&mut input).unwrap_err().code().as_str().to_owned());
         assert_eq!(codes, ["NotImplemented", "InvalidStorageClass", "InvalidRedirectLocation", "MetadataTooLarge"]);
     }
 }

@@ -50,7 +50,9 @@ pub(super) fn composite(digest: Digest, asked: Option<&ChecksumType>) -> S3Resul
     let refused = |what: &'static str| s3_error!(InvalidRequest, "{what}");
     match (asked.map(ChecksumType::as_str), digest) {
         (None, digest) => Ok(digest != Digest::Crc64Nvme),
-        (Some(ChecksumType::COMPOSITE), Digest::Crc64Nvme) => Err(refused("CRC64NVME is a checksum of the full object.")),
+        (Some(ChecksumType::COMPOSITE), Digest::Crc64Nvme) => {
+            Err(refused("CRC64NVME is a checksum of the full object."))
+        }
         (Some(ChecksumType::FULL_OBJECT), Digest::Sha1 | Digest::Sha256) => {
             Err(refused("SHA1 and SHA256 of parts cannot be joined to that of the full object."))
         }
@@ -119,7 +121,13 @@ macro_rules! tells {
     };
 }
 tells!(
-    CompleteMultipartUploadOutput, CopyObjectResult, CopyPartResult, GetObjectOutput, ObjectPart, Part, PutObjectOutput,
+    CompleteMultipartUploadOutput,
+    CopyObjectResult,
+    CopyPartResult,
+    GetObjectOutput,
+    ObjectPart,
+    Part,
+    PutObjectOutput,
     UploadPartOutput
 );
 
@@ -182,9 +190,8 @@ fn hash(digest: Digest, bytes: &[u8]) -> Vec<u8> {
 fn shift(mut crc: u64, bytes: u64, polynomial: u64, bits: usize) -> u64 {
     // What each single bit becomes.
     let mut map: Vec<u64> = (0..bits).map(|bit| if bit == 0 { polynomial } else { 1 << (bit - 1) }).collect();
-    let apply = |map: &[u64], vector: u64| {
-        (0..bits).filter(|bit| vector >> bit & 1 == 1).fold(0, |sum, bit| sum ^ map[bit])
-    };
+    let apply =
+        |map: &[u64], vector: u64| (0..bits).filter(|bit| vector >> bit & 1 == 1).fold(0, |sum, bit| sum ^ map[bit]);
     let square = |map: &[u64]| map.iter().map(|column| apply(map, *column)).collect::<Vec<_>>();
     for _ in 0..3 {
         map = square(&map);

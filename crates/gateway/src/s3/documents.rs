@@ -11,13 +11,14 @@ use s3s::{
         DeleteBucketEncryptionOutput, DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteBucketWebsiteInput,
         DeleteBucketWebsiteOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketEncryptionInput,
         GetBucketEncryptionOutput, GetBucketLoggingInput, GetBucketLoggingOutput,
-        GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput, GetBucketRequestPaymentInput,
-        GetBucketRequestPaymentOutput, GetBucketTaggingInput, GetBucketTaggingOutput, GetBucketWebsiteInput,
-        GetBucketWebsiteOutput, Payer, PutBucketCorsInput, PutBucketCorsOutput, PutBucketEncryptionInput,
-        PutBucketEncryptionOutput, PutBucketLoggingInput, PutBucketLoggingOutput,
-        PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, PutBucketRequestPaymentInput,
-        PutBucketRequestPaymentOutput, PutBucketTaggingInput, PutBucketTaggingOutput, PutBucketWebsiteInput,
-        PutBucketWebsiteOutput, ServerSideEncryption, ServerSideEncryptionConfiguration, Tagging, WebsiteConfiguration,
+        GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
+        GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, GetBucketTaggingInput, GetBucketTaggingOutput,
+        GetBucketWebsiteInput, GetBucketWebsiteOutput, Payer, PutBucketCorsInput, PutBucketCorsOutput,
+        PutBucketEncryptionInput, PutBucketEncryptionOutput, PutBucketLoggingInput, PutBucketLoggingOutput,
+        PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput,
+        PutBucketRequestPaymentInput, PutBucketRequestPaymentOutput, PutBucketTaggingInput, PutBucketTaggingOutput,
+        PutBucketWebsiteInput, PutBucketWebsiteOutput, ServerSideEncryption, ServerSideEncryptionConfiguration,
+        Tagging, WebsiteConfiguration,
     },
     s3_error,
     xml::{Deserialize, Deserializer, Serialize, Serializer},
@@ -55,7 +56,10 @@ pub(super) fn write(value: &impl Serialize) -> S3Result<String> {
 }
 
 /// A document, if it is there.
-pub(super) fn read<T: for<'xml> Deserialize<'xml>>(settings: &BTreeMap<String, String>, name: &str) -> S3Result<Option<T>> {
+pub(super) fn read<T: for<'xml> Deserialize<'xml>>(
+    settings: &BTreeMap<String, String>,
+    name: &str,
+) -> S3Result<Option<T>> {
     let Some(text) = settings.get(name) else { return Ok(None) };
     let value = T::deserialize(&mut Deserializer::new(text.as_bytes()));
     value.map(Some).map_err(|error| s3_error!(InternalError, "the bucket's document `{name}` cannot be read: {error}"))
@@ -63,16 +67,25 @@ pub(super) fn read<T: for<'xml> Deserialize<'xml>>(settings: &BTreeMap<String, S
 
 impl Objects {
     /// A document that must be there.
-    async fn shown<T: for<'xml> Deserialize<'xml>>(&self, bucket: &str, name: &str, absent: S3ErrorCode) -> S3Result<T> {
+    async fn shown<T: for<'xml> Deserialize<'xml>>(
+        &self,
+        bucket: &str,
+        name: &str,
+        absent: S3ErrorCode,
+    ) -> S3Result<T> {
         let settings = self.cloud.settings(bucket).await.map_err(fault)?;
-        read(&settings, name)?.ok_or_else(|| S3Error::with_message(absent, format!("The bucket has no such document: {name}")))
+        read(&settings, name)?
+            .ok_or_else(|| S3Error::with_message(absent, format!("The bucket has no such document: {name}")))
     }
 
     async fn keep(&self, bucket: &str, name: &str, document: Option<String>) -> S3Result<()> {
         self.cloud.set(bucket, name, document).await.map_err(fault)
     }
 
-    pub(super) async fn put_cors(&self, request: S3Request<PutBucketCorsInput>) -> S3Result<S3Response<PutBucketCorsOutput>> {
+    pub(super) async fn put_cors(
+        &self,
+        request: S3Request<PutBucketCorsInput>,
+    ) -> S3Result<S3Response<PutBucketCorsOutput>> {
         let input = request.input;
         let rules = &input.cors_configuration.cors_rules;
         if rules.is_empty() || rules.len() > CORS_RULES_MAX {
@@ -91,7 +104,10 @@ impl Objects {
         Ok(S3Response::new(PutBucketCorsOutput::default()))
     }
 
-    pub(super) async fn get_cors(&self, request: S3Request<GetBucketCorsInput>) -> S3Result<S3Response<GetBucketCorsOutput>> {
+    pub(super) async fn get_cors(
+        &self,
+        request: S3Request<GetBucketCorsInput>,
+    ) -> S3Result<S3Response<GetBucketCorsOutput>> {
         let cors: CORSConfiguration =
             self.shown(&request.input.bucket, name::CORS, S3ErrorCode::NoSuchCORSConfiguration).await?;
         Ok(S3Response::new(GetBucketCorsOutput { cors_rules: Some(cors.cors_rules) }))
@@ -150,7 +166,9 @@ impl Objects {
         let input = request.input;
         let site = &input.website_configuration;
         let suffix = site.index_document.as_ref().map(|index| index.suffix.as_str());
-        if site.redirect_all_requests_to.is_none() && !suffix.is_some_and(|suffix| !suffix.is_empty() && !suffix.contains('/')) {
+        if site.redirect_all_requests_to.is_none()
+            && !suffix.is_some_and(|suffix| !suffix.is_empty() && !suffix.contains('/'))
+        {
             return Err(s3_error!(InvalidArgument, "A website has an index document, whose suffix has no slash."));
         }
         if site.routing_rules.as_ref().is_some_and(|rules| rules.len() > ROUTING_RULES_MAX) {
@@ -197,7 +215,11 @@ impl Objects {
             return Err(s3_error!(MalformedXML, "The rule says what to apply by default."));
         };
         if default.sse_algorithm.as_str() != ServerSideEncryption::AES256 || default.kms_master_key_id.is_some() {
-            return Err(s3_error!(NotImplemented, "Of default encryption AES256 is supported, found {}.", default.sse_algorithm.as_str()));
+            return Err(s3_error!(
+                NotImplemented,
+                "Of default encryption AES256 is supported, found {}.",
+                default.sse_algorithm.as_str()
+            ));
         }
         self.keep(&input.bucket, name::ENCRYPTION, Some(write(&input.server_side_encryption_configuration)?)).await?;
         Ok(S3Response::new(PutBucketEncryptionOutput::default()))

@@ -1,11 +1,6 @@
 //! Gather what a request says about itself, for the conditions of policies.
 
-use super::{
-    form::Signer,
-    keys::now_ms,
-    policy::Facts,
-    principal::Principal,
-};
+use super::{form::Signer, keys::now_ms, policy::Facts, principal::Principal};
 use hyper::{HeaderMap, Uri};
 use s3s::access::S3AccessContext;
 use std::net::SocketAddr;
@@ -66,7 +61,9 @@ fn of_headers(facts: &mut Facts, headers: &HeaderMap) {
             "x-amz-object-lock-mode" => facts.put("s3:object-lock-mode", value),
             "x-amz-object-lock-retain-until-date" => facts.put("s3:object-lock-retain-until-date", value),
             "x-amz-object-lock-legal-hold" => facts.put("s3:object-lock-legal-hold", value),
-            name if name.starts_with("x-amz-") && !name.starts_with("x-amz-meta-") => facts.put(&format!("s3:{name}"), value),
+            name if name.starts_with("x-amz-") && !name.starts_with("x-amz-meta-") => {
+                facts.put(&format!("s3:{name}"), value)
+            }
             _ => {}
         }
     }
@@ -120,8 +117,12 @@ pub(super) fn overrides_headers(uri: &Uri) -> bool {
         let name = pair.split('=').next().unwrap_or(pair);
         matches!(
             name,
-            "response-content-type" | "response-content-language" | "response-expires" | "response-cache-control"
-                | "response-content-disposition" | "response-content-encoding"
+            "response-content-type"
+                | "response-content-language"
+                | "response-expires"
+                | "response-cache-control"
+                | "response-content-disposition"
+                | "response-content-encoding"
         )
     })
 }
@@ -143,7 +144,9 @@ pub(super) fn percent(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let escaped = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
-        let escaped = escaped.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let escaped = escaped
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match escaped {
             Some(byte) => {
                 out.push(byte);

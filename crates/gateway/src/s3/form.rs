@@ -35,8 +35,16 @@ pub(super) const FILE_BYTES_MAX: usize = 64 << 20;
 const TAIL_BYTES_MAX: usize = 64 << 10;
 /// Fields that are headers of a put as they are; whatever else is there changes nothing.
 const HEADERS: [&str; 10] = [
-    "content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires", "x-amz-acl",
-    "x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-tagging",
+    "content-type",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+    "x-amz-acl",
+    "x-amz-storage-class",
+    "x-amz-website-redirect-location",
+    "x-amz-tagging",
 ];
 /// And those that begin so.
 const HEADERS_BEGIN: [&str; 5] =
@@ -62,7 +70,11 @@ impl Layer {
         let (from, body) = request.into_parts();
         let text = |name: HeaderName| from.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         let delimiter = parts::delimiter(text(CONTENT_TYPE))?;
-        let host = if from.headers.contains_key(HOST) { text(HOST) } else { from.uri.authority().map_or("", |at| at.as_str()) };
+        let host = if from.headers.contains_key(HOST) {
+            text(HOST)
+        } else {
+            from.uri.authority().map_or("", |at| at.as_str())
+        };
         let (Some(bucket), None) = names::place(&self.domains, host, from.uri.path()) else {
             let message = "A form is sent to a bucket: its key is a field.";
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message));
@@ -74,7 +86,10 @@ impl Layer {
                 Some(head) => break head,
                 None if !is_more => return Err(Refusal::bad("MalformedPOSTRequest", "The form ends before its file.")),
                 None if coming.bytes.len() > HEAD_BYTES_MAX => {
-                    return Err(Refusal::bad("MaxPostPreDataLengthExceeded", "What stands before a form's file has at most 64 KiB."));
+                    return Err(Refusal::bad(
+                        "MaxPostPreDataLengthExceeded",
+                        "What stands before a form's file has at most 64 KiB.",
+                    ));
                 }
                 None => {}
             }
@@ -94,7 +109,10 @@ impl Layer {
         };
         let room = self.held.room(held::declared(&from.headers).unwrap_or(usize::MAX).min(most + TAIL_BYTES_MAX)).await;
         let too_large = || policy::too_large(most as u64);
-        let whole = coming.rest(head.begins.saturating_add(most).saturating_add(TAIL_BYTES_MAX)).await?.ok_or_else(too_large)?;
+        let whole = coming
+            .rest(head.begins.saturating_add(most).saturating_add(TAIL_BYTES_MAX))
+            .await?
+            .ok_or_else(too_large)?;
         let file = whole.slice(head.begins..parts::end(&whole, head.begins, &delimiter)?);
         if file.len() > most {
             return Err(too_large());
@@ -103,7 +121,11 @@ impl Layer {
             policy.check_length(file.len() as u64)?;
         }
         let is_hosted = self.domains.bucket(host).is_some();
-        let path = if is_hosted { format!("/{}", escaped(&key, true)) } else { format!("/{}/{}", escaped(&bucket, false), escaped(&key, true)) };
+        let path = if is_hosted {
+            format!("/{}", escaped(&key, true))
+        } else {
+            format!("/{}/{}", escaped(&bucket, false), escaped(&key, true))
+        };
         let answer = Answer::new(&head, name, &key, path.clone());
         let mut put = HttpRequest::new(Body::from(file.clone()));
         *put.method_mut() = Method::PUT;
@@ -139,7 +161,9 @@ fn headers(head: &Head) -> Result<HeaderMap, Refusal> {
         let (name, value) = match field.as_str() {
             "acl" => ("x-amz-acl", value.clone()),
             "tagging" => ("x-amz-tagging", tags(value)?),
-            name if HEADERS.contains(&name) || HEADERS_BEGIN.iter().any(|begin| name.starts_with(begin)) => (name, value.clone()),
+            name if HEADERS.contains(&name) || HEADERS_BEGIN.iter().any(|begin| name.starts_with(begin)) => {
+                (name, value.clone())
+            }
             _ => continue,
         };
         let refused = || Refusal::bad("InvalidArgument", format!("The field {field} has no place in a header."));
@@ -179,8 +203,14 @@ mod tests {
         ];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let headers = headers(&Head { fields, ..Head::default() }).unwrap();
-        let found: BTreeMap<&str, &str> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        let wanted = [("content-type", "text/plain"), ("x-amz-acl", "public-read"), ("x-amz-meta-n", "v"), ("x-amz-tagging", "a%20b=1%262&c=")];
+        let found: BTreeMap<&str, &str> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let wanted = [
+            ("content-type", "text/plain"),
+            ("x-amz-acl", "public-read"),
+            ("x-amz-meta-n", "v"),
+            ("x-amz-tagging", "a%20b=1%262&c="),
+        ];
         assert_eq!(found, BTreeMap::from(wanted));
         let broken = Head { fields: vec![("acl".into(), "a\nb".into())], ..Head::default() };
         assert_eq!(super::headers(&broken).unwrap_err().code, "InvalidArgument");
@@ -188,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_key_takes_the_files_name() {
-        let mut head = Head { fields: vec![("key".into(), "in/${filename}".into())], filename: "a.txt".into(), begins: 0 };
+        let mut head =
+            Head { fields: vec![("key".into(), "in/${filename}".into())], filename: "a.txt".into(), begins: 0 };
         name_key(&mut head);
         assert_eq!(head.field("key"), Some("in/a.txt"));
     }

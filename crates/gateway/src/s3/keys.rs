@@ -117,7 +117,9 @@ impl Keys {
         let mut ids = BTreeMap::new();
         for user in &self.users {
             let texts = [&user.id, &user.name, &user.email, &user.tenant];
-            if user.id.is_empty() || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control)) {
+            if user.id.is_empty()
+                || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control))
+            {
                 return Err(format!("a user has an id, and texts of at most {TEXT_BYTES_MAX} bytes: {:?}", user.id));
             }
             if ids.insert(&user.id, ()).is_some() {
@@ -130,7 +132,9 @@ impl Keys {
             if id.is_empty() || id.len() > ID_BYTES_MAX || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return Err(format!("an access key id is 1 to {ID_BYTES_MAX} letters and digits, found {id:?}"));
             }
-            if !SECRET_BYTES.contains(&key.secret_access_key.len()) || !key.secret_access_key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            if !SECRET_BYTES.contains(&key.secret_access_key.len())
+                || !key.secret_access_key.bytes().all(|byte| byte.is_ascii_graphic())
+            {
                 return Err(format!("the secret of {id} is not 16 to 128 visible characters"));
             }
             if seen.insert(id, ()).is_some() {
@@ -168,7 +172,13 @@ impl Keyring {
             move |error| KeysError::Io { at, error }
         };
         let lock = self.path.with_extension("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock).map_err(failed(&lock))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock)
+            .map_err(failed(&lock))?;
         file.lock().map_err(failed(&lock))?;
         let mut keys = self.read()?;
         let value = change(&mut keys)?;
@@ -180,7 +190,8 @@ impl Keyring {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&fresh)(error)),
             _ => {}
         }
-        let mut out = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&fresh).map_err(failed(&fresh))?;
+        let mut out =
+            OpenOptions::new().create_new(true).write(true).mode(0o600).open(&fresh).map_err(failed(&fresh))?;
         out.write_all(&text).and_then(|()| out.sync_all()).map_err(failed(&fresh))?;
         std::fs::rename(&fresh, &*self.path).map_err(failed(&self.path))?;
         if let Some(folder) = self.path.parent() {
@@ -277,8 +288,12 @@ fn read(path: &Path) -> Result<Option<(Keys, Stamp)>, KeysError> {
         return Err(KeysError::Shape { at: at(), why: format!("it has more than {FILE_BYTES_MAX} bytes") });
     }
     let mut text = Vec::new();
-    std::io::Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(|error| KeysError::Io { at: at(), error })?;
-    let keys: Keys = serde_json::from_slice(&text).map_err(|error| KeysError::Shape { at: at(), why: error.to_string() })?;
+    std::io::Read::by_ref(&mut file)
+        .take(FILE_BYTES_MAX)
+        .read_to_end(&mut text)
+        .map_err(|error| KeysError::Io { at: at(), error })?;
+    let keys: Keys =
+        serde_json::from_slice(&text).map_err(|error| KeysError::Shape { at: at(), why: error.to_string() })?;
     keys.check().map_err(|why| KeysError::Shape { at: at(), why })?;
     Ok(Some((keys, Stamp::of(&metadata))))
 }
@@ -293,7 +308,10 @@ impl S3Auth for Keyring {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         match self.held(access_key, now_ms()) {
             Some(held) => Ok(held.key.secret_access_key.clone().into()),
-            None => Err(s3_error!(InvalidAccessKeyId, "The access key you provided does not exist, or is no longer in use.")),
+            None => Err(s3_error!(
+                InvalidAccessKeyId,
+                "The access key you provided does not exist, or is no longer in use."
+            )),
         }
     }
 }

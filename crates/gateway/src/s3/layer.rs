@@ -61,7 +61,8 @@ impl Layer {
         let mut response = match answer {
             // Whatever became of the request is due to that.
             _ if silence.fell() => {
-                let message = "Your socket connection to the server was not read from or written to within the timeout period.";
+                let message =
+                    "Your socket connection to the server was not read from or written to within the timeout period.";
                 let mut response = Refusal::bad("RequestTimeout", message).response();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 response
@@ -252,7 +253,8 @@ mod tests {
         assert_eq!(code(&request("/b", &[("x-a", &long)])), Some("RequestHeaderSectionTooLarge"));
         assert_eq!(code(&request("/b", &[("authorization", "AWS a:b")])), Some("InvalidRequest"));
         assert_eq!(code(&request("/b?AWSAccessKeyId=a&Signature=b", &[])), Some("InvalidRequest"));
-        for (secs, is) in [("1", true), ("604800", true), ("604801", false), ("0", false), ("-7", false), ("x", false)] {
+        for (secs, is) in [("1", true), ("604800", true), ("604801", false), ("0", false), ("-7", false), ("x", false)]
+        {
             assert_eq!(code(&request(&format!("/b?X-Amz-Expires={secs}"), &[])).is_none(), is, "{secs}");
         }
     }
@@ -264,7 +266,8 @@ mod tests {
             super::date(request.headers_mut());
             request.headers().get(AMZ_DATE).map(|value| value.to_str().unwrap().to_owned())
         };
-        let (signed, at) = (("authorization", "AWS4-HMAC-SHA256 Credential=a"), ("date", "Wed, 21 Oct 2015 07:28:00 GMT"));
+        let (signed, at) =
+            (("authorization", "AWS4-HMAC-SHA256 Credential=a"), ("date", "Wed, 21 Oct 2015 07:28:00 GMT"));
         assert_eq!(date(&[signed, at]).as_deref(), Some("20151021T072800Z"));
         assert_eq!(date(&[signed, at, ("x-amz-date", "20260101T000000Z")]).as_deref(), Some("20260101T000000Z"));
         assert_eq!([date(&[at]), date(&[signed]), date(&[signed, ("date", "yesterday")])], [None, None, None]);
@@ -288,7 +291,10 @@ mod tests {
         let mut response = Refusal::forbidden("AccessDenied", "no").response();
         name_error(&mut response, "0123", "/b/<k>");
         let text = String::from_utf8(response.body().bytes().unwrap().to_vec()).unwrap();
-        assert!(text.ends_with("<Resource>/b/&lt;k&gt;</Resource><RequestId>0123</RequestId><HostId>0123</HostId></Error>"), "{text}");
+        assert!(
+            text.ends_with("<Resource>/b/&lt;k&gt;</Resource><RequestId>0123</RequestId><HostId>0123</HostId></Error>"),
+            "{text}"
+        );
         assert_ne!(fresh_id(), fresh_id());
     }
 }

@@ -85,7 +85,9 @@ impl Objects {
                     Ok(0) => {}
                     Ok(done) => tracing::info!(done, "s3: lifecycle applied to a bucket"),
                     Err(Fault::NoBucket(_)) => self.lifecycles.note(&bucket, false),
-                    Err(error) => tracing::warn!(%error, "s3: a bucket's lifecycle was not applied, again at the next look"),
+                    Err(error) => {
+                        tracing::warn!(%error, "s3: a bucket's lifecycle was not applied, again at the next look")
+                    }
                 }
             }
             tokio::time::sleep(self.lifecycles.calendar.every).await;
@@ -176,7 +178,8 @@ impl Objects {
         request: S3Request<GetBucketLifecycleConfigurationInput>,
     ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
         let rules = self.rules(&request.input.bucket).await.map_err(fault)?;
-        let rules = rules.ok_or_else(|| s3_error!(NoSuchLifecycleConfiguration, "The lifecycle configuration does not exist"))?;
+        let rules = rules
+            .ok_or_else(|| s3_error!(NoSuchLifecycleConfiguration, "The lifecycle configuration does not exist"))?;
         Ok(S3Response::new(GetBucketLifecycleConfigurationOutput {
             rules: Some(rules.into_inner()),
             ..GetBucketLifecycleConfigurationOutput::default()
@@ -221,7 +224,10 @@ fn judge(
             (Act::Expire, Some(newest)) => {
                 let matches = Some(Tag::Is(newest.etag.clone()));
                 let modified_secs = Some(newest.modified_ms / 1000);
-                Removal { condition: Condition { matches, modified_secs, ..Condition::default() }, ..Removal::default() }
+                Removal {
+                    condition: Condition { matches, modified_secs, ..Condition::default() },
+                    ..Removal::default()
+                }
             }
             (Act::Expire, None) => continue,
         };

@@ -6,9 +6,9 @@ use hyper::{Uri, http::Extensions};
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
-        CommonPrefix, DeleteMarkerEntry, ETag, EncodingType, ListObjectVersionsInput,
-        ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
-        ObjectStorageClass, ObjectVersion, ObjectVersionStorageClass, Owner,
+        CommonPrefix, DeleteMarkerEntry, ETag, EncodingType, ListObjectVersionsInput, ListObjectVersionsOutput,
+        ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass,
+        ObjectVersion, ObjectVersionStorageClass, Owner,
     },
     s3_error,
 };
@@ -122,10 +122,8 @@ impl Objects {
         let page = self.cloud.list(&input.bucket, &prefix, after, delimiter.as_deref(), max as usize).await;
         let page = page.map_err(fault)?;
         let owners = self.owners(&input.bucket, &request.extensions).await?;
-        let contents = page.entries.iter().map(|(key, entry)| Object {
-            owner: owners.of(entry),
-            ..object(text.key(key), entry)
-        });
+        let contents =
+            page.entries.iter().map(|(key, entry)| Object { owner: owners.of(entry), ..object(text.key(key), entry) });
         Ok(S3Response::new(ListObjectsOutput {
             contents: Some(contents.collect()),
             common_prefixes: text.prefixes(page.prefixes),
@@ -215,7 +213,9 @@ impl Objects {
                 e_tag: object.e_tag,
                 size: object.size,
                 last_modified: object.last_modified,
-                storage_class: object.storage_class.map(|class| ObjectVersionStorageClass::from(class.as_str().to_owned())),
+                storage_class: object
+                    .storage_class
+                    .map(|class| ObjectVersionStorageClass::from(class.as_str().to_owned())),
                 checksum_algorithm: object.checksum_algorithm,
                 checksum_type: object.checksum_type,
                 is_latest,
@@ -257,7 +257,8 @@ mod tests {
 
     #[test]
     fn what_is_unordered_is_not_summed_up() {
-        let (plain, unordered) = (Uri::from_static("/b?prefix=a"), Uri::from_static("/b?prefix=a&allow-unordered=true"));
+        let (plain, unordered) =
+            (Uri::from_static("/b?prefix=a"), Uri::from_static("/b?prefix=a&allow-unordered=true"));
         assert!(check_order(&plain, Some("/")).is_ok() && check_order(&unordered, None).is_ok());
         assert_eq!(check_order(&unordered, Some("/")).unwrap_err().code().as_str(), "InvalidArgument");
     }

@@ -72,9 +72,9 @@ pub(super) fn parse(
     };
     let hold = match held {
         None => None,
-        Some(status) => {
-            Some(hold(&status).ok_or_else(|| s3_error!(InvalidArgument, "Legal Hold must be either of 'ON' or 'OFF'"))?)
-        }
+        Some(status) => Some(
+            hold(&status).ok_or_else(|| s3_error!(InvalidArgument, "Legal Hold must be either of 'ON' or 'OFF'"))?,
+        ),
     };
     Ok(Some(Lock { retention, hold }).filter(|lock| *lock != Lock::default()))
 }
@@ -192,7 +192,8 @@ impl Objects {
         let retention = match (asked.mode, asked.retain_until_date) {
             (None, None) => None,
             (Some(asked), Some(until)) => {
-                let mode = mode(asked.as_str()).ok_or_else(|| s3_error!(MalformedXML, "A mode is GOVERNANCE or COMPLIANCE."))?;
+                let mode = mode(asked.as_str())
+                    .ok_or_else(|| s3_error!(MalformedXML, "A mode is GOVERNANCE or COMPLIANCE."))?;
                 Some(Retention { mode, until_ms: millis(&until) })
             }
             _ => return Err(s3_error!(MalformedXML, "A retention has a mode and a date, or neither.")),
@@ -225,7 +226,8 @@ impl Objects {
         let version = input.version_id.as_deref().map(version::parse).transpose()?;
         lockable(&*self.cloud.settings(&input.bucket).await.map_err(fault)?)?;
         let asked = input.legal_hold.and_then(|asked| asked.status);
-        let is_on = asked.as_ref().and_then(hold).ok_or_else(|| s3_error!(MalformedXML, "A legal hold is ON or OFF."))?;
+        let is_on =
+            asked.as_ref().and_then(hold).ok_or_else(|| s3_error!(MalformedXML, "A legal hold is ON or OFF."))?;
         self.cloud.edit(&input.bucket, &input.key, version, Edit::Hold(is_on)).await.map_err(fault)?;
         Ok(S3Response::new(PutObjectLegalHoldOutput::default()))
     }
@@ -258,7 +260,10 @@ mod tests {
         assert_eq!(code(asked("GOVERNANCE", Some(0), None)), "InvalidRetentionPeriod");
         assert_eq!(code(asked("GOVERNANCE", None, Some(-1))), "InvalidRetentionPeriod");
         assert_eq!(code(asked("GOVERNANCE", None, Some(101))), "InvalidRetentionPeriod");
-        assert_eq!(code(ObjectLockConfiguration { object_lock_enabled: None, ..asked("GOVERNANCE", Some(1), None) }), "MalformedXML");
+        assert_eq!(
+            code(ObjectLockConfiguration { object_lock_enabled: None, ..asked("GOVERNANCE", Some(1), None) }),
+            "MalformedXML"
+        );
     }
 
     #[test]
@@ -266,7 +271,10 @@ mod tests {
         let until = || Some(timestamp(2_000_000));
         let mode = || Some(ObjectLockMode::from_static("COMPLIANCE"));
         let lock = parse((mode(), until(), None), 1_000_000).unwrap();
-        assert_eq!(lock, Some(Lock { retention: Some(Retention { mode: Mode::Compliance, until_ms: 2_000_000 }), hold: None }));
+        assert_eq!(
+            lock,
+            Some(Lock { retention: Some(Retention { mode: Mode::Compliance, until_ms: 2_000_000 }), hold: None })
+        );
         assert_eq!(told(lock), (mode(), until(), None));
         assert_eq!(parse((None, None, None), 0).unwrap(), None);
         assert!(parse((mode(), None, None), 0).is_err());

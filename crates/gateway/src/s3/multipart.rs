@@ -50,7 +50,9 @@ fn gather(upload: &Upload, named: &[CompletedPart]) -> S3Result<Vec<Part>> {
             return Err(s3_error!(InvalidPartOrder, "The list of parts was not in ascending order."));
         }
         last = number;
-        let is_same = |part: &&Part| one.e_tag.as_ref().is_none_or(|tag| tag.value() == hex::encode(part.md5)) && claims(one, part);
+        let is_same = |part: &&Part| {
+            one.e_tag.as_ref().is_none_or(|tag| tag.value() == hex::encode(part.md5)) && claims(one, part)
+        };
         let Some(part) = upload.parts.get(&number).filter(is_same) else {
             return Err(s3_error!(InvalidPart, "Part {number} was not uploaded, or its ETag or checksum differs."));
         };
@@ -192,9 +194,10 @@ impl Objects {
         if named.is_empty() {
             return Err(s3_error!(MalformedXML, "An upload is completed with at least one part."));
         }
-        let (entry, mark, asked, parts) = self.uploads.with(&input.upload_id, &input.bucket, &input.key, |upload| {
-            Ok::<_, S3Error>((upload.entry.clone(), upload.mark, upload.checksum, gather(upload, &named)?))
-        })??;
+        let (entry, mark, asked, parts) =
+            self.uploads.with(&input.upload_id, &input.bucket, &input.key, |upload| {
+                Ok::<_, S3Error>((upload.entry.clone(), upload.mark, upload.checksum, gather(upload, &named)?))
+            })??;
         let checksum = joined(asked, &parts)?;
         let claimed = digest::chosen(digest::claimed!(input));
         if let (Some((digest, claimed)), Some(checksum)) = (claimed, &checksum) {
@@ -208,7 +211,10 @@ impl Objects {
         if let Some(claimed) = input.mpu_object_size
             && u64::try_from(claimed).ok() != Some(size)
         {
-            return Err(s3_error!(InvalidRequest, "The parts have {size} bytes, but x-amz-mp-object-size says {claimed}"));
+            return Err(s3_error!(
+                InvalidRequest,
+                "The parts have {size} bytes, but x-amz-mp-object-size says {claimed}"
+            ));
         }
         let mut hasher = Md5::new();
         parts.iter().for_each(|part| hasher.update(part.md5));
@@ -258,7 +264,10 @@ mod tests {
     #[test]
     fn parts_that_were_not_uploaded_are_refused() {
         let named = |numbers: &[i32]| -> Vec<CompletedPart> {
-            numbers.iter().map(|number| CompletedPart { part_number: Some(*number), ..CompletedPart::default() }).collect()
+            numbers
+                .iter()
+                .map(|number| CompletedPart { part_number: Some(*number), ..CompletedPart::default() })
+                .collect()
         };
         let upload = upload("k", 0);
         let code = |numbers: &[i32]| gather(&upload, &named(numbers)).err().unwrap().code().as_str().to_owned();

@@ -20,7 +20,10 @@ impl Domains {
 
     /// The bucket a host's name begins with, where it ends in one of the domains.
     pub(super) fn bucket<'a>(&self, host: &'a str) -> Option<&'a str> {
-        let host = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(host, _)| host);
+        let host = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or(host, |(host, _)| host);
         let lower = host.to_ascii_lowercase();
         // The longest domain decides: `a.s3.localhost` is `a` of `s3.localhost`, not `a.s3` of `localhost`.
         let domain = self.0.iter().filter(|domain| is_under(&lower, domain)).max_by_key(|domain| domain.len())?;
@@ -60,7 +63,9 @@ pub(super) struct Names;
 impl NameValidation for Names {
     fn validate_bucket_name(&self, name: &str) -> bool {
         let (account, bucket) = split(name);
-        check_bucket_name(bucket) && account.is_none_or(|account| account.len() <= 64 && account.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        check_bucket_name(bucket)
+            && account
+                .is_none_or(|account| account.len() <= 64 && account.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     }
 }
 
@@ -68,7 +73,9 @@ impl NameValidation for Names {
 /// before a domain. Buckets that have one are served.
 pub(super) fn check_new(name: &str) -> S3Result<()> {
     match name.contains(".-") || name.contains("-.") {
-        true => Err(s3_error!(InvalidBucketName, "A dot in a bucket's name stands between letters or digits, found {name}")),
+        true => {
+            Err(s3_error!(InvalidBucketName, "A dot in a bucket's name stands between letters or digits, found {name}"))
+        }
         false => Ok(()),
     }
 }
@@ -121,8 +128,16 @@ mod tests {
 
     #[test]
     fn an_account_may_stand_before_a_name() {
-        assert!(Names.validate_bucket_name("bucket") && Names.validate_bucket_name(":bucket") && Names.validate_bucket_name("acme:bucket"));
-        assert!(!Names.validate_bucket_name("a/b:bucket") && !Names.validate_bucket_name("acme:B") && !Names.validate_bucket_name("a:b:c"));
+        assert!(
+            Names.validate_bucket_name("bucket")
+                && Names.validate_bucket_name(":bucket")
+                && Names.validate_bucket_name("acme:bucket")
+        );
+        assert!(
+            !Names.validate_bucket_name("a/b:bucket")
+                && !Names.validate_bucket_name("acme:B")
+                && !Names.validate_bucket_name("a:b:c")
+        );
         assert_eq!(split("acme:bucket"), (Some("acme"), "bucket"));
     }
 }

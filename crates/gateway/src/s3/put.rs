@@ -33,7 +33,10 @@ impl Objects {
         let (declared, promised) = body::declared(&request)?;
         let (mut input, trailers) = (request.input, request.trailing_headers);
         if input.write_offset_bytes.is_some() {
-            return Err(s3_error!(NotImplemented, "An object is put whole: x-amz-write-offset-bytes is not supported."));
+            return Err(s3_error!(
+                NotImplemented,
+                "An object is put whole: x-amz-write-offset-bytes is not supported."
+            ));
         }
         let wanted = digest::parse(input.checksum_algorithm.as_ref())?;
         let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref());

@@ -43,7 +43,8 @@ impl Access {
 }
 
 fn check(quota: Quota, held: Usage, coming: u64) -> S3Result<()> {
-    let is_over = |most: Option<u64>, held: u64, coming: u64| most.is_some_and(|most| held.saturating_add(coming) > most);
+    let is_over =
+        |most: Option<u64>, held: u64, coming: u64| most.is_some_and(|most| held.saturating_add(coming) > most);
     let (what, most, held) = if is_over(quota.bytes, held.bytes, coming) {
         ("bytes", quota.bytes, held.bytes)
     } else if is_over(quota.objects, held.objects, 1) {

@@ -6,8 +6,7 @@ use super::{
     describe::{ENCRYPTION, EXPIRES},
     digest::{self, Tells as _},
     fault::fault,
-    lifecycle,
-    lock,
+    lifecycle, lock,
     objects::Objects,
     time::{http_date, millis, parse_http_date, timestamp},
     version,
@@ -22,8 +21,8 @@ use hyper::{HeaderMap, StatusCode, header};
 use s3s::{
     S3Error, S3Request, S3Response, S3Result,
     dto::{
-        self, ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ServerSideEncryption,
-        StorageClass, StreamingBlob, Timestamp,
+        self, ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
+        ServerSideEncryption, StorageClass, StreamingBlob, Timestamp,
     },
     s3_error,
 };
@@ -152,10 +151,14 @@ fn content_range(range: &Range<u64>, size: u64) -> String {
 /// What of the object is asked for; `None` for all of it.
 fn wanted(input: &GetObjectInput, entry: &Entry) -> S3Result<Option<Range<u64>>> {
     match (&input.range, input.part_number) {
-        (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter")),
-        (Some(range), None) => Ok(Some(range.check(entry.size_bytes()).map_err(|_| {
-            s3_error!(InvalidRange, "The requested range is not satisfiable")
-        })?)),
+        (Some(_), Some(_)) => {
+            Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter"))
+        }
+        (Some(range), None) => Ok(Some(
+            range
+                .check(entry.size_bytes())
+                .map_err(|_| s3_error!(InvalidRange, "The requested range is not satisfiable"))?,
+        )),
         (None, Some(number)) => part(entry, number).map(Some),
         (None, None) => Ok(None),
     }
@@ -234,11 +237,8 @@ impl Objects {
 
     /// What is found and asked for, once the key and the conditions are judged.
     async fn judged(&self, input: &GetObjectInput) -> S3Result<(Found, Option<Range<u64>>, Option<Key>)> {
-        let sent = (
-            input.sse_customer_algorithm.clone(),
-            input.sse_customer_key.clone(),
-            input.sse_customer_key_md5.clone(),
-        );
+        let sent =
+            (input.sse_customer_algorithm.clone(), input.sse_customer_key.clone(), input.sse_customer_key_md5.clone());
         let key = customer::key(sent)?;
         let found = self.find(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         let entry = &found.entry;
@@ -295,7 +295,10 @@ impl Objects {
 /// Who reads says nothing of the server's encryption, as at S3: it is what it was put with.
 fn no_encryption(headers: &HeaderMap) -> S3Result<()> {
     match headers.contains_key("x-amz-server-side-encryption") {
-        true => Err(s3_error!(InvalidArgument, "x-amz-server-side-encryption is said when an object is put, not when it is read.")),
+        true => Err(s3_error!(
+            InvalidArgument,
+            "x-amz-server-side-encryption is said when an object is put, not when it is read."
+        )),
         false => Ok(()),
     }
 }
@@ -391,7 +394,10 @@ mod tests {
         assert_eq!(Conditions { differs: Some(&b), modified: Some(&after), ..none() }.judge(&entry), Ok(()));
         assert_eq!(Conditions { modified: Some(&same), ..none() }.judge(&entry), Err(Refusal::NotModified));
         assert_eq!(Conditions { modified: Some(&before), ..none() }.judge(&entry), Ok(()));
-        assert_eq!(Conditions { differs: Some(&ETagCondition::Any), ..none() }.judge(&entry), Err(Refusal::NotModified));
+        assert_eq!(
+            Conditions { differs: Some(&ETagCondition::Any), ..none() }.judge(&entry),
+            Err(Refusal::NotModified)
+        );
     }
 
     #[test]

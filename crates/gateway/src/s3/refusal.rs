@@ -54,7 +54,10 @@ mod tests {
     fn a_message_stays_text() {
         let response = Refusal::forbidden("AccessDenied", "no <b>&\u{1}".to_owned()).response();
         let text = String::from_utf8(response.body().bytes().unwrap().to_vec()).unwrap();
-        assert!(text.ends_with("<Error><Code>AccessDenied</Code><Message>no &lt;b&gt;&amp;</Message></Error>"), "{text}");
+        assert!(
+            text.ends_with("<Error><Code>AccessDenied</Code><Message>no &lt;b&gt;&amp;</Message></Error>"),
+            "{text}"
+        );
         assert_eq!(response.status(), StatusCode::FORBIDDEN);
     }
 }

@@ -1,13 +1,6 @@
 //! Delete objects and versions, one or many at once.
 
-use super::{
-    access::Kept,
-    fault::fault,
-    objects::Objects,
-    principal::Caller,
-    time::millis,
-    version,
-};
+use super::{access::Kept, fault::fault, objects::Objects, principal::Caller, time::millis, version};
 use hodei_sdk::{
     Fault,
     change::{Done, Removal, Versioning},
@@ -161,9 +154,15 @@ mod tests {
         let id = Version::Id([1; 16]);
         let marker = Done { version: id, marker: true, versioning: Versioning::Enabled };
         let told = deleted(&asked(None), Some(&marker));
-        assert_eq!((told.delete_marker, told.delete_marker_version_id, told.version_id), (Some(true), Some(id.to_string()), None));
+        assert_eq!(
+            (told.delete_marker, told.delete_marker_version_id, told.version_id),
+            (Some(true), Some(id.to_string()), None)
+        );
         let told = deleted(&asked(Some("null")), Some(&Done::default()));
-        assert_eq!((told.delete_marker, told.delete_marker_version_id, told.version_id), (None, None, Some("null".into())));
+        assert_eq!(
+            (told.delete_marker, told.delete_marker_version_id, told.version_id),
+            (None, None, Some("null".into()))
+        );
         let gone = Fault::NoVersion { bucket: "b".into(), key: "k".into(), version: id };
         assert_eq!(outcome(Err(gone)).unwrap(), None);
         assert!(condition(None, None, Some(-1)).is_err());

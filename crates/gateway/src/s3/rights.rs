@@ -1,8 +1,8 @@
 //! Set and show who may use a bucket: its policy, its access lists, and how it guards them.
 
 use super::{
-    acl::{self, Acl, Wanted},
     access::wanted,
+    acl::{self, Acl, Wanted},
     decide::{Guard, Ownership},
     documents::{self, name},
     fault::fault,
@@ -13,14 +13,14 @@ use hodei_sdk::change::Edit;
 use s3s::{
     S3Error, S3ErrorCode, S3Request, S3Response, S3Result,
     dto::{
-        AccessControlPolicy, DeleteBucketOwnershipControlsInput, DeleteBucketOwnershipControlsOutput, DeleteBucketPolicyInput,
-        DeleteBucketPolicyOutput, DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput, GetBucketAclInput,
-        GetBucketAclOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput, GetBucketPolicyInput,
-        GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetObjectAclInput,
-        GetObjectAclOutput, GetPublicAccessBlockInput, GetPublicAccessBlockOutput, OwnershipControls, PolicyStatus,
-        PublicAccessBlockConfiguration, PutBucketAclInput, PutBucketAclOutput, PutBucketOwnershipControlsInput,
-        PutBucketOwnershipControlsOutput, PutBucketPolicyInput, PutBucketPolicyOutput, PutObjectAclInput,
-        PutObjectAclOutput, PutPublicAccessBlockInput, PutPublicAccessBlockOutput,
+        AccessControlPolicy, DeleteBucketOwnershipControlsInput, DeleteBucketOwnershipControlsOutput,
+        DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput,
+        GetBucketAclInput, GetBucketAclOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
+        GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput,
+        GetObjectAclInput, GetObjectAclOutput, GetPublicAccessBlockInput, GetPublicAccessBlockOutput,
+        OwnershipControls, PolicyStatus, PublicAccessBlockConfiguration, PutBucketAclInput, PutBucketAclOutput,
+        PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput, PutBucketPolicyInput, PutBucketPolicyOutput,
+        PutObjectAclInput, PutObjectAclOutput, PutPublicAccessBlockInput, PutPublicAccessBlockOutput,
     },
     s3_error,
 };
@@ -36,7 +36,8 @@ impl Objects {
         request: S3Request<PutBucketPolicyInput>,
     ) -> S3Result<S3Response<PutBucketPolicyOutput>> {
         let input = request.input;
-        let policy = Policy::parse(&input.policy, &input.bucket).map_err(|error| s3_error!(MalformedPolicy, "{error}"))?;
+        let policy =
+            Policy::parse(&input.policy, &input.bucket).map_err(|error| s3_error!(MalformedPolicy, "{error}"))?;
         let guard = self.guard(&input.bucket).await?;
         if guard.block.new_policies && policy.is_public() {
             return Err(s3_error!(AccessDenied, "The bucket's public access block refuses public policies."));
@@ -75,14 +76,27 @@ impl Objects {
     }
 
     /// The list a request asks for, of body or headers, which must be one of them.
-    fn asked(&self, headers: &hyper::HeaderMap, body: Option<AccessControlPolicy>, owner: &str, guard: &Guard) -> S3Result<Option<Acl>> {
+    fn asked(
+        &self,
+        headers: &hyper::HeaderMap,
+        body: Option<AccessControlPolicy>,
+        owner: &str,
+        guard: &Guard,
+    ) -> S3Result<Option<Acl>> {
         if guard.ownership == Ownership::Enforced {
             return Err(s3_error!(AccessControlListNotSupported, "The bucket does not allow access lists."));
         }
         let wanted = match (wanted(headers, &self.keyring)?, body) {
             (Wanted::Nothing, Some(policy)) => Wanted::Grants(Acl::from_dto(policy, owner, &self.keyring)?),
-            (Wanted::Nothing, None) => return Err(S3Error::with_message(S3ErrorCode::MissingSecurityHeader, "Your request was missing a required header: x-amz-acl")),
-            (_, Some(_)) => return Err(s3_error!(UnexpectedContent, "Say either x-amz-acl or a list in the body, not both.")),
+            (Wanted::Nothing, None) => {
+                return Err(S3Error::with_message(
+                    S3ErrorCode::MissingSecurityHeader,
+                    "Your request was missing a required header: x-amz-acl",
+                ));
+            }
+            (_, Some(_)) => {
+                return Err(s3_error!(UnexpectedContent, "Say either x-amz-acl or a list in the body, not both."));
+            }
             (wanted, None) => wanted,
         };
         if guard.block.new_acls && wanted.is_public() {
@@ -91,7 +105,10 @@ impl Objects {
         Ok(wanted.resolve(owner, &guard.owner))
     }
 
-    pub(super) async fn put_bucket_list(&self, request: S3Request<PutBucketAclInput>) -> S3Result<S3Response<PutBucketAclOutput>> {
+    pub(super) async fn put_bucket_list(
+        &self,
+        request: S3Request<PutBucketAclInput>,
+    ) -> S3Result<S3Response<PutBucketAclOutput>> {
         let input = request.input;
         let guard = self.guard(&input.bucket).await?;
         let acl = self.asked(&request.headers, input.access_control_policy, &guard.owner, &guard)?;
@@ -99,16 +116,23 @@ impl Objects {
         Ok(S3Response::new(PutBucketAclOutput::default()))
     }
 
-    pub(super) async fn get_bucket_list(&self, request: S3Request<GetBucketAclInput>) -> S3Result<S3Response<GetBucketAclOutput>> {
+    pub(super) async fn get_bucket_list(
+        &self,
+        request: S3Request<GetBucketAclInput>,
+    ) -> S3Result<S3Response<GetBucketAclOutput>> {
         let guard = self.guard(&request.input.bucket).await?;
-        let acl = guard.acl.filter(|_| guard.ownership != Ownership::Enforced).unwrap_or_else(|| Acl::private(&guard.owner));
+        let acl =
+            guard.acl.filter(|_| guard.ownership != Ownership::Enforced).unwrap_or_else(|| Acl::private(&guard.owner));
         Ok(S3Response::new(GetBucketAclOutput {
             grants: Some(acl.to_dto(&self.keyring)),
             owner: Some(acl::owner(&guard.owner, &self.keyring)),
         }))
     }
 
-    pub(super) async fn put_object_list(&self, request: S3Request<PutObjectAclInput>) -> S3Result<S3Response<PutObjectAclOutput>> {
+    pub(super) async fn put_object_list(
+        &self,
+        request: S3Request<PutObjectAclInput>,
+    ) -> S3Result<S3Response<PutObjectAclOutput>> {
         let input = request.input;
         let guard = self.guard(&input.bucket).await?;
         let version = version(input.version_id.as_deref())?;
@@ -122,7 +146,10 @@ impl Objects {
         Ok(S3Response::new(PutObjectAclOutput::default()))
     }
 
-    pub(super) async fn get_object_list(&self, request: S3Request<GetObjectAclInput>) -> S3Result<S3Response<GetObjectAclOutput>> {
+    pub(super) async fn get_object_list(
+        &self,
+        request: S3Request<GetObjectAclInput>,
+    ) -> S3Result<S3Response<GetObjectAclOutput>> {
         let input = request.input;
         let guard = self.guard(&input.bucket).await?;
         let version = version(input.version_id.as_deref())?;
@@ -208,7 +235,8 @@ impl Objects {
     ) -> S3Result<S3Response<GetBucketOwnershipControlsOutput>> {
         let settings = self.cloud.settings(&request.input.bucket).await.map_err(fault)?;
         let found = documents::read::<OwnershipControls>(&settings, name::OWNERSHIP)?;
-        let found = found.ok_or_else(|| s3_error!(OwnershipControlsNotFoundError, "The bucket ownership controls were not found"))?;
+        let found = found
+            .ok_or_else(|| s3_error!(OwnershipControlsNotFoundError, "The bucket ownership controls were not found"))?;
         Ok(S3Response::new(GetBucketOwnershipControlsOutput { ownership_controls: Some(found) }))
     }
 

@@ -104,7 +104,12 @@ impl Uploads {
     }
 
     /// What its parts are put with: the customer's key, and the checksum.
-    pub(super) fn terms(&self, id: &str, bucket: &str, key: &str) -> S3Result<(Option<Customer>, Option<(Digest, bool)>)> {
+    pub(super) fn terms(
+        &self,
+        id: &str,
+        bucket: &str,
+        key: &str,
+    ) -> S3Result<(Option<Customer>, Option<(Digest, bool)>)> {
         self.with(id, bucket, key, |upload| (upload.mark, upload.checksum))
     }
 
@@ -151,9 +156,8 @@ impl Uploads {
     pub(super) fn of(&self, bucket: &str) -> Vec<(String, Upload)> {
         let inner = self.lock();
         let all = inner.open.iter().filter(|(_, (upload, _))| upload.bucket == bucket);
-        let mut found: Vec<_> = all
-            .map(|(id, (upload, _))| (id.clone(), Upload { parts: BTreeMap::new(), ..upload.clone() }))
-            .collect();
+        let mut found: Vec<_> =
+            all.map(|(id, (upload, _))| (id.clone(), Upload { parts: BTreeMap::new(), ..upload.clone() })).collect();
         found.sort_by(|(a_id, a), (b_id, b)| (&a.key, a.begun_ms, a_id).cmp(&(&b.key, b.begun_ms, b_id)));
         found
     }

@@ -72,7 +72,8 @@ impl Site {
             Page::Object { key, entry, status } => {
                 let known = request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
                 let is_known = status == StatusCode::OK && known.is_some_and(|tag| tag.trim_matches('"') == entry.etag);
-                self.send(&bucket, &key, *entry, if is_known { StatusCode::NOT_MODIFIED } else { status }, is_head).await
+                self.send(&bucket, &key, *entry, if is_known { StatusCode::NOT_MODIFIED } else { status }, is_head)
+                    .await
             }
         }
     }
@@ -84,7 +85,10 @@ impl Site {
         let scheme = if arrival.is_tls { "https" } else { "http" };
         if let Some(all) = &site.redirect_all_requests_to {
             let scheme = all.protocol.as_ref().map_or(scheme, |protocol| protocol.as_str());
-            return Page::Elsewhere(StatusCode::MOVED_PERMANENTLY, format!("{scheme}://{}/{}", all.host_name, escape(key)));
+            return Page::Elsewhere(
+                StatusCode::MOVED_PERMANENTLY,
+                format!("{scheme}://{}/{}", all.host_name, escape(key)),
+            );
         }
         let rules = site.routing_rules.iter().flatten();
         let to = |rule: &RoutingRule| elsewhere(rule, key, host, base, scheme);
@@ -102,7 +106,10 @@ impl Site {
             }
             Err(status) => status,
         };
-        if !key.is_empty() && !key.ends_with('/') && self.look(bucket, &format!("{key}/{suffix}"), arrival).await.is_ok() {
+        if !key.is_empty()
+            && !key.ends_with('/')
+            && self.look(bucket, &format!("{key}/{suffix}"), arrival).await.is_ok()
+        {
             return Page::Elsewhere(StatusCode::FOUND, format!("{base}/{}/", escape(key)));
         }
         if let Some(rule) = rules.clone().find(|rule| asks(rule, key, Some(status))) {
@@ -228,16 +235,30 @@ mod tests {
 
     #[test]
     fn rules_send_elsewhere_what_they_are_about() {
-        let docs = rule(Some("docs/"), None, Redirect { replace_key_prefix_with: Some("documents/".into()), ..Redirect::default() });
-        assert!(asks(&docs, "docs/a", None) && !asks(&docs, "doc", None) && !asks(&docs, "docs/a", Some(StatusCode::NOT_FOUND)));
-        let Page::Elsewhere(status, to) = elsewhere(&docs, "docs/a b", "s.localhost", "", "http") else { panic!("no redirect") };
+        let docs = rule(
+            Some("docs/"),
+            None,
+            Redirect { replace_key_prefix_with: Some("documents/".into()), ..Redirect::default() },
+        );
+        assert!(
+            asks(&docs, "docs/a", None)
+                && !asks(&docs, "doc", None)
+                && !asks(&docs, "docs/a", Some(StatusCode::NOT_FOUND))
+        );
+        let Page::Elsewhere(status, to) = elsewhere(&docs, "docs/a b", "s.localhost", "", "http") else {
+            panic!("no redirect")
+        };
         assert_eq!((status, to.as_str()), (StatusCode::MOVED_PERMANENTLY, "http://s.localhost/documents/a%20b"));
-        let lost = rule(None, Some("404"), Redirect {
-            host_name: Some("example.org".into()),
-            http_redirect_code: Some("302".into()),
-            replace_key_with: Some("lost.html".into()),
-            ..Redirect::default()
-        });
+        let lost = rule(
+            None,
+            Some("404"),
+            Redirect {
+                host_name: Some("example.org".into()),
+                http_redirect_code: Some("302".into()),
+                replace_key_with: Some("lost.html".into()),
+                ..Redirect::default()
+            },
+        );
         assert!(asks(&lost, "x", Some(StatusCode::NOT_FOUND)) && !asks(&lost, "x", None));
         let Page::Elsewhere(status, to) = elsewhere(&lost, "x", "h", "/b", "https") else { panic!("no redirect") };
         assert_eq!((status, to.as_str()), (StatusCode::FOUND, "https://example.org/lost.html"));

@@ -7,9 +7,9 @@ use super::{
 };
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hodei_sdk::{Fault, Local, share::Opened};
 use hodei_types::share::Link;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
@@ -27,7 +27,8 @@ const CONNECTIONS_MAX: usize = 256;
 /// How long a connection may take to send its headers; slow senders hold a slot otherwise.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Nothing of a page runs, loads from elsewhere, or is framed by another's.
-const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// What is shared never acts in this door's name, whatever it says it is.
 const FILE_POLICY: &str = "default-src 'none'; sandbox";
 
@@ -68,7 +69,10 @@ async fn answer(cloud: &Local, request: &Request<Incoming>) -> Answer {
     let mut answer = if is_head || request.method() == Method::GET {
         route(cloud, request.uri().path(), request.headers(), is_head).await
     } else {
-        let mut answer = html(StatusCode::METHOD_NOT_ALLOWED, page::refused("Only for reading", "This address can be read, and nothing else."));
+        let mut answer = html(
+            StatusCode::METHOD_NOT_ALLOWED,
+            page::refused("Only for reading", "This address can be read, and nothing else."),
+        );
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         answer
     };
@@ -85,7 +89,10 @@ async fn answer(cloud: &Local, request: &Request<Incoming>) -> Answer {
 
 async fn route(cloud: &Local, path: &str, headers: &HeaderMap, is_head: bool) -> Answer {
     let Some(rest) = path.strip_prefix(PATH) else {
-        return html(StatusCode::NOT_FOUND, page::refused("Nothing is here", "Links begin with /s/ after this server's name."));
+        return html(
+            StatusCode::NOT_FOUND,
+            page::refused("Nothing is here", "Links begin with /s/ after this server's name."),
+        );
     };
     if rest == "style.css" {
         let mut answer = Response::new(whole(page::STYLE));
@@ -96,7 +103,12 @@ async fn route(cloud: &Local, path: &str, headers: &HeaderMap, is_head: bool) ->
     let (word, name) = rest.split_once('/').map_or((rest, None), |(word, name)| (word, Some(name)));
     let link: Link = match word.parse() {
         Ok(link) => link,
-        Err(error) => return html(StatusCode::NOT_FOUND, page::refused("This is not a whole link", &format!("{error}. Copy it again, to its last letter."))),
+        Err(error) => {
+            return html(
+                StatusCode::NOT_FOUND,
+                page::refused("This is not a whole link", &format!("{error}. Copy it again, to its last letter.")),
+            );
+        }
     };
     let opened = match cloud.open_link(&link).await {
         Ok(opened) => opened,
@@ -135,7 +147,10 @@ fn file(cloud: &Local, opened: &Opened, headers: &HeaderMap, is_head: bool) -> A
         Wanted::Whole => (StatusCode::OK, None),
         Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
         Wanted::Nowhere => {
-            let mut answer = html(StatusCode::RANGE_NOT_SATISFIABLE, page::refused("No such bytes", &format!("The file has {size} bytes.")));
+            let mut answer = html(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                page::refused("No such bytes", &format!("The file has {size} bytes.")),
+            );
             answer.headers_mut().insert(header::CONTENT_RANGE, value(&format!("bytes */{size}")));
             return answer;
         }

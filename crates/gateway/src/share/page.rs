@@ -25,7 +25,8 @@ pub(super) fn shown(it: &Shown) -> String {
         ("Changed", date(it.modified_ms)),
         ("Link ends", date(it.expires_ms)),
     ];
-    let rows: String = rows.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n")).collect();
+    let rows: String =
+        rows.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n")).collect();
     frame(
         it.name,
         &format!(
@@ -42,7 +43,10 @@ pub(super) fn shown(it: &Shown) -> String {
 
 /// The page of something that is not.
 pub(super) fn refused(title: &str, text: &str) -> String {
-    frame(title, &format!("<p class=\"kind\" aria-hidden=\"true\">?</p>\n<h1>{}</h1>\n<p>{}</p>\n", escape(title), escape(text)))
+    frame(
+        title,
+        &format!("<p class=\"kind\" aria-hidden=\"true\">?</p>\n<h1>{}</h1>\n<p>{}</p>\n", escape(title), escape(text)),
+    )
 }
 
 fn frame(title: &str, body: &str) -> String {
@@ -134,14 +138,17 @@ mod tests {
             href: "l/a%20b",
         });
         assert!(!shown.contains("<script") && !shown.contains("<img") && !shown.contains('\u{202e}'), "{shown}");
-        for part in ["&lt;script&gt;", "1.2 MiB", "1\u{202f}234\u{202f}567 bytes", "2000-02-29 00:00 UTC", "href=\"l/a%20b\""] {
+        for part in
+            ["&lt;script&gt;", "1.2 MiB", "1\u{202f}234\u{202f}567 bytes", "2000-02-29 00:00 UTC", "href=\"l/a%20b\""]
+        {
             assert!(shown.contains(part), "{part:?} is missing from {shown}");
         }
     }
 
     #[test]
     fn numbers_are_grouped_by_three() {
-        for (number, text) in [(0, "0"), (12, "12"), (123, "123"), (1234, "1\u{202f}234"), (123_456, "123\u{202f}456")] {
+        for (number, text) in [(0, "0"), (12, "12"), (123, "123"), (1234, "1\u{202f}234"), (123_456, "123\u{202f}456")]
+        {
             assert_eq!(grouped(number), text);
         }
     }

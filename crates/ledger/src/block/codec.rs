@@ -114,8 +114,7 @@ fn read_header(buf: &mut impl Buf) -> Result<Header, CodecError> {
         && header.requests_hash == fixed.requests_hash
         && header.base_fee_per_gas.is_some();
     let extra = if header.number == 0 { 32 } else { 8 };
-    if !ordinary || header.extra_data.len() != extra || header.timestamp != time_ms(&header) / 1000
-    {
+    if !ordinary || header.extra_data.len() != extra || header.timestamp != time_ms(&header) / 1000 {
         return Err(invalid("header field out of shape"));
     }
     Ok(header)

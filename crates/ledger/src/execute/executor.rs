@@ -1,7 +1,11 @@
 //! Take a block's transactions one by one.
 
 use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction as _, TxEnvelope, TxType};
-use alloy_evm::{Evm as _, EvmEnv, FromRecoveredTx as _, eth::{EthEvm, EthEvmBuilder}, precompiles::PrecompilesMap};
+use alloy_evm::{
+    Evm as _, EvmEnv, FromRecoveredTx as _,
+    eth::{EthEvm, EthEvmBuilder},
+    precompiles::PrecompilesMap,
+};
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, TxKind, U256, keccak256};
 use alloy_sol_types::SolCall as _;
 use hodei_types::{
@@ -214,7 +218,6 @@ impl Executor {
         let (writes, undo, codes) = self.state.into_writes();
         Outcome { writes, undo, codes, receipts: self.receipts, gas_used: self.gas_used, bloom, anchors }
     }
-
 }
 
 impl Run<'_> {

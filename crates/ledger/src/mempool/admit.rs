@@ -165,19 +165,12 @@ pub(super) fn tip_at(tx: &TxEnvelope, base_fee: u64) -> Option<u128> {
 }
 
 fn intrinsic_gas(tx: &TxEnvelope) -> u64 {
-    let (accounts, slots) = tx.access_list().map_or((0, 0), |list| {
-        (list.len() as u64, list.iter().map(|item| item.storage_keys.len() as u64).sum())
-    });
+    let (accounts, slots) = tx
+        .access_list()
+        .map_or((0, 0), |list| (list.len() as u64, list.iter().map(|item| item.storage_keys.len() as u64).sum()));
     let authorizations = tx.authorization_list().map_or(0, |list| list.len() as u64);
-    let gas = calculate_initial_tx_gas(
-        SpecId::OSAKA,
-        tx.input(),
-        tx.is_create(),
-        accounts,
-        slots,
-        authorizations,
-        None,
-    );
+    let gas =
+        calculate_initial_tx_gas(SpecId::OSAKA, tx.input(), tx.is_create(), accounts, slots, authorizations, None);
     (gas.initial_regular_gas + gas.initial_state_gas).max(gas.floor_gas)
 }
 

@@ -115,8 +115,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_and_every_cut_of_it_is_refused() {
-        let txs: Vec<alloy_primitives::Bytes> =
-            (1..5u8).map(|n| vec![n; usize::from(n) * 7].into()).collect();
+        let txs: Vec<alloy_primitives::Bytes> = (1..5u8).map(|n| vec![n; usize::from(n) * 7].into()).collect();
         let message = encode(&txs);
         let back = decode(message.clone()).unwrap();
         assert_eq!(back, txs);

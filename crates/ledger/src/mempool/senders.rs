@@ -73,9 +73,8 @@ impl Senders {
                 }
             }
         }
-        let answer = |(at, tx): (usize, Option<Arc<Signed>>)| {
-            tx.ok_or_else(|| refused.remove(&at).unwrap_or(Refused::Encoding))
-        };
+        let answer =
+            |(at, tx): (usize, Option<Arc<Signed>>)| tx.ok_or_else(|| refused.remove(&at).unwrap_or(Refused::Encoding));
         found.into_iter().enumerate().map(answer).collect()
     }
 

@@ -244,9 +244,8 @@ impl Table {
     /// after it, the executor leaves out what does not follow; it is offered again when the height is final.
     pub fn choose(&mut self, base_fee: u64, txs_max: usize, bytes_max: usize) -> Vec<Arc<Signed>> {
         let mut heap: BinaryHeap<(u128, Address, u64)> = BinaryHeap::new();
-        let price = |queue: &Queue, nonce| {
-            queue.txs.get(&nonce).and_then(|entry: &Entry| tip_at(&entry.tx.envelope, base_fee))
-        };
+        let price =
+            |queue: &Queue, nonce| queue.txs.get(&nonce).and_then(|entry: &Entry| tip_at(&entry.tx.envelope, base_fee));
         for sender in &self.ready {
             let queue = &self.queues[sender];
             let nonce = queue.next;
@@ -337,8 +336,16 @@ impl Table {
         match queue.rank(sender) {
             Some(rank) => {
                 self.tails.insert(rank);
-                if queue.txs.contains_key(&queue.next) { self.ready.insert(sender) } else { self.ready.remove(&sender) };
-                if queue.hurries() { self.hurried.insert(sender) } else { self.hurried.remove(&sender) };
+                if queue.txs.contains_key(&queue.next) {
+                    self.ready.insert(sender)
+                } else {
+                    self.ready.remove(&sender)
+                };
+                if queue.hurries() {
+                    self.hurried.insert(sender)
+                } else {
+                    self.hurried.remove(&sender)
+                };
             }
             None => {
                 self.queues.remove(&sender);

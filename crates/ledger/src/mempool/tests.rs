@@ -63,8 +63,14 @@ fn refusals_speak_geths_words() {
         let cases = [
             (TxEip1559 { nonce: 2, ..base() }, "nonce too low: next nonce 3, tx nonce 2"),
             (TxEip1559 { chain_id: 8, nonce: 3, ..base() }, "invalid chain id for signer: have 8 want 7"),
-            (TxEip1559 { gas_limit: 20_999, nonce: 3, ..base() }, "intrinsic gas too low: gas 20999, minimum needed 21000"),
-            (TxEip1559 { max_fee_per_gas: 4, nonce: 3, ..base() }, "transaction underpriced: gas fee cap 4, minimum needed 5"),
+            (
+                TxEip1559 { gas_limit: 20_999, nonce: 3, ..base() },
+                "intrinsic gas too low: gas 20999, minimum needed 21000",
+            ),
+            (
+                TxEip1559 { max_fee_per_gas: 4, nonce: 3, ..base() },
+                "transaction underpriced: gas fee cap 4, minimum needed 5",
+            ),
             (
                 TxEip1559 { max_priority_fee_per_gas: 11, nonce: 3, ..base() },
                 "max priority fee per gas higher than max fee per gas: maxPriorityFeePerGas: 11, maxFeePerGas: 10",
@@ -109,11 +115,7 @@ fn a_submission_reaches_the_other_pool_even_over_a_lossy_link() {
             pools.push((pool, world));
         }
         // Three of four messages are lost: only announcing again gets it through.
-        let link = Link {
-            latency: Duration::from_millis(5),
-            jitter: Duration::ZERO,
-            success_rate: probability!(0.25),
-        };
+        let link = Link { latency: Duration::from_millis(5), jitter: Duration::ZERO, success_rate: probability!(0.25) };
         oracle.add_link(keys[0].clone(), keys[1].clone(), link.clone()).await.unwrap();
         oracle.add_link(keys[1].clone(), keys[0].clone(), link).await.unwrap();
 

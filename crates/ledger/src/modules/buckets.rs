@@ -117,7 +117,15 @@ fn create(ctx: &mut Ctx<'_, '_>, call: IBuckets::createCall) -> Result<B256, Sto
     let expires = expiry(ctx, call.blocks)?;
     let holder = ctx.caller;
     let record = Record {
-        id, owner, holder, expires, term, size_bytes: 0, version: 0, deals: 0, root: B256::ZERO,
+        id,
+        owner,
+        holder,
+        expires,
+        term,
+        size_bytes: 0,
+        version: 0,
+        deals: 0,
+        root: B256::ZERO,
         shape: shape.clone(),
     };
     store(ctx, &record)?;

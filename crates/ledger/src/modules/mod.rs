@@ -13,8 +13,8 @@
 //! same blocks write the same state. `tests` throws random transactions at all of them.
 
 pub(crate) mod anchors;
-pub(crate) mod budgets;
 pub(crate) mod buckets;
+pub(crate) mod budgets;
 mod ctx;
 pub(crate) mod deals;
 mod list;

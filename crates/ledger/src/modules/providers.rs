@@ -7,15 +7,19 @@
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall as _;
 use hodei_types::abi::{
-    IModule, IProviders::{self, Offer}, PAGE_MAX, PROVIDERS, operator_consent, unpack_addresses,
+    IModule,
+    IProviders::{self, Offer},
+    PAGE_MAX, PROVIDERS, operator_consent, unpack_addresses,
 };
 
 use super::{
     ctx::{Ctx, Stop, returns, revert},
     deals,
     list::List,
-    slots::{at, base, load_bytes, pack, pack_address, pack_text, pack_wide, store_bytes, unpack, unpack_address,
-        unpack_text, unpack_wide},
+    slots::{
+        at, base, load_bytes, pack, pack_address, pack_text, pack_wide, store_bytes, unpack, unpack_address,
+        unpack_text, unpack_wide,
+    },
 };
 
 const TAG_RECORD: u8 = 1;
@@ -111,7 +115,16 @@ pub(super) fn find(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<Option<Record>, 
     let collateral = ctx.load(PROVIDERS, at(base, COLLATERAL))?;
     let retired = flags & 1 == 1;
     Ok(Some(Record {
-        node, operator, retired, capacity_bytes, used_bytes, deals, version, price_store, price_read, collateral,
+        node,
+        operator,
+        retired,
+        capacity_bytes,
+        used_bytes,
+        deals,
+        version,
+        price_store,
+        price_read,
+        collateral,
     }))
 }
 
@@ -139,10 +152,21 @@ fn register(ctx: &mut Ctx<'_, '_>, node: B256, offer: &Offer, possession: &[u8])
         return Err(revert(IProviders::BadPossession {}));
     }
     nodes().push(ctx, node.into())?;
-    store(ctx, &Record {
-        node, operator, retired: false, capacity_bytes: offer.capacityBytes, used_bytes: 0, deals: 0, version: 1,
-        price_store: offer.priceStore, price_read: offer.priceRead, collateral,
-    })?;
+    store(
+        ctx,
+        &Record {
+            node,
+            operator,
+            retired: false,
+            capacity_bytes: offer.capacityBytes,
+            used_bytes: 0,
+            deals: 0,
+            version: 1,
+            price_store: offer.priceStore,
+            price_read: offer.priceRead,
+            collateral,
+        },
+    )?;
     store_texts(ctx, node, offer)?;
     ctx.emit(PROVIDERS, &IProviders::Registered { node, operator, offer: offer.clone(), collateral })
 }

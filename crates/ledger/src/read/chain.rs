@@ -151,9 +151,11 @@ impl Chain for Reader {
             let certificate = self.certify(height).await?;
             let model = self.model();
             let entry = model.at(height).ok_or_else(|| ChainError::Refused(format!("block {height} is not kept")))?;
-            let index = entry.anchors.iter().position(|data| *data == leaf).ok_or_else(|| {
-                ChainError::Refused(format!("block {height} does not anchor this leaf"))
-            })?;
+            let index = entry
+                .anchors
+                .iter()
+                .position(|data| *data == leaf)
+                .ok_or_else(|| ChainError::Refused(format!("block {height} does not anchor this leaf")))?;
             let hashes: Vec<_> = entry.anchors.iter().map(|data| merkle::leaf(data)).collect();
             Ok(AnchorProof {
                 index: index as u64,

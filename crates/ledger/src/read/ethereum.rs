@@ -96,7 +96,11 @@ impl Ethereum for Reader {
             for _ in 0..8 {
                 let proven = self.source()?.prove(key).await.ok_or_else(unreadable)?;
                 let root = crate::block::state_root(proven.state, proven.code);
-                let fits = self.model().head().filter(|head| head.record.header.state_root == root).map(|head| head.record.header.number);
+                let fits = self
+                    .model()
+                    .head()
+                    .filter(|head| head.record.header.state_root == root)
+                    .map(|head| head.record.header.number);
                 if let Some(height) = fits {
                     return Ok(StateProof {
                         height,

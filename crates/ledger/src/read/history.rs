@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn repeats_are_passed_over_gaps_begin_anew_and_memory_is_bounded() {
         let mut history = History::default();
-        let full: Arc<Undo> = Arc::new((0..6000).map(|n| (B256::from(alloy_primitives::U256::from(n)), None)).collect());
+        let full: Arc<Undo> =
+            Arc::new((0..6000).map(|n| (B256::from(alloy_primitives::U256::from(n)), None)).collect());
         for height in 1..=1400 {
             history.push(height, B256::ZERO, Arc::default());
             history.push(height, B256::ZERO, full.clone());

@@ -198,7 +198,9 @@ impl Reader {
             // Before the first block its databases are empty, which is not what the ledger says.
             At::Latest => return self.head_entry().map(|_| None),
             // The first block puts in place what the genesis allots: before it there is nothing to tell.
-            At::Height(0) => return Err(ChainError::Refused("block 0 has no state of its own: ask for block 1 or later".into())),
+            At::Height(0) => {
+                return Err(ChainError::Refused("block 0 has no state of its own: ask for block 1 or later".into()));
+            }
             At::Height(height) => height,
             At::Hash(hash) => self.model().by_hash(&hash).ok_or_else(not_found)?.record.header.number,
         };

@@ -166,14 +166,22 @@ pub fn logs_of(record: &Record) -> impl Iterator<Item = Log> {
 fn collect(record: &Record, filter: &LogFilter, found: &mut Vec<Log>) -> Result<(), LogsRefused> {
     let bloom = &record.header.logs_bloom;
     let topics = [filter.topic0, filter.topic1];
-    let may = filter.address.is_none_or(|address| bloom.contains_input(alloy_primitives::BloomInput::Raw(address.as_slice())))
-        && topics.iter().flatten().all(|topic| bloom.contains_input(alloy_primitives::BloomInput::Raw(topic.as_slice())));
+    let may = filter
+        .address
+        .is_none_or(|address| bloom.contains_input(alloy_primitives::BloomInput::Raw(address.as_slice())))
+        && topics
+            .iter()
+            .flatten()
+            .all(|topic| bloom.contains_input(alloy_primitives::BloomInput::Raw(topic.as_slice())));
     if bloom.is_zero() || !may {
         return Ok(());
     }
     for log in logs_of(record) {
         let here = filter.address.is_none_or(|address| address == log.address)
-            && topics.iter().enumerate().all(|(at, topic)| topic.is_none_or(|topic| log.topics.get(at) == Some(&topic)));
+            && topics
+                .iter()
+                .enumerate()
+                .all(|(at, topic)| topic.is_none_or(|topic| log.topics.get(at) == Some(&topic)));
         if here {
             if found.len() == LOGS_MAX {
                 return Err(LogsRefused::Count);

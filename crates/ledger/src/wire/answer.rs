@@ -70,12 +70,7 @@ fn text(writer: &mut Writer, reason: &str) {
 fn value(writer: &mut Writer, answer: &Answer) {
     match answer {
         Answer::Head(head, certificate) => {
-            writer
-                .uint(0)
-                .array(7)
-                .uint(head.height)
-                .bytes(head.hash.as_slice())
-                .uint(head.time_ms);
+            writer.uint(0).array(7).uint(head.height).bytes(head.hash.as_slice()).uint(head.time_ms);
             writer.uint(head.base_fee).uint(head.chain_id).bytes(head.genesis.as_slice());
             write_certificate(writer, certificate);
         }
@@ -90,11 +85,7 @@ fn value(writer: &mut Writer, answer: &Answer) {
         Answer::Receipt(receipt) => {
             writer.uint(4).array(usize::from(receipt.is_some()));
             if let Some(receipt) = receipt {
-                writer
-                    .array(6)
-                    .bytes(receipt.tx.as_slice())
-                    .uint(receipt.height)
-                    .uint(receipt.success.into());
+                writer.array(6).bytes(receipt.tx.as_slice()).uint(receipt.height).uint(receipt.success.into());
                 writer.uint(receipt.gas_used).bytes(&receipt.output);
                 write_logs(writer, &receipt.logs);
             }
@@ -164,9 +155,7 @@ fn read_value(reader: &mut Reader<'_>) -> Result<Answer, CborError> {
             reader.tuple(6)?;
             let (index, size) = (reader.uint()?, reader.uint()?);
             let steps = reader.array(PATH_MAX)?;
-            let path = (0..steps)
-                .map(|_| reader.fixed::<32>().map(B256::from))
-                .collect::<Result<_, _>>()?;
+            let path = (0..steps).map(|_| reader.fixed::<32>().map(B256::from)).collect::<Result<_, _>>()?;
             let preimage = Bytes::copy_from_slice(reader.bytes(PREIMAGE_BYTES_MAX)?);
             let headers = read_headers(reader)?;
             let finalization = Bytes::copy_from_slice(reader.bytes(FINALIZATION_BYTES_MAX)?);
@@ -191,10 +180,7 @@ fn write_certificate(writer: &mut Writer, certificate: &Certificate) {
 fn read_certificate(reader: &mut Reader<'_>) -> Result<Certificate, CborError> {
     reader.tuple(2)?;
     let headers = read_headers(reader)?;
-    Ok(Certificate {
-        headers,
-        finalization: Bytes::copy_from_slice(reader.bytes(FINALIZATION_BYTES_MAX)?),
-    })
+    Ok(Certificate { headers, finalization: Bytes::copy_from_slice(reader.bytes(FINALIZATION_BYTES_MAX)?) })
 }
 
 fn write_headers(writer: &mut Writer, headers: &[Bytes]) {
@@ -227,19 +213,13 @@ fn read_logs(reader: &mut Reader<'_>) -> Result<Vec<Log>, CborError> {
             reader.tuple(6)?;
             let address = Address::from(reader.fixed::<20>()?);
             let topics = reader.array(4)?;
-            let topics = (0..topics)
-                .map(|_| reader.fixed::<32>().map(B256::from))
-                .collect::<Result<_, _>>()?;
+            let topics = (0..topics).map(|_| reader.fixed::<32>().map(B256::from)).collect::<Result<_, _>>()?;
             let data = Bytes::copy_from_slice(reader.bytes(ANSWER_BYTES_MAX)?);
             let height = reader.uint()?;
             let tx = B256::from(reader.fixed::<32>()?);
             let at = reader.at();
             let found = reader.uint()?;
-            let index = u32::try_from(found).map_err(|_| CborError::TooLong {
-                at,
-                found,
-                max: u32::MAX.into(),
-            })?;
+            let index = u32::try_from(found).map_err(|_| CborError::TooLong { at, found, max: u32::MAX.into() })?;
             Ok(Log { address, topics, data, height, tx, index })
         })
         .collect()
@@ -253,10 +233,8 @@ mod tests {
     use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
     fn every() -> Vec<Result<Answer, ChainError>> {
-        let certificate = Certificate {
-            headers: vec![Bytes::from_static(b"header")],
-            finalization: Bytes::from_static(b"final"),
-        };
+        let certificate =
+            Certificate { headers: vec![Bytes::from_static(b"header")], finalization: Bytes::from_static(b"final") };
         let log = Log {
             address: Address::repeat_byte(1),
             topics: vec![B256::repeat_byte(2); 4],

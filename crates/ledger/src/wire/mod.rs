@@ -41,8 +41,8 @@ pub enum WireError {
 
 /// Writes one frame.
 pub async fn send<S: Sink>(sink: &mut S, frame: Vec<u8>) -> Result<(), WireError> {
-    let length = u32::try_from(frame.len())
-        .map_err(|_| WireError::TooLong { found: frame.len(), max: u32::MAX as usize })?;
+    let length =
+        u32::try_from(frame.len()).map_err(|_| WireError::TooLong { found: frame.len(), max: u32::MAX as usize })?;
     let mut bytes = Vec::with_capacity(4 + frame.len());
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(&frame);
@@ -62,17 +62,12 @@ pub async fn receive<S: Stream>(stream: &mut S, max: usize) -> Result<Vec<u8>, W
 }
 
 /// Answers the one question of a stream from `chain`.
-pub async fn serve<Si: Sink, St: Stream>(
-    chain: &dyn Chain,
-    mut sink: Si,
-    mut stream: St,
-) -> Result<(), WireError> {
+pub async fn serve<Si: Sink, St: Stream>(chain: &dyn Chain, mut sink: Si, mut stream: St) -> Result<(), WireError> {
     let question = Question::decode(&receive(&mut stream, QUESTION_BYTES_MAX).await?)?;
     let mut frame = answer::encode(&reply(chain, question).await);
     if frame.len() > ANSWER_BYTES_MAX {
-        frame = answer::encode(&Err(ChainError::Refused(
-            "the answer is larger than 8 MiB: narrow the question".into(),
-        )));
+        frame =
+            answer::encode(&Err(ChainError::Refused("the answer is larger than 8 MiB: narrow the question".into())));
     }
     send(&mut sink, frame).await
 }
@@ -103,9 +98,9 @@ async fn reply(chain: &dyn Chain, question: Question) -> Result<Answer, ChainErr
 /// A range of blocks wider than the limit is refused before it is walked.
 fn bounded(filter: LogFilter) -> Result<LogFilter, ChainError> {
     match filter.to.checked_sub(filter.from) {
-        Some(width) if width >= LOG_BLOCKS_MAX && filter.to != u64::MAX => Err(ChainError::Refused(
-            format!("logs of {width} blocks asked, at most {LOG_BLOCKS_MAX} at once"),
-        )),
+        Some(width) if width >= LOG_BLOCKS_MAX && filter.to != u64::MAX => {
+            Err(ChainError::Refused(format!("logs of {width} blocks asked, at most {LOG_BLOCKS_MAX} at once")))
+        }
         _ => Ok(filter),
     }
 }

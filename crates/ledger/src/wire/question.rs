@@ -59,8 +59,7 @@ impl Question {
         let at = reader.at();
         let number = reader.uint()?;
         let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3, 2];
-        let expected =
-            usize::try_from(number).ok().and_then(|number| arguments.get(number).copied());
+        let expected = usize::try_from(number).ok().and_then(|number| arguments.get(number).copied());
         if expected != Some(length) {
             let expected = expected.unwrap_or(0);
             return Err(CborError::Value { at, what: "question length", expected, found: length });
@@ -84,10 +83,7 @@ impl Question {
                 topic0: optional::<32>(&mut reader)?.map(B256::from),
                 topic1: optional::<32>(&mut reader)?.map(B256::from),
             }),
-            8 => Self::Anchor {
-                height: reader.uint()?,
-                leaf: Bytes::copy_from_slice(reader.bytes(LEAF_BYTES_MAX)?),
-            },
+            8 => Self::Anchor { height: reader.uint()?, leaf: Bytes::copy_from_slice(reader.bytes(LEAF_BYTES_MAX)?) },
             _ => Self::Block(reader.uint()?),
         };
         reader.end()?;
@@ -126,12 +122,7 @@ mod tests {
             Question::Submit(Bytes::from_static(b"raw")),
             Question::Receipt(B256::repeat_byte(2)),
             Question::Call { from: Address::ZERO, to: Address::repeat_byte(3), data: Bytes::new() },
-            Question::Logs(LogFilter {
-                from: 1,
-                to: 2,
-                topic1: Some(B256::repeat_byte(4)),
-                ..LogFilter::default()
-            }),
+            Question::Logs(LogFilter { from: 1, to: 2, topic1: Some(B256::repeat_byte(4)), ..LogFilter::default() }),
             Question::Anchor { height: 9, leaf: Bytes::from_static(b"leaf") },
             Question::Block(10),
         ]

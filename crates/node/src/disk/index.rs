@@ -188,12 +188,9 @@ mod tests {
         redb.apply(removed.clone(), true).await.unwrap();
         map.apply(removed, true).await.unwrap();
         let bound = |n: u32| n.to_be_bytes().to_vec();
-        for (from, to, limit) in [
-            (vec![], vec![], 1000),
-            (bound(10), bound(50), 1000),
-            (bound(10), vec![], 5),
-            (bound(50), bound(10), 10),
-        ] {
+        for (from, to, limit) in
+            [(vec![], vec![], 1000), (bound(10), bound(50), 1000), (bound(10), vec![], 5), (bound(50), bound(10), 10)]
+        {
             let (ours, theirs) = (redb.range(&from, &to, limit).await, map.range(&from, &to, limit).await);
             assert_eq!(ours.unwrap(), theirs.unwrap());
         }

@@ -75,7 +75,9 @@ impl Access {
         if signer == terms.owner || signer == terms.holder || self.deals.owner_of(signer).await? == terms.owner {
             return Ok(terms);
         }
-        Err(AccessError::Grant("is not of this client, or not by the bucket's owner, a budget of the owner's or the holder"))
+        Err(AccessError::Grant(
+            "is not of this client, or not by the bucket's owner, a budget of the owner's or the holder",
+        ))
     }
 
     /// As [`Access::check`], for what adds to the deal.

@@ -28,17 +28,44 @@ pub struct Happened {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    Opened { deal: u64, bucket: B256, owner: Address, capacity_bytes: u64 },
+    Opened {
+        deal: u64,
+        bucket: B256,
+        owner: Address,
+        capacity_bytes: u64,
+    },
     /// What the deal held may be forgotten.
-    Ended { deal: u64, bucket: B256 },
-    Closing { deal: u64 },
-    Posted { deal: u64, sequence: u64 },
-    Paid { deal: u64, windows: u64, amount: U256 },
-    Proven { window: u64 },
-    Missed { window: u64, in_row: u64 },
-    Slashed { window: u64, amount: U256 },
+    Ended {
+        deal: u64,
+        bucket: B256,
+    },
+    Closing {
+        deal: u64,
+    },
+    Posted {
+        deal: u64,
+        sequence: u64,
+    },
+    Paid {
+        deal: u64,
+        windows: u64,
+        amount: U256,
+    },
+    Proven {
+        window: u64,
+    },
+    Missed {
+        window: u64,
+        in_row: u64,
+    },
+    Slashed {
+        window: u64,
+        amount: U256,
+    },
     /// The ladder's end: no new deals ever.
-    Closed { window: u64 },
+    Closed {
+        window: u64,
+    },
     /// By its operator: no new deals, nothing new in the old ones.
     Retired,
     /// Registered, perhaps again: open.
@@ -92,9 +119,9 @@ pub(super) async fn range(
     let to = to.min(from.saturating_add(RANGE_MAX - 1));
     let filter = LogFilter { from, to, address: Some(DEALS), ..LogFilter::default() };
     let logs = chain.logs(filter).await?;
-    let happened = logs.iter().filter_map(|log| {
-        Some(Happened { height: log.height, tx: log.tx, index: log.index, what: ours(log, node)? })
-    });
+    let happened = logs
+        .iter()
+        .filter_map(|log| Some(Happened { height: log.height, tx: log.tx, index: log.index, what: ours(log, node)? }));
     Ok((happened.collect(), to))
 }
 
@@ -107,9 +134,9 @@ async fn standing(chain: &dyn Chain, node: B256, from: u64, to: u64) -> Result<V
         IProvidersEvents::Registered(_) => Some(What::Registered),
         _ => None,
     };
-    let happened = logs.iter().filter_map(|log| {
-        Some(Happened { height: log.height, tx: log.tx, index: log.index, what: what(log)? })
-    });
+    let happened = logs
+        .iter()
+        .filter_map(|log| Some(Happened { height: log.height, tx: log.tx, index: log.index, what: what(log)? }));
     Ok(happened.collect())
 }
 
@@ -142,9 +169,7 @@ fn ours(log: &Log, node: B256) -> Option<What> {
         IDealsEvents::Ended(e) => (e.provider, What::Ended { deal: e.deal, bucket: e.bucket }),
         IDealsEvents::Closing(e) => (e.provider, What::Closing { deal: e.deal }),
         IDealsEvents::Posted(e) => (e.provider, What::Posted { deal: e.deal, sequence: e.sequence }),
-        IDealsEvents::Paid(e) => {
-            (e.provider, What::Paid { deal: e.deal, windows: e.windows, amount: e.amount })
-        }
+        IDealsEvents::Paid(e) => (e.provider, What::Paid { deal: e.deal, windows: e.windows, amount: e.amount }),
         IDealsEvents::Proven(e) => (e.provider, What::Proven { window: e.window }),
         IDealsEvents::Missed(e) => (e.provider, What::Missed { window: e.window, in_row: e.inRow }),
         IDealsEvents::Slashed(e) => (e.provider, What::Slashed { window: e.window, amount: e.amount }),

@@ -8,9 +8,7 @@ use super::{Provider, access::AccessError};
 use crate::journal::now_ms;
 use bytes::Bytes;
 use commonware_runtime::{Sink, Storage, Stream};
-use hodei_storage::{
-    wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, UploadId, WireError},
-};
+use hodei_storage::wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, UploadId, WireError};
 use hodei_types::{
     event::{Fields, Kind},
     grant::Rights,

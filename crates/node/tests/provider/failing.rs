@@ -175,14 +175,16 @@ fn a_full_disk_is_refused_before_the_body_and_what_is_held_is_served() {
         let (provider, _) = provider(&context, home, Played::new(1 << 30)).await;
         let (id, body) = shard(1, 64 << 10);
         provider.store().put(DEAL, id, [0; 16], body).await.unwrap();
-        let (shown, disk) = (provider.status()["disk_free_bytes"].as_u64().unwrap(), disk::free_bytes(home.path()).unwrap());
+        let (shown, disk) =
+            (provider.status()["disk_free_bytes"].as_u64().unwrap(), disk::free_bytes(home.path()).unwrap());
         // Others write to this disk between the two questions.
         assert!(shown.abs_diff(disk) <= disk / 10, "shown {shown}, the file system says {disk}");
         assert!(provider.free_bytes() > 0);
     });
     // Somebody else has filled the disk: its owner's reserve is larger than what is left.
     on_runtime(home.store(), |context| async move {
-        let (provider, _) = offering(&context, home, Played::new(1 << 30), reserved()).await.expect("it goes on proving");
+        let (provider, _) =
+            offering(&context, home, Played::new(1 << 30), reserved()).await.expect("it goes on proving");
         assert_eq!(provider.free_bytes(), 0, "also what is left of a segment takes room once it is written");
         let (link, peer, rights) = served(provider.clone()).await;
         let (id, _) = shard(999, 1 << 20);
@@ -231,7 +233,8 @@ fn an_ended_deals_shards_go_and_the_log_says_which() {
             root = provider.store().put(DEAL, id, [0; 16], body).await.unwrap().ack.statement.root;
         }
         followed(&context, &tasks).await;
-        let ended = IDeals::Ended { deal: DEAL, bucket: B256::ZERO, provider: provider.id(), refund: Default::default() };
+        let ended =
+            IDeals::Ended { deal: DEAL, bucket: B256::ZERO, provider: provider.id(), refund: Default::default() };
         ledger.tell(DEALS, ended.encode_log_data());
         while provider.store().held_bytes() > 0 {
             context.sleep(Duration::from_millis(20)).await;
@@ -277,7 +280,8 @@ fn events_kept_before_a_crash_are_anchored_after_it() {
             let account = Account::new(ledger.clone(), &OWNER).unwrap();
             assert_eq!(CHAIN_ID, ledger.head_now().chain_id);
             let (stop, stopping) = tokio::sync::watch::channel(false);
-            let anchoring = tokio::spawn(Journal::new(log.clone()).anchor(account, Tasks::default().enter("anchor"), stopping));
+            let anchoring =
+                tokio::spawn(Journal::new(log.clone()).anchor(account, Tasks::default().enter("anchor"), stopping));
             while log.anchored_events() < 2 {
                 context.sleep(Duration::from_millis(20)).await;
             }

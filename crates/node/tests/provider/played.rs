@@ -107,14 +107,7 @@ fn empty_deal() -> IDeals::Deal {
 }
 
 fn no_challenge() -> IDeals::Challenge {
-    IDeals::Challenge {
-        window: 0,
-        seed: B256::ZERO,
-        totalLeaves: 0,
-        open: false,
-        proven: false,
-        samples: vec![],
-    }
+    IDeals::Challenge { window: 0, seed: B256::ZERO, totalLeaves: 0, open: false, proven: false, samples: vec![] }
 }
 
 impl Chain for Played {

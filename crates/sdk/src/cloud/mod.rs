@@ -23,8 +23,8 @@ use commonware_runtime::{Clock, Spawner, Storage};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_audit::Log;
 use hodei_storage::{
-    index::Settings,
     engine::{Engine, Pool, Provider, STRIPES_BYTES, Verdict},
+    index::Settings,
     seal::Secret,
 };
 use hodei_types::{
@@ -260,17 +260,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         let signer = &self.0.wallet;
         let expires_ms = self.now_ms() + GRANT_AGE.as_millis() as u64;
-        let grant = Grant::sign(
-            signer.signing().bytes(),
-            self.0.chain_id,
-            record.id,
-            &self.0.client,
-            Rights::ALL,
-            expires_ms,
-        )
-        .map_err(|_| Fault::Key("the account's secret is not a secp256k1 key"))?
-        .encode()
-        .to_vec();
+        let grant =
+            Grant::sign(signer.signing().bytes(), self.0.chain_id, record.id, &self.0.client, Rights::ALL, expires_ms)
+                .map_err(|_| Fault::Key("the account's secret is not a secp256k1 key"))?
+                .encode()
+                .to_vec();
         let deals = self.0.buckets.deals(record.id).await?;
         let roster: Vec<Provider> = deals.into_iter().map(|deal| deal.provider(grant.clone())).collect();
         let roster = Arc::new(roster);

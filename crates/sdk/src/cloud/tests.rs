@@ -42,7 +42,12 @@ fn requests_are_send(cloud: &Local, plan: &Plan) {
     is_send(cloud.sweep(0));
     is_send(cloud.part("", 1, stream::empty::<Result<bytes::Bytes, String>>(), Default::default(), None, None));
     is_send(cloud.complete("", "", vec![], Judged::default(), None, Options::default()));
-    is_send(cloud.copy(Source { bucket: "", key: "", entry: &Entry::default(), customer: None }, "", "", Options::default()));
+    is_send(cloud.copy(
+        Source { bucket: "", key: "", entry: &Entry::default(), customer: None },
+        "",
+        "",
+        Options::default(),
+    ));
     is_send(cloud.look("", "", None));
     is_send(cloud.bytes("", "", &Entry::default(), None, None));
     is_send(cloud.list_versions("", "", None, None, 1));
@@ -131,7 +136,8 @@ fn what_was_done_is_anchored_although_roots_cannot_be_posted() {
         let chain = Arc::new(Deaf::default());
         let wallet = Wallet::open(chain.clone(), &SecretKey::new(KeyKind::Account, [7; 32])).unwrap();
         let signer = Signer::new(&[1; 32]);
-        let (node, ack) = (signer.node(), signer.ack(5, Statement { deal: 3, sequence: 1, position: 0, root: [0; 32], leaves: 1 }));
+        let (node, ack) =
+            (signer.node(), signer.ack(5, Statement { deal: 3, sequence: 1, position: 0, root: [0; 32], leaves: 1 }));
         let log = Log::open(context.child("log"), Config::new("log", B256::ZERO, [3; 32]), signer).await.unwrap();
         let cloud = Cloud::open(context.child("cloud"), NoWire, node, wallet, Some(log)).await.unwrap();
         cloud.owe(&[(3, ack)].into());

@@ -37,9 +37,8 @@ pub(super) struct Laid<'a> {
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// The entry once every part of it has its bytes for itself.
     pub(crate) async fn unpack(&self, record: &Record, key: &str, entry: Entry) -> Result<Entry, Fault> {
-        let members: Vec<Member> = members(std::iter::once(&entry))
-            .filter(|member| member.sealed_bytes < member.pack.size_bytes)
-            .collect();
+        let members: Vec<Member> =
+            members(std::iter::once(&entry)).filter(|member| member.sealed_bytes < member.pack.size_bytes).collect();
         if members.is_empty() {
             return Ok(entry);
         }
@@ -142,20 +141,17 @@ pub(super) fn homes<'a>(
     pack: &'a Arc<Part>,
     places: Vec<(&'a Member, u64)>,
 ) -> impl Iterator<Item = ([u8; 16], ([u8; 16], Home))> + 'a {
-    places.into_iter().map(|(member, offset)| {
-        (member.object, (member.pack.object, Home::Pack { pack: pack.clone(), offset }))
-    })
+    places
+        .into_iter()
+        .map(|(member, offset)| (member.object, (member.pack.object, Home::Pack { pack: pack.clone(), offset })))
 }
 
 /// Members among the parts of entries.
 pub(super) fn members<'a>(entries: impl Iterator<Item = &'a Entry>) -> impl Iterator<Item = Member> {
     entries.flat_map(|entry| &entry.parts).filter_map(|part| match &part.home {
         Home::Own(_) => None,
-        Home::Pack { pack, offset } => Some(Member {
-            object: part.object,
-            pack: pack.clone(),
-            offset: *offset,
-            sealed_bytes: part.stored_bytes(),
-        }),
+        Home::Pack { pack, offset } => {
+            Some(Member { object: part.object, pack: pack.clone(), offset: *offset, sealed_bytes: part.stored_bytes() })
+        }
     })
 }

@@ -78,7 +78,8 @@ impl World {
         let sealed: Vec<_> = objects
             .into_iter()
             .map(|(key, bytes)| {
-                let small = Small { content: *blake3::hash(&bytes).as_bytes(), wrapping: secret(), bytes: bytes.clone() };
+                let small =
+                    Small { content: *blake3::hash(&bytes).as_bytes(), wrapping: secret(), bytes: bytes.clone() };
                 let (object, own) = (self.id(), Secret::new([self.random(256) as u8; 32]));
                 let (head, sealed) = small.seal((&NETWORK, &BUCKET), object, &own);
                 ((key, bytes), head, sealed)
@@ -147,7 +148,9 @@ impl World {
     }
 
     fn check(&self) {
-        assert!(self.run.range(std::ops::Bound::Unbounded).map(|(key, _)| key).eq(self.holds.keys().map(String::as_str)));
+        assert!(
+            self.run.range(std::ops::Bound::Unbounded).map(|(key, _)| key).eq(self.holds.keys().map(String::as_str))
+        );
         for (key, bytes) in &self.holds {
             assert_eq!(self.read(key), bytes.as_ref(), "{key}");
         }

@@ -79,8 +79,7 @@ impl TestChain {
     pub(crate) fn new(later: usize) -> Self {
         let players: Set<_> =
             (0..4).map(|seed| ed25519::PrivateKey::from_seed(seed).public_key()).try_collect().unwrap();
-        let (output, shares) =
-            deal::<MinSig, _, N3f1>(TestRng::new(5), Mode::NonZeroCounter, players.clone()).unwrap();
+        let (output, shares) = deal::<MinSig, _, N3f1>(TestRng::new(5), Mode::NonZeroCounter, players.clone()).unwrap();
         let sharing = output.public().clone();
         let group = sharing.public().encode().as_ref().try_into().unwrap();
         let namespace = consensus_namespace(&GENESIS);

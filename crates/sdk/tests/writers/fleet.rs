@@ -84,10 +84,7 @@ impl Fleet {
     pub(crate) async fn power_on(&self, host: usize) {
         let signer = self.hosts[host].signer.clone();
         let disk = self.hosts[host].running.lock().unwrap().disk.clone();
-        let config = Config {
-            segment_bytes: 8 << 20,
-            ..Config::new("shards", PLEDGE_BYTES, CHAIN_ID)
-        };
+        let config = Config { segment_bytes: 8 << 20, ..Config::new("shards", PLEDGE_BYTES, CHAIN_ID) };
         // The index is a cache: it is made anew of what the disk says.
         let (store, writer) = Store::open(disk, config, signer, Ordered::default()).await.expect("its own disk");
         let writer = self.context.child("writer").spawn(move |_| writer.run());
@@ -116,9 +113,12 @@ impl Fleet {
 
     /// Whether a client may do any of `rights` to a deal, as a provider's door-keeper judges.
     fn may(&self, client: NodeKey, deal: u64, grant: &[u8], rights: Rights) -> bool {
-        let bucket = *self.buckets.lock().unwrap().entry(deal).or_insert_with(|| {
-            self.ledger.view(DEALS, &IDeals::getCall { deal }).bucket
-        });
+        let bucket = *self
+            .buckets
+            .lock()
+            .unwrap()
+            .entry(deal)
+            .or_insert_with(|| self.ledger.view(DEALS, &IDeals::getCall { deal }).bucket);
         let Some(told) = Grant::decode(grant).filter(|told| told.rights.intersects(rights)) else { return false };
         let key = (client, bucket, grant.to_vec());
         let mut signers = self.signers.lock().unwrap();
@@ -158,14 +158,16 @@ impl Fleet {
                     let shard = wire::body(&mut stream, len as usize).await?;
                     store.put(deal, id, upload, shard).await.map(Answer::Held)
                 }
-                Request::Get { id, offset, len, .. } => store.get(deal, id, offset, len).await.map(|slice| match slice {
-                    Some(slice) => {
-                        body = slice.bytes;
-                        let len = body.len() as u32;
-                        Answer::Slice { shard_bytes: slice.shard_bytes, offset, len, hashes: slice.hashes }
-                    }
-                    None => Answer::Gone,
-                }),
+                Request::Get { id, offset, len, .. } => {
+                    store.get(deal, id, offset, len).await.map(|slice| match slice {
+                        Some(slice) => {
+                            body = slice.bytes;
+                            let len = body.len() as u32;
+                            Answer::Slice { shard_bytes: slice.shard_bytes, offset, len, hashes: slice.hashes }
+                        }
+                        None => Answer::Gone,
+                    })
+                }
                 Request::Has { ids, .. } => store.has(deal, &ids).await.map(|held| {
                     let mut bits = vec![0u8; ids.len().div_ceil(8)];
                     held.iter().enumerate().for_each(|(at, held)| bits[at / 8] |= u8::from(*held) << (at % 8));
@@ -183,7 +185,10 @@ impl Fleet {
                 other => Answer::Refused { reason: Reason::Broken, text: other.to_string() },
             })
         } else {
-            Answer::Refused { reason: Reason::NotGranted, text: "not the word of the owner, a budget of the owner's or the holder".into() }
+            Answer::Refused {
+                reason: Reason::NotGranted,
+                text: "not the word of the owner, a budget of the owner's or the holder".into(),
+            }
         };
         if slow_until > clock.current() {
             clock.sleep(self.dice.ms(100..1500)).await;

@@ -300,7 +300,11 @@ impl Door {
             self.mood.moves(&self.clock).await;
             let fate = match self.mood.line(self.clock.current()) {
                 Line::Whole if self.dice.chance(self.losses) => {
-                    if self.dice.chance(50) { Line::Half } else { Line::Cut }
+                    if self.dice.chance(50) {
+                        Line::Half
+                    } else {
+                        Line::Cut
+                    }
                 }
                 line => line,
             };

@@ -437,9 +437,10 @@ fn a_change_that_nobody_waits_for_is_not_made_later() {
         // While no block comes, whoever has the turn keeps it.
         scene.world.ledger.halt(true);
         let holding = cloud.clone();
-        let turn = scene.context.child("turn").spawn(move |_| async move {
-            put(&holding, "second", content(1, 3000), Condition::default()).await
-        });
+        let turn = scene
+            .context
+            .child("turn")
+            .spawn(move |_| async move { put(&holding, "second", content(1, 3000), Condition::default()).await });
         scene.context.sleep(SECOND * 3).await;
         {
             let given_up = pin!(put(&cloud, "given up", content(2, 3000), Condition::default()));

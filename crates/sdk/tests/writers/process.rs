@@ -247,7 +247,12 @@ impl Lane {
     }
 
     /// Waits for the end, or, as clients do, only for a while.
-    async fn patiently(&self, context: &Context, deed: usize, request: impl Future<Output = Result<(), Fault>>) -> Fate {
+    async fn patiently(
+        &self,
+        context: &Context,
+        deed: usize,
+        request: impl Future<Output = Result<(), Fault>>,
+    ) -> Fate {
         let dice = &self.world.dice;
         let patience = if dice.chance(6) { dice.ms(1..700) } else { Duration::from_secs(3600) };
         let fate = match select(pin!(request), pin!(context.sleep(patience))).await {

@@ -98,7 +98,8 @@ impl Tale {
         for (key, deeds) in by_key {
             let holds = found.get(key).copied();
             // Whatever took effect last: nothing that was done began after it had ended.
-            let overtaken = |deed: &Deed| deeds.iter().any(|other| other.fate == Fate::Done && other.begun > deed.ended);
+            let overtaken =
+                |deed: &Deed| deeds.iter().any(|other| other.fate == Fate::Done && other.begun > deed.ended);
             let may: BTreeSet<Option<Digest>> = deeds
                 .iter()
                 .filter(|deed| deed.fate != Fate::Refused && !overtaken(deed))

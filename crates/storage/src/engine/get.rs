@@ -247,13 +247,7 @@ where
     }
 
     /// One whole shard from one provider; `None` if it is not in the roster any more.
-    async fn read(
-        &self,
-        node: &NodeKey,
-        deal: u64,
-        id: ShardId,
-        bytes: u32,
-    ) -> Option<Result<Bytes, RemoteError>> {
+    async fn read(&self, node: &NodeKey, deal: u64, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
         self.read_range(&Holder { node: *node, deal }, id, bytes, 0..bytes).await
     }
 
@@ -287,12 +281,7 @@ where
     }
 
     /// Any k shards of a stripe, opened; trimmed to the wanted range.
-    async fn stripe(
-        self: Arc<Self>,
-        page: Arc<Page>,
-        first: u64,
-        stripe: u64,
-    ) -> Result<(Bytes, Permit), GetError> {
+    async fn stripe(self: Arc<Self>, page: Arc<Page>, first: u64, stripe: u64) -> Result<(Bytes, Permit), GetError> {
         let room = self.engine.pool.take(slot_bytes(&self.request.shape)).await;
         let shards = self.shards(&page, (stripe - first) as usize, stripe).await?;
         let plain = plain_bytes(&self.request.shape);

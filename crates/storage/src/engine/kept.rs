@@ -1,22 +1,13 @@
 //! Say what of a part is kept where, whether it still is, and let go of it.
 
-use super::{
-    Engine,
-    remote::Verdict,
-    spread::Provider,
-};
+use super::{Engine, remote::Verdict, spread::Provider};
 use crate::{
     engine::get::GetError,
     manifest::{List, Page, PageRef, STRIPES_MAX},
 };
 use commonware_runtime::{Clock, Spawner};
 use futures::{StreamExt as _, stream};
-use hodei_types::{
-    ack::Ack,
-    code::Shape,
-    slice::ShardId,
-    transport::Transport,
-};
+use hodei_types::{ack::Ack, code::Shape, slice::ShardId, transport::Transport};
 use std::collections::BTreeMap;
 
 /// Ids of one question or release: what a provider writes for them is one batch of its disk.

@@ -211,14 +211,8 @@ where
     {
         let PutRequest { shape, coder, roster, upload, wait, offers } = request;
         let mut rng = self.context.child("put");
-        let spread = Arc::new(Spread {
-            shape,
-            roster,
-            remote: self.remote.clone(),
-            peers: self.peers.clone(),
-            upload,
-            offers,
-        });
+        let spread =
+            Arc::new(Spread { shape, roster, remote: self.remote.clone(), peers: self.peers.clone(), upload, offers });
         let want = match wait {
             Wait::Quorum => shape.q(),
             Wait::Full => shape.n(),
@@ -274,7 +268,8 @@ where
             now.read_bytes += plain.len() as u64;
             let (sender, receiver) = oneshot::channel();
             let token = Arc::new(());
-            let task = self.stripe(stripe, plain, next.is_empty(), assigned.clone(), sender, (turn, room), token.clone());
+            let task =
+                self.stripe(stripe, plain, next.is_empty(), assigned.clone(), sender, (turn, room), token.clone());
             rest.0.push((task, token));
             waiting.push(receiver);
             stripe = stripe.checked_add(1).ok_or(PutError::TooLarge)?;
@@ -307,10 +302,8 @@ where
         let Spread { shape, roster, .. } = &*self.spread;
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
-        let (awake, at): (Vec<Candidate>, Vec<usize>) = (0..roster.len())
-            .filter(|at| !self.spread.rests(*at))
-            .map(|at| (candidate(&roster[at]), at))
-            .unzip();
+        let (awake, at): (Vec<Candidate>, Vec<usize>) =
+            (0..roster.len()).filter(|at| !self.spread.rests(*at)).map(|at| (candidate(&roster[at]), at)).unzip();
         if let Ok(slots) = place(shape, &awake, &seed) {
             return Ok(slots.into_iter().map(|slot| at[slot]).collect());
         }
@@ -329,8 +322,7 @@ where
         held: (Permit, Permit),
         token: Arc<()>,
     ) -> Handle<()> {
-        let (spread, coder, ledger, want) =
-            (self.spread.clone(), self.coder.clone(), self.ledger.clone(), self.want);
+        let (spread, coder, ledger, want) = (self.spread.clone(), self.coder.clone(), self.ledger.clone(), self.want);
         let context = self.engine.context.child("stripe");
         context.spawn(move |context| async move {
             let size_bytes = plain.len() as u64;
@@ -402,13 +394,7 @@ where
         self.store_page(bytes, id, stripes, rng).await
     }
 
-    async fn store_page(
-        &self,
-        bytes: Vec<u8>,
-        id: ShardId,
-        stripes: u32,
-        rng: &mut E,
-    ) -> Result<PageRef, PutError> {
+    async fn store_page(&self, bytes: Vec<u8>, id: ShardId, stripes: u32, rng: &mut E) -> Result<PageRef, PutError> {
         let len = bytes.len() as u32;
         let acked = |held: &Held| self.ledger.lock().expect("no panic under this lock").ack(&held.ack);
         let holders = copy(&self.spread, bytes, id, rng, acked).await?;
@@ -429,12 +415,7 @@ where
             let slices = stripe.shard_bytes.div_ceil(len);
             let offset = rng.random_range(0..slices) * len;
             let len = len.min(stripe.shard_bytes - offset);
-            let ask = Ask {
-                peer: &provider.peer,
-                deal: provider.deal,
-                grant: &provider.grant,
-                id: stripe.ids[shard],
-            };
+            let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id: stripe.ids[shard] };
             match self.spread.remote.get(&ask, stripe.shard_bytes, offset, len).await {
                 Ok(_) => return Ok(()),
                 Err(error) => {
@@ -479,9 +460,6 @@ fn page(shape: &Shape, roster: &[Provider], stripes: &[Ready]) -> Page {
         }
         stripes_listed.push(Stripe { shard_bytes: stripe.shard_bytes, ids: stripe.ids.clone(), moved });
     }
-    let holders = listed
-        .into_iter()
-        .map(|at| Holder { node: roster[at].peer.key, deal: roster[at].deal })
-        .collect();
+    let holders = listed.into_iter().map(|at| Holder { node: roster[at].peer.key, deal: roster[at].deal }).collect();
     Page { code: CodeId::Rs8, k: shape.k(), n: shape.n(), holders, stripes: stripes_listed }
 }

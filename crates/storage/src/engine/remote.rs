@@ -136,12 +136,10 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         };
         let answer = self.within(SHARD_PUT, exchange).await??;
         match Answer::decode(&answer)? {
-            Answer::Held(held) => {
-                match held.verify(self.chain_id, &ask.peer.key, ask.deal, &ask.id, len) {
-                    Ok(()) => Ok(held),
-                    Err(error) => Err(lie(ask, error.to_string())),
-                }
-            }
+            Answer::Held(held) => match held.verify(self.chain_id, &ask.peer.key, ask.deal, &ask.id, len) {
+                Ok(()) => Ok(held),
+                Err(error) => Err(lie(ask, error.to_string())),
+            },
             other => Err(refusal(ask, other, "an ack")),
         }
     }

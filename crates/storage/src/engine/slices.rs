@@ -117,7 +117,8 @@ where
     fn pieces(&self, page: &Page) -> Option<Vec<Piece>> {
         let GetRequest { shape, coder, size_bytes, range, .. } = &self.request;
         let plain = plain_bytes(shape);
-        let fits = (page.k, page.n) == (shape.k(), shape.n()) && page.stripes.len() as u64 == size_bytes.div_ceil(plain);
+        let fits =
+            (page.k, page.n) == (shape.k(), shape.n()) && page.stripes.len() as u64 == size_bytes.div_ceil(plain);
         if !fits || range.end > *size_bytes {
             return None;
         }

@@ -3,7 +3,10 @@
 //! What few objects have is in a map at the entry's end, by number and only where present: a plain object pays
 //! one byte for all of it.
 
-use super::{IndexError, KEY_BYTES_MAX, Lock, PARTS_MAX, Part, Version, table::{Reading, Writing}};
+use super::{
+    IndexError, KEY_BYTES_MAX, Lock, PARTS_MAX, Part, Version,
+    table::{Reading, Writing},
+};
 use hodei_types::cbor::{Reader, Writer};
 use std::collections::BTreeMap;
 
@@ -115,7 +118,9 @@ impl Entry {
             return Err(IndexError::Shape("etag or content type longer than 1 KiB"));
         }
         let long = |text: &Option<String>, max| text.as_ref().is_some_and(|text| text.len() > max);
-        if self.tags.len() > TAGS_MAX || self.tags.iter().any(|(name, value)| name.len().max(value.len()) > TAG_BYTES_MAX) {
+        if self.tags.len() > TAGS_MAX
+            || self.tags.iter().any(|(name, value)| name.len().max(value.len()) > TAG_BYTES_MAX)
+        {
             return Err(IndexError::Shape("more than 10 tags, or a tag longer than 1 KiB"));
         }
         if long(&self.acl, DOCUMENT_BYTES_MAX) || long(&self.redirect, REDIRECT_BYTES_MAX) {

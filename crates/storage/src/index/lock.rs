@@ -30,9 +30,9 @@ pub struct Lock {
 impl Lock {
     /// Whether the version may go at `now_ms`; `bypass` is the right to end governance early.
     pub fn is_open(&self, now_ms: u64, bypass: bool) -> bool {
-        let is_kept = self.retention.is_some_and(|retention| {
-            retention.until_ms > now_ms && !(bypass && retention.mode == Mode::Governance)
-        });
+        let is_kept = self
+            .retention
+            .is_some_and(|retention| retention.until_ms > now_ms && !(bypass && retention.mode == Mode::Governance));
         !is_kept && self.hold != Some(true)
     }
 

@@ -132,7 +132,11 @@ mod tests {
             })
             .into();
         assert!(Arc::ptr_eq(&packs[0], &packs[3]) && Arc::ptr_eq(&packs[1], &packs[2]), "read once each");
-        let more = run().encode().len() - { let mut run = run(); run.set("p/4", Vec::new()); run.encode().len() };
+        let more = run().encode().len() - {
+            let mut run = run();
+            run.set("p/4", Vec::new());
+            run.encode().len()
+        };
         assert!(more < 200, "a member takes {more} bytes");
     }
 

@@ -3,7 +3,10 @@
 //! Providers hold a part as shards that its page lists, or they hold a pack, which is such a part, with this one in
 //! it. A member of a pack has keys of its own all the same: only where it lies is the pack's affair.
 
-use super::{IndexError, table::{Reading, Writing}};
+use super::{
+    IndexError,
+    table::{Reading, Writing},
+};
 use crate::{
     manifest::PageRef,
     pack,
@@ -153,8 +156,7 @@ impl Part {
         let number = u32::try_from(input.uint()?).map_err(|_| IndexError::Shape("part number"))?;
         let (object, wrapped) = (input.fixed()?, input.fixed()?);
         let code = input.uint()?;
-        let algorithm =
-            u8::try_from(code).ok().and_then(Algorithm::from_u8).ok_or(IndexError::Algorithm(code))?;
+        let algorithm = u8::try_from(code).ok().and_then(Algorithm::from_u8).ok_or(IndexError::Algorithm(code))?;
         let (commitment, size_bytes, content) = (input.fixed()?, input.uint()?, input.fixed()?);
         let home = home(input, size_bytes)?;
         Ok(Self { number, object, wrapped, algorithm, commitment, size_bytes, content, home })

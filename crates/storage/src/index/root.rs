@@ -47,12 +47,7 @@ impl Root {
     }
 
     /// Opens a shard that hashes to the ledger's root.
-    pub fn open(
-        shard: &[u8],
-        network: &[u8; 32],
-        bucket: &[u8; 32],
-        secret: &Secret,
-    ) -> Result<Self, IndexError> {
+    pub fn open(shard: &[u8], network: &[u8; 32], bucket: &[u8; 32], secret: &Secret) -> Result<Self, IndexError> {
         if shard.len() != ROOT_BYTES {
             return Err(IndexError::Shape("a root is 8 KiB"));
         }

@@ -61,7 +61,8 @@ impl Reading {
 
     pub(super) fn get(&mut self, at: u64) -> Result<Arc<Part>, IndexError> {
         let at = usize::try_from(at).ok().filter(|at| *at <= self.named);
-        let (at, pack) = at.and_then(|at| Some((at, self.list.get(at)?))).ok_or(IndexError::Shape("packs out of order"))?;
+        let (at, pack) =
+            at.and_then(|at| Some((at, self.list.get(at)?))).ok_or(IndexError::Shape("packs out of order"))?;
         self.named = self.named.max(at + 1);
         Ok(pack.clone())
     }

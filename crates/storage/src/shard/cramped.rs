@@ -86,11 +86,7 @@ impl<B: Blob> Blob for File<B> {
 
 const LEN: usize = 64 * 1024;
 
-async fn opened<T>(
-    context: &Context,
-    room: &Room,
-    body: impl AsyncFnOnce(Store<Cramped<Context>, Ordered>) -> T,
-) -> T {
+async fn opened<T>(context: &Context, room: &Room, body: impl AsyncFnOnce(Store<Cramped<Context>, Ordered>) -> T) -> T {
     let storage = Cramped(Arc::new(context.child("store")), room.clone());
     let (store, writer) =
         Store::open(storage, Config::new("shards", 64 * MIB, 9), signer(), Ordered::default()).await.unwrap();

@@ -181,13 +181,32 @@ struct Put {
 /// What the writer is asked to make durable.
 enum Op {
     Put(Put),
-    Release { deal: u64, ids: Vec<ShardId>, done: oneshot::Sender<Result<Vec<ShardId>, StoreError>> },
-    Forget { deal: u64, done: oneshot::Sender<Result<(), StoreError>> },
-    Posted { deal: u64, sequence: u64, done: oneshot::Sender<Result<(), StoreError>> },
+    Release {
+        deal: u64,
+        ids: Vec<ShardId>,
+        done: oneshot::Sender<Result<Vec<ShardId>, StoreError>>,
+    },
+    Forget {
+        deal: u64,
+        done: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Posted {
+        deal: u64,
+        sequence: u64,
+        done: oneshot::Sender<Result<(), StoreError>>,
+    },
     /// From here on each alone, between two batches.
-    Compact { done: oneshot::Sender<Result<Option<u64>, StoreError>> },
-    Judge { deal: u64, id: ShardId, done: oneshot::Sender<Result<Option<scrub::Judged>, StoreError>> },
-    NoticeRemoved { done: oneshot::Sender<Result<Removed, StoreError>> },
+    Compact {
+        done: oneshot::Sender<Result<Option<u64>, StoreError>>,
+    },
+    Judge {
+        deal: u64,
+        id: ShardId,
+        done: oneshot::Sender<Result<Option<scrub::Judged>, StoreError>>,
+    },
+    NoticeRemoved {
+        done: oneshot::Sender<Result<Removed, StoreError>>,
+    },
 }
 
 impl<E: Storage, I: Index> Store<E, I> {

@@ -1,6 +1,9 @@
 //! Flip bytes under a store, take its files away, and see that it stops claiming what is gone.
 
-use commonware_runtime::{Blob as _, Runner as _, Storage as _, WriteOptions, deterministic::{Context, Runner}};
+use commonware_runtime::{
+    Blob as _, Runner as _, Storage as _, WriteOptions,
+    deterministic::{Context, Runner},
+};
 use hodei_types::{holding, index::Ordered, slice::ShardId};
 
 use super::{

@@ -9,12 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use hodei_types::{
-    ack::Statement,
-    holding::Node,
-    index::Change,
-    slice::ShardId,
-};
+use hodei_types::{ack::Statement, holding::Node, index::Change, slice::ShardId};
 
 use crate::prove::Tree;
 
@@ -104,13 +99,8 @@ impl<B> State<B> {
     pub(super) fn statement(&self, deal: u64, position: Option<u32>) -> Option<(Statement, u64, Vec<Node>)> {
         let tree = &self.deals.get(&deal)?.tree;
         let position = position.map(u64::from).or(tree.last_position())?;
-        let statement = Statement {
-            deal,
-            sequence: tree.sequence(),
-            position,
-            root: tree.root(),
-            leaves: tree.leaves(),
-        };
+        let statement =
+            Statement { deal, sequence: tree.sequence(), position, root: tree.root(), leaves: tree.leaves() };
         Some((statement, tree.shards(), tree.path(position as u32)))
     }
 

@@ -144,14 +144,16 @@ fn deleting_the_index_changes_nothing() {
         for (at, index) in indices.into_iter().enumerate() {
             let fresh = index.clone();
             with_store(&context, 16 * MIB, index, async |store: Store<_, _>| {
-                let found: Vec<_> = join_all((0..3).map(|deal| store.state(deal))).await.into_iter().flatten().collect();
+                let found: Vec<_> =
+                    join_all((0..3).map(|deal| store.state(deal))).await.into_iter().flatten().collect();
                 assert_eq!(found, states, "index {at}");
                 check_proofs(&store, 1, 3).await;
             })
             .await;
             let found = entries(&fresh).await;
             // What was posted is only in the index: without it, more is kept, never less.
-            let trees = |all: &[(Vec<u8>, Vec<u8>)]| all.iter().filter(|(key, _)| key[0] != b'd').cloned().collect::<Vec<_>>();
+            let trees =
+                |all: &[(Vec<u8>, Vec<u8>)]| all.iter().filter(|(key, _)| key[0] != b'd').cloned().collect::<Vec<_>>();
             assert_eq!(trees(&found), trees(&wanted), "index {at}");
         }
     });

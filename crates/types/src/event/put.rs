@@ -138,7 +138,14 @@ pub(super) mod tests {
         assert_eq!(Put::from_event(&read), Some(Ok(cut)));
         let endless = Value::List(vec![Value::Uint(0), Value::Uint(u64::MAX)]);
         for bad in [endless, Value::List(vec![]), Value::List(vec![Value::Uint(1)]), Value::Uint(1)] {
-            let event = Event { fields: { let mut fields = put().to_fields(); fields.set("pieces", bad); fields }, ..event.clone() };
+            let event = Event {
+                fields: {
+                    let mut fields = put().to_fields();
+                    fields.set("pieces", bad);
+                    fields
+                },
+                ..event.clone()
+            };
             assert_eq!(Put::from_event(&event), Some(Err("pieces")));
         }
     }

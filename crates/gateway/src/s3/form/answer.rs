@@ -47,7 +47,8 @@ impl Answer {
         let mut body = Body::empty();
         let (status, location) = match self.redirect {
             Some(to) => {
-                let (to, fragment) = to.split_once('#').map_or((to.as_str(), None), |(to, fragment)| (to, Some(fragment)));
+                let (to, fragment) =
+                    to.split_once('#').map_or((to.as_str(), None), |(to, fragment)| (to, Some(fragment)));
                 let sign = if to.contains('?') { '&' } else { '?' };
                 let [bucket, key, etag] = [&self.bucket, &self.key, &etag].map(|text| escaped(text, false));
                 let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
@@ -55,7 +56,8 @@ impl Answer {
             }
             None => {
                 if self.status == StatusCode::CREATED {
-                    let [path, bucket, key, etag] = [&self.path, &self.bucket, &self.key, &etag].map(|text| escape(text));
+                    let [path, bucket, key, etag] =
+                        [&self.path, &self.bucket, &self.key, &etag].map(|text| escape(text));
                     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
                     body = Body::from(format!(
                         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><PostResponse><Location>{path}</Location><Bucket>{bucket}</Bucket><Key>{key}</Key><ETag>{etag}</ETag></PostResponse>"
@@ -91,7 +93,10 @@ mod tests {
     use super::*;
 
     fn answer(fields: &[(&str, &str)]) -> HttpResponse {
-        let head = Head { fields: fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(), ..Head::default() };
+        let head = Head {
+            fields: fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ..Head::default()
+        };
         let mut response = HttpResponse::new(Body::empty());
         response.headers_mut().insert(ETAG, HeaderValue::from_static("\"abc\""));
         Answer::new(&head, "b", "d/k&", "/b/d/k%26".into()).of(response)

@@ -53,7 +53,9 @@ pub(super) fn head(bytes: &[u8], delimiter: &str) -> Result<Option<Head>, Refusa
         match bytes.get(at..at + 2) {
             None => return Ok(None),
             Some(b"\r\n") => at += 2,
-            Some(_) => return Err(Refusal::bad("InvalidArgument", "POST requires exactly one file upload per request.")),
+            Some(_) => {
+                return Err(Refusal::bad("InvalidArgument", "POST requires exactly one file upload per request."));
+            }
         }
         let Some(end) = find(&bytes[at..], b"\r\n\r\n") else {
             let is_long = bytes.len() - at > FIELD_HEAD_BYTES_MAX;

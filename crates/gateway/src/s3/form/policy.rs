@@ -36,7 +36,8 @@ impl Policy {
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let base64: String = text.chars().filter(|letter| !letter.is_ascii_whitespace()).collect();
         let json = base64_simd::STANDARD.decode_to_vec(base64).map_err(|_| invalid("it is no base64"))?;
-        let document: Value = serde_json::from_slice(&json).map_err(|error| invalid(format!("it is no JSON: {error}")))?;
+        let document: Value =
+            serde_json::from_slice(&json).map_err(|error| invalid(format!("it is no JSON: {error}")))?;
         let until = document.get("expiration").and_then(Value::as_str).and_then(time);
         let until = until.ok_or_else(|| invalid("its `expiration` is a time like 2026-01-31T12:00:00Z"))?;
         let conditions = document.get("conditions").and_then(Value::as_array);
@@ -90,7 +91,10 @@ impl Policy {
             match condition {
                 Condition::Length(_, max) if bytes > *max => return Err(too_large(*max)),
                 Condition::Length(min, _) if bytes < *min => {
-                    return Err(Refusal::bad("EntityTooSmall", format!("The file has {bytes} bytes, of at least {min}.")));
+                    return Err(Refusal::bad(
+                        "EntityTooSmall",
+                        format!("The file has {bytes} bytes, of at least {min}."),
+                    ));
                 }
                 _ => {}
             }
@@ -137,7 +141,9 @@ impl Condition {
                 match operator.as_str()?.to_ascii_lowercase().as_str() {
                     "eq" => Some(Self::Is(field(first)?, text(second)?)),
                     "starts-with" => Some(Self::Begins(field(first)?, text(second)?)),
-                    "content-length-range" => Some(Self::Length(number(first)?, number(second)?)).filter(|_| number(first) <= number(second)),
+                    "content-length-range" => {
+                        Some(Self::Length(number(first)?, number(second)?)).filter(|_| number(first) <= number(second))
+                    }
                     _ => None,
                 }
             }
@@ -162,7 +168,10 @@ mod tests {
     }
 
     fn head(fields: &[(&str, &str)]) -> Head {
-        Head { fields: fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(), ..Head::default() }
+        Head {
+            fields: fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ..Head::default()
+        }
     }
 
     #[test]
@@ -175,13 +184,25 @@ mod tests {
         .unwrap();
         let good = [("key", "foo.txt"), ("acl", "private"), ("x-amz-meta-foo", "")];
         let now = policy.until - 1;
-        let code = |fields: &[(&str, &str)], bucket, now| policy.check(&head(fields), bucket, now).err().map(|refusal| refusal.code);
+        let code = |fields: &[(&str, &str)], bucket, now| {
+            policy.check(&head(fields), bucket, now).err().map(|refusal| refusal.code)
+        };
         assert_eq!(code(&good, "b", now), None);
         assert_eq!(code(&good, "b", now + 1), Some("AccessDenied"), "expired");
         assert_eq!(code(&good, "other", now), Some("AccessDenied"));
-        for (name, value) in [("key", "bar"), ("acl", "public-read"), ("x-amz-meta-foo", "x"), ("x-amz-meta-bar", ""), ("bucket", "other")] {
+        for (name, value) in [
+            ("key", "bar"),
+            ("acl", "public-read"),
+            ("x-amz-meta-foo", "x"),
+            ("x-amz-meta-bar", ""),
+            ("bucket", "other"),
+        ] {
             let mut fields: Vec<_> = good.into_iter().filter(|(known, _)| *known != name).collect();
-            assert_eq!(code(&fields, "b", now).is_some(), good.iter().any(|(known, _)| *known == name), "without {name}");
+            assert_eq!(
+                code(&fields, "b", now).is_some(),
+                good.iter().any(|(known, _)| *known == name),
+                "without {name}"
+            );
             fields.push((name, value));
             assert_eq!(code(&fields, "b", now), Some("AccessDenied"), "{name}={value}");
         }
@@ -189,13 +210,17 @@ mod tests {
             assert_eq!(code(&[&good[..], &[(name, "x")]].concat(), "b", now), None, "{name}");
         }
         let length = |bytes| policy.check_length(bytes).err().map(|refusal| refusal.code);
-        assert_eq!([length(1), length(2), length(4), length(5)], [Some("EntityTooSmall"), None, None, Some("EntityTooLarge")]);
+        assert_eq!(
+            [length(1), length(2), length(4), length(5)],
+            [Some("EntityTooSmall"), None, None, Some("EntityTooLarge")]
+        );
         assert_eq!(policy.bytes_max(), 4);
     }
 
     #[test]
     fn a_policy_that_forgets_the_bucket_is_good_for_none() {
-        let policy = policy(r#"{"expiration": "2026-01-01T00:00:00Z", "conditions": [["starts-with", "$key", ""]]}"#).unwrap();
+        let policy =
+            policy(r#"{"expiration": "2026-01-01T00:00:00Z", "conditions": [["starts-with", "$key", ""]]}"#).unwrap();
         assert_eq!(policy.check(&head(&[("key", "k")]), "b", 0).unwrap_err().code, "AccessDenied");
     }
 

@@ -29,7 +29,8 @@ fn wrong(why: &'static str) -> Refusal {
 impl Signer {
     /// Nobody where neither a policy nor a signature is there.
     pub(super) fn of(head: &Head, keyring: &Keyring, now_secs: i64) -> Result<Option<Self>, Refusal> {
-        let missing = |what| Refusal::bad("InvalidArgument", format!("Bucket POST must contain a field named '{what}'."));
+        let missing =
+            |what| Refusal::bad("InvalidArgument", format!("Bucket POST must contain a field named '{what}'."));
         let need = |name: &'static str| head.field(name).ok_or_else(|| missing(name));
         let (fourth, second) = (head.field("x-amz-signature"), head.field("signature"));
         if head.field("policy").is_none() && fourth.is_none() && second.is_none() {
@@ -57,7 +58,9 @@ impl Signer {
                 hmac::verify(&key, policy.as_bytes(), &mac).is_ok()
             }
             None => {
-                let mac = base64_simd::STANDARD.decode_to_vec(second.ok_or_else(|| missing("signature"))?).unwrap_or_default();
+                let mac = base64_simd::STANDARD
+                    .decode_to_vec(second.ok_or_else(|| missing("signature"))?)
+                    .unwrap_or_default();
                 let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
                 hmac::verify(&key, policy.as_bytes(), &mac).is_ok()
             }
@@ -73,10 +76,14 @@ impl Signer {
 fn day_key(secret: &str, credential: &str, date: &str, now_secs: i64) -> Result<hmac::Key, Refusal> {
     let parts: Vec<&str> = credential.split('/').collect();
     let [_, day, region, "s3", "aws4_request"] = parts.as_slice() else {
-        return Err(Refusal::bad("InvalidArgument", "A form's x-amz-credential is ID/YYYYMMDD/REGION/s3/aws4_request."));
+        return Err(Refusal::bad(
+            "InvalidArgument",
+            "A form's x-amz-credential is ID/YYYYMMDD/REGION/s3/aws4_request.",
+        ));
     };
     let signed = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", date).and_then(|time| time.to_datetime());
-    let signed = signed.and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC)).map(|time| time.timestamp().as_second());
+    let signed =
+        signed.and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC)).map(|time| time.timestamp().as_second());
     let signed = signed.map_err(|_| Refusal::bad("InvalidArgument", "A form's x-amz-date is YYYYMMDDTHHMMSSZ."))?;
     if !date.starts_with(day) {
         return Err(wrong("The day of x-amz-credential is not that of x-amz-date."));

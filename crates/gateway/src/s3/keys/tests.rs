@@ -25,7 +25,13 @@ impl Drop for Scratch {
 }
 
 fn anna() -> Principal {
-    Principal { id: "anna".into(), name: "Anna".into(), email: "anna@example.org".into(), tenant: String::new(), quota: None }
+    Principal {
+        id: "anna".into(),
+        name: "Anna".into(),
+        email: "anna@example.org".into(),
+        tenant: String::new(),
+        quota: None,
+    }
 }
 
 fn key(id: &str) -> Key {
@@ -59,15 +65,19 @@ fn keys_come_and_go_without_a_restart() {
     assert_eq!(serving.main().unwrap().id, "anna");
     assert_eq!(serving.by_email("ANNA@example.org").unwrap().id, "anna");
     assert!(serving.by_email("").is_none());
-    editing.change(|keys| {
-        keys.keys[0].until_ms = Some(100);
-        Ok(())
-    }).unwrap();
+    editing
+        .change(|keys| {
+            keys.keys[0].until_ms = Some(100);
+            Ok(())
+        })
+        .unwrap();
     assert!(serving.held("K1", 99).is_some() && serving.held("K1", 100).is_none());
-    editing.change(|keys| {
-        keys.keys[0].disabled = true;
-        Ok(())
-    }).unwrap();
+    editing
+        .change(|keys| {
+            keys.keys[0].disabled = true;
+            Ok(())
+        })
+        .unwrap();
     assert!(serving.held("K1", 0).is_none());
     assert_eq!(std::fs::metadata(scratch.file()).unwrap().mode() & 0o777, 0o600);
 }

@@ -56,7 +56,10 @@ impl Rules {
             if let Some(id) = rule.id.as_ref().filter(|id| !id.is_empty())
                 && !ids.insert(id.clone())
             {
-                return Err(s3_error!(InvalidArgument, "Rule ID must be unique. Found same ID for more than one rule: {id}"));
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "Rule ID must be unique. Found same ID for more than one rule: {id}"
+                ));
             }
         }
         // Every rule has a name: the header that foretells an expiration says which rule it is.
@@ -74,7 +77,8 @@ impl Rules {
     /// The document to keep.
     pub(in crate::s3) fn document(&self) -> S3Result<String> {
         let mut bytes = Vec::new();
-        let written = BucketLifecycleConfiguration { rules: self.0.clone() }.serialize(&mut Serializer::new(&mut bytes));
+        let written =
+            BucketLifecycleConfiguration { rules: self.0.clone() }.serialize(&mut Serializer::new(&mut bytes));
         let text = written.ok().and_then(|()| String::from_utf8(bytes).ok());
         let text = text.ok_or_else(|| s3_error!(InternalError, "the rules cannot be written"))?;
         if text.len() > DOCUMENT_BYTES_MAX {
@@ -122,7 +126,10 @@ impl Rules {
         if self.expires(key, newest, calendar).is_some_and(|(due, _)| due <= now_ms) {
             acts.push(Act::Expire);
         }
-        if newest.marker && versions.len() == 1 && self.enabled().any(|rule| ends_marker(rule, key, newest, now_ms, calendar)) {
+        if newest.marker
+            && versions.len() == 1
+            && self.enabled().any(|rule| ends_marker(rule, key, newest, now_ms, calendar))
+        {
             acts.push(Act::Remove(newest.version));
         }
         for (at, pair) in versions.windows(2).enumerate() {
@@ -172,7 +179,8 @@ fn is_chosen(rule: &LifecycleRule, key: &str, entry: Option<&Entry>) -> bool {
     let mut prefixes = [&rule.prefix, &filter.prefix].into_iter().chain(and.map(|and| &and.prefix)).flatten();
     let mut tags = filter.tag.iter().chain(and.and_then(|and| and.tags.as_ref()).into_iter().flatten());
     let above = filter.object_size_greater_than.max(and.and_then(|and| and.object_size_greater_than));
-    let below = [filter.object_size_less_than, and.and_then(|and| and.object_size_less_than)].into_iter().flatten().min();
+    let below =
+        [filter.object_size_less_than, and.and_then(|and| and.object_size_less_than)].into_iter().flatten().min();
     if !prefixes.all(|prefix| key.starts_with(prefix)) {
         return false;
     }
@@ -242,10 +250,15 @@ fn check_rule(rule: &LifecycleRule) -> S3Result<()> {
         transition.date.as_ref().map_or(Ok(()), at_midnight)?;
     }
     let moves = |count: Option<usize>| count.is_some_and(|count| count > 0);
-    if moves(rule.transitions.as_ref().map(Vec::len)) || moves(rule.noncurrent_version_transitions.as_ref().map(Vec::len)) {
+    if moves(rule.transitions.as_ref().map(Vec::len))
+        || moves(rule.noncurrent_version_transitions.as_ref().map(Vec::len))
+    {
         return Err(s3_error!(NotImplemented, "A bucket has one storage class: there is none to move objects to."));
     }
-    if rule.expiration.is_none() && rule.noncurrent_version_expiration.is_none() && rule.abort_incomplete_multipart_upload.is_none() {
+    if rule.expiration.is_none()
+        && rule.noncurrent_version_expiration.is_none()
+        && rule.abort_incomplete_multipart_upload.is_none()
+    {
         return Err(s3_error!(InvalidRequest, "At least one action needs to be specified in a rule"));
     }
     rule.filter.as_ref().map_or(Ok(()), |filter| check_filter(rule, filter))
@@ -253,7 +266,8 @@ fn check_rule(rule: &LifecycleRule) -> S3Result<()> {
 
 fn check_filter(rule: &LifecycleRule, filter: &LifecycleRuleFilter) -> S3Result<()> {
     let and = filter.and.as_ref();
-    let tags: Vec<&Tag> = filter.tag.iter().chain(and.and_then(|and| and.tags.as_ref()).into_iter().flatten()).collect();
+    let tags: Vec<&Tag> =
+        filter.tag.iter().chain(and.and_then(|and| and.tags.as_ref()).into_iter().flatten()).collect();
     let sizes = [filter.object_size_greater_than, filter.object_size_less_than]
         .into_iter()
         .chain(and.into_iter().flat_map(|and| [and.object_size_greater_than, and.object_size_less_than]))
@@ -270,7 +284,8 @@ fn check_filter(rule: &LifecycleRule, filter: &LifecycleRuleFilter) -> S3Result<
             return Err(s3_error!(InvalidRequest, "Each Tag of a Filter has a Key, and no two the same."));
         }
     }
-    let asks_marker = rule.expiration.as_ref().is_some_and(|expiration| expiration.expired_object_delete_marker.is_some());
+    let asks_marker =
+        rule.expiration.as_ref().is_some_and(|expiration| expiration.expired_object_delete_marker.is_some());
     if !tags.is_empty() && (asks_marker || rule.abort_incomplete_multipart_upload.is_some()) {
         return Err(s3_error!(InvalidRequest, "Neither delete markers nor uploads have tags: such a rule has no Tag."));
     }

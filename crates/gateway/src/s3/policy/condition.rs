@@ -1,9 +1,6 @@
 //! Judge a request by one condition of a statement.
 
-use super::{
-    super::wildcard::Pattern,
-    Facts, PolicyError, Request, shape, statement::expand, texts,
-};
+use super::{super::wildcard::Pattern, Facts, PolicyError, Request, shape, statement::expand, texts};
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -55,7 +52,9 @@ impl Condition {
         let Value::Object(operators) = value else { return Err(shape("a Condition is a JSON object")) };
         let mut conditions = Vec::new();
         for (name, keys) in operators {
-            let Value::Object(keys) = keys else { return Err(shape(format!("{name} is an object of keys and values"))) };
+            let Value::Object(keys) = keys else {
+                return Err(shape(format!("{name} is an object of keys and values")));
+            };
             let (each, plain) = match name.split_once(':') {
                 Some(("ForAllValues", plain)) => (Each::All, plain),
                 Some(("ForAnyValue", plain)) => (Each::Any, plain),
@@ -102,8 +101,16 @@ impl Condition {
     /// Whoever meets it is known, or in a known place: a statement with it is not for everybody.
     pub(super) fn narrows(&self) -> bool {
         const KNOWN: [&str; 10] = [
-            "aws:sourcearn", "aws:sourceaccount", "aws:sourcevpc", "aws:sourcevpce", "aws:sourceorgid", "aws:principalorgid",
-            "aws:principalarn", "aws:principalaccount", "aws:userid", "aws:username",
+            "aws:sourcearn",
+            "aws:sourceaccount",
+            "aws:sourcevpc",
+            "aws:sourcevpce",
+            "aws:sourceorgid",
+            "aws:principalorgid",
+            "aws:principalarn",
+            "aws:principalaccount",
+            "aws:userid",
+            "aws:username",
         ];
         if self.if_exists || self.each == Each::All || self.operator.is_negative() {
             return false;
@@ -111,7 +118,9 @@ impl Condition {
         match self.operator {
             Operator::Address { .. } => {
                 // Ranges as large as these are everywhere.
-                self.values.iter().all(|value| Range::parse(value).is_some_and(|range| range.bits >= if range.is_v4() { 8 } else { 32 }))
+                self.values.iter().all(|value| {
+                    Range::parse(value).is_some_and(|range| range.bits >= if range.is_v4() { 8 } else { 32 })
+                })
             }
             Operator::Equals { .. } => KNOWN.contains(&self.key.as_str()),
             Operator::Like { .. } => {
@@ -150,9 +159,14 @@ impl Operator {
         let wrong = |what: &str, value: &String| shape(format!("{what}, found {value:?}"));
         for value in values {
             match self {
-                Self::Number(_) if number(value).is_none() => return Err(wrong("a Numeric condition's value is a number", value)),
+                Self::Number(_) if number(value).is_none() => {
+                    return Err(wrong("a Numeric condition's value is a number", value));
+                }
                 Self::Date(_) if date(value).is_none() => {
-                    return Err(wrong("a Date condition's value is as 2026-01-31T00:00:00Z or seconds since 1970", value));
+                    return Err(wrong(
+                        "a Date condition's value is as 2026-01-31T00:00:00Z or seconds since 1970",
+                        value,
+                    ));
                 }
                 Self::Bool | Self::Null if value != "true" && value != "false" => {
                     return Err(wrong("a Bool or Null condition's value is true or false", value));
@@ -191,7 +205,9 @@ impl Operator {
                 })
             }
             Self::Like { not } => {
-                not != any(&|value| expand(value, request, has_variables).is_some_and(|pattern: Pattern| pattern.matches(found)))
+                not != any(&|value| {
+                    expand(value, request, has_variables).is_some_and(|pattern: Pattern| pattern.matches(found))
+                })
             }
             Self::Number(order) => number(found).is_some_and(|found| order.any(values, number, found)),
             Self::Date(order) => date(found).is_some_and(|found| order.any(values, date, found)),
@@ -273,7 +289,8 @@ fn date(text: &str) -> Option<i64> {
     }
     // Days from the civil calendar, years counted from March so that the leap day is last.
     let (shifted, from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + (153 * from_march + 2) / 5 + day - 1 - 719_468;
+    let days =
+        shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + (153 * from_march + 2) / 5 + day - 1 - 719_468;
     Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 

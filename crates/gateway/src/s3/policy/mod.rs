@@ -98,8 +98,10 @@ impl Policy {
         if statements.is_empty() || statements.len() > STATEMENTS_MAX {
             return Err(shape(format!("a policy has 1 to {STATEMENTS_MAX} statements, found {}", statements.len())));
         }
-        let statements =
-            statements.into_iter().map(|value| Statement::parse(value, bucket, has_variables)).collect::<Result<_, _>>()?;
+        let statements = statements
+            .into_iter()
+            .map(|value| Statement::parse(value, bucket, has_variables))
+            .collect::<Result<_, _>>()?;
         Ok(Self { statements })
     }
 

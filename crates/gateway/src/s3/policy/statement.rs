@@ -33,7 +33,10 @@ enum Name {
     /// All of an account: `arn:aws:iam::ACCOUNT:root`, or the account alone.
     Account(String),
     /// One by id or name; an account given must be his.
-    User { account: Option<String>, name: String },
+    User {
+        account: Option<String>,
+        name: String,
+    },
 }
 
 /// One of the patterns, or none of them.
@@ -87,7 +90,9 @@ impl Statement {
 
     pub(super) fn is_about(&self, request: &Request<'_>) -> bool {
         self.who.includes(request.principal)
-            && self.action.includes(|pattern| Pattern::new(&pattern.to_ascii_lowercase()).matches(&request.action.to_ascii_lowercase()))
+            && self.action.includes(|pattern| {
+                Pattern::new(&pattern.to_ascii_lowercase()).matches(&request.action.to_ascii_lowercase())
+            })
             && self.resource.includes(|pattern| self.names(pattern, request))
             && self.conditions.iter().all(|condition| condition.holds(request, self.has_variables))
     }
@@ -96,7 +101,8 @@ impl Statement {
         if pattern == "*" {
             return true;
         }
-        let Some(rest) = pattern.strip_prefix(ARN).and_then(|rest| rest.split_once(':')).and_then(|(_, rest)| rest.split_once(':'))
+        let Some(rest) =
+            pattern.strip_prefix(ARN).and_then(|rest| rest.split_once(':')).and_then(|(_, rest)| rest.split_once(':'))
         else {
             return false;
         };
@@ -121,7 +127,9 @@ impl Statement {
 
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), PolicyError> {
     if slot.replace(value).is_some() {
-        return Err(shape("a statement has one of Principal and NotPrincipal, Action and NotAction, Resource and NotResource"));
+        return Err(shape(
+            "a statement has one of Principal and NotPrincipal, Action and NotAction, Resource and NotResource",
+        ));
     }
     Ok(())
 }
@@ -166,7 +174,11 @@ impl Who {
                     }
                 }
             }
-            found => return Err(shape(format!("a Principal is \"*\" or an object with AWS or CanonicalUser, found {found}"))),
+            found => {
+                return Err(shape(format!(
+                    "a Principal is \"*\" or an object with AWS or CanonicalUser, found {found}"
+                )));
+            }
         }
         Ok(Self { excludes, names })
     }
@@ -184,7 +196,9 @@ impl Name {
         let Some(rest) = text.strip_prefix("arn:aws:iam:") else {
             // An id, a name or an account: which one, the principal who comes decides.
             if text.is_empty() || text.starts_with("arn:") || text.contains('*') {
-                return Err(shape(format!("a Principal is *, an id, or arn:aws:iam::ACCOUNT:user/NAME, found {text:?}")));
+                return Err(shape(format!(
+                    "a Principal is *, an id, or arn:aws:iam::ACCOUNT:user/NAME, found {text:?}"
+                )));
             }
             return Ok(Self::User { account: None, name: text.to_owned() });
         };
@@ -223,7 +237,9 @@ impl Choice {
         let patterns = texts(value, "Action")?;
         for pattern in &patterns {
             let name = pattern.get(..3).filter(|head| head.eq_ignore_ascii_case("s3:")).map(|_| &pattern[3..]);
-            let is_name = |name: &str| !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "*?".contains(char));
+            let is_name = |name: &str| {
+                !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "*?".contains(char))
+            };
             if pattern != "*" && !name.is_some_and(is_name) {
                 return Err(shape(format!("an Action is * or s3:NAME, found {pattern:?}")));
             }
@@ -234,13 +250,18 @@ impl Choice {
     fn resources(value: Value, excludes: bool, bucket: &str) -> Result<Self, PolicyError> {
         let patterns = texts(value, "Resource")?;
         for pattern in &patterns {
-            let rest = pattern.strip_prefix(ARN).and_then(|rest| rest.split_once(':')).and_then(|(_, rest)| rest.split_once(':'));
+            let rest = pattern
+                .strip_prefix(ARN)
+                .and_then(|rest| rest.split_once(':'))
+                .and_then(|(_, rest)| rest.split_once(':'));
             let is_here = rest.is_some_and(|(_, path)| {
                 let name = path.split('/').next().unwrap_or(path);
                 name.contains("${") || Pattern::new(name).matches(bucket)
             });
             if pattern != "*" && !is_here {
-                return Err(shape(format!("a Resource is in this bucket, as arn:aws:s3:::{bucket}/*, found {pattern:?}")));
+                return Err(shape(format!(
+                    "a Resource is in this bucket, as arn:aws:s3:::{bucket}/*, found {pattern:?}"
+                )));
             }
         }
         Ok(Self { excludes, patterns })

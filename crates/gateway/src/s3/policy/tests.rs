@@ -18,7 +18,8 @@ fn ask(policy: &Policy, who: Option<&Principal>, action: &str, key: Option<&str>
 }
 
 fn statement(extra: Value) -> Value {
-    let mut one = json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"});
+    let mut one =
+        json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"});
     for (name, value) in extra.as_object().unwrap() {
         if value.is_null() {
             one.as_object_mut().unwrap().remove(name);
@@ -39,7 +40,9 @@ fn with(extra: Value) -> Policy {
 
 #[test]
 fn denial_outweighs_and_silence_is_neither() {
-    let both = policy(&[statement(json!({})), statement(json!({"Effect": "Deny", "Resource": "arn:aws:s3:::b/secret/*"}))]).unwrap();
+    let both =
+        policy(&[statement(json!({})), statement(json!({"Effect": "Deny", "Resource": "arn:aws:s3:::b/secret/*"}))])
+            .unwrap();
     assert_eq!(ask(&both, None, "s3:GetObject", Some("k"), &[]), Verdict::Allow);
     assert_eq!(ask(&both, None, "s3:GetObject", Some("secret/k"), &[]), Verdict::Deny);
     assert_eq!(ask(&both, None, "s3:PutObject", Some("k"), &[]), Verdict::Silent);
@@ -52,7 +55,15 @@ fn principals_are_named_in_several_ways() {
     let allows = |principal: Value, who: Option<&Principal>| {
         ask(&with(json!({"Principal": principal})), who, "s3:GetObject", Some("k"), &[]) == Verdict::Allow
     };
-    for name in ["*", "anna", "anna-name", "acme", "arn:aws:iam::acme:root", "arn:aws:iam::acme:user/anna", "arn:aws:iam::acme:user/path/anna"] {
+    for name in [
+        "*",
+        "anna",
+        "anna-name",
+        "acme",
+        "arn:aws:iam::acme:root",
+        "arn:aws:iam::acme:user/anna",
+        "arn:aws:iam::acme:user/path/anna",
+    ] {
         assert!(allows(json!({"AWS": name}), Some(&anna)), "{name}");
         assert_eq!(allows(json!({"AWS": name}), Some(&ben)), name == "*", "{name}");
         assert_eq!(allows(json!({"AWS": name}), None), name == "*", "{name}");
@@ -99,22 +110,46 @@ fn conditions_hold_as_aws_says() {
         (json!({"StringEquals": {"s3:ExistingObjectTag/security": "private"}}), vec![tag], false),
         (json!({"StringEquals": {"s3:ExistingObjectTag/security": "public"}}), vec![], false),
         (json!({"StringNotEquals": {"s3:x-amz-server-side-encryption": "AES256"}}), vec![], true),
-        (json!({"StringNotEquals": {"s3:x-amz-server-side-encryption": "AES256"}}), vec![("s3:x-amz-server-side-encryption", "AES256")], false),
+        (
+            json!({"StringNotEquals": {"s3:x-amz-server-side-encryption": "AES256"}}),
+            vec![("s3:x-amz-server-side-encryption", "AES256")],
+            false,
+        ),
         (json!({"StringEqualsIgnoreCase": {"aws:Referer": "ABC"}}), vec![("aws:Referer", "abc")], true),
-        (json!({"StringLike": {"s3:x-amz-copy-source": "b/public/*"}}), vec![("s3:x-amz-copy-source", "b/public/foo")], true),
+        (
+            json!({"StringLike": {"s3:x-amz-copy-source": "b/public/*"}}),
+            vec![("s3:x-amz-copy-source", "b/public/foo")],
+            true,
+        ),
         (json!({"StringLike": {"s3:prefix": "public/*"}}), vec![("s3:prefix", "private/x")], false),
         (json!({"StringNotLike": {"aws:Referer": "http://a/*"}}), vec![("aws:Referer", "http://a/x")], false),
         (json!({"StringLikeIfExists": {"aws:Referer": "http://a/*"}}), vec![], true),
         (json!({"StringLikeIfExists": {"aws:Referer": "http://a/*"}}), vec![("aws:Referer", "http://b/")], false),
         (json!({"Null": {"s3:x-amz-server-side-encryption": "true"}}), vec![], true),
-        (json!({"Null": {"s3:x-amz-server-side-encryption": true}}), vec![("s3:x-amz-server-side-encryption", "AES256")], false),
-        (json!({"Null": {"s3:x-amz-server-side-encryption": "false"}}), vec![("s3:x-amz-server-side-encryption", "AES256")], true),
+        (
+            json!({"Null": {"s3:x-amz-server-side-encryption": true}}),
+            vec![("s3:x-amz-server-side-encryption", "AES256")],
+            false,
+        ),
+        (
+            json!({"Null": {"s3:x-amz-server-side-encryption": "false"}}),
+            vec![("s3:x-amz-server-side-encryption", "AES256")],
+            true,
+        ),
         (json!({"NumericLessThanEquals": {"s3:max-keys": "10"}}), vec![("s3:max-keys", "10")], true),
         (json!({"NumericLessThanEquals": {"s3:max-keys": 10}}), vec![("s3:max-keys", "11")], false),
         (json!({"NumericLessThan": {"s3:max-keys": "10"}}), vec![("s3:max-keys", "ten")], false),
         (json!({"NumericNotEquals": {"s3:max-keys": "10"}}), vec![("s3:max-keys", "10")], false),
-        (json!({"DateGreaterThan": {"aws:CurrentTime": "2026-01-31T00:00:00Z"}}), vec![("aws:CurrentTime", "2026-01-31T00:00:01Z")], true),
-        (json!({"DateLessThan": {"aws:EpochTime": "2026-01-31T00:00:00Z"}}), vec![("aws:EpochTime", "1769817600")], false),
+        (
+            json!({"DateGreaterThan": {"aws:CurrentTime": "2026-01-31T00:00:00Z"}}),
+            vec![("aws:CurrentTime", "2026-01-31T00:00:01Z")],
+            true,
+        ),
+        (
+            json!({"DateLessThan": {"aws:EpochTime": "2026-01-31T00:00:00Z"}}),
+            vec![("aws:EpochTime", "1769817600")],
+            false,
+        ),
         (json!({"Bool": {"aws:SecureTransport": false}}), vec![("aws:SecureTransport", "false")], true),
         (json!({"Bool": {"aws:SecureTransport": "true"}}), vec![("aws:SecureTransport", "false")], false),
         (json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}), vec![("aws:SourceIp", "10.1.2.3")], true),
@@ -122,12 +157,28 @@ fn conditions_hold_as_aws_says() {
         (json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}), vec![("aws:SourceIp", "11.1.2.3")], false),
         (json!({"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}), vec![("aws:SourceIp", "11.1.2.3")], true),
         (json!({"IpAddress": {"aws:SourceIp": "2001:db8::/32"}}), vec![("aws:SourceIp", "2001:db8::1")], true),
-        (json!({"NotIpAddress": {"aws:SourceIp": ["10.0.0.0/8", "11.1.2.3"]}}), vec![("aws:SourceIp", "11.1.2.3")], false),
-        (json!({"ForAllValues:StringEquals": {"s3:RequestObjectTagKeys": ["a", "b"]}}), vec![("s3:RequestObjectTagKeys", "a"), ("s3:RequestObjectTagKeys", "c")], false),
-        (json!({"ForAnyValue:StringEquals": {"s3:RequestObjectTagKeys": ["a", "b"]}}), vec![("s3:RequestObjectTagKeys", "a"), ("s3:RequestObjectTagKeys", "c")], true),
+        (
+            json!({"NotIpAddress": {"aws:SourceIp": ["10.0.0.0/8", "11.1.2.3"]}}),
+            vec![("aws:SourceIp", "11.1.2.3")],
+            false,
+        ),
+        (
+            json!({"ForAllValues:StringEquals": {"s3:RequestObjectTagKeys": ["a", "b"]}}),
+            vec![("s3:RequestObjectTagKeys", "a"), ("s3:RequestObjectTagKeys", "c")],
+            false,
+        ),
+        (
+            json!({"ForAnyValue:StringEquals": {"s3:RequestObjectTagKeys": ["a", "b"]}}),
+            vec![("s3:RequestObjectTagKeys", "a"), ("s3:RequestObjectTagKeys", "c")],
+            true,
+        ),
         (json!({"ForAllValues:StringEquals": {"s3:RequestObjectTagKeys": ["a"]}}), vec![], true),
         (json!({"ForAnyValue:StringEquals": {"s3:RequestObjectTagKeys": ["a"]}}), vec![], false),
-        (json!({"StringEquals": {"s3:prefix": "x"}, "Bool": {"aws:SecureTransport": "true"}}), vec![("s3:prefix", "x")], false),
+        (
+            json!({"StringEquals": {"s3:prefix": "x"}, "Bool": {"aws:SecureTransport": "true"}}),
+            vec![("s3:prefix", "x")],
+            false,
+        ),
     ] {
         assert_eq!(allows(condition.clone(), &pairs), is, "{condition} {pairs:?}");
     }
@@ -140,7 +191,11 @@ fn variables_stand_for_themselves_alone() {
     assert_eq!(named("anna", "home/anna/x"), Verdict::Allow);
     assert_eq!(named("*", "home/anna/x"), Verdict::Silent, "a name with a star is no pattern");
     assert_eq!(ask(&home, None, "s3:GetObject", Some("home//x"), &[]), Verdict::Silent, "nobody has no home");
-    let old = Policy::parse(&json!({"Statement": [statement(json!({"Resource": "arn:aws:s3:::b/${aws:username}"}))]}).to_string(), "b").unwrap();
+    let old = Policy::parse(
+        &json!({"Statement": [statement(json!({"Resource": "arn:aws:s3:::b/${aws:username}"}))]}).to_string(),
+        "b",
+    )
+    .unwrap();
     assert_eq!(ask(&old, None, "s3:GetObject", Some("${aws:username}"), &[("aws:username", "anna")]), Verdict::Allow);
 }
 

@@ -148,8 +148,7 @@ fn open(ctx: &mut Ctx<'_, '_>, id: B256, terms: &[IDeals::Terms]) -> Result<Vec<
 fn open_one(ctx: &mut Ctx<'_, '_>, bucket: &buckets::Record, terms: &IDeals::Terms) -> Result<u64, Stop> {
     let node = terms.provider;
     let mut standing = standing::roll(ctx, node)?;
-    let mut provider =
-        providers::find(ctx, node)?.ok_or_else(|| revert(IDeals::UnknownProvider { provider: node }))?;
+    let mut provider = providers::find(ctx, node)?.ok_or_else(|| revert(IDeals::UnknownProvider { provider: node }))?;
     if provider.retired || standing.suspended || standing.closed {
         return Err(revert(IDeals::ProviderUnavailable { provider: node }));
     }
@@ -176,15 +175,18 @@ fn open_one(ctx: &mut Ctx<'_, '_>, bucket: &buckets::Record, terms: &IDeals::Ter
     standing.store(ctx)?;
     let deal = Deal::new(id, bucket, &provider, terms, slot, &standing);
     deal.store_new(ctx)?;
-    ctx.emit(DEALS, &IDeals::Opened {
-        deal: id,
-        bucket: bucket.id,
-        provider: node,
-        owner: bucket.owner,
-        capacityBytes: terms.capacityBytes,
-        price: deal.price,
-        escrow: deal.escrow,
-    })?;
+    ctx.emit(
+        DEALS,
+        &IDeals::Opened {
+            deal: id,
+            bucket: bucket.id,
+            provider: node,
+            owner: bucket.owner,
+            capacityBytes: terms.capacityBytes,
+            price: deal.price,
+            escrow: deal.escrow,
+        },
+    )?;
     Ok(id)
 }
 
@@ -269,14 +271,10 @@ fn settle(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &Standing) -> Result
     }
     let operator = providers::find(ctx, deal.provider)?.ok_or_else(|| broken("a deal without a provider"))?.operator;
     ctx.transfer(DEALS, operator, amount)?;
-    ctx.emit(DEALS, &IDeals::Paid {
-        deal: deal.id,
-        provider: deal.provider,
-        operator,
-        windows,
-        amount,
-        escrowLeft: deal.escrow,
-    })
+    ctx.emit(
+        DEALS,
+        &IDeals::Paid { deal: deal.id, provider: deal.provider, operator, windows, amount, escrowLeft: deal.escrow },
+    )
 }
 
 /// Settles and ends a deal whose leaves nobody is asked for: gives everything back. Stores both.
@@ -285,8 +283,7 @@ fn end(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &mut Standing) -> Resul
     tree::add(ctx, standing, deal.slot, deal.leaves, 0)?;
     tree::give_slot(ctx, standing, deal.slot)?;
     standing.store(ctx)?;
-    let mut provider =
-        providers::find(ctx, deal.provider)?.ok_or_else(|| broken("a deal without a provider"))?;
+    let mut provider = providers::find(ctx, deal.provider)?.ok_or_else(|| broken("a deal without a provider"))?;
     let counted = provider.used_bytes.checked_sub(deal.capacity_bytes).zip(provider.deals.checked_sub(1));
     (provider.used_bytes, provider.deals) = counted.ok_or_else(|| broken("a provider's deals are miscounted"))?;
     providers::store(ctx, &provider)?;

@@ -52,13 +52,16 @@ pub(super) fn post(ctx: &mut Ctx<'_, '_>, entry: &IDeals::RootPost) -> Result<()
     deal.root = entry.root;
     deal.leaves = entry.leaves;
     deal.store(ctx)?;
-    ctx.emit(DEALS, &IDeals::Posted {
-        deal: id,
-        provider: deal.provider,
-        sequence: entry.sequence,
-        root: entry.root,
-        leaves: entry.leaves,
-    })
+    ctx.emit(
+        DEALS,
+        &IDeals::Posted {
+            deal: id,
+            provider: deal.provider,
+            sequence: entry.sequence,
+            root: entry.root,
+            leaves: entry.leaves,
+        },
+    )
 }
 
 /// Both sides agreed: by signature, or by being the caller.

@@ -61,9 +61,7 @@ pub(super) fn prove(ctx: &mut Ctx<'_, '_>, node: B256, number: u64, proof: &[u8]
 }
 
 fn check(samples: &[IDeals::Sample], proof: &[u8]) -> Result<(), Stop> {
-    let bad = |index: usize, reason: &str| {
-        revert(IDeals::BadProof { index: index as u64, reason: reason.to_owned() })
-    };
+    let bad = |index: usize, reason: &str| revert(IDeals::BadProof { index: index as u64, reason: reason.to_owned() });
     let mut rest = proof;
     for (i, sample) in samples.iter().enumerate() {
         let (length, after) = rest.split_first_chunk::<4>().ok_or_else(|| bad(i, "proof ends early"))?;

@@ -101,8 +101,24 @@ impl Deal {
         let slash_index = ctx.load(DEALS, at(slots, 8))?;
         let state = state as u8;
         Ok(Some(Self {
-            id, bucket, provider, owner, state, capacity_bytes, sequence, leaves, slot, price, escrow, root,
-            paid_windows, proven_at, remainder, paid, missed_at, slash_index,
+            id,
+            bucket,
+            provider,
+            owner,
+            state,
+            capacity_bytes,
+            sequence,
+            leaves,
+            slot,
+            price,
+            escrow,
+            root,
+            paid_windows,
+            proven_at,
+            remainder,
+            paid,
+            missed_at,
+            slash_index,
         }))
     }
 

@@ -58,7 +58,17 @@ impl Standing {
         let slashed = ctx.load(DEALS, at(slots, 3))?;
         let [checked, flags, pending, _] = unpack(ctx.load(DEALS, at(slots, 4))?);
         Ok(Self {
-            node, proven, last_proven, misses_in_row, misses, places, free, total_leaves, from, slash_index, slashed,
+            node,
+            proven,
+            last_proven,
+            misses_in_row,
+            misses,
+            places,
+            free,
+            total_leaves,
+            from,
+            slash_index,
+            slashed,
             checked,
             suspended: flags & SUSPENDED != 0,
             closed: flags & CLOSED != 0,

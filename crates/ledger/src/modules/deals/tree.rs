@@ -67,13 +67,7 @@ pub(super) fn give_slot(ctx: &mut Ctx<'_, '_>, standing: &mut Standing, place: u
 }
 
 /// Moves the leaves of a place from `old` to `new`. The caller stores `standing`.
-pub(super) fn add(
-    ctx: &mut Ctx<'_, '_>,
-    standing: &mut Standing,
-    place: u64,
-    old: u64,
-    new: u64,
-) -> Result<(), Stop> {
+pub(super) fn add(ctx: &mut Ctx<'_, '_>, standing: &mut Standing, place: u64, old: u64, new: u64) -> Result<(), Stop> {
     let moved = |sum: u64| sum.checked_sub(old)?.checked_add(new);
     let lost = || broken("a provider's leaves are miscounted");
     standing.hold(moved(standing.total_leaves).ok_or_else(lost)?);

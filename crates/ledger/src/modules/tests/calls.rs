@@ -4,8 +4,7 @@ use alloy_consensus::{Signed as AlloySigned, TxEip1559, TxEnvelope, TxLegacy};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, hex};
 use alloy_sol_types::{SolCall, SolError};
 use hodei_types::abi::{
-    ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IModule, IQueue, MODULES, PROVIDERS, QUEUE, SYSTEM,
-    bucket_id,
+    ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IModule, IQueue, MODULES, PROVIDERS, QUEUE, SYSTEM, bucket_id,
 };
 
 use super::world::{BASE_FEE, CHAIN, COIN, LEADER, Person, World, any_signature, drive, signed};

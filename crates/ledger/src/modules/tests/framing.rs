@@ -42,8 +42,7 @@ fn statements_of_another_deal_another_chain_or_an_older_day_are_refused() {
     forged.push((foreign, IDeals::BadProviderSignature { deal: others[0] }.abi_encode()));
     // The provider signed it, for another network.
     let mut elsewhere = IDeals::RootPost { sequence: 9, ..newer.clone() };
-    let statement =
-        abi::root_statement(CHAIN + 1, scene.deal, 9, elsewhere.position, elsewhere.root, elsewhere.leaves);
+    let statement = abi::root_statement(CHAIN + 1, scene.deal, 9, elsewhere.position, elsewhere.root, elsewhere.leaves);
     elsewhere.providerSignature = scene.host.sign(&statement);
     elsewhere.ownerSignature = owner.sign(&statement);
     forged.push((elsewhere, IDeals::BadProviderSignature { deal: scene.deal }.abi_encode()));

@@ -67,9 +67,8 @@ fn gas_that_runs_out_undoes_as_a_revert_does() {
 #[test]
 fn coin_moved_by_a_call_that_is_undone_is_back() {
     let (mut world, owner, host) = pair(params());
-    let relays = [(true, 0), (false, 5)].map(|(reverts, coins)| {
-        (deploy(&mut world, owner.address, pay_relay(PROVIDERS, reverts)), coins)
-    });
+    let relays = [(true, 0), (false, 5)]
+        .map(|(reverts, coins)| (deploy(&mut world, owner.address, pay_relay(PROVIDERS, reverts)), coins));
     for (relay, coins) in relays {
         let before = world.balance(PROVIDERS);
         let deposit = IProviders::depositCall { node: host.node }.abi_encode();
@@ -108,7 +107,8 @@ fn a_slashing_inside_a_reverted_call_burns_nothing_until_it_is_done_again() {
     let window = scene.world.window();
     // The block in which the third miss is due, without the ledger's own work: as when too much falls due.
     let touch = IDeals::touchCall { deals: vec![scene.deal] }.abi_encode();
-    let state = |world: &World| (world.balance(PROVIDERS), world.balance(DEALS), world.view(QUEUE, IQueue::burnedCall {}));
+    let state =
+        |world: &World| (world.balance(PROVIDERS), world.balance(DEALS), world.view(QUEUE, IQueue::burnedCall {}));
     while scene.world.window() == window {
         let before = state(&scene.world);
         let tx = scene.world.tx(a, TxKind::Call(reverting), U256::ZERO, touch.clone());

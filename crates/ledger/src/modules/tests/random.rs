@@ -80,7 +80,11 @@ impl Game {
 
     fn deal_ids(&mut self) -> Vec<u64> {
         let n = 1 + self.dice.below(3);
-        (0..n).map(|_| if self.deals.is_empty() { 1 } else { self.deals[self.dice.below(self.deals.len() as u64) as usize].0 }).collect()
+        (0..n)
+            .map(|_| {
+                if self.deals.is_empty() { 1 } else { self.deals[self.dice.below(self.deals.len() as u64) as usize].0 }
+            })
+            .collect()
     }
 
     /// One random call: who, what, with how much; often a wrong one.

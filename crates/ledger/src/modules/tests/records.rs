@@ -95,10 +95,7 @@ fn a_budget_spends_what_it_has_and_its_owner_takes_the_rest() {
     let mut world = World::new(&[owner.address, thief.address]);
     let forged = thief.sign(&abi::spender_consent(CHAIN, owner.address, spender.address));
     let call = IBudgets::registerCall { spender: spender.address, consent: forged }.abi_encode();
-    assert_eq!(
-        world.send(owner.address, BUDGETS, 5, call).output,
-        Bytes::from(IBudgets::BadConsent {}.abi_encode())
-    );
+    assert_eq!(world.send(owner.address, BUDGETS, 5, call).output, Bytes::from(IBudgets::BadConsent {}.abi_encode()));
     assert_eq!(world.balance(spender.address), U256::ZERO, "a refused call moves no coin");
     budget(&mut world, &owner, &spender, 10 * COIN);
     assert_eq!(world.balance(spender.address), U256::from(10 * COIN));

@@ -25,11 +25,7 @@ pub(super) const LEADER: Address = Address::repeat_byte(0xfe);
 pub(super) const WINDOW_MS: u64 = 10_000;
 
 pub(super) fn params() -> Params {
-    Params {
-        chain_id: CHAIN,
-        window_ms: WINDOW_MS,
-        slashing: Slashing::default(),
-    }
+    Params { chain_id: CHAIN, window_ms: WINDOW_MS, slashing: Slashing::default() }
 }
 
 /// An account with its key.
@@ -247,7 +243,8 @@ impl World {
         self.codes.extend(outcome.codes.iter().cloned());
         self.fees_burned += U256::from(outcome.gas_used) * U256::from(BASE_FEE);
         for receipt in &outcome.receipts {
-            self.reserved += events::<IDeals::Slashed>(receipt.logs()).iter().map(|slashed| slashed.reserved).sum::<U256>();
+            self.reserved +=
+                events::<IDeals::Slashed>(receipt.logs()).iter().map(|slashed| slashed.reserved).sum::<U256>();
         }
         self.last = outcome;
     }

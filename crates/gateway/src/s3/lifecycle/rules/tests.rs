@@ -54,7 +54,8 @@ fn what_s3_refuses_is_refused_in_its_words() {
     let moves = "<Prefix/><Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>";
     assert_eq!(code(&rule(moves)), "NotImplemented");
     let tag = "<Filter><Tag><Key>a</Key><Value>b</Value></Tag></Filter>";
-    let aborts = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>";
+    let aborts =
+        "<AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>";
     assert_eq!(code(&rule(&format!("{tag}{aborts}"))), "InvalidRequest");
     assert_eq!(code(&days("1").repeat(1001)), "MalformedXML");
 }
@@ -62,13 +63,19 @@ fn what_s3_refuses_is_refused_in_its_words() {
 #[test]
 fn a_document_says_what_was_accepted_and_every_rule_has_a_name() {
     let twice = rule("<Prefix>a</Prefix><Expiration><Days>3</Days></Expiration>").repeat(2);
-    let named = rule("<ID>rule-1</ID><Filter/><NoncurrentVersionExpiration><NoncurrentDays>2</NoncurrentDays></NoncurrentVersionExpiration>");
+    let named = rule(
+        "<ID>rule-1</ID><Filter/><NoncurrentVersionExpiration><NoncurrentDays>2</NoncurrentDays></NoncurrentVersionExpiration>",
+    );
     let rules = rules(&format!("{twice}{named}"));
     assert_eq!(Rules::read(&rules.document().unwrap()).unwrap(), rules);
     let ids: BTreeSet<_> = rules.0.iter().map(|rule| rule.id.clone().unwrap()).collect();
     assert_eq!(ids.len(), 3);
     let long = format!("<ID>{}</ID>", "x".repeat(200));
-    let many: String = (0..100).map(|at| rule(&format!("{}<Prefix/><Expiration><Days>1</Days></Expiration>", long.replacen('x', &at.to_string(), 1)))).collect();
+    let many: String = (0..100)
+        .map(|at| {
+            rule(&format!("{}<Prefix/><Expiration><Days>1</Days></Expiration>", long.replacen('x', &at.to_string(), 1)))
+        })
+        .collect();
     assert_eq!(parse(&many).unwrap().document().unwrap_err().code().as_str(), "InvalidRequest");
 }
 
@@ -117,7 +124,8 @@ fn old_versions_go_by_when_they_were_replaced_and_the_newest_are_kept() {
 
 #[test]
 fn a_marker_goes_once_it_hides_nothing() {
-    let asked = rules(&rule("<Prefix/><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>"));
+    let asked =
+        rules(&rule("<Prefix/><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>"));
     let alone = [marker(2, 10 * SECOND)];
     let gone = [Act::Remove(Version::Id([2; 16]))];
     assert_eq!(asked.due("k", &alone, 10 * SECOND, &short()), gone);
@@ -129,7 +137,8 @@ fn a_marker_goes_once_it_hides_nothing() {
 
 #[test]
 fn uploads_are_aborted_by_prefix() {
-    let aborts = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>2</DaysAfterInitiation></AbortIncompleteMultipartUpload>";
+    let aborts =
+        "<AbortIncompleteMultipartUpload><DaysAfterInitiation>2</DaysAfterInitiation></AbortIncompleteMultipartUpload>";
     let rules = rules(&rule(&format!("<Prefix>a/</Prefix>{aborts}")));
     assert!(rules.aborts("a/x", 0, 20 * SECOND, &short()));
     assert!(!rules.aborts("a/x", 0, 19 * SECOND, &short()));
