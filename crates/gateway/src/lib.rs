@@ -4,6 +4,7 @@
 //! strangers send, and refuses in the words their clients understand.
 
 pub mod foreign;
+mod percent;
 pub mod rpc;
 pub mod s3;
 pub mod share;

@@ -58,7 +58,7 @@ impl Objects {
         let record = self.cloud.bucket(bucket).await.map_err(fault)?;
         let record = record.ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist: {bucket}"))?;
         let mut response = S3Response::new(HeadBucketOutput::default());
-        // As Ceph's clients ask and are answered; it looks through the whole index, so only who asks gets it.
+        // As Ceph's clients ask and are answered.
         if request.uri.query().unwrap_or("").split('&').any(|pair| pair == "read-stats=true") {
             let usage = self.cloud.usage(&record).await.map_err(fault)?;
             response.headers.insert("x-rgw-object-count", HeaderValue::from(usage.objects));

@@ -173,6 +173,9 @@ mod tests {
         assert_eq!(percent("%252F"), "%2F");
         assert_eq!(percent("%ff"), "\u{fffd}");
         assert_eq!(form("a+b"), "a b");
+        for key in ["a/b c", "100%", "%41", "naïve&?#+"] {
+            assert_eq!(percent(&crate::percent::encode(key, true)), key);
+        }
     }
 
     #[test]

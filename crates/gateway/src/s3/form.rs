@@ -19,7 +19,8 @@ use super::{
     names,
     refusal::Refusal,
 };
-use answer::{Answer, escaped};
+use crate::percent::encode;
+use answer::Answer;
 use hyper::{
     HeaderMap, Method, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, REFERER, USER_AGENT},
@@ -84,7 +85,9 @@ impl Layer {
             let is_more = coming.more().await?;
             match parts::head(&coming.bytes, &delimiter)? {
                 Some(head) => break head,
-                None if !is_more => return Err(Refusal::bad("MalformedPOSTRequest", "The form ends before its file.")),
+                None if !is_more => {
+                    return Err(Refusal::bad("MalformedPOSTRequest", "The form ends before its file."));
+                }
                 None if coming.bytes.len() > HEAD_BYTES_MAX => {
                     return Err(Refusal::bad(
                         "MaxPostPreDataLengthExceeded",
@@ -122,9 +125,9 @@ impl Layer {
         }
         let is_hosted = self.domains.bucket(host).is_some();
         let path = if is_hosted {
-            format!("/{}", escaped(&key, true))
+            format!("/{}", encode(&key, true))
         } else {
-            format!("/{}/{}", escaped(&bucket, false), escaped(&key, true))
+            format!("/{}/{}", encode(&bucket, false), encode(&key, true))
         };
         let answer = Answer::new(&head, name, &key, path.clone());
         let mut put = HttpRequest::new(Body::from(file.clone()));
@@ -179,7 +182,7 @@ fn tags(xml: &str) -> Result<String, Refusal> {
     let tagging: Option<Tagging> = documents::read(&settings, "tagging").ok().flatten();
     let tagging = tagging.ok_or_else(|| Refusal::bad("MalformedXML", "The field tagging is S3's XML of tags."))?;
     let pairs = tagging.tag_set.iter().map(|tag| {
-        let text = |text: &Option<String>| escaped(text.as_deref().unwrap_or(""), false);
+        let text = |text: &Option<String>| encode(text.as_deref().unwrap_or(""), false);
         format!("{}={}", text(&tag.key), text(&tag.value))
     });
     Ok(pairs.collect::<Vec<_>>().join("&"))

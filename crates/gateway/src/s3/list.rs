@@ -1,6 +1,7 @@
 //! List a bucket's objects, and all their versions.
 
 use super::{acl, digest, documents::name, fault::fault, keys::Keyring, objects::Objects, time::timestamp};
+use crate::percent;
 use hodei_sdk::{Entry, index::Version};
 use hyper::{Uri, http::Extensions};
 use s3s::{
@@ -29,26 +30,12 @@ impl Text {
     }
 
     pub(super) fn key(self, key: &str) -> String {
-        if self.is_url { encode(key) } else { key.to_owned() }
+        if self.is_url { percent::encode(key, true) } else { key.to_owned() }
     }
 
     pub(super) fn prefixes(self, prefixes: Vec<String>) -> Option<Vec<CommonPrefix>> {
         Some(prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(self.key(prefix)) }).collect())
     }
-}
-
-/// Percent-encoding as S3 applies it to listed keys: everything but unreserved characters and the slash.
-fn encode(key: &str) -> String {
-    use std::fmt::Write as _;
-    key.bytes().fold(String::with_capacity(key.len()), |mut text, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => text.push(byte.into()),
-            _ => {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        }
-        text
-    })
 }
 
 /// Things asked for; more than a page are a page.

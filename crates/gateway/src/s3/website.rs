@@ -7,12 +7,13 @@ use super::{
     access::Access,
     body::Exclusive,
     documents::{self, name},
-    facts::{Arrival, percent},
+    facts::Arrival,
     names::{self, Domains},
     objects::Objects,
     principal::Caller,
     server::{self, Config, Door},
 };
+use crate::percent::encode;
 use hodei_sdk::Entry;
 use hyper::{
     Method, StatusCode,
@@ -81,13 +82,15 @@ impl Site {
     async fn find(&self, bucket: &str, key: &str, host: &str, base: &str, arrival: Arrival) -> Page {
         let nothing = Page::Nothing(StatusCode::NOT_FOUND, "there is no such website");
         let Ok(settings) = self.access.cloud.settings(bucket).await else { return nothing };
-        let Ok(Some(site)) = documents::read::<WebsiteConfiguration>(&settings, name::WEBSITE) else { return nothing };
+        let Ok(Some(site)) = documents::read::<WebsiteConfiguration>(&settings, name::WEBSITE) else {
+            return nothing;
+        };
         let scheme = if arrival.is_tls { "https" } else { "http" };
         if let Some(all) = &site.redirect_all_requests_to {
             let scheme = all.protocol.as_ref().map_or(scheme, |protocol| protocol.as_str());
             return Page::Elsewhere(
                 StatusCode::MOVED_PERMANENTLY,
-                format!("{scheme}://{}/{}", all.host_name, escape(key)),
+                format!("{scheme}://{}/{}", all.host_name, encode(key, true)),
             );
         }
         let rules = site.routing_rules.iter().flatten();
@@ -110,7 +113,7 @@ impl Site {
             && !key.ends_with('/')
             && self.look(bucket, &format!("{key}/{suffix}"), arrival).await.is_ok()
         {
-            return Page::Elsewhere(StatusCode::FOUND, format!("{base}/{}/", escape(key)));
+            return Page::Elsewhere(StatusCode::FOUND, format!("{base}/{}/", encode(key, true)));
         }
         if let Some(rule) = rules.clone().find(|rule| asks(rule, key, Some(status))) {
             return to(rule);
@@ -140,7 +143,9 @@ impl Site {
         let body = if has_body {
             match self.access.cloud.bytes(bucket, key, &entry, None, None).await {
                 Ok(bytes) => Body::from(StreamingBlob::wrap(Exclusive::new(bytes))),
-                Err(_) => return plain(StatusCode::SERVICE_UNAVAILABLE, "the page cannot be read now: try again"),
+                Err(_) => {
+                    return plain(StatusCode::SERVICE_UNAVAILABLE, "the page cannot be read now: try again");
+                }
             }
         } else {
             Body::empty()
@@ -192,24 +197,9 @@ fn elsewhere(rule: &RoutingRule, key: &str, host: &str, base: &str, scheme: &str
     let status = status.filter(|status| status.is_redirection()).unwrap_or(StatusCode::MOVED_PERMANENTLY);
     let scheme = to.protocol.as_ref().map_or(scheme, |protocol| protocol.as_str());
     match &to.host_name {
-        Some(name) => Page::Elsewhere(status, format!("{scheme}://{name}/{}", escape(&key))),
-        None => Page::Elsewhere(status, format!("{scheme}://{host}{base}/{}", escape(&key))),
+        Some(name) => Page::Elsewhere(status, format!("{scheme}://{name}/{}", encode(&key, true))),
+        None => Page::Elsewhere(status, format!("{scheme}://{host}{base}/{}", encode(&key, true))),
     }
-}
-
-/// A key as it stands in an address.
-fn escape(key: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    debug_assert_eq!(percent(&out), key);
-    out
 }
 
 fn plain(status: StatusCode, why: &str) -> HttpResponse {

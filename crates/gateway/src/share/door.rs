@@ -5,6 +5,7 @@ use super::{
     page::{self, Shown},
     range::{Wanted, wanted},
 };
+use crate::percent::encode;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hodei_sdk::{Fault, Local, share::Opened};
@@ -243,15 +244,8 @@ fn value(text: &str) -> HeaderValue {
 
 /// A name as one segment of a path, and as RFC 8187 wants it in a header; marks that turn text round are left out.
 fn percent(name: &str) -> String {
-    use std::fmt::Write as _;
     let name: String = name.chars().filter(|letter| !page::is_turning(*letter)).collect();
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
-            _ => _ = write!(out, "%{byte:02X}"),
-        }
-    }
+    let out = encode(&name, false);
     // A segment of dots alone would lead elsewhere.
     if out.is_empty() || out.bytes().all(|byte| byte == b'.') { "file".into() } else { out }
 }

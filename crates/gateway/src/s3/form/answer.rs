@@ -1,6 +1,7 @@
 //! Answer a form as its fields ask: with a page to go to, a status, or nothing.
 
 use super::{super::refusal::escape, parts::Head};
+use crate::percent::encode;
 use hyper::{
     StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, LOCATION},
@@ -50,7 +51,7 @@ impl Answer {
                 let (to, fragment) =
                     to.split_once('#').map_or((to.as_str(), None), |(to, fragment)| (to, Some(fragment)));
                 let sign = if to.contains('?') { '&' } else { '?' };
-                let [bucket, key, etag] = [&self.bucket, &self.key, &etag].map(|text| escaped(text, false));
+                let [bucket, key, etag] = [&self.bucket, &self.key, &etag].map(|text| encode(text, false));
                 let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
                 (StatusCode::SEE_OTHER, format!("{to}{sign}bucket={bucket}&key={key}&etag={etag}{fragment}"))
             }
@@ -73,19 +74,6 @@ impl Answer {
         *response.body_mut() = body;
         response
     }
-}
-
-/// Percent-encoding of all but letters, digits and `-._~`; of slashes too unless they part a path.
-pub(super) fn escaped(text: &str, is_path: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            b'/' if is_path => out.push('/'),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
