@@ -23,6 +23,12 @@ const TRIES: u32 = 8;
 /// Blocks without a receipt after which a transaction is sent again, and after which a displaced one is given up.
 const AGAIN_BLOCKS: u64 = 16;
 
+/// Most wei per gas a transaction offers at a base fee: twice of it rides out the blocks until inclusion; what is above
+/// is not paid.
+pub fn max_fee_per_gas(base_fee: u64) -> u128 {
+    u128::from(base_fee) * 2 + TIP
+}
+
 /// Why a transaction did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AccountError {
@@ -195,8 +201,7 @@ impl Account {
             chain_id,
             nonce,
             gas_limit: order.gas_limit,
-            // Twice the base fee rides out the blocks until inclusion; what is above it is not paid.
-            max_fee_per_gas: u128::from(base_fee) * 2 + TIP,
+            max_fee_per_gas: max_fee_per_gas(base_fee),
             max_priority_fee_per_gas: tip,
             to: order.to.map_or(TxKind::Create, TxKind::Call),
             value: order.value,

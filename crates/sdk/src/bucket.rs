@@ -7,7 +7,7 @@ use crate::{fault::Fault, market, plan::Plan, wallet::Wallet};
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use hodei_ledger::account::{AccountError, Order, TIP};
+use hodei_ledger::account::{AccountError, Order, max_fee_per_gas};
 use hodei_types::{
     abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
     ack::Ack,
@@ -224,12 +224,7 @@ impl Buckets {
             return Ok(record.state.term);
         }
         let call = IBuckets::claimCall { id: record.id, blocks: TERM_BLOCKS };
-        if let Err(error) = self.attempt(&Order::call(BUCKETS, call.abi_encode(), BUCKET_GAS)).await {
-            return Err(match revert(&error) {
-                Some(IBuckets::IBucketsErrors::Held(by)) => Fault::Held { holder: by.holder, expires: by.expires },
-                _ => error.into(),
-            });
-        }
+        self.run(BUCKETS, call.abi_encode(), U256::ZERO, BUCKET_GAS).await?;
         let now = self.read(record.id).await?.ok_or_else(|| Fault::NoBucket(record.name.clone()))?;
         Ok(now.state.term)
     }
@@ -352,8 +347,9 @@ impl Buckets {
     async fn refused(&self, error: ChainError, gas: u64) -> Fault {
         match &error {
             ChainError::Refused(reason) if reason.starts_with(UNFUNDED) => {
-                let gas_price = self.wallet.chain().head().await.map_or(0, |head| u128::from(head.base_fee)) * 2 + TIP;
-                self.afford(U256::from(gas) * U256::from(gas_price)).await.err().unwrap_or_else(|| error.into())
+                let base_fee = self.wallet.chain().head().await.map_or(0, |head| head.base_fee);
+                let needs = U256::from(gas) * U256::from(max_fee_per_gas(base_fee));
+                self.afford(needs).await.err().unwrap_or_else(|| error.into())
             }
             _ => error.into(),
         }

@@ -1,7 +1,7 @@
 //! Say why something was not done, in a way a program can act on.
 
 use alloy_primitives::{Address, B256, U256};
-use alloy_sol_types::SolInterface;
+use alloy_sol_types::{SolError as _, SolInterface};
 use hodei_ledger::account::AccountError;
 use hodei_storage::index::Version;
 use hodei_types::{
@@ -102,7 +102,7 @@ impl Fault {
 impl From<ChainError> for Fault {
     fn from(error: ChainError) -> Self {
         match error {
-            ChainError::Reverted(output) => Self::Reverted(explain(&output)),
+            ChainError::Reverted(output) => reverted(&output),
             other => Self::Chain(other),
         }
     }
@@ -113,10 +113,18 @@ impl From<AccountError> for Fault {
         match error {
             AccountError::Chain(error) => error.into(),
             AccountError::Pending { tx, error } => Self::Pending { tx, error },
-            AccountError::Reverted(receipt) => Self::Reverted(explain(&receipt.output)),
+            AccountError::Reverted(receipt) => reverted(&receipt.output),
             AccountError::Secret => Self::Key("the account's secret is not a secp256k1 key"),
             displaced @ AccountError::Displaced(_) => Self::Chain(ChainError::Refused(displaced.to_string())),
         }
+    }
+}
+
+/// What a module refused: a term somebody holds ends by itself, the rest stays refused.
+fn reverted(output: &[u8]) -> Fault {
+    match IBuckets::Held::abi_decode(output) {
+        Ok(by) => Fault::Held { holder: by.holder, expires: by.expires },
+        Err(_) => Fault::Reverted(explain(output)),
     }
 }
 
@@ -136,12 +144,15 @@ pub(crate) fn explain(output: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_sol_types::SolError as _;
 
     #[test]
     fn typed_errors_are_told_by_name() {
         let output = IDeals::PriceAboveMax { price: 7 }.abi_encode();
         assert!(explain(&output).contains("PriceAboveMax"), "{}", explain(&output));
         assert_eq!(explain(&[1, 2]), "0x0102");
+        assert!(matches!(reverted(&output), Fault::Reverted(_)));
+        let held = IBuckets::Held { holder: Address::repeat_byte(3), term: 2, expires: 68 }.abi_encode();
+        let fault = Fault::from(ChainError::Reverted(held.into()));
+        assert!(matches!(fault, Fault::Held { expires: 68, .. }) && fault.is_temporary(), "{fault}");
     }
 }
