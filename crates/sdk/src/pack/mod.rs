@@ -122,7 +122,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 vec![(vec![waiting], sent.map(|(part, acks, lodging)| (vec![part], acks, lodging)))]
             }
             Ok(record) => join_all(self.seal(&record, smalls).into_iter().map(|lot| self.send_lot(&record, lot))).await,
-            Err(error) => vec![(smalls.into_iter().map(|(waiting, _)| waiting).collect(), Err(error))],
+            Err(error) => {
+                vec![(smalls.into_iter().map(|(waiting, _)| waiting).collect(), Err(error))]
+            }
         };
         let mut lodgings = Vec::new();
         for (members, sent) in lots {
@@ -205,24 +207,24 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Seals each object on its own and cuts them into packs; a member's pack is not known yet.
-    fn seal(&self, record: &Record, smalls: Vec<(Waiting, Small)>) -> Vec<Lot<Waiting>> {
-        let sealed = smalls.into_iter().map(|(waiting, small)| {
+    fn seal(&self, record: &Record, smalls: Vec<(Waiting, Small)>) -> Vec<Filled<(Waiting, Head)>> {
+        fill(smalls.into_iter().map(|(waiting, small)| {
             let (object, secret) = (self.random(), Secret::new(self.random()));
             let (head, sealed) = small.seal((&self.0.network.0, &record.id.0), object, &secret);
-            (waiting, head, sealed)
-        });
-        lots(sealed)
+            ((waiting, head), sealed)
+        }))
     }
 
     async fn send_lot(
         &self,
         record: &Record,
-        lot: Lot<Waiting>,
+        lot: Filled<(Waiting, Head)>,
     ) -> (Vec<Waiting>, Result<(Vec<Part>, Vec<(NodeKey, Ack)>, Lodging<E>), Fault>) {
         let sent = self.send_pack(record, lot.packer).await;
-        let (waiting, heads): (Vec<_>, Vec<_>) = lot.members.into_iter().unzip();
+        let places = lot.places.into_iter().map(|((waiting, head), offset)| (waiting, (head, offset)));
+        let (waiting, heads): (Vec<_>, Vec<_>) = places.unzip();
         let sent = sent.map(|(pack, acks, lodging)| {
-            let parts = heads.into_iter().map(|head| head.part(&pack)).collect();
+            let parts = heads.into_iter().map(|(head, offset)| head.part(&pack, offset)).collect();
             (parts, acks, lodging)
         });
         (waiting, sent)
@@ -240,28 +242,29 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 }
 
-/// One pack before it is sent, and whose each member is.
-struct Lot<M> {
+/// One pack before it is sent, and where in it each member is.
+struct Filled<M> {
     packer: Packer,
-    members: Vec<(M, Head)>,
+    places: Vec<(M, u64)>,
 }
 
-/// Fills packs in the order of what comes.
-fn lots<M>(sealed: impl Iterator<Item = (M, Head, Vec<u8>)>) -> Vec<Lot<M>> {
-    let mut lots: Vec<Lot<M>> = Vec::new();
-    for (member, mut head, sealed) in sealed {
-        if !lots.last().is_some_and(|lot| lot.packer.has_room(sealed.len())) {
-            lots.push(Lot { packer: Packer::default(), members: Vec::new() });
+/// Fills packs with sealed members in the order in which they come.
+fn fill<M, B: AsRef<[u8]>>(members: impl IntoIterator<Item = (M, B)>) -> Vec<Filled<M>> {
+    let mut filled: Vec<Filled<M>> = Vec::new();
+    for (member, sealed) in members {
+        let sealed = sealed.as_ref();
+        if !filled.last().is_some_and(|last| last.packer.has_room(sealed.len())) {
+            filled.push(Filled { packer: Packer::default(), places: Vec::new() });
         }
-        let lot = lots.last_mut().expect("one was pushed");
-        head.offset = lot.packer.add(&sealed);
-        lot.members.push((member, head));
+        let last = filled.last_mut().expect("one was pushed");
+        let offset = last.packer.add(sealed);
+        last.places.push((member, offset));
     }
-    lots
+    filled
 }
 
 impl Small {
-    /// Its member of a pack whose place is not known yet, and the sealed bytes.
+    /// A member whose place is not known yet, and the sealed bytes.
     fn seal(&self, (network, bucket): (&[u8; 32], &[u8; 32]), object: [u8; 16], secret: &Secret) -> (Head, Vec<u8>) {
         let algorithm = Algorithm::preferred();
         let place = Place { network: *network, bucket: *bucket, object, part: FIRST, attempt: 0, algorithm };
@@ -273,13 +276,12 @@ impl Small {
             commitment: *key.commitment(),
             size_bytes: self.bytes.len() as u64,
             content: self.content,
-            offset: 0,
         };
         (head, pack::seal(&key, &self.bytes))
     }
 }
 
-/// A part, but for its pack.
+/// A part, but for its place.
 struct Head {
     object: [u8; 16],
     wrapped: [u8; WRAPPED_BYTES],
@@ -287,12 +289,11 @@ struct Head {
     commitment: [u8; 32],
     size_bytes: u64,
     content: [u8; 32],
-    offset: u64,
 }
 
 impl Head {
-    fn part(self, pack: &Arc<Part>) -> Part {
-        let Self { object, wrapped, algorithm, commitment, size_bytes, content, offset } = self;
+    fn part(self, pack: &Arc<Part>, offset: u64) -> Part {
+        let Self { object, wrapped, algorithm, commitment, size_bytes, content } = self;
         let home = Home::Pack { pack: pack.clone(), offset };
         Part { number: FIRST, object, wrapped, algorithm, commitment, size_bytes, content, home }
     }

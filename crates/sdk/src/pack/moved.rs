@@ -1,6 +1,6 @@
 //! Move members of packs to others, as they are sealed.
 
-use super::Lodging;
+use super::{Filled, Lodging, fill};
 use crate::{
     bucket::Record,
     change::{Change, Moved},
@@ -9,10 +9,7 @@ use crate::{
     intent::End,
     read::Holders,
 };
-use hodei_storage::{
-    index::{Entry, Home, Part, Run},
-    pack::Packer,
-};
+use hodei_storage::index::{Entry, Home, Part, Run};
 use hodei_types::transport::Transport;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,12 +23,6 @@ pub(super) struct Member {
     pub(super) pack: Arc<Part>,
     pub(super) offset: u64,
     pub(super) sealed_bytes: u64,
-}
-
-/// A new pack, and where in it each member is.
-pub(super) struct Laid<'a> {
-    pub(super) packer: Packer,
-    pub(super) places: Vec<(&'a Member, u64)>,
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
@@ -66,7 +57,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             olds.insert(object, self.read_pack(&holders, pack, key).await?);
         }
         let (mut moved, mut sent) = (BTreeMap::new(), Vec::new());
-        for Laid { packer, places } in lay(&members, &olds)? {
+        for Filled { packer, places } in lay(&members, &olds)? {
             let (pack, _, lodging) = self.send_pack(record, packer).await?;
             lodging.journal.end(End::Unknown { since_ms: self.now_ms() }).await;
             moved.extend(homes(&pack, places));
@@ -121,19 +112,16 @@ pub(super) fn live(run: &Run, packs: &BTreeSet<[u8; 16]>) -> (Vec<String>, Vec<M
 }
 
 /// Cuts members out of their packs' bytes and fills new ones.
-pub(super) fn lay<'a>(members: &'a [Member], olds: &BTreeMap<[u8; 16], Vec<u8>>) -> Result<Vec<Laid<'a>>, Fault> {
-    let mut laid: Vec<Laid<'a>> = Vec::new();
-    for member in members {
+pub(super) fn lay<'a>(
+    members: &'a [Member],
+    olds: &BTreeMap<[u8; 16], Vec<u8>>,
+) -> Result<Vec<Filled<&'a Member>>, Fault> {
+    let cut = members.iter().map(|member| {
         let from = member.offset as usize;
         let sealed = olds.get(&member.pack.object).and_then(|old| old.get(from..from + member.sealed_bytes as usize));
-        let sealed = sealed.ok_or_else(|| Fault::Index("a pack is shorter than its members".into()))?;
-        if !laid.last().is_some_and(|last| last.packer.has_room(sealed.len())) {
-            laid.push(Laid { packer: Packer::default(), places: Vec::new() });
-        }
-        let last = laid.last_mut().expect("one was pushed");
-        last.places.push((member, last.packer.add(sealed)));
-    }
-    Ok(laid)
+        Ok((member, sealed.ok_or_else(|| Fault::Index("a pack is shorter than its members".into()))?))
+    });
+    Ok(fill(cut.collect::<Result<Vec<_>, Fault>>()?))
 }
 
 /// What the index is told of a new pack: by member, the pack it was in, and where it is.

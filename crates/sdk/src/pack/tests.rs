@@ -1,8 +1,8 @@
 //! Show that whatever is put, copied, removed and written anew, every object is what it was and nobody else's.
 
 use super::{
-    Small, lots,
-    moved::{Laid, homes, lay, live, members},
+    Filled, Small, fill,
+    moved::{homes, lay, live, members},
 };
 use crate::{
     change::{Change, Moment, Moved, Removal, apply},
@@ -82,13 +82,13 @@ impl World {
                     Small { content: *blake3::hash(&bytes).as_bytes(), wrapping: secret(), bytes: bytes.clone() };
                 let (object, own) = (self.id(), Secret::new([self.random(256) as u8; 32]));
                 let (head, sealed) = small.seal((&NETWORK, &BUCKET), object, &own);
-                ((key, bytes), head, sealed)
+                (((key, bytes), head), sealed)
             })
             .collect();
-        for lot in lots(sealed.into_iter()) {
-            let pack = self.send(lot.packer);
-            for ((key, bytes), head) in lot.members {
-                let entry = Entry { parts: vec![head.part(&pack)], ..Entry::default() };
+        for Filled { packer, places } in fill(sealed) {
+            let pack = self.send(packer);
+            for (((key, bytes), head), offset) in places {
+                let entry = Entry { parts: vec![head.part(&pack, offset)], ..Entry::default() };
                 let condition = Condition::default();
                 self.apply(&Change::Put { key: key.clone(), entry: Box::new(entry), condition, source: None }).unwrap();
                 self.holds.insert(key, bytes);
@@ -125,7 +125,7 @@ impl World {
     fn repack(&mut self, packs: &BTreeSet<[u8; 16]>, between: impl FnOnce(&mut Self)) -> Result<(), Fault> {
         let (keys, members) = live(&self.run, packs);
         let mut moved = BTreeMap::new();
-        for Laid { packer, places } in lay(&members, &self.packs.clone()).unwrap() {
+        for Filled { packer, places } in lay(&members, &self.packs.clone()).unwrap() {
             let pack = self.send(packer);
             moved.extend(homes(&pack, places));
         }
