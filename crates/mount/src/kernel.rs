@@ -2,7 +2,7 @@
 
 use crate::{
     fault::Wrong,
-    folder::{Cursor, Folder},
+    folder::{Cursor, Folder, Shown},
     open::Handle,
     path::Rename,
     room::BLOCK_BYTES,
@@ -56,6 +56,44 @@ impl<S: Store> Kernel<S> {
 
     fn shape(&self) -> Shape {
         Shape { owner: self.owner, is_read_only: self.folder.config().is_read_only, fresh: self.fresh() }
+    }
+}
+
+/// One of a folder's names.
+enum One<'a> {
+    /// The folder itself, or the one above.
+    Dots(u64, &'static str),
+    Shown(&'a Shown),
+}
+
+/// Tells what a folder shows from `offset` on, each with the offset behind it, until `add` says that it is full.
+async fn walk<S: Store>(
+    folder: &Folder<S>,
+    cursor: &mut Cursor,
+    ino: INodeNo,
+    offset: u64,
+    mut add: impl FnMut(&Cursor, u64, One<'_>) -> bool,
+) -> Result<(), Wrong> {
+    let mut at = offset;
+    // The folder itself and the one above come first.
+    while at < DOTS {
+        let (number, name) = if at == 0 { (ino.0, ".") } else { (folder.above(cursor), "..") };
+        at += 1;
+        if add(cursor, at, One::Dots(number, name)) {
+            return Ok(());
+        }
+    }
+    loop {
+        let shown = folder.shown(cursor, at - DOTS).await?;
+        if shown.is_empty() {
+            return Ok(());
+        }
+        for one in &shown {
+            at += 1;
+            if add(cursor, at, One::Shown(one)) {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -335,27 +373,13 @@ impl<S: Store> Filesystem for Kernel<S> {
         let folder = self.folder.clone();
         self.runtime.spawn(async move {
             let mut cursor = list.lock().await;
-            let mut at = offset;
-            // The folder itself and the one above come first.
-            while at < DOTS {
-                let (number, name) = if at == 0 { (ino.0, ".") } else { (folder.above(&cursor), "..") };
-                at += 1;
-                if reply.add(INodeNo(number), at, FileType::Directory, name) {
-                    return reply.ok();
-                }
-            }
-            loop {
-                let shown = match folder.shown(&mut cursor, at - DOTS).await {
-                    Ok(shown) if shown.is_empty() => return reply.ok(),
-                    Ok(shown) => shown,
-                    Err(wrong) => return reply.error(errno(&wrong)),
-                };
-                for one in &shown {
-                    at += 1;
-                    if reply.add(INodeNo(folder.number(&cursor, one)), at, kind(one.is_folder), &one.name) {
-                        return reply.ok();
-                    }
-                }
+            let told = walk(&folder, &mut cursor, ino, offset, |cursor, next, one| match one {
+                One::Dots(number, name) => reply.add(INodeNo(number), next, FileType::Directory, name),
+                One::Shown(one) => reply.add(INodeNo(folder.number(cursor, one)), next, kind(one.is_folder), &one.name),
+            });
+            match told.await {
+                Ok(()) => reply.ok(),
+                Err(wrong) => reply.error(errno(&wrong)),
             }
         });
     }
@@ -365,31 +389,26 @@ impl<S: Store> Filesystem for Kernel<S> {
         let (folder, shape) = (self.folder.clone(), self.shape());
         self.runtime.spawn(async move {
             let mut cursor = list.lock().await;
-            let mut at = offset;
-            while at < DOTS {
-                let (number, name) = if at == 0 { (ino.0, ".") } else { (folder.above(&cursor), "..") };
-                at += 1;
+            let told = walk(&folder, &mut cursor, ino, offset, |cursor, next, one| match one {
                 // Of these two the kernel takes only the names.
-                let attr = shape.attr(&folder.folder_attr(number));
-                if reply.add(INodeNo(number), at, name, &shape.fresh, &attr, Generation(0)) {
-                    return reply.ok();
+                One::Dots(number, name) => {
+                    let attr = shape.attr(&folder.folder_attr(number));
+                    reply.add(INodeNo(number), next, name, &shape.fresh, &attr, Generation(0))
                 }
-            }
-            loop {
-                let shown = match folder.shown(&mut cursor, at - DOTS).await {
-                    Ok(shown) if shown.is_empty() => return reply.ok(),
-                    Ok(shown) => shown,
-                    Err(wrong) => return reply.error(errno(&wrong)),
-                };
-                for one in &shown {
-                    at += 1;
-                    let attr = folder.enter_shown(&cursor, one);
-                    if reply.add(INodeNo(attr.ino), at, &one.name, &shape.fresh, &shape.attr(&attr), Generation(0)) {
+                One::Shown(one) => {
+                    let attr = folder.enter_shown(cursor, one);
+                    let is_full =
+                        reply.add(INodeNo(attr.ino), next, &one.name, &shape.fresh, &shape.attr(&attr), Generation(0));
+                    if is_full {
                         // It did not fit: the kernel has not heard of it.
                         folder.forget(attr.ino, 1);
-                        return reply.ok();
                     }
+                    is_full
                 }
+            });
+            match told.await {
+                Ok(()) => reply.ok(),
+                Err(wrong) => reply.error(errno(&wrong)),
             }
         });
     }
