@@ -5,7 +5,10 @@
 
 mod machines;
 
-use machines::{PATIENCE, User, content};
+use machines::{
+    content,
+    demo::{Demo, text, wait_for},
+};
 use serde_json::Value;
 use std::{
     fs,
@@ -17,52 +20,20 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 /// A cloud at a time: each is ten processes.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A demo that stays, and its owner.
-struct Demo {
-    process: Child,
-    user: User,
-    context: String,
+/// What this file asks of a demo besides.
+trait Files {
+    fn path(&self, name: &str) -> PathBuf;
+    fn object(&self, key: &str) -> Vec<u8>;
+    fn has(&self, key: &str) -> bool;
 }
 
-impl Demo {
-    fn start(name: &str) -> Self {
-        let user = User::new(name);
-        let folder = user.folder().join("cloud");
-        let mut process = user
-            .command(&["demo", "--keep", "--json", "--size", "65536", "--folder", text(&folder)])
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(user.folder().join("demo.txt")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let doors: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no doors: {line:?}, see demo.txt"));
-        let context = doors["context"].as_str().unwrap().to_owned();
-        Self { process, user, context }
-    }
-
-    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
-        [&["-C", self.context.as_str()], words].concat()
-    }
-
-    /// A command that must succeed; one that says that the same may be run again is.
-    fn one(&self, words: &[&str]) -> Value {
-        let (words, begun) = (self.words(words), Instant::now());
-        loop {
-            let (code, mut lines, error) = self.user.run(&words);
-            if code == 0 {
-                return lines.pop().unwrap_or(Value::Null);
-            }
-            assert!(code == 5 && begun.elapsed() < PATIENCE, "{words:?}: {code} {error}");
-        }
-    }
-
+impl Files for Demo {
     fn path(&self, name: &str) -> PathBuf {
         self.user.folder().join(name)
     }
@@ -78,13 +49,6 @@ impl Demo {
         let (code, lines, error) = self.user.run(&self.words(&["data", "list", &format!("hodei://files/{key}")]));
         assert_eq!(code, 0, "{error}");
         lines.iter().any(|line| line["key"] == key)
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
-        let _ = self.process.wait();
     }
 }
 
@@ -160,23 +124,11 @@ impl Drop for Mounted {
     }
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
 /// What a shell says, run in a folder.
 fn sh(folder: &Path, script: &str) -> String {
     let output = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(300));
-    }
 }
 
 /// Fails where no test of this file can say anything.

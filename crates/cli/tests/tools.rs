@@ -2,7 +2,10 @@
 
 mod machines;
 
-use machines::{PATIENCE, User, content};
+use machines::{
+    User, content,
+    demo::{Demo, text, wait_for},
+};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -13,58 +16,19 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
 };
 
 /// A cloud at a time: each is ten processes.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A demo that stays, and its owner.
-struct Demo {
-    process: Child,
-    user: User,
-    context: String,
-    doors: Value,
+/// What this file asks of a demo besides.
+trait Tools {
+    fn refused(&self, words: &[&str], code: &str);
+    fn door(&self, name: &str) -> &str;
+    fn keys(&self, bucket: &str) -> Vec<String>;
 }
 
-impl Demo {
-    fn start(name: &str) -> Self {
-        let user = User::new(name);
-        let folder = user.folder().join("cloud");
-        let mut process = user
-            .command(&["demo", "--keep", "--json", "--size", "65536", "--folder", text(&folder)])
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(user.folder().join("demo.txt")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let doors: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no doors: {line:?}, see demo.txt"));
-        let context = doors["context"].as_str().unwrap().to_owned();
-        Self { process, user, context, doors }
-    }
-
-    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
-        [&["-C", self.context.as_str()], words].concat()
-    }
-
-    /// A command that must succeed; one that says that the same may be run again is.
-    fn lines(&self, words: &[&str]) -> Vec<Value> {
-        let (words, begun) = (self.words(words), Instant::now());
-        loop {
-            let (code, lines, error) = self.user.run(&words);
-            if code == 0 {
-                return lines;
-            }
-            assert!(code == 5 && begun.elapsed() < PATIENCE, "{words:?}: {code} {error}");
-        }
-    }
-
-    /// The last line of the same.
-    fn one(&self, words: &[&str]) -> Value {
-        self.lines(words).pop().unwrap_or(Value::Null)
-    }
-
+impl Tools for Demo {
     fn refused(&self, words: &[&str], code: &str) {
         self.user.refused(&self.words(words), code);
     }
@@ -77,17 +41,6 @@ impl Demo {
         let listed = self.lines(&["data", "list", &format!("hodei://{bucket}")]);
         listed.iter().filter_map(|line| Some(line["key"].as_str()?.to_owned())).collect()
     }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
-        let _ = self.process.wait();
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// A file that only its owner reads, as secrets must be.
@@ -137,14 +90,6 @@ fn get(method: &str, url: &str, header: &str) -> (u16, String, Vec<u8>) {
     let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, head, answer[end + 4..].to_vec())
-}
-
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(300));
-    }
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod demo;
+
 use serde_json::Value;
 use std::{
     net::{TcpListener, UdpSocket},
