@@ -135,6 +135,8 @@ status, _, _ = send("PUT", path, iter([b"in ", b"chunks"]), headers_of("PUT", pa
 check("a body that does not say its length", status == 200 and s3.get_object(Bucket=bucket, Key="chunked")["Body"].read() == b"in chunks")
 status, _, _ = send("PUT", path, iter([b"x" * (1 << 20)] * 8 + [b"x"]), headers_of("PUT", path, {}))
 check("but only so much", status == 411)
+headers = headers_of("GET", path, {"Date": f"{datetime.datetime.now(datetime.UTC):%a, %d %b %Y %H:%M:%S GMT}"})
+check("a date in the header of HTTP", "X-Amz-Date" not in headers and send("GET", path, None, headers)[0] == 200)
 check("a name no host can have", code(s3.create_bucket, Bucket="a.-" + os.urandom(4).hex()) == "InvalidBucketName")
 
 # Checksums of parts, and attributes.

@@ -14,7 +14,7 @@ use super::{
     objects::Objects,
     refusal::{Refusal, escape},
     silence::Silence,
-    time::parse_http_date,
+    time::basic,
 };
 use hyper::{
     HeaderMap, Method, StatusCode,
@@ -163,8 +163,7 @@ fn date(headers: &mut HeaderMap) {
     if !is_fourth || headers.contains_key(AMZ_DATE) {
         return;
     }
-    let basic = text(DATE).and_then(parse_http_date).and_then(|time| super::time::basic(&time));
-    if let Some(basic) = basic.and_then(|basic| HeaderValue::from_str(&basic).ok()) {
+    if let Some(basic) = text(DATE).and_then(basic).and_then(|basic| HeaderValue::from_str(&basic).ok()) {
         headers.insert(AMZ_DATE, basic);
     }
 }

@@ -26,10 +26,10 @@ pub(super) fn http_date(time: &Timestamp) -> String {
     text(time, TimestampFormat::HttpDate)
 }
 
-/// As `x-amz-date` has it, `20260131T120000Z`; nothing of a year without four digits.
-pub(super) fn basic(time: &Timestamp) -> Option<String> {
-    let secs = i64::try_from(millis(time) / 1000).ok()?;
-    let time = jiff::Timestamp::from_second(secs).ok()?;
+/// A header's date, `Sat, 31 Jan 2026 12:00:00 GMT` or with an offset for the zone, as `x-amz-date` has it,
+/// `20260131T120000Z`; nothing of a year without four digits.
+pub(super) fn basic(date: &str) -> Option<String> {
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
     Some(time.strftime("%Y%m%dT%H%M%SZ").to_string()).filter(|text| text.len() == 16)
 }
 
@@ -48,5 +48,9 @@ mod tests {
         }
         let text = "Wed, 21 Oct 2015 07:28:00 GMT";
         assert_eq!(http_date(&parse_http_date(text).unwrap()), text);
+        for text in [text, "Wed, 21 Oct 2015 07:28:00 -0000", "Wed, 21 Oct 2015 09:28:00 +0200"] {
+            assert_eq!(basic(text).as_deref(), Some("20151021T072800Z"), "{text}");
+        }
+        assert_eq!(basic("yesterday"), None);
     }
 }
