@@ -201,6 +201,9 @@ impl Objects {
         result.tell(part.checksum.map_or_else(Checksum::default, |(digest, value)| digest::only(digest, Some(value))));
         Ok(S3Response::new(UploadPartCopyOutput {
             copy_part_result: Some(result),
+            server_side_encryption: self
+                .uploads
+                .with(&input.upload_id, &input.bucket, &input.key, |upload| put::encryption(&upload.entry))?,
             copy_source_version_id: from.found.version_id(),
             sse_customer_algorithm,
             sse_customer_key_md5,

@@ -146,6 +146,9 @@ impl Objects {
         let part = self.keep_part(place, input.part_number, source, key.as_ref().zip(mark.as_ref())).await?;
         let (sse_customer_algorithm, sse_customer_key_md5) = customer::told(mark.as_ref());
         let mut output = UploadPartOutput {
+            server_side_encryption: self
+                .uploads
+                .with(&input.upload_id, &input.bucket, &input.key, |upload| put::encryption(&upload.entry))?,
             e_tag: Some(ETag::Strong(hex::encode(part.md5))),
             sse_customer_algorithm,
             sse_customer_key_md5,
@@ -225,7 +228,8 @@ impl Objects {
         let put = self.cloud.complete(&input.bucket, &input.key, sent, judged, mark, options).await.map_err(fault)?;
         let parts = put.entry.parts.len();
         let made = Made {
-            version_id: version::told(put.entry.version, put.versioning),
+            encryption: put::encryption(&put.entry),
+            version_id: version::made(put.entry.version),
             checksum: put.entry.checksum.map(|checksum| digest::told(&checksum, parts)).unwrap_or_default(),
             etag: put.entry.etag,
         };
@@ -250,6 +254,7 @@ fn completed(bucket: String, key: String, made: Made) -> S3Response<CompleteMult
         key: Some(key),
         e_tag: Some(ETag::Strong(made.etag)),
         version_id: made.version_id,
+        server_side_encryption: made.encryption,
         checksum_type: made.checksum.checksum_type.clone(),
         ..CompleteMultipartUploadOutput::default()
     };

@@ -52,7 +52,7 @@ impl Objects {
         let settings = self.said(&input.bucket, &request.extensions).await.unwrap_or_default();
         let mut output = PutObjectOutput {
             expiration: lifecycle::expiration(&settings, &input.key, &put.entry),
-            version_id: version::told(put.entry.version, put.versioning),
+            version_id: version::made(put.entry.version),
             checksum_type: put.entry.checksum.as_ref().map(|checksum| digest::kind(checksum.composite)),
             e_tag: Some(ETag::Strong(put.entry.etag)),
             server_side_encryption: encryption,

@@ -8,7 +8,11 @@ use hodei_sdk::{
     index::{Customer, Digest},
     upload::Sent,
 };
-use s3s::{S3Result, dto::Checksum, s3_error};
+use s3s::{
+    S3Result,
+    dto::{Checksum, ServerSideEncryption},
+    s3_error,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
@@ -54,6 +58,8 @@ pub(super) struct Upload {
 pub(super) struct Made {
     pub(super) etag: String,
     pub(super) version_id: Option<String>,
+    /// As the answer names the server's.
+    pub(super) encryption: Option<ServerSideEncryption>,
     pub(super) checksum: Checksum,
 }
 

@@ -24,6 +24,11 @@ pub(super) fn told(version: Version, versioning: Versioning) -> Option<String> {
     (version != Version::Null || versioning != Versioning::Off).then(|| version.to_string())
 }
 
+/// The id of what was just put: where versions are suspended it is put as none of its own, and none is told, as at S3.
+pub(super) fn made(version: Version) -> Option<String> {
+    (version != Version::Null).then(|| version.to_string())
+}
+
 impl Objects {
     pub(super) async fn versioning(
         &self,
@@ -61,6 +66,7 @@ mod tests {
         assert_eq!(told(Version::Null, Versioning::Off), None);
         assert_eq!(told(Version::Null, Versioning::Suspended).as_deref(), Some("null"));
         let id = Version::Id([0xab; 16]);
+        assert_eq!((made(Version::Null), made(id)), (None, Some(id.to_string())));
         assert_eq!(parse(&told(id, Versioning::Enabled).unwrap()).unwrap(), id);
         assert_eq!(parse("other").unwrap_err().code().as_str(), "InvalidArgument");
     }
