@@ -1,7 +1,9 @@
 // ethers v6: batches by default; transfer, deploy, call, logs, filters, precise errors.
 // Usage: node ethers.test.mjs RPC_URL PRIVATE_KEY SHELF.json
 import { readFileSync } from 'node:fs'
-import { ContractFactory, JsonRpcProvider, Transaction, Wallet, isCallException, isError, parseEther } from 'ethers'
+import {
+  ContractFactory, JsonRpcProvider, Transaction, Wallet, id, isCallException, isError, parseEther, zeroPadValue,
+} from 'ethers'
 import { assert, check, rpc } from './check.mjs'
 
 const [url, key, shelfPath] = process.argv.slice(2)
@@ -26,6 +28,12 @@ await on('transfer', async () => {
   assert.equal(receipt.status, 1)
   assert.equal(receipt.fee, receipt.gasUsed * receipt.gasPrice)
   assert.equal(await provider.getBalance(to), parseEther('0.25'))
+  // A send leaves the log of EIP-7708, and is found by its payee.
+  const topics = [id('Transfer(address,address,uint256)'), null, zeroPadValue(to, 32)]
+  const [block, coin] = [receipt.blockNumber, '0xfffffffffffffffffffffffffffffffffffffffe']
+  const found = await provider.getLogs({ address: coin, topics, fromBlock: block, toBlock: block })
+  assert.deepEqual(found.map((log) => [log.transactionHash, BigInt(log.data)]), [[sent.hash, parseEther('0.25')]])
+  assert.equal(receipt.logs.length, 1)
 })
 
 await on('a legacy transaction signed offline, sent raw', async () => {
@@ -81,6 +89,9 @@ await on('what is not known is null, what is not offered says so', async () => {
   assert.equal((await rpc(url, 'eth_getProof', [wallet.address, [], 'latest'])).error.code, -32601)
   assert.equal((await rpc(url, 'eth_sendRawTransaction', ['0x02ff'])).error.code, -32000)
   assert.equal((await rpc(url, 'eth_getBalance', ['0x12'])).error.code, -32602)
+  assert.equal((await rpc(url, 'eth_subscribe', ['newHeads'])).error.code, -32601, 'subscriptions want a WebSocket')
+  const long = (await rpc(url, 'eth_feeHistory', ['0x400', 'latest', []])).result
+  assert.ok(long.gasUsedRatio.length > 0 && long.baseFeePerGas.length === long.gasUsedRatio.length + 1)
 })
 provider.destroy()
 process.exit(0)

@@ -30,7 +30,7 @@ pub const ANCHORS: Address = address!("0000000000000000000000000000000000000de5"
 pub const QUEUE: Address = address!("0000000000000000000000000000000000000de6");
 /// Every module, in address order.
 pub const MODULES: [Address; 6] = [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE];
-/// Sender of the system transaction at body index 0; nobody holds its key.
+/// Sender of the system transaction at body index 0, and address of [`ICoin`]'s logs; nobody holds its key.
 pub const SYSTEM: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
 
 /// Challenged leaves a window and provider: 20 find 1 % missing with 75 % in a week of daily windows.
@@ -64,6 +64,15 @@ sol! {
         error IndirectCall();
         /// A list is longer than the module takes at once.
         error TooMany(uint256 given, uint256 most);
+    }
+}
+
+sol! {
+    /// What the ledger logs at [`SYSTEM`] of each move of coin but fees (EIP-7708): by a transaction, a call, a
+    /// creation, a SELFDESTRUCT or a module.
+    #[derive(Debug, PartialEq, Eq)]
+    interface ICoin {
+        event Transfer(address indexed from, address indexed to, uint256 amount);
     }
 }
 

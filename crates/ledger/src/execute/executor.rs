@@ -1,11 +1,7 @@
 //! Take a block's transactions one by one.
 
 use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction as _, TxEnvelope, TxType};
-use alloy_evm::{
-    Evm as _, EvmEnv, FromRecoveredTx as _,
-    eth::{EthEvm, EthEvmBuilder},
-    precompiles::PrecompilesMap,
-};
+use alloy_evm::{EvmEnv, FromRecoveredTx as _, eth::EthEvmBuilder};
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, TxKind, U256, keccak256};
 use alloy_sol_types::SolCall as _;
 use hodei_types::{
@@ -14,8 +10,7 @@ use hodei_types::{
 };
 use revm::{
     context::{CfgEnv, TxEnv},
-    context_interface::result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState},
-    inspector::NoOpInspector,
+    context_interface::result::{EVMError, ExecutionResult, InvalidTransaction},
     primitives::AddressMap,
     state::Account as EvmAccount,
 };
@@ -24,7 +19,8 @@ use std::collections::BTreeMap;
 use super::{
     env::{Env, Params},
     key::{Account, Key, account_key},
-    state::{Corrupt, Need, Reads, State, Undo, View},
+    moves::{Ran, Telling},
+    state::{Need, Reads, State, Undo, View},
 };
 use crate::modules;
 
@@ -117,15 +113,12 @@ pub struct Executor {
 /// Takes transactions one after the other with one EVM: to make it costs more than a transfer. It is not `Send`
 /// and is dropped before anybody waits for values.
 pub struct Run<'a> {
-    evm: BlockEvm<'a>,
+    evm: Telling<'a>,
     params: Params,
     gas_limit: u64,
     receipts: &'a mut Vec<ReceiptEnvelope>,
     gas_used: &'a mut u64,
 }
-
-type BlockEvm<'a> = EthEvm<Reads<'a>, NoOpInspector, PrecompilesMap>;
-type Ran = Result<ResultAndState, EVMError<Corrupt>>;
 
 impl Executor {
     pub fn new(params: Params, env: Env, view: View) -> Self {
@@ -208,7 +201,7 @@ impl Executor {
             .precompiles(modules::precompiles(self.params))
             .build();
         let (receipts, gas_used) = (&mut self.receipts, &mut self.gas_used);
-        Run { evm, params: self.params, gas_limit: env.gas_limit, receipts, gas_used }
+        Run { evm: Telling::new(evm), params: self.params, gas_limit: env.gas_limit, receipts, gas_used }
     }
 
     /// Closes the block.
@@ -238,13 +231,13 @@ impl Run<'_> {
     }
 
     pub(super) fn transact(&mut self, env: TxEnv) -> Result<(ExecutionResult, AddressMap<EvmAccount>), Fault> {
-        let ran = self.evm.transact_raw(env);
+        let ran = self.evm.transact(env);
         self.conclude(ran)
     }
 
     /// Calls `queue` as the system: no gas, no fee, no nonce. A call that does not succeed breaks the block.
     fn call_system(&mut self, data: Vec<u8>) -> Result<(ExecutionResult, AddressMap<EvmAccount>), Fault> {
-        let ran = self.evm.transact_system_call(SYSTEM, QUEUE, data.into());
+        let ran = self.evm.system_call(SYSTEM, QUEUE, data.into());
         let (result, changes) = self.conclude(ran)?;
         if !result.is_success() {
             return Err(Fault::Broken(format!("system call failed: {result:?}")));
@@ -253,7 +246,7 @@ impl Run<'_> {
     }
 
     fn commit(&mut self, changes: AddressMap<EvmAccount>) {
-        self.evm.components_mut().0.state.commit(changes);
+        self.evm.reads().state.commit(changes);
     }
 
     fn record(&mut self, kind: TxType, contract: Option<Address>, result: ExecutionResult, gas_used: u64) -> Applied {
@@ -271,10 +264,10 @@ impl Run<'_> {
 
     /// Reads what a run missed, and tells a wrong transaction from a broken state.
     fn conclude(&mut self, ran: Ran) -> Result<(ExecutionResult, AddressMap<EvmAccount>), Fault> {
-        let missing = std::mem::take(&mut self.evm.components_mut().0.missing);
+        let missing = std::mem::take(&mut self.evm.reads().missing);
         if ran.is_err() || !missing.is_empty() {
             // What a failed run loaded must not be taken for what the next one finds.
-            self.evm.ctx_mut().journaled_state.finalize();
+            self.evm.forget();
         }
         if !missing.is_empty() {
             return Err(Fault::Missing(missing.into_iter().collect()));

@@ -14,6 +14,7 @@ mod env;
 mod executor;
 mod fee;
 mod key;
+mod moves;
 mod state;
 mod system;
 

@@ -5,6 +5,7 @@ mod deals;
 mod framing;
 mod halts;
 mod ladder;
+mod moves;
 mod nested;
 mod random;
 mod records;

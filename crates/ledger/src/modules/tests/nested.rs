@@ -173,7 +173,7 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
 }
 
 /// As `relay`, passing on the coin it was sent.
-fn pay_relay(to: Address, reverts: bool) -> Vec<u8> {
+pub(super) fn pay_relay(to: Address, reverts: bool) -> Vec<u8> {
     let mut code = hex!("36 5f 5f 37 5f 5f 36 5f 34 73").to_vec();
     code.extend_from_slice(to.as_slice());
     code.extend([0x5a, CALL, 0x5f, 0x5f, if reverts { 0xfd } else { 0xf3 }]);

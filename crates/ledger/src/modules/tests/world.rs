@@ -1,11 +1,11 @@
 //! Run blocks over a map, with keys for everybody and a rule that nothing is lost.
 
-use alloy_consensus::{Signed as AlloySigned, TxEip1559, TxEnvelope};
+use alloy_consensus::{Signed as AlloySigned, Transaction as _, TxEip1559, TxEnvelope};
 use alloy_primitives::{Address, B256, Bytes, Log, Signature, TxKind, U256, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use hodei_types::{
-    abi::{self, BUCKETS, DEALS, IBuckets, IDeals, IProviders, IQueue, PROVIDERS, QUEUE},
+    abi::{self, BUCKETS, DEALS, IBuckets, ICoin, IDeals, IProviders, IQueue, PROVIDERS, QUEUE, SYSTEM},
     holding,
     slice::ShardId,
 };
@@ -166,6 +166,8 @@ pub(super) struct World {
     nonces: BTreeMap<Address, u64>,
     supply: U256,
     fees_burned: U256,
+    /// What receipts say each account got, and what it gave away: by logs and fees.
+    told: BTreeMap<Address, (U256, U256)>,
     /// What slashings left to repair, ever.
     pub(super) reserved: U256,
     /// Rolling hash of all writes.
@@ -197,12 +199,14 @@ impl World {
             nonces: BTreeMap::new(),
             supply: U256::ZERO,
             fees_burned: U256::ZERO,
+            told: BTreeMap::new(),
             reserved: U256::ZERO,
             fingerprint: B256::ZERO,
             last: Outcome::default(),
         };
         let allocations: Vec<_> = rich.iter().map(|address| (*address, U256::from(1_000_000 * COIN))).collect();
         world.supply = allocations.iter().map(|(_, amount)| *amount).fold(U256::ZERO, |a, b| a + b);
+        allocations.iter().for_each(|(address, amount)| world.told.entry(*address).or_default().0 += *amount);
         world.step(1000);
         let mut executor = world.executor();
         drive(&world, &mut executor, |executor| executor.genesis(&allocations)).unwrap();
@@ -245,6 +249,10 @@ impl World {
         for receipt in &outcome.receipts {
             self.reserved +=
                 events::<IDeals::Slashed>(receipt.logs()).iter().map(|slashed| slashed.reserved).sum::<U256>();
+            for moved in moves(receipt.logs()) {
+                self.told.entry(moved.from).or_default().1 += moved.amount;
+                self.told.entry(moved.to).or_default().0 += moved.amount;
+            }
         }
         self.last = outcome;
     }
@@ -265,8 +273,14 @@ impl World {
         if drive(self, &mut executor, Executor::begin).unwrap() && works {
             drive(self, &mut executor, Executor::system).unwrap();
         }
-        let done = txs.iter().map(|tx| drive(self, &mut executor, |executor| executor.apply(tx))).collect();
+        let done: Vec<_> = txs.iter().map(|tx| drive(self, &mut executor, |executor| executor.apply(tx))).collect();
         self.close(executor);
+        for (tx, applied) in txs.iter().zip(&done).filter_map(|(tx, done)| Some((tx, done.as_ref().ok()?))) {
+            let price = tx.envelope.effective_gas_price(Some(BASE_FEE));
+            let gas = U256::from(applied.gas_used);
+            self.told.entry(tx.sender).or_default().1 += gas * U256::from(price);
+            self.told.entry(LEADER).or_default().0 += gas * U256::from(price - u128::from(BASE_FEE));
+        }
         done
     }
 
@@ -332,13 +346,21 @@ impl World {
         self.account(address).balance
     }
 
-    /// Asserts that all coin is there but what was burned, and that modules hold what they owe.
+    /// Asserts that all coin is there but what was burned, that modules hold what they owe, and that what receipts
+    /// tell of an account adds up to its balance.
     pub(super) fn audit(&self) {
         let held = self.state.values().filter(|value| value.len() == 72);
         let held = held.map(|value| Account::decode(value).unwrap().balance).fold(U256::ZERO, |a, b| a + b);
         let burned = self.view(QUEUE, IQueue::burnedCall {});
         assert_eq!(held + burned + self.fees_burned, self.supply, "coin was made or lost");
         assert_eq!(self.balance(abi::BUDGETS) + self.balance(BUCKETS), U256::ZERO);
+        for (address, (got, gave)) in &self.told {
+            let destroyed = if *address == PROVIDERS { burned } else { U256::ZERO };
+            let (sum, balance) = (*got - *gave - destroyed, self.balance(*address));
+            assert_eq!(sum, balance, "what receipts tell of {address} is not its balance");
+        }
+        let all = self.told.keys().map(|address| self.balance(*address)).fold(U256::ZERO, |a, b| a + b);
+        assert_eq!(all, held, "no receipt tells of an account that has coin");
     }
 
     /// Registers `host` with 100 coins of collateral.
@@ -429,6 +451,12 @@ pub(super) fn limit_gas(tx: &mut Signed, gas: u64) {
     let TxEnvelope::Eip1559(inner) = &tx.envelope else { panic!("the world makes no others") };
     let inner = TxEip1559 { gas_limit: gas, ..inner.tx().clone() };
     *tx = signed(TxEnvelope::Eip1559(AlloySigned::new_unhashed(inner, any_signature())), tx.sender);
+}
+
+/// The moves of coin in `logs`.
+pub(super) fn moves(logs: &[Log]) -> Vec<ICoin::Transfer> {
+    let told = logs.iter().filter(|log| log.address == SYSTEM);
+    told.map(|log| ICoin::Transfer::decode_log_data_validate(&log.data).unwrap()).collect()
 }
 
 /// The events of one kind in `logs`.
