@@ -16,7 +16,7 @@ use futures::{
     future::{BoxFuture, Either, select},
 };
 use hodei_types::{
-    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Kept, Log, LogFilter, TxReceipt},
+    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Fee, Head, Kept, Log, LogFilter, TxReceipt},
     transport::{CHAIN, Peer, Transport},
 };
 use std::{
@@ -276,6 +276,14 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
     fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
         self.ask(Question::Logs(filter), ANSWER_TIMEOUT, |answer| match answer {
             Answer::Logs(logs) => Ok(logs),
+            _ => Self::unexpected(),
+        })
+        .boxed()
+    }
+
+    fn fees(&self, account: Address, from: u64, to: u64) -> BoxFuture<'_, Result<Vec<Fee>, ChainError>> {
+        self.ask(Question::Fees { account, from, to }, ANSWER_TIMEOUT, |answer| match answer {
+            Answer::Fees(fees) => Ok(fees),
             _ => Self::unexpected(),
         })
         .boxed()

@@ -16,6 +16,7 @@ pub mod history;
 mod intent;
 pub mod list;
 pub mod market;
+pub mod moves;
 pub mod mtime;
 pub mod object;
 mod pack;

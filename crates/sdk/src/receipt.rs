@@ -107,7 +107,7 @@ async fn registration(chain: &dyn Chain, node: &NodeKey) -> Result<Anchored, Ass
     loop {
         let from = to.saturating_sub(LOG_BLOCKS_MAX - 1);
         let topic1 = Some(B256::from(node.0));
-        let filter = LogFilter { from, to, address: Some(PROVIDERS), topic0: None, topic1 };
+        let filter = LogFilter { from, to, address: Some(PROVIDERS), topic1, ..LogFilter::default() };
         // A block's anchor is of the last change in it: so is the last log.
         for log in chain.logs(filter).await?.iter().rev() {
             if let Some(found) = registered(log, node)? {

@@ -64,6 +64,20 @@ pub struct LogFilter {
     pub address: Option<Address>,
     pub topic0: Option<B256>,
     pub topic1: Option<B256>,
+    pub topic2: Option<B256>,
+}
+
+/// Fees in one answer.
+pub const FEES_MAX: usize = 10_000;
+
+/// What a transaction cost the account that signed it, besides what it moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fee {
+    pub height: u64,
+    pub tx: B256,
+    pub nonce: u64,
+    /// Wei: gas used, at the base fee and the tip that were paid. A transaction that reverted pays it too.
+    pub fee: U256,
 }
 
 /// What ties an anchored leaf to the network key: see `types::receipt`.
@@ -134,6 +148,12 @@ pub trait Chain: Send + Sync + 'static {
     fn call(&self, from: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>>;
     /// At most 10,000 logs over at most 100,000 blocks.
     fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>>;
+    /// What an account's own transactions in the blocks `from` to `to` cost, in order: at most 10,000 over at most
+    /// 100,000 blocks.
+    fn fees(&self, account: Address, from: u64, to: u64) -> BoxFuture<'_, Result<Vec<Fee>, ChainError>> {
+        let refused = ChainError::Refused(format!("fees of {account} in blocks {from} to {to} are not kept here"));
+        Box::pin(std::future::ready(Err(refused)))
+    }
     /// The RFC 6962 path and certificate of leaf `index` anchored in block `height`.
     fn anchor(&self, height: u64, leaf: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>>;
 }

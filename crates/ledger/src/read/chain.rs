@@ -6,7 +6,7 @@ use alloy_rlp::encode;
 use commonware_codec::Encode as _;
 use futures::{FutureExt as _, future::BoxFuture};
 use hodei_types::{
-    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Head, Kept, Log, LogFilter, TxReceipt},
+    chain::{Account, AnchorProof, Certificate, Chain, ChainError, Fee, Head, Kept, Log, LogFilter, TxReceipt},
     ethereum::{At, Record},
     merkle,
     receipt::HEADERS_MAX,
@@ -144,6 +144,11 @@ impl Chain for Reader {
 
     fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
         async move { self.model().logs(&filter).map_err(|reason| ChainError::Refused(reason.to_string())) }.boxed()
+    }
+
+    fn fees(&self, account: Address, from: u64, to: u64) -> BoxFuture<'_, Result<Vec<Fee>, ChainError>> {
+        async move { self.model().fees(account, from, to).map_err(|reason| ChainError::Refused(reason.to_string())) }
+            .boxed()
     }
 
     fn anchor(&self, height: u64, leaf: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {

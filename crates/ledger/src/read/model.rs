@@ -1,8 +1,10 @@
 //! Remember finalized blocks with their effects, and find things in them: pure and bounded.
 
-use alloy_primitives::{B256, Bytes};
+use alloy_consensus::{Transaction as _, TxEnvelope};
+use alloy_eips::Decodable2718 as _;
+use alloy_primitives::{Address, B256, Bytes, U256};
 use hodei_types::{
-    chain::{LOG_BLOCKS_MAX, LOGS_MAX, Log, LogFilter},
+    chain::{FEES_MAX, Fee, LOG_BLOCKS_MAX, LOGS_MAX, Log, LogFilter},
     ethereum::Record,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -130,24 +132,59 @@ impl Model {
 
     /// Logs that match, in order.
     pub fn logs(&self, filter: &LogFilter) -> Result<Vec<Log>, LogsRefused> {
-        let (Some(first), Some(head)) = (self.first(), self.head()) else { return Ok(Vec::new()) };
-        let to = filter.to.min(head.record.header.number);
-        if filter.from > to {
-            return Ok(Vec::new());
-        }
-        if to - filter.from >= LOG_BLOCKS_MAX {
-            return Err(LogsRefused::Range);
-        }
-        // Height 0 has no transactions, so nothing is missed by beginning at 1.
-        if filter.from.max(1) < first {
-            return Err(LogsRefused::Pruned { first });
-        }
         let mut found = Vec::new();
-        for entry in self.blocks.range(filter.from..=to).map(|(_, entry)| entry) {
-            collect(&entry.record, filter, &mut found)?;
+        for record in self.range(filter.from, filter.to)? {
+            collect(record, filter, &mut found)?;
         }
         Ok(found)
     }
+
+    /// What `account`'s own transactions cost, in order.
+    pub fn fees(&self, account: Address, from: u64, to: u64) -> Result<Vec<Fee>, LogsRefused> {
+        let mut found = Vec::new();
+        for record in self.range(from, to)? {
+            for index in (0..record.txs.len()).filter(|index| record.txs[*index].sender == account) {
+                if found.len() == FEES_MAX {
+                    return Err(LogsRefused::Count);
+                }
+                found.extend(fee_of(record, index));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The kept blocks from `from` to `to`, or to the head; refused where one was forgotten.
+    fn range(&self, from: u64, to: u64) -> Result<impl Iterator<Item = &Record>, LogsRefused> {
+        let (first, head) = match (self.first(), self.head()) {
+            (Some(first), Some(head)) => (first, head.record.header.number),
+            _ => (0, 0),
+        };
+        let to = to.min(head);
+        if to.saturating_sub(from) >= LOG_BLOCKS_MAX {
+            return Err(LogsRefused::Range);
+        }
+        // Height 0 has no transactions, so nothing is missed by beginning at 1.
+        if from <= to && from.max(1) < first {
+            return Err(LogsRefused::Pruned { first });
+        }
+        let records = self.blocks.range(from.min(to)..=to).map(|(_, entry)| &*entry.record);
+        Ok(records.filter(move |record| record.header.number >= from))
+    }
+}
+
+/// What the transaction at `index` cost its sender; `None` for the ledger's own, and for bytes that are none.
+fn fee_of(record: &Record, index: usize) -> Option<Fee> {
+    let tx = &record.txs[index];
+    let envelope = TxEnvelope::decode_2718(&mut tx.raw.as_ref()).ok()?;
+    let before = index.checked_sub(1).map_or(0, |before| record.txs[before].cumulative_gas);
+    let gas_used = tx.cumulative_gas.saturating_sub(before);
+    let price = envelope.effective_gas_price(record.header.base_fee_per_gas);
+    Some(Fee {
+        height: record.header.number,
+        tx: tx.hash,
+        nonce: envelope.nonce(),
+        fee: U256::from(gas_used) * U256::from(price),
+    })
 }
 
 /// Logs of one block, numbered within it.
@@ -165,7 +202,7 @@ pub fn logs_of(record: &Record) -> impl Iterator<Item = Log> {
 
 fn collect(record: &Record, filter: &LogFilter, found: &mut Vec<Log>) -> Result<(), LogsRefused> {
     let bloom = &record.header.logs_bloom;
-    let topics = [filter.topic0, filter.topic1];
+    let topics = [filter.topic0, filter.topic1, filter.topic2];
     let may = filter
         .address
         .is_none_or(|address| bloom.contains_input(alloy_primitives::BloomInput::Raw(address.as_slice())))
@@ -243,6 +280,50 @@ mod tests {
         assert_eq!(model.logs(&filter(9, None)), Ok(Vec::new()));
         assert_eq!(model.locate(&B256::with_last_byte(2)), None);
         assert_eq!(model.locate(&B256::with_last_byte(5)), Some((5, 0)));
+    }
+
+    #[test]
+    fn finds_a_transfer_by_its_payee() {
+        let mut model = Model::new(Kept::default());
+        let mut entry = block(1, &[(1, 7)]);
+        let record = Arc::make_mut(&mut entry.record);
+        let topics = [7, 8, 9].map(B256::repeat_byte).to_vec();
+        record.txs[0].logs[0].data = LogData::new_unchecked(topics, Bytes::new());
+        record.header.logs_bloom = record.txs[0].logs.iter().collect();
+        model.push(entry);
+        let count = |topic| {
+            let topic2 = Some(B256::repeat_byte(topic));
+            model.logs(&LogFilter { from: 0, to: 9, topic2, ..LogFilter::default() }).unwrap().len()
+        };
+        assert_eq!((count(9), count(8), count(6)), (1, 0, 0));
+    }
+
+    #[test]
+    fn tells_what_an_account_s_own_transactions_cost() {
+        use alloy_consensus::{SignableTransaction as _, TxEip1559};
+        use alloy_eips::Encodable2718 as _;
+        let me = Address::repeat_byte(9);
+        let mut model = Model::new(Kept { blocks_max: 3, bytes_max: 1 << 20 });
+        for nonce in 1..=5 {
+            let mut entry = block(nonce, &[]);
+            let record = Arc::make_mut(&mut entry.record);
+            record.header.base_fee_per_gas = Some(7);
+            let tx = TxEip1559 { nonce, max_fee_per_gas: 100, max_priority_fee_per_gas: 2, ..TxEip1559::default() };
+            let signature = alloy_primitives::Signature::new(U256::from(1), U256::from(1), false);
+            let raw = TxEnvelope::Eip1559(tx.into_signed(signature)).encoded_2718().into();
+            let own = Executed { raw, sender: me, cumulative_gas: 51_000, success: false, ..record.txs[0].clone() };
+            record.txs.push(own);
+            model.push(entry);
+        }
+        let fees = model.fees(me, 3, u64::MAX).unwrap();
+        // Behind another's 21,000 gas, at base fee and tip, whether it succeeded or not.
+        assert!(fees.iter().all(|fee| fee.fee == U256::from(30_000 * 9)));
+        assert_eq!(fees.iter().map(|fee| (fee.height, fee.nonce)).collect::<Vec<_>>(), [(3, 3), (4, 4), (5, 5)]);
+        assert_eq!(model.fees(me, 4, 4).unwrap().len(), 1);
+        assert_eq!(model.fees(Address::repeat_byte(8), 3, 5), Ok(Vec::new()));
+        assert_eq!(model.fees(me, 9, 12), Ok(Vec::new()));
+        assert_eq!(model.fees(me, 2, 5), Err(LogsRefused::Pruned { first: 3 }));
+        assert_eq!(model.fees(me, 3, 3 + LOG_BLOCKS_MAX).unwrap().len(), 3, "the head is the last there is");
     }
 
     #[test]

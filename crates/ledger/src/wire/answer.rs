@@ -4,7 +4,7 @@ use super::ANSWER_BYTES_MAX;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use hodei_types::{
     cbor::{CborError, Reader, Writer},
-    chain::{Account, AnchorProof, Certificate, ChainError, Head, Kept, LOGS_MAX, Log, TxReceipt},
+    chain::{Account, AnchorProof, Certificate, ChainError, FEES_MAX, Fee, Head, Kept, LOGS_MAX, Log, TxReceipt},
     merkle::PATH_MAX,
     receipt::{FINALIZATION_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, PREIMAGE_BYTES_MAX},
 };
@@ -23,6 +23,7 @@ pub enum Answer {
     Logs(Vec<Log>),
     Anchor(AnchorProof),
     Block(Kept),
+    Fees(Vec<Fee>),
 }
 
 pub(crate) fn encode(answer: &Result<Answer, ChainError>) -> Vec<u8> {
@@ -107,6 +108,13 @@ fn value(writer: &mut Writer, answer: &Answer) {
             writer.uint(8).array(2).bytes(&kept.block);
             writer.bytes(kept.finalization.as_ref().map_or(&[], |bytes| bytes.as_ref()));
         }
+        Answer::Fees(fees) => {
+            writer.uint(9).array(fees.len());
+            for fee in fees {
+                writer.array(4).uint(fee.height).bytes(fee.tx.as_slice()).uint(fee.nonce);
+                writer.bytes(&fee.fee.to_be_bytes::<32>());
+            }
+        }
     }
 }
 
@@ -166,6 +174,19 @@ fn read_value(reader: &mut Reader<'_>) -> Result<Answer, CborError> {
             let block = Bytes::copy_from_slice(reader.bytes(ANSWER_BYTES_MAX)?);
             let finalization = Bytes::copy_from_slice(reader.bytes(FINALIZATION_BYTES_MAX)?);
             Answer::Block(Kept { block, finalization: (!finalization.is_empty()).then_some(finalization) })
+        }
+        9 => {
+            let count = reader.array(FEES_MAX)?;
+            let fees = (0..count).map(|_| {
+                reader.tuple(4)?;
+                Ok(Fee {
+                    height: reader.uint()?,
+                    tx: B256::from(reader.fixed::<32>()?),
+                    nonce: reader.uint()?,
+                    fee: U256::from_be_bytes(reader.fixed::<32>()?),
+                })
+            });
+            Answer::Fees(fees.collect::<Result<_, CborError>>()?)
         }
         found => return Err(CborError::Value { at, what: "kind of answer", expected: 0, found }),
     })
@@ -229,7 +250,7 @@ fn read_logs(reader: &mut Reader<'_>) -> Result<Vec<Log>, CborError> {
 mod tests {
     use super::{Answer, decode, encode};
     use alloy_primitives::{Address, B256, Bytes, U256};
-    use hodei_types::chain::{Account, AnchorProof, Certificate, ChainError, Head, Kept, Log, TxReceipt};
+    use hodei_types::chain::{Account, AnchorProof, Certificate, ChainError, Fee, Head, Kept, Log, TxReceipt};
     use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
     fn every() -> Vec<Result<Answer, ChainError>> {
@@ -282,6 +303,7 @@ mod tests {
                 block: Bytes::from_static(b"block"),
                 finalization: Some(Bytes::from_static(b"final")),
             })),
+            Ok(Answer::Fees(vec![Fee { height: 1, tx: B256::repeat_byte(8), nonce: 2, fee: U256::from(3) }])),
             Err(ChainError::Refused("nonce too low".into())),
             Err(ChainError::Reverted(Bytes::from_static(b"output"))),
             Err(ChainError::Unavailable("later".into())),

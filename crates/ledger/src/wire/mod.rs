@@ -18,7 +18,7 @@ pub use question::Question;
 use commonware_runtime::{Sink, Stream};
 use hodei_types::{
     cbor::CborError,
-    chain::{Chain, ChainError, LOG_BLOCKS_MAX, LogFilter},
+    chain::{Chain, ChainError, LOG_BLOCKS_MAX},
 };
 
 /// A transaction is at most 128 KiB; the rest of a question is small.
@@ -89,18 +89,26 @@ async fn reply(chain: &dyn Chain, question: Question) -> Result<Answer, ChainErr
         Question::Submit(raw) => Answer::Hash(chain.submit(raw).await?),
         Question::Receipt(hash) => Answer::Receipt(chain.receipt(hash).await?),
         Question::Call { from, to, data } => Answer::Bytes(chain.call(from, to, data).await?),
-        Question::Logs(filter) => Answer::Logs(chain.logs(bounded(filter)?).await?),
+        Question::Logs(filter) => {
+            bounded(filter.from, filter.to)?;
+            Answer::Logs(chain.logs(filter).await?)
+        }
         Question::Anchor { height, leaf } => Answer::Anchor(chain.anchor(height, leaf).await?),
         Question::Block(height) => Answer::Block(chain.kept(height).await?),
+        Question::Fees { account, from, to } => {
+            bounded(from, to)?;
+            Answer::Fees(chain.fees(account, from, to).await?)
+        }
     })
 }
 
 /// A range of blocks wider than the limit is refused before it is walked.
-fn bounded(filter: LogFilter) -> Result<LogFilter, ChainError> {
-    match filter.to.checked_sub(filter.from) {
-        Some(width) if width >= LOG_BLOCKS_MAX && filter.to != u64::MAX => {
-            Err(ChainError::Refused(format!("logs of {width} blocks asked, at most {LOG_BLOCKS_MAX} at once")))
-        }
-        _ => Ok(filter),
+fn bounded(from: u64, to: u64) -> Result<(), ChainError> {
+    match to.checked_sub(from) {
+        Some(width) if width >= LOG_BLOCKS_MAX && to != u64::MAX => Err(ChainError::Refused(format!(
+            "{} blocks asked, at most {LOG_BLOCKS_MAX} at once",
+            width.saturating_add(1)
+        ))),
+        _ => Ok(()),
     }
 }

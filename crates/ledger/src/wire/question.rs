@@ -10,6 +10,8 @@ use hodei_types::{
 const DATA_BYTES_MAX: usize = 128 * 1024;
 /// An anchored leaf with its tag.
 const LEAF_BYTES_MAX: usize = 2048;
+/// The question whose last argument may be absent.
+const LOGS: u64 = 7;
 
 /// One question, in the order of [`hodei_types::chain::Chain`].
 #[derive(Clone, Debug)]
@@ -24,6 +26,7 @@ pub enum Question {
     Logs(LogFilter),
     Anchor { height: u64, leaf: Bytes },
     Block(u64),
+    Fees { account: Address, from: u64, to: u64 },
 }
 
 impl Question {
@@ -39,28 +42,39 @@ impl Question {
             Self::Call { from, to, data } => {
                 writer.array(4).uint(6).bytes(from.as_slice()).bytes(to.as_slice()).bytes(data)
             }
-            Self::Logs(filter) => writer
-                .array(6)
-                .uint(7)
-                .uint(filter.from)
-                .uint(filter.to)
-                .bytes(filter.address.as_ref().map_or(&[], |address| address.as_slice()))
-                .bytes(filter.topic0.as_ref().map_or(&[], |topic| topic.as_slice()))
-                .bytes(filter.topic1.as_ref().map_or(&[], |topic| topic.as_slice())),
+            // Without a third topic as it always was: older validators know no other.
+            Self::Logs(filter) => {
+                writer
+                    .array(6 + usize::from(filter.topic2.is_some()))
+                    .uint(LOGS)
+                    .uint(filter.from)
+                    .uint(filter.to)
+                    .bytes(filter.address.as_ref().map_or(&[], |address| address.as_slice()))
+                    .bytes(filter.topic0.as_ref().map_or(&[], |topic| topic.as_slice()))
+                    .bytes(filter.topic1.as_ref().map_or(&[], |topic| topic.as_slice()));
+                match &filter.topic2 {
+                    Some(topic) => writer.bytes(topic.as_slice()),
+                    None => &mut writer,
+                }
+            }
             Self::Anchor { height, leaf } => writer.array(3).uint(8).uint(*height).bytes(leaf),
             Self::Block(height) => writer.array(2).uint(9).uint(*height),
+            Self::Fees { account, from, to } => {
+                writer.array(4).uint(10).bytes(account.as_slice()).uint(*from).uint(*to)
+            }
         };
         writer.finish()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, CborError> {
         let mut reader = Reader::new(bytes);
-        let length = reader.array(6)? as u64;
+        let length = reader.array(7)? as u64;
         let at = reader.at();
         let number = reader.uint()?;
-        let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3, 2];
+        let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3, 2, 4];
         let expected = usize::try_from(number).ok().and_then(|number| arguments.get(number).copied());
-        if expected != Some(length) {
+        let has_third = number == LOGS && length == 7;
+        if expected != Some(length) && !has_third {
             let expected = expected.unwrap_or(0);
             return Err(CborError::Value { at, what: "question length", expected, found: length });
         }
@@ -82,9 +96,11 @@ impl Question {
                 address: optional::<20>(&mut reader)?.map(Address::from),
                 topic0: optional::<32>(&mut reader)?.map(B256::from),
                 topic1: optional::<32>(&mut reader)?.map(B256::from),
+                topic2: has_third.then(|| reader.fixed::<32>()).transpose()?.map(B256::from),
             }),
             8 => Self::Anchor { height: reader.uint()?, leaf: Bytes::copy_from_slice(reader.bytes(LEAF_BYTES_MAX)?) },
-            _ => Self::Block(reader.uint()?),
+            9 => Self::Block(reader.uint()?),
+            _ => Self::Fees { account: Address::from(reader.fixed::<20>()?), from: reader.uint()?, to: reader.uint()? },
         };
         reader.end()?;
         Ok(question)
@@ -123,8 +139,10 @@ mod tests {
             Question::Receipt(B256::repeat_byte(2)),
             Question::Call { from: Address::ZERO, to: Address::repeat_byte(3), data: Bytes::new() },
             Question::Logs(LogFilter { from: 1, to: 2, topic1: Some(B256::repeat_byte(4)), ..LogFilter::default() }),
+            Question::Logs(LogFilter { topic2: Some(B256::repeat_byte(5)), ..LogFilter::default() }),
             Question::Anchor { height: 9, leaf: Bytes::from_static(b"leaf") },
             Question::Block(10),
+            Question::Fees { account: Address::repeat_byte(6), from: 11, to: u64::MAX },
         ]
     }
 

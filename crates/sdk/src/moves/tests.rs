@@ -1,0 +1,226 @@
+//! Moves of a ledger in memory that keeps its newest blocks and answers a few logs at a time.
+
+use super::*;
+use alloy_primitives::{Bytes, LogData};
+use alloy_sol_types::{SolCall as _, SolValue as _};
+use futures::{FutureExt as _, executor::block_on, future::BoxFuture};
+use hodei_types::{
+    abi::IProviders,
+    chain::{Account, AnchorProof, Certificate, Head},
+};
+
+const ME: Address = Address::repeat_byte(1);
+const OTHER: Address = Address::repeat_byte(2);
+const SPENDER: Address = Address::repeat_byte(3);
+const OPERATOR: Address = Address::repeat_byte(4);
+const NODE: B256 = B256::repeat_byte(5);
+/// Logs of one answer.
+const FEW: usize = 3;
+
+#[derive(Default)]
+struct Ledger {
+    first: u64,
+    head: u64,
+    logs: Vec<Log>,
+    fees: Vec<(Address, Fee)>,
+    failed: Vec<B256>,
+}
+
+impl Ledger {
+    /// A transaction by `from` in a block of its own.
+    fn tx(&mut self, from: Address, fee: u64, events: Vec<(Address, LogData)>) -> B256 {
+        self.head += 1;
+        let tx = B256::from(U256::from(self.head));
+        let height = self.head;
+        self.logs.extend((0..).zip(events).map(|(index, (address, data))| Log {
+            address,
+            topics: data.topics().to_vec(),
+            data: data.data,
+            height,
+            tx,
+            index,
+        }));
+        let nonce = self.fees.iter().filter(|(account, _)| *account == from).count() as u64;
+        self.fees.push((from, Fee { height, tx, nonce, fee: U256::from(fee) }));
+        tx
+    }
+
+    fn kept(&self, from: u64) -> Result<(), ChainError> {
+        let gone = || ChainError::Refused(format!("blocks before {} are no longer kept by this node", self.first));
+        if from < self.first { Err(gone()) } else { Ok(()) }
+    }
+}
+
+fn transfer(from: Address, to: Address, amount: u64) -> (Address, LogData) {
+    (SYSTEM, ICoin::Transfer { from, to, amount: U256::from(amount) }.encode_log_data())
+}
+
+fn told(address: Address, event: &impl SolEvent) -> (Address, LogData) {
+    (address, event.encode_log_data())
+}
+
+fn opened(deal: u64, escrow: u128) -> (Address, LogData) {
+    let event = IDeals::Opened { deal, bucket: NODE, provider: NODE, owner: ME, capacityBytes: 1, price: 1, escrow };
+    told(DEALS, &event)
+}
+
+fn paid(deal: u64, amount: u64) -> (Address, LogData) {
+    let (windows, amount) = (2, U256::from(amount));
+    told(DEALS, &IDeals::Paid { deal, provider: NODE, operator: OPERATOR, windows, amount, escrowLeft: 0 })
+}
+
+fn answer<T: Send + 'static>(value: T) -> BoxFuture<'static, Result<T, ChainError>> {
+    async move { Ok(value) }.boxed()
+}
+
+impl Chain for Ledger {
+    fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
+        let (hash, genesis) = (B256::ZERO, B256::ZERO);
+        answer(Head { height: self.head, hash, time_ms: 0, base_fee: 1, chain_id: 1, genesis })
+    }
+
+    fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+        let logs = self.logs.iter().filter(|log| log.tx == tx).cloned().collect();
+        let success = !self.failed.contains(&tx);
+        answer(Some(TxReceipt { tx, height: 0, success, gas_used: 0, logs, output: Bytes::new() }))
+    }
+
+    /// Deals up to 9 are mine.
+    fn call(&self, _: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+        assert_eq!(to, DEALS);
+        let call = IDeals::manyCall::abi_decode(&data).unwrap();
+        let deal = |id: u64| IDeals::Deal { id, owner: if id < 10 { ME } else { OTHER }, ..empty() };
+        answer(call.deals.into_iter().map(deal).collect::<Vec<_>>().abi_encode().into())
+    }
+
+    fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
+        let topics = [filter.topic0, filter.topic1, filter.topic2];
+        let fits = |log: &&Log| {
+            (filter.from..=filter.to).contains(&log.height)
+                && filter.address.is_none_or(|address| address == log.address)
+                && topics
+                    .iter()
+                    .enumerate()
+                    .all(|(at, topic)| topic.is_none_or(|topic| log.topics.get(at) == Some(&topic)))
+        };
+        let found: Vec<_> = self.logs.iter().filter(fits).cloned().collect();
+        let kept = self.kept(filter.from);
+        async move {
+            kept?;
+            if found.len() > FEW { Err(ChainError::Refused("too many".into())) } else { Ok(found) }
+        }
+        .boxed()
+    }
+
+    fn fees(&self, account: Address, from: u64, to: u64) -> BoxFuture<'_, Result<Vec<Fee>, ChainError>> {
+        let own = self.fees.iter().filter(|(owner, fee)| *owner == account && (from..=to).contains(&fee.height));
+        let (own, kept) = (own.map(|(_, fee)| fee.clone()).collect(), self.kept(from));
+        async move { kept.map(|()| own) }.boxed()
+    }
+
+    fn wait(&self, _: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+        unreachable!()
+    }
+
+    fn certificate(&self, _: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
+        unreachable!()
+    }
+
+    fn account(&self, _: Address) -> BoxFuture<'_, Result<Account, ChainError>> {
+        unreachable!()
+    }
+
+    fn submit(&self, _: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+        unreachable!()
+    }
+
+    fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
+        unreachable!()
+    }
+}
+
+fn empty() -> IDeals::Deal {
+    let words = vec![0; 32 * 64];
+    IDeals::Deal::abi_decode(&words).unwrap()
+}
+
+/// All that happens to an account, oldest first; nothing older than block `first` is kept.
+fn life(first: u64) -> Ledger {
+    let mut ledger = Ledger { first, ..Ledger::default() };
+    ledger.tx(OTHER, 7, vec![transfer(OTHER, ME, 1000)]);
+    ledger.tx(ME, 1, vec![transfer(ME, OTHER, 30)]);
+    let reverted = ledger.tx(ME, 2, vec![]);
+    ledger.failed.push(reverted);
+    ledger.tx(ME, 3, vec![transfer(ME, DEALS, 60), opened(1, 40), opened(2, 20)]);
+    ledger.tx(OTHER, 7, vec![transfer(DEALS, OPERATOR, 5), paid(1, 5), transfer(DEALS, OPERATOR, 6), paid(11, 6)]);
+    let end = IDeals::Ended { deal: 1, bucket: NODE, provider: NODE, refund: U256::from(35) };
+    ledger.tx(ME, 4, vec![transfer(DEALS, ME, 35), told(DEALS, &end)]);
+    let amount = U256::from(50);
+    let funded = IBudgets::Funded { owner: ME, spender: SPENDER, amount };
+    ledger.tx(ME, 5, vec![transfer(ME, BUDGETS, 50), transfer(BUDGETS, SPENDER, 50), told(BUDGETS, &funded)]);
+    ledger.tx(SPENDER, 6, vec![]);
+    let amount = U256::from(44);
+    let reclaimed = IBudgets::Reclaimed { owner: ME, spender: SPENDER, amount };
+    ledger.tx(ME, 7, vec![transfer(SPENDER, ME, 44), told(BUDGETS, &reclaimed)]);
+    let deposited = IProviders::Deposited { node: NODE, amount: U256::from(9), collateral: U256::from(9) };
+    ledger.tx(ME, 8, vec![transfer(ME, PROVIDERS, 9), told(PROVIDERS, &deposited)]);
+    ledger.tx(OTHER, 7, vec![transfer(OTHER, OPERATOR, 1)]);
+    ledger
+}
+
+fn names(found: &Moves) -> Vec<(&'static str, Flow, u64, u64)> {
+    let name = |moved: &Move| (moved.why.name(), moved.flow, moved.amount.to(), moved.fee.to());
+    found.moves.iter().map(name).collect()
+}
+
+#[test]
+fn every_coin_and_every_fee_of_an_account_is_told_once() {
+    use Flow::{In, Out, Still};
+    let ledger = life(1);
+    let found = block_on(moves(&ledger, &[ME], 100)).unwrap();
+    let expected = [
+        ("collateral", Out, 9, 8),
+        ("budget returned", In, 44, 7),
+        ("budget", Out, 50, 5),
+        ("refund", In, 35, 4),
+        ("paid from escrow", Still, 5, 0),
+        ("escrow", Out, 60, 3),
+        ("fee", Still, 0, 2),
+        ("sent", Out, 30, 1),
+        ("received", In, 1000, 0),
+    ];
+    assert_eq!(names(&found), expected);
+    assert_eq!((found.from, found.to, found.is_more, &found.cut), (1, ledger.head, false, &None));
+    let texts: Vec<_> = found.moves.iter().map(|moved| moved.text.as_str()).collect();
+    assert_eq!(texts[3], "deal 1 ended");
+    assert_eq!(texts[5], "deals 1, 2 opened");
+    assert_eq!(texts[6], "reverted: no coin moved");
+    assert_eq!(texts[2], format!("to spend by {SPENDER}"));
+    // What is told of two accounts is what is told of each.
+    let both = block_on(moves(&ledger, &[ME, SPENDER], 100)).unwrap();
+    let spender: Vec<_> = names(&both).into_iter().filter(|name| !expected.contains(name)).collect();
+    assert_eq!(spender, [("budget returned", Out, 44, 0), ("fee", Still, 0, 6), ("budget", In, 50, 0)]);
+    assert_eq!(both.moves.len(), expected.len() + spender.len());
+}
+
+#[test]
+fn the_newest_are_told_first_and_the_rest_is_said_to_be_left_out() {
+    let found = block_on(moves(&life(1), &[ME], 2)).unwrap();
+    assert_eq!(names(&found).iter().map(|name| name.0).collect::<Vec<_>>(), ["collateral", "budget returned"]);
+    assert!(found.is_more && found.cut.is_none());
+}
+
+#[test]
+fn the_oldest_block_that_is_kept_is_still_told_and_older_ones_are_said_to_be_gone() {
+    for first in 2..=11 {
+        let found = block_on(moves(&life(first), &[ME], 100)).unwrap();
+        assert_eq!(found.from, first);
+        assert!(found.cut.as_ref().is_some_and(|reason| reason.contains(&format!("before {first} "))));
+        assert!(found.moves.iter().all(|moved| moved.height >= first));
+    }
+    let mut ledger = life(12);
+    assert!(matches!(block_on(moves(&ledger, &[ME], 100)), Err(ChainError::Refused(_))), "nothing is kept");
+    // A fee that is left out is noticed.
+    (ledger.first, ledger.fees[2].1.nonce) = (1, 9);
+    assert!(matches!(block_on(moves(&ledger, &[ME], 100)), Err(ChainError::Invalid(_))));
+}
