@@ -177,7 +177,7 @@ pub(crate) enum Wallet {
     Balance,
     /// Send coins.
     Send(WalletSend),
-    /// Show what deals and budgets moved.
+    /// Show what was sent, received, bound and given back, and the fees: the last 100,000 blocks, or as many as are kept.
     History(WalletHistory),
     /// Show or set what may be spent.
     #[command(subcommand)]

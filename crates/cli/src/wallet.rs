@@ -2,20 +2,17 @@
 
 use crate::{
     args::{BudgetSet, WalletHistory, WalletSend},
-    earnings::counted,
     fault::Result,
     money,
     out::{Out, table},
     session::{Session, chain_fault, sdk_fault},
 };
-use alloy_primitives::{B256, U256};
-use alloy_sol_types::SolEvent;
-use hodei_sdk::wallet::fee;
-use hodei_types::{
-    abi::{BUDGETS, DEALS, IBudgets, IDeals},
-    chain::{LOG_BLOCKS_MAX, LogFilter},
-    ethereum::TRANSFER_GAS,
+use alloy_primitives::{Address, U256};
+use hodei_sdk::{
+    moves::{Flow, Move, Why, moves},
+    wallet::fee,
 };
+use hodei_types::ethereum::TRANSFER_GAS;
 use serde_json::json;
 
 /// `hodei wallet balance`.
@@ -75,88 +72,85 @@ pub(crate) async fn send(args: &WalletSend, session: &Session, out: Out) -> Resu
     Ok(())
 }
 
-/// `hodei wallet history`: what the modules moved for this account; plain transfers leave no log.
+/// `hodei wallet history`: each move of the main account's coins and the budget's, with the fees of their transactions.
 pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -> Result<()> {
     let owner = session.purse.owner()?;
-    let head = session.chain.head().await.map_err(chain_fault)?;
-    let from = head.height.saturating_sub(LOG_BLOCKS_MAX - 1);
-    let me = B256::left_padding_from(owner.as_slice());
-    let ask = |address, topic0, topic1| LogFilter {
-        from,
-        to: head.height,
-        address: Some(address),
-        topic0: Some(topic0),
-        topic1,
-    };
-    let mut entries = Vec::new();
-
-    for log in session.chain.logs(ask(DEALS, IDeals::Opened::SIGNATURE_HASH, None)).await.map_err(chain_fault)? {
-        if let Ok(event) = IDeals::Opened::decode_raw_log(log.topics.iter().copied(), &log.data)
-            && event.owner == owner
-        {
-            let text = format!("deal {} opened, put in escrow", event.deal);
-            entries.push((log.height, log.index, "escrow", U256::from(event.escrow), text, log.tx));
-        }
+    let mut accounts = vec![owner];
+    if let Ok(wallet) = session.wallet() {
+        accounts.extend(Some(wallet.spender().address()).filter(|spender| *spender != owner));
     }
-    let mine: std::collections::BTreeSet<u64> = session
-        .chain
-        .logs(ask(DEALS, IDeals::Opened::SIGNATURE_HASH, None))
-        .await
-        .map_err(chain_fault)?
-        .iter()
-        .filter_map(|log| IDeals::Opened::decode_raw_log(log.topics.iter().copied(), &log.data).ok())
-        .filter(|event| event.owner == owner)
-        .map(|event| event.deal)
-        .collect();
-    for log in session.chain.logs(ask(DEALS, IDeals::Paid::SIGNATURE_HASH, None)).await.map_err(chain_fault)? {
-        if let Ok(event) = IDeals::Paid::decode_raw_log(log.topics.iter().copied(), &log.data)
-            && mine.contains(&event.deal)
-        {
-            let text = format!(
-                "deal {} paid operator {} for {}",
-                event.deal,
-                event.operator,
-                counted(event.windows, "window")
-            );
-            entries.push((log.height, log.index, "paid from escrow", event.amount, text, log.tx));
-        }
-    }
-    for log in
-        session.chain.logs(ask(BUDGETS, IBudgets::Funded::SIGNATURE_HASH, Some(me))).await.map_err(chain_fault)?
-    {
-        if let Ok(event) = IBudgets::Funded::decode_raw_log(log.topics.iter().copied(), &log.data) {
-            entries.push((
-                log.height,
-                log.index,
-                "budget",
-                event.amount,
-                format!("to spend by {}", event.spender),
-                log.tx,
-            ));
-        }
-    }
-    entries.sort_by_key(|(height, index, ..)| std::cmp::Reverse((*height, *index)));
-    entries.truncate(args.last as usize);
+    let found = moves(&*session.chain, &accounts, args.last as usize).await.map_err(chain_fault)?;
+    let sum = |flow| found.moves.iter().filter(|moved| moved.flow == flow).map(|moved| moved.amount).sum::<U256>();
+    let (came, went, fees) = (sum(Flow::In), sum(Flow::Out), found.moves.iter().map(|moved| moved.fee).sum::<U256>());
     if out.json {
-        for (height, _, what, amount, text, tx) in &entries {
+        for moved in &found.moves {
             let value = json!({
-                "schema": "hodei.wallet.entry/1", "height": height, "what": what, "amount_wei": amount.to_string(),
-                "text": text, "transaction": tx.to_string(),
+                "schema": "hodei.wallet.entry/1", "height": moved.height, "account": moved.account.to_string(),
+                "what": moved.why.name(), "flow": flow_name(moved.flow), "amount_wei": moved.amount.to_string(),
+                "fee_wei": moved.fee.to_string(), "text": moved.text, "transaction": moved.tx.to_string(),
             });
             out.result("", &value);
         }
-    } else if entries.is_empty() {
-        out.line("no deal or budget moved coins of this account yet; what was sent or received is not listed");
-    } else {
-        let rows: Vec<_> = entries
-            .iter()
-            .map(|(height, _, what, amount, text, _)| {
-                vec![height.to_string(), (*what).into(), money::show(*amount), text.clone()]
-            })
-            .collect();
-        out.line(&table(&["BLOCK", "WHAT", "AMOUNT", "FOR"], &rows));
+    } else if !found.moves.is_empty() {
+        out.line(&rows(&found.moves, owner, accounts.len() > 1));
+        out.line("");
     }
+    let what = if found.is_more { "the newest of them: --last shows more" } else { "all of them" };
+    let mut text = match found.moves.is_empty() {
+        true => format!("no coin of {owner} moved in blocks {} to {}", found.from, found.to),
+        false => format!(
+            "{} in, {} out, {} of fees in blocks {} to {}: {what}",
+            money::exact(came),
+            money::exact(went),
+            money::exact(fees),
+            found.from,
+            found.to
+        ),
+    };
+    if let Some(reason) = &found.cut {
+        text.push_str(&format!("\nwhat is older is not listed: {reason}"));
+    }
+    out.result(
+        text,
+        &json!({
+            "schema": "hodei.wallet.history/1", "account": owner.to_string(), "from": found.from, "to": found.to,
+            "in_wei": came.to_string(), "out_wei": went.to_string(), "fees_wei": fees.to_string(),
+            "is_more": found.is_more, "older": found.cut,
+        }),
+    );
     Ok(())
+}
+
+/// The word programs are told.
+fn flow_name(flow: Flow) -> &'static str {
+    match flow {
+        Flow::In => "in",
+        Flow::Out => "out",
+        Flow::Still => "none",
+    }
+}
+
+/// Newest first; which account only where there are two.
+fn rows(moves: &[Move], owner: Address, are_two: bool) -> String {
+    let row = |moved: &Move| {
+        let amount = match moved.flow {
+            Flow::In => format!("+{}", money::exact(moved.amount)),
+            Flow::Out => format!("-{}", money::exact(moved.amount)),
+            Flow::Still if moved.why == Why::Fee => String::new(),
+            Flow::Still => money::exact(moved.amount),
+        };
+        let fee = if moved.fee.is_zero() { String::new() } else { money::exact(moved.fee) };
+        let mut row = vec![moved.height.to_string(), moved.why.name().to_owned(), amount, fee, moved.text.clone()];
+        if are_two {
+            row.insert(1, if moved.account == owner { "main" } else { "budget" }.to_owned());
+        }
+        row
+    };
+    let mut head = vec!["BLOCK", "WHAT", "AMOUNT", "FEE", "FOR"];
+    if are_two {
+        head.insert(1, "ACCOUNT");
+    }
+    table(&head, &moves.iter().map(row).collect::<Vec<_>>())
 }
 
 /// `hodei wallet budget show`.

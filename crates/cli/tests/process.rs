@@ -6,6 +6,7 @@
 mod machines;
 
 use machines::{Network, PATIENCE, User, create};
+use serde_json::Value;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -298,6 +299,38 @@ fn a_folder_of_another_network_is_refused_naming_both() {
     let message = error["message"].as_str().unwrap();
     let named: Vec<&str> = message.split("network 0x").skip(1).filter_map(|rest| rest.get(..64)).collect();
     assert!(named.len() == 2 && named[0] != named[1], "both networks by their hashes: {message}");
+}
+
+#[test]
+fn what_history_tells_adds_up_to_the_balance() {
+    let mut network = Four::start("history");
+    network.above(0, 2);
+    let user = network.user();
+    let wei = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();
+    // Of the main account and of the budget, whichever there are.
+    let holds = || {
+        let told = user.one(&["wallet", "balance"]);
+        wei(&told["balance_wei"]) + told["budget"]["left_wei"].as_str().map_or(0, |left| left.parse::<i128>().unwrap())
+    };
+    let before = holds();
+    let anyone = "0x00000000000000000000000000000000000000aa";
+    user.one(&["wallet", "send", anyone, "1.5", "-y"]);
+    user.one(&["net", "invite", "--coins", "2", "-y"]);
+    user.one(&["wallet", "budget", "set", "5", "-y"]);
+    user.one(&["wallet", "budget", "set", "3", "-y"]);
+    let mut told = user.lines(&["wallet", "history", "--last", "100"]);
+    let sum = told.pop().unwrap();
+    let (came, went, fees) = (wei(&sum["in_wei"]), wei(&sum["out_wei"]), wei(&sum["fees_wei"]));
+    assert_eq!((&sum["is_more"], &sum["older"]), (&Value::Bool(false), &Value::Null));
+    assert!(fees > 0);
+    assert_eq!(came - went - fees, holds() - before, "{told:?}");
+    let what: Vec<_> = told.iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    assert_eq!(what.iter().filter(|what| **what == "sent").count(), 2, "a send and an invitation: {what:?}");
+    assert!(what.contains(&"budget") && what.contains(&"budget returned"), "{what:?}");
+    let sent = told.iter().find(|entry| entry["text"].as_str().unwrap().ends_with("00aa")).unwrap();
+    assert_eq!((wei(&sent["amount_wei"]), sent["flow"].as_str()), (15 * 10i128.pow(17), Some("out")));
+    assert!(wei(&sent["fee_wei"]) > 0);
+    assert_eq!(user.lines(&["wallet", "history", "--last", "1"]).len(), 2, "one entry and the sum");
 }
 
 #[test]
