@@ -5,7 +5,7 @@ use alloy_sol_types::{Revert, SolError as _};
 use hodei_types::chain::ChainError;
 use jsonrpsee::types::{
     ErrorObjectOwned,
-    error::{INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE},
+    error::{INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE, METHOD_NOT_FOUND_CODE},
 };
 
 /// geth's code for a refused transaction and other failures that are the caller's.
@@ -38,6 +38,12 @@ pub(super) fn limit(reason: impl Into<String>) -> ErrorObjectOwned {
 
 pub(super) fn params(reason: impl Into<String>) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(INVALID_PARAMS_CODE, reason, None::<()>)
+}
+
+/// A subscription over HTTP, in geth's code and first words.
+pub(super) fn pushless() -> ErrorObjectOwned {
+    let reason = "notifications not supported: open a WebSocket on this port";
+    ErrorObjectOwned::owned(METHOD_NOT_FOUND_CODE, reason, None::<()>)
 }
 
 /// `execution reverted`, with the reason in words where there is one, and the raw output as data.

@@ -1,9 +1,9 @@
 //! Listen for JSON-RPC over HTTP and WebSocket, within limits.
 
-use super::methods;
+use super::{methods, push::Pushless};
 use hodei_types::ethereum::Ethereum;
 use jsonrpsee::{
-    core::traits::IdProvider,
+    core::{middleware::RpcServiceBuilder, traits::IdProvider},
     server::{BatchRequestConfig, ServerBuilder, ServerConfig, ServerHandle, middleware::http::HostFilterLayer},
     types::SubscriptionId,
 };
@@ -12,7 +12,7 @@ use tower_http::cors::{Any, CorsLayer};
 
 /// A transaction is at most 128 KiB, 256 in hex; the largest batch of small ones fits too.
 const REQUEST_BYTES_MAX: u32 = 4 << 20;
-const RESPONSE_BYTES_MAX: u32 = 32 << 20;
+pub(super) const RESPONSE_BYTES_MAX: u32 = 32 << 20;
 const CONNECTIONS_MAX: u32 = 512;
 const SUBSCRIPTIONS_MAX: u32 = 64;
 const BATCH_MAX: u32 = 200;
@@ -85,6 +85,7 @@ pub async fn serve(config: Config, chain: Arc<dyn Ethereum>) -> Result<Door, Rpc
     let listen = |source| RpcError::Listen { address: config.listen, source };
     let server = ServerBuilder::with_config(limits)
         .set_http_middleware(tower::ServiceBuilder::new().layer(cors).layer(hosts))
+        .set_rpc_middleware(RpcServiceBuilder::new().layer_fn(Pushless))
         .build(config.listen)
         .await
         .map_err(listen)?;
