@@ -183,14 +183,14 @@ impl<E: Storage> Journal<E> {
     }
 
     async fn write(&self, body: &[u8]) {
-        let mut record = Vec::with_capacity(HEAD_BYTES + body.len());
-        record.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        record.extend_from_slice(&blake3::hash(body).as_bytes()[..8]);
-        record.extend_from_slice(body);
-        let len = record.len() as u64;
+        self.append(framed(body)).await;
+    }
+
+    async fn append(&self, records: Vec<u8>) {
+        let len = records.len() as u64;
         let mut blob = self.blob.lock().await;
         // A killed client loses nothing of this; after a power cut at the client some shards may be left over.
-        match blob.0.write_at(blob.1, IoBuf::from(record), WriteOptions::default()).await {
+        match blob.0.write_at(blob.1, IoBuf::from(records), WriteOptions::default()).await {
             Ok(()) => blob.1 += len,
             Err(error) => {
                 tracing::error!(%error, "the journal of an upload");
@@ -211,14 +211,7 @@ impl<E: Storage> Journal<E> {
 
     async fn offer(&self, shards: &[(u64, ShardId)]) {
         self.told.lock().expect("no panic under this lock").extend_from_slice(shards);
-        for batch in shards.chunks(SHARDS_MAX) {
-            let mut out = Writer::new();
-            out.array(1 + batch.len() * 2).uint(1);
-            for (deal, id) in batch {
-                out.uint(*deal).bytes(&id.0);
-            }
-            self.write(&out.finish()).await;
-        }
+        self.append(offered(shards)).await;
     }
 
     /// A part is whole. Gives the shards that were offered for it and are not kept where they were.
@@ -256,24 +249,24 @@ impl<E: Storage> Journal<E> {
     }
 
     pub(crate) async fn end(&self, end: End) {
-        let (code, ms, due_ms) = match end {
-            End::Unknown { since_ms } => (0, since_ms, since_ms + SETTLE_MS),
-            End::Won { due_ms } => (1, due_ms, due_ms),
-            End::Lost => (2, 0, 0),
+        let due_ms = match end {
+            End::Unknown { since_ms } => since_ms + SETTLE_MS,
+            End::Won { due_ms } => due_ms,
+            End::Lost => 0,
         };
         self.due_ms.store(due_ms, Ordering::Release);
-        let mut out = Writer::new();
-        out.array(3).uint(5).uint(code).uint(ms);
-        self.write(&out.finish()).await;
+        self.append(ended(end)).await;
     }
 
-    /// Only these are left of all it tells of; to be looked at again at `due_ms`.
+    /// Only these are left of all it tells of; to be looked at again at `due_ms`. It is one write: whoever is
+    /// stopped meanwhile forgets nothing.
     pub(crate) async fn only(&self, left: &[(u64, ShardId)], due_ms: u64) {
         let mut out = Writer::new();
         out.array(1).uint(6);
-        self.write(&out.finish()).await;
-        self.offer(left).await;
-        self.end(End::Lost).await;
+        let mut records = framed(&out.finish());
+        records.extend(offered(left));
+        records.extend(ended(End::Lost));
+        self.append(records).await;
         self.due_ms.store(due_ms, Ordering::Release);
     }
 
@@ -307,6 +300,40 @@ impl<E: Storage> Drop for Journal<E> {
             self.orphans.lock().expect("no panic under this lock").push((self.name, due_ms));
         }
     }
+}
+
+/// A record with its length and checksum.
+fn framed(body: &[u8]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEAD_BYTES + body.len());
+    record.extend_from_slice(&(body.len() as u32).to_be_bytes());
+    record.extend_from_slice(&blake3::hash(body).as_bytes()[..8]);
+    record.extend_from_slice(body);
+    record
+}
+
+/// The records of shards that are about to leave.
+fn offered(shards: &[(u64, ShardId)]) -> Vec<u8> {
+    let batches = shards.chunks(SHARDS_MAX).map(|batch| {
+        let mut out = Writer::new();
+        out.array(1 + batch.len() * 2).uint(1);
+        for (deal, id) in batch {
+            out.uint(*deal).bytes(&id.0);
+        }
+        framed(&out.finish())
+    });
+    batches.collect::<Vec<_>>().concat()
+}
+
+/// The record of how it ended.
+fn ended(end: End) -> Vec<u8> {
+    let (code, ms) = match end {
+        End::Unknown { since_ms } => (0, since_ms),
+        End::Won { due_ms } => (1, due_ms),
+        End::Lost => (2, 0),
+    };
+    let mut out = Writer::new();
+    out.array(3).uint(5).uint(code).uint(ms);
+    framed(&out.finish())
 }
 
 /// Reads whole records up to the first that is none.

@@ -11,9 +11,13 @@ use crate::{
     fault::Fault,
     intent::{self, End, Intent, Journal, Name},
 };
+use futures::{
+    future::{Either, select},
+    pin_mut,
+};
 use hodei_storage::{engine::GetError, index::Part, pack};
 use hodei_types::{slice::ShardId, transport::Transport};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Who reads a replaced object or index finds its shards for so long.
 pub(crate) const GRACE_MS: u64 = 60_000;
@@ -24,26 +28,30 @@ const GIVE_UP_MS: u64 = 30 * 24 * 3600 * 1000;
 const SETTLE_BLOCKS: u64 = 8;
 /// Rest after a release that did not reach all.
 const AGAIN_MS: u64 = 60_000;
+/// A process that ends waits so long for releases: several times what they take while all are there.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
-    /// Journals of processes before this one.
+    /// Journals of processes before this one, each with when it is due: what an upload may still go on with is
+    /// nothing for a sweep.
     pub(crate) async fn find_orphans(&self) -> Result<(), Fault> {
-        let names = intent::scan(&self.0.context).await?;
-        self.0.orphans.lock().expect("no panic under this lock").extend(names.into_iter().map(|name| (name, 0)));
+        for name in intent::scan(&self.0.context).await? {
+            let due_ms = intent::read(&self.0.context, &name).await?.map_or(0, |intent| intent.due_ms());
+            self.0.orphans.lock().expect("no panic under this lock").push((name, due_ms));
+        }
         Ok(())
     }
 
     /// Looks at what is due at `now_ms`.
     pub(crate) async fn sweep(&self, now_ms: u64) {
         let _turn = self.0.sweeping.lock().await;
-        let due: Vec<Name> = {
-            let mut orphans = self.0.orphans.lock().expect("no panic under this lock");
-            let (due, later) = std::mem::take(&mut *orphans).into_iter().partition(|(_, due_ms)| *due_ms <= now_ms);
-            *orphans = later;
-            due.into_iter().map(|(name, _)| name).collect()
-        };
+        let due = |(_, due_ms): &(Name, u64)| *due_ms <= now_ms;
+        // What is due again while others are looked at waits for the next sweep.
+        let count =
+            self.0.orphans.lock().expect("no panic under this lock").iter().filter(|orphan| due(orphan)).count();
         let mut moves = None;
-        for name in due {
+        for _ in 0..count {
+            let Some((name, _)) = self.take_orphan(due) else { return };
             let again = match self.settle(&name, now_ms, &mut moves).await {
                 Ok(again) => again,
                 Err(error) => {
@@ -54,6 +62,24 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             let mut orphans = self.0.orphans.lock().expect("no panic under this lock");
             orphans.extend(again.map(|due_ms| (name, due_ms)));
         }
+    }
+
+    /// The same for a process that ends, which waits so long and no longer: providers that are away may take minutes,
+    /// and a later process finds the journals as a kill would leave them.
+    pub(crate) async fn sweep_once_more(&self) {
+        let sweep = self.sweep(self.now_ms() + GRACE_MS);
+        let patience = self.0.context.sleep(CLOSE_PATIENCE);
+        pin_mut!(sweep, patience);
+        if let Either::Right(_) = select(sweep, patience).await {
+            tracing::info!("a later process releases the rest of what nothing names");
+        }
+    }
+
+    /// The first that `fits`; it is then nobody else's.
+    pub(crate) fn take_orphan(&self, fits: impl Fn(&(Name, u64)) -> bool) -> Option<(Name, u64)> {
+        let mut orphans = self.0.orphans.lock().expect("no panic under this lock");
+        let at = orphans.iter().position(fits)?;
+        Some(orphans.remove(at))
     }
 
     /// When to look again; `None` if nothing is left of it. Whether the ledger `moves` is found out once a sweep.

@@ -336,16 +336,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(Arc::new(journal.await?))
     }
 
-    /// The newest interrupted upload of this key, which is then nobody else's.
-    async fn interrupted(&self, bucket: B256, key: &str) -> Option<(Name, Intent)> {
-        let _turn = self.0.sweeping.lock().await;
+    /// The newest interrupted upload of this key, which is then nobody else's. It waits for no sweep: that one may
+    /// be waiting for providers that are away.
+    pub(crate) async fn interrupted(&self, bucket: B256, key: &str) -> Option<(Name, Intent)> {
         let names: Vec<Name> =
             self.0.orphans.lock().expect("no panic under this lock").iter().map(|(name, _)| *name).collect();
         for name in names.into_iter().rev() {
             let Ok(Some(intent)) = intent::read(&self.0.context, &name).await else { continue };
             let fits = intent.cause == Cause::Again && intent.bucket == bucket && intent.key == key;
-            if fits && intent.end.is_none() {
-                self.0.orphans.lock().expect("no panic under this lock").retain(|(other, _)| *other != name);
+            // Another upload of this key, or the sweep of what is too old, may have been faster.
+            if fits && intent.end.is_none() && self.take_orphan(|(other, _)| *other == name).is_some() {
                 return Some((name, intent));
             }
         }

@@ -294,6 +294,40 @@ fn a_put_without_enough_providers_fails_and_says_why() {
     });
 }
 
+/// However long the source is: what cannot be stored is told when it is known, not stripe by stripe.
+#[test]
+fn a_long_put_without_enough_providers_fails_as_soon_as_a_short_one() {
+    run(15, |context, fleet, engine| async move {
+        // Nobody answers there: each try takes as long as patience lasts, and few are under way at once.
+        for host in 0..4 {
+            fleet.set(host, Mode::Mute);
+        }
+        let start = context.current();
+        let error = put(&fleet, &engine, &plain(1_000_000), Wait::Quorum).await.unwrap_err();
+        assert!(matches!(error, PutError::Acks { want: 5, .. }), "{error}");
+        let short = context.current().duration_since(start).unwrap();
+        let start = context.current();
+        let error = put(&fleet, &engine, &plain(plain_bytes(&small()) as usize * 100), Wait::Quorum).await.unwrap_err();
+        assert!(matches!(error, PutError::Acks { want: 5, .. }), "{error}");
+        let long = context.current().duration_since(start).unwrap();
+        assert!(long <= short * 2, "a short one took {short:?}, a long one {long:?}");
+    });
+}
+
+/// A provider that is away is asked once, however many batches are to be let go of there.
+#[test]
+fn a_release_does_not_wait_for_an_absent_provider_batch_by_batch() {
+    run(16, |context, fleet, engine| async move {
+        fleet.set(1, Mode::Mute);
+        let shards: Vec<_> = (0..20_000u32).map(|i| (2, ShardId(*blake3::hash(&i.to_be_bytes()).as_bytes()))).collect();
+        let start = context.current();
+        let (_, left) = engine.release(&fleet.roster(), shards).await;
+        let took = context.current().duration_since(start).unwrap();
+        assert_eq!(left.len(), 20_000, "all of it is to be tried again");
+        assert!(took <= Duration::from_secs(40), "{took:?}");
+    });
+}
+
 #[test]
 fn who_corrupts_is_named_and_another_asked() {
     run(5, |_, fleet, engine| async move {

@@ -4,7 +4,7 @@
 //! clone of the cloud.
 
 use super::{Blamed, Cloud, Runtime};
-use crate::{fault::Fault, plan::RESERVE_WINDOWS, sweep::GRACE_MS};
+use crate::{fault::Fault, plan::RESERVE_WINDOWS};
 use alloy_primitives::B256;
 use hodei_storage::engine::Verdict;
 use hodei_types::{
@@ -104,7 +104,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// if a running challenge keeps it out. What then is left a later process goes on with.
     pub async fn close(&self) -> Result<(), Fault> {
         // Nobody in this process reads what was replaced.
-        self.sweep(self.now_ms() + GRACE_MS).await;
+        self.sweep_once_more().await;
         for _ in 0..CLOSE_TRIES {
             self.flush().await?;
             if self.0.unposted.lock().expect("no panic under this lock").is_empty() {

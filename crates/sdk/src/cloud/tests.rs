@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     change::{Edit, Removal},
     complete::Source,
+    intent::{Cause, Journal},
     object::Entry,
     upload::{Judged, Options},
 };
@@ -11,7 +12,7 @@ use alloy_primitives::{Address, Bytes, U256, keccak256};
 use commonware_runtime::{Runner as _, Supervisor as _, deterministic, mocks};
 use futures::{
     FutureExt as _,
-    future::{BoxFuture, ready},
+    future::{BoxFuture, pending, ready},
     stream,
 };
 use hodei_audit::Config;
@@ -62,7 +63,7 @@ fn requests_are_send(cloud: &Local, plan: &Plan) {
     is_send(cloud.locate("", ""));
 }
 
-/// Takes every transaction at once, but cannot be asked about deals.
+/// Takes every transaction at once, but cannot be asked about deals, and is not done with other questions ever.
 #[derive(Default)]
 struct Deaf(Mutex<Vec<B256>>);
 
@@ -105,7 +106,9 @@ impl Chain for Deaf {
     }
 
     fn call(&self, _: Address, to: Address, _: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
-        assert_eq!(to, DEALS);
+        if to != DEALS {
+            return pending().boxed();
+        }
         ready(Err(ChainError::Unavailable("nobody knows deals".into()))).boxed()
     }
 
@@ -147,5 +150,34 @@ fn what_was_done_is_anchored_although_roots_cannot_be_posted() {
         assert_eq!(chain.0.lock().unwrap().len(), 1, "the anchor");
         assert_eq!(cloud.0.log.as_ref().unwrap().anchor_of(0).await.unwrap().map(|(signed, _)| signed.size), Some(1));
         assert_eq!(cloud.0.unposted.lock().unwrap().keys().collect::<Vec<_>>(), [&3], "still owed");
+    });
+}
+
+/// What is to be released may wait for somebody who is away: neither an upload that goes on nor a process that ends
+/// waits with it.
+#[test]
+fn a_sweep_that_waits_keeps_nobody_waiting() {
+    deterministic::Runner::timed(Duration::from_secs(600)).start(|context| async move {
+        let wallet = Wallet::open(Arc::new(Deaf::default()), &SecretKey::new(KeyKind::Account, [7; 32])).unwrap();
+        let orphans = Orphans::default();
+        let bucket = B256::repeat_byte(9);
+        let now_ms = context.current().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        // As two killed processes left them: one may be gone on with, the other is of use to nobody.
+        let store = context.child("cloud");
+        for (name, cause) in [([1; 16], Cause::Once), ([2; 16], Cause::Again)] {
+            drop(Journal::begin(&store, &orphans, name, cause, (bucket, "photos", "a/b"), now_ms).await.unwrap());
+        }
+        let cloud = Cloud::open(store, NoWire, NodeKey([1; 32]), wallet, None).await.unwrap();
+        // The sweeper has begun, and asks about the bucket.
+        context.sleep(Duration::from_secs(5)).await;
+        assert!(cloud.0.sweeping.try_lock().is_none(), "it waits for an answer");
+        let found = cloud.interrupted(bucket, "a/b").now_or_never();
+        assert_eq!(found.expect("at once").map(|(name, _)| name), Some([2; 16]));
+        assert!(cloud.interrupted(bucket, "a/b").await.is_none(), "it is somebody's by now");
+
+        let begun = context.current();
+        cloud.close().await.unwrap();
+        let took = context.current().duration_since(begun).unwrap();
+        assert!(took < Duration::from_secs(15), "{took:?}");
     });
 }

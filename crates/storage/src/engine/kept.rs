@@ -114,15 +114,22 @@ where
         });
         let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
             let Provider { peer, deal, grant, .. } = provider;
-            let (mut newest, mut left) = (None, Vec::new());
+            let (mut newest, mut left, mut is_away) = (None, Vec::new(), false);
             for batch in ids.chunks(BATCH) {
-                match self.remote.release(&peer, deal, &grant, batch).await {
-                    Ok(ack) => newest = ack.or(newest),
-                    Err(error) => {
-                        tracing::debug!(node = %peer.key, %error, "not released");
-                        left.extend(batch.iter().map(|id| (deal, *id)));
+                // One that is away is not waited for batch by batch.
+                if !is_away {
+                    match self.remote.release(&peer, deal, &grant, batch).await {
+                        Ok(ack) => {
+                            newest = ack.or(newest);
+                            continue;
+                        }
+                        Err(error) => {
+                            tracing::debug!(node = %peer.key, %error, "not released");
+                            is_away = error.is_down();
+                        }
                     }
                 }
+                left.extend(batch.iter().map(|id| (deal, *id)));
             }
             (deal, newest, left)
         });

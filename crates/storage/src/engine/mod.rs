@@ -15,6 +15,7 @@ mod kept;
 mod peers;
 mod pool;
 mod put;
+mod queue;
 mod remote;
 mod slices;
 mod source;

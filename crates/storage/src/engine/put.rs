@@ -14,6 +14,7 @@ use super::{
     Engine,
     copies::copy,
     pool::{Permit, Pool},
+    queue::{Queue, Ready},
     remote::{Ask, RemoteError, Verdict},
     source::Reader,
     spread::{Delivery, Offers, Provider, Spread, Track},
@@ -184,15 +185,6 @@ impl Ledger {
     }
 }
 
-/// A stripe at its quorum.
-struct Ready {
-    stripe: u32,
-    size_bytes: u64,
-    shard_bytes: u32,
-    ids: Vec<ShardId>,
-    track: Arc<Track>,
-}
-
 impl<E, T> Engine<E, T>
 where
     E: Clock + Spawner + CryptoRng,
@@ -251,7 +243,7 @@ where
         let mut hasher = blake3::Hasher::new();
         let mut reader = Reader::default();
         let (mut now, mut rest) = (Progress::default(), Rest::default());
-        let (mut waiting, mut ready, mut pages) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut queue, mut pages) = (Queue::default(), Vec::new());
         let (mut assigned, mut stripe) = (Vec::new(), 0u32);
         let mut next = reader.fill(&mut source, plain_len).await?;
         // An empty part has one stripe all the same: its end is authenticated.
@@ -261,6 +253,8 @@ where
             }
             let turn = mine.take(1).await;
             let room = self.engine.pool.take(slot_bytes).await;
+            // One that failed ends the put before others are sent after it: they would fail alike, one by one.
+            queue.take_told(&mut now)?;
             let plain = next;
             // Read ahead by one stripe: a frame says whether it is the part's last.
             next = reader.fill(&mut source, plain_len).await?;
@@ -271,19 +265,19 @@ where
             let task =
                 self.stripe(stripe, plain, next.is_empty(), assigned.clone(), sender, (turn, room), token.clone());
             rest.0.push((task, token));
-            waiting.push(receiver);
+            queue.push(receiver);
             stripe = stripe.checked_add(1).ok_or(PutError::TooLarge)?;
             // Take what is ready in order, so that pages close while the source is still read.
-            if waiting.len() >= STRIPES_MAX {
-                self.collect(&mut waiting, &mut ready, &mut now, &progress).await?;
-                pages.push(self.close_page(std::mem::take(&mut ready), rng).await?);
+            if queue.len() >= STRIPES_MAX {
+                let stripes = queue.take_all(&mut now, &progress).await?;
+                pages.push(self.close_page(stripes, rng).await?);
                 rest.0.retain(|(_, token)| Arc::strong_count(token) > 1);
             }
             progress(now);
         }
-        self.collect(&mut waiting, &mut ready, &mut now, &progress).await?;
-        if !ready.is_empty() {
-            pages.push(self.close_page(ready, rng).await?);
+        let stripes = queue.take_all(&mut now, &progress).await?;
+        if !stripes.is_empty() {
+            pages.push(self.close_page(stripes, rng).await?);
         }
         let page = self.close_list(pages, rng).await?;
         Ok(Stored {
@@ -356,23 +350,6 @@ where
             ledger.lock().expect("no panic under this lock").verdicts.extend(outcome.verdicts);
             drop((held, token));
         })
-    }
-
-    async fn collect(
-        &self,
-        waiting: &mut Vec<oneshot::Receiver<Result<Ready, PutError>>>,
-        ready: &mut Vec<Ready>,
-        now: &mut Progress,
-        progress: &(impl Fn(Progress) + Send + Sync),
-    ) -> Result<(), PutError> {
-        for receiver in waiting.drain(..) {
-            let done = receiver.await.map_err(|_| PutError::Stopped)??;
-            now.stored_bytes += done.size_bytes;
-            now.shards_acked += done.track.acked().len() as u64;
-            ready.push(done);
-            progress(*now);
-        }
-        Ok(())
     }
 
     /// Writes a page over the stripes, stores it, and reads one random slice of them back.
