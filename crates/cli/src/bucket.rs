@@ -9,7 +9,10 @@ use crate::{
     session::{Session, sdk_fault},
 };
 use alloy_primitives::U256;
-use hodei_sdk::{Local, plan::Wish};
+use hodei_sdk::{
+    Local,
+    plan::{RESERVE_WINDOWS, Wish},
+};
 use hodei_types::code;
 use serde_json::json;
 
@@ -47,6 +50,7 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
             &json!({
                 "schema": "hodei.data.create.plan/1", "bucket": name, "k": plan.shape.k(), "n": plan.shape.n(),
                 "survives": plan.shape.t(), "deals": plan.parts.len(), "escrow_wei": escrow.to_string(), "windows": plan.windows,
+                "windows_ahead": plan.ahead(), "windows_reserve": RESERVE_WINDOWS,
             }),
         );
         return Ok(());

@@ -63,6 +63,11 @@ impl Plan {
         self.parts.iter().map(|part| U256::from(part.escrow)).sum()
     }
 
+    /// Windows paid ahead as wished; the others are the reserve.
+    pub fn ahead(&self) -> u64 {
+        self.windows.saturating_sub(RESERVE_WINDOWS)
+    }
+
     /// For people: what it survives, what not, what is set aside.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.shape.plan().into();
@@ -70,9 +75,11 @@ impl Plan {
         let operators: BTreeSet<_> = self.parts.iter().map(|part| part.offer.operator).collect();
         lines.push(format!("{} deals with {} operators in {} zones.", self.parts.len(), operators.len(), zones.len()));
         lines.push(format!(
-            "{} coins in escrow, enough for {} windows were every deal full; what is not used comes back.",
+            "{} coins in escrow, enough for {} windows were every deal full: {} paid ahead, and {RESERVE_WINDOWS} in \
+             reserve, so that data outlives an empty budget; what is not used comes back.",
             crate::wallet::format_coins(self.escrow()),
-            self.windows
+            self.windows,
+            self.ahead()
         ));
         lines
     }
@@ -188,7 +195,12 @@ mod tests {
         assert_eq!(plan.parts.len(), 6);
         // 1 GiB × 6/3 over six, twice.
         assert_eq!(plan.parts[0].capacity_bytes, (2u64 << 30) / 6 * 2);
-        assert_eq!(plan.windows, 60);
+        assert_eq!((plan.windows, plan.ahead()), (60, 30));
+        assert!(
+            plan.lines()
+                .iter()
+                .any(|line| line.contains("60 windows were every deal full: 30 paid ahead, and 30 in reserve"))
+        );
         let gib =
             |price: u128, times: u128| (price * u128::from(plan.parts[0].capacity_bytes)).div_ceil(1 << 30) * times;
         assert_eq!(plan.parts[0].escrow, gib(100, 60) + gib(1, 1));
