@@ -41,6 +41,8 @@ s3 = client(secret)
 bucket = "clients-" + os.urandom(4).hex()
 check("create bucket", s3.create_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 200)
 check("bucket is listed", bucket in [one["Name"] for one in s3.list_buckets()["Buckets"]])
+check("every bucket tells when it was made, whatever made it",
+      all(one["CreationDate"].year > 2020 for one in s3.list_buckets()["Buckets"]))
 
 body = os.urandom(300_000)
 put = s3.put_object(Bucket=bucket, Key="dir/a.bin", Body=body, Metadata={"x": "y"}, ContentType="image/png")

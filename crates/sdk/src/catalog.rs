@@ -6,7 +6,7 @@
 
 use crate::{
     bucket::Record,
-    change::{Amendment, Change, Done, Moment, apply},
+    change::{Amendment, CREATED, Change, Done, Moment, apply},
     cloud::{Cloud, Runtime},
     fault::Fault,
     intent::{Cause, End, Journal},
@@ -269,6 +269,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             let term = self.0.buckets.hold(&record).await?;
             let before = self.known(&record).await?;
             let mut run = (*before.run).clone();
+            if is_new {
+                Arc::make_mut(&mut run.settings).insert(CREATED.into(), self.now_ms().to_string());
+            }
             let mut replaced = Vec::new();
             let mut touched = Touched::default();
             let mut is_ended = false;

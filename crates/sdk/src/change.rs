@@ -16,6 +16,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The settings that this room itself acts on.
 pub const VERSIONING: &str = "versioning";
 pub const OBJECT_LOCK: &str = "object-lock";
+/// When the bucket was made, in milliseconds since 1970.
+pub const CREATED: &str = "created";
 
 /// What a bucket does with what is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -154,11 +154,7 @@ impl Objects {
                 break;
             }
             let created = settings.get(name::CREATED).and_then(|created| created.parse().ok());
-            buckets.push(Bucket {
-                creation_date: Some(timestamp(created.unwrap_or(0))),
-                name: Some(name),
-                ..Bucket::default()
-            });
+            buckets.push(Bucket { creation_date: created.map(timestamp), name: Some(name), ..Bucket::default() });
         }
         Ok(S3Response::new(ListBucketsOutput {
             buckets: Some(buckets),

@@ -28,8 +28,7 @@ use std::collections::BTreeMap;
 /// The documents' names.
 pub(super) mod name {
     pub(crate) const OWNER: &str = "owner";
-    /// Milliseconds since 1970.
-    pub(crate) const CREATED: &str = "created";
+    pub(crate) use hodei_sdk::change::CREATED;
     pub(crate) const ACL: &str = "acl";
     pub(crate) const POLICY: &str = "policy";
     pub(crate) const CORS: &str = "cors";
