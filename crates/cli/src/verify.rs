@@ -8,9 +8,15 @@ use crate::{
     time,
 };
 use hodei_sdk::verify::{Refused, Step, verify};
-use hodei_types::{network::NetworkKey, receipt::RECEIPT_BYTES_MAX};
+use hodei_types::{
+    network::{NetworkKey, PREFIX},
+    receipt::RECEIPT_BYTES_MAX,
+};
 use serde_json::json;
 use std::{fs::File, io::Read as _, path::Path};
+
+/// A word of so many letters and digits that names no file is a key; keys have 223.
+const KEY_CHARS_MIN: usize = 100;
 
 /// `hodei verify`: exit 0 when it is true, 6 when it is not.
 pub(crate) fn run(
@@ -72,7 +78,7 @@ fn network_key(
     contexts: impl FnOnce() -> Result<(Contexts, Option<String>)>,
 ) -> Result<NetworkKey> {
     let (text, from) = match given {
-        Some(text) if text.starts_with("hodeinet") => (text.to_owned(), "--network-key".to_owned()),
+        Some(text) if is_key(text) => (text.to_owned(), "--network-key".to_owned()),
         Some(path) => {
             let bytes = read_at_most(Path::new(path), 4096)?;
             (String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned(), path.to_owned())
@@ -88,20 +94,24 @@ fn network_key(
     })
 }
 
+/// Whether a text is meant as a key rather than as a file's name: also one that was mistyped, in its prefix or in the
+/// case of its letters.
+fn is_key(text: &str) -> bool {
+    let begins = text.get(..PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
+    let is_long_word = text.len() >= KEY_CHARS_MIN && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    begins || (is_long_word && !Path::new(text).exists())
+}
+
 fn not_true(refused: &Refused, path: &Path) -> Fault {
     let (code, help) = match refused.step() {
         Step::NetworkKey => (&fault::NETWORK_KEY, "copy the network key whole, from somebody you trust"),
         Step::File => (&fault::FILE_FALSE, "compare it with another copy; the receipt itself is sound"),
         _ => (&fault::RECEIPT_FALSE, "ask whoever gave it for another; do not rely on this one"),
     };
-    let text = refused.to_string();
-    let mut fault = Fault::new(code, format!("step `{}` fails", refused.step().name()), help).at(path.display());
-    // The step's own words hold what was expected and found.
-    match text.split_once("expected ").and_then(|(_, rest)| rest.split_once(", found ")) {
-        Some((expected, found)) => fault = fault.between(expected, found),
-        None => fault.message = format!("{}: {text}", fault.message),
-    }
-    fault
+    let (expected, found) = refused.between();
+    Fault::new(code, format!("step `{}` fails", refused.step().name()), help)
+        .at(path.display())
+        .between(expected, found)
 }
 
 fn read_at_most(path: &Path, most: usize) -> Result<Vec<u8>> {
@@ -115,4 +125,34 @@ fn read_at_most(path: &Path, most: usize) -> Result<Vec<u8>> {
             .between(format!("at most {most} bytes"), "more"));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_key_is_not_taken_for_a_file() {
+        let key = NetworkKey { genesis: Default::default(), group: [7; 96] }.to_string();
+        let none = || -> Result<(Contexts, Option<String>)> { unreachable!("a key was given") };
+        assert_eq!(network_key(Some(&key), none).unwrap().to_string(), key);
+        for text in [key.to_uppercase(), key.replacen("hodeinet", "hodeinat", 1), key.replacen("hodei", "Hodei", 1)] {
+            let fault = network_key(Some(&text), none).unwrap_err();
+            assert_eq!((fault.code.id, fault.at.as_deref()), ("HD5003", Some("--network-key")), "{text}: {fault}");
+        }
+        assert_eq!(network_key(Some("no-such-file"), none).unwrap_err().code.id, "HD1004");
+    }
+
+    /// Whatever fails says what it wanted and what it got.
+    #[test]
+    fn bytes_that_are_no_receipt_are_told_with_expected_and_found() {
+        let key = NetworkKey { genesis: Default::default(), group: [7; 96] };
+        for bytes in [&b"text"[..], b""] {
+            let refused = verify(bytes, &key).unwrap_err();
+            let fault = not_true(&refused, Path::new("r"));
+            assert!(
+                fault.expected.is_some_and(|text| !text.is_empty()) && fault.found.is_some_and(|text| !text.is_empty())
+            );
+        }
+    }
 }

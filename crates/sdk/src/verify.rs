@@ -134,6 +134,57 @@ impl Refused {
     }
 }
 
+impl Refused {
+    /// What the failing step wanted, and what it got: for people.
+    pub fn between(&self) -> (String, String) {
+        let told = |expected: &str, found: &dyn std::fmt::Display| (expected.to_owned(), found.to_string());
+        match self {
+            Self::GroupKey(error) | Self::Headers(error) | Self::Certificate(error) => between(error),
+            Self::Receipt(error) => told("a receipt in its one encoding", error),
+            Self::Network { expected, found } => told(&format!("genesis {expected}"), found),
+            Self::Event(error) => told("an event in its one encoding", error),
+            Self::Put(field) => told(&format!("field {field:?} of a put"), &"none, or a malformed one"),
+            Self::Path { step, error } => told(&format!("a path to the {}'s root", step.name()), error),
+            Self::Root { expected, found, .. } | Self::AckRoot { expected, found } => {
+                told(&format!("root {expected}"), found)
+            }
+            Self::Signature { log, size } => told(&format!("a signature by {log} over {size} events"), &"another"),
+            Self::CohortRoot(found) => told("an anchored root of 32 bytes", &format!("{found} bytes")),
+            Self::Preimage { number, expected, found } => told(&format!("hash {expected} in header {number}"), found),
+            Self::AckForm { at, error } => told(&format!("ack {at} in its one encoding"), error),
+            Self::AckDeal { at, deal } => {
+                told(&format!("ack {at} of a deal that the event names"), &format!("one of deal {deal}"))
+            }
+            Self::AckEvent(found) => told("no acks beside an event that is not a put", found),
+            Self::ProviderCount { expected, found } => told(&format!("one registration per ack, {expected}"), found),
+            Self::ProviderForm(at) => told(&format!("registration {at} of a provider"), &"other bytes"),
+            Self::ProviderSignature { at, node } => told(&format!("ack {at} signed by {node}"), &"another signature"),
+            Self::Provider { at, error } => {
+                let (expected, found) = error.between();
+                (format!("registration {at}: {expected}"), found)
+            }
+            Self::File { expected, found } => told(&format!("content {expected}"), found),
+            Self::NoContent(kind) => told("a put's receipt", &format!("one of a {kind}")),
+        }
+    }
+}
+
+fn between(error: &LightError) -> (String, String) {
+    let (expected, found) = match error {
+        LightError::GroupKey => ("a point of the group".into(), "other bytes".into()),
+        LightError::Encoding(why) => ("a finalization in its one encoding".into(), why.clone()),
+        LightError::Certificate(block) => {
+            ("signatures under the network key".into(), format!("others, in the finalization of block {block}"))
+        }
+        LightError::Block { expected, found } => (format!("a finalization of block {expected}"), found.to_string()),
+        LightError::Header { at } => (format!("header {at} in its one encoding"), "other bytes".into()),
+        LightError::Parent { at, expected, found } => (format!("parent {expected} in header {at}"), found.to_string()),
+        LightError::Number { at, expected, found } => (format!("number {expected} in header {at}"), found.to_string()),
+        LightError::Empty => ("a header".into(), "none".into()),
+    };
+    (expected, found)
+}
+
 /// A provider's promise that a receipt carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promise {
