@@ -11,6 +11,7 @@ mod chain;
 mod context;
 mod data;
 mod demo;
+mod doctor;
 mod earnings;
 mod export;
 mod fault;
@@ -120,8 +121,36 @@ fn stay(checked: serve::Checked, process: Process, out: Out) -> Result<()> {
     start(checked.home.store(), process.workers, |runtime| serve::run(runtime, checked, process, out))
 }
 
+/// Ctrl-C during most commands: told as every failure is, and the process ends at once, whatever it waits for. What it
+/// leaves is what a kill would.
+async fn interrupted(out: Out) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        let fault = Fault::new(
+            &fault::INTERRUPTED,
+            "stopped before the end",
+            "run the same command again: it goes on where it stopped",
+        );
+        out.fault(&fault);
+        std::process::exit(fault.exit().into());
+    }
+}
+
 /// Most commands: reach the context, do one thing, say goodbye.
 fn in_cloud(global: &Global, work: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<()> {
+    let out = Out { json: global.json };
+    until_stopped(global, async |session| {
+        let watch = tokio::spawn(interrupted(out));
+        let outcome = work(session).await;
+        watch.abort();
+        // From here on Ctrl-C ends the process as if nobody had listened: goodbyes may wait for somebody.
+        // SAFETY: the default action is set for a signal whose handler nobody waits for any more.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        outcome
+    })
+}
+
+/// Commands that stay until they are stopped, and then end in order themselves.
+fn until_stopped(global: &Global, work: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<()> {
     let paths = Paths::of_user()?;
     let contexts = Contexts::of(&paths);
     let asked = global.context.as_deref();
@@ -160,20 +189,23 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Data(Data::Extend(extend)) => {
             in_cloud(&global, async |session| bucket::extend(&extend, session, out).await)
         }
-        Verb::S3(S3::Serve(serve)) => in_cloud(&global, async |session| s3::run(&serve, session, out).await),
+        Verb::S3(S3::Serve(serve)) => until_stopped(&global, async |session| s3::run(&serve, session, out).await),
         Verb::S3(S3::Key(key)) => s3::key(&key, asked, &Contexts::of(&Paths::of_user()?), out),
         Verb::Data(Data::Sync(args)) => in_cloud(&global, async |session| sync::sync(&args, session, out).await),
         Verb::Data(Data::Export(args)) => in_cloud(&global, async |session| export::export(&args, session, out).await),
         Verb::Data(Data::Mount(args)) => {
             let spool = mount::spool(&args, Paths::of_user)?;
-            in_cloud(&global, async |session| mount::run(&args, &spool, session, out).await)
+            until_stopped(&global, async |session| mount::run(&args, &spool, session, out).await)
+        }
+        Verb::Data(Data::Share(Share::Serve(args))) => {
+            until_stopped(&global, async |session| share::serve(&args, session, out).await)
         }
         Verb::Data(Data::Share(share)) => in_cloud(&global, async |session| match &share {
             Share::Create(args) => share::create(args, session, out).await,
             Share::List(args) => share::list(args, session, out).await,
             Share::Revoke(args) => share::revoke(args, session, out).await,
             Share::Get(args) => share::get(args, session, out).await,
-            Share::Serve(args) => share::serve(args, session, out).await,
+            Share::Serve(_) => unreachable!("it stays, and is matched before"),
         }),
         Verb::Status => {
             let contexts = Contexts::of(&Paths::of_user()?);
@@ -184,7 +216,10 @@ fn run(line: Line, out: Out) -> Result<()> {
         }
         Verb::Doctor => {
             let paths = Paths::of_user()?;
-            in_cloud(&global, async |session| status::doctor(session, &paths, out).await)
+            if Contexts::of(&paths).chosen(asked)?.is_none() {
+                return doctor::machine(&paths, out);
+            }
+            in_cloud(&global, async |session| doctor::run(session, &paths, out).await)
         }
         Verb::Node(Node::Run(run)) => {
             let folder =

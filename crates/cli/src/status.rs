@@ -1,17 +1,15 @@
-//! Show what is here and what needs attention; check the way to the network.
+//! Show what is here and what needs attention.
 
 use crate::{
     context::Contexts,
-    fault::{self, Fault, Result},
+    fault::Result,
     money,
     out::{Out, bytes, table},
-    paths::Paths,
-    session::{Session, brief, chain_fault, sdk_fault},
+    session::{Session, chain_fault, sdk_fault},
     time,
 };
 use hodei_node::home::Home;
 use hodei_sdk::{bucket::Record, escrow::Holding, market};
-use hodei_types::chain::{Chain as _, ChainError};
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
@@ -26,12 +24,8 @@ use tokio::{
 /// A door on this machine answers in milliseconds.
 const DOOR_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
-/// A member that is there answers within a few round trips.
-const MEMBER_TIMEOUT: Duration = Duration::from_secs(6);
 /// Blocks come at least this often, idle or not.
-const HEAD_AGE_MAX: Duration = Duration::from_secs(30);
-/// A provider's proof depends on it; validators wait for a clock that is at most two seconds ahead.
-const CLOCK_OFF_MAX: Duration = Duration::from_secs(2);
+pub(crate) const HEAD_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// `hodei status` without any context: what could be chosen.
 pub(crate) fn without_context(contexts: &Contexts, out: Out) -> Result<()> {
@@ -161,123 +155,6 @@ async fn buckets(session: &Session) -> Result<Vec<(Record, Holding)>> {
     Ok(buckets)
 }
 
-/// One finding of the doctor.
-struct Finding {
-    what: String,
-    well: bool,
-    /// What was found, and when unwell, how to repair it.
-    text: String,
-}
-
-/// `hodei doctor`: every check runs, whatever the others say.
-pub(crate) async fn doctor(session: &Session, paths: &Paths, out: Out) -> Result<()> {
-    let mut findings = Vec::new();
-    let mut find = |what: &str, outcome: std::result::Result<String, String>| {
-        let well = outcome.is_ok();
-        findings.push(Finding { what: what.into(), well, text: outcome.unwrap_or_else(|text| text) });
-    };
-    for (what, folder) in [("settings", &paths.config), ("data", &paths.data), ("state", &paths.state)] {
-        find(what, writable(folder));
-    }
-    find(
-        "wallet",
-        session
-            .wallet()
-            .map(|wallet| format!("opens, account {}", wallet.owner()))
-            .map_err(|fault| format!("{}: {}", fault.message, fault.help)),
-    );
-
-    let mut answering = 0;
-    let mut head = None;
-    let members = session.context.member.iter().enumerate().map(|(index, member)| async move {
-        let at: Vec<String> = member.addresses.iter().map(ToString::to_string).collect();
-        let at = at.join(", ");
-        let asked = session.only(index);
-        match tokio::time::timeout(MEMBER_TIMEOUT, asked.head()).await {
-            Ok(Ok(head)) => (Some(head), Ok(at)),
-            Ok(Err(error @ (ChainError::Invalid(_) | ChainError::Refused(_) | ChainError::Reverted(_)))) => {
-                (None, Err(format!("at {at}: {}: ask its operator", brief(&error.to_string()))))
-            }
-            Ok(Err(ChainError::Unavailable(_))) | Err(_) => {
-                (None, Err(format!("no answer at {at}: start it, or open that UDP port on the way")))
-            }
-        }
-    });
-    // All at once: a patient look at each would add up.
-    for (index, (found, outcome)) in futures::future::join_all(members).await.into_iter().enumerate() {
-        let outcome = match &found {
-            Some(found) => {
-                answering += 1;
-                head = head.max(Some((found.height, found.time_ms)));
-                outcome.map(|at| format!("answers with block {} at {at}", found.height))
-            }
-            None => outcome,
-        };
-        find(&format!("member {}", index + 1), outcome);
-    }
-    if let Some((height, time_ms)) = head {
-        let now = now_ms();
-        let ahead = time_ms.saturating_sub(now);
-        find(
-            "clock",
-            if ahead > CLOCK_OFF_MAX.as_millis() as u64 {
-                Err(format!("{ahead} ms behind the chain: set it, for instance with `timedatectl set-ntp true`"))
-            } else {
-                Ok("not behind the chain".into())
-            },
-        );
-        let age = now.saturating_sub(time_ms);
-        find(
-            "blocks",
-            if age > HEAD_AGE_MAX.as_millis() as u64 {
-                Err(format!(
-                    "block {height} is {} s old: more than a third of the validators may be away, or this clock is ahead",
-                    age / 1000
-                ))
-            } else {
-                Ok(format!("block {height} is {age} ms old"))
-            },
-        );
-    }
-    if let Some(folder) = &session.context.node {
-        find("node", of_node(folder).await.map(|_| format!("answers, in {}", folder.display())));
-    }
-
-    let unwell = findings.iter().filter(|finding| !finding.well).count();
-    let lines: Vec<String> = findings
-        .iter()
-        .map(|finding| format!("{} {:<10} {}", if finding.well { "✓" } else { "✗" }, finding.what, finding.text))
-        .collect();
-    out.result(
-        lines.join("\n"),
-        &json!({
-            "schema": "hodei.doctor/1", "context": session.name, "well": unwell == 0, "members_answering": answering,
-            "findings": findings.iter().map(|finding| json!({ "what": finding.what, "well": finding.well, "text": finding.text })).collect::<Vec<_>>(),
-        }),
-    );
-    if unwell > 0 {
-        return Err(Fault::new(
-            &fault::UNWELL,
-            format!("{unwell} of {} checks did not pass", findings.len()),
-            "do what the lines marked ✗ say",
-        ));
-    }
-    Ok(())
-}
-
-fn writable(folder: &Path) -> std::result::Result<String, String> {
-    let mut at = folder;
-    // A folder that is not there yet is made where its nearest parent is.
-    while !at.exists() {
-        at = at.parent().ok_or("no folder above it exists")?;
-    }
-    let probe = at.join(format!(".hodei-doctor-{}", std::process::id()));
-    match std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe)) {
-        Ok(()) => Ok(format!("{} can be written", folder.display())),
-        Err(error) => Err(format!("{}: {error}: free space or change its permissions", at.display())),
-    }
-}
-
 /// What a running node says of itself.
 pub(crate) async fn of_node(folder: &Path) -> std::result::Result<Value, String> {
     let start = || format!("start it: hodei node run --folder {}", folder.display());
@@ -305,7 +182,7 @@ async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     body.ok_or_else(|| std::io::Error::other("it is no HTTP"))
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
