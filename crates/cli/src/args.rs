@@ -233,7 +233,8 @@ pub(crate) enum Net {
 pub(crate) struct NetCreate {
     /// The network's name.
     pub(crate) name: String,
-    /// Where each validator listens for the others; as many as addresses are given.
+    /// Where each validator listens for the others, over TCP; as many as addresses are given. Everybody else reaches it
+    /// over UDP at the port before that one: both must be open.
     #[arg(long = "validator", value_name = "ADDRESS", required = true, num_args = 1..)]
     pub(crate) validators: Vec<SocketAddr>,
     /// Folder for the genesis file and the validators' folders.

@@ -187,8 +187,9 @@ impl Contexts {
         Ok(before.filter(|before| before != name))
     }
 
-    /// Forgets the contexts of demos that were killed and could not do it.
-    pub(crate) fn forget_ended(&self) -> Result<()> {
+    /// Forgets the contexts of demos that were killed and could not do it; gives their names.
+    pub(crate) fn forget_ended(&self) -> Result<Vec<String>> {
+        let mut ended = Vec::new();
         for name in self.names()? {
             // What cannot be read is not ours to remove.
             if let Ok(Some(context)) = read::<Context>(&self.file(&name))
@@ -196,9 +197,10 @@ impl Contexts {
                 && !slot::is_held(&context.wallet)
             {
                 self.remove(&name, None)?;
+                ended.push(name);
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Forgets a context; if it was current, the one `before` it is so again.
@@ -323,7 +325,7 @@ mod tests {
         contexts.make_current("demo-1").unwrap();
         drop(slot);
         assert_eq!(contexts.open(None).unwrap_err().code.id, "HD1101");
-        contexts.forget_ended().unwrap();
+        assert_eq!(contexts.forget_ended().unwrap(), ["demo-1"]);
         assert_eq!(contexts.names().unwrap(), ["mine"]);
         assert_eq!(contexts.chosen(None).unwrap(), None);
     }

@@ -71,13 +71,8 @@ pub(crate) async fn cp(args: &DataCp, session: &Session, out: Out) -> Result<()>
 
 async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: Out) -> Result<()> {
     object(&format!("hodei://{bucket}/{key}"))?;
-    if let Some(receipt) = args.receipt.as_ref().filter(|path| path.exists()) {
-        return Err(Fault::new(
-            &fault::EXISTS,
-            "the receipt's file exists, and is never overwritten",
-            "choose another name",
-        )
-        .at(receipt.display()));
+    if let Some(receipt) = &args.receipt {
+        fresh(receipt)?;
     }
     let file = match args.from.as_str() {
         "-" => None,
@@ -134,6 +129,25 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
         None => format!("hodei data where hodei://{bucket}/{key}"),
     });
     Ok(())
+}
+
+/// Refuses a receipt's file before anything is spent: one that exists, or that could not be written.
+fn fresh(receipt: &Path) -> Result<()> {
+    if receipt.symlink_metadata().is_ok() {
+        return Err(Fault::new(
+            &fault::EXISTS,
+            "the receipt's file exists, and is never overwritten",
+            "choose another name",
+        )
+        .at(receipt.display()));
+    }
+    let folder = receipt.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(Fault::new(&fault::FOLDER, "the receipt's folder is a file", "name a file in a folder")
+            .at(folder.display())),
+        Err(error) => Err(Fault::io(folder, "finding the receipt's folder", &error)),
+    }
 }
 
 /// What is put, if it has a name.
@@ -365,6 +379,19 @@ pub(crate) fn pieces(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_receipt_that_could_not_be_written_is_refused_beforehand() {
+        let folder = std::env::temp_dir().join(format!("hodei-receipt-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("file"), "x").unwrap();
+        assert!(fresh(&folder.join("new")).is_ok() && fresh(Path::new("no-such-receipt")).is_ok());
+        for (path, code) in [("file", "HD1103"), ("file/r", "HD1003"), ("none/r", "HD1004")] {
+            assert_eq!(fresh(&folder.join(path)).unwrap_err().code.id, code, "{path}");
+        }
+        assert!(!folder.join("none").exists(), "nothing is made");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn references_are_read_as_written() {

@@ -68,7 +68,9 @@ codes! {
     SETTINGS "HD1002" Usage "a settings file could not be used"
         "A file of settings could not be read or holds a key or value that means nothing. Unknown keys are errors, so that a typing mistake never silently means the default. The message names file and line.";
     FOLDER "HD1003" Failed "a folder or file could not be used"
-        "Reading or writing on this machine failed: permissions, a full disk, or a missing folder. Nothing was sent anywhere.";
+        "Reading or writing on this machine failed: permissions, a full disk, or a file where a folder should be. Nothing was sent anywhere.";
+    NO_FILE "HD1004" NotFound "there is no such file or folder"
+        "A file or folder that the command was to read, or the folder it was to write into, is not on this machine. Nothing was sent or paid.";
     NO_CONTEXT "HD1101" NotFound "no cloud was chosen"
         "Commands act on a context: a network, the members to reach it through, and a wallet. `hodei demo --keep` saves one while it runs, `hodei net create` and `hodei net join` save one for good. Choose with -C NAME, HODEI_CONTEXT, or `current` in config.toml.";
     UNKNOWN_CONTEXT "HD1102" NotFound "there is no context of that name"
@@ -199,6 +201,7 @@ impl Fault {
         };
         let code = match error.kind() {
             std::io::ErrorKind::StorageFull => &FULL,
+            std::io::ErrorKind::NotFound => &NO_FILE,
             _ => &FOLDER,
         };
         Self::new(code, format!("{doing} failed: {error}"), help).at(path.display())
@@ -245,6 +248,14 @@ mod tests {
             assert!(code.id.len() == 6 && code.id.starts_with("HD"), "{}", code.id);
             assert!(code.explain.len() > 80 && code.explain.ends_with('.'), "{} explains too little", code.id);
         }
+    }
+
+    #[test]
+    fn what_is_not_here_is_not_found() {
+        let path = std::path::Path::new("/no/such/file");
+        let error = std::fs::File::open(path).unwrap_err();
+        let fault = Fault::io(path, "opening the file", &error);
+        assert_eq!((fault.code.id, fault.exit()), ("HD1004", 3));
     }
 
     #[test]

@@ -22,6 +22,9 @@ use std::{
 };
 use tokio::io::{AsyncSeekExt as _, AsyncWrite, AsyncWriteExt as _};
 
+/// Copies to one file at once that one number of a process may stand for.
+const HALVES_MAX: u32 = 64;
+
 /// What names of this program's own files in a user's folder begin with.
 pub(crate) const OWN: &str = ".hodei-";
 
@@ -64,13 +67,15 @@ pub(crate) async fn keep(mut body: Body, target: Target, mut progress: Progress)
     target.check()?;
     let path = target.path().to_owned();
     let io = |error| Fault::io(&path, "writing the file", &error);
-    // Two copies to one file at once do not meet.
-    let half = partial(&path).with_extension(std::process::id().to_string());
+    let mut half = None;
     let mut done = 0;
     let outcome = async {
         let mut sink: Box<dyn AsyncWrite + Send + Unpin> = match target {
             Target::Output => Box::new(tokio::io::stdout()),
-            _ => Box::new(tokio::fs::File::create(&half).await.map_err(io)?),
+            _ => {
+                let half = half.insert(Half::begin(&path).map_err(io)?);
+                Box::new(tokio::fs::File::from_std(half.file.try_clone().map_err(io)?))
+            }
         };
         while let Some(piece) = body.next().await {
             let piece = piece.map_err(sdk_fault)?;
@@ -82,15 +87,75 @@ pub(crate) async fn keep(mut body: Body, target: Target, mut progress: Progress)
     }
     .await;
     drop(progress);
-    if matches!(target, Target::Output) {
+    let Some(half) = half else {
         return outcome.map(|()| done);
-    }
-    let appeared = outcome.and_then(|()| target.check()).and_then(|()| appear(&half, &path, None).map_err(io));
+    };
+    let appeared = outcome.and_then(|()| target.check()).and_then(|()| appear(&half.path, &path, None).map_err(io));
     if appeared.is_err() {
         // What was half written is no file of the user's.
-        let _ = std::fs::remove_file(&half);
+        let _ = std::fs::remove_file(&half.path);
     }
     appeared.map(|()| done)
+}
+
+/// A copy under way that its process alone writes. Locked while this lives: an unlocked one was left by a process that
+/// was killed, and the next copy of the same target removes it.
+struct Half {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl Half {
+    fn begin(target: &Path) -> std::io::Result<Self> {
+        remove_left(target);
+        // Two copies to one file at once do not meet, not even of processes that have one number on two machines.
+        for copy in 0..HALVES_MAX {
+            let mut own = std::process::id().to_string();
+            if copy > 0 {
+                own.push_str(&format!("-{copy}"));
+            }
+            let path = partial(target).with_extension(own);
+            let file = match std::fs::File::options().write(true).create_new(true).open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error),
+            };
+            // Between the two somebody may have taken it for one that was left.
+            let is_mine = file.try_lock().is_ok() || !has_locks(&file);
+            if is_mine && path.exists() {
+                return Ok(Self { path, file });
+            }
+        }
+        Err(std::io::Error::other("other copies of the same file are under way"))
+    }
+}
+
+/// Whether files can be locked where this one is: some network file systems cannot.
+fn has_locks(file: &std::fs::File) -> bool {
+    !matches!(file.try_lock(), Err(std::fs::TryLockError::Error(_)))
+}
+
+/// Removes copies to `target` that killed processes left. One that is locked, or whose process runs, stays.
+fn remove_left(target: &Path) {
+    let half = partial(target);
+    let Some(folder) = half.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    else {
+        return;
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let (Some(stem), Some(own)) = (path.file_stem(), path.extension().and_then(|own| own.to_str())) else {
+            continue;
+        };
+        let process = own.split_once('-').map_or(own, |(process, _)| process);
+        if Some(stem) != half.file_name() || process.parse::<u32>().is_err() {
+            continue;
+        }
+        let runs = process.parse() != Ok(std::process::id()) && Path::new("/proc").join(process).exists();
+        if !runs && std::fs::File::options().write(true).open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
 }
 
 /// Gives a whole copy its name; durable first.
@@ -169,4 +234,33 @@ pub(crate) async fn is_same(path: &Path, entry: &Entry) -> Result<bool> {
     });
     let read = read.await.map_err(|error| Fault::new(&fault::INTERNAL, error, "run the same command again"))?;
     read.map_err(|error| Fault::io(path, "reading the file", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_copy_left_goes_and_what_others_write_stays() {
+        let folder = std::env::temp_dir().join(format!("hodei-file-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let target = folder.join("out");
+        let beside = |own: &str| partial(&target).with_extension(own);
+        // No process has the first number; the second is one that runs, and writes without a lock.
+        let (left, parent) = (beside("4294967294"), beside(&std::os::unix::process::parent_id().to_string()));
+        let (other, sync) = (partial(&folder.join("other")).with_extension("4294967294"), partial(&target));
+        for path in [&left, &parent, &other, &sync] {
+            std::fs::write(path, "half").unwrap();
+        }
+        let first = Half::begin(&target).unwrap();
+        assert!(!left.exists(), "its process is dead");
+        assert!(parent.exists() && other.exists() && sync.exists(), "these are somebody's, or another file's");
+        // The second copy of one process, or of another machine's process of the same number.
+        let second = Half::begin(&target).unwrap();
+        assert!(first.path.exists() && first.path != second.path, "it is locked");
+        drop(first.file);
+        let third = Half::begin(&target).unwrap();
+        assert_eq!(third.path, first.path, "nobody holds it any more");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

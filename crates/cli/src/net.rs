@@ -292,6 +292,19 @@ pub(crate) async fn revoke(revoke: &NetRevoke, session: &Session, paths: &Paths,
     Ok(())
 }
 
+/// Forgets the keys of a context's invitations: for a network that has ended, whose coins are worth nothing.
+pub(crate) fn forget_invitations(paths: &Paths, context: &str) -> Result<()> {
+    for (_, file) in kept(paths, context)? {
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Fault::io(&file, "removing an invitation's key", &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Invitations made here whose keys are still kept: account and file.
 fn kept(paths: &Paths, context: &str) -> Result<Vec<(Address, PathBuf)>> {
     let folder = kept_in(paths);
@@ -450,5 +463,27 @@ pub(crate) fn deal_fault(error: DealError) -> Fault {
         DealError::Home(error) => crate::serve::home_fault(error),
         DealError::Genesis(error) => Fault::new(&fault::GENESIS, error, "choose other parameters"),
         error => Fault::new(&fault::INTERNAL, error, "check the disk, then run the command again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invitations_of_an_ended_network_go_and_those_of_others_stay() {
+        let folder = std::env::temp_dir().join(format!("hodei-invitations-{}", std::process::id()));
+        let paths = Paths { config: folder.clone(), data: folder.clone(), state: folder.clone() };
+        std::fs::create_dir_all(kept_in(&paths)).unwrap();
+        let file =
+            |context: &str, byte: u8| kept_in(&paths).join(format!("{context}-{}.key", Address::repeat_byte(byte)));
+        let (mine, again, other) = (file("demo-1", 1), file("demo-1", 2), file("demo-12", 3));
+        for path in [&mine, &again, &other] {
+            std::fs::write(path, "key").unwrap();
+        }
+        forget_invitations(&paths, "demo-1").unwrap();
+        assert!(!mine.exists() && !again.exists() && other.exists());
+        forget_invitations(&paths, "demo-1").unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

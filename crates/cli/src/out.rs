@@ -30,7 +30,7 @@ impl Out {
         if self.json {
             self.line(&value.to_string());
         } else if !text.as_ref().is_empty() {
-            self.line(text.as_ref());
+            self.line(&visible(text.as_ref()));
         }
     }
 
@@ -46,7 +46,7 @@ impl Out {
     pub(crate) fn say(&self, text: impl AsRef<str>) {
         if !self.json {
             // Nobody reading messages is no reason to fail.
-            let _ = writeln!(stderr().lock(), "{}", text.as_ref());
+            let _ = writeln!(stderr().lock(), "{}", visible(text.as_ref()));
         }
     }
 
@@ -58,7 +58,7 @@ impl Out {
     }
 
     pub(crate) fn fault(&self, fault: &Fault) {
-        let text = if self.json { fault.json().to_string() } else { fault.to_string() };
+        let text = if self.json { fault.json().to_string() } else { visible(&fault.to_string()) };
         let _ = writeln!(stderr().lock(), "{text}");
     }
 
@@ -129,7 +129,7 @@ impl Progress {
             });
             writeln!(to, "{object}")
         } else {
-            let line = line(&self.what, self.done, self.total, elapsed);
+            let line = line(&one_line(&self.what), self.done, self.total, elapsed);
             if self.terminal { write!(to, "\r\x1b[K{line}").and_then(|()| to.flush()) } else { writeln!(to, "{line}") }
         };
     }
@@ -165,6 +165,17 @@ fn line(what: &str, done: u64, total: Option<u64>, elapsed: Duration) -> String 
     }
 }
 
+/// What somebody else named must not steer the terminal: text of one line without control characters.
+fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
+/// The same of text that has lines of its own.
+fn visible(text: &str) -> String {
+    let is_steering = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    text.chars().map(|letter| if is_steering(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
 /// `1.5 MiB`: binary units, one digit after the point.
 pub(crate) fn bytes(count: u64) -> String {
     let mut value = count as f64;
@@ -184,15 +195,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         cells.chain([head[column].chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    // What somebody else named must not steer the terminal.
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            row.iter()
-                .map(|cell| cell.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect())
-                .collect()
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let draw = |cells: Vec<&str>| {
         let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         padded.join("  ").trim_end().to_owned()
@@ -220,6 +223,13 @@ mod tests {
         for part in ["50 %", "512.0 MiB of 1.0 GiB", "128.0 MiB/s", "4 s left", "[==========          ]"] {
             assert!(line.contains(part), "{part:?} is missing from {line:?}");
         }
+    }
+
+    #[test]
+    fn names_of_others_steer_no_terminal() {
+        let text = table(&["OBJECT"], &[vec!["a\u{1b}[31m\nb\u{9b}2J".into()]]);
+        assert_eq!(text, "OBJECT\na\u{fffd}[31m\u{fffd}b\u{fffd}2J");
+        assert_eq!(visible("removed a\u{1b}[2J\r\n  next\tline"), "removed a\u{fffd}[2J\u{fffd}\n  next\tline");
     }
 
     #[test]

@@ -236,7 +236,7 @@ pub(crate) fn unseal(file: &[u8], passphrase: &str, path: &Path) -> Result<Secre
 pub(crate) fn passphrase(file: Option<&Path>) -> Result<Zeroizing<String>> {
     let text = match file {
         Some(path) => read(path)?.ok_or_else(|| {
-            Fault::new(&fault::FOLDER, "the passphrase file does not exist", "check --passphrase-file")
+            Fault::new(&fault::NO_FILE, "the passphrase file does not exist", "check --passphrase-file")
                 .at(path.display())
         })?,
         None if std::io::stdin().is_terminal() => typed("Passphrase")?,

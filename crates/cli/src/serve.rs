@@ -33,7 +33,7 @@ pub(crate) fn check_present(folder: &Path) -> Result<PathBuf> {
         return Ok(path);
     }
     let help = "name the folder that holds node.toml: `hodei net create` and `hodei net join` make one";
-    Err(Fault::new(&fault::FOLDER, "there is no node in this folder", help).at(path.display()))
+    Err(Fault::new(&fault::NO_FILE, "there is no node in this folder", help).at(path.display()))
 }
 
 /// Reads `node.toml` of a folder.
@@ -152,6 +152,9 @@ pub(crate) fn home_fault(error: HomeError) -> Fault {
             &error,
             "name the folder of this network's node, or give it its own genesis file back",
         ),
+        HomeError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Fault::new(&fault::NO_FILE, &error, "check the folder's name")
+        }
         HomeError::Io { .. } => Fault::new(&fault::FOLDER, &error, "check the disk and the folder's permissions"),
     }
 }

@@ -427,6 +427,35 @@ fn a_killed_client_loses_nothing_acknowledged_and_leaves_nothing_half_done() {
     demo.same("hodei://killed/file", &file);
     let held = demo.held_bytes("killed");
 
+    // A copy out of the cloud that is killed leaves its half; the next one to the same file takes that away.
+    let out = demo.folder.join("out.bin");
+    let get = ["data", "cp", "hodei://killed/file", out.to_str().unwrap()];
+    let halves = || {
+        let names = std::fs::read_dir(&demo.folder).unwrap().map(|entry| entry.unwrap());
+        names.filter(|entry| entry.file_name().to_string_lossy().starts_with(".hodei-part-")).collect::<Vec<_>>()
+    };
+    let is_begun = || halves().iter().any(|half| half.metadata().is_ok_and(|half| half.len() > 0));
+    let mut client = quiet(&mut demo.command(&get));
+    wait_for("a copy to begin", is_begun);
+    client.kill().unwrap();
+    client.wait().unwrap();
+    assert_eq!(halves().len(), 1);
+    demo.must(&get);
+    assert!(halves().is_empty() && hash(&out) == hash(&file), "the half is gone, the file whole");
+    // Ctrl-C is told as every failure is.
+    let told = demo.folder.join("told.txt");
+    let mut command = demo.command(&get);
+    let mut client = command.arg("--json").stdout(Stdio::null()).stderr(File::create(&told).unwrap()).spawn().unwrap();
+    wait_for("a copy to begin", is_begun);
+    assert!(Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap().success());
+    assert_eq!(client.wait().unwrap().code(), Some(130));
+    let told = std::fs::read_to_string(&told).unwrap();
+    let error: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (error["error"]["code"].as_str(), error["error"]["kind"].as_str()),
+        (Some("HD1300"), Some("interrupted"))
+    );
+
     // Another file under the name of an interrupted one: nothing of the old is taken for it.
     let mut command = demo.command(&["data", "cp", &path, "hodei://killed/other"]);
     kill_at(quiet(&mut command), 40_000);

@@ -15,6 +15,7 @@ use crate::{
     args,
     context::{Context, Contexts},
     fault::{self, Fault, Result},
+    net::forget_invitations,
     out::Out,
     paths::{Paths, create_private},
     purse::Purse,
@@ -265,7 +266,8 @@ impl Tour {
             healed = self.step(Step::Heal, steps::heal(self, cloud, &session)) => healed?,
             () = &mut stop => return Err(interrupted()),
         }
-        let contexts = Contexts::of(&Paths::of_user()?);
+        let paths = Paths::of_user()?;
+        let contexts = Contexts::of(&paths);
         let name = session.name.clone();
         let mut context = cloud.context.clone();
         let mut doors = json!({
@@ -303,12 +305,15 @@ impl Tour {
         let objects = Objects::new(local, s3_wish(), keyring).counting(calendar);
         let lifecycles = tokio::spawn(objects.clone().keep_lifecycles());
         let s3 = tokio::spawn(serve(listener, objects, config));
-        contexts.forget_ended()?;
+        for ended in contexts.forget_ended()? {
+            forget_invitations(&paths, &ended)?;
+        }
         contexts.save(&name, &context)?;
         let before = contexts.make_current(&name)?;
         self.out.result(self.doors(&context, &cloud.purse, &keys)?, &doors);
         stop.await;
         contexts.remove(&name, before.as_deref())?;
+        forget_invitations(&paths, &name)?;
         s3.abort();
         links.abort();
         lifecycles.abort();
