@@ -302,7 +302,7 @@ fn a_folder_of_another_network_is_refused_naming_both() {
 
 #[test]
 fn what_history_tells_adds_up_to_the_balance() {
-    let mut network = Four::start("history");
+    let network = Four::start("history");
     network.above(0, 2);
     let user = network.user();
     let wei = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();
