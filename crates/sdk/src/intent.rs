@@ -182,6 +182,12 @@ impl<E: Storage> Journal<E> {
         }
     }
 
+    /// A killed process loses nothing of what it wrote on a real disk; the one of tests cuts the power.
+    #[cfg(test)]
+    pub(crate) async fn sync(&self) {
+        self.blob.lock().await.0.sync().await.unwrap();
+    }
+
     async fn write(&self, body: &[u8]) {
         self.append(framed(body)).await;
     }
@@ -457,8 +463,7 @@ mod tests {
             let strays = journal.part(&part(1), &[(signer.node(), ack)], vec![shard(1)]).await.unwrap();
             assert_eq!(strays, [shard(2)], "offered, and not kept there");
             journal.offer(&[shard(3)]).await;
-            // A killed process loses nothing of this on a real disk; the one of tests cuts the power.
-            journal.blob.lock().await.0.sync().await.unwrap();
+            journal.sync().await;
             drop(journal);
             assert_eq!(*orphans.lock().unwrap(), [(name, 1000 + RESUMABLE_MS)]);
             let whole = read(&context, &name).await.unwrap().unwrap();

@@ -165,7 +165,9 @@ fn a_sweep_that_waits_keeps_nobody_waiting() {
         // As two killed processes left them: one may be gone on with, the other is of use to nobody.
         let store = context.child("cloud");
         for (name, cause) in [([1; 16], Cause::Once), ([2; 16], Cause::Again)] {
-            drop(Journal::begin(&store, &orphans, name, cause, (bucket, "photos", "a/b"), now_ms).await.unwrap());
+            let journal =
+                Journal::begin(&store, &orphans, name, cause, (bucket, "photos", "a/b"), now_ms).await.unwrap();
+            journal.sync().await;
         }
         let cloud = Cloud::open(store, NoWire, NodeKey([1; 32]), wallet, None).await.unwrap();
         // The sweeper has begun, and asks about the bucket.
