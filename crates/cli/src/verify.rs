@@ -85,6 +85,13 @@ fn network_key(
         }
         None => {
             let (contexts, asked) = contexts()?;
+            if contexts.chosen(asked.as_deref())?.is_none() {
+                return Err(Fault::new(
+                    &fault::NO_CONTEXT,
+                    "no network key was given, and no cloud is chosen whose key could be taken",
+                    "add `--network-key KEY`, copied from somebody you trust: `hodei status --json` of a member tells it",
+                ));
+            }
             let (name, context) = contexts.open(asked.as_deref())?;
             (context.network_key, format!("context {name}"))
         }

@@ -287,6 +287,11 @@ impl Run<'_> {
     }
 }
 
+/// Whether transactions of this kind are executed: neither blobs nor delegations (EIP-4844, EIP-7702) are.
+pub fn is_taken(kind: TxType) -> bool {
+    matches!(kind, TxType::Legacy | TxType::Eip2930 | TxType::Eip1559)
+}
+
 fn tx_env(tx: &Signed, chain_id: u64) -> Result<TxEnv, Invalid> {
     let signature = tx.envelope.signature();
     if tx.sender == SYSTEM || (signature.r().is_zero() && signature.s().is_zero()) {

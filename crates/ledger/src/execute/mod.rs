@@ -19,7 +19,7 @@ mod state;
 mod system;
 
 pub use env::{Env, Params};
-pub use executor::{Applied, Executor, Fault, Invalid, Outcome, Run, Signed, hints};
+pub use executor::{Applied, Executor, Fault, Invalid, Outcome, Run, Signed, hints, is_taken};
 pub use fee::next_base_fee;
 pub use hodei_types::ethereum::{Call, CallOutcome, GAS_PER_TX_MAX};
 pub use key::{Account, Key, account_key, decode_slot, encode_slot, slot_key};

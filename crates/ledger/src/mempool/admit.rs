@@ -7,7 +7,7 @@ use alloy_eips::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, U256, keccak256};
 use revm::{context_interface::cfg::gas::calculate_initial_tx_gas, primitives::hardfork::SpecId};
 
-use crate::execute::{Account, GAS_PER_TX_MAX, Signed, is_system};
+use crate::execute::{Account, GAS_PER_TX_MAX, Signed, is_system, is_taken};
 
 /// EIP-3860: creation code of one contract.
 const INITCODE_BYTES_MAX: usize = 49_152;
@@ -75,7 +75,8 @@ pub fn recover(raw: &[u8]) -> Result<Signed, Refused> {
     if raw.is_empty() {
         return Err(Refused::Empty);
     }
-    if raw[0] == TxType::Eip4844 as u8 {
+    // Blobs may come with what no decoder here reads, so the kind is looked at before.
+    if TxType::try_from(raw[0]).is_ok_and(|kind| !is_taken(kind)) {
         return Err(Refused::Kind);
     }
     let envelope = TxEnvelope::decode_2718_exact(raw).map_err(|_| Refused::Encoding)?;
@@ -97,7 +98,7 @@ pub(super) fn check(tx: &Signed, rules: &Rules) -> Result<(), Refused> {
     if size > rules.tx_bytes_max {
         return Err(Refused::Size { size, limit: rules.tx_bytes_max });
     }
-    if envelope.tx_type() == TxType::Eip4844 {
+    if !is_taken(envelope.tx_type()) {
         return Err(Refused::Kind);
     }
     match envelope.chain_id() {
@@ -121,9 +122,6 @@ pub(super) fn check(tx: &Signed, rules: &Rules) -> Result<(), Refused> {
     }
     if envelope.is_create() && envelope.input().len() > INITCODE_BYTES_MAX {
         return Err(Refused::Initcode { size: envelope.input().len() });
-    }
-    if envelope.authorization_list().is_some_and(|list| list.is_empty()) {
-        return Err(Refused::Kind);
     }
     let needed = intrinsic_gas(envelope);
     if gas < needed {
@@ -168,9 +166,7 @@ fn intrinsic_gas(tx: &TxEnvelope) -> u64 {
     let (accounts, slots) = tx
         .access_list()
         .map_or((0, 0), |list| (list.len() as u64, list.iter().map(|item| item.storage_keys.len() as u64).sum()));
-    let authorizations = tx.authorization_list().map_or(0, |list| list.len() as u64);
-    let gas =
-        calculate_initial_tx_gas(SpecId::OSAKA, tx.input(), tx.is_create(), accounts, slots, authorizations, None);
+    let gas = calculate_initial_tx_gas(SpecId::OSAKA, tx.input(), tx.is_create(), accounts, slots, 0, None);
     (gas.initial_regular_gas + gas.initial_state_gas).max(gas.floor_gas)
 }
 

@@ -1,7 +1,8 @@
 //! Pools that gossip over a simulated network.
 
 use super::*;
-use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
+use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEip7702, TxEnvelope};
+use alloy_eips::eip7702::Authorization;
 use alloy_primitives::{Signature, TxKind, U256};
 use commonware_cryptography::{Signer as _, ed25519};
 use commonware_p2p::simulated::{Config, Link, Network};
@@ -90,6 +91,29 @@ fn refusals_speak_geths_words() {
         assert_eq!(refusal(dearer).await, "replacement transaction underpriced");
         let blob = Bytes::from_static(&[3, 0xc0]);
         assert_eq!(pool.insert(blob).await.unwrap_err().to_string(), "transaction type not supported");
+    });
+}
+
+/// One that were taken and never executed would hold back all that follow it.
+#[test]
+fn kinds_that_are_never_executed_are_refused() {
+    deterministic::Runner::default().start(|_| async move {
+        let (pool, _world) = pool();
+        let authorization = Authorization { chain_id: U256::ZERO, address: Address::repeat_byte(2), nonce: 1 };
+        let tx = TxEip7702 {
+            chain_id: RULES.chain_id,
+            gas_limit: 200_000,
+            max_fee_per_gas: 10,
+            max_priority_fee_per_gas: 1,
+            to: Address::repeat_byte(1),
+            authorization_list: vec![authorization.into_signed(Signature::test_signature())],
+            ..TxEip7702::default()
+        };
+        let raw = TxEnvelope::Eip7702(tx.into_signed(Signature::test_signature())).encoded_2718();
+        for raw in [raw, vec![3, 0xc0], vec![4, 0xc0]] {
+            let refused = pool.insert(raw.into()).await.unwrap_err();
+            assert_eq!(refused.to_string(), "transaction type not supported");
+        }
     });
 }
 
