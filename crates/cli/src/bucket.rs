@@ -82,7 +82,7 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
             out.result("", &json!({
                 "schema": "hodei.data.bucket/1", "bucket": record.name, "k": record.shape.k(), "n": record.shape.n(),
                 "survives": record.shape.t(), "deals": record.state.deals, "size_bytes": record.state.sizeBytes,
-                "held_bytes": holding.held_bytes, "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
+                "held_bytes": holding.held_bytes, "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows, "deals_shut": holding.shut,
             }));
         }
     } else if buckets.is_empty() {
@@ -95,7 +95,10 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
                 vec![
                     format!("hodei://{}", record.name),
                     format!("{} of {}", record.shape.k(), record.shape.n()),
-                    record.state.deals.to_string(),
+                    match holding.shut {
+                        0 => record.state.deals.to_string(),
+                        shut => format!("{}, {shut} closed", record.state.deals),
+                    },
                     bytes(record.state.sizeBytes),
                     bytes(holding.held_bytes),
                     holding.windows.map_or_else(|| "-".into(), |windows| format!("{windows} windows")),

@@ -55,7 +55,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     if balance.is_zero() {
         attention.push("the wallet is empty: ask for an invitation with coins".into());
     }
-    for offer in offers.iter().filter(|offer| offer.suspended) {
+    for offer in offers.iter().filter(|offer| offer.open && offer.suspended) {
         attention.push(format!(
             "provider {} in zone {} missed its last challenge",
             short(&offer.node.to_string()),
@@ -76,6 +76,16 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
             record.name, record.name
         ));
     }
+    for (record, holding) in buckets.iter().filter(|(_, holding)| holding.shut > 0) {
+        attention.push(format!(
+            "bucket {}: of {} deals {} are with providers that the ledger closed or that leave; they take nothing new, \
+             and no more than {} of them may: put what you need into a new bucket",
+            record.name,
+            record.state.deals,
+            holding.shut,
+            record.shape.t()
+        ));
+    }
     let node = match &session.context.node {
         Some(folder) => Some(of_node(folder).await),
         None => None,
@@ -87,12 +97,10 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     let rows: Vec<_> = offers
         .iter()
         .map(|offer| {
-            let state = if offer.suspended {
-                "suspended"
-            } else if offer.open {
-                "open"
-            } else {
-                "closed"
+            let state = match (offer.open, offer.suspended) {
+                (true, false) => "open",
+                (true, true) => "suspended",
+                (false, _) => "closed",
             };
             vec![
                 short(&offer.node.to_string()),
@@ -130,7 +138,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
             "doors": session.context.doors, "attention": attention,
             "buckets": buckets.iter().map(|(record, holding)| json!({
                 "bucket": record.name, "size_bytes": record.state.sizeBytes, "held_bytes": holding.held_bytes,
-                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
+                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows, "deals_shut": holding.shut,
             })).collect::<Vec<_>>(), "node": node.and_then(std::result::Result::ok),
             "providers": offers.iter().map(|offer| json!({
                 "node": offer.node.to_string(), "operator": offer.operator.to_string(), "zone": offer.zone,

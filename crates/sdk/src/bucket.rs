@@ -65,7 +65,7 @@ impl Record {
 /// The ledger's side of buckets for one wallet.
 #[derive(Clone)]
 pub struct Buckets {
-    wallet: Wallet,
+    pub(crate) wallet: Wallet,
 }
 
 /// Refuses what no S3 client could name: 3 to 63 of a-z, 0-9, hyphen and dot, no edge of them special.

@@ -3,11 +3,13 @@
 use crate::{
     bucket::{Buckets, OPEN},
     fault::Fault,
+    market,
     plan::RESERVE_WINDOWS,
 };
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
 use hodei_types::abi::{DEALS, IDeals, LEAF_BYTES};
+use std::collections::BTreeSet;
 
 /// Prices are per GiB.
 const GIB: u64 = 1 << 30;
@@ -23,6 +25,8 @@ pub struct Holding {
     pub held_bytes: u64,
     /// Wei left in all escrows.
     pub escrow: U256,
+    /// Deals with providers that take nothing new: the ledger closed them for missed proofs, or they leave.
+    pub shut: u64,
     /// Windows until the first deal's escrow is used up; `None` while nothing is held.
     pub windows: Option<u64>,
 }
@@ -38,8 +42,12 @@ impl Buckets {
     /// What its deals hold and have left.
     pub async fn holding(&self, bucket: B256) -> Result<Holding, Fault> {
         let states = self.states(bucket).await?;
+        let offers = market::offers(&**self.wallet.chain()).await?;
+        let takes: BTreeSet<B256> =
+            offers.iter().filter(|offer| offer.open).map(|offer| B256::from(offer.node.0)).collect();
         let left = |deal: &IDeals::Deal| U256::from(deal.escrow).saturating_sub(deal.owed);
         Ok(Holding {
+            shut: states.iter().filter(|deal| !takes.contains(&deal.provider)).count() as u64,
             held_bytes: states.iter().map(|deal| deal.leaves * LEAF_BYTES).sum(),
             escrow: states.iter().map(left).sum(),
             windows: states
@@ -109,7 +117,7 @@ mod tests {
         assert_eq!(windows(U256::from(600), &deal(10, 600, full / 2), full / 2), 120);
         assert_eq!(windows(U256::from(9), &deal(10, 9, full), full), 0);
         assert_eq!(windows(U256::ZERO, &deal(0, 0, full), full), u64::MAX, "free of charge");
-        let low = |windows| Holding { held_bytes: 1, escrow: U256::ZERO, windows }.runs_low();
+        let low = |windows| Holding { held_bytes: 1, escrow: U256::ZERO, shut: 0, windows }.runs_low();
         assert_eq!([low(None), low(Some(9)), low(Some(10))], [false, true, false]);
     }
 }

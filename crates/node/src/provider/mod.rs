@@ -103,6 +103,8 @@ struct Inner<E: Storage> {
     queue: Queue,
     meters: Meters,
     draining: AtomicBool,
+    /// By the ledger, for missed proofs; for good.
+    closed: AtomicBool,
 }
 
 impl<E: Storage> Provider<E> {
@@ -148,6 +150,7 @@ impl<E: Storage> Provider<E> {
             writer: Mutex::new(Some(writer)),
             home: home.clone(),
             draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             config,
             parts,
         })))
@@ -204,6 +207,15 @@ impl<E: Storage> Provider<E> {
         self.0.draining.load(Ordering::Relaxed)
     }
 
+    /// The ledger closed it: what is put with it would be proven and paid by nobody.
+    pub(super) fn set_closed(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Relaxed)
+    }
+
     /// Sets the gauges; called before each scrape.
     pub fn measure(&self) {
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -242,6 +254,7 @@ impl<E: Storage> Provider<E> {
             "peers": self.0.gate.peers(),
             "deals": deals.len(),
             "draining": self.is_draining(),
+            "closed": self.is_closed(),
         });
         if self.is_draining() {
             // How far it is: the machine may go once no deal is left.

@@ -32,6 +32,9 @@ const TOUCH_GAS: u64 = 400_000;
 const REMEMBER_EVERY: u64 = 1_000;
 /// Deals settled by one transaction, so that it stays under what the ledger takes at once.
 const TOUCHED_MAX: usize = 32;
+/// What an operator is told of it.
+const CLOSED: &str = "the ledger closed this provider for missed proofs: it takes nothing new, and no command of this \
+    release brings it back; register another node";
 /// A transaction in no block by then is given up; the next attempt makes it good.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -103,6 +106,10 @@ impl<E: Storage> Provider<E> {
         }
         if let Some(record) = register::record(self.account(), self.id()).await? {
             self.set_draining(record.retired);
+            if record.closed {
+                self.set_closed();
+                tracing::error!("{CLOSED}");
+            }
         }
         task.doing("reading the deals");
         let deals = self.0.deals.load().await?;
@@ -154,7 +161,8 @@ impl<E: Storage> Provider<E> {
                 (Kind::Fault, fields.bytes("wei", &amount.to_be_bytes_trimmed_vec()))
             }
             What::Closed { window } => {
-                tracing::error!(window, "closed by the ledger: no new deals");
+                self.set_closed();
+                tracing::error!(window, "{CLOSED}");
                 (Kind::Fault, fields.text("verdict", "closed").uint("window", *window))
             }
             What::Retired => {

@@ -114,6 +114,9 @@ impl<E: Storage> Provider<E> {
         if self.is_draining() {
             return Err(refused(Reason::UnknownDeal, "this provider is draining: it takes nothing new"));
         }
+        if self.is_closed() {
+            return Err(refused(Reason::UnknownDeal, "the ledger closed this provider: nothing new would be proven"));
+        }
         let bytes = u64::from(len);
         if self.store().leaves(deal) * CHUNK_BYTES as u64 + bytes > terms.capacity_bytes {
             return Err(refused(Reason::DealFull, format!("deal {deal} is for {} bytes", terms.capacity_bytes)));

@@ -224,6 +224,29 @@ fn a_running_provider_notices_that_it_is_to_leave() {
     });
 }
 
+/// The ledger takes no root of a closed provider: an acknowledgement of it would be worth nothing.
+#[test]
+fn a_provider_that_the_ledger_closed_takes_nothing_new_and_gives_what_it_has() {
+    begun("closed", offer(), |Begun { context, ledger, provider, tasks, .. }| async move {
+        let (link, peer, rights) = served(provider.clone()).await;
+        let (id, body) = shard(1, 64 << 10);
+        let (answer, _) = ask(&link, &peer, put(id, body.len(), &rights), body).await.unwrap();
+        assert!(matches!(answer, Answer::Held(_)), "{answer:?}");
+        followed(&context, &tasks).await;
+        ledger.tell(DEALS, IDeals::Closed { provider: provider.id(), window: 7 }.encode_log_data());
+        while !provider.is_closed() {
+            context.sleep(Duration::from_millis(20)).await;
+        }
+        let (other, body) = shard(2, 64 << 10);
+        let (answer, _) = ask(&link, &peer, put(other, body.len(), &rights), bytes::Bytes::new()).await.unwrap();
+        assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
+        let get = Request::Get { deal: DEAL, id, offset: 0, len: 0, grant: rights };
+        let (answer, _) = ask(&link, &peer, get, bytes::Bytes::new()).await.unwrap();
+        assert!(matches!(answer, Answer::Slice { .. }), "{answer:?}");
+        assert_eq!(provider.status()["closed"], true);
+    });
+}
+
 #[test]
 fn an_ended_deals_shards_go_and_the_log_says_which() {
     begun("ended", offer(), |Begun { context, ledger, provider, tasks, .. }| async move {
