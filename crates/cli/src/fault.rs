@@ -95,6 +95,8 @@ codes! {
         "An invitation is one word that starts with hodeijoin1 and carries its own checksum: a letter was lost, or it is for another version.";
     PENDING "HD2008" Temporary "whether it was done is not known yet"
         "A transaction was handed to a member, and none could say since whether it is in a final block. It may be executed when the ledger goes on. `hodei chain show TX` tells; the same command run again is another transaction.";
+    PAYMENT "HD2009" Failed "whether coins were sent is not known yet"
+        "A transfer was handed to a member, and none could say since whether it is in a final block. It may still be executed when the ledger goes on, so the same command must not simply be run again: it would send once more. `hodei chain show TX` tells once it is final, and `hodei wallet history` lists it.";
     NO_BUCKET "HD3001" NotFound "there is no such bucket"
         "The wallet owns no bucket of that name on this network. `hodei data list` shows those it owns.";
     NO_OBJECT "HD3002" NotFound "there is no such object"

@@ -9,7 +9,7 @@ use crate::{
     paths::{Paths, write_whole},
     provide::Offer,
     purse::{self, Purse},
-    session::{Session, chain_fault, sdk_fault},
+    session::{Session, chain_fault, transfer_fault},
     slot::Slot,
     ticket::{ADDRESSES_MAX, Ticket},
 };
@@ -189,11 +189,12 @@ pub(crate) async fn invite(invite: &NetInvite, session: &Session, paths: &Paths,
     let kept = kept_in(paths).join(format!("{}-{account}.key", session.name));
     write_whole(&kept, format!("{}\n", &*key.backup()).as_bytes(), 0o600)?;
     if let Err(error) = wallet.send(account, coins).await {
-        // Unless coins may have reached it, the key is worth nothing.
-        if session.chain.account(account).await.is_ok_and(|account| account.balance.is_zero()) {
+        // Unless coins may have reached it, or still may, the key is worth nothing.
+        let is_over = !matches!(error, hodei_sdk::Fault::Pending { .. });
+        if is_over && session.chain.account(account).await.is_ok_and(|account| account.balance.is_zero()) {
             std::fs::remove_file(&kept).map_err(|error| Fault::io(&kept, "removing an unused key", &error))?;
         }
-        return Err(sdk_fault(error));
+        return Err(transfer_fault(error));
     }
     let members = session.context.member.iter().filter(|member| !member.addresses.is_empty()).take(INVITE_MEMBERS);
     let ticket = Ticket {

@@ -200,6 +200,16 @@ pub(crate) fn brief(text: &str) -> String {
     brief
 }
 
+/// The same of a transfer: what may still be executed must not be done once more.
+pub(crate) fn transfer_fault(error: hodei_sdk::Fault) -> Fault {
+    let hodei_sdk::Fault::Pending { tx, error } = error else { return sdk_fault(error) };
+    Fault::new(
+        &fault::PAYMENT,
+        format!("whether transaction {tx} will send the coins is not known yet: {}", brief(&error.to_string())),
+        format!("wait, then `hodei chain show {tx}` tells; send again only if it never comes"),
+    )
+}
+
 /// What the sdk said, as a fault.
 pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
     use hodei_sdk::Fault as Sdk;

@@ -5,7 +5,7 @@ use crate::{
     fault::Result,
     money,
     out::{Out, table},
-    session::{Session, chain_fault, sdk_fault},
+    session::{Session, chain_fault, sdk_fault, transfer_fault},
 };
 use alloy_primitives::{Address, U256};
 use hodei_sdk::{
@@ -60,7 +60,7 @@ pub(crate) async fn send(args: &WalletSend, session: &Session, out: Out) -> Resu
         return Ok(());
     }
     out.confirm("Send it?", args.plan.yes)?;
-    let receipt = session.owner_wallet()?.send(to, amount).await.map_err(sdk_fault)?;
+    let receipt = session.owner_wallet()?.send(to, amount).await.map_err(transfer_fault)?;
     out.result(
         format!("sent {} to {to} in block {}, transaction {}", money::show(amount), receipt.height, receipt.tx),
         &json!({

@@ -122,6 +122,10 @@ fn one_of_four_may_die_and_two_halt_the_chain() {
     assert_eq!(network.height(0), Some(halted), "two of four finalize nothing");
     let both = halted.min(network.height(1).expect("it answers too"));
     network.agrees(&[0, 1], 1, both);
+    // Nobody is told to send once more what may still be sent, and the key that gets it is kept.
+    let (code, _, error) = network.user().run(&["net", "invite", "--coins", "2", "-y"]);
+    let error = &error["error"];
+    assert_eq!((code, &error["code"], &error["retryable"]), (1, &"HD2009".into(), &false.into()), "{error}");
 
     network.begin(2);
     network.begin(3);
@@ -129,6 +133,8 @@ fn one_of_four_may_die_and_two_halt_the_chain() {
     network.above(1, again);
     network.above(2, again);
     network.above(3, again);
+    let invited = network.user().one(&["net", "revoke"]);
+    assert_eq!(invited["coins_wei"], "2000000000000000000", "it was sent when the chain went on: {invited}");
     // Each height's certificate is one that a client believes: no two of them conflict, before the halt and after.
     network.agrees(&[0, 1, 2, 3], 1, again);
 }
