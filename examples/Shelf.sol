@@ -10,6 +10,9 @@ interface IBuckets {
         uint8 k;
         uint8 n;
         uint8 t;
+        uint8 operators;
+        uint8 networks;
+        uint8 zones;
         uint32 shardBytes;
         uint16 codeId;
     }
@@ -40,7 +43,7 @@ contract Shelf {
 
     /// Makes a bucket that this contract owns.
     function make(bytes32 salt) public returns (bytes32) {
-        return BUCKETS.create(salt, IBuckets.Shape(3, 6, 1, 262144, 1), 100);
+        return BUCKETS.create(salt, IBuckets.Shape(3, 6, 1, 0, 0, 0, 262144, 1), 100);
     }
 
     /// Makes a bucket and then fails.

@@ -31,6 +31,20 @@ impl Cloud {
         Ok(Self { demo, doors })
     }
 
+    /// The demo itself: the S3 door and the client behind it.
+    #[allow(dead_code, reason = "not every bench counts it alone")]
+    pub(crate) fn id(&self) -> u32 {
+        self.demo.id()
+    }
+
+    /// The demo and all its children.
+    #[allow(dead_code, reason = "not every bench counts all of them")]
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        let mut all = self.children("")?;
+        all.push(self.demo.id());
+        Ok(all)
+    }
+
     /// Process ids of the demo's children whose command line contains `word`.
     pub(crate) fn children(&self, word: &str) -> Result<Vec<u32>> {
         let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! Make, list, pay for and remove buckets.
 
 use crate::{
-    args::{Class, DataCreate, DataExtend},
+    args::{Class, DataCreate, DataExtend, Spread},
     data::{finish, reference},
     fault::{self, Fault, Result},
     money,
@@ -11,12 +11,13 @@ use crate::{
 use alloy_primitives::U256;
 use hodei_sdk::{
     Local,
-    plan::{RESERVE_WINDOWS, Wish},
+    odds::{Odds, REPLACED_DAYS},
+    plan::{RESERVE_WINDOWS, Wish, class_of},
 };
 use hodei_types::code;
-use serde_json::json;
+use serde_json::{Value, json};
 
-fn bucket_name(text: &str) -> Result<&str> {
+pub(crate) fn bucket_name(text: &str) -> Result<&str> {
     match reference(text) {
         None => Ok(text),
         Some((bucket, "")) => Ok(bucket),
@@ -33,12 +34,24 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
         return Err(sdk_fault(hodei_sdk::Fault::BucketExists(name.into())));
     }
     let class = match args.class {
-        Class::Small => code::Class::Small,
-        Class::DataCentre => code::Class::Datacentre,
-        Class::Home => code::Class::Home,
-        Class::Phone => code::Class::Phone,
+        Some(Class::Small) => code::Class::Small,
+        Some(Class::DataCentre) => code::Class::Datacentre,
+        Some(Class::Home) => code::Class::Home,
+        Some(Class::Phone) => code::Class::Phone,
+        None => class_of(&cloud.offers().await.map_err(sdk_fault)?),
     };
-    let wish = Wish { class, losses: args.losses, capacity_bytes: args.capacity << 30, windows: args.windows };
+    let Spread { losses, operators, networks, zones, .. } = args.spread;
+    let counts = [operators, networks, zones].map(Option::unwrap_or_default);
+    let [operators, networks, zones] = counts;
+    let wish = Wish {
+        class,
+        code: args.spread.code(),
+        losses,
+        spread: code::Spread { operators, networks, zones },
+        regions: args.spread.regions().unwrap_or_default(),
+        capacity_bytes: args.capacity << 30,
+        windows: args.windows,
+    };
     let plan = cloud.plan(&wish).await.map_err(sdk_fault)?;
     for line in plan.lines() {
         out.say(line);
@@ -51,12 +64,16 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
                 "schema": "hodei.data.create.plan/1", "bucket": name, "k": plan.shape.k(), "n": plan.shape.n(),
                 "survives": plan.shape.t(), "deals": plan.parts.len(), "escrow_wei": escrow.to_string(), "windows": plan.windows,
                 "windows_ahead": plan.ahead(), "windows_reserve": RESERVE_WINDOWS,
+                "spread": spread(&plan.shape), "regions": wish.regions, "odds": odds(&plan.odds()), "told": plan.lines(),
             }),
         );
         return Ok(());
     }
     out.confirm(&format!("Put {} in escrow and create it?", money::show(escrow)), args.plan.yes)?;
     cloud.create_bucket(name, &plan).await.map_err(sdk_fault)?;
+    if !wish.regions.is_empty() {
+        cloud.note_regions(name, &wish).await.map_err(sdk_fault)?;
+    }
     finish(&cloud, out).await;
     out.result(
         format!("created hodei://{name}, held by {} providers; {} in escrow", plan.parts.len(), money::show(escrow)),
@@ -69,6 +86,20 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
     Ok(())
 }
 
+/// What an owner asked for beyond what losses ask for; 0 is nothing.
+pub(crate) fn spread(shape: &code::Shape) -> Value {
+    let code::Spread { operators, networks, zones } = shape.spread();
+    json!({ "operators": operators, "networks": networks, "zones": zones })
+}
+
+/// Odds of a year, and for which machines.
+pub(crate) fn odds(odds: &Odds) -> Value {
+    json!({
+        "machines": odds.device.name(), "lost_within_a_year_left_alone": odds.left_alone,
+        "lost_within_a_year_replaced": odds.replaced, "replaced_within_days": REPLACED_DAYS,
+    })
+}
+
 /// `hodei data list` without a bucket.
 pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
     let mut buckets = Vec::new();
@@ -76,13 +107,15 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
         let holding = cloud.holding(&record).await.map_err(sdk_fault)?;
         buckets.push((record, holding));
     }
+    let offers = cloud.offers().await.map_err(sdk_fault)?;
     finish(cloud, out).await;
     if out.json {
         for (record, holding) in &buckets {
             out.result("", &json!({
                 "schema": "hodei.data.bucket/1", "bucket": record.name, "k": record.shape.k(), "n": record.shape.n(),
                 "survives": record.shape.t(), "deals": record.state.deals, "size_bytes": record.state.sizeBytes,
-                "held_bytes": holding.held_bytes, "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows, "deals_shut": holding.shut,
+                "held_bytes": holding.held_bytes, "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
+                "deals_shut": holding.shut(&offers),
             }));
         }
     } else if buckets.is_empty() {
@@ -95,7 +128,7 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
                 vec![
                     format!("hodei://{}", record.name),
                     format!("{} of {}", record.shape.k(), record.shape.n()),
-                    match holding.shut {
+                    match holding.shut(&offers) {
                         0 => record.state.deals.to_string(),
                         shut => format!("{}, {shut} closed", record.state.deals),
                     },

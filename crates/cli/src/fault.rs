@@ -111,6 +111,10 @@ codes! {
         "Fewer than k providers answered with a shard whose hash is right. The message names those that were asked. The file here was not touched.";
     PLACEMENT "HD3006" Precondition "the bucket's promise cannot be kept here"
         "There are too few providers, operators or zones for the loss the bucket should survive. Nothing was bought. The message names the largest loss that fits.";
+    OFFER "HD3013" Temporary "an offer changed since the plan"
+        "Between the plan and the purchase a provider raised its price, left, or missed a proof. What was bought before stays, and the same command goes on with the offers of now.";
+    BOUND "HD3014" Refused "it is locked until its date"
+        "Versions under object lock are kept until their date, and with those under compliance their bucket's deals: nobody can end that, nor shrink a deal, and only the owner's own account lets one grow. A bucket binds 4,096 writes at the same time.";
     FULL "HD3007" Refused "there is no room"
         "The disk here or the capacity bought is smaller than what was to be written. It was refused before the first byte.";
     S3_KEYS "HD3020" Precondition "the keys of the S3 door could not be used"

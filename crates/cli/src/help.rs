@@ -23,7 +23,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("demo", &["hodei demo", "hodei demo --ci --size 1048576", "hodei demo --keep --json"]),
     ("status", &["hodei status", "hodei -C family status --json"]),
     ("doctor", &["hodei doctor"]),
-    ("data create", &["hodei data create photos --dry-run", "hodei data create photos -y"]),
+    (
+        "data create",
+        &[
+            "hodei data create photos --dry-run",
+            "hodei data create photos --copies 3 --zones 3 -y",
+            "hodei data create photos --code 4/8 --regions eu,uk",
+        ],
+    ),
     (
         "data cp",
         &[
@@ -35,6 +42,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("data list", &["hodei data list", "hodei ls hodei://photos/2026/ --json"]),
     ("data rm", &["hodei data rm hodei://photos/a.jpg -y", "hodei data rm hodei://photos"]),
     ("data where", &["hodei data where hodei://photos/a.jpg"]),
+    (
+        "data redundancy",
+        &[
+            "hodei data redundancy photos --code 4/8 --dry-run",
+            "hodei data redundancy photos --copies 3 --zones 3 --rate 10",
+            "hodei data redundancy photos -y",
+        ],
+    ),
     ("data extend", &["hodei data extend photos --windows 60", "hodei data extend photos --windows 365 --dry-run"]),
     (
         "s3 serve",

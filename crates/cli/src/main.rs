@@ -29,6 +29,7 @@ mod paths;
 mod prompt;
 mod provide;
 mod purse;
+mod redundancy;
 mod rehearsal;
 mod s3;
 mod serve;
@@ -186,6 +187,9 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Data(Data::List(list)) => in_cloud(&global, async |session| data::list(&list, session, out).await),
         Verb::Data(Data::Rm(rm)) => in_cloud(&global, async |session| data::rm(&rm, session, out).await),
         Verb::Data(Data::Where(place)) => in_cloud(&global, async |session| data::locate(&place, session, out).await),
+        Verb::Data(Data::Redundancy(args)) => {
+            in_cloud(&global, async |session| redundancy::redundancy(&args, session, out).await)
+        }
         Verb::Data(Data::Extend(extend)) => {
             in_cloud(&global, async |session| bucket::extend(&extend, session, out).await)
         }
@@ -197,16 +201,13 @@ fn run(line: Line, out: Out) -> Result<()> {
             let spool = mount::spool(&args, Paths::of_user)?;
             until_stopped(&global, async |session| mount::run(&args, &spool, session, out).await)
         }
-        Verb::Data(Data::Share(Share::Serve(args))) => {
-            until_stopped(&global, async |session| share::serve(&args, session, out).await)
-        }
-        Verb::Data(Data::Share(share)) => in_cloud(&global, async |session| match &share {
-            Share::Create(args) => share::create(args, session, out).await,
-            Share::List(args) => share::list(args, session, out).await,
-            Share::Revoke(args) => share::revoke(args, session, out).await,
-            Share::Get(args) => share::get(args, session, out).await,
-            Share::Serve(_) => unreachable!("it stays, and is matched before"),
-        }),
+        Verb::Data(Data::Share(share)) => match share {
+            Share::Create(args) => in_cloud(&global, async |session| share::create(&args, session, out).await),
+            Share::List(args) => in_cloud(&global, async |session| share::list(&args, session, out).await),
+            Share::Revoke(args) => in_cloud(&global, async |session| share::revoke(&args, session, out).await),
+            Share::Get(args) => in_cloud(&global, async |session| share::get(&args, session, out).await),
+            Share::Serve(args) => until_stopped(&global, async |session| share::serve(&args, session, out).await),
+        },
         Verb::Status => {
             let contexts = Contexts::of(&Paths::of_user()?);
             if contexts.chosen(asked)?.is_none() {

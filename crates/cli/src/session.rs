@@ -254,6 +254,12 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Get(_) => {
             Fault::new(&fault::GET_SHORT, error, "run the same command again; `hodei data where` shows who holds it")
         }
+        Sdk::Market(_) => {
+            Fault::new(&fault::OFFER, error, "run the same command again: it plans with the offers of now")
+        }
+        Sdk::Locked { .. } | Sdk::Kept { .. } | Sdk::KeptFull(_) => {
+            Fault::new(&fault::BOUND, error, "wait until its date, or use another bucket: it was locked to stay")
+        }
         error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),
         error => Fault::new(&fault::INTERNAL, error, "run the same command again; if it stays, report it"),
     }

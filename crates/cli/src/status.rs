@@ -76,13 +76,13 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
             record.name, record.name
         ));
     }
-    for (record, holding) in buckets.iter().filter(|(_, holding)| holding.shut > 0) {
+    for (record, holding) in buckets.iter().filter(|(_, holding)| holding.shut(&offers) > 0) {
         attention.push(format!(
             "bucket {}: of {} deals {} are with providers that the ledger closed or that leave; they take nothing new, \
              and no more than {} of them may: put what you need into a new bucket",
             record.name,
             record.state.deals,
-            holding.shut,
+            holding.shut(&offers),
             record.shape.t()
         ));
     }
@@ -138,7 +138,8 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
             "doors": session.context.doors, "attention": attention,
             "buckets": buckets.iter().map(|(record, holding)| json!({
                 "bucket": record.name, "size_bytes": record.state.sizeBytes, "held_bytes": holding.held_bytes,
-                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows, "deals_shut": holding.shut,
+                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
+                "deals_shut": holding.shut(&offers),
             })).collect::<Vec<_>>(), "node": node.and_then(std::result::Result::ok),
             "providers": offers.iter().map(|offer| json!({
                 "node": offer.node.to_string(), "operator": offer.operator.to_string(), "zone": offer.zone,

@@ -330,3 +330,37 @@ fn pages_link_to_files_that_exist() {
         }
     }
 }
+
+/// What `interface name { … }` of a Solidity text holds, without comments, each run of blanks one.
+fn interface(text: &str, name: &str) -> Option<String> {
+    let body = text.split_once(&format!("interface {name} {{"))?.1;
+    let mut depth = 1;
+    let end = body.find(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth == 0
+    })?;
+    let lines = body[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
+    Some(lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn examples_declare_what_the_modules_do() {
+    let modules = text("crates/types/src/abi.rs");
+    let mut declared = 0;
+    for example in std::fs::read_dir(ROOT.join("examples")).expect("examples").map(|entry| entry.expect("a file")) {
+        let path = example.path();
+        let code = std::fs::read_to_string(&path).expect("UTF-8");
+        for name in code.split("\ninterface ").skip(1).filter_map(|rest| rest.split(' ').next()) {
+            let theirs = interface(&modules, name).unwrap_or_else(|| panic!("{}: no module {name}", path.display()));
+            let ours = interface(&code, name).expect("it was found");
+            // A struct ends at its brace, a function at its semicolon.
+            let structs = ours.split_inclusive("} ").filter(|part| part.starts_with("struct"));
+            let functions = ours.split_inclusive(';').filter_map(|part| part.find("function").map(|at| &part[at..]));
+            for part in structs.chain(functions).map(str::trim) {
+                declared += 1;
+                assert!(theirs.contains(part), "{} declares {part}, and the module {name} does not", path.display());
+            }
+        }
+    }
+    assert!(declared > 0, "no example calls a module");
+}

@@ -3,7 +3,12 @@
 //! A bucket's id follows from its name and the owner's data root, so that the name is on no ledger and is
 //! found again from the backup alone. Its root changes only by compare-and-swap within a term.
 
-use crate::{fault::Fault, market, plan::Plan, wallet::Wallet};
+use crate::{
+    fault::Fault,
+    market,
+    plan::{Part, Plan},
+    wallet::Wallet,
+};
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -28,7 +33,9 @@ const TERM_BLOCKS: u64 = 60;
 /// Renewed when this few are left: a commit must not land behind the term's end.
 const TERM_LEFT_MIN: u64 = 10;
 /// Gas of `create`, `claim` and `commit`: a dozen slots at most.
-const BUCKET_GAS: u64 = 1_000_000;
+pub(crate) const BUCKET_GAS: u64 = 1_000_000;
+/// Gas of each leaf listed besides, or taken off the list.
+pub(crate) const KEPT_GAS: u64 = 200_000;
 /// Gas of each deal opened or root posted in a batch, an Ed25519 check included.
 const DEAL_GAS: u64 = 1_500_000;
 const POST_GAS: u64 = 700_000;
@@ -43,6 +50,8 @@ pub(crate) const OPEN: u8 = 1;
 const DISPLACED_MAX: usize = 8;
 /// Looks at which deals are still to be closed.
 const CLOSE_ROUNDS: usize = 4;
+/// Tries to give a bucket another shape while others take its term.
+const RESHAPE_ROUNDS: usize = 4;
 /// Rounds of a batch that loses entries to open challenges or newer posts.
 const POST_ROUNDS: usize = 8;
 
@@ -59,6 +68,11 @@ impl Record {
     /// Whether it was emptied and removed, and only waits for its last deals to end.
     pub fn is_going(&self) -> bool {
         self.state.root == B256::ZERO && self.state.version > 0
+    }
+
+    /// Until when locked versions in it are kept that nobody may end, if that is later than `now_ms`.
+    pub fn kept_until_ms(&self, now_ms: u64) -> Option<u64> {
+        Some(self.state.keptUntilMs).filter(|until_ms| *until_ms > now_ms)
     }
 }
 
@@ -131,7 +145,8 @@ impl Buckets {
                 };
             }
         };
-        let shape = Shape::new(state.shape.k, state.shape.n, state.shape.t)?;
+        let IBuckets::Shape { k, n, t, operators, networks, zones, .. } = state.shape;
+        let shape = Shape::from_bytes([k, n, t, operators, networks, zones])?;
         Ok(Some(Record { name: String::new(), id, shape, state }))
     }
 
@@ -171,8 +186,14 @@ impl Buckets {
         }
         let open: BTreeMap<NodeKey, u64> =
             self.deals(id).await?.into_iter().map(|deal| (deal.offer.node, deal.id)).collect();
-        let missing: Vec<_> = plan.parts.iter().filter(|part| !open.contains_key(&part.offer.node)).collect();
-        for batch in missing.chunks(OPEN_BATCH) {
+        let missing = plan.parts.iter().filter(|part| !open.contains_key(&part.offer.node));
+        self.open(id, missing.cloned().collect()).await?;
+        self.get(name).await
+    }
+
+    /// Opens deals.
+    pub(crate) async fn open(&self, bucket: B256, parts: Vec<Part>) -> Result<(), Fault> {
+        for batch in parts.chunks(OPEN_BATCH) {
             let terms = batch
                 .iter()
                 .map(|part| IDeals::Terms {
@@ -183,10 +204,52 @@ impl Buckets {
                 })
                 .collect();
             let value = batch.iter().map(|part| U256::from(part.escrow)).sum();
-            let call = IDeals::openCall { bucket: id, terms };
+            let call = IDeals::openCall { bucket, terms };
             self.run(DEALS, call.abi_encode(), value, DEAL_GAS * (batch.len() as u64 + 1)).await?;
         }
-        self.get(name).await
+        Ok(())
+    }
+
+    /// Gives deals other capacities.
+    pub(crate) async fn resize(&self, deals: &[IDeals::Resize]) -> Result<(), Fault> {
+        for batch in deals.chunks(OPEN_BATCH) {
+            let call = IDeals::resizeCall { deals: batch.to_vec() };
+            self.run(DEALS, call.abi_encode(), U256::ZERO, DEAL_GAS * (batch.len() as u64 + 1)).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the bucket another shape, whoever held it.
+    pub(crate) async fn reshape(&self, id: B256, shape: &IBuckets::Shape) -> Result<(), Fault> {
+        for _ in 0..RESHAPE_ROUNDS {
+            let record = self.read(id).await?.ok_or(Fault::Contended)?;
+            let term = self.hold(&record).await?;
+            let call = IBuckets::reshapeCall { id, term, shape: shape.clone() };
+            let Err(error) = self.attempt(&Order::call(BUCKETS, call.abi_encode(), BUCKET_GAS)).await else {
+                return Ok(());
+            };
+            match revert(&error) {
+                // Somebody else of the owner took the term in between.
+                Some(IBuckets::IBucketsErrors::Fenced(_)) => {}
+                _ => return Err(error.into()),
+            }
+        }
+        Err(Fault::Contended)
+    }
+
+    /// Ends deals that hold nothing, which refunds what is left in escrow; one that ended meanwhile is no matter.
+    pub(crate) async fn close(&self, deals: &[u64]) -> Result<(), Fault> {
+        for deal in deals {
+            let call = IDeals::closeCall { deals: vec![*deal] };
+            let Err(error) = self.attempt(&Order::call(DEALS, call.abi_encode(), DEAL_GAS * 2)).await else {
+                continue;
+            };
+            match revert(&error) {
+                Some(IDeals::IDealsErrors::NotOpen(_)) => {}
+                _ => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     async fn make(&self, name: &str, plan: &Plan) -> Result<(), Fault> {
@@ -229,24 +292,29 @@ impl Buckets {
         Ok(now.state.term)
     }
 
-    /// Swaps the root; `Ok(false)` if it was not `expected` any more.
+    /// Swaps the root, and has leaves of kept versions listed; `Ok(false)` if it was not `expected` any more.
     pub async fn commit(
         &self,
         id: B256,
         term: u64,
-        expected: B256,
-        root: B256,
+        (expected, root): (B256, B256),
         size_bytes: u64,
+        kept: Vec<IBuckets::Kept>,
     ) -> Result<bool, Fault> {
-        let call = IBuckets::commitCall { id, term, expected, root, sizeBytes: size_bytes };
-        let order = Order::call(BUCKETS, call.abi_encode(), BUCKET_GAS);
+        let gas = BUCKET_GAS + KEPT_GAS * kept.len() as u64;
+        let data = if kept.is_empty() {
+            IBuckets::commitCall { id, term, expected, root, sizeBytes: size_bytes }.abi_encode()
+        } else {
+            IBuckets::commitKeptCall { id, term, expected, root, sizeBytes: size_bytes, kept }.abi_encode()
+        };
+        let order = Order::call(BUCKETS, data, gas);
         match self.attempt(&order).await {
             Ok(()) => Ok(true),
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
                 // Every root is its author's own: this very swap was made already, by a transaction sent before.
                 Some(IBuckets::IBucketsErrors::Conflict(now)) if now.root == root && !root.is_zero() => Ok(true),
                 Some(IBuckets::IBucketsErrors::Conflict(_) | IBuckets::IBucketsErrors::Fenced(_)) => Ok(false),
-                _ => Err(self.refused(error, BUCKET_GAS).await),
+                _ => Err(self.refused(error, gas).await),
             },
         }
     }
@@ -308,6 +376,9 @@ impl Buckets {
     /// Ends the deals, which refunds what is left in escrow, and forgets the bucket. `Ok(false)` while the
     /// provider of some deal owes a proof: that deal ends with the proof or its window; call again then.
     pub async fn remove(&self, id: B256) -> Result<bool, Fault> {
+        if self.read(id).await?.is_some_and(|record| record.state.keeps > 0) {
+            self.lapse(id).await?;
+        }
         for _ in 0..CLOSE_ROUNDS {
             let states = self.states(id).await?;
             let open: Vec<u64> = states.iter().filter(|deal| deal.state == OPEN).map(|deal| deal.id).collect();

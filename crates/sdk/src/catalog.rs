@@ -10,6 +10,7 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
     intent::{Cause, End, Journal},
+    keep::{Kept, is_void},
     pack::{Lodged, Small},
     read::{Holders, Opened},
     sweep::GRACE_MS,
@@ -20,12 +21,12 @@ use bytes::Bytes;
 use futures::{TryStreamExt as _, channel::oneshot, stream};
 use hodei_storage::{
     engine::Wait,
-    index::{self, Entry, Part, ROOT_BYTES, Root, Run, Settings, Touched},
+    index::{self, Entry, IndexError, Part, ROOT_BYTES, Root, Run, Settings, Touched},
     pack,
 };
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{Arc, Mutex},
 };
@@ -109,14 +110,36 @@ pub(crate) struct Layer {
 /// An index, and the layers that hold it; none while the bucket is new.
 #[derive(Clone)]
 pub(crate) struct Known {
+    /// With all that is bound, whatever the layers say.
     pub(crate) run: Arc<Run>,
     pub(crate) layers: Vec<Layer>,
+    pub(crate) kept: Arc<Kept>,
+    /// Keys of which the layers say otherwise than what is bound: the next swap writes them.
+    restored: Arc<BTreeSet<String>>,
+    /// Why the index cannot be read, where only what is bound is known.
+    void: Option<Fault>,
+}
+
+impl Known {
+    fn of(run: Arc<Run>, layers: Vec<Layer>) -> Self {
+        Self { run, layers, kept: Arc::default(), restored: Arc::default(), void: None }
+    }
+
+    /// The same with what its leaves name.
+    fn restored(mut self, kept: Kept, now_ms: u64) -> Self {
+        if !kept.is_empty() {
+            self.restored = Arc::new(kept.restore(Arc::make_mut(&mut self.run), now_ms));
+            self.kept = Arc::new(kept);
+        }
+        self
+    }
 }
 
 /// Indexes this process has read, and who waits to change them.
 #[derive(Default)]
 pub(crate) struct Catalogs {
-    runs: Mutex<BTreeMap<B256, (B256, Known)>>,
+    /// By bucket: the root, how often its list of leaves had changed, and what was read.
+    runs: Mutex<BTreeMap<B256, ((B256, u64), Known)>>,
     writers: Mutex<BTreeMap<B256, Arc<Writers>>>,
 }
 
@@ -125,7 +148,13 @@ impl Catalogs {
         self.writers.lock().expect("no panic under this lock").entry(bucket).or_default().clone()
     }
 
-    fn keep(&self, bucket: B256, root: B256, known: Known) {
+    /// The index under this root, with so many changes of what is kept, if it is here.
+    fn run_at(&self, bucket: &B256, root: (B256, u64)) -> Option<Arc<Run>> {
+        let runs = self.runs.lock().expect("no panic under this lock");
+        runs.get(bucket).filter(|(known, _)| *known == root).map(|(_, known)| known.run.clone())
+    }
+
+    fn keep(&self, bucket: B256, root: (B256, u64), known: Known) {
         let mut runs = self.runs.lock().expect("no panic under this lock");
         if runs.len() >= CACHED_MAX && !runs.contains_key(&bucket) {
             runs.pop_first();
@@ -137,14 +166,15 @@ impl Catalogs {
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// The index as of the record's root.
     pub(crate) async fn run(&self, record: &Record) -> Result<Arc<Run>, Fault> {
-        Ok(self.known(record).await?.run)
+        let known = self.0.catalogs.run_at(&record.id, (record.state.root, record.state.keeps));
+        if let Some(run) = known { Ok(run) } else { Ok(self.known(record).await?.run) }
     }
 
     /// The same, with where it is.
     pub(crate) async fn known(&self, record: &Record) -> Result<Known, Fault> {
-        let root = record.state.root;
-        if root == B256::ZERO {
-            return Ok(Known { run: Arc::new(Run::new(&record.name)), layers: Vec::new() });
+        let root = (record.state.root, record.state.keeps);
+        if root.0 == B256::ZERO {
+            return Ok(Known::of(Arc::new(Run::new(&record.name)), Vec::new()));
         }
         let before = self.0.catalogs.runs.lock().expect("no panic under this lock").get(&record.id).cloned();
         let before = match before {
@@ -152,35 +182,67 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             Some((_, run)) => run.layers,
             None => Vec::new(),
         };
+        let (known, kept) = futures::future::join(self.read_index(record, before), self.kept(record)).await;
+        let kept = kept?;
+        match known {
+            Ok(known) => {
+                let known = known.restored(kept, self.now_ms());
+                self.0.catalogs.keep(record.id, root, known.clone());
+                Ok(known)
+            }
+            // Whoever swapped that in hides nothing that is bound.
+            Err(error) if is_void(&error) && !kept.is_empty() => {
+                tracing::error!(%error, bucket = record.name, "the index is void: only locked versions are known");
+                let known = Known { void: Some(error), ..Known::of(Arc::new(Run::new(&record.name)), Vec::new()) };
+                Ok(known.restored(kept, self.now_ms()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The index as its layers say, of which these were read before.
+    async fn read_index(&self, record: &Record, before: Vec<Layer>) -> Result<Known, Fault> {
+        let root = record.state.root;
         let roster = self.roster(record).await?;
         let id = ShardId(root.0);
         let shard = self.0.engine.get_copy(&roster, id, ROOT_BYTES as u32, |verdict| self.blame(verdict)).await?;
         let (network, secret) = (self.0.network.0, self.secret(record.id));
-        let damaged = |error: hodei_storage::index::IndexError| Fault::Index(error.to_string());
+        let damaged = |error: IndexError| Fault::Index(error.to_string());
         let parts = Root::open(&shard, &network, &record.id.0, &secret).map_err(damaged)?.layers;
-        let holders = Holders { shape: record.shape, roster };
+        let holders = Holders { roster };
         let kept = before.iter().zip(&parts).take_while(|(layer, part)| layer.part == **part).count();
         let read = parts[kept..].iter().map(|part| self.layer(record, &holders, part));
         let bytes = futures::future::try_join_all(read).await?;
         let mut layers = before[..kept].to_vec();
-        for (part, bytes) in parts.into_iter().skip(kept).zip(bytes) {
-            let (run, touched) = match layers.last() {
-                None => (Run::decode(&bytes).map_err(damaged)?, Touched::default()),
-                Some(below) => {
-                    let mut run = (*below.run).clone();
-                    let touched = run.absorb(&bytes).map_err(damaged)?;
-                    (run, touched)
+        let read: Vec<(Part, Vec<u8>)> = parts.into_iter().skip(kept).zip(bytes).collect();
+        let layers = self
+            .compute(move || {
+                for (part, bytes) in read {
+                    let (run, touched) = match layers.last() {
+                        None => (Run::decode(&bytes)?, Touched::default()),
+                        Some(below) => {
+                            let mut run = (*below.run).clone();
+                            let touched = run.absorb(&bytes)?;
+                            (run, touched)
+                        }
+                    };
+                    layers.push(Layer { part, touched: Arc::new(touched), run: Arc::new(run) });
                 }
-            };
-            layers.push(Layer { part, touched: Arc::new(touched), run: Arc::new(run) });
-        }
+                Ok::<_, IndexError>(layers)
+            })
+            .await?
+            .map_err(damaged)?;
         let run = layers.last().ok_or_else(|| Fault::Index("it has no layer".into()))?.run.clone();
-        let known = Known { run, layers };
-        self.0.catalogs.keep(record.id, root, known.clone());
-        Ok(known)
+        Ok(Known::of(run, layers))
     }
 
-    async fn layer(&self, record: &Record, holders: &Holders, part: &Part) -> Result<Vec<u8>, Fault> {
+    /// Does what keeps a core busy for long beside the threads that serve the network.
+    async fn compute<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Fault> {
+        let task = self.0.context.child("compute").shared(true).spawn(move |_| async move { work() });
+        task.await.map_err(|_| Fault::Local("the runtime is shutting down".into()))
+    }
+
+    pub(crate) async fn layer(&self, record: &Record, holders: &Holders, part: &Part) -> Result<Vec<u8>, Fault> {
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let opened = Opened::of(part, (&network, &record.id.0), &secret, &secret);
         let opened = opened.map_err(|error| Fault::Index(error.to_string()))?;
@@ -268,6 +330,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             let term = self.0.buckets.hold(&record).await?;
             let before = self.known(&record).await?;
+            if let Some(error) = before.void {
+                return Err(error);
+            }
             let mut run = (*before.run).clone();
             if is_new {
                 Arc::make_mut(&mut run.settings).insert(CREATED.into(), self.now_ms().to_string());
@@ -293,13 +358,19 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             // A bucket without a root is none: what is written after this swap is refused.
             if is_ended {
-                if self.0.buckets.commit(record.id, term, record.state.root, B256::ZERO, 0).await? {
+                let roots = (record.state.root, B256::ZERO);
+                if self.0.buckets.commit(record.id, term, roots, 0, Vec::new()).await? {
                     return Ok(results);
                 }
                 continue;
             }
             let journal = self.journal(Cause::Swap, &record, "").await?;
-            let (root, known) = self.store(&record, &before, run, touched, &journal).await?;
+            let anew = changes.iter().flatten().any(|(change, _)| matches!(change, Change::Rewrite));
+            touched.keys.extend(before.restored.iter().cloned());
+            let dues = before.kept.due(&run, &touched.keys, self.now_ms());
+            let secured = self.secure(&record, dues);
+            let stored = self.store(&record, &before, run, touched, anew, &journal);
+            let (secured, (root, mut known)) = futures::future::try_join(secured, stored).await?;
             let size_bytes = known.run.size_bytes();
             let stays = known.layers.len() - 1;
             let merged = before.layers[stays..].iter().map(|layer| &layer.part);
@@ -308,8 +379,18 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             journal.olds(olds, old_root.map(|root| ShardId(root.0))).await;
             journal.end(End::Unknown { since_ms: self.now_ms() }).await;
             journal.check()?;
-            if self.0.buckets.commit(record.id, term, record.state.root, root, size_bytes).await? {
-                self.0.catalogs.keep(record.id, root, known);
+            let listed = secured.listed.clone();
+            let keeps = record.state.keeps + listed.len() as u64;
+            let swapped = match self.commit_kept(&record, term, root, size_bytes, listed).await {
+                // Room is made by those whose time is over.
+                Err(Fault::KeptFull(_)) if self.lapse(&record).await? => Ok(false),
+                swapped => swapped,
+            };
+            let is_swapped = swapped?;
+            known.kept = Arc::new(secured.onto(&before.kept));
+            self.settle_secured(&record, secured, is_swapped).await;
+            if is_swapped {
+                self.0.catalogs.keep(record.id, (root, keeps), known);
                 // Who reads what was replaced gets a while to end.
                 journal.end(End::Won { due_ms: self.now_ms() + GRACE_MS }).await;
                 return Ok(results);
@@ -319,39 +400,47 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Err(Fault::Contended)
     }
 
-    /// Stores what was touched since `before`, and the root over all layers; gives its id, and the index.
+    /// Stores what was touched since `before`, or `anew` all of it, and the root over all layers; gives its id, and
+    /// the index.
     async fn store(
         &self,
         record: &Record,
         before: &Known,
         run: Run,
         mut touched: Touched,
+        anew: bool,
         journal: &Arc<Journal<E>>,
     ) -> Result<(B256, Known), Fault> {
         let mut bytes = run.encode_layer(&touched);
         let sizes: Vec<u64> = before.layers.iter().map(|layer| layer.part.size_bytes).collect();
         let mut layers = before.layers.clone();
-        let merged = layers.split_off(index::kept(&sizes, bytes.len() as u64));
-        if layers.is_empty() {
-            (bytes, touched) = (run.encode(), Touched::default());
-        } else if !merged.is_empty() {
-            merged.iter().for_each(|layer| touched.extend(&layer.touched));
-            bytes = run.encode_layer(&touched);
+        let merged = layers.split_off(if anew { 0 } else { index::kept(&sizes, bytes.len() as u64) });
+        let (run, is_first) = (Arc::new(run), layers.is_empty());
+        if is_first || !merged.is_empty() {
+            // It may be of a million keys.
+            let run = run.clone();
+            let encode = move || {
+                if is_first {
+                    return (run.encode(), Touched::default());
+                }
+                merged.iter().for_each(|layer| touched.extend(&layer.touched));
+                (run.encode_layer(&touched), touched)
+            };
+            (bytes, touched) = self.compute(encode).await?;
         }
         let source = stream::iter([Ok::<_, Infallible>(Bytes::from(bytes))]);
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let slot = Slot { record, number: index::part_number(), wrapping: &secret };
         let (sent, kept) = self.send(slot, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
         journal.part(&sent.part, &sent.acks, kept).await?;
-        let run = Arc::new(run);
         layers.push(Layer { part: sent.part, touched: Arc::new(touched), run: run.clone() });
         let (shard, id) = Root { layers: layers.iter().map(|layer| layer.part.clone()).collect() }
             .seal(&network, &record.id.0, &secret, self.random())
             .map_err(|error| Fault::Index(error.to_string()))?;
-        let roster = self.roster(record).await?;
+        let roster = self.takers(record).await?;
         let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;
         self.owe(&acks);
-        Ok((B256::from(id.0), Known { run, layers }))
+        Ok((B256::from(id.0), Known::of(run, layers)))
     }
 }
 

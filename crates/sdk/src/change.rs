@@ -7,10 +7,19 @@
 //! while it is suspended the version without an id is replaced. Upon a removal that names no version, the same
 //! with a delete marker, where the bucket ever had versions. A removal that names one takes it out.
 
-use crate::{condition::Condition, fault::Fault, retain::Rule};
-use hodei_storage::index::{
-    Entry, Home, Lock, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting,
+mod renew;
+
+pub(crate) use renew::Renewal;
+
+use crate::{
+    condition::Condition,
+    fault::Fault,
+    retain::{Rule, bound_ms},
 };
+use hodei_storage::index::{
+    Entry, Home, Lock, Part, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting,
+};
+use renew::renew;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The settings that this room itself acts on.
@@ -90,6 +99,12 @@ pub(crate) enum Change {
     },
     /// Members of packs lie elsewhere from now on.
     Move(Moved),
+    /// Names parts that were stored again, in all versions of the keys that still name the old ones.
+    Recode {
+        renewals: Vec<Renewal>,
+    },
+    /// Changes nothing: all of the index is written anew.
+    Rewrite,
     /// Ends the bucket, if it is empty.
     End,
 }
@@ -112,7 +127,10 @@ impl Change {
             }
             Self::Move(moved) => touched.keys.extend(moved.keys.iter().cloned()),
             Self::Set { .. } | Self::Amend { .. } => touched.settings = true,
-            Self::End => {}
+            Self::Recode { renewals } => {
+                touched.keys.extend(renewals.iter().flat_map(|renewal| renewal.keys.iter().cloned()));
+            }
+            Self::Rewrite | Self::End => {}
         }
     }
 }
@@ -169,7 +187,9 @@ fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<E
             let document = edit(run.settings.get(name).map(String::as_str))?;
             set_all(run, &[(name.clone(), document)])
         }
-        Change::Move(moved) => relocate(run, moved, replaced),
+        Change::Move(moved) => relocate(run, moved, moment.now_ms, replaced),
+        Change::Recode { renewals } => renew(run, renewals, moment.now_ms, replaced),
+        Change::Rewrite => Ok(Done::default()),
         Change::End if run.is_empty() => Ok(Done::default()),
         Change::End => Err(Fault::NotEmpty(bucket)),
     }
@@ -187,34 +207,44 @@ fn locked(run: &Run, key: &str, version: Version) -> Fault {
     Fault::Locked { bucket: run.bucket.clone(), key: key.into(), version }
 }
 
-/// Refuses to share parts that nothing names any more: they may be gone. They are shared where they are now.
+/// Refuses to share parts that nothing names any more: they may be gone. They are shared where they are now, and as
+/// they are now where they were stored again meanwhile, unless they are under a customer's key.
 fn share(run: &Run, from: &str, version: Version, entry: &mut Entry) -> Result<(), Fault> {
     let source = run.versions(from).iter().find(|entry| entry.version == version);
     let source = source.ok_or_else(|| missing(run, from, Some(version)))?;
+    let is_plain = source.customer.is_none() && entry.customer.is_none();
+    let is_again =
+        |a: &Part, b: &Part| is_plain && (a.number, a.size_bytes, a.content) == (b.number, b.size_bytes, b.content);
     let is_same = source.parts.len() == entry.parts.len()
-        && source.parts.iter().zip(&entry.parts).all(|(a, b)| a.object == b.object);
+        && source.parts.iter().zip(&entry.parts).all(|(a, b)| a.object == b.object || is_again(a, b));
     if !is_same {
         return Err(missing(run, from, Some(version)));
     }
     for (part, now) in entry.parts.iter_mut().zip(&source.parts) {
-        part.home = now.home.clone();
+        if part.object == now.object {
+            (part.shape, part.home) = (now.shape, now.home.clone());
+        } else {
+            *part = now.clone();
+        }
     }
     Ok(())
 }
 
 /// Changes where members are; refused if by now nothing names any of them there.
-fn relocate(run: &mut Run, moved: &Moved, replaced: &mut Vec<Entry>) -> Result<Done, Fault> {
+fn relocate(run: &mut Run, moved: &Moved, now_ms: u64, replaced: &mut Vec<Entry>) -> Result<Done, Fault> {
     let mut is_any = false;
     for key in &moved.keys {
         let mut versions = run.versions(key).to_vec();
         let mut is_changed = false;
-        for entry in &mut versions {
+        // What is bound is found where its providers keep it.
+        for entry in versions.iter_mut().filter(|entry| bound_ms(entry, now_ms).is_none()) {
             let before = entry.clone();
             let mut changes = false;
             for part in &mut entry.parts {
                 let Some((from, home)) = moved.members.get(&part.object) else { continue };
                 if part.stored().object == *from && *home != part.home {
                     part.home = home.clone();
+                    part.shape = part.stored().shape;
                     changes = true;
                 }
             }
@@ -274,6 +304,11 @@ fn hide(run: &mut Run, key: &str, removal: &Removal, moment: Moment, replaced: &
     removal.condition.judge(first, &run.bucket, key)?;
     if Versioning::of(&run.settings) == Versioning::Off {
         first.ok_or_else(|| missing(run, key, None))?;
+        // Of a bucket that had versions, and whose settings were lost.
+        let is_shut = |entry: &&Entry| entry.lock.is_some_and(|lock| !lock.is_open(moment.now_ms, removal.bypass));
+        if let Some(version) = run.versions(key).iter().find(is_shut).map(|entry| entry.version) {
+            return Err(locked(run, key, version));
+        }
         replaced.extend_from_slice(run.versions(key));
         run.set(key, Vec::new());
         return Ok(Done::default());

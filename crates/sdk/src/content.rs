@@ -119,7 +119,7 @@ mod tests {
         manifest::PageRef,
         seal::{Algorithm, WRAPPED_BYTES},
     };
-    use hodei_types::slice::ShardId;
+    use hodei_types::{code::Shape, slice::ShardId};
 
     fn entry(pieces: &[&[u8]]) -> Entry {
         let part = |(at, bytes): (usize, &&[u8])| Part {
@@ -130,6 +130,7 @@ mod tests {
             commitment: [0; 32],
             size_bytes: bytes.len() as u64,
             content: *blake3::hash(bytes).as_bytes(),
+            shape: Shape::new(3, 6, 1).unwrap(),
             home: Home::Own(PageRef { id: ShardId([0; 32]), bytes: 4096, stripes: 1, holders: Vec::new() }),
         };
         Entry { parts: pieces.iter().enumerate().map(part).collect(), ..Entry::default() }

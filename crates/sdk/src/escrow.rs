@@ -3,13 +3,15 @@
 use crate::{
     bucket::{Buckets, OPEN},
     fault::Fault,
-    market,
+    market::Offer,
     plan::RESERVE_WINDOWS,
 };
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
-use hodei_types::abi::{DEALS, IDeals, LEAF_BYTES};
-use std::collections::BTreeSet;
+use hodei_types::{
+    abi::{DEALS, IDeals, LEAF_BYTES},
+    transport::NodeKey,
+};
 
 /// Prices are per GiB.
 const GIB: u64 = 1 << 30;
@@ -19,14 +21,14 @@ const LOW_WINDOWS: u64 = RESERVE_WINDOWS / 3;
 const TOP_UP_GAS: u64 = 1_000_000;
 
 /// What a bucket's deals hold by the ledger's word, and how long they are paid for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// On providers, parity included.
     pub held_bytes: u64,
     /// Wei left in all escrows.
     pub escrow: U256,
-    /// Deals with providers that take nothing new: the ledger closed them for missed proofs, or they leave.
-    pub shut: u64,
+    /// With whom the deals are, one each.
+    pub providers: Vec<NodeKey>,
     /// Windows until the first deal's escrow is used up; `None` while nothing is held.
     pub windows: Option<u64>,
 }
@@ -36,18 +38,21 @@ impl Holding {
     pub fn runs_low(&self) -> bool {
         self.windows.is_some_and(|windows| windows < LOW_WINDOWS)
     }
+
+    /// Deals with providers that take nothing new: the ledger closed them for missed proofs, or they leave.
+    pub fn shut(&self, offers: &[Offer]) -> usize {
+        let takes = |node: &NodeKey| offers.iter().any(|offer| offer.open && offer.node == *node);
+        self.providers.iter().filter(|node| !takes(node)).count()
+    }
 }
 
 impl Buckets {
     /// What its deals hold and have left.
     pub async fn holding(&self, bucket: B256) -> Result<Holding, Fault> {
         let states = self.states(bucket).await?;
-        let offers = market::offers(&**self.wallet.chain()).await?;
-        let takes: BTreeSet<B256> =
-            offers.iter().filter(|offer| offer.open).map(|offer| B256::from(offer.node.0)).collect();
         let left = |deal: &IDeals::Deal| U256::from(deal.escrow).saturating_sub(deal.owed);
         Ok(Holding {
-            shut: states.iter().filter(|deal| !takes.contains(&deal.provider)).count() as u64,
+            providers: states.iter().map(|deal| NodeKey(deal.provider.0)).collect(),
             held_bytes: states.iter().map(|deal| deal.leaves * LEAF_BYTES).sum(),
             escrow: states.iter().map(left).sum(),
             windows: states
@@ -98,6 +103,7 @@ mod tests {
             owner: Default::default(),
             state: OPEN,
             capacityBytes: GIB,
+            pledgedBytes: GIB,
             price,
             escrow,
             sequence: 0,
@@ -117,7 +123,7 @@ mod tests {
         assert_eq!(windows(U256::from(600), &deal(10, 600, full / 2), full / 2), 120);
         assert_eq!(windows(U256::from(9), &deal(10, 9, full), full), 0);
         assert_eq!(windows(U256::ZERO, &deal(0, 0, full), full), u64::MAX, "free of charge");
-        let low = |windows| Holding { held_bytes: 1, escrow: U256::ZERO, shut: 0, windows }.runs_low();
+        let low = |windows| Holding { held_bytes: 1, escrow: U256::ZERO, providers: Vec::new(), windows }.runs_low();
         assert_eq!([low(None), low(Some(9)), low(Some(10))], [false, true, false]);
     }
 }

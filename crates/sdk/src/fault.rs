@@ -46,6 +46,12 @@ pub enum Fault {
     Condition { bucket: String, key: String },
     #[error("version {version} of object {key:?} in bucket {bucket:?} is locked")]
     Locked { bucket: String, key: String, version: Version },
+    #[error("the bucket keeps locked versions until {} s since 1970: until then its deals stay, and only the owner's own account lets them grow", .until_ms / 1000)]
+    Kept { until_ms: u64 },
+    #[error(
+        "the bucket lists {0} locked writes, which is all it can: put into another bucket, or wait until the first of them end"
+    )]
+    KeptFull(u64),
     #[error("{0}")]
     Setting(&'static str),
     #[error("object {0:?} opens only with the key its customer put it with")]
@@ -56,6 +62,8 @@ pub enum Fault {
     Shape(#[from] ShapeError),
     #[error("no provider offers enough room: {needs} bytes each, {found} offers with that much")]
     NoRoom { needs: u64, found: usize },
+    #[error("an offer changed since the plan was made: {0}")]
+    Market(String),
     #[error("the bucket is written by {holder} until block {expires}")]
     Held { holder: Address, expires: u64 },
     #[error("the bucket changed too often under us: try again")]
@@ -92,6 +100,7 @@ impl Fault {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Chain(ChainError::Unavailable(_)) | Self::Held { .. } | Self::Contended | Self::Removing(_) => true,
+            Self::Market(_) => true,
             Self::Put(error) => error.is_temporary(),
             Self::Get(error) => error.is_temporary(),
             _ => false,
@@ -120,11 +129,23 @@ impl From<AccountError> for Fault {
     }
 }
 
-/// What a module refused: a term somebody holds ends by itself, the rest stays refused.
+/// What a module refused: a term somebody holds ends by itself, a new plan finds other offers, the rest stays refused.
 fn reverted(output: &[u8]) -> Fault {
-    match IBuckets::Held::abi_decode(output) {
-        Ok(by) => Fault::Held { holder: by.holder, expires: by.expires },
-        Err(_) => Fault::Reverted(explain(output)),
+    if let Ok(by) = IBuckets::Held::abi_decode(output) {
+        return Fault::Held { holder: by.holder, expires: by.expires };
+    }
+    // The same error of both modules.
+    if let Ok(kept) = IDeals::Locked::abi_decode(output) {
+        return Fault::Kept { until_ms: kept.untilMs };
+    }
+    if let Ok(full) = IBuckets::KeptFull::abi_decode(output) {
+        return Fault::KeptFull(full.most);
+    }
+    match IDeals::IDealsErrors::abi_decode(output) {
+        Ok(IDeals::IDealsErrors::ProviderUnavailable(_) | IDeals::IDealsErrors::PriceAboveMax(_)) => {
+            Fault::Market(explain(output))
+        }
+        _ => Fault::Reverted(explain(output)),
     }
 }
 
@@ -150,7 +171,8 @@ mod tests {
         let output = IDeals::PriceAboveMax { price: 7 }.abi_encode();
         assert!(explain(&output).contains("PriceAboveMax"), "{}", explain(&output));
         assert_eq!(explain(&[1, 2]), "0x0102");
-        assert!(matches!(reverted(&output), Fault::Reverted(_)));
+        assert!(matches!(reverted(&output), Fault::Market(_)) && reverted(&output).is_temporary());
+        assert!(matches!(reverted(&IDeals::NotOpen { deal: 1 }.abi_encode()), Fault::Reverted(_)));
         let held = IBuckets::Held { holder: Address::repeat_byte(3), term: 2, expires: 68 }.abi_encode();
         let fault = Fault::from(ChainError::Reverted(held.into()));
         assert!(matches!(fault, Fault::Held { expires: 68, .. }) && fault.is_temporary(), "{fault}");

@@ -433,7 +433,10 @@ mod tests {
         manifest::{Holder, PageRef},
         seal::{Algorithm, WRAPPED_BYTES},
     };
-    use hodei_types::ack::{Signer, Statement};
+    use hodei_types::{
+        ack::{Signer, Statement},
+        code::Shape,
+    };
 
     fn part(number: u32) -> Part {
         let holders = vec![Holder { node: NodeKey([5; 32]), deal: 7 }; 4];
@@ -445,6 +448,7 @@ mod tests {
             commitment: [3; 32],
             size_bytes: 1 << 20,
             content: [4; 32],
+            shape: Shape::new(3, 6, 1).unwrap(),
             home: Home::Own(PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders }),
         }
     }

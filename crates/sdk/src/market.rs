@@ -5,6 +5,7 @@ use hodei_types::{
     abi::{IProviders, PAGE_MAX, PROVIDERS, unpack_addresses},
     call::ask,
     chain::{Chain, ChainError},
+    code::Class,
     transport::{NodeKey, Peer},
 };
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,8 @@ pub struct Offer {
     /// Wei per GiB read.
     pub price_read: u128,
     pub collateral: U256,
+    /// What kind of machine its operator says it is; never [`Class::Small`].
+    pub device: Class,
     /// Takes new deals.
     pub open: bool,
     /// Missed its last challenge.
@@ -38,6 +41,11 @@ pub struct Offer {
 impl Offer {
     pub fn free_bytes(&self) -> u64 {
         self.capacity_bytes.saturating_sub(self.used_bytes)
+    }
+
+    /// Whether its zone is of this region: the same, or named after it, as `eu-berlin` is of `eu`.
+    pub fn is_of(&self, region: &str) -> bool {
+        self.zone.strip_prefix(region).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 
     pub fn peer(&self) -> Peer {
@@ -81,6 +89,11 @@ fn offer(provider: IProviders::Provider) -> Offer {
         price_store: provider.offer.priceStore,
         price_read: provider.offer.priceRead,
         collateral: provider.collateral,
+        device: match provider.offer.class {
+            1 => Class::Datacentre,
+            2 => Class::Phone,
+            _ => Class::Home,
+        },
         open: !provider.retired && !provider.closed,
         suspended: provider.suspended,
     }
@@ -113,20 +126,34 @@ mod tests {
     use super::*;
 
     fn at(addresses: &[&str]) -> String {
+        some("attic", addresses).network()
+    }
+
+    fn some(zone: &str, addresses: &[&str]) -> Offer {
         Offer {
             node: NodeKey([1; 32]),
             operator: Address::ZERO,
-            zone: "attic".into(),
+            zone: zone.into(),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
             capacity_bytes: 5,
             used_bytes: 7,
             price_store: 0,
             price_read: 0,
             collateral: U256::ZERO,
+            device: Class::Home,
             open: true,
             suspended: false,
         }
-        .network()
+    }
+
+    #[test]
+    fn a_region_is_what_zones_are_named_after() {
+        let berlin = some("eu-berlin-1", &[]);
+        let of = |region| berlin.is_of(region);
+        assert_eq!(
+            ["eu", "eu-berlin", "eu-berlin-1", "e", "eu-b", "us"].map(of),
+            [true, true, true, false, false, false]
+        );
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let secret = self.secret(record.id);
         let wrapping = customer::wrapping(secret.clone(), entry.customer.as_ref(), customer, key)?;
         let range = read::within(entry.size_bytes(), range)?;
-        let holders = Holders { shape: record.shape, roster: self.roster(&record).await? };
+        let holders = Holders { roster: self.roster(&record).await? };
         let blinded = self.blind(record.id);
         let bytes = range.end - range.start;
         self.note(Kind::Get, |fields| fields.bytes("bucket", blinded.as_slice()).uint("bytes", bytes)).await;

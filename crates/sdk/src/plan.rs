@@ -3,19 +3,30 @@
 //! A bucket opens one deal with each of the providers chosen here; its data is placed over these. The plan
 //! reads the ledger and changes nothing.
 
-use crate::{fault::Fault, market::Offer};
+use crate::{
+    fault::Fault,
+    market::Offer,
+    odds::{self, Odds},
+};
 use alloy_primitives::U256;
+use hodei_storage::{
+    engine::PutError,
+    place::{Candidate, PlaceError, place},
+};
 use hodei_types::{
     abi::IBuckets,
-    code::{Class, CodeId, SHARD_BYTES, Shape},
+    code::{Class, CodeId, OPERATORS_FOR_TWO, SHARD_BYTES, Shape, Spread},
+    transport::NodeKey,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Providers a bucket deals with at most, for each shard of a stripe: the spares that a put re-sends to.
 const PROVIDERS_PER_SHARD: usize = 2;
+/// Deals of one bucket at most: the ledger allows twice as many, for those that replace others.
+const DEALS_MAX: usize = 255;
 /// Room of a deal beyond its even share: placement is even only on average, pages are copied n - k + 1
 /// times, and a lost provider's share goes to the others.
-const HEADROOM: u64 = 2;
+pub(crate) const HEADROOM: u64 = 2;
 /// Room of a deal however small the bucket: the index is rewritten by each put.
 const DEAL_BYTES_MIN: u64 = 64 << 20;
 /// Windows kept in escrow beyond those paid ahead, so that data outlives an empty budget.
@@ -25,8 +36,14 @@ pub const RESERVE_WINDOWS: u64 = 30;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
     pub class: Class,
-    /// Overrides what the class would choose.
+    /// (k, n) instead of the class's.
+    pub code: Option<(u8, u8)>,
+    /// Operators, or networks, it may lose, instead of what the class would choose.
     pub losses: Option<u8>,
+    /// On how many of each a stripe lies.
+    pub spread: Spread,
+    /// Where its providers must be; anywhere if empty.
+    pub regions: Vec<String>,
     /// Bytes of user data it may hold.
     pub capacity_bytes: u64,
     /// Windows paid ahead.
@@ -35,8 +52,54 @@ pub struct Wish {
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { class: Class::Small, losses: None, capacity_bytes: 1 << 30, windows: 30 }
+        Self {
+            class: Class::Small,
+            code: None,
+            losses: None,
+            spread: Spread::default(),
+            regions: Vec::new(),
+            capacity_bytes: 1 << 30,
+            windows: 30,
+        }
     }
+}
+
+impl Wish {
+    /// What it comes to among so many operators.
+    fn shape(&self, operators: usize) -> Result<Shape, Fault> {
+        let (k, n) = self.code.unwrap_or(self.class.code());
+        let losses = self.losses.unwrap_or_else(|| losses(k, n, operators));
+        Ok(Shape::new(k, n, losses)?.spread_over(self.spread)?)
+    }
+}
+
+/// Operators a code may lose where nobody says: copies all but one of those that acks allow, others as many as the
+/// classes do.
+pub(crate) fn losses(k: u8, n: u8, operators: usize) -> u8 {
+    let wanted = match k {
+        1 => u8::MAX,
+        _ if operators < OPERATORS_FOR_TWO => 1,
+        _ => 2,
+    };
+    wanted.min(Shape::losses_max(k, n)).max(1)
+}
+
+/// The class that fits the machines on offer: that of most of them, the frailer of two; the small one where there are
+/// too few operators to spread a wide stripe over.
+pub fn class_of(offers: &[Offer]) -> Class {
+    let operators: BTreeSet<_> = offers.iter().filter(usable).map(|offer| offer.operator).collect();
+    if operators.len() < OPERATORS_FOR_TWO {
+        return Class::Small;
+    }
+    let mut counts: BTreeMap<Class, usize> = BTreeMap::new();
+    for offer in offers.iter().filter(usable) {
+        *counts.entry(offer.device).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(class, count)| (*count, *class)).map_or(Class::Small, |(class, _)| class)
+}
+
+fn usable(offer: &&Offer) -> bool {
+    offer.open && !offer.suspended && !offer.addresses.is_empty()
 }
 
 /// One deal to open.
@@ -70,10 +133,7 @@ impl Plan {
 
     /// For people: what it survives, what not, what is set aside.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.shape.plan().into();
-        let zones: BTreeSet<&str> = self.parts.iter().map(|part| part.offer.zone.as_str()).collect();
-        let operators: BTreeSet<_> = self.parts.iter().map(|part| part.offer.operator).collect();
-        lines.push(format!("{} deals with {} operators in {} zones.", self.parts.len(), operators.len(), zones.len()));
+        let mut lines = self.promises();
         lines.push(format!(
             "{} coins in escrow, enough for {} windows were every deal full: {} paid ahead, and {RESERVE_WINDOWS} in \
              reserve, so that data outlives an empty budget; what is not used comes back.",
@@ -84,77 +144,107 @@ impl Plan {
         lines
     }
 
+    /// The same without money.
+    pub fn promises(&self) -> Vec<String> {
+        let mut lines = self.shape.plan();
+        lines.extend(self.odds().lines());
+        let zones: BTreeSet<&str> = self.parts.iter().map(|part| part.offer.zone.as_str()).collect();
+        let operators: BTreeSet<_> = self.parts.iter().map(|part| part.offer.operator).collect();
+        let networks: BTreeSet<_> = self.parts.iter().map(|part| part.offer.network()).collect();
+        lines.push(format!(
+            "{} deals with {} operators in {} networks and {} zones.",
+            self.parts.len(),
+            operators.len(),
+            networks.len(),
+            zones.len()
+        ));
+        lines
+    }
+
+    /// How often an object is lost, were all machines as the frailest here.
+    pub fn odds(&self) -> Odds {
+        let life = |class: &Class| odds::life_days(*class);
+        let devices = self.parts.iter().map(|part| part.offer.device);
+        let frailest = devices.min_by(|a, b| life(a).total_cmp(&life(b)));
+        Odds::of(&self.shape, frailest.unwrap_or(Class::Home))
+    }
+
     /// The shape as the ledger writes it.
     pub fn terms(&self) -> IBuckets::Shape {
-        IBuckets::Shape {
-            k: self.shape.k(),
-            n: self.shape.n(),
-            t: self.shape.t(),
-            shardBytes: SHARD_BYTES,
-            codeId: CodeId::Rs8 as u16,
-        }
+        let [k, n, t, operators, networks, zones] = self.shape.to_bytes();
+        IBuckets::Shape { k, n, t, operators, networks, zones, shardBytes: SHARD_BYTES, codeId: CodeId::Rs8 as u16 }
     }
 }
 
 /// Chooses providers for a bucket: the cheapest, but one of each operator before a second of any, and only
 /// so many that losing any of them leaves spares.
 pub fn plan(wish: &Wish, offers: &[Offer]) -> Result<Plan, Fault> {
-    let (k, n) = wish.class.code();
-    let usable = |offer: &&Offer| offer.open && !offer.suspended && !offer.addresses.is_empty();
+    plan_beside(wish, offers, &BTreeMap::new())
+}
+
+/// The same for a bucket that has deals: these stay where they can. `pledged` are bytes kept free for them.
+pub(crate) fn plan_beside(wish: &Wish, offers: &[Offer], pledged: &BTreeMap<NodeKey, u64>) -> Result<Plan, Fault> {
+    let is_there = |offer: &&Offer| wish.regions.is_empty() || wish.regions.iter().any(|region| offer.is_of(region));
     let mut by_operator: BTreeMap<_, Vec<&Offer>> = BTreeMap::new();
-    for offer in offers.iter().filter(usable) {
+    for offer in offers.iter().filter(usable).filter(is_there) {
         by_operator.entry(offer.operator).or_default().push(offer);
     }
-    let shape = match wish.losses {
-        Some(t) => Shape::new(k, n, t)?,
-        None => wish.class.shape(by_operator.len()),
-    };
-    let spread = |offers: &mut dyn Iterator<Item = &Offer>| {
-        let mut operators = BTreeSet::new();
-        let mut networks = BTreeSet::new();
-        for offer in offers {
-            operators.insert(offer.operator);
-            networks.insert(offer.network());
-        }
-        (operators.len(), networks.len())
-    };
-    let (operators, networks) = spread(&mut offers.iter().filter(usable));
-    shape.fits(operators, networks)?;
+    let shape = wish.shape(by_operator.len())?;
+    let (k, n) = (shape.k(), shape.n());
+    let all: Vec<&Offer> = by_operator.values().flatten().copied().collect();
+    placed(&shape, &all).map_err(|error| match error {
+        PlaceError::Shape(error) => Fault::Shape(error),
+        overlap => Fault::Put(PutError::Placement(overlap)),
+    })?;
 
     let want = usize::from(n) * PROVIDERS_PER_SHARD;
-    let total: usize = by_operator.values().map(Vec::len).sum();
-    let count = want.min(total) as u64;
+    let count = want.min(all.len()) as u64;
     let stored = u128::from(wish.capacity_bytes) * u128::from(n) / u128::from(k);
     let share = u64::try_from(stored / u128::from(count)).unwrap_or(u64::MAX);
     let capacity_bytes = share.saturating_mul(HEADROOM).max(DEAL_BYTES_MIN);
 
+    // A provider that has a deal with the bucket comes first, whatever its price.
+    let rank = |offer: &Offer| (!pledged.contains_key(&offer.node), offer.price_store, offer.node);
     for offers in by_operator.values_mut() {
-        offers.retain(|offer| offer.free_bytes() >= capacity_bytes);
-        offers.sort_by_key(|offer| (offer.price_store, offer.node));
+        let own = |offer: &Offer| pledged.get(&offer.node).copied().unwrap_or(0);
+        offers.retain(|offer| offer.free_bytes().saturating_add(own(offer)) >= capacity_bytes);
+        offers.sort_by_key(|offer| rank(offer));
     }
     // Rounds: the cheapest of each operator, then the second of each, and so on.
     let mut ranked: Vec<(usize, &Offer)> = Vec::new();
     for offers in by_operator.values() {
         ranked.extend(offers.iter().copied().enumerate());
     }
-    ranked.sort_by_key(|(round, offer)| (*round, offer.price_store, offer.node));
-    ranked.truncate(want);
-    let chosen: Vec<&Offer> = ranked.into_iter().map(|(_, offer)| offer).collect();
-    let (operators, networks) = spread(&mut chosen.iter().copied());
-    if shape.fits(operators, networks).is_err() {
-        return Err(Fault::NoRoom { needs: capacity_bytes, found: chosen.len() });
-    }
+    ranked.sort_by_key(|(round, offer)| (*round, rank(offer)));
+    let ranked: Vec<&Offer> = ranked.into_iter().map(|(_, offer)| offer).take(DEALS_MAX).collect();
+    // Where the cheapest do not lie as they must, the next ones join until they do.
+    let fits = |count: &usize| placed(&shape, &ranked[..*count]).is_ok();
+    let least = want.min(ranked.len());
+    let Some(count) = (least..=ranked.len()).find(fits) else {
+        return Err(Fault::NoRoom { needs: capacity_bytes, found: ranked.len() });
+    };
 
     let windows = wish.windows.saturating_add(RESERVE_WINDOWS);
-    let parts = chosen
-        .into_iter()
-        .map(|offer| Part { offer: offer.clone(), capacity_bytes, escrow: escrow(offer, capacity_bytes, windows) })
+    let parts = ranked[..count]
+        .iter()
+        .map(|offer| Part { offer: (*offer).clone(), capacity_bytes, escrow: escrow(offer, capacity_bytes, windows) })
         .collect();
     Ok(Plan { shape, parts, windows })
 }
 
+/// Whether a stripe finds its places among these.
+fn placed(shape: &Shape, offers: &[&Offer]) -> Result<(), PlaceError> {
+    let candidate = |offer: &&Offer| Candidate {
+        node: offer.node,
+        operator: offer.operator.into_array(),
+        network: offer.network(),
+        zone: offer.zone.clone(),
+    };
+    place(shape, &offers.iter().map(candidate).collect::<Vec<_>>(), &[0; 32]).map(drop)
+}
+
 /// A full deal's pay for `windows`, and one full read.
-fn escrow(offer: &Offer, capacity_bytes: u64, windows: u64) -> u128 {
+pub(crate) fn escrow(offer: &Offer, capacity_bytes: u64, windows: u64) -> u128 {
     let gib = 1u128 << 30;
     let cost = |price: u128, times: u64| {
         price.saturating_mul(capacity_bytes.into()).div_ceil(gib).saturating_mul(times.into())
@@ -166,7 +256,7 @@ fn escrow(offer: &Offer, capacity_bytes: u64, windows: u64) -> u128 {
 mod tests {
     use super::*;
     use alloy_primitives::Address;
-    use hodei_types::{code::ShapeError, transport::NodeKey};
+    use hodei_types::code::{Domain, ShapeError};
 
     fn offer(node: u8, operator: u8, zone: &str, price: u128) -> Offer {
         Offer {
@@ -179,6 +269,7 @@ mod tests {
             price_store: price,
             price_read: 1,
             collateral: U256::ZERO,
+            device: Class::Home,
             open: true,
             suspended: false,
         }
@@ -204,7 +295,7 @@ mod tests {
         let gib =
             |price: u128, times: u128| (price * u128::from(plan.parts[0].capacity_bytes)).div_ceil(1 << 30) * times;
         assert_eq!(plan.parts[0].escrow, gib(100, 60) + gib(1, 1));
-        assert!(plan.lines().iter().any(|line| line.contains("6 deals with 6 operators in 3 zones")));
+        assert!(plan.lines().iter().any(|line| line.contains("6 deals with 6 operators in 3 networks and 3 zones")));
     }
 
     #[test]
@@ -231,5 +322,43 @@ mod tests {
         let plan = plan(&Wish::default(), &offers).unwrap();
         let operators: BTreeSet<_> = plan.parts.iter().map(|part| part.offer.operator).collect();
         assert_eq!((plan.parts.len(), operators.len()), (12, 6));
+    }
+    #[test]
+    fn an_owner_chooses_code_spread_and_regions() {
+        let mut offers = six();
+        offers.extend((6..12).map(|i| offer(i, i, ["d-north", "d-south"][i as usize % 2], 10)));
+        let wish = Wish { code: Some((1, 3)), ..Wish::default() };
+        let copies = plan(&wish, &offers).unwrap();
+        assert_eq!((copies.shape.n(), copies.shape.t()), (3, 2));
+        assert_eq!(copies.parts.len(), 7, "the cheapest six lie in two networks: one more joins");
+        let spread = Spread { zones: 3, ..Spread::default() };
+        let wide = plan(&Wish { spread, ..wish.clone() }, &offers).unwrap();
+        assert_eq!(wide.shape.spread(), spread);
+        let there = plan(&Wish { regions: vec!["d".into(), "a".into()], ..wish.clone() }, &offers).unwrap();
+        assert!(there.parts.iter().all(|part| part.offer.is_of("d") || part.offer.is_of("a")));
+        let nowhere = plan(&Wish { regions: vec!["d-north".into()], spread, ..wish.clone() }, &offers);
+        let Err(Fault::Shape(ShapeError::TooFew { domain, .. })) = nowhere else { panic!("one zone is not three") };
+        assert_eq!(domain, Domain::Network, "on private addresses the zone is the network");
+        assert!(wide.lines().iter().any(|line| line.starts_with("Odds that an object is lost")));
+    }
+
+    #[test]
+    fn the_default_class_is_that_of_the_machines() {
+        let mut offers: Vec<Offer> = (0..12).map(|i| offer(i, i, "a", 1)).collect();
+        assert_eq!((class_of(&six()), class_of(&offers)), (Class::Small, Class::Home));
+        offers[..6].iter_mut().for_each(|offer| offer.device = Class::Datacentre);
+        assert_eq!(class_of(&offers), Class::Home, "of two as many, the frailer");
+        offers[..7].iter_mut().for_each(|offer| offer.device = Class::Phone);
+        assert_eq!(class_of(&offers), Class::Phone);
+    }
+
+    #[test]
+    fn deals_there_are_stay_whatever_they_cost() {
+        let mut offers = six();
+        offers.extend((6..18).map(|i| offer(i, i, ["a", "b", "c"][i as usize % 3], 10)));
+        let pledged: BTreeMap<NodeKey, u64> = (0..6).map(|i| (NodeKey([i; 32]), 1 << 20)).collect();
+        let wish = Wish { code: Some((1, 3)), ..Wish::default() };
+        let kept = plan_beside(&wish, &offers, &pledged).unwrap();
+        assert!(kept.parts.iter().all(|part| pledged.contains_key(&part.offer.node)));
     }
 }

@@ -19,16 +19,17 @@ use hodei_storage::{
 use hodei_types::{code::Shape, transport::Transport};
 use std::{ops::Range, sync::Arc};
 
-/// A bucket's coding, and who holds what it has.
+/// Who holds what a bucket has.
 #[derive(Clone)]
 pub(crate) struct Holders {
-    pub(crate) shape: Shape,
     pub(crate) roster: Arc<Vec<Provider>>,
 }
 
 /// One part: where it is, and what opens it.
 pub(crate) struct Opened {
     pub(crate) key: PartKey,
+    /// How it was spread when it was stored.
+    pub(crate) shape: Shape,
     pub(crate) page: PageRef,
     pub(crate) size_bytes: u64,
     /// Of a member of a pack, whose page that is.
@@ -59,7 +60,7 @@ impl Opened {
             }
         };
         let key = part.key(network, id, wrapping)?;
-        Ok(Self { key, page: part.page().clone(), size_bytes: part.size_bytes, pack })
+        Ok(Self { key, shape: part.stored().shape, page: part.page().clone(), size_bytes: part.size_bytes, pack })
     }
 }
 
@@ -90,13 +91,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Bytes of one part.
     pub(crate) async fn read_part(&self, holders: &Holders, part: Opened, range: Range<u64>) -> Result<Body, Fault> {
         let Some(within) = part.pack else {
-            let coder = Coder::new(part.key, &holders.shape);
-            let request = self.request(holders, coder, part.page, part.size_bytes, range);
+            let coder = Coder::new(part.key, &part.shape);
+            let request = self.request(holders, (part.shape, coder), part.page, part.size_bytes, range);
             return Ok(self.0.engine.get(request).await?.map_err(Fault::from).boxed());
         };
         let end = within.offset + pack::sealed_bytes(part.size_bytes);
-        let coder = Coder::of_pack(within.key, &holders.shape);
-        let request = self.request(holders, coder, part.page, within.size_bytes, within.offset..end);
+        let coder = Coder::of_pack(within.key, &part.shape);
+        let request = self.request(holders, (part.shape, coder), part.page, within.size_bytes, within.offset..end);
         let sealed = self.0.engine.get_slice(request).await?;
         let reason = |error: SealError| GetError::Open { stripe: 0, reason: error.to_string() };
         let plain = Bytes::from(pack::open(&part.key, &sealed).map_err(reason)?);
@@ -106,23 +107,24 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// All bytes of a pack, as its members were sealed.
     pub(crate) async fn read_pack(&self, holders: &Holders, pack: &Part, key: PartKey) -> Result<Vec<u8>, Fault> {
-        let coder = Coder::of_pack(key, &holders.shape);
-        let request = self.request(holders, coder, pack.page().clone(), pack.size_bytes, 0..pack.size_bytes);
+        let coder = Coder::of_pack(key, &pack.shape);
+        let request =
+            self.request(holders, (pack.shape, coder), pack.page().clone(), pack.size_bytes, 0..pack.size_bytes);
         let body = self.0.engine.get(request).await?;
         Ok(body.map_ok(|piece| piece.to_vec()).try_concat().await?)
     }
 
-    fn request(
+    pub(crate) fn request(
         &self,
         holders: &Holders,
-        coder: Coder,
+        (shape, coder): (Shape, Coder),
         page: PageRef,
         size_bytes: u64,
         range: Range<u64>,
     ) -> GetRequest {
         let blamed = self.clone();
         GetRequest {
-            shape: holders.shape,
+            shape,
             coder: Arc::new(coder),
             roster: holders.roster.clone(),
             page,

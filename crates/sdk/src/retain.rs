@@ -3,7 +3,7 @@
 //! The setting `object-lock` is `on`, or `on governance 30 days`, or `on compliance 1 years`.
 
 use crate::fault::Fault;
-use hodei_storage::index::{Mode, Retention};
+use hodei_storage::index::{Entry, Mode, Retention, Run};
 use std::{fmt, str::FromStr};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -35,6 +35,17 @@ impl Rule {
         };
         Some(Retention { mode, until_ms: now_ms + u64::from(days) * DAY_MS })
     }
+}
+
+/// Until when nobody can remove a version, if that is later than `now_ms`.
+pub(crate) fn bound_ms(entry: &Entry, now_ms: u64) -> Option<u64> {
+    let retention = entry.lock?.retention.filter(|held| held.mode == Mode::Compliance)?;
+    Some(retention.until_ms).filter(|until_ms| *until_ms > now_ms)
+}
+
+/// Whether a version of a key is bound so: what it names stays where it is.
+pub(crate) fn is_bound(run: &Run, key: &str, now_ms: u64) -> bool {
+    run.versions(key).iter().any(|entry| bound_ms(entry, now_ms).is_some())
 }
 
 impl fmt::Display for Rule {

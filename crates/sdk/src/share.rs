@@ -21,7 +21,7 @@ use crate::{
 };
 use alloy_primitives::B256;
 use hodei_storage::{
-    engine::{GetError, Provider},
+    engine::{GetError, Provider, Released},
     index::{Entry, Run, Version},
     seal::{SealError, Secret},
     share::{Record, Shared},
@@ -33,7 +33,7 @@ use hodei_types::{
     slice::ShardId,
     transport::Transport,
 };
-use std::{ops::Range, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 /// The bucket's setting that lists its shares.
 const SETTING: &str = "shares";
@@ -81,6 +81,12 @@ pub(crate) fn listed(run: &Run) -> Vec<ShardId> {
     shares(run.settings.get(SETTING).map(String::as_str)).into_iter().map(|share| share.record).collect()
 }
 
+/// Keys whose shards a link tells of: they must stay where they are until it ends.
+pub(crate) fn linked(run: &Run, now_ms: u64) -> BTreeSet<String> {
+    let shares = shares(run.settings.get(SETTING).map(String::as_str));
+    shares.into_iter().filter(|share| share.expires_ms > now_ms).map(|share| share.key).collect()
+}
+
 /// An object as its link shows it.
 #[derive(Clone)]
 pub struct Opened {
@@ -118,7 +124,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let grant = Grant::sign_bearer(self.0.wallet.signing().bytes(), self.0.chain_id, record.id, expires_ms)
             .map_err(|_| Fault::Key("the account's secret is not a secp256k1 key"))?;
         let journal = self.journal(Cause::Once, &record, "").await?;
-        let roster = self.roster(&record).await?;
+        let roster = self.takers(&record).await?;
         let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;
         self.owe(&acks);
         journal.end(End::Unknown { since_ms: self.now_ms() }).await;
@@ -191,7 +197,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             Ok(Some(left).filter(|left| !left.is_empty()))
         };
         self.amend(bucket, SETTING, Arc::new(edit)).await?;
-        let (acks, left) = self.0.engine.release(&roster, copies).await;
+        let Released { acks, left, .. } = self.0.engine.release(&roster, copies).await;
         self.owe(&acks);
         if left.is_empty() {
             journal.finish(&self.0.context).await;
@@ -261,7 +267,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub fn fetch(&self, opened: &Opened, range: Option<Range<u64>>) -> Result<Body, Fault> {
         let range = read::within(opened.record.size_bytes(), range)?;
         let (network, bucket) = (self.0.network.0, opened.bucket.id.0);
-        let holders = Holders { shape: opened.bucket.shape, roster: opened.roster.clone() };
+        let holders = Holders { roster: opened.roster.clone() };
         let wanted = read::cut(&opened.record.parts, |part| part.size_bytes, &range);
         Ok(self.read_parts(holders, wanted, move |part: Shared| {
             let damaged = |error: SealError| Fault::Share(error.into());
@@ -273,7 +279,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 }
                 _ => None,
             };
-            Ok(read::Opened { key, page: part.page, size_bytes: part.size_bytes, pack })
+            Ok(read::Opened { key, shape: part.shape, page: part.page, size_bytes: part.size_bytes, pack })
         }))
     }
 }

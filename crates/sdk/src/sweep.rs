@@ -15,7 +15,11 @@ use futures::{
     future::{Either, select},
     pin_mut,
 };
-use hodei_storage::{engine::GetError, index::Part, pack};
+use hodei_storage::{
+    engine::{GetError, Released},
+    index::Part,
+    pack,
+};
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -28,6 +32,8 @@ const GIVE_UP_MS: u64 = 30 * 24 * 3600 * 1000;
 const SETTLE_BLOCKS: u64 = 8;
 /// Rest after a release that did not reach all.
 const AGAIN_MS: u64 = 60_000;
+/// The same where all that is left is kept until a time.
+const KEPT_AGAIN_MS: u64 = 6 * 3600 * 1000;
 /// A process that ends waits so long for releases: several times what they take while all are there.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -116,13 +122,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             let count = shards.len();
             let roster = self.roster(&record).await?;
-            let (acks, left) = self.0.engine.release(&roster, shards).await;
+            let Released { acks, left, kept } = self.0.engine.release(&roster, shards).await;
             self.owe(&acks);
             tracing::info!(bucket = intent.bucket_name, count, left = left.len(), "released what nothing names");
             if !left.is_empty() {
                 // The pages that told of them may be gone now. The journal becomes an orphan again as it is dropped.
                 let journal = Journal::resume(&self.0.context, &self.0.orphans, *name, &intent).await?;
-                journal.only(&left, now_ms + AGAIN_MS).await;
+                let again_ms = if kept == left.len() { KEPT_AGAIN_MS } else { AGAIN_MS };
+                journal.only(&left, now_ms + again_ms).await;
                 return Ok(None);
             }
         }
@@ -149,7 +156,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         intent: &Intent,
     ) -> Result<BTreeSet<(u64, ShardId)>, Fault> {
         let is_named = |part: &Part| {
-            index.run.uses(&part.object).is_some() || index.layers.iter().any(|layer| layer.part.object == part.object)
+            index.run.uses(&part.object).is_some()
+                || index.layers.iter().any(|layer| layer.part.object == part.object)
+                || index.kept.leaves().any(|(_, leaf)| leaf.object == part.object)
         };
         let mut shards = BTreeSet::new();
         for old in intent.olds.iter().filter(|part| !is_named(part)) {
@@ -174,7 +183,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         }
         let links = crate::share::listed(&index.run);
-        shards.retain(|(_, id)| id.0 != record.state.root.0 && !links.contains(id));
+        let is_leaf = |id: &ShardId| index.kept.leaves().any(|(leaf, _)| leaf.0 == id.0);
+        shards.retain(|(_, id)| id.0 != record.state.root.0 && !links.contains(id) && !is_leaf(id));
         Ok(shards)
     }
 

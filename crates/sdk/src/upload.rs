@@ -171,7 +171,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         X: std::fmt::Display,
     {
         let Slot { record, number, wrapping } = slot;
-        let roster = self.roster(record).await?;
+        let roster = self.takers(record).await?;
         let (object, secret) = (self.random(), Secret::new(self.random()));
         let algorithm = Algorithm::preferred();
         let place =
@@ -199,6 +199,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             commitment,
             size_bytes: stored.size_bytes,
             content: stored.content,
+            shape: record.shape,
             home: Home::Own(stored.page.clone()),
         };
         let kept = std::mem::take(&mut stored.kept);
@@ -324,8 +325,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let put = self.name(record, key, named, &[kept], options).await?;
         if !strays.is_empty() {
             let roster = self.roster(record).await?;
-            let (acks, _) = self.0.engine.release(&roster, strays).await;
-            self.owe(&acks);
+            let released = self.0.engine.release(&roster, strays).await;
+            self.owe(&released.acks);
         }
         Ok(put)
     }
@@ -354,7 +355,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     async fn still_holds(&self, record: &Record, part: &Part) -> bool {
         let Ok(roster) = self.roster(record).await else { return false };
-        let held = self.0.engine.holds(&record.shape, &roster, part.page(), |verdict| self.blame(verdict));
+        let held = self.0.engine.holds(&part.shape, &roster, part.page(), |verdict| self.blame(verdict));
         held.await.unwrap_or(false)
     }
 }

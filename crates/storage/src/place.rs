@@ -3,14 +3,18 @@
 //! Caps matter more than numbers: at random, two large networks take 11 % of objects with them; under the
 //! shape's cap per operator and per network, none. Whether a placement exists is a small maximum flow
 //! operator → node → network; nodes are tried in an order drawn from the caller's randomness that alternates
-//! between zones, first one shard each, then more where the caps allow it.
+//! between zones, first one shard each, then more where the caps allow it. Where the owner asks for zones they are
+//! capped as well; that is no flow any more, so some further orders are tried before a placement is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hodei_types::{
-    code::{Shape, ShapeError},
+    code::{Domain, Shape, ShapeError},
     transport::NodeKey,
 };
+
+/// Orders tried where zones are capped: the flow alone would find a placement with the first.
+const ORDERS: u8 = 32;
 
 /// A provider that would take a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +34,10 @@ pub enum PlaceError {
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// Enough operators and enough networks, but they overlap too much.
-    #[error("only {found} of {n} shards can be placed with at most {cap} at one operator and in one network")]
-    Overlap { found: usize, n: u8, cap: u8 },
+    #[error(
+        "only {found} of {n} shards can be placed with at most {operator} at one operator, {network} in one network and {zone} in one zone"
+    )]
+    Overlap { found: usize, n: u8, operator: u8, network: u8, zone: u8 },
 }
 
 /// Counts what a stripe's holders already carry.
@@ -39,6 +45,7 @@ pub enum PlaceError {
 struct Load<'a> {
     operators: BTreeMap<&'a [u8; 20], u8>,
     networks: BTreeMap<&'a str, u8>,
+    zones: BTreeMap<&'a str, u8>,
     nodes: BTreeMap<NodeKey, u8>,
 }
 
@@ -46,11 +53,28 @@ struct Load<'a> {
 pub fn place(shape: &Shape, candidates: &[Candidate], seed: &[u8; 32]) -> Result<Vec<usize>, PlaceError> {
     let operators: BTreeSet<_> = candidates.iter().map(|candidate| &candidate.operator).collect();
     let networks: BTreeSet<_> = candidates.iter().map(|candidate| &candidate.network).collect();
-    shape.fits(operators.len(), networks.len())?;
+    let zones: BTreeSet<_> = candidates.iter().map(|candidate| &candidate.zone).collect();
+    shape.fits(operators.len(), networks.len(), zones.len())?;
+    let orders = if shape.spread().zones > 0 { ORDERS } else { 1 };
+    let mut best = 0;
+    for round in 0..orders {
+        let mut seed = *seed;
+        seed[0] ^= round;
+        match placed(shape, candidates, &seed) {
+            Ok(slots) => return Ok(slots),
+            Err(found) => best = best.max(found),
+        }
+    }
+    let [operator, network, zone] = Domain::ALL.map(|domain| shape.cap(domain));
+    Err(PlaceError::Overlap { found: best, n: shape.n(), operator, network, zone })
+}
+
+/// The same with one order of candidates; or how many shards found a place.
+fn placed(shape: &Shape, candidates: &[Candidate], seed: &[u8; 32]) -> Result<Vec<usize>, usize> {
     let order = order(candidates, seed);
-    let (n, cap) = (usize::from(shape.n()), shape.cap());
-    let mut flow = Flow::new(candidates, cap);
-    'full: for each in 1..=cap {
+    let n = usize::from(shape.n());
+    let mut flow = Flow::new(candidates, shape);
+    'full: for each in 1..=shape.cap(Domain::Operator) {
         flow.each = each;
         for candidate in &order {
             if flow.total < n {
@@ -62,7 +86,7 @@ pub fn place(shape: &Shape, candidates: &[Candidate], seed: &[u8; 32]) -> Result
         }
     }
     if flow.total < n {
-        return Err(PlaceError::Overlap { found: flow.total, n: shape.n(), cap });
+        return Err(flow.total);
     }
     let mut slots: Vec<usize> = order.iter().flat_map(|at| std::iter::repeat_n(*at, flow.nodes[*at].into())).collect();
     // Which of them hold data shards is drawn anew, so that reads spread.
@@ -91,7 +115,7 @@ pub fn spare(
     }
     let able = |at: &usize| {
         let candidate = &candidates[*at];
-        *at != slots[slot] && !avoid.contains(&candidate.node) && load.room(candidate, shape.cap())
+        *at != slots[slot] && !avoid.contains(&candidate.node) && load.room(candidate, shape)
     };
     let mut order = order(candidates, seed);
     order.retain(able);
@@ -102,7 +126,7 @@ pub fn spare(
 pub fn within_caps(shape: &Shape, holders: &[&Candidate]) -> bool {
     let mut load = Load::default();
     for holder in holders {
-        if !load.room(holder, shape.cap()) {
+        if !load.room(holder, shape) {
             return false;
         }
         load.add(holder);
@@ -111,50 +135,61 @@ pub fn within_caps(shape: &Shape, holders: &[&Candidate]) -> bool {
 }
 
 impl<'a> Load<'a> {
-    fn room(&self, candidate: &Candidate, cap: u8) -> bool {
-        self.operators.get(&candidate.operator).is_none_or(|held| *held < cap)
-            && self.networks.get(candidate.network.as_str()).is_none_or(|held| *held < cap)
+    fn room(&self, candidate: &Candidate, shape: &Shape) -> bool {
+        let below = |held: Option<&u8>, domain| held.is_none_or(|held| *held < shape.cap(domain));
+        below(self.operators.get(&candidate.operator), Domain::Operator)
+            && below(self.networks.get(candidate.network.as_str()), Domain::Network)
+            && below(self.zones.get(candidate.zone.as_str()), Domain::Zone)
     }
 
     fn add(&mut self, candidate: &'a Candidate) {
         *self.operators.entry(&candidate.operator).or_default() += 1;
         *self.networks.entry(&candidate.network).or_default() += 1;
+        *self.zones.entry(&candidate.zone).or_default() += 1;
         *self.nodes.entry(candidate.node).or_default() += 1;
     }
 }
 
-/// Unit flows operator → node → network under caps.
+/// Unit flows operator → node → network under caps, and under those of zones beside.
 struct Flow {
-    /// Of each candidate, its operator and its network as small numbers.
+    /// Of each candidate, its operator, its network and its zone as small numbers.
     operator: Vec<usize>,
     network: Vec<usize>,
+    zone: Vec<usize>,
     /// Shards so far.
     nodes: Vec<u8>,
     operators: Vec<u8>,
     networks: Vec<u8>,
-    cap: u8,
+    zones: Vec<u8>,
+    /// Of operators, networks, zones.
+    caps: [u8; 3],
     /// Most shards on one node.
     each: u8,
     total: usize,
 }
 
+/// Small numbers for values, equal ones for equal values.
+fn numbered<'a, V: Ord + 'a>(values: impl Iterator<Item = &'a V>) -> Vec<usize> {
+    let mut known = BTreeMap::new();
+    let mut number = |value| {
+        let next = known.len();
+        *known.entry(value).or_insert(next)
+    };
+    values.map(&mut number).collect()
+}
+
 impl Flow {
-    fn new(candidates: &[Candidate], cap: u8) -> Self {
-        let (mut operators, mut networks) = (BTreeMap::new(), BTreeMap::new());
-        let mut number = |candidate: &Candidate| {
-            let next = operators.len();
-            let operator = *operators.entry(candidate.operator).or_insert(next);
-            let next = networks.len();
-            (operator, *networks.entry(candidate.network.clone()).or_insert(next))
-        };
-        let (operator, network): (Vec<_>, Vec<_>) = candidates.iter().map(&mut number).unzip();
+    fn new(candidates: &[Candidate], shape: &Shape) -> Self {
+        let none = vec![0; candidates.len()];
         Self {
-            nodes: vec![0; candidates.len()],
-            operators: vec![0; operators.len()],
-            networks: vec![0; networks.len()],
-            operator,
-            network,
-            cap,
+            operator: numbered(candidates.iter().map(|candidate| &candidate.operator)),
+            network: numbered(candidates.iter().map(|candidate| &candidate.network)),
+            zone: numbered(candidates.iter().map(|candidate| &candidate.zone)),
+            nodes: none.clone(),
+            operators: none.clone(),
+            networks: none.clone(),
+            zones: none,
+            caps: Domain::ALL.map(|domain| shape.cap(domain)),
             each: 1,
             total: 0,
         }
@@ -174,35 +209,60 @@ impl Flow {
     /// A shard enters at `node`'s operator, which must have room: shards of an operator stay its own.
     fn enter(&mut self, node: usize, visited: &mut [bool]) -> bool {
         let operator = self.operator[node];
-        if self.operators[operator] >= self.cap || !self.take(node, visited) {
+        if self.operators[operator] >= self.caps[0] || !self.take(node, visited) {
             return false;
         }
         self.operators[operator] += 1;
         true
     }
 
-    /// Puts a shard on `node`; if its network is full, a node of that network passes one of its own to
+    fn has_room(&self, node: usize) -> (bool, bool) {
+        let (network, zone) = (self.networks[self.network[node]], self.zones[self.zone[node]]);
+        (network < self.caps[1], zone < self.caps[2])
+    }
+
+    fn count(&mut self, node: usize, more: bool) {
+        let (network, zone) = (self.network[node], self.zone[node]);
+        for held in [&mut self.nodes[node], &mut self.networks[network], &mut self.zones[zone]] {
+            *held = if more { *held + 1 } else { *held - 1 };
+        }
+    }
+
+    /// Puts a shard on `node`; if its network or zone is full, a node that fills it passes one of its own to
     /// another node of its operator.
     fn take(&mut self, node: usize, visited: &mut [bool]) -> bool {
         if self.nodes[node] >= self.each || std::mem::replace(&mut visited[node], true) {
             return false;
         }
-        let network = self.network[node];
-        if self.networks[network] < self.cap {
-            self.networks[network] += 1;
-            self.nodes[node] += 1;
+        let room = self.has_room(node);
+        if room == (true, true) {
+            self.count(node, true);
             return true;
         }
-        let neighbours = (0..self.nodes.len()).filter(|at| self.network[*at] == network && self.nodes[*at] > 0);
+        let in_way = |at: usize| {
+            (room.0 || self.network[at] == self.network[node]) && (room.1 || self.zone[at] == self.zone[node])
+        };
+        let neighbours = (0..self.nodes.len()).filter(|at| in_way(*at) && self.nodes[*at] > 0);
         for neighbour in neighbours.collect::<Vec<_>>() {
-            let siblings = (0..self.nodes.len())
-                .filter(|at| self.operator[*at] == self.operator[neighbour] && self.network[*at] != network);
-            for sibling in siblings.collect::<Vec<_>>() {
-                if self.take(sibling, visited) {
-                    self.nodes[neighbour] -= 1;
-                    self.nodes[node] += 1;
-                    return true;
+            let elsewhere = |at: usize| {
+                self.operator[at] == self.operator[neighbour]
+                    && (room.0 || self.network[at] != self.network[node])
+                    && (room.1 || self.zone[at] != self.zone[node])
+            };
+            for sibling in (0..self.nodes.len()).filter(|at| elsewhere(*at)).collect::<Vec<_>>() {
+                if !self.take(sibling, visited) {
+                    continue;
                 }
+                // What was moved for the sibling may have emptied the neighbour.
+                if self.nodes[neighbour] > 0 {
+                    self.count(neighbour, false);
+                    if self.has_room(node) == (true, true) {
+                        self.count(node, true);
+                        return true;
+                    }
+                    self.count(neighbour, true);
+                }
+                self.count(sibling, false);
             }
         }
         false
@@ -248,7 +308,7 @@ impl Ranks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hodei_types::code::{Class, Domain};
+    use hodei_types::code::{Class, Spread};
 
     fn candidate(i: u8, operator: u8, network: u8) -> Candidate {
         let zone = format!("zone-{}", network % 3);
@@ -310,9 +370,35 @@ mod tests {
         assert!(placed > 20 && refused > 20, "{placed} {refused}");
     }
 
+    #[test]
+    fn zones_that_are_asked_for_are_held_to() {
+        let shape = Shape::new(3, 6, 1).unwrap().spread_over(Spread { operators: 6, networks: 0, zones: 3 }).unwrap();
+        // Networks cross zones, so that a greedy choice can go wrong.
+        for shift in 0..3u8 {
+            let candidates: Vec<_> = (0..9u8)
+                .map(|i| Candidate {
+                    zone: format!("zone-{}", i % 3),
+                    ..candidate(i, i, (i / 3 + shift * (i % 2)) % 4)
+                })
+                .collect();
+            for seed in 0..64 {
+                let slots = place(&shape, &candidates, &[seed; 32]).unwrap();
+                check(&shape, &candidates, &slots);
+                let zones: BTreeSet<_> = slots.iter().map(|at| &candidates[*at].zone).collect();
+                let operators: BTreeSet<_> = slots.iter().map(|at| candidates[*at].operator).collect();
+                assert_eq!((zones.len(), operators.len()), (3, 6));
+            }
+        }
+        let two: Vec<_> = (0..9u8).map(|i| Candidate { zone: format!("{}", i % 2), ..candidate(i, i, i) }).collect();
+        let Err(PlaceError::Shape(ShapeError::TooFew { domain: Domain::Zone, .. })) = place(&shape, &two, &[1; 32])
+        else {
+            panic!("two zones are too few")
+        };
+    }
+
     /// By trying everything.
     fn possible(shape: &Shape, candidates: &[Candidate]) -> bool {
-        fn fill<'a>(left: u8, rest: &'a [Candidate], load: &Load<'a>, cap: u8) -> bool {
+        fn fill<'a>(left: u8, rest: &'a [Candidate], load: &Load<'a>, shape: &Shape) -> bool {
             if left == 0 {
                 return true;
             }
@@ -320,17 +406,17 @@ mod tests {
             let mut load = load.clone();
             let mut left = left;
             loop {
-                if fill(left, rest, &load, cap) {
+                if fill(left, rest, &load, shape) {
                     return true;
                 }
-                if left == 0 || !load.room(first, cap) {
+                if left == 0 || !load.room(first, shape) {
                     return false;
                 }
                 load.add(first);
                 left -= 1;
             }
         }
-        fill(shape.n(), candidates, &Load::default(), shape.cap())
+        fill(shape.n(), candidates, &Load::default(), shape)
     }
 
     #[test]

@@ -12,12 +12,13 @@ use crate::{
 };
 use hodei_types::{
     cbor::{CborError, Reader, Writer},
-    code::{SHARD_ALIGN, SHARD_BYTES_MAX},
+    code::{SHARD_ALIGN, SHARD_BYTES_MAX, Shape},
     slice::{ShardId, check_length},
     transport::NodeKey,
 };
 
-const VERSION: u64 = 1;
+/// The second: a part says how it was spread.
+const VERSION: u64 = 2;
 /// No object's, run's or root's part has this number.
 const RECORD_PART: u32 = u32::MAX - 2;
 /// A part takes about 200 bytes, and a record is one shard.
@@ -50,6 +51,8 @@ pub struct Shared {
     pub size_bytes: u64,
     /// BLAKE3 of the plaintext.
     pub content: [u8; 32],
+    /// How it, or its pack, was spread.
+    pub shape: Shape,
     /// Of the part, or of its pack.
     pub page: PageRef,
     pub pack: Option<Within>,
@@ -90,6 +93,7 @@ impl Shared {
             commitment: part.commitment,
             size_bytes: part.size_bytes,
             content: part.content,
+            shape: part.stored().shape,
             page: part.page().clone(),
             pack: within(part, bucket)?,
         })
@@ -208,11 +212,12 @@ impl Record {
         }
         out.array(self.parts.len());
         for part in &self.parts {
-            out.array(11 + if part.pack.is_some() { 6 } else { 0 })
+            out.array(12 + if part.pack.is_some() { 6 } else { 0 })
                 .uint(part.number.into())
                 .bytes(&part.object)
                 .bytes(part.secret.expose());
             out.uint(part.algorithm as u64).bytes(&part.commitment).uint(part.size_bytes).bytes(&part.content);
+            out.bytes(&part.shape.to_bytes());
             out.bytes(&part.page.id.0).uint(part.page.bytes.into()).uint(part.page.stripes.into());
             let at = |holder: &Holder| table.iter().position(|known| known == holder).expect("it was added") as u8;
             out.bytes(&part.page.holders.iter().map(at).collect::<Vec<u8>>());
@@ -252,14 +257,15 @@ fn even(values: usize) -> Result<usize, ShareError> {
 }
 
 fn read_part(input: &mut Reader<'_>, table: &[Holder]) -> Result<Shared, ShareError> {
-    let values = input.array(17)?;
-    if values != 11 && values != 17 {
-        return Err(ShareError::Shape("a part has 11 values, or 17 in a pack"));
+    let values = input.array(18)?;
+    if values != 12 && values != 18 {
+        return Err(ShareError::Shape("a part has 12 values, or 18 in a pack"));
     }
     let number = u32::try_from(input.uint()?).map_err(|_| ShareError::Shape("part number"))?;
     let (object, secret) = (input.fixed()?, Secret::new(input.fixed()?));
     let algorithm = read_algorithm(input)?;
     let (commitment, size_bytes, content) = (input.fixed()?, input.uint()?, input.fixed()?);
+    let shape = Shape::from_bytes(input.fixed()?).map_err(|_| ShareError::Shape("how a part was spread"))?;
     let id = ShardId(input.fixed()?);
     let bytes = input.uint()?;
     check_length(bytes).map_err(|_| ShareError::Shape("length of a page"))?;
@@ -267,8 +273,8 @@ fn read_part(input: &mut Reader<'_>, table: &[Holder]) -> Result<Shared, ShareEr
     let holders = input.bytes(HOLDERS_MAX)?.iter().map(|at| table.get(usize::from(*at)).copied());
     let holders = holders.collect::<Option<_>>().ok_or(ShareError::Shape("a holder outside of the table"))?;
     let page = PageRef { id, bytes: bytes as u32, stripes, holders };
-    let pack = if values == 17 { Some(read_within(input, size_bytes)?) } else { None };
-    Ok(Shared { number, object, secret, algorithm, commitment, size_bytes, content, page, pack })
+    let pack = if values == 18 { Some(read_within(input, size_bytes)?) } else { None };
+    Ok(Shared { number, object, secret, algorithm, commitment, size_bytes, content, shape, page, pack })
 }
 
 fn read_algorithm(input: &mut Reader<'_>) -> Result<Algorithm, ShareError> {
@@ -325,6 +331,7 @@ mod tests {
             commitment: [3; 32],
             size_bytes: 1 << 40,
             content: [4; 32],
+            shape: Shape::new(3, 6, 1).unwrap(),
             home: Home::Own(PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders }),
         }
     }

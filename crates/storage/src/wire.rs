@@ -22,7 +22,7 @@ use hodei_types::{
 
 /// Version of this protocol, in HELLO.
 pub const VERSION: u64 = 1;
-/// Ids of one HAS or RELEASE.
+/// Ids of one HAS, RELEASE or KEEP.
 pub const IDS_MAX: usize = 4096;
 /// A message without ids fits.
 pub const MESSAGE_BYTES_MAX: usize = 4096;
@@ -49,6 +49,8 @@ pub enum Request {
     Has { deal: u64, ids: Vec<ShardId>, grant: Vec<u8> },
     /// Stop being paid for these.
     Release { deal: u64, ids: Vec<ShardId>, grant: Vec<u8> },
+    /// Refuse to release these before `until_ms` of the ledger's time, in milliseconds since 1970, whoever asks.
+    Keep { deal: u64, ids: Vec<ShardId>, until_ms: u64, grant: Vec<u8> },
     /// The deal's newest statement, to post it or to reconcile.
     State { deal: u64, grant: Vec<u8> },
 }
@@ -79,7 +81,7 @@ pub enum Answer {
         len: u32,
         hashes: Vec<u8>,
     },
-    /// One bit per id asked, first id in the lowest bit of the first byte.
+    /// One bit per id asked, first id in the lowest bit of the first byte: whether it is held; after KEEP, and kept.
     Bitmap(Vec<u8>),
     /// The deal's newest statement: after a release, or because it was asked. `None` while it is empty.
     State {
@@ -120,12 +122,14 @@ pub enum Reason {
     Broken = 6,
     /// Another version.
     Version = 7,
+    /// Some of these are kept until a later time; the others were released.
+    Kept = 8,
 }
 
 impl Reason {
     fn from_u8(reason: u8) -> Option<Self> {
-        use Reason::{Broken, DealFull, Malformed, NotGranted, UnknownDeal, Version, WrongBytes};
-        [Malformed, UnknownDeal, NotGranted, WrongBytes, DealFull, Broken, Version]
+        use Reason::{Broken, DealFull, Kept, Malformed, NotGranted, UnknownDeal, Version, WrongBytes};
+        [Malformed, UnknownDeal, NotGranted, WrongBytes, DealFull, Broken, Version, Kept]
             .into_iter()
             .find(|known| *known as u8 == reason)
     }
@@ -191,6 +195,11 @@ impl Request {
             }
             Self::Has { deal, ids, grant } => list(&mut out, 4, *deal, ids).bytes(grant),
             Self::Release { deal, ids, grant } => list(&mut out, 5, *deal, ids).bytes(grant),
+            Self::Keep { deal, ids, until_ms, grant } => {
+                out.array(5).uint(7).uint(*until_ms).uint(*deal).array(ids.len());
+                ids.iter().for_each(|id| _ = out.bytes(&id.0));
+                out.bytes(grant)
+            }
             Self::State { deal, grant } => out.array(3).uint(6).uint(*deal).bytes(grant),
         };
         out.finish()
@@ -217,6 +226,10 @@ impl Request {
             },
             (4, 4) => Self::Has { deal: input.uint()?, ids: ids(&mut input)?, grant: grant(&mut input)? },
             (5, 4) => Self::Release { deal: input.uint()?, ids: ids(&mut input)?, grant: grant(&mut input)? },
+            (7, 5) => {
+                let (until_ms, deal) = (input.uint()?, input.uint()?);
+                Self::Keep { deal, ids: ids(&mut input)?, until_ms, grant: grant(&mut input)? }
+            }
             (6, 3) => Self::State { deal: input.uint()?, grant: grant(&mut input)? },
             _ => return Err(WireError::Kind(kind)),
         };
@@ -374,6 +387,7 @@ mod tests {
             Request::Get { deal, id, offset: 1024, len: 0, grant: vec![] },
             Request::Has { deal, ids: vec![id; IDS_MAX], grant: grant.clone() },
             Request::Release { deal, ids: vec![id], grant: grant.clone() },
+            Request::Keep { deal, ids: vec![id; IDS_MAX], until_ms: 1 << 41, grant: grant.clone() },
             Request::State { deal, grant },
         ]
     }
@@ -399,7 +413,7 @@ mod tests {
     fn messages_have_one_encoding_within_their_limit() {
         for request in requests() {
             let bytes = request.encode();
-            let list = matches!(request, Request::Has { .. } | Request::Release { .. });
+            let list = matches!(request, Request::Has { .. } | Request::Release { .. } | Request::Keep { .. });
             assert!(bytes.len() <= if list { LIST_BYTES_MAX } else { MESSAGE_BYTES_MAX });
             assert_eq!(Request::decode(&bytes).unwrap(), request);
         }
@@ -413,9 +427,14 @@ mod tests {
     /// The bytes of version 1: a change here is a new version, not an edit.
     #[test]
     fn the_protocol_is_frozen() {
-        let mut all: Vec<u8> = requests().iter().flat_map(Request::encode).collect();
+        let requests = requests();
+        // KEEP came later, and changed no other message.
+        let (later, first): (Vec<_>, Vec<_>) = requests.iter().partition(|one| matches!(one, Request::Keep { .. }));
+        let mut all: Vec<u8> = first.into_iter().flat_map(Request::encode).collect();
         all.extend(answers().iter().flat_map(Answer::encode));
         assert_eq!(&blake3::hash(&all).to_hex()[..16], "664972c0fa6048a7");
+        let later: Vec<u8> = later.into_iter().flat_map(Request::encode).collect();
+        assert_eq!(&blake3::hash(&later).to_hex()[..16], "5ddfc4b9255035c6");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use futures::{
 };
 use hodei_storage::{
     engine::{
-        Coder, Engine, GetError, GetRequest, Offers, Pool, PutError, PutRequest, STRIPES_BYTES, Stored, Verdict, Wait,
-        plain_bytes,
+        Coder, Engine, GetError, GetRequest, Offers, Pool, PutError, PutRequest, Released, STRIPES_BYTES, Stored,
+        Verdict, Wait, plain_bytes,
     },
     seal::{Algorithm, PartKey, Place, Secret},
 };
@@ -321,7 +321,7 @@ fn a_release_does_not_wait_for_an_absent_provider_batch_by_batch() {
         fleet.set(1, Mode::Mute);
         let shards: Vec<_> = (0..20_000u32).map(|i| (2, ShardId(*blake3::hash(&i.to_be_bytes()).as_bytes()))).collect();
         let start = context.current();
-        let (_, left) = engine.release(&fleet.roster(), shards).await;
+        let left = engine.release(&fleet.roster(), shards).await.left;
         let took = context.current().duration_since(start).unwrap();
         assert_eq!(left.len(), 20_000, "all of it is to be tried again");
         assert!(took <= Duration::from_secs(40), "{took:?}");
@@ -426,7 +426,7 @@ fn what_was_offered_can_be_released_to_the_last_shard() {
             assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), kept, "the pages tell the same");
             assert!(engine.holds(&shape, &fleet.roster(), &stored.page, |_| {}).await.unwrap());
 
-            let (acks, left) = engine.release(&fleet.roster(), told).await;
+            let Released { acks, left, .. } = engine.release(&fleet.roster(), told).await;
             assert_eq!((fleet.shards(), left.len()), (0, 0), "{mode:?}");
             assert!(!acks.is_empty());
             assert!(engine.holds(&shape, &fleet.roster(), &stored.page, |_| {}).await.is_err(), "its pages are gone");
@@ -444,7 +444,7 @@ fn what_cannot_be_released_now_is_given_back() {
         fleet.set(3, Mode::Down);
         assert!(!engine.holds(&small(), &fleet.roster(), &stored.page, |_| {}).await.unwrap(), "four are not");
         fleet.set(3, Mode::Forge);
-        let (acks, left) = engine.release(&fleet.roster(), stored.kept.clone()).await;
+        let Released { acks, left, .. } = engine.release(&fleet.roster(), stored.kept.clone()).await;
         assert!(!acks.contains_key(&2) && !acks.contains_key(&4), "neither the absent one nor the liar");
         assert!(!left.is_empty() && left.iter().all(|(deal, _)| [2, 4].contains(deal)));
     });

@@ -47,6 +47,10 @@ pub const BATCH_MAX: usize = 64;
 pub const PAGE_MAX: u64 = 64;
 /// Bytes of one anchored leaf.
 pub const ANCHOR_BYTES_MAX: usize = 1024;
+/// Leaves of kept versions that a bucket may list: whoever opens it reads each once.
+pub const KEPT_MAX: u64 = 4096;
+/// What is kept is kept for at most so long, in milliseconds: the hundred years of S3, and one.
+pub const KEEP_MS_MAX: u64 = 101 * 366 * 24 * 3600 * 1000;
 /// Blocks a bucket may be held without renewal.
 pub const TERM_BLOCKS_MAX: u64 = 100_000;
 
@@ -189,11 +193,15 @@ sol! {
     /// Buckets: who may write, and the root by compare-and-swap.
     #[derive(Debug, PartialEq, Eq)]
     interface IBuckets {
-        /// n shards a stripe, any k restore it, t whole operators may be lost.
+        /// n shards a stripe, any k restore it, t whole operators may be lost; they lie evenly on at least so
+        /// many operators, networks and zones, where these are not 0.
         struct Shape {
             uint8 k;
             uint8 n;
             uint8 t;
+            uint8 operators;
+            uint8 networks;
+            uint8 zones;
             uint32 shardBytes;
             uint16 codeId;
         }
@@ -213,12 +221,27 @@ sol! {
             /// Counts roots.
             uint64 version;
             uint64 deals;
+            /// The latest time of all that was ever kept, in milliseconds since 1970: until then its deals stay.
+            uint64 keptUntilMs;
+            /// Counts changes of the list of kept leaves.
+            uint64 keeps;
+        }
+        /// What finds versions under retention, whatever the root says: the id of a shard, until when it stays
+        /// listed, in milliseconds since 1970, and its place in the order in which the bucket's were listed.
+        struct Kept {
+            bytes32 leaf;
+            uint64 untilMs;
+            uint64 number;
         }
 
         event Created(bytes32 indexed id, address indexed owner, Shape shape);
         event Claimed(bytes32 indexed id, address indexed holder, uint64 term, uint64 expires);
         event Committed(bytes32 indexed id, uint64 indexed term, bytes32 root, uint64 sizeBytes, uint64 version);
+        /// What is put from now on has this shape; what was put before keeps its own until it is put again.
+        event Reshaped(bytes32 indexed id, uint64 indexed term, Shape shape);
         event Removed(bytes32 indexed id);
+        event LeafKept(bytes32 indexed id, bytes32 indexed leaf, uint64 untilMs);
+        event Lapsed(bytes32 indexed id, bytes32 indexed leaf);
 
         error UnknownBucket(bytes32 id);
         error AlreadyExists(bytes32 id);
@@ -233,6 +256,13 @@ sol! {
         error Conflict(bytes32 root);
         error BadTerm();
         error DealsOpen(uint64 deals);
+        /// Versions are kept until then, in milliseconds since 1970; nobody can end that.
+        error Locked(uint64 untilMs);
+        /// More leaves than a bucket may list.
+        error KeptFull(uint64 most);
+        /// A time that is over, or more than 101 years ahead.
+        error BadTime(uint64 untilMs);
+        error NotKept(bytes32 leaf);
 
         /// Creates `bucketId(owner, salt)`, owned by the caller, or by the owner of the budget that calls.
         /// The caller holds term 1 for `blocks`.
@@ -242,13 +272,22 @@ sol! {
         function claim(bytes32 id, uint64 blocks) external returns (uint64 term);
         /// Sets the root if the caller holds `term` and the root is `expected`.
         function commit(bytes32 id, uint64 term, bytes32 expected, bytes32 root, uint64 sizeBytes) external;
-        /// Forgets a bucket without open deals.
+        /// The same, and lists leaves, or has those that are listed already listed for longer; never for less.
+        /// A bucket lists at most 4,096.
+        function commitKept(bytes32 id, uint64 term, bytes32 expected, bytes32 root, uint64 sizeBytes, Kept[] calldata kept) external;
+        /// Takes leaves off the list whose time is over. Anybody may.
+        function lapse(bytes32 id, bytes32[] calldata leaves) external;
+        /// Gives the bucket another shape if the caller holds `term`.
+        function reshape(bytes32 id, uint64 term, Shape calldata shape) external;
+        /// Forgets a bucket without open deals that lists no leaves.
         function remove(bytes32 id) external;
 
         function get(bytes32 id) external view returns (Bucket memory);
         function count(address owner) external view returns (uint64);
         /// Order changes when one is removed.
         function at(address owner, uint64 i) external view returns (bytes32 id);
+        /// At most 64 listed leaves from `first`, in no order.
+        function kept(bytes32 id, uint64 first, uint64 most) external view returns (Kept[] memory);
     }
 }
 
@@ -265,6 +304,12 @@ sol! {
             /// Most the caller accepts, wei per GiB and window.
             uint128 priceMax;
             uint128 escrow;
+        }
+        struct Resize {
+            uint64 deal;
+            uint64 capacityBytes;
+            /// Most the caller accepts, wei per GiB and window.
+            uint128 priceMax;
         }
         /// The root of all a deal stores, after one more change. `position` is what changed.
         struct RootPost {
@@ -288,6 +333,8 @@ sol! {
             address owner;
             uint8 state;
             uint64 capacityBytes;
+            /// What the provider keeps free for it: more than the capacity where a deal that shrank holds more.
+            uint64 pledgedBytes;
             /// Wei per GiB and window.
             uint128 price;
             uint128 escrow;
@@ -352,6 +399,8 @@ sol! {
         event Proven(bytes32 indexed provider, uint64 indexed window, uint64 totalLeaves);
         event Paid(uint64 indexed deal, bytes32 indexed provider, address operator, uint64 windows, uint256 amount, uint128 escrowLeft);
         event ToppedUp(uint64 indexed deal, uint256 amount, uint128 escrow);
+        /// Its provider takes so many bytes from now on, at this price.
+        event Resized(uint64 indexed deal, bytes32 indexed provider, uint64 capacityBytes, uint128 price);
         event Closing(uint64 indexed deal, bytes32 indexed provider, uint64 window);
         /// The provider may forget what it held.
         event Ended(uint64 indexed deal, bytes32 indexed bucket, bytes32 indexed provider, uint256 refund);
@@ -366,6 +415,9 @@ sol! {
         error NotParty(uint64 deal);
         error NotOwner(address owner);
         error NotOpen(uint64 deal);
+        /// Versions in its bucket are kept until then, in milliseconds since 1970: the deal does not end or shrink
+        /// before, and grows by the owner's own account only.
+        error Locked(uint64 untilMs);
         error AlreadyOpen(uint64 deal);
         error ProviderUnavailable(bytes32 provider);
         error CapacityExceeded(uint64 freeBytes);
@@ -392,7 +444,12 @@ sol! {
         /// Pays what proven windows earned, and takes in slashing.
         function touch(uint64[] calldata deals) external;
         function topUp(uint64 deal) external payable;
-        /// Ends deals: by the owner at any time, by the provider's operator when the escrow is used up.
+        /// Gives open deals of the caller another capacity. One that grows goes on at the provider's price of
+        /// now, which must not be above `priceMax`, and needs a provider that takes new deals; one that shrinks
+        /// keeps its price, and takes nothing new until it holds less than that: 0 takes nothing at all.
+        function resize(Resize[] calldata deals) external;
+        /// Ends deals: by the owner unless versions in the bucket are kept, by the provider's operator when the escrow
+        /// is used up.
         function close(uint64[] calldata deals) external;
 
         function get(uint64 deal) external view returns (Deal memory);

@@ -3,6 +3,7 @@
 use super::{
     Plan,
     mount::DataMount,
+    redundancy::{DataRedundancy, Spread},
     share::Share,
     sync::{DataExport, DataSync},
 };
@@ -24,6 +25,8 @@ pub(crate) enum Data {
     Where(DataWhere),
     /// Pay for a bucket so that it lasts longer.
     Extend(DataExtend),
+    /// Give a bucket another redundancy: more or fewer copies, another code, other places.
+    Redundancy(DataRedundancy),
     /// Make a folder, a bucket, or what another S3 server has, appear in a bucket or folder.
     Sync(DataSync),
     /// Write everything of a bucket as ordinary files, with a list of what they were.
@@ -40,12 +43,12 @@ pub(crate) struct DataCreate {
     /// The bucket: a name, or hodei://NAME.
     #[arg(value_name = "BUCKET")]
     pub(crate) bucket: String,
-    /// What kind of machines hold it, and so how many shards are made and how many suffice.
-    #[arg(long, value_enum, default_value_t = Class::Small)]
-    pub(crate) class: Class,
-    /// Whole operators it shall survive the loss of; without it what the class gives.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub(crate) losses: Option<u8>,
+    /// What kind of machines hold it, and so how many shards are made and how many suffice; without it what most
+    /// machines on offer are, or `small` among fewer than 12 operators.
+    #[arg(long, value_enum, conflicts_with_all = ["code", "copies"])]
+    pub(crate) class: Option<Class>,
+    #[command(flatten)]
+    pub(crate) spread: Spread,
     /// Gibibytes it may hold.
     #[arg(long, value_name = "GIB", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub(crate) capacity: u64,

@@ -2,10 +2,16 @@
 //!
 //! A bucket has one holder at a time, for a term that ends at a height. Upon `commit` with the current term,
 //! the holder's account, within its time, and the root it read, the root moves; otherwise nothing does and the
-//! error says what to read again. A new holder has a higher term, so a writer that slept is fenced.
+//! error says what to read again. A new holder has a higher term, so a writer that slept is fenced. The holder
+//! may also give the bucket another shape: this module only says what is wanted from then on.
+//!
+//! With a root a writer may list *leaves*, which find versions under retention: whoever reads the bucket finds those
+//! whatever later roots say. See [`keeps`].
 //!
 //! Invariants: terms only grow, also over the removal of a bucket that is made again; a root is only replaced by the
 //! holder of the term, who saw it; a bucket counts its deals and is not forgotten while it has any.
+
+mod keeps;
 
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::abi::{BUCKETS, IBuckets, TERM_BLOCKS_MAX, bucket_id};
@@ -28,6 +34,7 @@ const HOLDER: u64 = 1;
 const COUNTS: u64 = 2;
 const ROOT: u64 = 3;
 const SHAPE: u64 = 4;
+const KEEPS: u64 = 5;
 
 /// A bucket's record.
 #[derive(Clone, Debug)]
@@ -42,6 +49,18 @@ pub(super) struct Record {
     deals: u64,
     root: B256,
     shape: IBuckets::Shape,
+    /// Until then nothing of it may end, in milliseconds since 1970; only rises.
+    kept_until_ms: u64,
+    /// Changes of the list of kept leaves, and leaves listed ever.
+    keeps: u64,
+    leaves: u64,
+}
+
+impl Record {
+    /// Until when something of it is kept that nobody may end; `None` if nothing is.
+    pub(super) fn locked_ms(&self, ctx: &Ctx<'_, '_>) -> Option<u64> {
+        Some(self.kept_until_ms).filter(|until_ms| *until_ms > ctx.time_ms())
+    }
 }
 
 pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
@@ -59,6 +78,21 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             commit(ctx, &call)?;
             Ok(Vec::new())
         }
+        IBuckets::IBucketsCalls::commitKept(call) => {
+            ctx.writes()?;
+            keeps::commit(ctx, call)?;
+            Ok(Vec::new())
+        }
+        IBuckets::IBucketsCalls::lapse(call) => {
+            ctx.writes()?;
+            keeps::lapse(ctx, call.id, &call.leaves)?;
+            Ok(Vec::new())
+        }
+        IBuckets::IBucketsCalls::reshape(call) => {
+            ctx.writes()?;
+            reshape(ctx, call)?;
+            Ok(Vec::new())
+        }
         IBuckets::IBucketsCalls::remove(call) => {
             ctx.writes()?;
             remove(ctx, call.id)?;
@@ -69,6 +103,7 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             let count = owned(call.owner).len(ctx)?;
             returns(count)
         }
+        IBuckets::IBucketsCalls::kept(call) => returns(keeps::page(ctx, call.id, call.first, call.most)?),
         IBuckets::IBucketsCalls::at(call) => {
             let id: B256 = owned(call.owner).at(ctx, call.i)?.into();
             returns(id)
@@ -86,10 +121,26 @@ pub(super) fn find(ctx: &mut Ctx<'_, '_>, id: B256) -> Result<Option<Record>, St
     let (holder, expires) = unpack_address(ctx.load(BUCKETS, at(base, HOLDER))?);
     let [term, size_bytes, version, deals] = unpack(ctx.load(BUCKETS, at(base, COUNTS))?);
     let root = ctx.load(BUCKETS, at(base, ROOT))?.into();
-    let [knt, shard_bytes, code_id, _] = unpack(ctx.load(BUCKETS, at(base, SHAPE))?);
-    let [k, n, t, ..] = knt.to_le_bytes();
-    let shape = IBuckets::Shape { k, n, t, shardBytes: shard_bytes as u32, codeId: code_id as u16 };
-    Ok(Some(Record { id, owner, holder, expires, term, size_bytes, version, deals, root, shape }))
+    let [spread, shard_bytes, code_id, _] = unpack(ctx.load(BUCKETS, at(base, SHAPE))?);
+    let [k, n, t, operators, networks, zones, ..] = spread.to_le_bytes();
+    let (shard_bytes, code_id) = (shard_bytes as u32, code_id as u16);
+    let shape = IBuckets::Shape { k, n, t, operators, networks, zones, shardBytes: shard_bytes, codeId: code_id };
+    let [kept_until_ms, keeps, leaves, _] = unpack(ctx.load(BUCKETS, at(base, KEEPS))?);
+    Ok(Some(Record {
+        id,
+        owner,
+        holder,
+        expires,
+        term,
+        size_bytes,
+        version,
+        deals,
+        root,
+        shape,
+        kept_until_ms,
+        keeps,
+        leaves,
+    }))
 }
 
 /// Counts a deal more or less.
@@ -110,10 +161,7 @@ fn create(ctx: &mut Ctx<'_, '_>, call: IBuckets::createCall) -> Result<B256, Sto
     let last: u64 = ctx.load(BUCKETS, base(TAG_GONE, &[id.as_slice()]))?.saturating_to();
     let term = last + 1;
     let shape = call.shape;
-    let whole = shape.k >= 1 && shape.n > shape.k && shape.t >= 1 && shape.t <= shape.n - shape.k;
-    if !whole || shape.shardBytes < 1024 || shape.shardBytes > SHARD_BYTES_MAX {
-        return Err(revert(IBuckets::BadShape {}));
-    }
+    check_shape(&shape)?;
     let expires = expiry(ctx, call.blocks)?;
     let holder = ctx.caller;
     let record = Record {
@@ -127,15 +175,12 @@ fn create(ctx: &mut Ctx<'_, '_>, call: IBuckets::createCall) -> Result<B256, Sto
         deals: 0,
         root: B256::ZERO,
         shape: shape.clone(),
+        kept_until_ms: 0,
+        keeps: 0,
+        leaves: 0,
     };
     store(ctx, &record)?;
-    let word = pack([
-        u64::from_le_bytes([shape.k, shape.n, shape.t, 0, 0, 0, 0, 0]),
-        u64::from(shape.shardBytes),
-        u64::from(shape.codeId),
-        0,
-    ]);
-    ctx.store(BUCKETS, at(record_slot(id), SHAPE), word)?;
+    store_shape(ctx, id, &shape)?;
     owned(owner).push(ctx, id.into())?;
     ctx.emit(BUCKETS, &IBuckets::Created { id, owner, shape })?;
     ctx.emit(BUCKETS, &IBuckets::Claimed { id, holder, term, expires })?;
@@ -164,13 +209,13 @@ fn claim(ctx: &mut Ctx<'_, '_>, id: B256, blocks: u64) -> Result<u64, Stop> {
 
 fn commit(ctx: &mut Ctx<'_, '_>, call: &IBuckets::commitCall) -> Result<(), Stop> {
     let mut record = known(ctx, call.id)?;
-    check_side(ctx, &record)?;
-    let (term, holder, expires) = (record.term, record.holder, record.expires);
-    if call.term != term || ctx.caller != holder || ctx.height() > expires {
-        return Err(revert(IBuckets::Fenced { term, holder, expires }));
-    }
+    let term = check_term(ctx, &record, call.term)?;
     if call.expected != record.root {
         return Err(revert(IBuckets::Conflict { root: record.root }));
+    }
+    // Without a root there is no bucket of that name to anybody who reads.
+    if let Some(until_ms) = record.locked_ms(ctx).filter(|_| call.root.is_zero()) {
+        return Err(revert(IBuckets::Locked { untilMs: until_ms }));
     }
     record.root = call.root;
     record.size_bytes = call.sizeBytes;
@@ -180,13 +225,29 @@ fn commit(ctx: &mut Ctx<'_, '_>, call: &IBuckets::commitCall) -> Result<(), Stop
     ctx.emit(BUCKETS, &IBuckets::Committed { id, term, root, sizeBytes: call.sizeBytes, version })
 }
 
+fn reshape(ctx: &mut Ctx<'_, '_>, call: IBuckets::reshapeCall) -> Result<(), Stop> {
+    let record = known(ctx, call.id)?;
+    let term = check_term(ctx, &record, call.term)?;
+    let (id, shape) = (call.id, call.shape);
+    check_shape(&shape)?;
+    store_shape(ctx, id, &shape)?;
+    ctx.emit(BUCKETS, &IBuckets::Reshaped { id, term, shape })
+}
+
 fn remove(ctx: &mut Ctx<'_, '_>, id: B256) -> Result<(), Stop> {
     let record = known(ctx, id)?;
     check_side(ctx, &record)?;
+    if let Some(until_ms) = record.locked_ms(ctx) {
+        return Err(revert(IBuckets::Locked { untilMs: until_ms }));
+    }
     if record.deals > 0 {
         return Err(revert(IBuckets::DealsOpen { deals: record.deals }));
     }
-    for slot in OWNER..=SHAPE {
+    // Each is taken off by itself: a bucket that is made again under this id begins with none.
+    if keeps::list(id).len(ctx)? > 0 {
+        return Err(revert(IBuckets::Locked { untilMs: record.kept_until_ms }));
+    }
+    for slot in OWNER..=KEEPS {
         ctx.store(BUCKETS, at(record_slot(id), slot), U256::ZERO)?;
     }
     // Made again under the same id it must not begin at term 1: a writer of before would not be fenced.
@@ -200,6 +261,32 @@ fn check_side(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<(), Stop> {
         return Err(revert(IBuckets::NotOwner { owner: record.owner }));
     }
     Ok(())
+}
+
+/// The term, if the caller holds it now.
+fn check_term(ctx: &mut Ctx<'_, '_>, record: &Record, given: u64) -> Result<u64, Stop> {
+    check_side(ctx, record)?;
+    let (term, holder, expires) = (record.term, record.holder, record.expires);
+    if given != term || ctx.caller != holder || ctx.height() > expires {
+        return Err(revert(IBuckets::Fenced { term, holder, expires }));
+    }
+    Ok(term)
+}
+
+fn check_shape(shape: &IBuckets::Shape) -> Result<(), Stop> {
+    let is_code = shape.k >= 1 && shape.n > shape.k && shape.t >= 1 && shape.t <= shape.n - shape.k;
+    let is_narrow = [shape.operators, shape.networks, shape.zones].iter().all(|count| *count <= shape.n);
+    if !is_code || !is_narrow || shape.shardBytes < 1024 || shape.shardBytes > SHARD_BYTES_MAX {
+        return Err(revert(IBuckets::BadShape {}));
+    }
+    Ok(())
+}
+
+fn store_shape(ctx: &mut Ctx<'_, '_>, id: B256, shape: &IBuckets::Shape) -> Result<(), Stop> {
+    let IBuckets::Shape { k, n, t, operators, networks, zones, .. } = *shape;
+    let spread = u64::from_le_bytes([k, n, t, operators, networks, zones, 0, 0]);
+    let word = pack([spread, u64::from(shape.shardBytes), u64::from(shape.codeId), 0]);
+    ctx.store(BUCKETS, at(record_slot(id), SHAPE), word)
 }
 
 fn expiry(ctx: &Ctx<'_, '_>, blocks: u64) -> Result<u64, Stop> {
@@ -219,7 +306,8 @@ fn store(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<(), Stop> {
     ctx.store(BUCKETS, at(base, HOLDER), pack_address(record.holder, record.expires))?;
     let counts = pack([record.term, record.size_bytes, record.version, record.deals]);
     ctx.store(BUCKETS, at(base, COUNTS), counts)?;
-    ctx.store(BUCKETS, at(base, ROOT), record.root.into())
+    ctx.store(BUCKETS, at(base, ROOT), record.root.into())?;
+    ctx.store(BUCKETS, at(base, KEEPS), pack([record.kept_until_ms, record.keeps, record.leaves, 0]))
 }
 
 fn show(record: Record) -> IBuckets::Bucket {
@@ -234,6 +322,8 @@ fn show(record: Record) -> IBuckets::Bucket {
         sizeBytes: record.size_bytes,
         version: record.version,
         deals: record.deals,
+        keptUntilMs: record.kept_until_ms,
+        keeps: record.keeps,
     }
 }
 

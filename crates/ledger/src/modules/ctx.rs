@@ -145,6 +145,11 @@ impl Ctx<'_, '_> {
         self.internals.block_number().saturating_to()
     }
 
+    /// The block's time, in milliseconds since 1970, down to the second.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.internals.block_timestamp().saturating_to::<u64>().saturating_mul(1000)
+    }
+
     /// The randomness the header carries: keccak of the seed of its parent's round.
     pub(crate) fn mix_hash(&self) -> B256 {
         self.internals.block_env().prevrandao().unwrap_or_default()

@@ -34,6 +34,11 @@ pub enum What {
         owner: Address,
         capacity_bytes: u64,
     },
+    /// It takes so many bytes from now on.
+    Resized {
+        deal: u64,
+        capacity_bytes: u64,
+    },
     /// What the deal held may be forgotten.
     Ended {
         deal: u64,
@@ -144,6 +149,7 @@ impl What {
     fn deal(&self) -> Option<u64> {
         match self {
             Self::Opened { deal, .. }
+            | Self::Resized { deal, .. }
             | Self::Ended { deal, .. }
             | Self::Closing { deal }
             | Self::Posted { deal, .. }
@@ -166,6 +172,7 @@ fn ours(log: &Log, node: B256) -> Option<What> {
             e.provider,
             What::Opened { deal: e.deal, bucket: e.bucket, owner: e.owner, capacity_bytes: e.capacityBytes },
         ),
+        IDealsEvents::Resized(e) => (e.provider, What::Resized { deal: e.deal, capacity_bytes: e.capacityBytes }),
         IDealsEvents::Ended(e) => (e.provider, What::Ended { deal: e.deal, bucket: e.bucket }),
         IDealsEvents::Closing(e) => (e.provider, What::Closing { deal: e.deal }),
         IDealsEvents::Posted(e) => (e.provider, What::Posted { deal: e.deal, sequence: e.sequence }),

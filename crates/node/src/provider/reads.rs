@@ -1,7 +1,8 @@
-//! Give shards back, say which are held, and let their owner release them.
+//! Give shards back, say which are held, keep them, and let their owner release them.
 
 use super::{
     Provider,
+    access::AccessError,
     serve::{BUSY_MS, denied, refused},
 };
 use crate::journal::now_ms;
@@ -12,12 +13,21 @@ use hodei_storage::{
     wire::{Answer, Reason},
 };
 use hodei_types::{
+    abi::KEEP_MS_MAX,
     event::{Fields, Kind},
     grant::Rights,
     slice::ShardId,
     transport::NodeKey,
 };
 use std::ops::Range;
+
+fn bitmap(held: &[bool]) -> Vec<u8> {
+    let mut bits = vec![0u8; held.len().div_ceil(8)];
+    for (at, held) in held.iter().enumerate() {
+        bits[at / 8] |= u8::from(*held) << (at % 8);
+    }
+    bits
+}
 
 impl<E: Storage> Provider<E> {
     /// A slice of a shard, with the hashes beside it; an empty range at its start means to the end.
@@ -74,11 +84,7 @@ impl<E: Storage> Provider<E> {
     ) -> Result<Answer, Answer> {
         self.access().check(from, deal, grant, rights, now_ms()).await.map_err(denied)?;
         let held = self.store().has(deal, ids).await.map_err(|error| self.store_failed(error))?;
-        let mut bits = vec![0u8; ids.len().div_ceil(8)];
-        for (at, held) in held.into_iter().enumerate() {
-            bits[at / 8] |= u8::from(held) << (at % 8);
-        }
-        Ok(Answer::Bitmap(bits))
+        Ok(Answer::Bitmap(bitmap(&held)))
     }
 
     /// Zeroes the shards' counts in the deal's tree; they are no longer paid for.
@@ -90,13 +96,56 @@ impl<E: Storage> Provider<E> {
         grant: &[u8],
     ) -> Result<Answer, Answer> {
         self.access().check(from, deal, grant, Rights::RELEASE, now_ms()).await.map_err(denied)?;
+        let until_ms = self.kept_until(deal, ids).await?;
         let released = self.store().release(deal, ids).await.map_err(|error| self.store_failed(error))?;
         for id in &released {
             let event = Fields::new().bytes("peer", &from.0).bytes("shard", &id.0).uint("deal", deal);
             self.note(Kind::Release, event).await?;
             self.meters().released_shards.inc();
         }
-        self.newest(deal).await
+        match until_ms {
+            Some((count, until_ms)) => {
+                let text = format!("{count} of these {} are kept until {until_ms} ms since 1970", ids.len());
+                Err(refused(Reason::Kept, text))
+            }
+            None => self.newest(deal).await,
+        }
+    }
+
+    /// How many of these are kept past the ledger's time, and the latest of their times. The store knows that time
+    /// from then on.
+    async fn kept_until(&self, deal: u64, ids: &[ShardId]) -> Result<Option<(usize, u64)>, Answer> {
+        let kept = self.store().kept(deal, ids).await.map_err(|error| self.store_failed(error))?;
+        if kept.iter().all(|until_ms| *until_ms == 0) {
+            return Ok(None);
+        }
+        let head = self.chain().head().await.map_err(|error| denied(AccessError::Chain(error)))?;
+        self.store().tell(head.time_ms);
+        let still = kept.into_iter().filter(|until_ms| *until_ms > head.time_ms);
+        let (count, latest) = still.fold((0, 0), |(count, latest), until_ms| (count + 1, latest.max(until_ms)));
+        Ok((count > 0).then_some((count, latest)))
+    }
+
+    /// From now on nobody's release lets go of these before `until_ms`.
+    pub(super) async fn keep(
+        &self,
+        from: NodeKey,
+        deal: u64,
+        ids: &[ShardId],
+        until_ms: u64,
+        grant: &[u8],
+    ) -> Result<Answer, Answer> {
+        self.access().check(from, deal, grant, Rights::WRITE, now_ms()).await.map_err(denied)?;
+        if until_ms > now_ms().saturating_add(KEEP_MS_MAX) {
+            return Err(refused(Reason::Malformed, "nothing is kept for more than 101 years"));
+        }
+        let held = self.store().keep(deal, ids, until_ms).await.map_err(|error| self.store_failed(error))?;
+        let count = held.iter().filter(|held| **held).count() as u64;
+        if count > 0 {
+            let event = Fields::new().text("what", "kept").bytes("peer", &from.0).uint("deal", deal);
+            self.note(Kind::Deal, event.uint("shards", count).uint("until_ms", until_ms)).await?;
+        }
+        Ok(Answer::Bitmap(bitmap(&held)))
     }
 
     pub(super) async fn state(&self, from: NodeKey, deal: u64, grant: &[u8]) -> Result<Answer, Answer> {

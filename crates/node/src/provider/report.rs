@@ -127,6 +127,9 @@ impl<E: Storage> Provider<E> {
                 let fields = fields.text("what", "opened").uint("deal", *deal).bytes("bucket", bucket.as_slice());
                 (Kind::Deal, fields.bytes("owner", owner.as_slice()).uint("bytes", *capacity_bytes))
             }
+            What::Resized { deal, capacity_bytes } => {
+                (Kind::Deal, fields.text("what", "resized").uint("deal", *deal).uint("bytes", *capacity_bytes))
+            }
             What::Closing { deal } => (Kind::Deal, fields.text("what", "closing").uint("deal", *deal)),
             What::Ended { deal, bucket } => {
                 let fields = fields.text("what", "ended").uint("deal", *deal).bytes("bucket", bucket.as_slice());

@@ -102,6 +102,9 @@ impl<E: Storage> Provider<E> {
             Request::Release { deal, ids, grant } => {
                 (self.release(from, deal, &ids, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
             }
+            Request::Keep { deal, ids, until_ms, grant } => {
+                (self.keep(from, deal, &ids, until_ms, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
             Request::State { deal, grant } => {
                 (self.state(from, deal, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
             }

@@ -198,6 +198,16 @@ fn a_full_disk_is_refused_before_the_body_and_what_is_held_is_served() {
     });
 }
 
+/// What it holds it gives until the deals end; nothing else is waited for.
+async fn gives_and_takes_nothing_new(link: &hodei_link::Link, peer: &Peer, rights: Vec<u8>, held: ShardId) {
+    let (other, body) = shard(2, 64 << 10);
+    let (answer, _) = ask(link, peer, put(other, body.len(), &rights), bytes::Bytes::new()).await.unwrap();
+    assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
+    let get = Request::Get { deal: DEAL, id: held, offset: 0, len: 0, grant: rights };
+    let (answer, _) = ask(link, peer, get, bytes::Bytes::new()).await.unwrap();
+    assert!(matches!(answer, Answer::Slice { .. }), "{answer:?}");
+}
+
 #[test]
 fn a_running_provider_notices_that_it_is_to_leave() {
     begun("drain", offer(), |Begun { context, ledger, provider, tasks, .. }| async move {
@@ -210,12 +220,7 @@ fn a_running_provider_notices_that_it_is_to_leave() {
         while !provider.is_draining() {
             context.sleep(Duration::from_millis(20)).await;
         }
-        let (other, body) = shard(2, 64 << 10);
-        let (answer, _) = ask(&link, &peer, put(other, body.len(), &rights), bytes::Bytes::new()).await.unwrap();
-        assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
-        let get = Request::Get { deal: DEAL, id, offset: 0, len: 0, grant: rights };
-        let (answer, _) = ask(&link, &peer, get, bytes::Bytes::new()).await.unwrap();
-        assert!(matches!(answer, Answer::Slice { .. }), "what it holds it gives until the deals end: {answer:?}");
+        gives_and_takes_nothing_new(&link, &peer, rights, id).await;
         let drain = &provider.status()["drain"];
         assert_eq!((&drain["open_deals"], &drain["may_go"]), (&serde_json::json!([DEAL]), &false.into()));
         assert_eq!(drain["held_bytes"], 64 << 10);
@@ -237,12 +242,7 @@ fn a_provider_that_the_ledger_closed_takes_nothing_new_and_gives_what_it_has() {
         while !provider.is_closed() {
             context.sleep(Duration::from_millis(20)).await;
         }
-        let (other, body) = shard(2, 64 << 10);
-        let (answer, _) = ask(&link, &peer, put(other, body.len(), &rights), bytes::Bytes::new()).await.unwrap();
-        assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
-        let get = Request::Get { deal: DEAL, id, offset: 0, len: 0, grant: rights };
-        let (answer, _) = ask(&link, &peer, get, bytes::Bytes::new()).await.unwrap();
-        assert!(matches!(answer, Answer::Slice { .. }), "{answer:?}");
+        gives_and_takes_nothing_new(&link, &peer, rights, id).await;
         assert_eq!(provider.status()["closed"], true);
     });
 }

@@ -10,11 +10,15 @@ use hodei_types::{
     ack::{Signer, Statement},
     chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// One open deal, and a challenge if one is set; transactions are refused unless it takes them.
 pub(super) struct Played {
     capacity_bytes: u64,
+    time_ms: AtomicU64,
     pub(super) challenge: Mutex<Option<IDeals::Challenge>>,
     /// Transactions taken, if it takes any; each succeeds at once.
     pub(super) taken: Mutex<Option<Vec<Bytes>>>,
@@ -25,12 +29,18 @@ pub(super) struct Played {
 impl Played {
     pub(super) fn new(capacity_bytes: u64) -> Arc<Self> {
         let (challenge, taken) = Default::default();
-        Arc::new(Self { capacity_bytes, challenge, taken, events: tokio::sync::watch::Sender::default() })
+        let time_ms = AtomicU64::new(0);
+        Arc::new(Self { capacity_bytes, time_ms, challenge, taken, events: tokio::sync::watch::Sender::default() })
     }
 
     pub(super) fn head_now(&self) -> Head {
         let (hash, genesis, height) = (B256::ZERO, B256::ZERO, 1 + self.events.borrow().len() as u64);
-        Head { height, hash, time_ms: 0, base_fee: 1, chain_id: CHAIN_ID, genesis }
+        Head { height, hash, time_ms: self.time_ms.load(Ordering::Relaxed), base_fee: 1, chain_id: CHAIN_ID, genesis }
+    }
+
+    /// From now on its time is this.
+    pub(super) fn at(&self, time_ms: u64) {
+        self.time_ms.store(time_ms, Ordering::Relaxed);
     }
 
     /// Asks twenty times for one leaf of what is held, among `leaves` of the provider.
@@ -90,7 +100,16 @@ fn empty_bucket() -> IBuckets::Bucket {
     IBuckets::Bucket {
         id: B256::ZERO,
         owner: Address::ZERO,
-        shape: IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 262_144, codeId: 1 },
+        shape: IBuckets::Shape {
+            k: 3,
+            n: 6,
+            t: 1,
+            operators: 0,
+            networks: 0,
+            zones: 0,
+            shardBytes: 262_144,
+            codeId: 1,
+        },
         term: 1,
         holder: Address::ZERO,
         expires: 1,
@@ -98,11 +117,13 @@ fn empty_bucket() -> IBuckets::Bucket {
         sizeBytes: 0,
         version: 0,
         deals: 1,
+        keptUntilMs: 0,
+        keeps: 0,
     }
 }
 
 fn empty_deal() -> IDeals::Deal {
-    let zeros = vec![0u8; 32 * 15];
+    let zeros = vec![0u8; 32 * 16];
     IDeals::Deal::abi_decode(&zeros).expect("all of its fields may be zero")
 }
 

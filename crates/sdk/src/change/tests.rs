@@ -7,7 +7,7 @@ use hodei_storage::{
     manifest::PageRef,
     seal::{Algorithm, WRAPPED_BYTES},
 };
-use hodei_types::slice::ShardId;
+use hodei_types::{code::Shape, slice::ShardId};
 
 fn part(object: u8) -> Part {
     Part {
@@ -17,7 +17,8 @@ fn part(object: u8) -> Part {
         algorithm: Algorithm::Aes256Gcm,
         commitment: [0; 32],
         size_bytes: 3,
-        content: [0; 32],
+        content: [object; 32],
+        shape: Shape::new(3, 6, 1).unwrap(),
         home: Home::Own(PageRef { id: ShardId([0; 32]), bytes: 1, stripes: 1, holders: Vec::new() }),
     }
 }

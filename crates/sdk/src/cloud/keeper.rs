@@ -81,11 +81,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(())
     }
 
-    /// Tops up the buckets this process works with before their escrow is used up: as far as the spending
+    /// Takes off their lists what is bound no more, and tops up the buckets this process works with before their escrow is used up: as far as the spending
     /// account goes, which is what its owner allows.
     async fn keep_paid(&self) -> Result<(), Fault> {
         let used: Vec<B256> = self.0.rosters.lock().expect("no panic under this lock").keys().copied().collect();
         for id in used {
+            if let Some(record) = self.0.buckets.read(id).await?.filter(|record| record.state.keeps > 0) {
+                self.lapse(&record).await?;
+            }
             if self.0.buckets.holding(id).await?.runs_low() {
                 let missing = self.0.buckets.missing(id, RESERVE_WINDOWS).await?;
                 self.0.buckets.top_up(&missing).await?;

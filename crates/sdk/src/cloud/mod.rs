@@ -14,8 +14,10 @@ use crate::{
     escrow::Holding,
     fault::Fault,
     intent::Orphans,
+    keep::Leaves,
     market,
     plan::{Plan, Wish, plan},
+    rounds::Rounds,
     wallet::Wallet,
 };
 use alloy_primitives::{B256, U256};
@@ -29,6 +31,7 @@ use hodei_storage::{
 };
 use hodei_types::{
     ack::Ack,
+    code::Shape,
     event::{Actor, Fields, Kind},
     grant::{Grant, Rights},
     transport::{NodeKey, Transport},
@@ -54,6 +57,18 @@ impl<E: Clock + Spawner + Storage + CryptoRng> Runtime for E {}
 /// The cloud of this machine's user: a tokio runtime and iroh.
 pub type Local = Cloud<commonware_runtime::tokio::Context, hodei_link::Link>;
 
+/// A bucket's providers as they were read.
+struct Roster {
+    until: SystemTime,
+    /// What the bucket's record said then: where that is another by now, so are they.
+    shape: Shape,
+    deals: u64,
+    /// All of them.
+    all: Arc<Vec<Provider>>,
+    /// Those whose deals take new shards.
+    takers: Arc<Vec<Provider>>,
+}
+
 pub(crate) struct Inner<E: Storage, T> {
     pub(crate) context: E,
     pub(crate) engine: Engine<E, T>,
@@ -65,8 +80,10 @@ pub(crate) struct Inner<E: Storage, T> {
     /// This client's key on the wire: grants are for it.
     client: NodeKey,
     pub(crate) log: Option<Log<E>>,
-    rosters: Mutex<BTreeMap<B256, (SystemTime, Arc<Vec<Provider>>)>>,
+    rosters: Mutex<BTreeMap<B256, Roster>>,
     pub(crate) catalogs: Catalogs,
+    pub(crate) rounds: Rounds,
+    pub(crate) leaves: Leaves,
     unposted: Mutex<BTreeMap<u64, Ack>>,
     posting: futures::lock::Mutex<()>,
     verdicts: Mutex<Vec<Verdict>>,
@@ -121,6 +138,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             log,
             rosters: Mutex::default(),
             catalogs: Catalogs::default(),
+            rounds: Rounds::default(),
+            leaves: Leaves::default(),
             unposted: Mutex::default(),
             posting: futures::lock::Mutex::new(()),
             verdicts: Mutex::default(),
@@ -157,7 +176,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub async fn create_bucket(&self, name: &str, plan: &Plan) -> Result<Record, Fault> {
         let record = self.0.buckets.create(name, plan).await?;
         // Deals of a bucket that had this name before are over.
-        self.0.rosters.lock().expect("no panic under this lock").remove(&record.id);
+        self.forget_roster(record.id);
         self.change(name, None).await?;
         self.note(Kind::Deal, |fields| fields.uint("deals", plan.parts.len() as u64)).await;
         Ok(record)
@@ -165,7 +184,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// `None` if there is none of this name, or one that is half made or half gone.
     pub async fn bucket(&self, name: &str) -> Result<Option<Record>, Fault> {
-        Ok(self.0.buckets.find(name).await?.filter(|record| record.state.root != B256::ZERO))
+        Ok(self.record(name).await?.filter(|record| record.state.root != B256::ZERO))
     }
 
     pub(crate) async fn live(&self, name: &str) -> Result<Record, Fault> {
@@ -206,7 +225,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub async fn delete_bucket(&self, name: &str) -> Result<bool, Fault> {
         let id = self.live(name).await?.id;
         self.change(name, Some(Change::End)).await?;
-        self.0.rosters.lock().expect("no panic under this lock").remove(&id);
+        self.forget_roster(id);
         let is_gone = self.0.buckets.remove(id).await;
         if !matches!(is_gone, Ok(true)) {
             self.0.going.lock().expect("no panic under this lock").insert(id);
@@ -252,11 +271,26 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// The providers a bucket has open deals with, and the right to act there.
     pub(crate) async fn roster(&self, record: &Record) -> Result<Arc<Vec<Provider>>, Fault> {
+        Ok(self.providers(record).await?.0)
+    }
+
+    /// Those of them that take new shards.
+    pub(crate) async fn takers(&self, record: &Record) -> Result<Arc<Vec<Provider>>, Fault> {
+        Ok(self.providers(record).await?.1)
+    }
+
+    /// What was read of a bucket's deals is read again when it is next needed.
+    pub(crate) fn forget_roster(&self, bucket: B256) {
+        self.0.rosters.lock().expect("no panic under this lock").remove(&bucket);
+    }
+
+    async fn providers(&self, record: &Record) -> Result<(Arc<Vec<Provider>>, Arc<Vec<Provider>>), Fault> {
         let now = self.0.context.current();
-        if let Some((until, roster)) = self.0.rosters.lock().expect("no panic under this lock").get(&record.id)
-            && *until > now
+        if let Some(roster) = self.0.rosters.lock().expect("no panic under this lock").get(&record.id)
+            && roster.until > now
+            && (roster.shape, roster.deals) == (record.shape, record.state.deals)
         {
-            return Ok(roster.clone());
+            return Ok((roster.all.clone(), roster.takers.clone()));
         }
         let signer = &self.0.wallet;
         let expires_ms = self.now_ms() + GRANT_AGE.as_millis() as u64;
@@ -266,11 +300,19 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 .encode()
                 .to_vec();
         let deals = self.0.buckets.deals(record.id).await?;
-        let roster: Vec<Provider> = deals.into_iter().map(|deal| deal.provider(grant.clone())).collect();
-        let roster = Arc::new(roster);
-        let mut rosters = self.0.rosters.lock().expect("no panic under this lock");
-        rosters.insert(record.id, (now + ROSTER_AGE, roster.clone()));
-        Ok(roster)
+        let takes: Vec<bool> = deals.iter().map(|deal| deal.state.capacityBytes > 0).collect();
+        let all: Vec<Provider> = deals.into_iter().map(|deal| deal.provider(grant.clone())).collect();
+        let takers = all.iter().zip(takes).filter(|(_, takes)| *takes).map(|(provider, _)| provider.clone());
+        let (takers, all) = (Arc::new(takers.collect::<Vec<_>>()), Arc::new(all));
+        let read = Roster {
+            until: now + ROSTER_AGE,
+            shape: record.shape,
+            deals: record.state.deals,
+            all: all.clone(),
+            takers: takers.clone(),
+        };
+        self.0.rosters.lock().expect("no panic under this lock").insert(record.id, read);
+        Ok((all, takers))
     }
 
     /// Takes acks whose roots shall be posted.

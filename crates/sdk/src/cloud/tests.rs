@@ -6,6 +6,8 @@ use crate::{
     complete::Source,
     intent::{Cause, Journal},
     object::Entry,
+    recode,
+    redundancy::{Redundancy, Wanted},
     upload::{Judged, Options},
 };
 use alloy_primitives::{Address, Bytes, U256, keccak256};
@@ -61,6 +63,16 @@ fn requests_are_send(cloud: &Local, plan: &Plan) {
     is_send(cloud.list("", "", None, None, 1));
     is_send(cloud.remove("", ""));
     is_send(cloud.locate("", ""));
+    is_send(cloud.plan_redundancy("", &Wanted::default()));
+    is_send(cloud.recode("", recode::Options::default()));
+    is_send(cloud.await_release());
+}
+
+/// The rest of a change of redundancy.
+#[expect(dead_code)]
+fn changes_are_send(cloud: &Local, planned: &Redundancy) {
+    is_send(cloud.begin_redundancy("", planned));
+    is_send(cloud.end_redundancy("", planned));
 }
 
 /// Takes every transaction at once, but cannot be asked about deals, and is not done with other questions ever.

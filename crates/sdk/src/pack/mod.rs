@@ -181,7 +181,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let cloud = self.clone();
         self.0.context.child("strays").spawn(move |_| async move {
             if let Ok(roster) = cloud.roster(&lodging.bucket).await {
-                let (acks, _) = cloud.0.engine.release(&roster, lodging.strays).await;
+                let acks = cloud.0.engine.release(&roster, lodging.strays).await.acks;
                 cloud.owe(&acks);
             }
         });
@@ -294,8 +294,8 @@ struct Head {
 impl Head {
     fn part(self, pack: &Arc<Part>, offset: u64) -> Part {
         let Self { object, wrapped, algorithm, commitment, size_bytes, content } = self;
-        let home = Home::Pack { pack: pack.clone(), offset };
-        Part { number: FIRST, object, wrapped, algorithm, commitment, size_bytes, content, home }
+        let (shape, home) = (pack.shape, Home::Pack { pack: pack.clone(), offset });
+        Part { number: FIRST, object, wrapped, algorithm, commitment, size_bytes, content, shape, home }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     fault::Fault,
     intent::End,
     read::Holders,
+    retain::bound_ms,
 };
 use hodei_storage::index::{Entry, Home, Part, Run};
 use hodei_types::transport::Transport;
@@ -30,7 +31,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub(crate) async fn unpack(&self, record: &Record, key: &str, entry: Entry) -> Result<Entry, Fault> {
         let members: Vec<Member> =
             members(std::iter::once(&entry)).filter(|member| member.sealed_bytes < member.pack.size_bytes).collect();
-        if members.is_empty() {
+        // What is bound keeps its pack.
+        if members.is_empty() || bound_ms(&entry, self.now_ms()).is_some() {
             return Ok(entry);
         }
         self.relocate(record, vec![key.to_owned()], members).await?;
@@ -40,6 +42,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Writes anew what is live of packs.
     pub(crate) async fn repack(&self, record: &Record, run: &Run, packs: &BTreeSet<[u8; 16]>) -> Result<(), Fault> {
+        let packs = &unbound(run, packs, self.now_ms());
+        if packs.is_empty() {
+            return Ok(());
+        }
         let (keys, members) = live(run, packs);
         tracing::info!(bucket = record.name, packs = packs.len(), members = members.len(), "packs are written anew");
         self.relocate(record, keys, members).await
@@ -47,7 +53,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Lays members into new packs and says so in the index.
     async fn relocate(&self, record: &Record, keys: Vec<String>, members: Vec<Member>) -> Result<(), Fault> {
-        let holders = Holders { shape: record.shape, roster: self.roster(record).await? };
+        let holders = Holders { roster: self.roster(record).await? };
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let packs: BTreeMap<[u8; 16], &Arc<Part>> =
             members.iter().map(|member| (member.pack.object, &member.pack)).collect();
@@ -93,6 +99,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         Ok(())
     }
+}
+
+/// Those of which nothing is bound: the others stay, however sparse.
+fn unbound(run: &Run, packs: &BTreeSet<[u8; 16]>, now_ms: u64) -> BTreeSet<[u8; 16]> {
+    let bound = run.all().filter(|entry| bound_ms(entry, now_ms).is_some());
+    let bound: BTreeSet<[u8; 16]> = members(bound).map(|member| member.pack.object).collect();
+    packs.difference(&bound).copied().collect()
 }
 
 /// What is named of packs: under which keys, and each member once.

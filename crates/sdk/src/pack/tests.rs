@@ -16,7 +16,7 @@ use hodei_storage::{
     pack::{self, Packer},
     seal::{Algorithm, Secret, WRAPPED_BYTES},
 };
-use hodei_types::slice::ShardId;
+use hodei_types::{code::Shape, slice::ShardId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -68,6 +68,7 @@ impl World {
             commitment: [0; 32],
             size_bytes: bytes.len() as u64,
             content: [0; 32],
+            shape: Shape::new(3, 6, 1).unwrap(),
             home: Home::Own(PageRef { id: ShardId([0; 32]), bytes: 4096, stripes: 1, holders: Vec::new() }),
         };
         self.packs.insert(object, bytes);

@@ -149,6 +149,8 @@ impl Fleet {
             Request::Get { deal, grant, .. } => (*deal, grant, Rights::READ),
             Request::Has { deal, grant, .. } => (*deal, grant, Rights::READ | Rights::WRITE),
             Request::Release { deal, grant, .. } => (*deal, grant, Rights::RELEASE),
+            Request::Keep { deal, grant, .. } => (*deal, grant, Rights::WRITE),
+            Request::State { deal, grant } => (*deal, grant, Rights::READ | Rights::WRITE),
             other => panic!("no client here asks {other:?}"),
         };
         let mut body = Bytes::new();
@@ -168,15 +170,21 @@ impl Fleet {
                         None => Answer::Gone,
                     })
                 }
-                Request::Has { ids, .. } => store.has(deal, &ids).await.map(|held| {
-                    let mut bits = vec![0u8; ids.len().div_ceil(8)];
-                    held.iter().enumerate().for_each(|(at, held)| bits[at / 8] |= u8::from(*held) << (at % 8));
-                    Answer::Bitmap(bits)
-                }),
-                Request::Release { ids, .. } => match store.release(deal, &ids).await {
-                    Ok(_) => store.state(deal).await.map(|(ack, shards)| Answer::State { ack, shards }),
-                    Err(error) => Err(error),
-                },
+                Request::Has { ids, .. } => store.has(deal, &ids).await.map(|held| bitmap(&held)),
+                Request::Keep { ids, until_ms, .. } => store.keep(deal, &ids, until_ms).await.map(|held| bitmap(&held)),
+                Request::State { .. } => state(&store, deal).await,
+                Request::Release { ids, .. } => {
+                    let now_ms = self.ledger.head().time_ms;
+                    store.tell(now_ms);
+                    let kept = store.kept(deal, &ids).await.unwrap_or_default();
+                    match store.release(deal, &ids).await {
+                        Ok(_) if kept.iter().any(|until_ms| *until_ms > now_ms) => {
+                            Ok(Answer::Refused { reason: Reason::Kept, text: "kept".into() })
+                        }
+                        Ok(_) => state(&store, deal).await,
+                        Err(error) => Err(error),
+                    }
+                }
                 _ => unreachable!("looked at above"),
             };
             done.unwrap_or_else(|error| match error {
@@ -198,6 +206,16 @@ impl Fleet {
         client.mood.moves(clock).await;
         wire::send(&mut sink, answer.encode(), body).await
     }
+}
+
+fn bitmap(held: &[bool]) -> Answer {
+    let mut bits = vec![0u8; held.len().div_ceil(8)];
+    held.iter().enumerate().for_each(|(at, held)| bits[at / 8] |= u8::from(*held) << (at % 8));
+    Answer::Bitmap(bits)
+}
+
+async fn state(store: &Shards, deal: u64) -> Result<Answer, StoreError> {
+    store.state(deal).await.map(|(ack, shards)| Answer::State { ack, shards })
 }
 
 /// A client's way to the providers.

@@ -2,7 +2,7 @@
 
 use alloy_consensus::Transaction as _;
 use alloy_primitives::{Address, B256};
-use alloy_sol_types::{SolCall as _, SolEvent as _, SolInterface as _};
+use alloy_sol_types::{SolEvent as _, SolInterface as _};
 use hodei_ledger::execute::{Applied, Signed};
 use hodei_types::abi::{BUCKETS, IBuckets};
 use std::collections::BTreeMap;
@@ -58,16 +58,20 @@ impl Law {
                 (bucket.holder, bucket.term, bucket.expires) = (claimed.holder, claimed.term, claimed.expires);
             }
         }
-        let Ok(call) = IBuckets::commitCall::abi_decode(tx.envelope.input()) else { return };
-        let bucket = self.buckets.entry(call.id).or_default();
-        let is_holder = tx.sender == bucket.holder && call.term == bucket.term && height <= bucket.expires;
+        let (id, term, expected, root) = match IBuckets::IBucketsCalls::abi_decode(tx.envelope.input()) {
+            Ok(IBuckets::IBucketsCalls::commit(call)) => (call.id, call.term, call.expected, call.root),
+            Ok(IBuckets::IBucketsCalls::commitKept(call)) => (call.id, call.term, call.expected, call.root),
+            _ => return,
+        };
+        let bucket = self.buckets.entry(id).or_default();
+        let is_holder = tx.sender == bucket.holder && term == bucket.term && height <= bucket.expires;
         if !is_holder {
-            self.broken.push(format!("block {height}: {} swapped for term {} of {bucket:?}", tx.sender, call.term));
+            self.broken.push(format!("block {height}: {} swapped for term {term} of {bucket:?}", tx.sender));
         }
-        if call.expected != bucket.root {
+        if expected != bucket.root {
             self.broken.push(format!("block {height}: {} expected another root than {bucket:?}", tx.sender));
         }
-        bucket.root = call.root;
+        bucket.root = root;
         self.swaps += 1;
     }
 }

@@ -382,7 +382,8 @@ impl Chain for Door {
     fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
         async move {
             let tx = hodei_ledger::mempool::recover(&raw).expect("a client signs what is one");
-            if tx.envelope.to() == Some(BUCKETS) && tx.envelope.input().starts_with(&IBuckets::commitCall::SELECTOR) {
+            let swaps = [IBuckets::commitCall::SELECTOR, IBuckets::commitKeptCall::SELECTOR];
+            if tx.envelope.to() == Some(BUCKETS) && swaps.iter().any(|swap| tx.envelope.input().starts_with(swap)) {
                 self.mood.at_swap(self.clock.current());
             }
             self.ask(|peer| self.insert(peer, raw.clone())).await

@@ -13,6 +13,7 @@ mod ledger;
 mod machine;
 mod process;
 mod tale;
+mod theft;
 
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolCall as _;

@@ -1,9 +1,14 @@
 //! Say what of a part is kept where, whether it still is, and let go of it.
 
-use super::{Engine, remote::Verdict, spread::Provider};
+use super::{
+    Engine,
+    remote::{RemoteError, Verdict},
+    spread::Provider,
+};
 use crate::{
     engine::get::GetError,
     manifest::{List, Page, PageRef, STRIPES_MAX},
+    wire::Reason,
 };
 use commonware_runtime::{Clock, Spawner};
 use futures::{StreamExt as _, stream};
@@ -14,6 +19,17 @@ use std::collections::BTreeMap;
 const BATCH: usize = 1024;
 /// Providers asked at once.
 const ASKED: usize = 8;
+
+/// What a release did.
+#[derive(Clone, Debug, Default)]
+pub struct Released {
+    /// The newest statement of each deal that let go of something, to be posted: only then is the room free.
+    pub acks: BTreeMap<u64, Ack>,
+    /// What could not be let go of now.
+    pub left: Vec<(u64, ShardId)>,
+    /// How many of these are kept until a later time.
+    pub kept: usize,
+}
 
 /// Shards by deal, and what each deal answered.
 type ByDeal = BTreeMap<u64, Vec<ShardId>>;
@@ -101,20 +117,20 @@ where
         }))
     }
 
-    /// Lets go of shards. Gives the newest statement of each deal that did, to be posted: only then is the room
-    /// free; and what could not be let go of now. A deal that is not in the roster has ended with all it held.
-    pub async fn release(
-        &self,
-        roster: &[Provider],
-        shards: impl IntoIterator<Item = (u64, ShardId)>,
-    ) -> (BTreeMap<u64, Ack>, Vec<(u64, ShardId)>) {
+    /// What a provider says its deal is now; `None` before its first shard.
+    pub async fn state(&self, provider: &Provider) -> Result<Option<Ack>, RemoteError> {
+        self.remote.state(&provider.peer, provider.deal, &provider.grant).await
+    }
+
+    /// Lets go of shards. A deal that is not in the roster has ended with all it held.
+    pub async fn release(&self, roster: &[Provider], shards: impl IntoIterator<Item = (u64, ShardId)>) -> Released {
         let asked = by_deal(shards).into_iter().filter_map(|(deal, ids)| {
             let provider = roster.iter().find(|provider| provider.deal == deal)?.clone();
             Some((provider, ids))
         });
         let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
             let Provider { peer, deal, grant, .. } = provider;
-            let (mut newest, mut left, mut is_away) = (None, Vec::new(), false);
+            let (mut newest, mut left, mut kept, mut is_away) = (None, Vec::new(), 0, false);
             for batch in ids.chunks(BATCH) {
                 // One that is away is not waited for batch by batch.
                 if !is_away {
@@ -122,6 +138,17 @@ where
                         Ok(ack) => {
                             newest = ack.or(newest);
                             continue;
+                        }
+                        // The others of them are let go of.
+                        Err(RemoteError::Refused { reason: Reason::Kept, .. }) => {
+                            if let Ok(held) = self.remote.has(&peer, deal, &grant, batch, BATCH).await {
+                                let held = batch.iter().zip(held).filter(|(_, held)| *held);
+                                let before = left.len();
+                                left.extend(held.map(|(id, _)| (deal, *id)));
+                                kept += left.len() - before;
+                                newest = self.remote.state(&peer, deal, &grant).await.unwrap_or_default().or(newest);
+                                continue;
+                            }
                         }
                         Err(error) => {
                             tracing::debug!(node = %peer.key, %error, "not released");
@@ -131,14 +158,15 @@ where
                 }
                 left.extend(batch.iter().map(|id| (deal, *id)));
             }
-            (deal, newest, left)
+            (deal, newest, left, kept)
         });
         let answers: Vec<_> = answers.buffer_unordered(ASKED).collect().await;
-        let (mut acks, mut left) = (BTreeMap::new(), Vec::new());
-        for (deal, ack, rest) in answers {
-            acks.extend(ack.map(|ack| (deal, ack)));
-            left.extend(rest);
+        let mut released = Released::default();
+        for (deal, ack, left, kept) in answers {
+            released.acks.extend(ack.map(|ack| (deal, ack)));
+            released.left.extend(left);
+            released.kept += kept;
         }
-        (acks, left)
+        released
     }
 }

@@ -5,6 +5,7 @@
 //! get   page → fetch (k asked, hedged) → remote → stripe (unpad, restore, open)
 //!              slices (of a pack: the one shard)
 //! kept  page → is it still there? let go of it
+//! lock  page → nobody lets go of it before a time
 //!       pool bounds memory, peers remember who is slow or down
 //! ```
 //! Generic over clock, spawner, randomness and transport, so that a simulation replays it from a seed.
@@ -12,6 +13,7 @@
 mod copies;
 mod get;
 mod kept;
+mod lock;
 mod peers;
 mod pool;
 mod put;
@@ -23,6 +25,8 @@ mod spread;
 mod stripe;
 
 pub use get::{Body, GetError, GetRequest};
+pub use kept::Released;
+pub use lock::Keeping;
 pub use peers::Peers;
 pub use pool::{Permit, Pool, STRIPES_BYTES};
 pub use put::{Progress, PutError, PutRequest, Rest, Stored, Wait};
@@ -60,6 +64,11 @@ impl<E: commonware_runtime::Clock, T: hodei_types::transport::Transport> Engine<
         let context = Arc::new(context);
         let remote = Remote::new(context.clone(), transport, chain_id);
         Self { remote, context, peers: Peers::default(), pool, pages: slices::Pages::default() }
+    }
+
+    /// The same with a pool of its own: to read what is put again at once, which must not wait for itself.
+    pub fn apart(&self, pool: Pool) -> Self {
+        Self { pool, ..self.clone() }
     }
 
     /// What bounds the memory of all puts and gets.

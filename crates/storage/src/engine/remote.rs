@@ -193,9 +193,34 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         ids: &[ShardId],
         batch: usize,
     ) -> Result<Vec<bool>, RemoteError> {
+        let request = |ids: &[ShardId]| Request::Has { deal, ids: ids.to_vec(), grant: grant.to_vec() };
+        self.bitmap((peer, deal, grant), ids, batch, request).await
+    }
+
+    /// Has these kept until a time; says of each whether it is.
+    pub(crate) async fn keep(
+        &self,
+        peer: &Peer,
+        deal: u64,
+        grant: &[u8],
+        ids: &[ShardId],
+        until_ms: u64,
+    ) -> Result<Vec<bool>, RemoteError> {
+        let request = |ids: &[ShardId]| Request::Keep { deal, ids: ids.to_vec(), until_ms, grant: grant.to_vec() };
+        self.bitmap((peer, deal, grant), ids, wire::IDS_MAX, request).await
+    }
+
+    /// Asks in batches for one bit per id.
+    async fn bitmap(
+        &self,
+        (peer, deal, grant): (&Peer, u64, &[u8]),
+        ids: &[ShardId],
+        batch: usize,
+        request: impl Fn(&[ShardId]) -> Request,
+    ) -> Result<Vec<bool>, RemoteError> {
         let mut found = Vec::with_capacity(ids.len());
         for batch in ids.chunks(batch) {
-            let request = Request::Has { deal, ids: batch.to_vec(), grant: grant.to_vec() };
+            let request = request(batch);
             let ask = Ask { peer, deal, grant, id: batch[0] };
             match self.answer(peer, request).await? {
                 Answer::Bitmap(bits) if bits.len() == batch.len().div_ceil(8) => {
@@ -217,7 +242,17 @@ impl<E: Clock, T: Transport> Remote<E, T> {
     ) -> Result<Option<Ack>, RemoteError> {
         let request = Request::Release { deal, ids: ids.to_vec(), grant: grant.to_vec() };
         let id = ids.first().copied().unwrap_or(ShardId([0; 32]));
-        let ask = Ask { peer, deal, grant, id };
+        self.statement(Ask { peer, deal, grant, id }, request).await
+    }
+
+    /// What a deal's tree is now; `None` before its first shard.
+    pub(crate) async fn state(&self, peer: &Peer, deal: u64, grant: &[u8]) -> Result<Option<Ack>, RemoteError> {
+        let request = Request::State { deal, grant: grant.to_vec() };
+        self.statement(Ask { peer, deal, grant, id: ShardId([0; 32]) }, request).await
+    }
+
+    async fn statement(&self, ask: Ask<'_>, request: Request) -> Result<Option<Ack>, RemoteError> {
+        let Ask { peer, deal, .. } = ask;
         match self.answer(peer, request).await? {
             Answer::State { ack: None, .. } => Ok(None),
             Answer::State { ack: Some(ack), .. } if ack.statement.deal != deal => {

@@ -1,7 +1,7 @@
 //! Bring one stripe's shards to providers, and to others where those fail.
 //!
 //! Upon an ack the shard is placed. Upon a failure, or when the rest of a stripe waits for a slow one, it goes
-//! to a spare that keeps every operator and network within the shape's cap: so any q acks survive what the
+//! to a spare that keeps every operator, network and zone within the shape's caps: so any q acks survive what the
 //! shape promises to survive. A provider that lies is left alone and named.
 
 use super::{
@@ -18,7 +18,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 use hodei_types::{
-    code::Shape,
+    code::{Domain, Shape},
     slice::ShardId,
     transport::{Peer, Transport},
 };
@@ -123,35 +123,44 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
-/// Shards of one stripe by provider, operator and network.
+/// Shards of one stripe by provider, operator, network and zone.
 struct Load {
     shards: Vec<u32>,
     operators: BTreeMap<[u8; 20], u32>,
     networks: BTreeMap<String, u32>,
+    zones: BTreeMap<String, u32>,
 }
 
 impl Load {
     fn new(providers: usize) -> Self {
-        Self { shards: vec![0; providers], operators: BTreeMap::new(), networks: BTreeMap::new() }
+        Self {
+            shards: vec![0; providers],
+            operators: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            zones: BTreeMap::new(),
+        }
     }
 
     fn takes(&self, shape: &Shape, roster: &[Provider], at: usize) -> bool {
-        let cap = u32::from(shape.cap());
+        let below = |shards: Option<&u32>, domain| shards.is_none_or(|shards| *shards < u32::from(shape.cap(domain)));
         let provider = &roster[at];
-        self.operators.get(&provider.operator).is_none_or(|shards| *shards < cap)
-            && self.networks.get(&provider.network).is_none_or(|shards| *shards < cap)
+        below(self.operators.get(&provider.operator), Domain::Operator)
+            && below(self.networks.get(&provider.network), Domain::Network)
+            && below(self.zones.get(&provider.zone), Domain::Zone)
     }
 
     fn add(&mut self, roster: &[Provider], at: usize) {
         self.shards[at] += 1;
         *self.operators.entry(roster[at].operator).or_default() += 1;
         *self.networks.entry(roster[at].network.clone()).or_default() += 1;
+        *self.zones.entry(roster[at].zone.clone()).or_default() += 1;
     }
 
     fn remove(&mut self, roster: &[Provider], at: usize) {
         self.shards[at] -= 1;
         *self.operators.get_mut(&roster[at].operator).expect("added before") -= 1;
         *self.networks.get_mut(&roster[at].network).expect("added before") -= 1;
+        *self.zones.get_mut(&roster[at].zone).expect("added before") -= 1;
     }
 }
 

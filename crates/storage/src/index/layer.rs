@@ -13,9 +13,8 @@ use super::{
 use hodei_types::cbor::{Reader, Writer};
 use std::collections::BTreeSet;
 
-/// The fourth: a layer has packs. The third, which had none, is still read.
-const VERSION: u64 = 4;
-const WITHOUT_PACKS: u64 = 3;
+/// The fifth: a layer has packs, and a part says how it was spread.
+const VERSION: u64 = 5;
 /// What a root has room for.
 pub const LAYERS_MAX: usize = 8;
 /// A layer is at least this many times as large as the one on top of it.
@@ -99,12 +98,8 @@ impl Run {
     /// Lays a layer on top; gives what it told of. After an error the index is of no use.
     pub fn absorb(&mut self, bytes: &[u8]) -> Result<Touched, IndexError> {
         let mut input = Reader::new(bytes);
-        let has_packs = match input.array(5)? {
-            4 => false,
-            5 => true,
-            _ => return Err(IndexError::Shape("a layer has 4 or 5 values")),
-        };
-        input.exactly("version", if has_packs { VERSION } else { WITHOUT_PACKS })?;
+        input.tuple(5)?;
+        input.exactly("version", VERSION)?;
         self.bucket = input.text(TEXT_BYTES_MAX)?.to_owned();
         let mut touched = Touched { settings: input.array(1)? == 1, ..Touched::default() };
         if touched.settings {
@@ -114,7 +109,7 @@ impl Run {
             }
             self.settings = settings.into();
         }
-        let mut packs = if has_packs { Reading::read(&mut input)? } else { Reading::default() };
+        let mut packs = Reading::read(&mut input)?;
         let count = input.array(ENTRIES_MAX * 2)?;
         if !count.is_multiple_of(2) {
             return Err(IndexError::Shape("a key without its versions"));

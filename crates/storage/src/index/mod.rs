@@ -25,10 +25,10 @@ pub use uses::Use;
 pub use version::Version;
 
 use crate::{manifest::ManifestError, seal::SealError};
-use hodei_types::cbor::CborError;
+use hodei_types::{cbor::CborError, code::ShapeError};
 
-/// Version of the root; layers have their own. The third: an index has layers.
-const VERSION: u64 = 3;
+/// Version of the root; layers have their own. The fourth: a part says how it was spread.
+const VERSION: u64 = 4;
 /// S3's limit of a key.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// S3's limit of an object's parts.
@@ -45,6 +45,8 @@ pub enum IndexError {
     Manifest(#[from] ManifestError),
     #[error("index: {0}")]
     Seal(#[from] SealError),
+    #[error("index: {0}")]
+    Spread(#[from] ShapeError),
     #[error("index: algorithm {0} is unknown to this version")]
     Algorithm(u64),
     #[error("index: {0}")]
@@ -59,7 +61,7 @@ mod tests {
         pack,
         seal::{Algorithm, Secret, WRAPPED_BYTES},
     };
-    use hodei_types::{slice::ShardId, transport::NodeKey};
+    use hodei_types::{code::Shape, slice::ShardId, transport::NodeKey};
     use std::{collections::BTreeMap, sync::Arc};
 
     fn part(number: u32) -> Part {
@@ -72,6 +74,7 @@ mod tests {
             commitment: [3; 32],
             size_bytes: 1 << 40,
             content: [4; 32],
+            shape: Shape::new(3, 6, 1).unwrap(),
             home: Home::Own(PageRef { id: ShardId([6; 32]), bytes: 8192, stripes: 3, holders }),
         }
     }
@@ -112,14 +115,16 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_of_before_there_were_packs_is_read() {
-        let mut run = run();
-        ["p/1", "p/2", "p/3", "p/4"].iter().for_each(|key| run.set(key, Vec::new()));
-        let mut bytes = run.encode();
-        let packs = bytes.windows(3).position(|bytes| bytes == [0x80, 0x86, 0x65]).unwrap();
-        assert_eq!((bytes[0], bytes[1], bytes.remove(packs)), (0x85, 4, 0x80), "the table of none goes");
-        bytes[..2].copy_from_slice(&[0x84, 3]);
-        assert_eq!(Run::decode(&bytes), Ok(run));
+    fn a_layer_whose_parts_do_not_say_how_they_were_spread_is_refused() {
+        let mut bytes = run().encode();
+        assert_eq!(bytes[..2], [0x85, 5]);
+        bytes[1] = 4;
+        assert!(Run::decode(&bytes).is_err());
+        // A part that lies at providers by itself, without its shape, is none of any version.
+        let mut part = part(1).encode();
+        assert_eq!(part[0], 0x89);
+        part[0] = 0x88;
+        assert!(Part::decode(&part).is_err());
     }
 
     #[test]

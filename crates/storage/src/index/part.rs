@@ -12,11 +12,11 @@ use crate::{
     pack,
     seal::{Algorithm, PartKey, Place, SealError, Secret, WRAPPED_BYTES},
 };
-use hodei_types::cbor::{Reader, Writer};
+use hodei_types::{
+    cbor::{Reader, Writer},
+    code::Shape,
+};
 use std::sync::Arc;
-
-/// Values of a page's reference, which tell it from a place in a pack.
-const PAGE_VALUES: usize = 4;
 
 /// Where a part's sealed bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Part {
     pub size_bytes: u64,
     /// BLAKE3 of the plaintext.
     pub content: [u8; 32],
+    /// How it was spread: the bucket's at that moment, which may be another one now. A member's is its pack's.
+    pub shape: Shape,
     pub home: Home,
 }
 
@@ -105,12 +107,13 @@ impl Part {
 
     pub(super) fn write_own(&self, out: &mut Writer) {
         let Home::Own(page) = &self.home else { panic!("a member is written with its layer's packs") };
-        self.write_head(out);
+        self.write_head(out, 9);
+        out.bytes(&self.shape.to_bytes());
         page.write(out);
     }
 
     pub(super) fn read_own(input: &mut Reader<'_>) -> Result<Self, IndexError> {
-        Self::read_with(input, |input, _| Ok(Home::Own(PageRef::read(input)?)))
+        Self::read_with(input, |input, values, _| own(input, values))
     }
 
     /// As it stands in a layer: a member tells which of the layer's packs it is in.
@@ -118,27 +121,27 @@ impl Part {
         match &self.home {
             Home::Own(_) => self.write_own(out),
             Home::Pack { pack, offset } => {
-                self.write_head(out);
+                self.write_head(out, 8);
                 out.array(2).uint(packs.at(pack)).uint(*offset);
             }
         }
     }
 
     pub(super) fn read(input: &mut Reader<'_>, packs: &mut Reading) -> Result<Self, IndexError> {
-        Self::read_with(input, |input, size_bytes| {
-            if input.clone().array(PAGE_VALUES)? == PAGE_VALUES {
-                return Ok(Home::Own(PageRef::read(input)?));
+        Self::read_with(input, |input, values, size_bytes| {
+            if values == 9 {
+                return own(input, values);
             }
             input.tuple(2)?;
             let pack = packs.get(input.uint()?)?;
             let offset = input.uint()?;
             pack::check(size_bytes, offset, pack.size_bytes)?;
-            Ok(Home::Pack { pack, offset })
+            Ok((pack.shape, Home::Pack { pack, offset }))
         })
     }
 
-    fn write_head(&self, out: &mut Writer) {
-        out.array(8)
+    fn write_head(&self, out: &mut Writer, values: usize) {
+        out.array(values)
             .uint(self.number.into())
             .bytes(&self.object)
             .bytes(&self.wrapped)
@@ -150,15 +153,26 @@ impl Part {
 
     fn read_with(
         input: &mut Reader<'_>,
-        home: impl FnOnce(&mut Reader<'_>, u64) -> Result<Home, IndexError>,
+        home: impl FnOnce(&mut Reader<'_>, usize, u64) -> Result<(Shape, Home), IndexError>,
     ) -> Result<Self, IndexError> {
-        input.tuple(8)?;
+        let values = input.array(9)?;
+        if values < 8 {
+            return Err(IndexError::Shape("a part has 9 values, or 8 in a pack"));
+        }
         let number = u32::try_from(input.uint()?).map_err(|_| IndexError::Shape("part number"))?;
         let (object, wrapped) = (input.fixed()?, input.fixed()?);
         let code = input.uint()?;
         let algorithm = u8::try_from(code).ok().and_then(Algorithm::from_u8).ok_or(IndexError::Algorithm(code))?;
         let (commitment, size_bytes, content) = (input.fixed()?, input.uint()?, input.fixed()?);
-        let home = home(input, size_bytes)?;
-        Ok(Self { number, object, wrapped, algorithm, commitment, size_bytes, content, home })
+        let (shape, home) = home(input, values, size_bytes)?;
+        Ok(Self { number, object, wrapped, algorithm, commitment, size_bytes, content, shape, home })
     }
+}
+
+/// How a part was spread, and its page.
+fn own(input: &mut Reader<'_>, values: usize) -> Result<(Shape, Home), IndexError> {
+    if values != 9 {
+        return Err(IndexError::Shape("a part that is in no pack has 9 values"));
+    }
+    Ok((Shape::from_bytes(input.fixed()?)?, Home::Own(PageRef::read(input)?)))
 }

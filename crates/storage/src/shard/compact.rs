@@ -47,6 +47,16 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     payload.filter(|payload| crc32fast::hash(payload) == header.payload_crc)
                 }
             };
+            if header.kind == Kind::Keep {
+                match &payload {
+                    Some(payload) if self.keeps_any(header.deal, payload).await? => {}
+                    Some(_) => continue,
+                    None => {
+                        tracing::error!(deal = header.deal, "what is kept has rotted: only the index knows it now");
+                        continue;
+                    }
+                }
+            }
             let payload = payload.unwrap_or_else(|| {
                 (header.kind, header.len, header.payload_crc) = (Kind::Spent, 0, crc32fast::hash(&[]));
                 Bytes::new()
@@ -130,7 +140,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                         changes.push((key, owed.then(|| Location { segment, offset, ..known }.encode())));
                     }
                 }
-                Kind::Release | Kind::Forget => {}
+                Kind::Release | Kind::Forget | Kind::Keep => {}
             }
         }
         changes.extend(self.lock().facts());

@@ -9,6 +9,7 @@
 //! anew. Nothing here reads a clock; batches form from what arrived during the last sync.
 
 mod compact;
+mod keep;
 mod plan;
 mod record;
 mod recover;
@@ -153,6 +154,8 @@ struct Inner<E: Storage, I: Index> {
     signer: Arc<Signer>,
     state: Mutex<State<E::Blob>>,
     queued_bytes: Arc<AtomicU64>,
+    /// The ledger's time, as far as it was told: what is kept until then may go.
+    told_ms: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -185,6 +188,12 @@ enum Op {
         deal: u64,
         ids: Vec<ShardId>,
         done: oneshot::Sender<Result<Vec<ShardId>, StoreError>>,
+    },
+    Keep {
+        deal: u64,
+        ids: Vec<ShardId>,
+        until_ms: u64,
+        done: oneshot::Sender<Result<Vec<bool>, StoreError>>,
     },
     Forget {
         deal: u64,
@@ -230,6 +239,7 @@ impl<E: Storage, I: Index> Store<E, I> {
             signer,
             state: Mutex::new(state),
             queued_bytes: Arc::default(),
+            told_ms: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         });
         // Bounded by bytes; the channel's own bound only keeps tiny operations from piling up.
@@ -266,8 +276,8 @@ impl<E: Storage, I: Index> Store<E, I> {
         self.ask(|done| Op::Put(Put { deal, id, upload, bytes, ticket, done })).await
     }
 
-    /// Ends the deal's holding of these shards; gives those it did hold. Their bytes stay until a root
-    /// without them is on the ledger ([`Store::posted`]).
+    /// Ends the deal's holding of these shards, but for those that are kept; gives those it let go of. Their bytes stay
+    /// until a root without them is on the ledger ([`Store::posted`]).
     pub async fn release(&self, deal: u64, ids: &[ShardId]) -> Result<Vec<ShardId>, StoreError> {
         let ids = ids.to_vec();
         self.ask(|done| Op::Release { deal, ids, done }).await

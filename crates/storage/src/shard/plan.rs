@@ -21,6 +21,7 @@ use crate::wire::Held;
 pub(super) enum Reply {
     Held { deal: u64, position: u32, ticket: Ticket, done: oneshot::Sender<Result<Held, StoreError>> },
     Released { ids: Vec<ShardId>, done: oneshot::Sender<Result<Vec<ShardId>, StoreError>> },
+    Kept { held: Vec<bool>, done: oneshot::Sender<Result<Vec<bool>, StoreError>> },
     Done(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -30,6 +31,7 @@ impl Reply {
         match self {
             Self::Held { done, .. } => drop(done.send(Err(error.clone()))),
             Self::Released { done, .. } => drop(done.send(Err(error.clone()))),
+            Self::Kept { done, .. } => drop(done.send(Err(error.clone()))),
             Self::Done(done) => drop(done.send(Err(error.clone()))),
         }
     }
@@ -46,6 +48,7 @@ pub(super) struct Plan {
     pub(super) next: BTreeMap<u64, (u64, u32)>,
     pub(super) fresh: BTreeMap<(u64, ShardId), u32>,
     pub(super) going: BTreeSet<(u64, u32)>,
+    pub(super) kept: BTreeMap<(u64, ShardId), u64>,
     pub(super) ended: BTreeSet<u64>,
 }
 
@@ -94,6 +97,9 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     }
                     for id in ids {
                         let Some(position) = self.counted(deal, &id, plan).await? else { continue };
+                        if self.is_kept(deal, &id, plan).await? {
+                            continue;
+                        }
                         let (sequence, entries) = self.next(deal, plan);
                         plan.next.insert(deal, (sequence, entries));
                         plan.going.insert((deal, position));
@@ -104,6 +110,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                 }
                 plan.replies.push(Reply::Released { ids: released, done });
             }
+            Op::Keep { deal, ids, until_ms, done } => self.plan_keep((deal, ids, until_ms), done, plan).await?,
             Op::Forget { deal, done } => {
                 let known = self.lock().forgotten.contains(&deal);
                 if !known && !plan.ended.contains(&deal) {
@@ -126,14 +133,14 @@ impl<E: Storage, I: Index> Inner<E, I> {
         Ok(())
     }
 
-    fn open_for_changes(&self, deal: u64, plan: &Plan) -> bool {
+    pub(super) fn open_for_changes(&self, deal: u64, plan: &Plan) -> bool {
         let state = self.lock();
         let broken = state.deals.get(&deal).is_some_and(|deal| deal.broken);
         !broken && !state.forgotten.contains(&deal) && !plan.ended.contains(&deal)
     }
 
     /// The position under which the deal holds the shard, batch included.
-    async fn holding(&self, deal: u64, id: &ShardId, plan: &Plan) -> Result<Option<u32>, StoreError> {
+    pub(super) async fn holding(&self, deal: u64, id: &ShardId, plan: &Plan) -> Result<Option<u32>, StoreError> {
         if let Some(position) = plan.fresh.get(&(deal, *id)) {
             return Ok(Some(*position));
         }
@@ -170,14 +177,14 @@ impl<E: Storage, I: Index> Inner<E, I> {
 }
 
 impl Plan {
-    fn push(&mut self, header: Header, payload: Bytes) {
+    pub(super) fn push(&mut self, header: Header, payload: Bytes) {
         self.bytes += header.record_bytes();
         self.records.push((header, payload));
     }
 }
 
 /// A record without payload.
-fn bare(kind: Kind, deal: u64, sequence: u64, position: u32, id: ShardId) -> Header {
+pub(super) fn bare(kind: Kind, deal: u64, sequence: u64, position: u32, id: ShardId) -> Header {
     let (len, leaves, batch, upload, payload_crc) = (0, 0, 0, [0; 16], crc32fast::hash(&[]));
     Header { kind, len, leaves, position, deal, sequence, batch, id, upload, payload_crc }
 }

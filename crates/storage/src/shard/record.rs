@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Release = 3,
     /// The deal ended: nothing of it is owed.
     Forget = 4,
+    /// Shards are kept until a time: `sequence` in milliseconds since 1970; their ids follow, 32 bytes each.
+    Keep = 5,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ impl Header {
         if bytes[..4] != MAGIC || bytes[4] != VERSION || u32_at(92) != crc32fast::hash(&bytes[..92]) {
             return None;
         }
-        let kind = [Kind::Append, Kind::Spent, Kind::Release, Kind::Forget]
+        let kind = [Kind::Append, Kind::Spent, Kind::Release, Kind::Forget, Kind::Keep]
             .into_iter()
             .find(|kind| *kind as u8 == bytes[5])?;
         let len = u32_at(8);

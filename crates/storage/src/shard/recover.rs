@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use commonware_runtime::{Blob, Error as RuntimeError, ReadOptions, Storage};
 use hodei_types::{
     index::{Change as IndexChange, Index},
@@ -20,6 +21,7 @@ use hodei_types::{
 use super::{
     StoreError,
     compact::record_start,
+    keep,
     record::{ALIGN, HEADER_BYTES, Header, Kind, record_bytes},
     state::{self, Deal, Entry, Location, Segment, State, Watermark},
 };
@@ -220,6 +222,10 @@ impl Gathered {
                 self.scanned.push((segment, offset, header));
                 return;
             }
+            Kind::Keep => {
+                self.scanned.push((segment, offset, header));
+                return;
+            }
         };
         self.changes.entry(deal).or_default().insert(sequence, (change, position));
         self.touched.insert((deal, position));
@@ -262,7 +268,7 @@ fn build<B>(state: &mut State<B>, gathered: &Gathered) -> BTreeMap<(u64, u32), E
 }
 
 /// What the index must learn, and which scanned bytes are dead.
-async fn catch_up<B, I: Index>(
+async fn catch_up<B: Blob, I: Index>(
     state: &mut State<B>,
     gathered: &Gathered,
     entries: &BTreeMap<(u64, u32), Entry>,
@@ -299,12 +305,41 @@ async fn catch_up<B, I: Index>(
             _ => {}
         }
     }
+    changes.extend(kept(state, gathered, index).await?);
     changes.extend(locations.iter().map(|((deal, id), at)| (state::location_key(*deal, id), Some(at.encode()))));
     changes.extend(entries.iter().map(|((deal, at), entry)| (state::entry_key(*deal, *at), Some(entry.encode()))));
     let forgotten = gathered.forgotten.iter();
     changes.extend(forgotten.map(|deal| (state::deal_key(*deal), Some(state::encode_deal(0, true)))));
     changes.extend(state.facts());
     Ok(changes)
+}
+
+/// What scanned records keep, as far as they can be read.
+async fn kept<B: Blob, I: Index>(
+    state: &State<B>,
+    gathered: &Gathered,
+    index: &I,
+) -> Result<Vec<IndexChange>, StoreError> {
+    let mut kept: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+    for (segment, offset, header) in &gathered.scanned {
+        let Some(known) = state.segments.get(segment).filter(|_| header.kind == Kind::Keep) else { continue };
+        if gathered.forgotten.contains(&header.deal) {
+            continue;
+        }
+        let from = offset + HEADER_BYTES as u64;
+        let payload = known.blob.read_at(from, header.len as usize, ReadOptions::default()).await?.freeze().coalesce();
+        let payload = Bytes::copy_from_slice(payload.as_ref());
+        if crc32fast::hash(&payload) != header.payload_crc {
+            tracing::error!(deal = header.deal, "what is kept has rotted");
+            continue;
+        }
+        for (key, until) in keep::changes(index, header, &payload).await? {
+            // Big-endian: the later time is the greater.
+            let latest = kept.entry(key).or_default();
+            *latest = until.max(latest.take());
+        }
+    }
+    Ok(kept.into_iter().collect())
 }
 
 /// Reads headers from `from` to `end`, where records are known to be whole; skips what has rotted.

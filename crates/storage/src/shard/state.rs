@@ -1,7 +1,7 @@
 //! Know what the segments hold, in memory and in the index.
 //!
 //! Index keys: `d` ‖ deal → posted sequence, whether forgotten; `e` ‖ deal ‖ position → an entry of the deal's tree; `l` ‖ deal ‖
-//! shard id → where its bytes are; `s` ‖ segment → its dead bytes and end; `w` → how far the segments are in it.
+//! shard id → where its bytes are; `k` ‖ deal ‖ shard id → until when it is kept; `s` ‖ segment → its dead bytes and end; `w` → how far the segments are in it.
 //! All integers big-endian, so that ranges are in order.
 
 use std::{
@@ -175,6 +175,10 @@ pub(super) fn location_key(deal: u64, id: &ShardId) -> Vec<u8> {
 pub(super) fn location_of(key: &[u8]) -> Option<(u64, ShardId)> {
     let deal = number_of(key).filter(|_| key[0] == b'l')?;
     Some((deal, ShardId(key.get(9..)?.try_into().ok()?)))
+}
+
+pub(super) fn kept_key(deal: u64, id: &ShardId) -> Vec<u8> {
+    [&b"k"[..], &deal.to_be_bytes(), &id.0].concat()
 }
 
 pub(super) fn entry_key(deal: u64, position: u32) -> Vec<u8> {

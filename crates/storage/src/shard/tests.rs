@@ -423,3 +423,56 @@ fn another_nodes_segments_are_refused() {
         assert!(matches!(small, Err(StoreError::Pledge(_))));
     });
 }
+
+/// What is kept is let go of by nobody before its time, over restarts, lost indexes and compaction.
+#[test]
+fn what_is_kept_outlives_releases_restarts_and_compaction() {
+    Runner::default().start(|context| async move {
+        let ids: Vec<ShardId> = (0..40).map(|i| ShardId::of(&shard(i, MIB as usize))).collect();
+        let (kept, loose) = ids.split_at(3);
+        with_store(&context, 64 * MIB, Ordered::default(), async |store: Store<_, _>| {
+            for i in 0..40 {
+                put(&store, 7, i, MIB as usize).await.unwrap();
+            }
+            let unknown = ShardId([9; 32]);
+            let asked = [kept, &[unknown]].concat();
+            assert_eq!(store.keep(7, &asked, 1000).await.unwrap(), [true, true, true, false]);
+            assert_eq!(store.keep(8, &kept[..1], 1000).await.unwrap(), [false], "another deal");
+            // A time only rises.
+            assert_eq!(store.keep(7, &kept[..2], 500).await.unwrap(), [true, true]);
+            assert_eq!(store.keep(7, &kept[..1], 2000).await.unwrap(), [true]);
+            assert_eq!(store.kept(7, &asked).await.unwrap(), [2000, 1000, 1000, 0]);
+            // In one batch with the release that comes behind it, and over a compaction.
+            assert_eq!(store.release(7, &ids).await.unwrap(), loose);
+            store.posted(7, store.state(7).await.unwrap().0.unwrap().statement.sequence).await.unwrap();
+            while store.compact().await.unwrap().is_some() {}
+            assert!(store.used_bytes() < 30 * MIB, "{} bytes", store.used_bytes());
+            assert_eq!(store.release(7, kept).await.unwrap(), []);
+        })
+        .await;
+        // The index is a cache: what is kept is in the segments.
+        for index in [Ordered::default(), Ordered::default()] {
+            with_store(&context, 64 * MIB, index, async |store: Store<_, _>| {
+                assert_eq!(store.kept(7, kept).await.unwrap(), [2000, 1000, 1000]);
+                store.tell(999);
+                assert_eq!(store.release(7, kept).await.unwrap(), []);
+                assert_eq!(store.has(7, kept).await.unwrap(), [true; 3]);
+            })
+            .await;
+        }
+        with_store(&context, 64 * MIB, Ordered::default(), async |store: Store<_, _>| {
+            store.tell(1000);
+            store.tell(1);
+            assert_eq!(store.release(7, kept).await.unwrap(), kept[1..], "the ledger's time does not go back");
+            // A deal that ends takes with it what it kept.
+            store.forget(7).await.unwrap();
+            assert_eq!(store.kept(7, kept).await.unwrap(), [0; 3]);
+            assert_eq!(store.keep(7, kept, 5000).await.unwrap(), [false; 3]);
+        })
+        .await;
+        with_store(&context, 64 * MIB, Ordered::default(), async |store: Store<_, _>| {
+            assert_eq!(store.kept(7, kept).await.unwrap(), [0; 3]);
+        })
+        .await;
+    });
+}

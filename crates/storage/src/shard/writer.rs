@@ -23,7 +23,7 @@ use hodei_types::{
 };
 
 use super::{
-    Inner, Op, StoreError,
+    Inner, Op, StoreError, keep,
     plan::{Plan, Reply},
     record::{ALIGN, HEADER_BYTES, Header, Kind, record_bytes},
     recover::{self, segment_header},
@@ -93,6 +93,7 @@ impl Op {
         match self {
             Self::Put(put) => record_bytes(put.bytes.len() as u32),
             Self::Release { ids, .. } => ids.len() as u64 * ALIGN,
+            Self::Keep { ids, .. } => record_bytes((ids.len() * 32) as u32),
             Self::Forget { .. } => ALIGN,
             Self::Posted { .. } | Self::Compact { .. } | Self::Judge { .. } | Self::NoticeRemoved { .. } => 0,
         }
@@ -144,6 +145,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     drop(done.send(self.held(deal, position)));
                 }
                 Reply::Released { ids, done } => drop(done.send(Ok(ids))),
+                Reply::Kept { held, done } => drop(done.send(Ok(held))),
                 Reply::Done(done) => drop(done.send(Ok(()))),
             }
         }
@@ -255,6 +257,10 @@ impl<E: Storage, I: Index> Inner<E, I> {
             moved.push(self.locate(header.deal, &header.id).await?);
         }
         let mut moved = moved.into_iter();
+        let keeps = plan.records.iter().filter(|(header, _)| header.kind == Kind::Keep);
+        for (header, payload) in keeps.filter(|(header, _)| !plan.ended.contains(&header.deal)) {
+            changes.extend(keep::changes(&self.index, header, payload).await?);
+        }
         let mut ended = Vec::new();
         for deal in &plan.ended {
             ended.extend(self.records_of(*deal).await?);
@@ -301,7 +307,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     state.forgotten.insert(deal);
                     changes.push((state::deal_key(deal), Some(state::encode_deal(0, true))));
                 }
-                Kind::Spent => {}
+                Kind::Spent | Kind::Keep => {}
             }
         }
         for (key, location) in ended {
@@ -337,7 +343,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
     /// Index keys of all a deal has, with locations where there are any.
     async fn records_of(&self, deal: u64) -> Result<Vec<(Vec<u8>, Option<Location>)>, StoreError> {
         let mut found = Vec::new();
-        for tag in [b'e', b'l'] {
+        for tag in [b'e', b'l', b'k'] {
             let mut from = [&[tag][..], &deal.to_be_bytes()].concat();
             let to = [&[tag][..], &deal.wrapping_add(1).to_be_bytes()].concat();
             loop {

@@ -13,6 +13,9 @@
 //! is lazy too: an index of wei per leaf, of which half goes to the repair reserve of the buckets that were
 //! held, and half is burned.
 //!
+//! While the bucket keeps versions under retention its side can neither end a deal nor shrink it; the operator still
+//! may where the escrow is used up, so what is kept is kept for as long as is paid ahead.
+//!
 //! Invariants: this module's account holds all escrows, and all that slashing ever kept for repair; a deal's
 //! leaves are those both sides signed; a provider's tree sums its open and closing deals; pay is the same however
 //! often it is taken, and never exceeds the escrow; who answers each challenge is never slashed; a window without
@@ -21,6 +24,7 @@
 mod post;
 mod prove;
 mod record;
+mod resize;
 mod standing;
 mod tree;
 
@@ -69,6 +73,12 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
         Calls::topUp(call) => {
             ctx.writes()?;
             top_up(ctx, call.deal)?;
+            Ok(Vec::new())
+        }
+        Calls::resize(call) => {
+            ctx.writes()?;
+            batch(call.deals.len())?;
+            call.deals.iter().try_for_each(|entry| resize::resize(ctx, entry))?;
             Ok(Vec::new())
         }
         Calls::close(call) => {
@@ -230,6 +240,8 @@ fn close(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
         if operator != Some(ctx.caller) || !unfunded {
             return Err(revert(IDeals::NotParty { deal: id }));
         }
+    } else if let Some(until_ms) = locked_ms(ctx, deal.bucket)? {
+        return Err(revert(IDeals::Locked { untilMs: until_ms }));
     }
     let window = queue::window(ctx)?;
     if !standing.owes_proof(&window) {
@@ -240,6 +252,12 @@ fn close(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     tree::defer(ctx, &mut standing, id)?;
     standing.store(ctx)?;
     ctx.emit(DEALS, &IDeals::Closing { deal: id, provider: deal.provider, window: window.index })
+}
+
+/// Until when the bucket keeps versions that nobody may end.
+fn locked_ms(ctx: &mut Ctx<'_, '_>, bucket: B256) -> Result<Option<u64>, Stop> {
+    let bucket = buckets::find(ctx, bucket)?.ok_or_else(|| broken("a deal without a bucket"))?;
+    Ok(bucket.locked_ms(ctx))
 }
 
 /// Pays what proven windows earned since the last touch, and takes in the slash index. Stores nothing.
@@ -284,7 +302,7 @@ fn end(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &mut Standing) -> Resul
     tree::give_slot(ctx, standing, deal.slot)?;
     standing.store(ctx)?;
     let mut provider = providers::find(ctx, deal.provider)?.ok_or_else(|| broken("a deal without a provider"))?;
-    let counted = provider.used_bytes.checked_sub(deal.capacity_bytes).zip(provider.deals.checked_sub(1));
+    let counted = provider.used_bytes.checked_sub(deal.pledged_bytes).zip(provider.deals.checked_sub(1));
     (provider.used_bytes, provider.deals) = counted.ok_or_else(|| broken("a provider's deals are miscounted"))?;
     providers::store(ctx, &provider)?;
     buckets::count_deal(ctx, deal.bucket, false)?;

@@ -33,9 +33,10 @@ pub(super) fn post(ctx: &mut Ctx<'_, '_>, entry: &IDeals::RootPost) -> Result<()
     if entry.sequence <= deal.sequence {
         return Err(revert(IDeals::StaleSequence { deal: id, sequence: deal.sequence }));
     }
-    let most = deal.capacity_bytes / LEAF_BYTES;
+    // One that shrank below what it holds still tells what it lets go of.
+    let most = deal.pledged_bytes / LEAF_BYTES;
     if entry.leaves > most + most / 8 + SLACK_LEAVES {
-        return Err(revert(IDeals::CapacityExceeded { freeBytes: deal.capacity_bytes }));
+        return Err(revert(IDeals::CapacityExceeded { freeBytes: deal.pledged_bytes }));
     }
     check_signatures(ctx, &deal, entry)?;
     settle(ctx, &mut deal, &standing)?;

@@ -34,6 +34,8 @@ pub(super) struct Deal {
     pub(super) owner: Address,
     pub(super) state: u8,
     pub(super) capacity_bytes: u64,
+    /// What its provider keeps free for it: more than the capacity where a deal that shrank holds more.
+    pub(super) pledged_bytes: u64,
     pub(super) sequence: u64,
     pub(super) leaves: u64,
     /// Place in the provider's tree of leaf counts, from 1.
@@ -70,6 +72,7 @@ impl Deal {
             owner: bucket.owner,
             state: OPEN,
             capacity_bytes: terms.capacityBytes,
+            pledged_bytes: terms.capacityBytes,
             sequence: 0,
             leaves: 0,
             slot,
@@ -99,6 +102,7 @@ impl Deal {
         let [paid_windows, proven_at, remainder, missed_at] = unpack(ctx.load(DEALS, at(slots, 6))?);
         let paid = ctx.load(DEALS, at(slots, 7))?;
         let slash_index = ctx.load(DEALS, at(slots, 8))?;
+        let pledged_bytes = ctx.load(DEALS, at(slots, 9))?.saturating_to();
         let state = state as u8;
         Ok(Some(Self {
             id,
@@ -107,6 +111,7 @@ impl Deal {
             owner,
             state,
             capacity_bytes,
+            pledged_bytes,
             sequence,
             leaves,
             slot,
@@ -142,7 +147,8 @@ impl Deal {
         let counts = pack([self.paid_windows, self.proven_at, self.remainder, self.missed_at]);
         ctx.store(DEALS, at(slots, 6), counts)?;
         ctx.store(DEALS, at(slots, 7), self.paid)?;
-        ctx.store(DEALS, at(slots, 8), self.slash_index)
+        ctx.store(DEALS, at(slots, 8), self.slash_index)?;
+        ctx.store(DEALS, at(slots, 9), U256::from(self.pledged_bytes))
     }
 
     /// Writes a deal that did not exist, and its places in the indices.
@@ -189,6 +195,7 @@ impl Deal {
             owner: self.owner,
             state: self.state,
             capacityBytes: self.capacity_bytes,
+            pledgedBytes: self.pledged_bytes,
             price: self.price,
             escrow: self.escrow,
             sequence: self.sequence,

@@ -43,7 +43,7 @@ pub(super) fn deploy(world: &mut World, from: Address, init: Vec<u8>) -> Address
 }
 
 pub(super) fn create(salt: u8) -> Vec<u8> {
-    let shape = IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 4096, codeId: 1 };
+    let shape = IBuckets::Shape { k: 3, n: 6, t: 1, operators: 0, networks: 0, zones: 0, shardBytes: 4096, codeId: 1 };
     IBuckets::createCall { salt: B256::repeat_byte(salt), shape, blocks: 10 }.abi_encode()
 }
 

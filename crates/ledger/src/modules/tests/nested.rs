@@ -134,7 +134,7 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
     let node = B256::repeat_byte(1);
     let none = Bytes::new;
     let offer = Host::new(1, a).offer();
-    let shape = IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 4096, codeId: 1 };
+    let shape = IBuckets::Shape { k: 3, n: 6, t: 1, operators: 0, networks: 0, zones: 0, shardBytes: 4096, codeId: 1 };
     let id = B256::ZERO;
     let calls: Vec<(Address, Vec<u8>)> = vec![
         (BUDGETS, IBudgets::registerCall { spender: a.address, consent: none() }.abi_encode()),

@@ -47,6 +47,8 @@ struct Game {
     asleep: [bool; 3],
     /// The last term and version of each bucket that was seen.
     seen: BTreeMap<B256, (u64, u64)>,
+    /// By bucket and leaf: until when it must be listed.
+    kept: BTreeMap<(B256, B256), u64>,
 }
 
 impl Game {
@@ -75,6 +77,7 @@ impl Game {
             honest: false,
             asleep: [false; 3],
             seen: BTreeMap::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -96,7 +99,7 @@ impl Game {
         let other = self.dice.pick(&self.people);
         let amount = u128::from(self.dice.below(1000)) * COIN / 100;
         let stray = if self.dice.below(20) == 0 { 3 } else { 0 };
-        match self.dice.below(21) {
+        match self.dice.below(26) {
             0 => (from, other.address, amount, Vec::new()),
             1 => (self.hosts[host].operator.address, PROVIDERS, amount, self.hosts[host].register()),
             2 => (from, PROVIDERS, amount, IProviders::depositCall { node }.abi_encode()),
@@ -107,7 +110,16 @@ impl Game {
             4 => {
                 let salt = B256::repeat_byte(self.dice.below(3) as u8);
                 self.buckets.push(abi::bucket_id(from, salt));
-                let shape = IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 4096, codeId: 1 };
+                let shape = IBuckets::Shape {
+                    k: 3,
+                    n: 6,
+                    t: 1,
+                    operators: 0,
+                    networks: 0,
+                    zones: 0,
+                    shardBytes: 4096,
+                    codeId: 1,
+                };
                 (from, BUCKETS, stray, IBuckets::createCall { salt, shape, blocks: 20 }.abi_encode())
             }
             5..=6 if !self.buckets.is_empty() => {
@@ -154,6 +166,44 @@ impl Game {
                     _ => IBuckets::commitCall { id, term, expected, root, sizeBytes: 1 }.abi_encode(),
                 };
                 (from, BUCKETS, stray, call)
+            }
+            20 => {
+                let resize = |deal, capacity| IDeals::Resize { deal, capacityBytes: capacity, priceMax: COIN };
+                let capacity = self.dice.pick(&[0, 1 << 10, 1 << 14, 1 << 20, 1 << 24, 1 << 40]);
+                let deals = self.deal_ids().into_iter().map(|deal| resize(deal, capacity)).collect();
+                (from, DEALS, stray, IDeals::resizeCall { deals }.abi_encode())
+            }
+            21 if !self.buckets.is_empty() => {
+                let (id, term) = (self.dice.pick(&self.buckets), 1 + self.dice.below(3));
+                let (k, n) = (self.dice.below(4) as u8, 1 + self.dice.below(7) as u8);
+                let shape = IBuckets::Shape {
+                    k,
+                    n,
+                    t: 1,
+                    operators: self.dice.below(8) as u8,
+                    networks: 0,
+                    zones: 0,
+                    shardBytes: 4096,
+                    codeId: 1,
+                };
+                (from, BUCKETS, stray, IBuckets::reshapeCall { id, term, shape }.abi_encode())
+            }
+            22..=24 if !self.buckets.is_empty() => {
+                let id = self.dice.pick(&self.buckets);
+                let bucket = self.bucket(id);
+                // Mostly its holder, in its term.
+                let holder = bucket.as_ref().filter(|_| self.dice.below(4) > 0).map(|now| (now.holder, now.term));
+                let (from, term) = holder.unwrap_or((from, 1 + self.dice.below(3)));
+                let leaf = B256::from(U256::from(1 + self.dice.below(4)));
+                if self.dice.below(4) == 0 {
+                    return (from, BUCKETS, stray, IBuckets::lapseCall { id, leaves: vec![leaf] }.abi_encode());
+                }
+                let until_ms = self.world.env.time_ms + self.dice.below(20_000);
+                let kept = vec![IBuckets::Kept { leaf, untilMs: until_ms, number: 0 }];
+                let expected = bucket.map_or(B256::ZERO, |now| now.root);
+                let root = B256::from(U256::from(self.dice.below(3)));
+                let call = IBuckets::commitKeptCall { id, term, expected, root, sizeBytes: 1, kept };
+                (from, BUCKETS, stray, call.abi_encode())
             }
             _ => {
                 let len = self.dice.below(200);
@@ -234,6 +284,9 @@ impl Game {
                 self.deals.push((opened.deal, host, owner));
             }
         }
+        for kept in super::world::events::<IBuckets::LeafKept>(&applied.logs) {
+            self.kept.insert((kept.id, kept.leaf), kept.untilMs);
+        }
         let _ = sender;
         // What was refused was not agreed: forget shards the ledger does not know.
         for (deal, host, _) in &self.deals {
@@ -273,7 +326,8 @@ impl Game {
             assert_eq!(ids.len() as u64, provider.deals);
             let deals = world.view(DEALS, IDeals::manyCall { deals: ids });
             assert!(deals.iter().all(|deal| deal.state == 1 || deal.state == 2));
-            assert_eq!(deals.iter().map(|deal| deal.capacityBytes).sum::<u64>(), provider.usedBytes);
+            assert_eq!(deals.iter().map(|deal| deal.pledgedBytes).sum::<u64>(), provider.usedBytes);
+            assert!(deals.iter().all(|deal| deal.pledgedBytes >= deal.capacityBytes));
             let leaves: u64 = deals.iter().map(|deal| deal.leaves).sum();
             assert_eq!(leaves, world.standing(provider.node).totalLeaves);
         }
@@ -299,10 +353,33 @@ impl Game {
             assert!(above.is_zero(), "owners are nobody's budget");
         }
         self.check_buckets();
+        self.check_kept();
     }
 
     fn deal(&self, id: u64) -> IDeals::Deal {
         self.world.view(DEALS, IDeals::getCall { deal: id })
+    }
+
+    /// The bucket as it is, if there is one.
+    fn bucket(&self, id: B256) -> Option<IBuckets::Bucket> {
+        let call = crate::execute::Call {
+            to: Some(BUCKETS),
+            data: IBuckets::getCall { id }.abi_encode().into(),
+            ..Default::default()
+        };
+        let outcome = self.world.simulate(&call);
+        IBuckets::getCall::abi_decode_returns(&outcome.output).ok()
+    }
+
+    /// What is kept is listed for as long, and its bucket is there.
+    fn check_kept(&self) {
+        let now_ms = self.world.env.time_ms / 1000 * 1000;
+        for ((id, leaf), until_ms) in self.kept.iter().filter(|(_, until_ms)| **until_ms > now_ms) {
+            let listed = self.world.view(BUCKETS, IBuckets::keptCall { id: *id, first: 0, most: 64 });
+            assert!(listed.iter().any(|one| one.leaf == *leaf && one.untilMs >= *until_ms), "{leaf} of {id}");
+            let bucket = self.world.view(BUCKETS, IBuckets::getCall { id: *id });
+            assert!(!bucket.root.is_zero() && bucket.keptUntilMs >= *until_ms);
+        }
     }
 
     /// Terms only grow, versions within them, and a bucket counts its deals.
@@ -316,6 +393,8 @@ impl Game {
                 assert_eq!((bucket.owner, bucket.deals), (owner, deals.len() as u64));
                 let (term, version) = self.seen.insert(id, (bucket.term, bucket.version)).unwrap_or_default();
                 assert!((bucket.term, bucket.version) >= (term, version));
+                let IBuckets::Shape { k, n, operators, .. } = bucket.shape;
+                assert!(1 <= k && k < n && operators <= n);
             }
         }
     }
@@ -323,7 +402,7 @@ impl Game {
 
 #[test]
 fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
-    let mut proven = 0;
+    let (mut proven, mut kept) = (0, 0);
     let mut slashed = U256::ZERO;
     for seed in 1..=12 {
         let run = |seed| {
@@ -333,6 +412,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
             game
         };
         let game = run(seed);
+        kept += game.kept.len();
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -342,6 +422,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
             assert_eq!(game.world.fingerprint, run(seed).world.fingerprint);
         }
     }
+    assert!(kept > 20, "only {kept} leaves");
     // A test that never reaches pay and slashing would show nothing.
     assert!(proven > 20, "only {proven} proofs");
     assert!(!slashed.is_zero());
@@ -370,7 +451,8 @@ fn preloading_changes_nothing() {
     game.play(40);
     let from = game.people[0].address;
     let tx = game.world.tx(from, TxKind::Call(BUCKETS), U256::ZERO, {
-        let shape = IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 4096, codeId: 1 };
+        let shape =
+            IBuckets::Shape { k: 3, n: 6, t: 1, operators: 0, networks: 0, zones: 0, shardBytes: 4096, codeId: 1 };
         IBuckets::createCall { salt: B256::repeat_byte(99), shape, blocks: 20 }.abi_encode()
     });
     let run = |again: bool| {

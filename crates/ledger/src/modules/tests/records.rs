@@ -9,11 +9,11 @@ use hodei_types::{
 
 use super::{
     scene::pair,
-    world::{CHAIN, COIN, Host, Person, World, params},
+    world::{CHAIN, COIN, Host, Person, World, events, params},
 };
 
 fn shape() -> IBuckets::Shape {
-    IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 262_144, codeId: 1 }
+    IBuckets::Shape { k: 3, n: 6, t: 1, operators: 0, networks: 0, zones: 0, shardBytes: 262_144, codeId: 1 }
 }
 
 fn create(world: &mut World, owner: &Person, salt: u8, blocks: u64) -> B256 {
@@ -65,6 +65,37 @@ fn a_successor_fences_who_slept() {
     assert_eq!(world.view(BUCKETS, IBuckets::getCall { id }).term, 2, "a renewal keeps the term");
     world.must(owner.address, BUCKETS, 0, claim);
     assert!(!world.send(spender.address, BUCKETS, 0, commit(id, 2, 1, 2)).success, "the owner took over");
+}
+
+#[test]
+fn only_the_terms_holder_gives_a_bucket_another_shape() {
+    let (owner, spender, stranger) = (Person::new(1), Person::new(2), Person::new(3));
+    let mut world = World::new(&[owner.address, stranger.address]);
+    budget(&mut world, &owner, &spender, 100 * COIN);
+    let id = create(&mut world, &owner, 1, 20);
+    let wanted = IBuckets::Shape { k: 2, n: 5, t: 2, zones: 3, ..shape() };
+    let reshape = |term| IBuckets::reshapeCall { id, term, shape: wanted.clone() }.abi_encode();
+    for (who, term) in [(stranger.address, 1), (spender.address, 1), (owner.address, 2)] {
+        assert!(!world.send(who, BUCKETS, 0, reshape(term)).success);
+    }
+    for bad in [(0, 5, 1, 0), (5, 5, 1, 0), (2, 5, 4, 0), (2, 5, 1, 6)] {
+        let shape = IBuckets::Shape { k: bad.0, n: bad.1, t: bad.2, networks: bad.3, ..shape() };
+        let call = IBuckets::reshapeCall { id, term: 1, shape }.abi_encode();
+        assert_eq!(world.send(owner.address, BUCKETS, 0, call).output, Bytes::from(IBuckets::BadShape {}.abi_encode()));
+    }
+    world.must(owner.address, BUCKETS, 0, commit(id, 1, 0, 1));
+    let applied = world.must(owner.address, BUCKETS, 0, reshape(1));
+    assert_eq!(
+        events::<IBuckets::Reshaped>(&applied.logs),
+        [IBuckets::Reshaped { id, term: 1, shape: wanted.clone() }]
+    );
+    let bucket = world.view(BUCKETS, IBuckets::getCall { id });
+    assert_eq!((bucket.shape, bucket.root, bucket.version), (wanted.clone(), B256::repeat_byte(1), 1), "nothing else");
+    world.idle(20);
+    let late = world.send(owner.address, BUCKETS, 0, reshape(1));
+    assert!(!late.success, "its term is over");
+    world.must(spender.address, BUCKETS, 0, IBuckets::claimCall { id, blocks: 5 }.abi_encode());
+    world.must(spender.address, BUCKETS, 0, reshape(2));
 }
 
 #[test]

@@ -371,7 +371,8 @@ impl World {
     /// A bucket of `owner`, and a deal with each host.
     pub(super) fn deals(&mut self, owner: &Person, salt: u8, hosts: &[&Host], escrow: u128) -> (B256, Vec<u64>) {
         let salt = B256::repeat_byte(salt);
-        let shape = IBuckets::Shape { k: 3, n: 6, t: 1, shardBytes: 262_144, codeId: 1 };
+        let shape =
+            IBuckets::Shape { k: 3, n: 6, t: 1, operators: 0, networks: 0, zones: 0, shardBytes: 262_144, codeId: 1 };
         self.must(owner.address, BUCKETS, 0, IBuckets::createCall { salt, shape, blocks: 1000 }.abi_encode());
         let bucket = abi::bucket_id(owner.address, salt);
         let terms = hosts

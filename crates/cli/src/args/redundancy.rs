@@ -1,0 +1,90 @@
+//! Read how much of a bucket may be lost, and where it lies.
+
+use super::Plan;
+use clap::Args;
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct Spread {
+    /// K/N: make N shards of each stripe, of which any K restore it.
+    #[arg(long, value_name = "K/N", value_parser = code, conflicts_with = "copies")]
+    pub(crate) code: Option<(u8, u8)>,
+    /// Keep so many whole copies, instead of a code.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(2..=32))]
+    pub(crate) copies: Option<u8>,
+    /// Whole operators, or networks, it shall survive the loss of; without it what suits the code.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) losses: Option<u8>,
+    /// Spread each stripe evenly over at least so many operators; 0 asks for no more than --losses does.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) operators: Option<u8>,
+    /// The same for networks.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) networks: Option<u8>,
+    /// The same for zones, as machines declare them.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) zones: Option<u8>,
+    /// Only machines whose zone is one of these, or is named after one: `eu` takes `eu-berlin`; `any` takes all.
+    #[arg(long, value_name = "REGION", value_delimiter = ',')]
+    pub(crate) regions: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataRedundancy {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+    #[command(flatten)]
+    pub(crate) spread: Spread,
+    /// Gibibytes it may hold; without it what it was made for.
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) capacity: Option<u64>,
+    /// Windows paid ahead into the escrow of deals that are new or grow.
+    #[arg(long, value_name = "WINDOWS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) windows: u64,
+    /// Mebibytes of data a second that are stored again at most; without it as fast as it goes.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) rate: Option<u64>,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+impl Spread {
+    /// (k, n): copies are a code of which any one shard suffices.
+    pub(crate) fn code(&self) -> Option<(u8, u8)> {
+        self.code.or(self.copies.map(|copies| (1, copies)))
+    }
+
+    /// `None` if nothing was said of them.
+    pub(crate) fn regions(&self) -> Option<Vec<String>> {
+        match self.regions.as_slice() {
+            [] => None,
+            [any] if any == "any" => Some(Vec::new()),
+            regions => Some(regions.to_vec()),
+        }
+    }
+}
+
+fn code(text: &str) -> Result<(u8, u8), String> {
+    let wrong = || format!("expected K/N such as 4/8, found {text:?}");
+    let (k, n) = text.split_once('/').ok_or_else(wrong)?;
+    let code = (k.parse().map_err(|_| wrong())?, n.parse().map_err(|_| wrong())?);
+    if code.0 == 0 || code.0 >= code.1 {
+        return Err(format!("expected 1 to N - 1 shards that suffice, found {k} of {n}"));
+    }
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_as_it_is_said() {
+        assert_eq!((code("4/8"), code("1/2"), code("254/255")), (Ok((4, 8)), Ok((1, 2)), Ok((254, 255))));
+        for wrong in ["", "4", "4/", "/8", "8/4", "4/4", "0/4", "4/256", "4/8/9", "-1/4", "four/eight"] {
+            assert!(code(wrong).is_err(), "{wrong}");
+        }
+        let spread = Spread { copies: Some(3), regions: vec!["any".into()], ..Spread::default() };
+        assert_eq!((spread.code(), spread.regions(), Spread::default().regions()), (Some((1, 3)), Some(vec![]), None));
+    }
+}

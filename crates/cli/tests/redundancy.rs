@@ -1,0 +1,162 @@
+//! Raise and lower what a bucket of real processes may lose, kill it on the way, and see that nothing is lost.
+
+mod machines;
+
+use machines::{
+    PATIENCE, content,
+    demo::{Demo, text, wait_for},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// More than one swap's worth.
+const LARGE: usize = 100 << 20;
+const SMALL: usize = 100_000;
+/// More than any transaction here costs: many together are less than what one deal gives back.
+const FEE_WEI_MAX: u128 = 1_000_000_000_000_000;
+
+/// What this file asks of a demo besides.
+trait Vault {
+    fn put(&self, key: &str, content: &[u8]);
+    fn check(&self, objects: &BTreeMap<String, Vec<u8>>);
+    fn bucket(&self) -> Value;
+    fn account(&self) -> (u128, u128);
+    fn provider(&self, index: usize) -> u32;
+    fn begin(&self, words: &[&str]) -> Child;
+    fn begin_and_kill(&self, words: &[&str], k: u64, wait: Duration);
+}
+
+impl Vault for Demo {
+    fn put(&self, key: &str, content: &[u8]) {
+        let file = self.user.folder().join("there");
+        fs::write(&file, content).unwrap();
+        self.one(&["data", "cp", text(&file), &format!("hodei://vault/{key}"), "--wait", "full"]);
+    }
+
+    /// Everything is what was put.
+    fn check(&self, objects: &BTreeMap<String, Vec<u8>>) {
+        let back = self.user.folder().join("back");
+        for (key, content) in objects {
+            self.one(&["data", "cp", &format!("hodei://vault/{key}"), text(&back)]);
+            assert!(fs::read(&back).unwrap() == *content, "{key} came back as something else");
+        }
+    }
+
+    fn bucket(&self) -> Value {
+        let buckets = self.lines(&["data", "list"]);
+        buckets.into_iter().find(|line| line["bucket"] == "vault").expect("the bucket is listed")
+    }
+
+    /// Wei of the owner's account, which gets what comes back, and transactions for which it paid fees.
+    fn account(&self) -> (u128, u128) {
+        let account = self.one(&["wallet", "balance"]);
+        (number(&account["balance_wei"]), account["nonce"].as_u64().unwrap().into())
+    }
+
+    /// Its process.
+    fn provider(&self, index: usize) -> u32 {
+        let folder = self.user.folder().join("cloud").join(format!("provider-{index}"));
+        let ready: Value = serde_json::from_slice(&fs::read(folder.join("ready.json")).unwrap()).unwrap();
+        ready["process"].as_u64().unwrap() as u32
+    }
+
+    fn begin(&self, words: &[&str]) -> Child {
+        let mut command = self.user.command(&self.words(words));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Begins to change the redundancy, and kills that without warning once the bucket has its new shape and so much
+    /// more time went by.
+    fn begin_and_kill(&self, words: &[&str], k: u64, wait: Duration) {
+        let mut process = self.begin(words);
+        wait_for("the bucket's shape", || self.bucket()["k"] == k || process.try_wait().unwrap().is_some());
+        std::thread::sleep(wait);
+        let _ = process.kill();
+        process.wait().unwrap();
+    }
+}
+
+/// Bytes that no two of these objects share: seeds differ in more than their last bit.
+fn small(seed: u64) -> Vec<u8> {
+    content(2 * seed + 1, SMALL)
+}
+
+fn number(value: &Value) -> u128 {
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+#[test]
+fn a_living_bucket_is_lowered_and_raised_and_killed_on_the_way() {
+    let demo = Demo::start("redundancy");
+    let planned = demo.one(&["data", "create", "vault", "--code", "3/6", "--operators", "6", "--dry-run"]);
+    assert_eq!((&planned["k"], &planned["n"], &planned["spread"]["operators"]), (&3.into(), &6.into(), &6.into()));
+    let odds = &planned["odds"];
+    assert!(odds["lost_within_a_year_left_alone"].as_f64() > odds["lost_within_a_year_replaced"].as_f64());
+    demo.one(&["data", "create", "vault", "--code", "3/6", "-y"]);
+    let mut objects = BTreeMap::from([("large".to_owned(), content(1, LARGE))]);
+    objects.extend((2..8).map(|at| (format!("small-{at}"), small(at))));
+    objects.iter().for_each(|(key, content)| demo.put(key, content));
+
+    // A dry run changes nothing and says what it would move.
+    let lower = ["data", "redundancy", "vault", "--copies", "2"];
+    let planned = demo.one(&[&lower[..], &["--dry-run"]].concat());
+    let bytes = objects.values().map(Vec::len).sum::<usize>() as u64;
+    assert_eq!((&planned["bytes"], &planned["sent_bytes"]), (&bytes.into(), &(2 * bytes).into()));
+    assert_eq!((&planned["ending_deals"], &planned["from"]["k"]), (&2.into(), &3.into()));
+    assert_eq!(demo.bucket()["k"], 3);
+
+    // Killed as soon as it began, and again; what is put meanwhile is put in the new shape, and all can be read.
+    let slow = [&lower[..], &["--rate", "20", "-y"]].concat();
+    for round in 0..2u64 {
+        demo.begin_and_kill(&slow, 1, Duration::from_secs(8 * round));
+        let key = format!("between-{round}");
+        objects.insert(key.clone(), small(10 + round));
+        demo.put(&key, &objects[&key]);
+        demo.check(&objects);
+    }
+    let before = demo.account();
+    let done = demo.one(&[&lower[..], &["-y"]].concat());
+    assert_eq!((&done["k"], &done["n"], &done["kept_parts"]), (&1.into(), &2.into(), &0.into()));
+    demo.check(&objects);
+    // Deals that are not needed end as soon as the shards of the killed runs are gone as well.
+    let begun = Instant::now();
+    let mut refunded = number(&done["refund_wei"]);
+    while demo.bucket()["deals"] != 4 {
+        assert!(begun.elapsed() < 4 * PATIENCE, "{}", demo.bucket());
+        std::thread::sleep(Duration::from_secs(20));
+        let again = demo.one(&[&lower[..], &["-y"]].concat());
+        refunded += again["refund_wei"].as_str().map_or(0, |_| number(&again["refund_wei"]));
+    }
+    let after = demo.account();
+    let (fees, most) = (before.0 + refunded - after.0, (after.1 - before.1) * FEE_WEI_MAX);
+    assert!(fees <= most && most < refunded / 2, "{fees} of {refunded} went elsewhere: {after:?}");
+
+    // Raised: two shards of six suffice, each with another operator. New deals are opened for it. Five acknowledgements
+    // are the least that a part has, so any three providers may go, however slow one was.
+    let raise = ["data", "redundancy", "vault", "--code", "2/6", "--operators", "6", "-y"];
+    let mut process = demo.begin(&raise);
+    let mut rounds = 0;
+    while process.try_wait().unwrap().is_none() {
+        let key = format!("during-{rounds}");
+        objects.insert(key.clone(), small(100 + rounds));
+        demo.put(&key, &objects[&key]);
+        demo.check(&objects);
+        rounds += 1;
+    }
+    assert!(rounds > 0);
+    let done = demo.one(&raise);
+    assert_eq!((&done["k"], &done["n"], &done["spread"]["operators"]), (&2.into(), &6.into(), &6.into()));
+    assert_eq!(demo.bucket()["deals"], 6);
+    let again = demo.one(&["data", "redundancy", "vault", "--dry-run"]);
+    assert_eq!((&again["parts"], &again["escrow_wei"]), (&0.into(), &"0".into()), "nothing is left to do");
+    for index in 0..3 {
+        let killed = Command::new("kill").args(["-9", &demo.provider(index).to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+    demo.check(&objects);
+}
