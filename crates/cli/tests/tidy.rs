@@ -345,7 +345,10 @@ fn interface(text: &str, name: &str) -> Option<String> {
 
 #[test]
 fn examples_declare_what_the_modules_do() {
-    let modules = text("crates/types/src/abi.rs");
+    let mut modules = text("crates/types/src/abi.rs");
+    let mut files = Vec::new();
+    sources(&ROOT.join("crates/types/src/abi"), &mut files);
+    modules.extend(files.iter().map(|path| std::fs::read_to_string(path).expect("UTF-8")));
     let mut declared = 0;
     for example in std::fs::read_dir(ROOT.join("examples")).expect("examples").map(|entry| entry.expect("a file")) {
         let path = example.path();

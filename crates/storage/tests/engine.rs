@@ -4,7 +4,7 @@ mod fleet;
 
 use bytes::Bytes;
 use commonware_runtime::{
-    Clock as _, Runner as _,
+    Clock as _, Runner as _, Spawner as _, Supervisor as _,
     deterministic::{Context, Runner},
 };
 use fleet::{Fleet, Mode};
@@ -230,6 +230,25 @@ fn any_n_less_k_providers_may_be_lost_after_a_full_put() {
                     fleet.set(host, if host % 2 == 0 { Mode::Down } else { Mode::Mute });
                 }
             }
+            let got = get(&fleet, &engine, &stored, 0..data.len() as u64).await;
+            assert!(got.bytes.unwrap() == data);
+        });
+    }
+}
+
+#[test]
+fn one_of_the_last_k_that_was_late_once_is_asked_again() {
+    for stalled in 3..6 {
+        run(stalled as u64, |context, fleet, engine| async move {
+            let data = plain(2_000_000);
+            let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
+            (0..3).for_each(|host| fleet.set(host, Mode::Down));
+            fleet.set(stalled, Mode::Mute);
+            let wakes = fleet.clone();
+            context.child("wake").spawn(move |context| async move {
+                context.sleep(Duration::from_secs(3)).await;
+                wakes.set(stalled, Mode::Up);
+            });
             let got = get(&fleet, &engine, &stored, 0..data.len() as u64).await;
             assert!(got.bytes.unwrap() == data);
         });

@@ -387,6 +387,7 @@ mod tests {
         assert!(matches!(Shape::new(3, 6, 3), Err(ShapeError::TooFragile { largest: 2, .. })));
         assert_eq!(Shape::new(6, 6, 1), Err(ShapeError::Code { k: 6, n: 6 }));
     }
+
     #[test]
     fn what_an_owner_asks_for_narrows_the_caps() {
         let shape = Shape::new(3, 6, 1).unwrap();

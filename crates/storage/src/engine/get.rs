@@ -329,6 +329,8 @@ where
             running.push(ask(shard));
         }
         let mut late = context.current() + usual * LATE_TIMES;
+        // Who was out of reach is asked once more where it would do: a busy machine is not a dead one.
+        let mut again: Option<Vec<u8>> = Some(Vec::new());
         while count < k {
             let next = {
                 let sleep = context.sleep_until(late);
@@ -357,10 +359,15 @@ where
                     if let Some(Err(error)) = result {
                         let node = page.holder(at, shard).expect("filtered").node;
                         failure = format!("{node}: {error}");
+                        again.iter_mut().filter(|_| error.is_down()).for_each(|again| again.push(shard));
                     }
                     running.extend(queue.pop().map(ask));
                 }
                 None if queue.is_empty() => {
+                    if let Some(again) = again.take().filter(|again| count + again.len() >= k) {
+                        running.extend(again.into_iter().map(ask));
+                        continue;
+                    }
                     return Err(GetError::Shards { stripe, found: count, want: k, failure });
                 }
                 None => running.extend(queue.pop().map(ask)),

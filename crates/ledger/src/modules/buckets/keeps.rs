@@ -16,7 +16,7 @@ use super::{
         list::List,
         slots::{base, pack, unpack},
     },
-    known, store,
+    Record, known, store,
 };
 
 const TAG_LIST: u8 = 4;
@@ -30,15 +30,18 @@ pub(super) fn commit(ctx: &mut Ctx<'_, '_>, call: IBuckets::commitKeptCall) -> R
     if let Some(one) = kept.first().filter(|_| root.is_zero()) {
         return Err(revert(IBuckets::Locked { untilMs: one.untilMs }));
     }
-    kept.iter().try_for_each(|one| keep(ctx, id, one.leaf, one.untilMs))
+    let mut record = known(ctx, id)?;
+    kept.iter().try_for_each(|one| keep(ctx, &mut record, one.leaf, one.untilMs))?;
+    store(ctx, &record)
 }
 
-fn keep(ctx: &mut Ctx<'_, '_>, id: B256, leaf: B256, until_ms: u64) -> Result<(), Stop> {
+/// Stores all but the record.
+fn keep(ctx: &mut Ctx<'_, '_>, record: &mut Record, leaf: B256, until_ms: u64) -> Result<(), Stop> {
+    let id = record.id;
     let now_ms = ctx.time_ms();
     if leaf.is_zero() || until_ms <= now_ms || until_ms > now_ms.saturating_add(KEEP_MS_MAX) {
         return Err(revert(IBuckets::BadTime { untilMs: until_ms }));
     }
-    let mut record = known(ctx, id)?;
     let slot = slot(id, leaf);
     let [listed_ms, mut number, ..] = unpack(ctx.load(BUCKETS, slot)?);
     if listed_ms >= until_ms {
@@ -55,7 +58,6 @@ fn keep(ctx: &mut Ctx<'_, '_>, id: B256, leaf: B256, until_ms: u64) -> Result<()
     ctx.store(BUCKETS, slot, pack([until_ms, number, 0, 0]))?;
     record.kept_until_ms = record.kept_until_ms.max(until_ms);
     record.keeps += 1;
-    store(ctx, &record)?;
     ctx.emit(BUCKETS, &IBuckets::LeafKept { id, leaf, untilMs: until_ms })
 }
 
