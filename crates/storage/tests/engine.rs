@@ -246,7 +246,7 @@ fn one_of_the_last_k_that_was_late_once_is_asked_again() {
             fleet.set(stalled, Mode::Mute);
             let wakes = fleet.clone();
             context.child("wake").spawn(move |context| async move {
-                context.sleep(Duration::from_secs(3)).await;
+                context.sleep(Duration::from_secs(1)).await;
                 wakes.set(stalled, Mode::Up);
             });
             let got = get(&fleet, &engine, &stored, 0..data.len() as u64).await;
