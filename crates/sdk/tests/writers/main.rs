@@ -4,8 +4,9 @@
 //! the network, the disks and the order of blocks. A run: three processes of one owner, two of which share an account,
 //! put, replace, remove and count in one bucket. They are killed at any moment and right after an answer, stand still
 //! longer than a term with a swap half sent, give up requests, and lose questions and answers; one provider goes back to
-//! an older disk again and again, others go away and return. Then everything is calm, what nothing names is released,
-//! and a reader who was never there compares the bucket with what was told.
+//! an older disk again and again, others go away and return, now and then so many that nothing may be answered. Then
+//! everything is calm, what nothing names is released, and a reader who was never there compares the bucket with what
+//! was told.
 
 mod fleet;
 mod law;
@@ -192,9 +193,11 @@ enum Blow {
     Forget,
     Away,
     Slow,
+    /// More providers are away than an answer may be given without, and every process dies of it.
+    Dark,
 }
 
-const BLOWS: [(Blow, usize); 8] = [
+const BLOWS: [(Blow, usize); 9] = [
     (Blow::Kill, 3),
     (Blow::KillAnswered, 3),
     (Blow::Still, 2),
@@ -203,6 +206,7 @@ const BLOWS: [(Blow, usize); 8] = [
     (Blow::Forget, 3),
     (Blow::Away, 2),
     (Blow::Slow, 2),
+    (Blow::Dark, 2),
 ];
 
 /// What a run left.
@@ -277,6 +281,20 @@ impl Storm {
                 fleet.power_off(other);
                 context.sleep(dice.ms(500..9000)).await;
                 fleet.power_on(other).await;
+            }
+            Blow::Dark => {
+                let image = fleet.image(FORGETFUL);
+                // Three take two shards each, which is all; of two nobody may be left without.
+                let away: Vec<usize> = (1..5).map(|step| (FORGETFUL + step) % HOSTS).collect();
+                away.iter().for_each(|host| fleet.power_off(*host));
+                context.sleep(dice.ms(5000..20_000)).await;
+                self.processes.iter_mut().for_each(Process::kill);
+                fleet.roll_back(FORGETFUL, &image).await;
+                for host in away {
+                    fleet.power_on(host).await;
+                }
+                let Self { scene, processes, done, .. } = self;
+                processes.iter_mut().for_each(|process| process.start(&scene.context, &scene.world, &done.0));
             }
             Blow::Slow => fleet.slow(other, context.current() + dice.ms(2000..12_000)),
         }
