@@ -150,7 +150,15 @@ impl Scene {
                 Err(error) => return vec![format!("the index cannot be read: {error}")],
             };
             for (key, entry) in page.entries {
-                match get(&reader, &key).await {
+                // The line to the ledger drops a question now and then; what is lost stays lost.
+                let mut got = get(&reader, &key).await;
+                for _ in 0..3 {
+                    if got.is_ok() {
+                        break;
+                    }
+                    got = get(&reader, &key).await;
+                }
+                match got {
                     Ok(Some((bytes, etag))) => {
                         let hash = digest(&bytes);
                         let is_listed = entry.size_bytes() == bytes.len() as u64 && entry.etag == etag;
