@@ -7,10 +7,12 @@ use crate::{
     money,
     out::{Out, bytes, table},
     session::{Session, sdk_fault},
+    time,
 };
 use alloy_primitives::U256;
 use hodei_sdk::{
     Local,
+    escrow::Holding,
     odds::{Odds, REPLACED_DAYS},
     plan::{RESERVE_WINDOWS, Wish, class_of},
 };
@@ -115,7 +117,7 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
                 "schema": "hodei.data.bucket/1", "bucket": record.name, "k": record.shape.k(), "n": record.shape.n(),
                 "survives": record.shape.t(), "deals": record.state.deals, "size_bytes": record.state.sizeBytes,
                 "held_bytes": holding.held_bytes, "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
-                "deals_shut": holding.shut(&offers),
+                "paid_until_ms": holding.paid_until_ms, "deals_shut": holding.shut(&offers),
             }));
         }
     } else if buckets.is_empty() {
@@ -134,13 +136,19 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
                     },
                     bytes(record.state.sizeBytes),
                     bytes(holding.held_bytes),
-                    holding.windows.map_or_else(|| "-".into(), |windows| format!("{windows} windows")),
+                    paid(holding).unwrap_or_else(|| "-".into()),
                 ]
             })
             .collect();
         out.line(&table(&["BUCKET", "CODE", "DEALS", "SIZE", "HELD", "PAID FOR"], &rows));
     }
     Ok(())
+}
+
+/// How long what is held is paid for: `30 windows, to about 2026-12-22 08:00 UTC`.
+pub(crate) fn paid(holding: &Holding) -> Option<String> {
+    let until = holding.paid_until_ms.map(time::minute)?;
+    Some(format!("{} windows, to about {until}", holding.windows?))
 }
 
 /// `hodei data extend`.

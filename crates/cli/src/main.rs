@@ -7,6 +7,7 @@
 
 mod args;
 mod bucket;
+mod budget;
 mod chain;
 mod context;
 mod data;

@@ -2,6 +2,7 @@
 
 use crate::{
     args::DataMount,
+    budget,
     data::finish,
     fault::{self, Fault, Result},
     kind,
@@ -54,6 +55,7 @@ pub(crate) async fn run(args: &DataMount, spool: &Path, session: &Session, out: 
     hodei_mount::check(&args.folder).map_err(mount_fault)?;
     let stop = stopped(args.process.until_stdin_closes)?;
     let cloud = session.cloud().await?;
+    let follower = budget::follow(session.purse.clone(), cloud.clone(), out);
     let store = Bucket::open(cloud.clone(), bucket, kind::of).await.map_err(sdk_fault)?;
     let (spool, found) =
         Spool::open(spool, args.cache_bytes).map_err(|error| Fault::io(spool, "opening the folder", &error))?;
@@ -86,6 +88,7 @@ pub(crate) async fn run(args: &DataMount, spool: &Path, session: &Session, out: 
     folder.settle().await;
     folder.keep_all().await;
     drop(folder);
+    follower.abort();
     finish(&cloud, out).await;
     ended?;
     let kept = kept.load(Ordering::Relaxed);

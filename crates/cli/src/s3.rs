@@ -4,13 +4,16 @@
 
 use crate::{
     args::{S3Key, S3KeyAdd, S3KeyRemove, S3KeyRotate, S3Serve},
+    budget,
     context::{Context, Contexts},
     fault::{self, Fault, Result},
     out::Out,
     serve::stopped,
     session::Session,
 };
-use hodei_gateway::s3::{Config, Key, Keyring, Keys, KeysError, Objects, Principal, Quota, Scope, Tls, serve, website};
+use hodei_gateway::s3::{
+    AccessLog, Config, Key, Keyring, Keys, KeysError, Objects, Principal, Quota, Scope, Tls, serve, website,
+};
 use hodei_node::keys::Secret;
 use hodei_sdk::plan::Wish;
 use serde_json::{Value, json};
@@ -44,8 +47,14 @@ pub(crate) async fn run(args: &S3Serve, session: &Session, out: Out) -> Result<(
     if keyring.read().map_err(refused)?.users.is_empty() {
         return Err(Fault::new(&fault::S3_KEYS, "nobody has a key to this door", "make one: hodei s3 key add NAME"));
     }
+    let log = match &args.access_log {
+        Some(path) => Some(AccessLog::open(path).map_err(|error| Fault::io(path, "opening the access log", &error))?),
+        None => None,
+    };
     let stop = stopped(args.process.until_stdin_closes)?;
-    let objects = Objects::new(session.cloud().await?, Wish::default(), keyring);
+    let cloud = session.cloud().await?;
+    let follower = budget::follow(session.purse.clone(), cloud.clone(), out);
+    let objects = Objects::new(cloud, Wish::default(), keyring);
     let bind = async |address| {
         let listener = TcpListener::bind(address).await;
         let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -53,7 +62,7 @@ pub(crate) async fn run(args: &S3Serve, session: &Session, out: Out) -> Result<(
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (address, listener) = bind(args.listen).await?;
-    let config = Config { domains: args.domains.clone(), tls };
+    let config = Config { domains: args.domains.clone(), tls, log };
     let site = match args.website {
         Some(address) => {
             let (address, listener) = bind(address).await?;
@@ -73,6 +82,7 @@ pub(crate) async fn run(args: &S3Serve, session: &Session, out: Out) -> Result<(
     stop.await;
     door.abort();
     lifecycles.abort();
+    follower.abort();
     if let Some((_, site)) = site {
         site.abort();
     }

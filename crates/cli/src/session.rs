@@ -244,6 +244,10 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             Fault::new(&fault::NO_OBJECT, error, help)
         }
         Sdk::Name(..) => Fault::new(&fault::REFERENCE, error, "choose another name"),
+        Sdk::TooFew { .. } => {
+            Fault::new(&fault::PLACEMENT, error, "ask for fewer, or wait for offers: `hodei status` shows them")
+        }
+        Sdk::NoRegion { .. } => Fault::new(&fault::PLACEMENT, error, "name a zone, or what its name begins with"),
         Sdk::Shape(_) | Sdk::NoRoom { .. } => {
             Fault::new(&fault::PLACEMENT, error, "ask for less, or wait for more providers: `hodei status` counts them")
         }

@@ -2,6 +2,7 @@
 
 use crate::{
     args::{ShareCreate, ShareGet, ShareList, ShareRevoke, ShareServe},
+    budget,
     data::{finish, object, reference},
     fault::{self, Fault, Result},
     file::{Target, keep},
@@ -220,10 +221,12 @@ pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Res
     let (address, listener) = bound
         .map_err(|error| Fault::new(&fault::NODE, format!("{}: {error}", args.listen), "choose another address"))?;
     let door = tokio::spawn(hodei_gateway::share::serve(listener, cloud.clone()));
+    let follower = budget::follow(session.purse.clone(), cloud.clone(), out);
     let url = format!("http://{address}");
     out.result(format!("links are served at {url}"), &json!({ "schema": "hodei.share.ready/1", "url": url }));
     stop.await;
     door.abort();
+    follower.abort();
     finish(&cloud, out).await;
     Ok(())
 }

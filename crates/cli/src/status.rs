@@ -1,6 +1,7 @@
 //! Show what is here and what needs attention.
 
 use crate::{
+    bucket::paid,
     context::Contexts,
     fault::Result,
     money,
@@ -54,6 +55,18 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     }
     if balance.is_zero() {
         attention.push("the wallet is empty: ask for an invitation with coins".into());
+    }
+    let wallet = session.wallet();
+    let budget = match &wallet {
+        Ok(wallet) if wallet.spender().address() != owner => Some(wallet.budget().await.map_err(sdk_fault)?),
+        _ => None,
+    };
+    if budget.as_ref().is_some_and(|budget| budget.left.is_zero()) {
+        attention.push(
+            "the budget is used up: nothing new is put or bought; what is there can be read and exported, and is kept \
+             for as long as is paid ahead (below): hodei wallet budget set AMOUNT"
+                .into(),
+        );
     }
     for offer in offers.iter().filter(|offer| offer.open && offer.suspended) {
         attention.push(format!(
@@ -119,6 +132,14 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
         time::utc(head.time_ms),
         money::show(balance)
     );
+    if let Some(budget) = &budget {
+        text.push_str(&format!("budget  {} left in {}\n", money::show(budget.left), budget.spender));
+    }
+    for (record, holding) in &buckets {
+        if let Some(paid) = paid(holding) {
+            text.push_str(&format!("bucket  {} is paid for {paid}\n", record.name));
+        }
+    }
     for (door, address) in &session.context.doors {
         text.push_str(&format!("door    {door} {address}\n"));
     }
@@ -135,10 +156,11 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
         &json!({
             "schema": "hodei.status/1", "context": session.name, "height": head.height, "time_ms": head.time_ms,
             "network_key": session.network_key.to_string(), "wallet": owner.to_string(), "balance_wei": balance.to_string(),
+            "budget_left_wei": budget.as_ref().map(|budget| budget.left.to_string()),
             "doors": session.context.doors, "attention": attention,
             "buckets": buckets.iter().map(|(record, holding)| json!({
                 "bucket": record.name, "size_bytes": record.state.sizeBytes, "held_bytes": holding.held_bytes,
-                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
+                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows, "paid_until_ms": holding.paid_until_ms,
                 "deals_shut": holding.shut(&offers),
             })).collect::<Vec<_>>(), "node": node.and_then(std::result::Result::ok),
             "providers": offers.iter().map(|offer| json!({

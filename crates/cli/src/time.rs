@@ -14,6 +14,15 @@ pub(crate) fn utc(ms: u64) -> String {
     )
 }
 
+/// `2026-11-21 05:43 UTC` of milliseconds since 1970; `the year 9999 and later` beyond.
+pub(crate) fn minute(ms: u64) -> String {
+    const LAST_MS: u64 = 253_370_764_800_000;
+    if ms >= LAST_MS {
+        return "the year 9999 and later".into();
+    }
+    format!("{} UTC", &utc(ms)[..16])
+}
+
 /// Howard Hinnant's civil_from_days, for days since 1970.
 fn civil(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;

@@ -9,6 +9,7 @@ use crate::{
 };
 use alloy_primitives::{Address, U256};
 use hodei_sdk::{
+    bucket::Buckets,
     moves::{Flow, Move, Why, moves},
     wallet::fee,
 };
@@ -178,7 +179,7 @@ pub(crate) async fn budget_show(session: &Session, out: Out) -> Result<()> {
 pub(crate) async fn budget_set(args: &BudgetSet, session: &Session, out: Out) -> Result<()> {
     let cap = money::parse(&args.amount)?;
     out.say(format!(
-        "From now on buckets and doors spend at most {}. What you send or invite with goes from the main account.",
+        "From now on buckets and doors, also those that run, spend at most {}. What you send or invite with goes from the main account.",
         money::show(cap)
     ));
     if args.plan.dry_run {
@@ -200,6 +201,9 @@ pub(crate) async fn budget_set(args: &BudgetSet, session: &Session, out: Out) ->
             return Err(sdk_fault(error));
         }
     };
+    if let Err(error) = Buckets::new(wallet).hand_over().await {
+        out.say(format!("buckets that were just written take up to a minute until the budget may write them: {error}"));
+    }
     out.result(
         format!("{} left to spend, in account {}", money::show(budget.left), budget.spender),
         &json!({

@@ -10,6 +10,7 @@ use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
 use hodei_types::{
     abi::{DEALS, IDeals, LEAF_BYTES},
+    call::ask,
     transport::NodeKey,
 };
 
@@ -31,6 +32,8 @@ pub struct Holding {
     pub providers: Vec<NodeKey>,
     /// Windows until the first deal's escrow is used up; `None` while nothing is held.
     pub windows: Option<u64>,
+    /// When that is, about, in milliseconds since 1970: windows stand still through a halt of the ledger.
+    pub paid_until_ms: Option<u64>,
 }
 
 impl Holding {
@@ -51,15 +54,21 @@ impl Buckets {
     pub async fn holding(&self, bucket: B256) -> Result<Holding, Fault> {
         let states = self.states(bucket).await?;
         let left = |deal: &IDeals::Deal| U256::from(deal.escrow).saturating_sub(deal.owed);
+        let windows =
+            states.iter().filter(|deal| deal.leaves > 0).map(|deal| windows(left(deal), deal, deal.leaves)).min();
+        let paid_until_ms = match windows {
+            Some(windows) => {
+                let now = ask(&**self.wallet.chain(), DEALS, &IDeals::windowCall {}).await?;
+                Some(ends_ms(self.wallet.chain().head().await?.time_ms, &now, windows))
+            }
+            None => None,
+        };
         Ok(Holding {
             providers: states.iter().map(|deal| NodeKey(deal.provider.0)).collect(),
             held_bytes: states.iter().map(|deal| deal.leaves * LEAF_BYTES).sum(),
             escrow: states.iter().map(left).sum(),
-            windows: states
-                .iter()
-                .filter(|deal| deal.leaves > 0)
-                .map(|deal| windows(left(deal), deal, deal.leaves))
-                .min(),
+            windows,
+            paid_until_ms,
         })
     }
 
@@ -86,6 +95,13 @@ impl Buckets {
 }
 
 /// Windows that so many wei pay for so many leaves.
+/// When so many windows are over, the running one counted as none.
+fn ends_ms(now_ms: u64, running: &IDeals::Window, windows: u64) -> u64 {
+    let left_ms = running.endsMs.saturating_sub(running.clockMs);
+    let len_ms = running.endsMs.saturating_sub(running.openedMs);
+    now_ms.saturating_add(left_ms).saturating_add(len_ms.saturating_mul(windows))
+}
+
 fn windows(wei: U256, deal: &IDeals::Deal, leaves: u64) -> u64 {
     let window = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES);
     if window.is_zero() { u64::MAX } else { (wei * U256::from(GIB) / window).saturating_to() }
@@ -114,6 +130,21 @@ mod tests {
             paid: U256::ZERO,
             owed: U256::ZERO,
         }
+    }
+
+    #[test]
+    fn windows_end_by_the_running_one() {
+        let running = IDeals::Window {
+            index: 7,
+            clockMs: 9_400,
+            openedMs: 9_000,
+            endsMs: 10_000,
+            height: 1,
+            seed: Default::default(),
+        };
+        assert_eq!(ends_ms(50_000, &running, 0), 50_600);
+        assert_eq!(ends_ms(50_000, &running, 30), 80_600);
+        assert_eq!(ends_ms(50_000, &running, u64::MAX), u64::MAX);
     }
 
     #[test]

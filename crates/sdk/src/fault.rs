@@ -7,7 +7,7 @@ use hodei_storage::index::Version;
 use hodei_types::{
     abi::{IBuckets, IBudgets, IDeals, IModule, IProviders},
     chain::ChainError,
-    code::ShapeError,
+    code::{Domain, ShapeError},
 };
 
 /// Why a request failed; nothing half done is left behind unless it says so.
@@ -60,6 +60,10 @@ pub enum Fault {
     Name(String, &'static str),
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    #[error("a spread over {asked} {domain}s was asked for, and {found} are on offer")]
+    TooFew { domain: Domain, asked: u8, found: usize },
+    #[error("no provider offers room in {}; zones with offers: {}", asked.join(", "), there.join(", "))]
+    NoRegion { asked: Vec<String>, there: Vec<String> },
     #[error("no provider offers enough room: {needs} bytes each, {found} offers with that much")]
     NoRoom { needs: u64, found: usize },
     #[error("an offer changed since the plan was made: {0}")]

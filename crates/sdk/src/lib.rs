@@ -12,6 +12,7 @@ mod cut;
 mod deal;
 pub mod escrow;
 pub mod fault;
+mod handover;
 pub mod history;
 mod intent;
 mod keep;

@@ -15,7 +15,7 @@ use hodei_storage::{
 };
 use hodei_types::{
     abi::IBuckets,
-    code::{Class, CodeId, OPERATORS_FOR_TWO, SHARD_BYTES, Shape, Spread},
+    code::{Class, CodeId, Domain, OPERATORS_FOR_TWO, SHARD_BYTES, Shape, Spread},
     transport::NodeKey,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -189,9 +189,14 @@ pub(crate) fn plan_beside(wish: &Wish, offers: &[Offer], pledged: &BTreeMap<Node
     for offer in offers.iter().filter(usable).filter(is_there) {
         by_operator.entry(offer.operator).or_default().push(offer);
     }
+    if by_operator.is_empty() && !wish.regions.is_empty() {
+        let there: BTreeSet<_> = offers.iter().filter(usable).map(|offer| offer.zone.clone()).collect();
+        return Err(Fault::NoRegion { asked: wish.regions.clone(), there: there.into_iter().collect() });
+    }
     let shape = wish.shape(by_operator.len())?;
     let (k, n) = (shape.k(), shape.n());
     let all: Vec<&Offer> = by_operator.values().flatten().copied().collect();
+    are_there(wish.spread, &all)?;
     placed(&shape, &all).map_err(|error| match error {
         PlaceError::Shape(error) => Fault::Shape(error),
         overlap => Fault::Put(PutError::Placement(overlap)),
@@ -232,6 +237,22 @@ pub(crate) fn plan_beside(wish: &Wish, offers: &[Offer], pledged: &BTreeMap<Node
     Ok(Plan { shape, parts, windows })
 }
 
+/// Refuses a spread over more operators, networks or zones than there are, which the shape's caps alone would not.
+fn are_there(spread: Spread, offers: &[&Offer]) -> Result<(), Fault> {
+    let operators: BTreeSet<_> = offers.iter().map(|offer| offer.operator).collect();
+    let networks: BTreeSet<_> = offers.iter().map(|offer| offer.network()).collect();
+    let zones: BTreeSet<_> = offers.iter().map(|offer| offer.zone.as_str()).collect();
+    let asked = [
+        (Domain::Operator, spread.operators, operators.len()),
+        (Domain::Network, spread.networks, networks.len()),
+        (Domain::Zone, spread.zones, zones.len()),
+    ];
+    match asked.into_iter().find(|(_, asked, found)| usize::from(*asked) > *found) {
+        Some((domain, asked, found)) => Err(Fault::TooFew { domain, asked, found }),
+        None => Ok(()),
+    }
+}
+
 /// Whether a stripe finds its places among these.
 fn placed(shape: &Shape, offers: &[&Offer]) -> Result<(), PlaceError> {
     let candidate = |offer: &&Offer| Candidate {
@@ -256,7 +277,7 @@ pub(crate) fn escrow(offer: &Offer, capacity_bytes: u64, windows: u64) -> u128 {
 mod tests {
     use super::*;
     use alloy_primitives::Address;
-    use hodei_types::code::{Domain, ShapeError};
+    use hodei_types::code::ShapeError;
 
     fn offer(node: u8, operator: u8, zone: &str, price: u128) -> Offer {
         Offer {

@@ -14,20 +14,21 @@ use hodei_types::{
     chain::{Chain, TxReceipt},
     key::{KeyKind, SecretKey},
 };
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 /// Gas of one `budgets` call: a handful of slots; what is left is not paid.
 const BUDGET_GAS: u64 = 500_000;
 /// Digits after the point of a coin.
 pub const DECIMALS: u32 = 18;
 
-/// The keys of one identity on one network; clones share the nonce lock.
+/// The keys of one identity on one network; clones share the nonce lock, and what they spend from.
 #[derive(Clone)]
 pub struct Wallet {
+    chain: Arc<dyn Chain>,
     owner: Address,
     /// Absent where only the spending account is known.
     main: Option<Account>,
-    spender: Account,
+    spender: Arc<RwLock<Account>>,
     /// Signs grants: the main key's where it is known, else the spending account's.
     signing: SecretKey,
     data: SecretKey,
@@ -45,9 +46,9 @@ pub struct Budget {
 impl Wallet {
     /// Pays everything from the main account itself: no cap.
     pub fn open(chain: Arc<dyn Chain>, account: &SecretKey) -> Result<Self, Fault> {
-        let main = key(chain, account)?;
-        let (owner, spender, signing) = (main.address(), main.clone(), account.clone());
-        Ok(Self { owner, spender, main: Some(main), signing, data: account.data_root() })
+        let main = key(chain.clone(), account)?;
+        let (owner, spender, signing) = (main.address(), Arc::new(RwLock::new(main.clone())), account.clone());
+        Ok(Self { chain, owner, spender, main: Some(main), signing, data: account.data_root() })
     }
 
     /// Pays from `spender`, for the identity `owner`; `data` opens that identity's buckets.
@@ -55,13 +56,29 @@ impl Wallet {
         if data.kind != KeyKind::Data {
             return Err(Fault::Key("the data root is a key of another kind"));
         }
-        Ok(Self { owner, main: None, spender: key(chain, spender)?, signing: spender.clone(), data: data.clone() })
+        let account = Arc::new(RwLock::new(key(chain.clone(), spender)?));
+        Ok(Self { chain, owner, main: None, spender: account, signing: spender.clone(), data: data.clone() })
     }
 
     /// Both: everyday work is capped, the owner's acts are possible.
     pub fn with_spender(mut self, spender: &SecretKey) -> Result<Self, Fault> {
-        self.spender = key(self.chain().clone(), spender)?;
+        self.spender = Arc::new(RwLock::new(key(self.chain.clone(), spender)?));
         Ok(self)
+    }
+
+    /// From now on this wallet and its clones spend from `spender`, once the ledger says that it is a budget of the
+    /// owner. Tells whether they do.
+    pub async fn spend_from(&self, spender: &SecretKey) -> Result<bool, Fault> {
+        let account = key(self.chain.clone(), spender)?;
+        if account.address() == self.spender().address() {
+            return Ok(true);
+        }
+        let owner = ask(&*self.chain, BUDGETS, &IBudgets::ownerOfCall { spender: account.address() }).await?;
+        if owner != self.owner {
+            return Ok(false);
+        }
+        *self.spender.write().expect("no panic under this lock") = account;
+        Ok(true)
     }
 
     /// Whose buckets and deals these are.
@@ -70,8 +87,8 @@ impl Wallet {
     }
 
     /// The account everyday work is paid from.
-    pub fn spender(&self) -> &Account {
-        &self.spender
+    pub fn spender(&self) -> Account {
+        self.spender.read().expect("no panic under this lock").clone()
     }
 
     pub fn main(&self) -> Option<&Account> {
@@ -79,7 +96,7 @@ impl Wallet {
     }
 
     pub fn chain(&self) -> &Arc<dyn Chain> {
-        self.spender.chain()
+        &self.chain
     }
 
     /// Signs what lets a client act on the owner's shards.
@@ -98,7 +115,7 @@ impl Wallet {
 
     /// What the spending account has left.
     pub async fn budget(&self) -> Result<Budget, Fault> {
-        let spender = self.spender.address();
+        let spender = self.spender().address();
         Ok(Budget { owner: self.owner, spender, left: self.chain().account(spender).await?.balance })
     }
 
@@ -116,7 +133,7 @@ impl Wallet {
     /// the difference. Needs the main key.
     pub async fn set_budget(&self, cap: U256) -> Result<Budget, Fault> {
         let main = self.main.as_ref().ok_or(Fault::NeedsOwner)?;
-        let spender = self.spender.address();
+        let spender = self.spender().address();
         if spender == self.owner {
             return Err(Fault::Key("a budget needs a spending account of its own"));
         }
@@ -133,7 +150,7 @@ impl Wallet {
         let order = if owner == Address::ZERO {
             let head = chain.head().await?;
             let statement = keccak256(spender_consent(head.chain_id, self.owner, spender));
-            let consent = self.spender.sign_hash(statement).into();
+            let consent = self.spender().sign_hash(statement).into();
             Order::call(BUDGETS, IBudgets::registerCall { spender, consent }.abi_encode(), BUDGET_GAS)
                 .with_value(missing)
         } else if owner != self.owner {

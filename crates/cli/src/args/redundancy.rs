@@ -14,7 +14,8 @@ pub(crate) struct Spread {
     /// Whole operators, or networks, it shall survive the loss of; without it what suits the code.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) losses: Option<u8>,
-    /// Spread each stripe evenly over at least so many operators; 0 asks for no more than --losses does.
+    /// Spread each stripe over operators as if there were so many: at most N / COUNT of its shards at one, rounded up.
+    /// Refused where fewer are on offer; 0 asks for no more than --losses does.
     #[arg(long, value_name = "COUNT")]
     pub(crate) operators: Option<u8>,
     /// The same for networks.

@@ -30,6 +30,9 @@ pub(crate) struct S3Serve {
     /// Serve buckets as websites there: BUCKET.DOMAIN, or /BUCKET/ in the path.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) website: Option<SocketAddr>,
+    /// Add a line of JSON for each request to this file: who asked for what, and what came of it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) access_log: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) process: Process,
 }

@@ -12,7 +12,7 @@ mod cloud;
 mod steps;
 
 use crate::{
-    args,
+    args, budget,
     context::{Context, Contexts},
     fault::{self, Fault, Result},
     net::forget_invitations,
@@ -300,8 +300,9 @@ impl Tour {
         let keys = format!("{} / {}", shown("access_key_id"), shown("secret_access_key"));
         context.doors.insert("s3".into(), endpoint);
         // Ends with the demo: the runtime drops what it spawned.
-        let config = Config { domains: vec!["s3.localhost".into(), "localhost".into()], tls: None };
+        let config = Config { domains: vec!["s3.localhost".into(), "localhost".into()], ..Config::default() };
         let calendar = Calendar::of_day(Duration::from_secs(WINDOW_SECS));
+        let follower = budget::follow(cloud.purse.clone(), local.clone(), self.out);
         let objects = Objects::new(local, s3_wish(), keyring).counting(calendar);
         let lifecycles = tokio::spawn(objects.clone().keep_lifecycles());
         let s3 = tokio::spawn(serve(listener, objects, config));
@@ -317,6 +318,7 @@ impl Tour {
         s3.abort();
         links.abort();
         lifecycles.abort();
+        follower.abort();
         session.close().await;
         Ok(())
     }

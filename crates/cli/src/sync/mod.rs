@@ -207,12 +207,13 @@ async fn prepare(
     ));
     let price = match &to {
         Place::Cloud { bucket, .. } => {
-            let price = price::price(cloud, bucket, steps.copy_bytes, price::class(args.class)).await?;
+            let price =
+                price::price(cloud, bucket, (steps.copy.len(), steps.copy_bytes), price::class(args.class)).await?;
             if let Some(plan) = &price.plan {
                 out.say(format!("hodei://{bucket} is made first:"));
                 plan.lines().iter().for_each(|line| out.say(format!("  {line}")));
             }
-            if steps.copy_bytes > 0 {
+            if !steps.copy.is_empty() {
                 out.say(format!("price:   {}", price::line(&price)));
             }
             Some(price)

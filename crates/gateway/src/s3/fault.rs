@@ -24,7 +24,9 @@ pub(super) fn fault(error: Fault) -> S3Error {
         }
         Fault::Source(_) => s3_error!(IncompleteBody, "{error}"),
         // Providers come and go; clients ask again.
-        Fault::NoRoom { .. } | Fault::Shape(_) => s3_error!(ServiceUnavailable, "{error}"),
+        Fault::NoRoom { .. } | Fault::Shape(_) | Fault::TooFew { .. } | Fault::NoRegion { .. } => {
+            s3_error!(ServiceUnavailable, "{error}")
+        }
         error if error.is_temporary() => s3_error!(ServiceUnavailable, "{error}"),
         _ => s3_error!(InternalError, "{error}"),
     }

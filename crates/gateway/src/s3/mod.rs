@@ -28,6 +28,7 @@ mod layer;
 mod lifecycle;
 mod list;
 mod lock;
+mod log;
 mod multipart;
 mod names;
 mod objects;
@@ -53,6 +54,7 @@ mod wildcard;
 
 pub use keys::{Key, Keyring, Keys, KeysError};
 pub use lifecycle::Calendar;
+pub use log::AccessLog;
 pub use objects::Objects;
 pub use principal::{Caller, Principal, Quota, Scope, Stamp};
 pub use server::{Config, serve};

@@ -6,6 +6,7 @@ use super::{
     held::Held,
     keys::Keyring,
     layer::Layer,
+    log::{self, AccessLog},
     names::{Domains, Names},
     objects::Objects,
     patience::Patient,
@@ -46,13 +47,14 @@ pub struct Config {
     /// Domains under which buckets' names stand; addressing by path always works.
     pub domains: Vec<String>,
     pub tls: Option<Tls>,
+    pub log: Option<AccessLog>,
 }
 
 /// Serves S3 on `listener` until the task is dropped.
 pub async fn serve(listener: TcpListener, objects: Objects, config: Config) {
     let domains = Domains::of(&config.domains);
     let layer = Layer { service: service(&objects, domains.clone()), objects, domains, held: Held::default() };
-    accept(listener, Door::S3(layer), config.tls).await;
+    accept(listener, Door::S3(layer), config).await;
 }
 
 /// What stands behind a connection.
@@ -71,7 +73,7 @@ impl Door {
     }
 }
 
-pub(super) async fn accept(listener: TcpListener, door: Door, tls: Option<Tls>) {
+pub(super) async fn accept(listener: TcpListener, door: Door, config: Config) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -84,9 +86,9 @@ pub(super) async fn accept(listener: TcpListener, door: Door, tls: Option<Tls>) 
             }
         };
         socket.set_nodelay(true).ok();
-        let (door, tls) = (door.clone(), tls.clone());
+        let (door, config) = (door.clone(), config.clone());
         tokio::spawn(async move {
-            connection(socket, from, door, tls).await;
+            connection(socket, from, door, config).await;
             drop(slot);
         });
     }
@@ -105,23 +107,33 @@ fn service(objects: &Objects, domains: Domains) -> S3Service {
     builder.build()
 }
 
-async fn connection(socket: TcpStream, from: SocketAddr, door: Door, tls: Option<Tls>) {
-    let Some(tls) = tls else { return talk(socket, Arrival { from, is_tls: false }, door).await };
+async fn connection(socket: TcpStream, from: SocketAddr, door: Door, Config { tls, log, .. }: Config) {
+    let Some(tls) = tls else { return talk(socket, Arrival { from, is_tls: false }, door, log).await };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
-        Ok(Ok(socket)) => talk(socket, Arrival { from, is_tls: true }, door).await,
+        Ok(Ok(socket)) => talk(socket, Arrival { from, is_tls: true }, door, log).await,
         Ok(Err(error)) => tracing::debug!(%from, %error, "s3: no TLS"),
         Err(_) => tracing::debug!(%from, "s3: no TLS in time"),
     }
 }
 
-async fn talk(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, arrival: Arrival, door: Door) {
+async fn talk<S>(socket: S, arrival: Arrival, door: Door, log: Option<AccessLog>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let handler = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let door = door.clone();
         let (head, body) = request.into_parts();
         let (body, silence) = Heard::new(body, SENDING_TIMEOUT);
         let mut request = HttpRequest::from_parts(head, Body::http_body(body));
         request.extensions_mut().insert(silence);
-        async move { door.call(request, arrival).await }
+        let line = log::begin(log.as_ref(), &request, arrival.from);
+        async move {
+            let response = door.call(request, arrival).await?;
+            Ok::<_, HttpError>(match line {
+                Some(line) => line.answered(response),
+                None => response,
+            })
+        }
     });
     let socket = Patient::new(socket, TAKING_TIMEOUT);
     let mut builder = Builder::new(TokioExecutor::new());

@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 pub async fn serve(listener: TcpListener, objects: Objects, config: Config) {
     let domains = Domains::of(&config.domains);
     let access = Access { cloud: objects.cloud.clone(), keyring: objects.keyring.clone() };
-    server::accept(listener, Door::Site(Site { access, domains }), config.tls).await;
+    server::accept(listener, Door::Site(Site { access, domains }), config).await;
 }
 
 /// Every bucket that is a website.

@@ -158,7 +158,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         // Whatever became of the roots: what was done is anchored.
         let mut anchored = Ok(());
         if let Some(log) = &self.0.log {
-            let done = crate::receipt::anchor(self.0.wallet.spender(), log).await;
+            let done = crate::receipt::anchor(&self.0.wallet.spender(), log).await;
             anchored = done.map(drop).map_err(|error| Fault::Local(error.to_string()));
         }
         posted.and(anchored)
