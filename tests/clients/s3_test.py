@@ -1,20 +1,22 @@
 """Amazon's own Python client against the S3 door: put, ranges, listing, multipart, checksums, refusals.
 
-Usage: s3_test.py ENDPOINT ACCESS_KEY_ID SECRET_ACCESS_KEY
+Usage: s3_test.py ENDPOINT ACCESS_KEY_ID SECRET_ACCESS_KEY [ANOTHER_USERS_KEY_ID ITS_SECRET]
 """
+import json
 import os
 import sys
 import time
 
 import boto3
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 endpoint, key_id, secret = sys.argv[1:4]
 
 
-def client(secret):
-    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
+def client(secret, key_id=key_id, **config):
+    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, **config)
     return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key_id, aws_secret_access_key=secret,
                         region_name="us-east-1", config=config)
 
@@ -80,6 +82,63 @@ check("wrong MD5 is refused", code(s3.put_object, Bucket=bucket, Key="bad", Body
 check("and leaves nothing", code(s3.get_object, Bucket=bucket, Key="bad") == "NoSuchKey")
 check("what is not built says so", code(s3.get_bucket_replication, Bucket=bucket) == "NotImplemented")
 check("a wrong secret is refused", code(client("no" + secret).list_buckets) == "SignatureDoesNotMatch")
+
+# What is set along with an object has permissions of its own.
+kept = bucket + "-kept"
+s3.create_bucket(Bucket=kept, ObjectLockEnabledForBucket=True)
+nobody = client(secret, signature_version=UNSIGNED)
+other = client(sys.argv[5], sys.argv[4]) if len(sys.argv) > 5 else None
+NAMES = {"list": "s3:PutObjectAcl", "tags": "s3:PutObjectTagging", "retention": "s3:PutObjectRetention",
+         "hold": "s3:PutObjectLegalHold"}
+EXTRAS = {"list": {"ACL": "public-read"}, "tags": {"Tagging": "a=b"}, "hold": {"ObjectLockLegalHoldStatus": "ON"},
+          "retention": {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": "2100-01-01T00:00:00Z"}}
+source = {"Bucket": kept, "Key": "tagged"}
+
+
+def rule(**actions):
+    """Allows and denies everybody these actions."""
+    s3.put_bucket_policy(Bucket=kept, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": effect, "Principal": "*", "Action": names, "Resource": f"arn:aws:s3:::{kept}/*"}
+        for effect, names in actions.items()]}))
+
+
+def refused(who, extra):
+    """Whether none of the ways to make an object takes it from this one."""
+    told = [code(who.put_object, Bucket=kept, Key="k", Body=b"x", **EXTRAS[extra]),
+            code(who.create_multipart_upload, Bucket=kept, Key="k", **EXTRAS[extra]),
+            code(who.copy_object, Bucket=kept, Key="k", CopySource=source, TaggingDirective="REPLACE", **EXTRAS[extra])]
+    return told == ["AccessDenied"] * 3
+
+
+s3.put_object(Bucket=kept, Key="tagged", Body=b"x", Tagging="secret=1")
+rule(Allow=["s3:PutObject", "s3:GetObject"])
+check("who may put may put", code(nobody.put_object, Bucket=kept, Key="k", Body=b"x") is None)
+for extra in EXTRAS:
+    check(f"but an unsigned put sets no {extra}", refused(nobody, extra))
+check("an unsigned copy takes no tags along", code(nobody.copy_object, Bucket=kept, Key="k", CopySource=source) == "AccessDenied")
+check("and is made without", code(nobody.copy_object, Bucket=kept, Key="k", CopySource=source, TaggingDirective="REPLACE") is None)
+if other:
+    for extra in ("tags", "retention", "hold"):
+        check(f"another user's put sets no {extra}", refused(other, extra))
+    check("but the list of his own object", code(other.put_object, Bucket=kept, Key="k", Body=b"x", ACL="public-read") is None)
+    check("nor does a copy of his", code(other.copy_object, Bucket=kept, Key="k", CopySource=source) == "AccessDenied")
+for who, name in ((s3, "the owner's"), (other, "another user's"), (nobody, "an unsigned")):
+    for extra in EXTRAS if who else ():
+        rule(Allow="s3:*", Deny=NAMES[extra])
+        check(f"{name} put where its {extra} is denied", refused(who, extra))
+rule(Allow=["s3:PutObject", "s3:GetObject", "s3:GetObjectTagging", "s3:PutObjectTagging", "s3:PutObjectAcl", "s3:PutObjectLegalHold"])
+check("an unsigned put sets what it may", code(nobody.put_object, Bucket=kept, Key="k", Body=b"x", **EXTRAS["list"],
+                                              **EXTRAS["tags"], **EXTRAS["hold"]) is None and refused(nobody, "retention"))
+check("and a copy takes the tags it may", code(nobody.copy_object, Bucket=kept, Key="copy", CopySource=source) is None
+      and s3.get_object_tagging(Bucket=kept, Key="copy")["TagSet"] == [{"Key": "secret", "Value": "1"}])
+s3.delete_bucket_policy(Bucket=kept)
+check("the owner's put sets what it will", code(s3.put_object, Bucket=kept, Key="k", Body=b"x", **EXTRAS["list"],
+                                               **EXTRAS["tags"], **EXTRAS["hold"]) is None)
+for one in s3.list_object_versions(Bucket=kept)["Versions"]:
+    which = {"Bucket": kept, "Key": one["Key"], "VersionId": one["VersionId"]}
+    s3.put_object_legal_hold(**which, LegalHold={"Status": "OFF"})
+    s3.delete_object(**which)
+check("and nothing is locked that the owner did not lock", code(s3.delete_bucket, Bucket=kept) is None)
 
 check("a bucket with objects is kept", code(s3.delete_bucket, Bucket=bucket) == "BucketNotEmpty")
 s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in ("multi", "empty", "dir/a.bin")]})

@@ -116,6 +116,16 @@ check("too large", (lambda answer: answer[0] == 400 and "EntityTooLarge" in answ
 check("too small", (lambda answer: answer[0] == 400 and "EntityTooSmall" in answer[2])(form(signed(fields, policy(own)), b"1")))
 check("unsigned where nobody may", form(fields)[0] == 403)
 right = base64.b64encode(hashlib.sha256(b"bar").digest()).decode()
+rule = {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [rule]}))
+check("unsigned where everybody may", form(fields[:1])[0] == 204)
+tagging = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+for field, value in (("acl", "public-read"), ("x-amz-grant-read", 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'),
+                     ("tagging", tagging), ("x-amz-object-lock-legal-hold", "ON")):
+    check(f"but without {field}", form([*fields[:1], (field, value)])[0] == 403)
+s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [rule | {"Effect": "Deny", "Action": "s3:PutObjectAcl"}]}))
+check("signed with a list where that is denied", form(signed(fields, policy(own)))[0] == 403)
+s3.delete_bucket_policy(Bucket=bucket)
 check("with a checksum", form([("x-amz-checksum-sha256", right), *signed(fields, policy(own))])[0] == 204)
 check("with a wrong one", form([("x-amz-checksum-sha256", right), *signed(fields, policy(own))], b"baz")[0] == 400)
 tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>1 &amp; 2</Value></Tag></TagSet></Tagging>"

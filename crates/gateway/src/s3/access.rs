@@ -9,6 +9,7 @@ use super::{
     acl::{Acl, Canned, Permission, Wanted},
     action::{Action, Target},
     decide::{Guard, Known, Ownership, Question},
+    extras,
     facts::{self, Arrival},
     fault::fault,
     form::Signer,
@@ -67,7 +68,7 @@ impl Said {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kept(pub(super) Vec<ObjectIdentifier>);
 
-fn denied() -> s3s::S3Error {
+pub(super) fn denied() -> s3s::S3Error {
     s3_error!(AccessDenied, "Access Denied")
 }
 
@@ -86,26 +87,18 @@ impl Access {
     }
 
     /// Whether one thing is allowed; what the object says is looked up where it matters.
-    async fn judge(&self, guard: &Guard, question: Question<'_>, version: Option<&str>) -> S3Result<()> {
+    pub(super) async fn judge(&self, guard: &Guard, question: Question<'_>, version: Option<&str>) -> S3Result<()> {
         let (bucket, action) = (question.bucket, question.action);
         let Some(key) = question.key.filter(|_| guard.asks_object(&action)) else {
             return if guard.allows(&question, None) { Ok(()) } else { Err(denied()) };
         };
-        let version = version.map(str::parse).transpose();
-        // What is no version names nothing: the operation says so.
-        let entry = match version {
-            Ok(version) => self.cloud.look(bucket, key, version).await.map_err(fault)?,
-            Err(_) => None,
-        };
-        let Some(entry) = entry.filter(|entry| !entry.marker) else {
+        let Some(entry) = self.entry(&question, version).await? else {
             let may_know =
                 guard.allows(&question, None) || guard.may_list(question.caller, bucket, key, question.facts);
             return if may_know { Ok(()) } else { Err(denied()) };
         };
         let mut facts = question.facts.clone();
-        for (tag, value) in &entry.tags {
-            facts.put(&format!("s3:ExistingObjectTag/{tag}"), value.clone());
-        }
+        facts::existing(&mut facts, &entry.tags);
         let known = Known { owner: entry.owner, acl: entry.acl.as_deref().map(Acl::decode) };
         if guard.allows(&Question { facts: &facts, ..question }, Some(&known)) { Ok(()) } else { Err(denied()) }
     }
@@ -130,8 +123,14 @@ impl Access {
         Ok(Stamp { owner: (owner != guard.owner).then(|| owner.to_owned()), acl: acl.map(|acl| acl.encode()) })
     }
 
-    /// Reading what is copied.
-    async fn copy(&self, caller: &Caller, facts: &Facts, from: &str) -> S3Result<()> {
+    /// Reading what is copied, and the tags that go along; `put` is the question of an object's copy.
+    async fn copy(
+        &self,
+        caller: &Caller,
+        facts: &Facts,
+        from: &str,
+        put: Option<(&Guard, &Question<'_>)>,
+    ) -> S3Result<()> {
         // What cannot be read as a source is refused where it is used.
         let Ok(CopySource::Bucket { bucket, key, version_id }) = CopySource::parse(from) else { return Ok(()) };
         let guard = self.guard(&bucket).await?;
@@ -142,7 +141,11 @@ impl Access {
         }
         let action = Action::of("GetObject", version_id.is_some());
         let question = Question { caller, action, bucket: &bucket, key: Some(&key), facts };
-        self.judge(&guard, question, version_id.as_deref()).await
+        self.judge(&guard, question, version_id.as_deref()).await?;
+        match put {
+            Some(put) => self.judge_copied(put, (&guard, &question), version_id.as_deref()).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether an object may be read, for doors that speak no S3.
@@ -187,7 +190,7 @@ impl S3Access for Access {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let caller = self.caller(cx)?;
         let operation = cx.s3_op().name().to_owned();
-        let mut facts = facts::of(cx, caller.principal.as_deref());
+        let facts = facts::of(cx, caller.principal.as_deref());
         let version = facts.get("s3:VersionId").first().cloned();
         let action = Action::of(&operation, version.is_some());
         cx.extensions_mut().insert(caller.clone());
@@ -235,18 +238,24 @@ impl S3Access for Access {
         }
         let question = Question { caller: &caller, action, bucket: &bucket, key: key.as_deref(), facts: &facts };
         self.judge(&guard, question, version.as_deref()).await?;
+        let makes = matches!(operation.as_str(), "PutObject" | "CopyObject" | "CreateMultipartUpload");
+        if makes {
+            self.judge_extras(&guard, &question, &extras::of(cx.headers())).await?;
+        }
         if facts::bypasses(cx.headers()) {
             let action = Action::bypass();
             let question = Question { caller: &caller, action, bucket: &bucket, key: key.as_deref(), facts: &facts };
             self.judge(&guard, question, None).await?;
         }
         if let Some(from) = cx.headers().get(header::X_AMZ_COPY_SOURCE).and_then(|from| from.to_str().ok()) {
+            let mut of_source = facts.clone();
             if let Some(expected) =
                 cx.headers().get(header::X_AMZ_SOURCE_EXPECTED_BUCKET_OWNER).and_then(|id| id.to_str().ok())
             {
-                facts.put("hodei:source-owner", expected);
+                of_source.put("hodei:source-owner", expected);
             }
-            self.copy(&caller, &facts, from).await?;
+            let takes_tags = operation == "CopyObject" && facts::copies_tags(cx.headers());
+            self.copy(&caller, &of_source, from, takes_tags.then_some((&guard, &question))).await?;
         }
         // An upload's end makes an object of bytes that were counted as they came.
         let is_more = matches!(operation.as_str(), "PutObject" | "CopyObject" | "UploadPart" | "UploadPartCopy");
@@ -254,7 +263,7 @@ impl S3Access for Access {
             let coming = self.coming(cx.headers()).await?;
             self.room(&guard.owner, coming).await?;
         }
-        if matches!(operation.as_str(), "PutObject" | "CopyObject" | "CreateMultipartUpload") {
+        if makes {
             let stamp = self.stamp(&guard, &caller, wanted(cx.headers(), &self.keyring)?)?;
             cx.extensions_mut().insert(stamp);
         }

@@ -52,6 +52,7 @@ pub(super) struct Known {
 }
 
 /// One question.
+#[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) caller: &'a Caller,
     pub(super) action: Action,
@@ -72,21 +73,12 @@ impl Guard {
     }
 
     pub(super) fn allows(&self, question: &Question<'_>, object: Option<&Known>) -> bool {
-        let Question { caller, action, bucket, key, facts } = question;
-        let listed = facts.get("s3:prefix").first().map(String::as_str);
-        if !caller.scope.allows(action.reads, Some(bucket), *key, listed) {
-            return false;
+        if let Some(ruled) = self.ruled(question) {
+            return ruled;
         }
+        let Question { caller, action, .. } = question;
         let principal = caller.principal.as_deref();
         let is_owner = self.is_owner(caller);
-        if let Some(policy) = &self.policy {
-            let request = Request { principal, action: action.name, bucket, key: *key, facts };
-            match policy.judge(&request) {
-                Verdict::Deny if !(is_owner && action.is_of_policy()) => return false,
-                Verdict::Allow if self.keeps(policy, caller) && action.name.starts_with("s3:") => return true,
-                _ => {}
-            }
-        }
         let (list, permission) = match action.granted {
             None => return is_owner,
             Some((Target::Object, permission)) if self.ownership != Ownership::Enforced => {
@@ -103,6 +95,22 @@ impl Guard {
         };
         self.ownership != Ownership::Enforced
             && list.is_some_and(|acl| acl.allows(permission, principal, self.block.acls))
+    }
+
+    /// What the key's scope and the policy decide, whoever owns what; nothing where they leave it open.
+    pub(super) fn ruled(&self, question: &Question<'_>) -> Option<bool> {
+        let Question { caller, action, bucket, key, facts } = question;
+        let listed = facts.get("s3:prefix").first().map(String::as_str);
+        if !caller.scope.allows(action.reads, Some(bucket), *key, listed) {
+            return Some(false);
+        }
+        let policy = self.policy.as_ref()?;
+        let principal = caller.principal.as_deref();
+        match policy.judge(&Request { principal, action: action.name, bucket, key: *key, facts }) {
+            Verdict::Deny if !(self.is_owner(caller) && action.is_of_policy()) => Some(false),
+            Verdict::Allow if self.keeps(policy, caller) && action.name.starts_with("s3:") => Some(true),
+            _ => None,
+        }
     }
 
     /// Whether what a policy permits counts for this caller.
@@ -133,7 +141,7 @@ impl Guard {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{
         super::{
             acl::{Canned, Grantee, Permission},
@@ -143,13 +151,13 @@ mod tests {
     };
     use std::sync::Arc;
 
-    fn caller(id: &str) -> Caller {
+    pub(crate) fn caller(id: &str) -> Caller {
         let principal =
             Principal { id: id.into(), name: id.into(), email: String::new(), tenant: String::new(), quota: None };
         Caller { principal: Some(Arc::new(principal)), scope: Scope::default() }
     }
 
-    fn guard() -> Guard {
+    pub(crate) fn guard() -> Guard {
         Guard { owner: "anna".into(), ..Guard::default() }
     }
 
@@ -159,7 +167,7 @@ mod tests {
         guard.allows(&Question { caller, action, bucket: "b", key, facts: &Facts::default() }, object)
     }
 
-    fn policy(effect: &str, action: &str) -> Option<Policy> {
+    pub(crate) fn policy(effect: &str, action: &str) -> Option<Policy> {
         let text = format!(
             r#"{{"Statement":[{{"Effect":"{effect}","Principal":"*","Action":"{action}","Resource":["arn:aws:s3:::b","arn:aws:s3:::b/*"]}}]}}"#
         );

@@ -1,9 +1,9 @@
 //! Gather what a request says about itself, for the conditions of policies.
 
 use super::{form::Signer, keys::now_ms, policy::Facts, principal::Principal};
-use hyper::{HeaderMap, Uri};
+use hyper::{HeaderMap, Uri, header::HeaderValue};
 use s3s::access::S3AccessContext;
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 /// Tags in one header; S3 allows ten on an object.
 const TAGS_MAX: usize = 50;
@@ -51,6 +51,8 @@ fn of_headers(facts: &mut Facts, headers: &HeaderMap) {
     for (name, value) in headers {
         let Ok(value) = value.to_str() else { continue };
         match name.as_str() {
+            // The source's are taken, whatever is said here.
+            "x-amz-tagging" if copies_tags(headers) => {}
             "referer" => facts.put("aws:Referer", value),
             "user-agent" => facts.put("aws:UserAgent", value),
             "x-amz-tagging" => tags_of_header(facts, value),
@@ -109,6 +111,19 @@ pub(super) fn tags<'a>(facts: &mut Facts, tags: impl Iterator<Item = (&'a str, &
         facts.put(&format!("s3:RequestObjectTag/{tag}"), value);
         facts.put("s3:RequestObjectTagKeys", tag);
     }
+}
+
+/// Tags that what is asked for has already.
+pub(super) fn existing(facts: &mut Facts, tags: &BTreeMap<String, String>) {
+    for (tag, value) in tags {
+        facts.put(&format!("s3:ExistingObjectTag/{tag}"), value.clone());
+    }
+}
+
+/// Asks for a copy with the tags of its source.
+pub(super) fn copies_tags(headers: &HeaderMap) -> bool {
+    let replaces = |directive: &HeaderValue| directive.as_bytes() == b"REPLACE";
+    headers.contains_key("x-amz-copy-source") && !headers.get("x-amz-tagging-directive").is_some_and(replaces)
 }
 
 /// Asks for other headers of the answer than the object's.
@@ -185,6 +200,10 @@ mod tests {
         headers.insert("x-amz-meta-acl", "x".parse().unwrap());
         headers.insert("x-amz-copy-source", "/b/public%2Ffoo?versionId=1".parse().unwrap());
         headers.insert("x-amz-tagging", "security=public&b=c%26d".parse().unwrap());
+        let mut facts = Facts::default();
+        of_headers(&mut facts, &headers);
+        assert!(facts.get("s3:RequestObjectTag/b").is_empty(), "a copy takes the source's tags");
+        headers.insert("x-amz-tagging-directive", "REPLACE".parse().unwrap());
         let mut facts = Facts::default();
         of_headers(&mut facts, &headers);
         of_query(&mut facts, &"/b?prefix=a%2Fb&max-keys=5".parse().unwrap());

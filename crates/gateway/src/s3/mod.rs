@@ -18,6 +18,7 @@ mod decide;
 mod describe;
 mod digest;
 mod documents;
+mod extras;
 mod facts;
 mod fault;
 mod form;
