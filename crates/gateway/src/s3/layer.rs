@@ -12,7 +12,9 @@ use super::{
     held::{self, Coming, Held},
     names::{self, Domains},
     objects::Objects,
+    query::{self, Place},
     refusal::{Refusal, escape},
+    signed,
     silence::Silence,
     time::basic,
 };
@@ -37,6 +39,8 @@ const HEADERS_BYTES_MAX: usize = 32 << 10;
 const MEASURED_BYTES_MAX: usize = 8 << 20;
 /// Presigned links live at most a week, as at S3.
 const PRESIGNED_SECS_MAX: u64 = 7 * 24 * 3600;
+/// Of Amazon's directory buckets; left unread it would make the destination an empty object.
+const RENAMED: &str = "x-amz-rename-source";
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const ID_2: HeaderName = HeaderName::from_static("x-amz-id-2");
@@ -107,6 +111,7 @@ impl Layer {
             *response.headers_mut() = headers;
             return Ok(Ok(response));
         }
+        query::check(request.method(), self.place(&request), request.uri().query().unwrap_or(""))?;
         let served = if form::is(&request) { self.form(request).await } else { self.serve(request).await };
         let mut response = match served {
             Ok(Ok(response)) => response,
@@ -141,10 +146,22 @@ impl Layer {
     }
 
     fn bucket(&self, request: &HttpRequest) -> Option<String> {
+        self.named(request).0.map(|bucket| names::split(&bucket).1.to_owned())
+    }
+
+    fn place(&self, request: &HttpRequest) -> Place {
+        match self.named(request) {
+            (None, _) => Place::Service,
+            (Some(_), None) => Place::Bucket,
+            (Some(_), Some(_)) => Place::Object,
+        }
+    }
+
+    /// Bucket and key of a request.
+    fn named(&self, request: &HttpRequest) -> (Option<String>, Option<String>) {
         let host = request.headers().get(hyper::header::HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or("");
-        let (bucket, _) = names::place(&self.domains, host, request.uri().path());
-        bucket.map(|bucket| names::split(&bucket).1.to_owned())
+        names::place(&self.domains, host, request.uri().path())
     }
 
     /// What a bucket's rules answer to a page; nothing where they say nothing, or cannot be had.
@@ -195,6 +212,11 @@ fn check(request: &HttpRequest) -> Result<(), Refusal> {
         let message = "Signature version 2 is not supported: sign with version 4.";
         return Err(Refusal::bad("InvalidRequest", message));
     }
+    if request.headers().contains_key(RENAMED) {
+        let message = "An object is renamed by copying it and deleting the old one: x-amz-rename-source is not supported.";
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message));
+    }
+    signed::check(request.headers(), query)?;
     let expires = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Expires="));
     match expires.map(str::parse::<u64>) {
         None | Some(Ok(1..=PRESIGNED_SECS_MAX)) => Ok(()),
@@ -252,6 +274,10 @@ mod tests {
         assert_eq!(code(&request("/b", &[("x-a", &long)])), Some("RequestHeaderSectionTooLarge"));
         assert_eq!(code(&request("/b", &[("authorization", "AWS a:b")])), Some("InvalidRequest"));
         assert_eq!(code(&request("/b?AWSAccessKeyId=a&Signature=b", &[])), Some("InvalidRequest"));
+        assert_eq!(code(&request("/b/k", &[("x-amz-rename-source", "a")])), Some("NotImplemented"));
+        let link = "/b/k?X-Amz-Expires=9&X-Amz-SignedHeaders=host&X-Amz-Signature=a";
+        assert_eq!(code(&request(link, &[])), None);
+        assert_eq!(code(&request(link, &[("x-amz-copy-source", "/b/secret")])), Some("AccessDenied"));
         for (secs, is) in [("1", true), ("604800", true), ("604801", false), ("0", false), ("-7", false), ("x", false)]
         {
             assert_eq!(code(&request(&format!("/b?X-Amz-Expires={secs}"), &[])).is_none(), is, "{secs}");
