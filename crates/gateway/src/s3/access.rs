@@ -8,7 +8,7 @@
 use super::{
     acl::{Acl, Canned, Permission, Wanted},
     action::{Action, Target},
-    decide::{Guard, Known, Ownership, Question},
+    decide::{Beside, Guard, Known, Ownership, Question},
     facts::{self, Arrival},
     fault::fault,
     form::Signer,
@@ -17,7 +17,7 @@ use super::{
     policy::Facts,
     principal::{Caller, Stamp},
 };
-use hodei_sdk::{Local, index::Settings};
+use hodei_sdk::{Local, index::Settings, usage::Usage};
 use hyper::http::Extensions;
 use s3s::{
     S3Request, S3Result,
@@ -98,8 +98,9 @@ impl Access {
             Err(_) => None,
         };
         let Some(entry) = entry.filter(|entry| !entry.marker) else {
-            let may_know =
-                guard.allows(&question, None) || guard.may_list(question.caller, bucket, key, question.facts);
+            // Who may list learns that nothing is there; what changes something is not allowed by that.
+            let may_know = guard.allows(&question, None)
+                || action.reads && guard.may_list(question.caller, bucket, key, question.facts);
             return if may_know { Ok(()) } else { Err(denied()) };
         };
         let mut facts = question.facts.clone();
@@ -163,6 +164,18 @@ impl Access {
         let held = self.keyring.held(&id, now_ms());
         let held = held.ok_or_else(|| s3_error!(InvalidAccessKeyId, "The access key is no longer in use."))?;
         Ok(Caller { principal: Some(held.principal.clone()), scope: held.key.scope.clone() })
+    }
+}
+
+/// What a put's headers say beside its bytes.
+fn beside(headers: &hyper::HeaderMap, wanted: &Wanted) -> Beside {
+    let has = |name: &str| headers.contains_key(name);
+    Beside {
+        retention: has("x-amz-object-lock-mode") || has("x-amz-object-lock-retain-until-date"),
+        hold: has("x-amz-object-lock-legal-hold"),
+        acl: !matches!(wanted, Wanted::Nothing),
+        opens: wanted.is_public(),
+        tags: has("x-amz-tagging"),
     }
 }
 
@@ -252,10 +265,25 @@ impl S3Access for Access {
         let is_more = matches!(operation.as_str(), "PutObject" | "CopyObject" | "UploadPart" | "UploadPartCopy");
         if is_more && self.has_quota(&guard.owner) {
             let coming = self.coming(cx.headers()).await?;
-            self.room(&guard.owner, coming).await?;
+            let replaced = match (Said::of(cx.extensions_mut(), &bucket), key.as_deref()) {
+                (Some(settings), Some(key)) => self.replaced(&settings, &bucket, key).await?,
+                _ => Usage::default(),
+            };
+            self.room(&guard.owner, coming, replaced).await?;
         }
         if matches!(operation.as_str(), "PutObject" | "CopyObject" | "CreateMultipartUpload") {
-            let stamp = self.stamp(&guard, &caller, wanted(cx.headers(), &self.keyring)?)?;
+            let wanted = wanted(cx.headers(), &self.keyring)?;
+            let question = Question {
+                caller: &caller,
+                action: Action::of(&operation, false),
+                bucket: &bucket,
+                key: key.as_deref(),
+                facts: &facts,
+            };
+            if !guard.allows_beside(&question, beside(cx.headers(), &wanted)) {
+                return Err(denied());
+            }
+            let stamp = self.stamp(&guard, &caller, wanted)?;
             cx.extensions_mut().insert(stamp);
         }
         Ok(())

@@ -51,6 +51,17 @@ pub(super) struct Known {
     pub(super) acl: Option<Acl>,
 }
 
+/// What a put's headers say beside its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside {
+    pub(super) retention: bool,
+    pub(super) hold: bool,
+    /// An access list, of which `opens` says that it is for everybody.
+    pub(super) acl: bool,
+    pub(super) opens: bool,
+    pub(super) tags: bool,
+}
+
 /// One question.
 pub(super) struct Question<'a> {
     pub(super) caller: &'a Caller,
@@ -103,6 +114,30 @@ impl Guard {
         };
         self.ownership != Ownership::Enforced
             && list.is_some_and(|acl| acl.allows(permission, principal, self.block.acls))
+    }
+
+    /// Whether the policy refuses it outright.
+    pub(super) fn denies(&self, question: &Question<'_>) -> bool {
+        let Question { caller, action, bucket, key, facts } = question;
+        let request =
+            Request { principal: caller.principal.as_deref(), action: action.name, bucket, key: *key, facts };
+        self.policy.as_ref().is_some_and(|policy| policy.judge(&request) == Verdict::Deny)
+    }
+
+    /// Whether what a put's headers say beside its bytes may be said: each is an operation of its own.
+    pub(super) fn allows_beside(&self, question: &Question<'_>, beside: Beside) -> bool {
+        let ask = |action| Question { action, ..*question };
+        let ok = |is: bool, operation: &str, must: bool| {
+            let action = Action::of(operation, false);
+            // What a list of the bucket lets somebody put, it lets him open as well.
+            let action = if operation == "PutObjectAcl" { action.as_put() } else { action };
+            !is || if must { self.allows(&ask(action), None) } else { !self.denies(&ask(action)) }
+        };
+        ok(beside.retention, "PutObjectRetention", true)
+            && ok(beside.hold, "PutObjectLegalHold", true)
+            && ok(beside.opens, "PutObjectAcl", true)
+            && ok(beside.acl, "PutObjectAcl", false)
+            && ok(beside.tags, "PutObjectTagging", false)
     }
 
     /// Whether what a policy permits counts for this caller.
@@ -267,6 +302,40 @@ mod tests {
         assert!(!may(&all, &ben, "NeverHeardOf", None), "what has no name nobody can have meant");
         let restricted = Guard { block: Block { policies: true, ..Block::default() }, ..open };
         assert!(!may(&restricted, &ben, "GetObject", None) && may(&restricted, &anna, "GetObject", None));
+    }
+
+    #[test]
+    fn what_a_puts_headers_say_is_asked_for_too() {
+        let (anna, ben, facts) = (caller("anna"), caller("ben"), Facts::default());
+        let may = |guard: &Guard, caller: &Caller, beside: Beside| {
+            let action = Action::of("PutObject", false);
+            guard.allows_beside(&Question { caller, action, bucket: "b", key: Some("k"), facts: &facts }, beside)
+        };
+        let none = Beside::default();
+        let (retention, hold) = (Beside { retention: true, ..none }, Beside { hold: true, ..none });
+        let (acl, opens) = (Beside { acl: true, ..none }, Beside { acl: true, opens: true, ..none });
+        let tags = Beside { tags: true, ..none };
+        let puts = Guard { policy: policy("Allow", "s3:PutObject"), ..guard() };
+        for beside in [none, retention, hold, acl, opens, tags] {
+            assert!(may(&puts, &anna, beside), "the owner: {beside:?}");
+        }
+        for beside in [retention, hold, opens] {
+            assert!(!may(&puts, &ben, beside) && !may(&puts, &Caller::default(), beside), "{beside:?}");
+        }
+        assert!(may(&puts, &ben, none) && may(&puts, &ben, acl) && may(&puts, &ben, tags));
+        let writable = Some(Acl { grants: vec![(Grantee::User("ben".into()), Permission::Write)] });
+        let writable = Guard { acl: writable, ..guard() };
+        assert!(may(&writable, &ben, opens) && !may(&writable, &ben, retention));
+        for (denied, beside) in [
+            ("s3:PutObjectAcl", acl),
+            ("s3:PutObjectAcl", opens),
+            ("s3:PutObjectTagging", tags),
+            ("s3:PutObjectRetention", retention),
+            ("s3:PutObjectLegalHold", hold),
+        ] {
+            let denying = Guard { policy: policy("Deny", denied), ..guard() };
+            assert!(!may(&denying, &anna, beside) && may(&denying, &anna, none), "{denied}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     attributes,
     cors::{self, Ask},
     documents::{self, name},
-    facts::Arrival,
+    facts::{Arrival, percent},
     form,
     held::{self, Coming, Held},
     names::{self, Domains},
@@ -20,9 +20,13 @@ use super::{
 };
 use hyper::{
     HeaderMap, Method, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue},
+    header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, RANGE},
 };
-use s3s::{Body, HttpError, HttpRequest, HttpResponse, dto::CORSConfiguration, service::S3Service};
+use s3s::{
+    Body, HttpError, HttpRequest, HttpResponse,
+    dto::{CORSConfiguration, Range},
+    service::S3Service,
+};
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::atomic::{AtomicU64, Ordering},
@@ -126,6 +130,7 @@ impl Layer {
 
     async fn serve(&self, mut request: HttpRequest) -> Result<Result<HttpResponse, HttpError>, Refusal> {
         date(request.headers_mut());
+        range(&mut request);
         if attributes::is_asked(&request) {
             let mut response = self.service.call(request).await;
             response.iter_mut().for_each(attributes::bare_etag);
@@ -185,6 +190,21 @@ fn date(headers: &mut HeaderMap) {
     }
 }
 
+/// A range that cannot be read, or more than one, is as good as none, as at S3. Where it was signed it cannot be taken
+/// away: the framework refuses it.
+fn range(request: &mut HttpRequest) {
+    let is_signed = || signed::covers(request.headers(), request.uri().query().unwrap_or(""), RANGE.as_str());
+    let mut values = request.headers().get_all(RANGE).iter();
+    let is_one = match (values.next(), values.next()) {
+        (None, _) => return,
+        (Some(one), None) => one.to_str().is_ok_and(|text| Range::parse(text).is_ok()),
+        _ => false,
+    };
+    if !is_one && !is_signed() {
+        request.headers_mut().remove(RANGE);
+    }
+}
+
 /// Whether a put's body says nothing of its length, in chunks of HTTP alone: those of S3 say it.
 fn is_unmeasured(request: &HttpRequest) -> bool {
     let headers = request.headers();
@@ -236,10 +256,36 @@ fn name_error(response: &mut HttpResponse, id: &str, path: &str) {
     let Some(bytes) = response.body().bytes() else { return };
     let Ok(text) = std::str::from_utf8(&bytes) else { return };
     let Some(body) = text.strip_suffix(END) else { return };
+    let body = match body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")) {
+        Some((code, _)) if !body.contains("<Message>") => match message(code, path) {
+            Some(message) => format!("{body}<Message>{}</Message>", escape(&message)),
+            None => body.to_owned(),
+        },
+        _ => body.to_owned(),
+    };
     let resource = escape(path);
     let text = format!("{body}<Resource>{resource}</Resource><RequestId>{id}</RequestId><HostId>{id}</HostId>{END}");
     *response.body_mut() = Body::from(text);
     response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
+}
+
+/// What is said of a code for which the framework has no words.
+fn message(code: &str, path: &str) -> Option<String> {
+    Some(match code {
+        "InvalidBucketName" => {
+            let path = percent(path);
+            let found = path.strip_prefix('/').unwrap_or(&path).split('/').next().unwrap_or("");
+            format!(
+                "The specified bucket is not valid: a name has 3 to 63 of a-z, 0-9, hyphen and dot and begins and ends with a letter or digit, found {found:?}"
+            )
+        }
+        "SignatureDoesNotMatch" => "The request signature we calculated does not match the signature you provided. Check the secret of this access key, and that method, host, path, query and signed headers arrive as they were signed, with version 4.".into(),
+        "KeyTooLongError" => "Your key is too long: at most 1,024 bytes.".into(),
+        "InvalidURI" => "The address could not be read: it is percent-encoded UTF-8.".into(),
+        "MissingContentLength" => "The length of the body is said in Content-Length.".into(),
+        "IncompleteBody" => "The body has not as many bytes as the Content-Length header says.".into(),
+        _ => return None,
+    })
 }
 
 /// Sixteen hex digits, different for each request of a process and hard to guess from another.
@@ -312,6 +358,22 @@ mod tests {
     }
 
     #[test]
+    fn a_range_that_says_nothing_is_none() {
+        let kept = |range: &str, target: &str| {
+            let mut request = request(target, &[("range", range)]);
+            super::range(&mut request);
+            request.headers().contains_key(RANGE)
+        };
+        for range in ["bytes=0-4", "bytes=5-", "bytes=-3"] {
+            assert!(kept(range, "/b/k"), "{range}");
+        }
+        for range in ["bytes=5-2", "bytes=a-b", "octets=0-1", "bytes=0-1,3-4", "bytes=-"] {
+            assert!(!kept(range, "/b/k"), "{range}");
+            assert!(kept(range, "/b/k?X-Amz-SignedHeaders=host%3Brange&X-Amz-Signature=a"), "{range}");
+        }
+    }
+
+    #[test]
     fn an_error_names_its_request() {
         let mut response = Refusal::forbidden("AccessDenied", "no").response();
         name_error(&mut response, "0123", "/b/<k>");
@@ -321,5 +383,13 @@ mod tests {
             "{text}"
         );
         assert_ne!(fresh_id(), fresh_id());
+        for (code, said) in [("InvalidBucketName", "3 to 63"), ("SignatureDoesNotMatch", "Check the secret")] {
+            let mut response = HttpResponse::new(Body::from(format!("<Error><Code>{code}</Code></Error>")));
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            name_error(&mut response, "0", "/B_d/k");
+            let text = String::from_utf8(response.body().bytes().unwrap().to_vec()).unwrap();
+            let said = text.contains(&format!("<Code>{code}</Code><Message>")) && text.contains(said);
+            assert!(said && (code != "InvalidBucketName" || text.contains("B_d")), "{text}");
+        }
     }
 }

@@ -13,30 +13,43 @@ const BODY: &str = "x-amz-content-sha256";
 /// Part of what is signed in any case, where the signature is a header.
 const DATE: &str = "x-amz-date";
 
-/// Each header whose name begins so must be among those that were signed, as at S3.
-pub(super) fn check(headers: &HeaderMap, query: &str) -> Result<(), Refusal> {
+/// The names of the headers that were signed, apart by semicolons, and whether a link says so.
+fn signed(headers: &HeaderMap, query: &str) -> Option<(String, bool)> {
     let pairs = || query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let parameter = |wanted: &str| pairs().find(|(name, _)| form(name) == wanted).map(|(_, value)| form(value));
-    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let is_link = parameter("X-Amz-Signature").is_some();
-    if is_link && !authorization.is_empty() {
+    if parameter("X-Amz-Signature").is_some() {
+        return Some((parameter("X-Amz-SignedHeaders").unwrap_or_default(), true));
+    }
+    let authorization = authorization(headers).filter(|text| text.starts_with("AWS4-"))?;
+    let mut fields = authorization.split([',', ' ']);
+    Some((fields.find_map(|field| field.trim().strip_prefix("SignedHeaders=")).unwrap_or("").to_owned(), false))
+}
+
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty())
+}
+
+fn is_among(signed: &str, name: &str) -> bool {
+    signed.split(';').any(|one| one.trim() == name)
+}
+
+/// Whether a header was signed; its name in lower case.
+pub(super) fn covers(headers: &HeaderMap, query: &str, name: &str) -> bool {
+    signed(headers, query).is_some_and(|(signed, _)| is_among(&signed, name))
+}
+
+/// Each header whose name begins so must be among those that were signed, as at S3.
+pub(super) fn check(headers: &HeaderMap, query: &str) -> Result<(), Refusal> {
+    // Who signs nothing asks in nobody's name.
+    let Some((signed, is_link)) = signed(headers, query) else { return Ok(()) };
+    if is_link && authorization(headers).is_some() {
         let message = "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter or the Authorization header should be specified";
         return Err(Refusal::bad("InvalidArgument", message));
     }
-    let signed = if is_link {
-        parameter("X-Amz-SignedHeaders").unwrap_or_default()
-    } else if authorization.starts_with("AWS4-") {
-        let fields = authorization.split([',', ' ']);
-        fields.filter_map(|field| field.trim().strip_prefix("SignedHeaders=")).next().unwrap_or("").to_owned()
-    } else {
-        // Who signs nothing asks in nobody's name.
-        return Ok(());
-    };
     let is_free = |name: &str| name == BODY || name == DATE && !is_link;
-    let is_signed = |name: &str| signed.split(';').any(|one| one.trim() == name);
     let names = headers.keys().map(|name| name.as_str());
     let open: Vec<&str> =
-        names.filter(|name| name.starts_with(PREFIX) && !is_free(name) && !is_signed(name)).collect();
+        names.filter(|name| name.starts_with(PREFIX) && !is_free(name) && !is_among(&signed, name)).collect();
     if open.is_empty() {
         return Ok(());
     }
