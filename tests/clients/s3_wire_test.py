@@ -165,6 +165,116 @@ asked = s3.get_object_attributes(Bucket=bucket, Key="multi", ObjectAttributes=["
 check("attributes", asked["ETag"] == done["ETag"].strip('"') and asked["Checksum"]["ChecksumSHA256"] == whole
       and [one["Size"] for one in asked["ObjectParts"]["Parts"]] == [5 << 20, 4])
 
+# What was not signed, and what is not known, is not done.
+def refused(name, answer, status, code):
+    check(name, answer[0] == status and (code in answer[2] or answer[0] == status and not answer[2]))
+
+
+def link(operation, key, **arguments):
+    url = s3.generate_presigned_url(operation, Params={"Bucket": bucket, "Key": key, **arguments})
+    return url[len(endpoint):]
+
+
+s3.put_object(Bucket=bucket, Key="secret", Body=b"secret")
+s3.put_object(Bucket=bucket, Key="kept", Body=b"kept")
+for name, value in (("x-amz-copy-source", f"/{bucket}/secret"), ("x-amz-acl", "public-read"), ("x-amz-tagging", "a=b"),
+                    ("x-amz-bypass-governance-retention", "true"), ("x-amz-website-redirect-location", "/x")):
+    refused(f"a link whose bearer adds {name}", send("PUT", link("put_object", "linked"), b"", {name: value}),
+            403, "not signed")
+check("makes nothing", code(s3.head_object, Bucket=bucket, Key="linked") == "404")
+check("a link alone", send("PUT", link("put_object", "linked"), b"x", {})[0] == 200)
+headers = headers_of("PUT", f"/{bucket}/linked", {})
+refused("a header added to a signed request", send("PUT", f"/{bucket}/linked", b"", {**headers, "x-amz-acl": "public-read"}),
+        403, "not signed")
+
+
+def signed_send(method, path, body=None, headers={}):
+    return send(method, path, body, headers_of(method, path, headers))
+
+
+for method, target in (("PUT", "kept?renameObject"), ("PUT", "kept?annotation&annotationName=a"), ("PUT", "kept?encryption"),
+                       ("DELETE", "kept?annotation&annotationName=a"), ("GET", "kept?annotation&annotationName=a"),
+                       ("DELETE", "?metadataConfiguration"), ("PUT", "?abac"), ("GET", "?abac"), ("PUT", "kept?nobody=knows")):
+    path = f"/{bucket}/{target}" if not target.startswith("?") else f"/{bucket}{target}"
+    refused(f"{method} {target}", signed_send(method, path, b"" if method == "PUT" else None), 501, "NotImplemented")
+refused("a rename's header alone", signed_send("PUT", f"/{bucket}/kept", b"", {"x-amz-rename-source": "secret"}), 501, "NotImplemented")
+check("leave what is there", s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept")
+
+# Conditions on the destination of a copy.
+source = {"Bucket": bucket, "Key": "secret"}
+path, from_secret = f"/{bucket}/kept", {"x-amz-copy-source": f"/{bucket}/secret"}
+refused("a copy over what must not be there", signed_send("PUT", path, b"", {**from_secret, "If-None-Match": "*"}), 412, "PreconditionFailed")
+refused("a copy over what must be another", signed_send("PUT", path, b"", {**from_secret, "If-Match": '"0"'}), 412, "PreconditionFailed")
+check("change nothing", s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept")
+etag = s3.head_object(Bucket=bucket, Key="kept")["ETag"]
+check("a copy over what is as said", signed_send("PUT", path, b"", {**from_secret, "If-Match": etag})[0] == 200)
+check("a copy to where nothing is", signed_send("PUT", f"/{bucket}/copied", b"", {**from_secret, "If-None-Match": "*"})[0] == 200)
+
+# Bodies that are not what was said of them.
+path = f"/{bucket}/damaged"
+other = hashlib.sha256(b"other").hexdigest()
+refused("a body of another hash", signed_send("PUT", path, b"body", {"x-amz-content-sha256": other}), 400, "XAmzContentSHA256Mismatch")
+refused("a checksum too short", signed_send("PUT", path, b"body", {"x-amz-checksum-crc32": "AAAA"}), 400, "InvalidRequest")
+chunk = b"4;chunk-signature=" + b"0" * 64 + b"\r\nbody\r\n0;chunk-signature=" + b"0" * 64 + b"\r\n\r\n"
+streaming = {"x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "x-amz-decoded-content-length": "4"}
+refused("a chunk of another's signature", signed_send("PUT", path, chunk, streaming), 403, "SignatureDoesNotMatch")
+check("are not kept", code(s3.head_object, Bucket=bucket, Key="damaged") == "404")
+
+# What is told of a mistake.
+refused("a wrong secret", send("GET", link("get_object", "secret")[:-4] + "0000", None, {}), 403, "<Message>The request signature we calculated")
+refused("a bucket's name that cannot be", signed_send("GET", "/B_d"), 400, "<Message>The specified bucket is not valid")
+check("a tag of the service's", code(s3.put_object_tagging, Bucket=bucket, Key="kept", Tagging={"TagSet": [{"Key": "aws:a", "Value": "b"}]}) == "InvalidTag")
+check("an encoding there is not", signed_send("GET", f"/{bucket}?encoding-type=foo")[0] == 400)
+check("a storage class there is not", code(s3.put_object, Bucket=bucket, Key="cold", Body=b"", StorageClass="GLACIER") == "InvalidStorageClass")
+whole = b"secret"
+for name in ("bytes=9-2", "bytes=a-b", "bytes=0-1,3-4"):
+    status, _, text = send("GET", link("get_object", "secret"), None, {"Range": name})
+    check(f"a range that is ignored: {name}", (status, text) == (200, "secret"))
+
+
+def policy_of(effect="Deny", action="s3:PutObject", principal="*", condition={}):
+    statement = {"Effect": effect, "Principal": principal, "Action": action, "Resource": f"arn:aws:s3:::{bucket}/*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [{**statement, "Condition": condition}]})
+
+
+for name, text in (("action", policy_of(action="s3:DeletObject")), ("principal", policy_of(principal={"AWS": "nobody-of-this-name"})),
+                   ("key", policy_of(condition={"StringEquals": {"aws:SourceIpp": "x"}}))):
+    check(f"a policy with an unknown {name}", code(s3.put_bucket_policy, Bucket=bucket, Policy=text) == "MalformedPolicy")
+
+# What a policy lets anybody put, it lets nobody lock, open or hold.
+s3.put_bucket_policy(Bucket=bucket, Policy=policy_of("Allow"))
+path = f"/{bucket}/anybodys"
+check("anybody puts where a policy says so", send("PUT", path, b"x", {})[0] == 200)
+until = f"{datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3650):%Y-%m-%dT%H:%M:%SZ}"
+for name, extra in (("locks", {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": until}),
+                    ("holds", {"x-amz-object-lock-legal-hold": "ON"}), ("opens", {"x-amz-acl": "public-read"})):
+    refused(f"but {name} nothing", send("PUT", path, b"x", extra), 403, "AccessDenied")
+s3.delete_bucket_policy(Bucket=bucket)
+
+# Keys XML has no place for.
+odd = "odd\x01"
+s3.put_object(Bucket=bucket, Key=odd, Body=b"x")
+refused("a listing that cannot name a key", signed_send("GET", f"/{bucket}?prefix=odd"), 400, "encoding-type=url")
+check("names it encoded", [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix="odd")["Contents"]] == [odd])
+xml = b"<Delete><Object><Key>odd&#1;</Key></Object></Delete>"
+md5 = base64.b64encode(hashlib.md5(xml).digest()).decode()
+refused("a deletion that cannot name a key", signed_send("POST", f"/{bucket}?delete", xml, {"Content-MD5": md5}), 400, "MalformedXML")
+s3.delete_object(Bucket=bucket, Key=odd)
+
+# A date nobody can bind anything for.
+locked = "locked-" + os.urandom(4).hex()
+s3.create_bucket(Bucket=locked, ObjectLockEnabledForBucket=True)
+far = datetime.datetime(2200, 1, 1, tzinfo=datetime.UTC)
+try:
+    s3.put_object(Bucket=locked, Key="k", Body=b"x", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=far)
+    told = {}
+except ClientError as error:
+    told = error.response["Error"]
+check("a retention of more than 101 years", told.get("Code") == "InvalidArgument" and "101 years" in told["Message"])
+rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Years": 200}}}
+check("also of a bucket", code(s3.put_object_lock_configuration, Bucket=locked, ObjectLockConfiguration=rule) == "InvalidArgument")
+s3.delete_bucket(Bucket=locked)
+
 for name, (connection, begun) in zip(("a put", "a form"), waiting):
     connection.settimeout(90)
     answer = b""

@@ -18,7 +18,7 @@ use super::{
     policy::Facts,
     principal::{Caller, Stamp},
 };
-use hodei_sdk::{Local, index::Settings};
+use hodei_sdk::{Local, index::Settings, usage::Usage};
 use hyper::http::Extensions;
 use s3s::{
     S3Request, S3Result,
@@ -93,8 +93,9 @@ impl Access {
             return if guard.allows(&question, None) { Ok(()) } else { Err(denied()) };
         };
         let Some(entry) = self.entry(&question, version).await? else {
-            let may_know =
-                guard.allows(&question, None) || guard.may_list(question.caller, bucket, key, question.facts);
+            // Who may list learns that nothing is there; what changes something is not allowed by that.
+            let may_know = guard.allows(&question, None)
+                || action.reads && guard.may_list(question.caller, bucket, key, question.facts);
             return if may_know { Ok(()) } else { Err(denied()) };
         };
         let mut facts = question.facts.clone();
@@ -261,7 +262,11 @@ impl S3Access for Access {
         let is_more = matches!(operation.as_str(), "PutObject" | "CopyObject" | "UploadPart" | "UploadPartCopy");
         if is_more && self.has_quota(&guard.owner) {
             let coming = self.coming(cx.headers()).await?;
-            self.room(&guard.owner, coming).await?;
+            let replaced = match (Said::of(cx.extensions_mut(), &bucket), key.as_deref()) {
+                (Some(settings), Some(key)) => self.replaced(&settings, &bucket, key).await?,
+                _ => Usage::default(),
+            };
+            self.room(&guard.owner, coming, replaced).await?;
         }
         if makes {
             let stamp = self.stamp(&guard, &caller, wanted(cx.headers(), &self.keyring)?)?;

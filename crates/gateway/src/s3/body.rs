@@ -1,7 +1,7 @@
 //! Carry bodies and headers between S3's requests and the cloud.
 
 use super::{
-    checksum::{Checked, Declared, Hashed, Mismatch, Verdict},
+    checksum::{self, Checked, Declared, Hashed, Mismatch, Verdict},
     digest,
     fault::fault,
 };
@@ -13,7 +13,7 @@ use hodei_sdk::{
     upload::{Finish, Judged},
 };
 use s3s::{
-    S3Error, S3Request, S3Result, TrailingHeaders,
+    S3Error, S3ErrorCode, S3Request, S3Result, TrailingHeaders,
     dto::{PutObjectInput, StreamingBlob, UploadPartInput},
     s3_error,
 };
@@ -54,6 +54,11 @@ pub(super) fn declared<I: Uploaded>(request: &S3Request<I>) -> S3Result<(Declare
     let is_md5 = |text: &str| base64_simd::STANDARD.decode_to_vec(text).is_ok_and(|bytes| bytes.len() == 16);
     if header("content-md5").is_some_and(|text| !is_md5(text)) {
         return Err(s3_error!(InvalidDigest, "The Content-MD5 you specified is not valid: it is base64 of 16 bytes."));
+    }
+    if let Some((name, _)) =
+        checksum::HEADERS.iter().find(|(name, _)| header(name).is_some_and(|text| !checksum::is_value(name, text)))
+    {
+        return Err(s3_error!(InvalidRequest, "Value for {name} header is invalid."));
     }
     let mut declared = request.input.checksums();
     // With aws-chunked the plain length is in a header of its own; the framework unwraps the chunks.
@@ -112,7 +117,14 @@ pub(super) fn blame(error: Fault, verdict: &Verdict) -> S3Error {
         Some(Err(mismatch @ (Mismatch::Length { .. } | Mismatch::Broken(_)))) => {
             s3_error!(IncompleteBody, "{mismatch}")
         }
-        Some(Err(mismatch @ Mismatch::Trailer)) => s3_error!(InvalidRequest, "{mismatch}"),
+        Some(Err(mismatch @ (Mismatch::Trailer | Mismatch::Malformed(_)))) => s3_error!(InvalidRequest, "{mismatch}"),
+        Some(Err(mismatch @ Mismatch::Chunk)) => s3_error!(SignatureDoesNotMatch, "{mismatch}"),
+        Some(Err(mismatch @ Mismatch::Payload)) => {
+            let code = S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into());
+            let mut error = S3Error::with_message(code, mismatch.to_string());
+            error.set_status_code(hyper::StatusCode::BAD_REQUEST);
+            error
+        }
         _ => fault(error),
     }
 }
@@ -131,5 +143,24 @@ impl<S: Stream + Unpin> Stream for Exclusive<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Pin::new(self.0.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_next(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_was_wrong_with_a_body_has_its_own_code() {
+        for (mismatch, code) in [
+            (Mismatch::Payload, "XAmzContentSHA256Mismatch"),
+            (Mismatch::Chunk, "SignatureDoesNotMatch"),
+            (Mismatch::Malformed("x-amz-checksum-crc32"), "InvalidRequest"),
+            (Mismatch::Broken("a".into()), "IncompleteBody"),
+        ] {
+            let verdict = Arc::new(Mutex::new(Some(Err(mismatch))));
+            assert_eq!(blame(Fault::NoBucket("b".into()), &verdict).code().as_str(), code);
+        }
     }
 }

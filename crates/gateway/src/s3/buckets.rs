@@ -149,6 +149,9 @@ impl Objects {
             if !settings.get(name::OWNER).map_or(is_main, |owner| *owner == principal.id) {
                 continue;
             }
+            if !caller.scope.reaches(&name) {
+                continue;
+            }
             if buckets.len() == max as usize {
                 last = buckets.last().and_then(|bucket: &Bucket| bucket.name.clone());
                 break;

@@ -52,8 +52,27 @@ pub(super) enum Mismatch {
     Length { expected: u64, found: u64 },
     #[error("the body promised a trailing checksum and ended without one")]
     Trailer,
+    #[error("Value for {0} trailing header is invalid.")]
+    Malformed(&'static str),
+    #[error("The provided 'x-amz-content-sha256' header does not match what was computed.")]
+    Payload,
+    #[error("The signature of a chunk of the body does not match: it was altered, or signed with another key.")]
+    Chunk,
     #[error("the body broke off: {0}")]
     Broken(String),
+}
+
+impl Mismatch {
+    /// What the framework says of a body that it takes apart itself; its errors have no names outside of it.
+    fn of(error: &str) -> Self {
+        if error.ends_with("UploadStreamError: Sha256Mismatch") {
+            Self::Payload
+        } else if error.ends_with("AwsChunkedStreamError: SignatureMismatch") {
+            Self::Chunk
+        } else {
+            Self::Broken(error.to_owned())
+        }
+    }
 }
 
 /// Where the verdict of a body is found after it ended.
@@ -105,18 +124,22 @@ impl Checked {
         let checksum = hasher.finalize();
         let mut declared = self.declared.clone();
         for name in &self.promised {
-            let slot = match name.as_str() {
-                CRC32 => &mut declared.crc32,
-                CRC32C => &mut declared.crc32c,
-                CRC64 => &mut declared.crc64nvme,
-                SHA1 => &mut declared.sha1,
-                SHA256 => &mut declared.sha256,
+            let (slot, known) = match name.as_str() {
+                CRC32 => (&mut declared.crc32, CRC32),
+                CRC32C => (&mut declared.crc32c, CRC32C),
+                CRC64 => (&mut declared.crc64nvme, CRC64),
+                SHA1 => (&mut declared.sha1, SHA1),
+                SHA256 => (&mut declared.sha256, SHA256),
                 _ => continue,
             };
             let sent = self.trailers.as_ref().and_then(|trailers| {
                 trailers.read(|map| map.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)).flatten()
             });
-            *slot = Some(sent.ok_or(Mismatch::Trailer)?);
+            let sent = sent.ok_or(Mismatch::Trailer)?;
+            if !is_value(known, &sent) {
+                return Err(Mismatch::Malformed(known));
+            }
+            *slot = Some(sent);
         }
         same("Content-MD5", &declared.md5, Some(base64_simd::STANDARD.encode_to_string(md5)))?;
         same("CRC32", &declared.crc32, checksum.checksum_crc32.clone())?;
@@ -137,6 +160,15 @@ const CRC32C: &str = "x-amz-checksum-crc32c";
 const CRC64: &str = "x-amz-checksum-crc64nvme";
 const SHA1: &str = "x-amz-checksum-sha1";
 const SHA256: &str = "x-amz-checksum-sha256";
+
+/// The headers of checksums, and how many bytes each has.
+pub(super) const HEADERS: [(&str, usize); 5] = [(CRC32, 4), (CRC32C, 4), (CRC64, 8), (SHA1, 20), (SHA256, 32)];
+
+/// Whether a value is base64 of as many bytes as its algorithm makes.
+pub(super) fn is_value(header: &str, text: &str) -> bool {
+    let bytes = HEADERS.iter().find(|(name, _)| *name == header).map(|(_, bytes)| *bytes);
+    bytes.is_none_or(|bytes| base64_simd::STANDARD.decode_to_vec(text).is_ok_and(|value| value.len() == bytes))
+}
 
 fn same(algorithm: &'static str, expected: &Option<String>, found: Option<String>) -> Result<(), Mismatch> {
     match expected {
@@ -168,7 +200,7 @@ impl Stream for Checked {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.hasher = None;
-                self.settle(Err(Mismatch::Broken(error.to_string())));
+                self.settle(Err(Mismatch::of(&error.to_string())));
                 Poll::Ready(Some(Err(std::io::Error::other(error.to_string()))))
             }
             Poll::Ready(None) => {
@@ -231,6 +263,22 @@ mod tests {
             assert!(failed, "{declared:?} was accepted");
             assert!(verdict.lock().unwrap().clone().unwrap().is_err());
         }
+    }
+
+    #[test]
+    fn what_the_framework_found_keeps_its_name() {
+        for (said, is) in [
+            ("UploadStreamError: Sha256Mismatch", "Payload"),
+            ("AwsChunkedStreamError: SignatureMismatch", "Chunk"),
+            ("UploadStreamError: Incomplete", "Broken(\"UploadStreamError: Incomplete\")"),
+        ] {
+            let failing = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other(said))]);
+            let (_, failed, verdict) = read(StreamingBlob::wrap(failing), Declared::default(), vec![]);
+            assert!(failed);
+            assert_eq!(format!("{:?}", verdict.lock().unwrap().clone().unwrap().unwrap_err()), is);
+        }
+        assert!(super::is_value(super::CRC32, "AAAAAA==") && !super::is_value(super::CRC32, "AAAA"));
+        assert!(!super::is_value(super::SHA256, "AAAA") && !super::is_value(super::SHA1, "?"));
     }
 
     #[test]

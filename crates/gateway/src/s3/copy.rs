@@ -16,16 +16,22 @@ use super::{
     version,
 };
 use futures::StreamExt as _;
-use hodei_sdk::{Entry, complete::Source, customer::Key, index::Digest, upload::Options};
+use hodei_sdk::{
+    Entry, complete::Source, condition::Condition, customer::Key, index::Digest, upload::Options,
+};
+use hyper::{
+    HeaderMap,
+    header::{HeaderName, IF_MATCH, IF_NONE_MATCH},
+};
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
-        Checksum, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETag,
+        Checksum, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETag, ETagCondition,
         MetadataDirective, StreamingBlob, TaggingDirective, UploadPartCopyInput, UploadPartCopyOutput,
     },
     s3_error,
 };
-use std::ops::Range;
+use std::{ops::Range, str::FromStr as _};
 
 /// What is copied, and the key it was put with.
 struct From {
@@ -82,6 +88,16 @@ fn replaces(directive: Option<&str>) -> S3Result<bool> {
     }
 }
 
+/// What must hold of the destination. The framework reads these headers for puts alone.
+fn condition(headers: &HeaderMap) -> S3Result<Condition> {
+    let tag = |name: HeaderName| {
+        let Some(value) = headers.get(&name) else { return Ok(None) };
+        let tag = value.to_str().ok().and_then(|text| ETagCondition::from_str(text).ok());
+        tag.map(Some).ok_or_else(|| s3_error!(InvalidArgument, "{name} is an etag or *, found {value:?}"))
+    };
+    Ok(put::condition(tag(IF_MATCH)?.as_ref(), tag(IF_NONE_MATCH)?.as_ref()))
+}
+
 impl Objects {
     async fn from(&self, source: &CopySource, customer: Option<Key>, conditions: Conditions<'_>) -> S3Result<From> {
         let CopySource::Bucket { bucket, key, version_id } = source else {
@@ -95,6 +111,7 @@ impl Objects {
     }
 
     pub(super) async fn copy(&self, request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        let condition = condition(&request.headers)?;
         let mut input = request.input;
         let from = from!(self, input);
         let takes_meta = !replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str))?;
@@ -131,7 +148,7 @@ impl Objects {
             source.checksum = self.digest(&from, digest).await?;
         }
         let server_side_encryption = put::encryption(&entry);
-        let options = Options { customer, ..describe::options(entry) };
+        let options = Options { customer, condition, ..describe::options(entry) };
         let source = Source { bucket: &from.bucket, key: &from.key, entry: &source, customer: from.customer.as_ref() };
         let put = self.cloud.copy(source, &input.bucket, &input.key, options).await.map_err(fault)?;
         let (sse_customer_algorithm, sse_customer_key_md5) = customer::told(put.entry.customer.as_ref());
@@ -233,6 +250,19 @@ mod tests {
         }
         assert_eq!(range("bytes=0-5", 5).unwrap_err().code().as_str(), "InvalidRange");
         assert!(range(&format!("bytes=0-{}", u64::MAX), 5).is_err());
+    }
+
+    #[test]
+    fn the_destination_has_conditions_of_its_own() {
+        let condition = |name, value: &'static str| {
+            condition(&HeaderMap::from_iter([(name, hyper::header::HeaderValue::from_static(value))]))
+        };
+        assert_eq!(super::condition(&HeaderMap::new()).unwrap(), Condition::default());
+        assert_eq!(condition(IF_NONE_MATCH, "*").unwrap(), Condition::absent());
+        let is = Some(hodei_sdk::condition::Tag::Is("a".into()));
+        assert_eq!(condition(IF_MATCH, "\"a\"").unwrap().matches, is);
+        let source = HeaderName::from_static("x-amz-copy-source-if-match");
+        assert_eq!(condition(source, "\"a\"").unwrap(), Condition::default(), "of the source");
     }
 
     #[test]

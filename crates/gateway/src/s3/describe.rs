@@ -91,6 +91,7 @@ describes!(PutObjectInput, CreateMultipartUploadInput, CopyObjectInput);
 impl Described {
     /// The entry as far as headers say, and the customer's key.
     pub(super) fn entry(self, now_ms: u64) -> S3Result<(Entry, Option<Key>)> {
+        check_class(self.class)?;
         let customer = customer::key(self.customer)?;
         let encryption = encryption(self.encryption, customer.is_some())?;
         let mut meta = user(self.metadata)?;
@@ -106,7 +107,6 @@ impl Described {
             meta,
             tags: self.tagging.as_deref().map(tagging::parse).transpose()?.unwrap_or_default(),
             lock: lock::parse(self.lock, now_ms)?,
-            class: class(self.class)?,
             redirect: redirect(self.redirect)?,
             ..Entry::default()
         };
@@ -195,23 +195,15 @@ fn encryption(
     }
 }
 
-fn class(class: Option<StorageClass>) -> S3Result<Option<String>> {
-    const CLASSES: [&str; 9] = [
-        "STANDARD",
-        "REDUCED_REDUNDANCY",
-        "STANDARD_IA",
-        "ONEZONE_IA",
-        "INTELLIGENT_TIERING",
-        "GLACIER",
-        "DEEP_ARCHIVE",
-        "GLACIER_IR",
-        "EXPRESS_ONEZONE",
-    ];
+/// A bucket has one class: another one would be told back and mean nothing.
+fn check_class(class: Option<StorageClass>) -> S3Result<()> {
     match class {
-        Some(class) if !CLASSES.contains(&class.as_str()) => {
-            Err(s3_error!(InvalidStorageClass, "The storage class you specified is not valid"))
-        }
-        class => Ok(class.map(|class| class.as_str().to_owned()).filter(|class| class != CLASSES[0])),
+        Some(class) if class.as_str() != StorageClass::STANDARD => Err(s3_error!(
+            InvalidStorageClass,
+            "The storage class you specified is not valid: of classes STANDARD is offered, found {}",
+            class.as_str()
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -246,7 +238,7 @@ mod tests {
             cache_control: Some("no-cache".into()),
             content_encoding: Some("aws-chunked, gzip".into()),
             tagging: Some("a=1&b=%C3%BC".into()),
-            storage_class: Some(StorageClass::from_static("STANDARD_IA")),
+            storage_class: Some(StorageClass::from_static("STANDARD")),
             website_redirect_location: Some("/there".into()),
             ..input()
         };
@@ -256,14 +248,14 @@ mod tests {
         let meta: Vec<_> = entry.meta.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(meta, [(":cache-control", "no-cache"), (":content-encoding", "gzip"), ("name", "ü")]);
         assert_eq!(entry.tags["b"], "ü");
-        assert_eq!((entry.class.as_deref(), entry.redirect.as_deref()), (Some("STANDARD_IA"), Some("/there")));
+        assert_eq!((entry.class.as_deref(), entry.redirect.as_deref()), (None, Some("/there")));
     }
 
     #[test]
     fn what_cannot_be_kept_is_refused() {
         let kms =
             PutObjectInput { server_side_encryption: Some(ServerSideEncryption::from_static("aws:kms")), ..input() };
-        let class = PutObjectInput { storage_class: Some(StorageClass::from_static("COLD")), ..input() };
+        let class = PutObjectInput { storage_class: Some(StorageClass::from_static("GLACIER")), ..input() };
         let redirect = PutObjectInput { website_redirect_location: Some("there".into()), ..input() };
         let metadata = Some([("n".to_string(), "v".repeat(META_BYTES_MAX))].into_iter().collect());
         let meta = PutObjectInput { metadata, ..input() };

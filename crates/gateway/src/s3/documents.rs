@@ -131,6 +131,9 @@ impl Objects {
             if key.is_empty() || key.chars().count() > TAG_CHARS_MAX || value.chars().count() > TAG_VALUE_CHARS_MAX {
                 return Err(s3_error!(InvalidTag, "A tag has 1 to 128 characters, its value at most 256: {key:?}"));
             }
+            if super::tagging::is_reserved(key) {
+                return Err(s3_error!(InvalidTag, "System tags cannot be added/updated by requester: {key:?}"));
+            }
             if !seen.insert(key) {
                 return Err(s3_error!(InvalidTag, "Two tags have one key: {key:?}"));
             }

@@ -55,6 +55,8 @@ fn of_headers(facts: &mut Facts, headers: &HeaderMap) {
             "x-amz-tagging" if copies_tags(headers) => {}
             "referer" => facts.put("aws:Referer", value),
             "user-agent" => facts.put("aws:UserAgent", value),
+            "if-match" => facts.put("s3:if-match", value),
+            "if-none-match" => facts.put("s3:if-none-match", value),
             "x-amz-tagging" => tags_of_header(facts, value),
             "x-amz-copy-source" => {
                 let decoded = percent(value.split_once('?').map_or(value, |(path, _)| path));

@@ -243,6 +243,11 @@ impl Keyring {
         self.now().users.iter().find(|user| user.id == id).cloned()
     }
 
+    /// Whether an id, a name or an account is somebody's here.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.now().users.iter().any(|user| [&user.id, &user.name, &user.tenant].into_iter().any(|one| one == name))
+    }
+
     pub(super) fn by_email(&self, email: &str) -> Option<Arc<Principal>> {
         if email.is_empty() {
             return None;

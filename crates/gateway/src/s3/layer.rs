@@ -7,20 +7,26 @@ use super::{
     attributes,
     cors::{self, Ask},
     documents::{self, name},
-    facts::Arrival,
+    facts::{Arrival, percent},
     form,
     held::{self, Coming, Held},
     names::{self, Domains},
     objects::Objects,
+    query::{self, Place},
     refusal::{Refusal, escape},
+    signed,
     silence::Silence,
     time::basic,
 };
 use hyper::{
     HeaderMap, Method, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue},
+    header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, RANGE},
 };
-use s3s::{Body, HttpError, HttpRequest, HttpResponse, dto::CORSConfiguration, service::S3Service};
+use s3s::{
+    Body, HttpError, HttpRequest, HttpResponse,
+    dto::{CORSConfiguration, Range},
+    service::S3Service,
+};
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::atomic::{AtomicU64, Ordering},
@@ -37,6 +43,8 @@ const HEADERS_BYTES_MAX: usize = 32 << 10;
 const MEASURED_BYTES_MAX: usize = 8 << 20;
 /// Presigned links live at most a week, as at S3.
 const PRESIGNED_SECS_MAX: u64 = 7 * 24 * 3600;
+/// Of Amazon's directory buckets; left unread it would make the destination an empty object.
+const RENAMED: &str = "x-amz-rename-source";
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const ID_2: HeaderName = HeaderName::from_static("x-amz-id-2");
@@ -107,6 +115,7 @@ impl Layer {
             *response.headers_mut() = headers;
             return Ok(Ok(response));
         }
+        query::check(request.method(), self.place(&request), request.uri().query().unwrap_or(""))?;
         let served = if form::is(&request) { self.form(request).await } else { self.serve(request).await };
         let mut response = match served {
             Ok(Ok(response)) => response,
@@ -121,6 +130,7 @@ impl Layer {
 
     async fn serve(&self, mut request: HttpRequest) -> Result<Result<HttpResponse, HttpError>, Refusal> {
         date(request.headers_mut());
+        range(&mut request);
         if attributes::is_asked(&request) {
             let mut response = self.service.call(request).await;
             response.iter_mut().for_each(attributes::bare_etag);
@@ -141,10 +151,22 @@ impl Layer {
     }
 
     fn bucket(&self, request: &HttpRequest) -> Option<String> {
+        self.named(request).0.map(|bucket| names::split(&bucket).1.to_owned())
+    }
+
+    fn place(&self, request: &HttpRequest) -> Place {
+        match self.named(request) {
+            (None, _) => Place::Service,
+            (Some(_), None) => Place::Bucket,
+            (Some(_), Some(_)) => Place::Object,
+        }
+    }
+
+    /// Bucket and key of a request.
+    fn named(&self, request: &HttpRequest) -> (Option<String>, Option<String>) {
         let host = request.headers().get(hyper::header::HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or("");
-        let (bucket, _) = names::place(&self.domains, host, request.uri().path());
-        bucket.map(|bucket| names::split(&bucket).1.to_owned())
+        names::place(&self.domains, host, request.uri().path())
     }
 
     /// What a bucket's rules answer to a page; nothing where they say nothing, or cannot be had.
@@ -165,6 +187,21 @@ fn date(headers: &mut HeaderMap) {
     }
     if let Some(basic) = text(DATE).and_then(basic).and_then(|basic| HeaderValue::from_str(&basic).ok()) {
         headers.insert(AMZ_DATE, basic);
+    }
+}
+
+/// A range that cannot be read, or more than one, is as good as none, as at S3. Where it was signed it cannot be taken
+/// away: the framework refuses it.
+fn range(request: &mut HttpRequest) {
+    let is_signed = || signed::covers(request.headers(), request.uri().query().unwrap_or(""), RANGE.as_str());
+    let mut values = request.headers().get_all(RANGE).iter();
+    let is_one = match (values.next(), values.next()) {
+        (None, _) => return,
+        (Some(one), None) => one.to_str().is_ok_and(|text| Range::parse(text).is_ok()),
+        _ => false,
+    };
+    if !is_one && !is_signed() {
+        request.headers_mut().remove(RANGE);
     }
 }
 
@@ -195,6 +232,11 @@ fn check(request: &HttpRequest) -> Result<(), Refusal> {
         let message = "Signature version 2 is not supported: sign with version 4.";
         return Err(Refusal::bad("InvalidRequest", message));
     }
+    if request.headers().contains_key(RENAMED) {
+        let message = "An object is renamed by copying it and deleting the old one: x-amz-rename-source is not supported.";
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message));
+    }
+    signed::check(request.headers(), query)?;
     let expires = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Expires="));
     match expires.map(str::parse::<u64>) {
         None | Some(Ok(1..=PRESIGNED_SECS_MAX)) => Ok(()),
@@ -214,10 +256,36 @@ fn name_error(response: &mut HttpResponse, id: &str, path: &str) {
     let Some(bytes) = response.body().bytes() else { return };
     let Ok(text) = std::str::from_utf8(&bytes) else { return };
     let Some(body) = text.strip_suffix(END) else { return };
+    let body = match body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")) {
+        Some((code, _)) if !body.contains("<Message>") => match message(code, path) {
+            Some(message) => format!("{body}<Message>{}</Message>", escape(&message)),
+            None => body.to_owned(),
+        },
+        _ => body.to_owned(),
+    };
     let resource = escape(path);
     let text = format!("{body}<Resource>{resource}</Resource><RequestId>{id}</RequestId><HostId>{id}</HostId>{END}");
     *response.body_mut() = Body::from(text);
     response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
+}
+
+/// What is said of a code for which the framework has no words.
+fn message(code: &str, path: &str) -> Option<String> {
+    Some(match code {
+        "InvalidBucketName" => {
+            let path = percent(path);
+            let found = path.strip_prefix('/').unwrap_or(&path).split('/').next().unwrap_or("");
+            format!(
+                "The specified bucket is not valid: a name has 3 to 63 of a-z, 0-9, hyphen and dot and begins and ends with a letter or digit, found {found:?}"
+            )
+        }
+        "SignatureDoesNotMatch" => "The request signature we calculated does not match the signature you provided. Check the secret of this access key, and that method, host, path, query and signed headers arrive as they were signed, with version 4.".into(),
+        "KeyTooLongError" => "Your key is too long: at most 1,024 bytes.".into(),
+        "InvalidURI" => "The address could not be read: it is percent-encoded UTF-8.".into(),
+        "MissingContentLength" => "The length of the body is said in Content-Length.".into(),
+        "IncompleteBody" => "The body has not as many bytes as the Content-Length header says.".into(),
+        _ => return None,
+    })
 }
 
 /// Sixteen hex digits, different for each request of a process and hard to guess from another.
@@ -252,6 +320,10 @@ mod tests {
         assert_eq!(code(&request("/b", &[("x-a", &long)])), Some("RequestHeaderSectionTooLarge"));
         assert_eq!(code(&request("/b", &[("authorization", "AWS a:b")])), Some("InvalidRequest"));
         assert_eq!(code(&request("/b?AWSAccessKeyId=a&Signature=b", &[])), Some("InvalidRequest"));
+        assert_eq!(code(&request("/b/k", &[("x-amz-rename-source", "a")])), Some("NotImplemented"));
+        let link = "/b/k?X-Amz-Expires=9&X-Amz-SignedHeaders=host&X-Amz-Signature=a";
+        assert_eq!(code(&request(link, &[])), None);
+        assert_eq!(code(&request(link, &[("x-amz-copy-source", "/b/secret")])), Some("AccessDenied"));
         for (secs, is) in [("1", true), ("604800", true), ("604801", false), ("0", false), ("-7", false), ("x", false)]
         {
             assert_eq!(code(&request(&format!("/b?X-Amz-Expires={secs}"), &[])).is_none(), is, "{secs}");
@@ -286,6 +358,22 @@ mod tests {
     }
 
     #[test]
+    fn a_range_that_says_nothing_is_none() {
+        let kept = |range: &str, target: &str| {
+            let mut request = request(target, &[("range", range)]);
+            super::range(&mut request);
+            request.headers().contains_key(RANGE)
+        };
+        for range in ["bytes=0-4", "bytes=5-", "bytes=-3"] {
+            assert!(kept(range, "/b/k"), "{range}");
+        }
+        for range in ["bytes=5-2", "bytes=a-b", "octets=0-1", "bytes=0-1,3-4", "bytes=-"] {
+            assert!(!kept(range, "/b/k"), "{range}");
+            assert!(kept(range, "/b/k?X-Amz-SignedHeaders=host%3Brange&X-Amz-Signature=a"), "{range}");
+        }
+    }
+
+    #[test]
     fn an_error_names_its_request() {
         let mut response = Refusal::forbidden("AccessDenied", "no").response();
         name_error(&mut response, "0123", "/b/<k>");
@@ -295,5 +383,13 @@ mod tests {
             "{text}"
         );
         assert_ne!(fresh_id(), fresh_id());
+        for (code, said) in [("InvalidBucketName", "3 to 63"), ("SignatureDoesNotMatch", "Check the secret")] {
+            let mut response = HttpResponse::new(Body::from(format!("<Error><Code>{code}</Code></Error>")));
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            name_error(&mut response, "0", "/B_d/k");
+            let text = String::from_utf8(response.body().bytes().unwrap().to_vec()).unwrap();
+            let said = text.contains(&format!("<Code>{code}</Code><Message>")) && text.contains(said);
+            assert!(said && (code != "InvalidBucketName" || text.contains("B_d")), "{text}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! List a bucket's objects, and all their versions.
 
-use super::{acl, digest, documents::name, fault::fault, keys::Keyring, objects::Objects, time::timestamp};
+use super::{
+    acl, digest, documents::name, fault::fault, keys::Keyring, objects::Objects, refusal::is_xml, time::timestamp,
+};
 use crate::percent;
 use hodei_sdk::{Entry, index::Version};
 use hyper::{Uri, http::Extensions};
@@ -25,8 +27,14 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub(super) fn of(encoding: Option<&EncodingType>) -> Self {
-        Self { is_url: encoding.is_some_and(|kind| kind.as_str() == EncodingType::URL) }
+    pub(super) fn of(encoding: Option<&EncodingType>) -> S3Result<Self> {
+        match encoding.map(EncodingType::as_str) {
+            None | Some("") => Ok(Self { is_url: false }),
+            Some(EncodingType::URL) => Ok(Self { is_url: true }),
+            Some(found) => {
+                Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request: url, found {found}"))
+            }
+        }
     }
 
     pub(super) fn key(self, key: &str) -> String {
@@ -35,6 +43,18 @@ impl Text {
 
     pub(super) fn prefixes(self, prefixes: Vec<String>) -> Option<Vec<CommonPrefix>> {
         Some(prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(self.key(prefix)) }).collect())
+    }
+
+    /// Refuses keys that the answer could not name: left out or altered they would be taken for others.
+    pub(super) fn check<'a>(self, mut keys: impl Iterator<Item = &'a str>) -> S3Result<()> {
+        match keys.find(|key| !self.is_url && !key.chars().all(is_xml)) {
+            Some(key) => Err(s3_error!(
+                InvalidArgument,
+                "XML 1.0 has no place for a character of the key {}: list with encoding-type=url.",
+                percent::encode(key, true)
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -101,13 +121,14 @@ impl Objects {
 
     pub(super) async fn list(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
         let input = request.input;
-        let (max, text) = (page(input.max_keys)?, Text::of(input.encoding_type.as_ref()));
+        let (max, text) = (page(input.max_keys)?, Text::of(input.encoding_type.as_ref())?);
         let (prefix, delimiter) = (input.prefix.unwrap_or_default(), some(input.delimiter));
         check_order(&request.uri, delimiter.as_deref())?;
         let marker = input.marker.unwrap_or_default();
         let after = Some(marker.as_str()).filter(|marker| !marker.is_empty());
         let page = self.cloud.list(&input.bucket, &prefix, after, delimiter.as_deref(), max as usize).await;
         let page = page.map_err(fault)?;
+        text.check(page.entries.iter().map(|(key, _)| key.as_str()).chain(page.prefixes.iter().map(String::as_str)))?;
         let owners = self.owners(&input.bucket, &request.extensions).await?;
         let contents =
             page.entries.iter().map(|(key, entry)| Object { owner: owners.of(entry), ..object(text.key(key), entry) });
@@ -132,7 +153,7 @@ impl Objects {
         request: S3Request<ListObjectsV2Input>,
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = request.input;
-        let (max, text) = (page(input.max_keys)?, Text::of(input.encoding_type.as_ref()));
+        let (max, text) = (page(input.max_keys)?, Text::of(input.encoding_type.as_ref())?);
         let (prefix, delimiter) = (input.prefix.unwrap_or_default(), some(input.delimiter));
         check_order(&request.uri, delimiter.as_deref())?;
         let token = input.continuation_token.as_deref().filter(|token| !token.is_empty());
@@ -140,6 +161,7 @@ impl Objects {
         let after = token.as_deref().or(input.start_after.as_deref().filter(|after| !after.is_empty()));
         let page = self.cloud.list(&input.bucket, &prefix, after, delimiter.as_deref(), max as usize).await;
         let page = page.map_err(fault)?;
+        text.check(page.entries.iter().map(|(key, _)| key.as_str()).chain(page.prefixes.iter().map(String::as_str)))?;
         let owners = self.owners(&input.bucket, &request.extensions).await?;
         let with_owner = input.fetch_owner == Some(true);
         let contents: Vec<Object> = page
@@ -173,7 +195,7 @@ impl Objects {
         request: S3Request<ListObjectVersionsInput>,
     ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
         let input = request.input;
-        let (max, text) = (page(input.max_keys)?, Text::of(input.encoding_type.as_ref()));
+        let (max, text) = (page(input.max_keys)?, Text::of(input.encoding_type.as_ref())?);
         let (prefix, delimiter) = (input.prefix.unwrap_or_default(), some(input.delimiter));
         let (key, version) = (some(input.key_marker), some(input.version_id_marker));
         if key.is_none() && version.is_some() {
@@ -183,6 +205,7 @@ impl Objects {
         let after = key.as_deref().map(|key| (key, version));
         let page = self.cloud.list_versions(&input.bucket, &prefix, after, delimiter.as_deref(), max as usize).await;
         let page = page.map_err(fault)?;
+        text.check(page.entries.iter().map(|one| one.key.as_str()).chain(page.prefixes.iter().map(String::as_str)))?;
         let owners = self.owners(&input.bucket, &request.extensions).await?;
         let (mut versions, mut markers) = (Vec::new(), Vec::new());
         for one in page.entries {
@@ -252,9 +275,15 @@ mod tests {
 
     #[test]
     fn keys_are_encoded_where_that_is_asked() {
-        let url = Text::of(Some(&EncodingType::from_static(EncodingType::URL)));
+        let url = Text::of(Some(&EncodingType::from_static(EncodingType::URL))).unwrap();
         assert_eq!(url.key("foo+1/quux ab/ü"), "foo%2B1/quux%20ab/%C3%BC");
-        assert_eq!(Text::of(None).key("a b"), "a b");
+        let plain = Text::of(None).unwrap();
+        assert_eq!(plain.key("a b"), "a b");
+        assert!(Text::of(Some(&EncodingType::from_static("foo"))).is_err());
+        for key in ["a\u{1}", "\u{fffe}", "\0"] {
+            assert!(plain.check([key].into_iter()).is_err() && url.check([key].into_iter()).is_ok(), "{key:?}");
+        }
+        assert!(plain.check(["a\n", "\u{85}", "ü"].into_iter()).is_ok());
         assert_eq!((page(None).unwrap(), page(Some(5000)).unwrap(), page(Some(0)).unwrap()), (1000, 1000, 0));
         assert!(page(Some(-1)).is_err());
         assert_eq!(decode_token(&base64_simd::URL_SAFE_NO_PAD.encode_to_string("ключ")).unwrap(), "ключ");

@@ -12,6 +12,7 @@ use hodei_sdk::{
     index::{Lock, Mode, Retention, Settings},
     retain::{Rule, Term},
 };
+use hodei_types::abi::KEEP_MS_MAX;
 use s3s::{
     S3Error, S3ErrorCode, S3Request, S3Response, S3Result,
     dto::{
@@ -24,6 +25,23 @@ use s3s::{
     },
     s3_error,
 };
+
+/// What the ledger's clock and ours may differ by, and what a date is rounded up by where it is kept.
+const SLACK_MS: u64 = 24 * 3600 * 1000;
+
+/// A date that is neither over nor, where nobody may ever shorten it, further away than the ledger binds anybody.
+fn check(kept: Retention, now_ms: u64) -> S3Result<Retention> {
+    if kept.until_ms <= now_ms {
+        return Err(s3_error!(InvalidArgument, "The retain until date must be in the future!"));
+    }
+    if kept.mode == Mode::Compliance && kept.until_ms > now_ms.saturating_add(KEEP_MS_MAX - SLACK_MS) {
+        return Err(s3_error!(
+            InvalidArgument,
+            "The retain until date of compliance is at most 101 years ahead: nobody can take it back."
+        ));
+    }
+    Ok(kept)
+}
 
 fn mode(text: &str) -> Option<Mode> {
     match text {
@@ -57,11 +75,7 @@ pub(super) fn parse(
         (None, None) => None,
         (Some(asked), Some(until)) => {
             let mode = mode(asked.as_str()).ok_or_else(|| s3_error!(InvalidArgument, "Unknown wormMode directive."))?;
-            let until_ms = millis(&until);
-            if until_ms <= now_ms {
-                return Err(s3_error!(InvalidArgument, "The retain until date must be in the future!"));
-            }
-            Some(Retention { mode, until_ms })
+            Some(check(Retention { mode, until_ms: millis(&until) }, now_ms)?)
         }
         _ => {
             return Err(s3_error!(
@@ -117,7 +131,9 @@ fn rule(asked: ObjectLockConfiguration) -> S3Result<Rule> {
     };
     let rule = Rule { default: Some((mode, term)) };
     // Its own reader knows the longest there is.
-    rule.to_string().parse::<Rule>().map_err(|_| bad_period())
+    rule.to_string().parse::<Rule>().map_err(|_| {
+        s3_error!(InvalidArgument, "Default retention period is too large: at most 36500 days or 100 years.")
+    })
 }
 
 fn configuration(rule: Rule) -> ObjectLockConfiguration {
@@ -198,9 +214,7 @@ impl Objects {
             }
             _ => return Err(s3_error!(MalformedXML, "A retention has a mode and a date, or neither.")),
         };
-        if retention.is_some_and(|kept| kept.until_ms <= now_ms()) {
-            return Err(s3_error!(InvalidArgument, "The retain until date must be in the future!"));
-        }
+        let retention = retention.map(|kept| check(kept, now_ms())).transpose()?;
         let edit = Edit::Retention { retention, bypass: input.bypass_governance_retention == Some(true) };
         self.cloud.edit(&input.bucket, &input.key, version, edit).await.map_err(fault)?;
         Ok(S3Response::new(PutObjectRetentionOutput::default()))
@@ -259,7 +273,8 @@ mod tests {
         assert_eq!(code(asked("governance", Some(1), None)), "MalformedXML");
         assert_eq!(code(asked("GOVERNANCE", Some(0), None)), "InvalidRetentionPeriod");
         assert_eq!(code(asked("GOVERNANCE", None, Some(-1))), "InvalidRetentionPeriod");
-        assert_eq!(code(asked("GOVERNANCE", None, Some(101))), "InvalidRetentionPeriod");
+        assert_eq!(code(asked("GOVERNANCE", None, Some(101))), "InvalidArgument");
+        assert_eq!(code(asked("COMPLIANCE", Some(36501), None)), "InvalidArgument");
         assert_eq!(
             code(ObjectLockConfiguration { object_lock_enabled: None, ..asked("GOVERNANCE", Some(1), None) }),
             "MalformedXML"
@@ -280,6 +295,14 @@ mod tests {
         assert!(parse((mode(), None, None), 0).is_err());
         assert!(parse((None, until(), None), 0).is_err());
         assert!(parse((mode(), until(), None), 2_000_000).is_err(), "over already");
+        let day = 24 * 3600 * 1000;
+        let longest = || Some(timestamp(KEEP_MS_MAX - day));
+        assert!(parse((mode(), longest(), None), 0).is_ok());
+        let error = parse((mode(), Some(timestamp(KEEP_MS_MAX)), None), 0).unwrap_err();
+        assert_eq!(error.code().as_str(), "InvalidArgument");
+        assert!(error.message().unwrap().contains("101 years"));
+        let governance = Some(ObjectLockMode::from_static("GOVERNANCE"));
+        assert!(parse((governance, Some(timestamp(KEEP_MS_MAX)), None), 0).is_ok(), "it can be taken back");
         assert!(parse((None, None, Some(ObjectLockLegalHoldStatus::from_static("abc"))), 0).is_err());
     }
 }

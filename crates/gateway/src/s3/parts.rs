@@ -146,11 +146,13 @@ impl Objects {
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let input = request.input;
         let owners = self.owners(&input.bucket, &request.extensions).await?;
-        let (max, text) = (page(input.max_uploads)?, Text::of(input.encoding_type.as_ref()));
+        let (max, text) = (page(input.max_uploads)?, Text::of(input.encoding_type.as_ref())?);
         let (prefix, delimiter) = (input.prefix.unwrap_or_default(), some(input.delimiter));
         let (key, id) = (some(input.key_marker), some(input.upload_id_marker));
         let after = (key.as_deref(), id.as_deref());
         let page = cut(self.uploads.of(&input.bucket), &prefix, after, delimiter.as_deref(), max as usize);
+        let keys = page.uploads.iter().map(|(_, upload)| upload.key.as_str());
+        text.check(keys.chain(page.prefixes.iter().map(String::as_str)))?;
         let uploads = page.uploads.into_iter().map(|(id, upload)| MultipartUpload {
             checksum_algorithm: upload.checksum.map(|(digest, _)| digest::name(digest)),
             checksum_type: upload.checksum.map(|(_, composite)| digest::kind(composite)),

@@ -66,6 +66,12 @@ impl Caller {
 }
 
 impl Scope {
+    /// Whether anything in a bucket may be used.
+    pub(super) fn reaches(&self, bucket: &str) -> bool {
+        let name = |place: &str| place.split_once('/').map_or(place == bucket, |(name, _)| name == bucket);
+        self.within.is_empty() || self.within.iter().any(|place| name(place))
+    }
+
     /// Whether a key of this scope may be used. `listed` is the prefix a listing asks for.
     pub(super) fn allows(&self, is_read: bool, bucket: Option<&str>, key: Option<&str>, listed: Option<&str>) -> bool {
         if self.read_only && !is_read {
@@ -75,7 +81,7 @@ impl Scope {
             return true;
         }
         let Some(bucket) = bucket else {
-            // The list of one's buckets shows names alone.
+            // The list of one's buckets shows names alone, and of those it reaches.
             return is_read;
         };
         self.within.iter().any(|place| match place.split_once('/') {
@@ -116,5 +122,6 @@ mod tests {
         assert!(!one.allows(true, Some("c"), None, Some("")), "a listing of more than the prefix");
         assert!(!one.allows(false, Some("c"), None, None), "what acts on the whole bucket");
         assert!(!one.allows(false, None, None, None), "making buckets");
+        assert!(one.reaches("b") && one.reaches("c") && !one.reaches("bb") && all.reaches("x"));
     }
 }

@@ -1,10 +1,15 @@
 //! Keep what somebody's buckets hold within his quota.
 //!
-//! It is judged before a body is read, by the length the sender declares or the source of a copy has, on what the buckets hold then: several
-//! at once may together go over it by what is on its way. Only principals with a quota pay for the counting.
+//! It is judged before a body is read, by the length the sender declares or the source of a copy has, on what the
+//! buckets hold then, without what the put replaces: several at once may together go over it by what is on its way.
+//! Only principals with a quota pay for the counting.
 
 use super::{access::Access, copy, documents::name, fault::fault, principal::Quota};
-use hodei_sdk::usage::Usage;
+use hodei_sdk::{
+    change::Versioning,
+    index::{Settings, Version},
+    usage::Usage,
+};
 use hyper::{HeaderMap, StatusCode};
 use s3s::{S3Error, S3ErrorCode, S3Result, dto::CopySource};
 
@@ -26,8 +31,20 @@ impl Access {
         Ok(range.map_or(size, |range| range.end - range.start))
     }
 
-    /// Refuses `coming` bytes, and one object, that the bucket owner's quota has no room for.
-    pub(super) async fn room(&self, owner: &str, coming: u64) -> S3Result<()> {
+    /// What goes when something is put under a key: nothing where versions are kept.
+    pub(super) async fn replaced(&self, settings: &Settings, bucket: &str, key: &str) -> S3Result<Usage> {
+        let version = match Versioning::of(settings) {
+            Versioning::Enabled => return Ok(Usage::default()),
+            Versioning::Suspended => Some(Version::Null),
+            Versioning::Off => None,
+        };
+        let entry = self.cloud.look(bucket, key, version).await.map_err(fault)?.filter(|entry| !entry.marker);
+        Ok(entry.map_or_else(Usage::default, |entry| Usage { bytes: entry.size_bytes(), objects: 1 }))
+    }
+
+    /// Refuses `coming` bytes of an object, in place of what is `replaced`, that the bucket owner's quota has no room
+    /// for.
+    pub(super) async fn room(&self, owner: &str, coming: u64, replaced: Usage) -> S3Result<()> {
         let Some(quota) = self.keyring.by_id(owner).and_then(|owner| owner.quota) else { return Ok(()) };
         let is_main = self.keyring.main().is_some_and(|main| main.id == owner);
         let mut held = Usage::default();
@@ -38,16 +55,18 @@ impl Access {
                 held.objects += usage.objects;
             }
         }
-        check(quota, held, coming)
+        check(quota, held, coming, replaced)
     }
 }
 
-fn check(quota: Quota, held: Usage, coming: u64) -> S3Result<()> {
-    let is_over =
-        |most: Option<u64>, held: u64, coming: u64| most.is_some_and(|most| held.saturating_add(coming) > most);
-    let (what, most, held) = if is_over(quota.bytes, held.bytes, coming) {
+fn check(quota: Quota, held: Usage, coming: u64, replaced: Usage) -> S3Result<()> {
+    // What only gets smaller is taken even where the quota is full, or was made smaller since.
+    let is_over = |most: Option<u64>, held: u64, coming: u64, replaced: u64| {
+        coming > replaced && most.is_some_and(|most| held.saturating_sub(replaced).saturating_add(coming) > most)
+    };
+    let (what, most, held) = if is_over(quota.bytes, held.bytes, coming, replaced.bytes) {
         ("bytes", quota.bytes, held.bytes)
-    } else if is_over(quota.objects, held.objects, 1) {
+    } else if is_over(quota.objects, held.objects, 1, replaced.objects) {
         ("objects", quota.objects, held.objects)
     } else {
         return Ok(());
@@ -72,10 +91,21 @@ mod tests {
     fn a_quota_is_full_to_the_byte() {
         let quota = Quota { bytes: Some(10), objects: Some(2) };
         let held = |bytes, objects| Usage { bytes, objects };
-        assert!(check(quota, held(4, 1), 6).is_ok());
-        assert_eq!(check(quota, held(4, 1), 7).unwrap_err().code().as_str(), "QuotaExceeded");
-        assert_eq!(check(quota, held(0, 2), 0).unwrap_err().status_code(), Some(StatusCode::FORBIDDEN));
-        assert!(check(quota, held(u64::MAX, 0), 1).is_err(), "sums do not wrap");
-        assert!(check(Quota::default(), held(u64::MAX, u64::MAX), 1).is_ok());
+        let none = Usage::default();
+        assert!(check(quota, held(4, 1), 6, none).is_ok());
+        assert_eq!(check(quota, held(4, 1), 7, none).unwrap_err().code().as_str(), "QuotaExceeded");
+        assert_eq!(check(quota, held(0, 2), 0, none).unwrap_err().status_code(), Some(StatusCode::FORBIDDEN));
+        assert!(check(quota, held(u64::MAX, 0), 1, none).is_err(), "sums do not wrap");
+        assert!(check(Quota::default(), held(u64::MAX, u64::MAX), 1, none).is_ok());
+    }
+
+    #[test]
+    fn what_is_replaced_does_not_count_twice() {
+        let quota = Quota { bytes: Some(1000), objects: Some(1) };
+        let held = Usage { bytes: 600, objects: 1 };
+        assert!(check(quota, held, 900, held).is_ok(), "600 become 900");
+        assert!(check(quota, held, 1000, held).is_ok() && check(quota, held, 1001, held).is_err());
+        assert!(check(quota, held, 1, Usage::default()).is_err(), "another object");
+        assert!(check(Quota { bytes: Some(10), objects: Some(0) }, held, 500, held).is_ok(), "less than before");
     }
 }

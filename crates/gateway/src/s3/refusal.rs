@@ -40,10 +40,14 @@ impl Refusal {
     }
 }
 
+/// Whether XML 1.0 has a place for a character, be it escaped.
+pub(super) fn is_xml(one: char) -> bool {
+    matches!(one, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
+}
+
 /// Text within XML; what XML has no place for is left out.
 pub(super) fn escape(text: &str) -> String {
-    let allowed = text.chars().filter(|one| !one.is_control() || matches!(one, '\t' | '\n' | '\r'));
-    allowed.collect::<String>().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.chars().filter(|one| is_xml(*one)).collect::<String>().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -52,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_message_stays_text() {
-        let response = Refusal::forbidden("AccessDenied", "no <b>&\u{1}".to_owned()).response();
+        let response = Refusal::forbidden("AccessDenied", "no <b>&\u{1}\u{ffff}".to_owned()).response();
         let text = String::from_utf8(response.body().bytes().unwrap().to_vec()).unwrap();
         assert!(
             text.ends_with("<Error><Code>AccessDenied</Code><Message>no &lt;b&gt;&amp;</Message></Error>"),

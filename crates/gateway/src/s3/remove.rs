@@ -1,6 +1,8 @@
 //! Delete objects and versions, one or many at once.
 
-use super::{access::Kept, fault::fault, objects::Objects, principal::Caller, time::millis, version};
+use super::{
+    access::Kept, fault::fault, objects::Objects, principal::Caller, refusal::is_xml, time::millis, version,
+};
 use hodei_sdk::{
     Fault,
     change::{Done, Removal, Versioning},
@@ -85,6 +87,12 @@ impl Objects {
         let input = request.input;
         if !(1..=DELETE_MAX).contains(&(input.delete.objects.len() + kept.0.len())) {
             return Err(s3_error!(MalformedXML, "From 1 to 1000 objects can be deleted at once."));
+        }
+        if input.delete.objects.iter().chain(&kept.0).any(|object| !object.key.chars().all(is_xml)) {
+            return Err(s3_error!(
+                MalformedXML,
+                "XML 1.0 has no place for a character of a key: nothing was deleted, delete that key by DeleteObject."
+            ));
         }
         self.must_exist(&input.bucket).await?;
         let bypass = input.bypass_governance_retention == Some(true);

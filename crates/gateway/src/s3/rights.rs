@@ -38,6 +38,7 @@ impl Objects {
         let input = request.input;
         let policy =
             Policy::parse(&input.policy, &input.bucket).map_err(|error| s3_error!(MalformedPolicy, "{error}"))?;
+        policy.check(|name| self.keyring.knows(name)).map_err(|error| s3_error!(MalformedPolicy, "{error}"))?;
         let guard = self.guard(&input.bucket).await?;
         if guard.block.new_policies && policy.is_public() {
             return Err(s3_error!(AccessDenied, "The bucket's public access block refuses public policies."));

@@ -34,6 +34,9 @@ fn collect(pairs: impl Iterator<Item = S3Result<(String, String)>>) -> S3Result<
         if key.is_empty() || key.encode_utf16().count() > KEY_UNITS_MAX {
             return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid"));
         }
+        if is_reserved(&key) {
+            return Err(s3_error!(InvalidTag, "System tags cannot be added/updated by requester: {key:?}"));
+        }
         if value.encode_utf16().count() > VALUE_UNITS_MAX {
             return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid"));
         }
@@ -45,6 +48,11 @@ fn collect(pairs: impl Iterator<Item = S3Result<(String, String)>>) -> S3Result<
         }
     }
     Ok(tags)
+}
+
+/// Tags that begin so are given by the service itself, in whatever case.
+pub(super) fn is_reserved(key: &str) -> bool {
+    key.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("aws:"))
 }
 
 /// Percent-encoding, with a plus for a space.
@@ -122,5 +130,6 @@ mod tests {
         assert!(parse(&format!("{}=v", "k".repeat(128))).is_ok());
         assert!(parse(&format!("{}=v", "k".repeat(129))).is_err());
         assert!(parse(&format!("k={}", "v".repeat(257))).is_err());
+        assert!(parse("aws%3Ax=1").is_err() && parse("AWS:x=1").is_err() && parse("awsx=1").is_ok());
     }
 }

@@ -4,6 +4,7 @@
 //! silently without effect. Judging is pure: it sees a [`Request`] and nothing else.
 
 mod condition;
+mod known;
 mod statement;
 
 use super::principal::Principal;
@@ -103,6 +104,12 @@ impl Policy {
             .map(|value| Statement::parse(value, bucket, has_variables))
             .collect::<Result<_, _>>()?;
         Ok(Self { statements })
+    }
+
+    /// Refuses, for a policy that is set now, words that no request will ever be met by: a denial would protect
+    /// nothing. What was set before is judged as it was.
+    pub(super) fn check(&self, is_somebody: impl Fn(&str) -> bool) -> Result<(), PolicyError> {
+        self.statements.iter().try_for_each(|statement| statement.check(&is_somebody))
     }
 
     /// One matching denial outweighs everything.

@@ -2,7 +2,7 @@
 
 use super::{
     super::{principal::Principal, wildcard::Pattern},
-    Condition, Facts, PolicyError, Request, shape, texts,
+    Condition, Facts, PolicyError, Request, known, shape, texts,
 };
 use serde_json::Value;
 
@@ -86,6 +86,25 @@ impl Statement {
             return Err(shape("NotPrincipal goes with Effect Deny alone: with Allow it would allow everybody"));
         }
         Ok(statement)
+    }
+
+    /// Whether it speaks of actions, keys and users there are.
+    pub(super) fn check(&self, is_somebody: &impl Fn(&str) -> bool) -> Result<(), PolicyError> {
+        if let Some(action) = self.action.patterns.iter().find(|pattern| !known::is_action(pattern)) {
+            return Err(shape(format!("Policy has invalid action: there is no {action:?}")));
+        }
+        if let Some(condition) = self.conditions.iter().find(|condition| !known::is_key(condition.key())) {
+            return Err(shape(format!("Policy has an invalid condition key: there is no {:?}", condition.key())));
+        }
+        for name in &self.who.names {
+            // Accounts may be of others; who is named alone is one of ours.
+            if let Name::User { name, .. } = name
+                && !is_somebody(name)
+            {
+                return Err(shape(format!("Invalid principal in policy: there is no {name:?}")));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn is_about(&self, request: &Request<'_>) -> bool {

@@ -246,6 +246,30 @@ fn what_is_not_understood_is_refused() {
 }
 
 #[test]
+fn what_would_never_be_met_is_not_set() {
+    let check = |extra: Value| with(json!({"Effect": "Deny"})).check(|_| true).and_then(|()| with(extra).check(|name| name == "anna"));
+    for (extra, named) in [
+        (json!({"Action": "s3:Nope"}), "s3:Nope"),
+        (json!({"Effect": "Deny", "Action": ["s3:PutObject", "s3:DeletObject"]}), "s3:DeletObject"),
+        (json!({"Action": "s3:Xyz*"}), "s3:Xyz*"),
+        (json!({"Condition": {"StringEquals": {"aws:SourceIpp": "x"}}}), "aws:sourceipp"),
+        (json!({"Condition": {"Null": {"s3:x-amz-server-side-encrypton": "true"}}}), "s3:x-amz-server-side-encrypton"),
+        (json!({"Principal": {"AWS": "ana"}}), "ana"),
+        (json!({"Principal": {"AWS": ["anna", "arn:aws:iam::acme:user/ben"]}}), "ben"),
+    ] {
+        let error = check(extra.clone()).unwrap_err().to_string();
+        assert!(error.contains(named), "{extra}: {error}");
+    }
+    for extra in [
+        json!({}),
+        json!({"Principal": {"AWS": ["anna", "arn:aws:iam::acme:root"]}, "Action": ["s3:Get*", "s3:GetObjectTorrent"]}),
+        json!({"Condition": {"StringLike": {"s3:RequestObjectTag/a": "x", "aws:SourceVpc": "y"}}}),
+    ] {
+        assert_eq!(check(extra.clone()), Ok(()), "{extra}");
+    }
+}
+
+#[test]
 fn hostile_policies_are_bounded() {
     let long = " ".repeat(POLICY_BYTES_MAX + 1);
     assert_eq!(Policy::parse(&long, "b").unwrap_err(), PolicyError::Long(POLICY_BYTES_MAX + 1));
