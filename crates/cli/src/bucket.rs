@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Class, DataCreate, DataExtend, Spread},
-    data::{finish, reference},
+    data::{finish, reference, tell_links},
     fault::{self, Fault, Result},
     money,
     out::{Out, bytes, table},
@@ -188,6 +188,7 @@ pub(crate) async fn remove(bucket: &str, yes: bool, session: &Session, out: Out)
     let cloud = session.cloud().await?;
     let deals = cloud.deals(bucket).await.map_err(sdk_fault)?;
     let escrow: U256 = deals.iter().map(|deal| U256::from(deal.state.escrow).saturating_sub(deal.state.owed)).sum();
+    tell_links(&cloud, bucket, None, out).await?;
     out.confirm(
         &format!("Remove hodei://{bucket} and end its {} deals? {} come back.", deals.len(), money::show(escrow)),
         yes,

@@ -10,7 +10,7 @@ use crate::{
     paths::write_whole,
     session::{Session, sdk_fault},
     status::short,
-    time,
+    time, versions,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -213,6 +213,9 @@ pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result
         return list_buckets(&cloud, out).await;
     };
     let (bucket, prefix) = reference(text).unwrap_or((text, ""));
+    if args.versions {
+        return versions::list(&cloud, bucket, prefix, out).await;
+    }
     let mut after: Option<String> = None;
     let mut rows = Vec::new();
     loop {
@@ -259,6 +262,7 @@ pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()>
     if cloud.head(bucket, key).await.map_err(sdk_fault)?.is_none() {
         return Err(sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: key.into() }));
     }
+    tell_links(&cloud, bucket, Some(key), out).await?;
     out.confirm(&format!("Remove hodei://{bucket}/{key}? It does not come back."), args.yes)?;
     cloud.remove(bucket, key).await.map_err(sdk_fault)?;
     finish(&cloud, out).await;
@@ -266,6 +270,21 @@ pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()>
         format!("removed hodei://{bucket}/{key}"),
         &json!({ "schema": "hodei.data.rm/1", "bucket": bucket, "key": key }),
     );
+    Ok(())
+}
+
+/// Says which links lead to what is to be removed.
+pub(crate) async fn tell_links(cloud: &Local, bucket: &str, key: Option<&str>, out: Out) -> Result<()> {
+    let now_ms = time::now_ms();
+    let mut shares = cloud.shares(bucket).await.map_err(sdk_fault)?;
+    shares.retain(|share| share.expires_ms > now_ms && key.is_none_or(|key| share.key == key));
+    match (shares.len(), key) {
+        (0, _) => {}
+        (count, None) => out.say(format!("note: {count} links lead into hodei://{bucket}; they end with it")),
+        (count, Some(key)) => out.say(format!(
+            "note: {count} links still show it until they end; `hodei share revoke hodei://{bucket}/{key}` ends them now"
+        )),
+    }
     Ok(())
 }
 

@@ -119,12 +119,18 @@ codes! {
         "The disk here or the capacity bought is smaller than what was to be written. It was refused before the first byte.";
     S3_KEYS "HD3020" Precondition "the keys of the S3 door could not be used"
         "They are in s3-keys.json in the wallet's folder, which only its owner may read: it holds secrets. `hodei s3 key add NAME` makes one, `hodei s3 key list` shows what there is; a door that runs acts on a change at once.";
+    NO_KEY "HD3021" NotFound "there is no such key of the S3 door"
+        "s3-keys.json in the wallet's folder has no access key of that id. `hodei s3 key list` shows those it has.";
     LINK "HD3009" NotFound "the link opens nothing"
-        "A link leads to one object until it expires, is revoked, or the object or its bucket goes. It is one word that starts with hodeishare1 and carries its own checksum, so a letter lost in copying is told too. Whoever shared it can make a new one.";
+        "A link leads to one object until it expires, is revoked, or its bucket goes. It is one word that starts with hodeishare1 and carries its own checksum, so a letter lost in copying is told too. Whoever shared it can make a new one.";
     FOREIGN "HD3010" Failed "the other S3 server could not be read"
         "The server named by --endpoint refused or was not understood; the message is its own. What was carried before stays, and the same command goes on behind it. Nothing is ever written there.";
     FOREIGN_AWAY "HD3011" Temporary "the other S3 server did not answer"
         "It could not be reached, or failed in the middle. What was carried before stays, and the same command goes on behind it.";
+    NO_FOREIGN "HD3015" NotFound "the other S3 server has no such bucket or object"
+        "The server named by --endpoint answered that it does not have it; the message is its own. Nothing is ever written there.";
+    SEALED "HD3016" Refused "it opens only with its customer's key"
+        "The object was put through the S3 door with a key of its customer's (SSE-C), which nobody here has. Whoever has it reads the object through `hodei s3 serve`.";
     CARRIED_PART "HD3012" Unhealthy "not everything was carried"
         "Some objects or files could not be carried; each was named. The others are whole. The same command tries again only what is missing.";
     MOUNT "HD3030" Precondition "nothing was mounted"

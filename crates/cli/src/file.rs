@@ -200,7 +200,16 @@ impl Copy<'_> {
         };
         let mut checker = Checker::new(&entry.parts, kept);
         if kept < entry.size_bytes() {
-            let mut body = open(kept).await?;
+            let mut body = match open(kept).await {
+                Ok(body) => body,
+                Err(fault) => {
+                    if kept == 0 {
+                        // Nothing came that could be gone on with.
+                        let _ = tokio::fs::remove_file(&half).await;
+                    }
+                    return Err(fault);
+                }
+            };
             while let Some(piece) = body.next().await {
                 let piece = piece.map_err(sdk_fault)?;
                 checker.update(&piece).map_err(wrong)?;

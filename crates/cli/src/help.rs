@@ -39,7 +39,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei data cp - hodei://photos/backup.tar --wait full",
         ],
     ),
-    ("data list", &["hodei data list", "hodei ls hodei://photos/2026/ --json"]),
+    (
+        "data list",
+        &["hodei data list", "hodei ls hodei://photos/2026/ --json", "hodei data list hodei://photos --versions"],
+    ),
     ("data rm", &["hodei data rm hodei://photos/a.jpg -y", "hodei data rm hodei://photos"]),
     ("data where", &["hodei data where hodei://photos/a.jpg"]),
     (

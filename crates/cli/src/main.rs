@@ -42,6 +42,7 @@ mod sync;
 mod ticket;
 mod time;
 mod verify;
+mod versions;
 mod wallet;
 
 use args::{Budget, Chain, Data, Global, Key, Line, Net, Node, Process, S3, Share, Validator, Verb, Wallet};
@@ -140,7 +141,7 @@ async fn interrupted(out: Out) {
 /// Most commands: reach the context, do one thing, say goodbye.
 fn in_cloud(global: &Global, work: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<()> {
     let out = Out { json: global.json };
-    until_stopped(global, async |session| {
+    reach(global, true, async |session| {
         let watch = tokio::spawn(interrupted(out));
         let outcome = work(session).await;
         watch.abort();
@@ -153,6 +154,11 @@ fn in_cloud(global: &Global, work: impl AsyncFnOnce(&Session) -> Result<()>) -> 
 
 /// Commands that stay until they are stopped, and then end in order themselves.
 fn until_stopped(global: &Global, work: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<()> {
+    reach(global, false, work)
+}
+
+/// What ends soon `adopts` what others left: one that stays would keep uploads that a later command could go on with.
+fn reach(global: &Global, adopts: bool, work: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<()> {
     let paths = Paths::of_user()?;
     let contexts = Contexts::of(&paths);
     let asked = global.context.as_deref();
@@ -160,6 +166,9 @@ fn until_stopped(global: &Global, work: impl AsyncFnOnce(&Session) -> Result<()>
     let (_, context) = contexts.open(asked)?;
     Purse::at(&context.wallet).owner()?;
     let slot = Slot::take(&context.wallet)?;
+    if adopts {
+        slot.adopt(&context.wallet);
+    }
     start(slot.home.store(), None, |runtime| async move {
         let session = Session::open(runtime, &contexts, asked, global.passphrase_file.clone(), slot).await?;
         let outcome = work(&session).await;

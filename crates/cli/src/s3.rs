@@ -176,6 +176,7 @@ fn list(keys: &Keys, out: Out) -> Result<()> {
 }
 
 fn rotate(args: &S3KeyRotate, keyring: &Keyring, out: Out) -> Result<()> {
+    known(keyring, &args.key)?;
     let fresh = fresh_key("", Scope::default())?;
     let made = keyring.change(|keys| {
         let at = find(keys, &args.key)?;
@@ -197,6 +198,7 @@ fn rotate(args: &S3KeyRotate, keyring: &Keyring, out: Out) -> Result<()> {
 }
 
 fn remove(args: &S3KeyRemove, keyring: &Keyring, out: Out) -> Result<()> {
+    known(keyring, &args.key)?;
     let now = keyring.change(|keys| {
         let at = find(keys, &args.key)?;
         if args.disable || args.enable {
@@ -212,6 +214,14 @@ fn remove(args: &S3KeyRemove, keyring: &Keyring, out: Out) -> Result<()> {
         &json!({ "schema": "hodei.s3.key.change/1", "access_key_id": args.key, "now": now }),
     );
     Ok(())
+}
+
+/// Tells at once of a key that is not there.
+fn known(keyring: &Keyring, id: &str) -> Result<()> {
+    match find(&keyring.read().map_err(refused)?, id) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::new(&fault::NO_KEY, error, "see what there is: hodei s3 key list")),
+    }
 }
 
 fn find(keys: &Keys, id: &str) -> std::result::Result<usize, KeysError> {

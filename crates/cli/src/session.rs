@@ -236,13 +236,17 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::NoBucket(_) => {
             Fault::new(&fault::NO_BUCKET, error, "`hodei data list` shows the buckets, `hodei data create` makes one")
         }
-        Sdk::BucketExists(_) | Sdk::NotEmpty(_) => {
-            Fault::new(&fault::EXISTS, error, "choose another name, or remove what is there")
+        Sdk::BucketExists(_) => Fault::new(&fault::EXISTS, error, "choose another name, or remove what is there"),
+        Sdk::NotEmpty(ref bucket) => {
+            let help =
+                format!("`hodei data list hodei://{bucket} --versions` shows all that is there; remove it first");
+            Fault::new(&fault::EXISTS, error, help)
         }
         Sdk::NoObject { ref bucket, .. } => {
             let help = format!("`hodei data list hodei://{bucket}` shows what it holds");
             Fault::new(&fault::NO_OBJECT, error, help)
         }
+        Sdk::Customer(_) => Fault::new(&fault::SEALED, error, "read it through the S3 door, with that key"),
         Sdk::Name(..) => Fault::new(&fault::REFERENCE, error, "choose another name"),
         Sdk::TooFew { .. } => {
             Fault::new(&fault::PLACEMENT, error, "ask for fewer, or wait for offers: `hodei status` shows them")

@@ -9,7 +9,7 @@ use crate::{
     out::{Out, bytes, table},
     serve::stopped,
     session::{Session, sdk_fault},
-    time,
+    time::{self, now_ms},
 };
 use hodei_sdk::{Local, index::Version, share::Share};
 use hodei_types::share::{Link, LinkError, PREFIX};
@@ -35,6 +35,7 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
     out.say(format!("object:   hodei://{bucket}/{key}, {} (as it is now, whatever is put later)", bytes(size)));
     out.say(format!("readers:  whoever has the link, until {}", time::utc(expires_ms)));
     out.say("revoked:  by `hodei share revoke`; what somebody read before stays with them");
+    out.say("kept:     until then, and paid for, even if its name is overwritten or removed");
     if args.plan.dry_run {
         out.result("", &json!({ "schema": "hodei.share.create.plan/1", "bucket": bucket, "key": key, "size_bytes": size, "expires_ms": expires_ms }));
         return Ok(());
@@ -271,11 +272,6 @@ fn duration(text: &str) -> Result<u64> {
     };
     let count: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
     count.checked_mul(secs).filter(|secs| (1..=EXPIRES_SECS_MAX).contains(secs)).ok_or_else(wrong)
-}
-
-fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

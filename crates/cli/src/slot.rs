@@ -11,6 +11,7 @@ use hodei_node::{
     home::{Home, HomeError, Lock},
     keys::Keys,
 };
+use hodei_sdk::JOURNALS;
 use std::path::Path;
 
 /// Commands of one wallet at once.
@@ -45,6 +46,26 @@ impl Slot {
         )
         .at(wallet.display()))
     }
+
+    /// Takes over what ended commands of other slots left to be released or gone on with: there may not be so many
+    /// commands at once again for long. What cannot be moved stays for later.
+    pub(crate) fn adopt(&self, wallet: &Path) {
+        let ours = self.home.store().join(JOURNALS);
+        for index in 0..SLOTS_MAX {
+            let folder = wallet.join(format!("identity-{index}"));
+            if !folder.exists() || folder == self.home.path() {
+                continue;
+            }
+            let Ok(other) = Home::create(folder) else { continue };
+            let Ok(_lock) = other.lock() else { continue };
+            for left in std::fs::read_dir(other.store().join(JOURNALS)).into_iter().flatten().flatten() {
+                let to = ours.join(left.file_name());
+                if std::fs::create_dir_all(&ours).is_ok() && !to.exists() {
+                    let _ = std::fs::rename(left.path(), to);
+                }
+            }
+        }
+    }
 }
 
 /// Whether a process holds a wallet's first slot. Nothing is made where nothing is.
@@ -52,4 +73,31 @@ pub(crate) fn is_held(wallet: &Path) -> bool {
     let folder = wallet.join("identity-0");
     // A lock that cannot be tried may well be held.
     folder.exists() && Home::create(folder).is_ok_and(|home| home.lock().is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_slot_left_the_next_command_of_any_slot_takes_over() {
+        let wallet = std::env::temp_dir().join(format!("hodei-slot-{}", std::process::id()));
+        std::fs::create_dir_all(&wallet).unwrap();
+        let (first, second) = (Slot::take(&wallet).unwrap(), Slot::take(&wallet).unwrap());
+        let journal = |slot: &Slot, name: &str| slot.home.store().join(JOURNALS).join(name);
+        for slot in [&first, &second] {
+            std::fs::create_dir_all(journal(slot, "")).unwrap();
+        }
+        std::fs::write(journal(&first, "aa"), "ours").unwrap();
+        std::fs::write(journal(&second, "bb"), "left").unwrap();
+        first.adopt(&wallet);
+        assert!(!journal(&first, "bb").exists(), "that command runs");
+        let path = journal(&second, "bb");
+        drop(second);
+        first.adopt(&wallet);
+        assert!(!path.exists());
+        assert_eq!(std::fs::read_to_string(journal(&first, "bb")).unwrap(), "left");
+        assert_eq!(std::fs::read_to_string(journal(&first, "aa")).unwrap(), "ours");
+        std::fs::remove_dir_all(&wallet).unwrap();
+    }
 }

@@ -1,5 +1,10 @@
 //! Show moments.
 
+pub(crate) fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as u64)
+}
+
 /// `2026-11-21 05:43:46.120 UTC` of milliseconds since 1970.
 pub(crate) fn utc(ms: u64) -> String {
     let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);

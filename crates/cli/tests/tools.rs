@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 /// A cloud at a time: each is ten processes.
@@ -148,6 +149,18 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
     stranger.refused(&["-C", "other", "share", "get", &url[..url.len() - 3], text(&got)], "HD3009");
     stranger.refused(&["-C", "other", "data", "cp", "hodei://photos/other", text(&got)], "HD3001");
 
+    // Whatever is put under the name later, and though it is removed: the link shows what it was made of.
+    let later = demo.user.folder().join("later");
+    fs::write(&later, content(4, 1 << 20)).unwrap();
+    demo.one(&["data", "cp", text(&later), "hodei://photos/attic/a b.jpg"]);
+    demo.one(&["data", "rm", "hodei://photos/attic/a b.jpg", "-y"]);
+    // Longer than anything else that is replaced is kept; then the next command releases it.
+    std::thread::sleep(Duration::from_secs(65));
+    demo.one(&["data", "cp", text(&file), "hodei://photos/attic/a b.jpg"]);
+    assert!(get("GET", &bytes_url, "").2 == bytes);
+    stranger.one(&["-C", "other", "share", "get", url, text(&got)]);
+    assert!(fs::read(&got).unwrap() == bytes);
+
     // The owner lists the links, never the words, and takes one back.
     let listed = demo.lines(&["share", "list", "photos"]);
     let ours = listed.iter().find(|line| line["name"] == name).unwrap();
@@ -275,6 +288,30 @@ fn a_kit_alone_recovers_everything_on_an_empty_machine() {
     fs::write(&file, b"new").unwrap();
     empty.one(&["-C", "mine", "--passphrase-file", words, "data", "cp", text(&file), "hodei://papers/new"]);
     assert!(demo.keys("papers").contains(&"new".to_owned()));
+
+    // All versions are told, so that whoever wants the bucket gone sees what is left.
+    demo.one(&["data", "rm", "hodei://papers/letter", "-y"]);
+    let told = demo.lines(&["data", "list", "hodei://papers/letter", "--versions"]);
+    let told: Vec<_> = told.iter().map(|one| (one["size_bytes"].as_u64(), &one["is_delete_marker"])).collect();
+    assert_eq!(told, [(Some(0), &true.into()), (Some(6), &false.into()), (Some(5), &false.into())]);
+    let (code, _, error) = demo.user.run(&demo.words(&["data", "rm", "hodei://papers", "-y"]));
+    assert!(code == 8 && error.to_string().contains("--versions"), "{code} {error}");
+    // What only its customer's key opens is left out.
+    let customer = |name: &str, value: &str| format!("x-amz-server-side-encryption-customer-{name}: {value}");
+    let (how, key, sum) = (
+        customer("algorithm", "AES256"),
+        customer("key", "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE="),
+        customer("key-md5", "Xsqb0+sHwAbNQ65I395/0w=="),
+    );
+    s3(&["-X", "PUT", "-H", &how, "-H", &key, "-H", &sum, "--data-binary", "sealed"], "sealed");
+    let out = folder.join("synced");
+    let said = demo.one(&["data", "sync", "hodei://papers", text(&out), "-y"]);
+    assert_eq!((&said["sealed"], &said["carried"], &said["failed"]), (&1.into(), &4.into(), &0.into()), "{said}");
+    assert!(fs::read_dir(&out).unwrap().all(|one| !one.unwrap().file_name().as_encoded_bytes().starts_with(b".")));
+    demo.refused(&["data", "cp", "hodei://papers/sealed", text(&out.join("x"))], "HD3016");
+    // A key of the door that is not there.
+    demo.refused(&["s3", "key", "rotate", "HODEI0"], "HD3021");
+    demo.refused(&["s3", "key", "remove", "HODEI0"], "HD3021");
 }
 
 #[test]
@@ -326,7 +363,7 @@ fn a_folder_and_another_server_are_carried_once() {
     let way = ["s3://photos", "hodei://copy"];
     refuse(&server(&bad, demo.door("endpoint"), &way), "HD3010");
     refuse(&server(&good, "http://127.0.0.1:9", &way), "HD3011");
-    refuse(&server(&good, demo.door("endpoint"), &["s3://absent", "hodei://copy"]), "HD3010");
+    refuse(&server(&good, demo.door("endpoint"), &["s3://absent", "hodei://copy"]), "HD3015");
     let over = server(&good, demo.door("endpoint"), &way);
     let carried = say(&over);
     assert_eq!((count(&carried, "carried"), count(&carried, "failed")), (3, 0), "{carried}");

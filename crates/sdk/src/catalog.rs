@@ -13,6 +13,7 @@ use crate::{
     keep::{Kept, is_void},
     pack::{Lodged, Small},
     read::{Holders, Opened},
+    share,
     sweep::GRACE_MS,
     upload::{NO_PROGRESS, Slot},
 };
@@ -152,6 +153,16 @@ impl Catalogs {
     fn run_at(&self, bucket: &B256, root: (B256, u64)) -> Option<Arc<Run>> {
         let runs = self.runs.lock().expect("no panic under this lock");
         runs.get(bucket).filter(|(known, _)| *known == root).map(|(_, known)| known.run.clone())
+    }
+
+    /// Names of buckets whose index as it was read `fits`.
+    pub(crate) fn named(&self, fits: impl Fn(&Run) -> bool) -> Vec<String> {
+        let runs = self.runs.lock().expect("no panic under this lock");
+        runs.values().map(|(_, known)| &known.run).filter(|run| fits(run)).map(|run| run.bucket.clone()).collect()
+    }
+
+    pub(crate) fn forget(&self, name: &str) {
+        self.runs.lock().expect("no panic under this lock").retain(|_, (_, known)| known.run.bucket != name);
     }
 
     fn keep(&self, bucket: B256, root: (B256, u64), known: Known) {
@@ -363,6 +374,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     return Ok(results);
                 }
                 continue;
+            }
+            for key in share::over(&run, self.now_ms()) {
+                replaced.extend(run.pin(&key, None));
+                touched.keys.insert(key);
             }
             let journal = self.journal(Cause::Swap, &record, "").await?;
             let anew = changes.iter().flatten().any(|(change, _)| matches!(change, Change::Rewrite));

@@ -15,9 +15,10 @@ use crate::{
     condition::Condition,
     fault::Fault,
     retain::{Rule, bound_ms},
+    share::{self, Share},
 };
 use hodei_storage::index::{
-    Entry, Home, Lock, Part, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting,
+    Entry, Home, Lock, Part, Retention, Run, SETTINGS_MAX, Settings, Touched, Version, check_setting, is_reserved,
 };
 use renew::renew;
 use std::{collections::BTreeMap, sync::Arc};
@@ -97,6 +98,12 @@ pub(crate) enum Change {
         name: String,
         edit: Amendment,
     },
+    /// Lists a link to a version, and keeps what it tells of until it ends.
+    Share {
+        key: String,
+        entry: Box<Entry>,
+        share: Share,
+    },
     /// Members of packs lie elsewhere from now on.
     Move(Moved),
     /// Names parts that were stored again, in all versions of the keys that still name the old ones.
@@ -127,6 +134,10 @@ impl Change {
             }
             Self::Move(moved) => touched.keys.extend(moved.keys.iter().cloned()),
             Self::Set { .. } | Self::Amend { .. } => touched.settings = true,
+            Self::Share { share, .. } => {
+                touched.settings = true;
+                touched.keys.insert(share.pin_key());
+            }
             Self::Recode { renewals } => {
                 touched.keys.extend(renewals.iter().flat_map(|renewal| renewal.keys.iter().cloned()));
             }
@@ -166,7 +177,7 @@ fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<E
             condition.judge(run.newest(key), &bucket, key)?;
             let mut entry = (**entry).clone();
             if let Some((from, version)) = source {
-                share(run, from, *version, &mut entry)?;
+                name_again(run, from, *version, &mut entry)?;
             }
             match run.settings.get(OBJECT_LOCK) {
                 None if entry.lock.is_some() => {
@@ -177,6 +188,7 @@ fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<E
             }
             add(run, key, entry, moment, replaced)
         }
+        Change::Remove { key, .. } if is_reserved(key) => Err(missing(run, key, None)),
         Change::Remove { key, removal } => match removal.version {
             Some(version) => remove(run, key, version, removal, moment, replaced),
             None => hide(run, key, removal, moment, replaced),
@@ -187,6 +199,7 @@ fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<E
             let document = edit(run.settings.get(name).map(String::as_str))?;
             set_all(run, &[(name.clone(), document)])
         }
+        Change::Share { key, entry, share } => list(run, key, entry, share),
         Change::Move(moved) => relocate(run, moved, moment.now_ms, replaced),
         Change::Recode { renewals } => renew(run, renewals, moment.now_ms, replaced),
         Change::Rewrite => Ok(Done::default()),
@@ -209,7 +222,7 @@ fn locked(run: &Run, key: &str, version: Version) -> Fault {
 
 /// Refuses to share parts that nothing names any more: they may be gone. They are shared where they are now, and as
 /// they are now where they were stored again meanwhile, unless they are under a customer's key.
-fn share(run: &Run, from: &str, version: Version, entry: &mut Entry) -> Result<(), Fault> {
+fn name_again(run: &Run, from: &str, version: Version, entry: &mut Entry) -> Result<(), Fault> {
     let source = run.versions(from).iter().find(|entry| entry.version == version);
     let source = source.ok_or_else(|| missing(run, from, Some(version)))?;
     let is_plain = source.customer.is_none() && entry.customer.is_none();
@@ -228,6 +241,19 @@ fn share(run: &Run, from: &str, version: Version, entry: &mut Entry) -> Result<(
         }
     }
     Ok(())
+}
+
+/// A link is made only to what is named where it says, by then.
+fn list(run: &mut Run, key: &str, told: &Entry, share: &Share) -> Result<Done, Fault> {
+    let source = run.versions(key).iter().find(|entry| entry.version == told.version);
+    let source = source.ok_or_else(|| missing(run, key, Some(told.version)))?;
+    if source.parts != told.parts {
+        return Err(Fault::Contended);
+    }
+    share::list(run, share)?;
+    let kept = Entry { modified_ms: told.modified_ms, parts: told.parts.clone(), ..Entry::default() };
+    run.pin(&share.pin_key(), Some(kept));
+    Ok(Done { version: told.version, ..Done::default() })
 }
 
 /// Changes where members are; refused if by now nothing names any of them there.
@@ -379,7 +405,7 @@ fn change_entry(run: &mut Run, key: &str, version: Option<Version>, edit: &Edit,
 }
 
 /// All of them or none.
-fn set_all(run: &mut Run, documents: &[(String, Option<String>)]) -> Result<Done, Fault> {
+pub(crate) fn set_all(run: &mut Run, documents: &[(String, Option<String>)]) -> Result<Done, Fault> {
     let before = run.settings.clone();
     for (name, document) in documents {
         if let Err(error) = set(run, name, document.as_deref()) {

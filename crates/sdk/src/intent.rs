@@ -27,7 +27,8 @@ use std::{
     },
 };
 
-const PARTITION: &str = "intents";
+/// The folder of a process's store that journals are in.
+pub const PARTITION: &str = "intents";
 const VERSION: u64 = 1;
 /// Length and checksum before each record.
 const HEAD_BYTES: usize = 12;

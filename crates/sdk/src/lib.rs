@@ -40,6 +40,7 @@ pub mod wallet;
 pub use cloud::{Cloud, Local};
 pub use fault::Fault;
 pub use hodei_storage::index::Entry;
+pub use intent::PARTITION as JOURNALS;
 
 /// What a bucket's index says of an object.
 pub mod index {

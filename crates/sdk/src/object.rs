@@ -13,7 +13,7 @@ use alloy_primitives::{Address, B256, U256};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 pub use hodei_storage::index::{Entry, Part};
-use hodei_storage::index::{KEY_BYTES_MAX, Settings, Version};
+use hodei_storage::index::{KEY_BYTES_MAX, Settings, Version, is_reserved};
 use hodei_types::{
     abi::{DEALS, IDeals},
     call::ask,
@@ -59,6 +59,9 @@ pub type Body = BoxStream<'static, Result<Bytes, Fault>>;
 pub fn check_key(key: &str) -> Result<(), Fault> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(Fault::Name(key.chars().take(64).collect(), "a key has 1 to 1024 bytes"));
+    }
+    if is_reserved(key) {
+        return Err(Fault::Name(key.chars().take(64).collect(), "the bucket's own keys begin so"));
     }
     Ok(())
 }

@@ -5,12 +5,14 @@
 //! open    link → record → pages → shards, under the link's own grant → plaintext
 //! ```
 //! The bucket lists its shares in one of its settings, so that they are found again from the recovery kit.
+//! What a link tells of is kept until it ends, by a pin in the bucket's index: whoever replaces or removes the object
+//! meanwhile lets go of its name alone. Any swap of the index after the end lets go of the rest.
 //! Revoking releases the record: from then on the link leads nowhere. Expiry is part of the grant the providers
-//! check. Neither takes back what somebody read before; [`Cloud::rekey`] makes what is kept of it useless.
+//! check. A bucket that is removed takes its links with it. Neither takes back what somebody read before; [`Cloud::rekey`] makes what is kept of it useless.
 
 use crate::{
     bucket::Record as Bucket,
-    change::Versioning,
+    change::{Change, Versioning, set_all},
     cloud::{Cloud, Runtime},
     condition::{Condition, Tag},
     fault::Fault,
@@ -56,6 +58,11 @@ impl Share {
         name(&self.record)
     }
 
+    /// The key of what it keeps.
+    pub(crate) fn pin_key(&self) -> String {
+        Run::pin_key(&self.record.to_string())
+    }
+
     fn line(&self) -> String {
         let key = self.key.replace('%', "%25").replace('\n', "%0A").replace('\r', "%0D");
         format!("{} {} {} {key}\n", self.record, self.made_ms, self.expires_ms)
@@ -79,6 +86,24 @@ fn shares(document: Option<&str>) -> Vec<Share> {
 /// Ids of the records a bucket's index lists.
 pub(crate) fn listed(run: &Run) -> Vec<ShardId> {
     shares(run.settings.get(SETTING).map(String::as_str)).into_iter().map(|share| share.record).collect()
+}
+
+/// Adds one to a bucket's list.
+pub(crate) fn list(run: &mut Run, share: &Share) -> Result<(), Fault> {
+    let document = format!("{}{}", run.settings.get(SETTING).map_or("", String::as_str), share.line());
+    set_all(run, &[(SETTING.to_owned(), Some(document))])?;
+    Ok(())
+}
+
+/// Keys of pins whose links have ended: revoked, or expired.
+pub(crate) fn over(run: &Run, now_ms: u64) -> Vec<String> {
+    if run.pins().next().is_none() {
+        return Vec::new();
+    }
+    let shares = shares(run.settings.get(SETTING).map(String::as_str));
+    let live = shares.iter().filter(|share| share.expires_ms > now_ms).map(Share::pin_key);
+    let live: BTreeSet<String> = live.collect();
+    run.pins().filter(|key| !live.contains(*key)).map(str::to_owned).collect()
 }
 
 /// Keys whose shards a link tells of: they must stay where they are until it ends.
@@ -115,7 +140,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         if entry.customer.is_some() {
             return Err(Fault::Customer(key.into()));
         }
-        // A link outlives the packs that are written anew; and what it told of goes when the object goes.
+        // A link outlives the packs that are written anew, and keeps none of an object's neighbours.
         let entry = self.unpack(&record, key, entry).await?;
         let told = self.told(&record, key, &entry)?;
         let secret = Secret::new(self.random());
@@ -129,9 +154,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.owe(&acks);
         journal.end(End::Unknown { since_ms: self.now_ms() }).await;
         let share = Share { record: id, key: key.into(), made_ms: self.now_ms(), expires_ms };
-        let line = share.line();
-        let edit = move |old: Option<&str>| Ok(Some(format!("{}{line}", old.unwrap_or(""))));
-        if let Err(error) = self.amend(bucket, SETTING, Arc::new(edit)).await {
+        let change = Change::Share { key: key.into(), entry: Box::new(entry), share };
+        if let Err(error) = self.change(bucket, Some(change)).await {
             if error.is_final() {
                 journal.end(End::Lost).await;
             }
@@ -173,6 +197,21 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// A bucket's shares, those that expired among them.
     pub async fn shares(&self, bucket: &str) -> Result<Vec<Share>, Fault> {
         Ok(shares(self.settings(bucket).await?.get(SETTING).map(String::as_str)))
+    }
+
+    /// Lets go of what links kept that have ended, in the buckets whose indexes are in memory. What is in no swap
+    /// meanwhile is kept, and paid.
+    pub(crate) async fn end_links(&self) {
+        for bucket in self.0.catalogs.named(|run| !over(run, self.now_ms()).is_empty()) {
+            // Any swap does it.
+            let same = |old: Option<&str>| Ok(old.map(str::to_owned));
+            if let Err(error) = self.amend(&bucket, SETTING, Arc::new(same)).await {
+                if let Fault::NoBucket(_) = error {
+                    self.0.catalogs.forget(&bucket);
+                }
+                tracing::warn!(%error, bucket, "what a link told of is not released yet");
+            }
+        }
     }
 
     /// Takes shares back: their records are released, and with them goes the way to the object. Gives how many
@@ -246,7 +285,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         if link.expires_ms <= self.now_ms() {
             return Err(Fault::Link("it has expired"));
         }
-        let gone = Fault::Link("it leads nowhere: it was revoked, or its object or bucket is gone");
+        let gone = Fault::Link("it leads nowhere: it was revoked, or its bucket is gone");
         let bucket = self.0.buckets.read(link.bucket).await?;
         let bucket = bucket.filter(|bucket| bucket.state.root != B256::ZERO).ok_or(gone.clone())?;
         let grant = link.grant().encode().to_vec();
@@ -287,6 +326,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pin_lives_as_long_as_its_link_is_listed_and_lasts() {
+        let share = |at: u8, expires_ms| Share { record: ShardId([at; 32]), key: "a".into(), made_ms: 1, expires_ms };
+        let mut run = Run::default();
+        for share in [share(1, 50), share(2, 90)] {
+            list(&mut run, &share).unwrap();
+            run.pin(&share.pin_key(), Some(Entry { marker: true, ..Entry::default() }));
+        }
+        run.pin(&share(3, 0).pin_key(), Some(Entry { marker: true, ..Entry::default() }));
+        assert_eq!(over(&run, 10), [share(3, 0).pin_key()]);
+        assert_eq!(over(&run, 50), [share(1, 50).pin_key(), share(3, 0).pin_key()]);
+        assert_eq!(over(&run, 90).len(), 3);
+    }
 
     #[test]
     fn a_share_returns_from_its_line_and_others_are_left_alone() {

@@ -71,9 +71,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// The same for a process that ends, which waits so long and no longer: providers that are away may take minutes,
-    /// and a later process finds the journals as a kill would leave them.
+    /// and a later process finds the journals as a kill would leave them. What was replaced just now others may be
+    /// reading: it is left to a later process too.
     pub(crate) async fn sweep_once_more(&self) {
-        let sweep = self.sweep(self.now_ms() + GRACE_MS);
+        let sweep = async {
+            self.end_links().await;
+            self.sweep(self.now_ms()).await;
+        };
         let patience = self.0.context.sleep(CLOSE_PATIENCE);
         pin_mut!(sweep, patience);
         if let Either::Right(_) = select(sweep, patience).await {

@@ -97,6 +97,9 @@ pub(crate) enum Wait {
 pub(crate) struct DataList {
     /// hodei://BUCKET or hodei://BUCKET/PREFIX; without it the buckets.
     pub(crate) bucket: Option<String>,
+    /// Also older versions and delete markers, with the id and the lock of each.
+    #[arg(long, requires = "bucket")]
+    pub(crate) versions: bool,
 }
 
 #[derive(Args, Debug)]

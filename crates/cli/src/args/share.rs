@@ -13,7 +13,7 @@ pub(crate) enum Share {
     List(ShareList),
     /// Take links back.
     Revoke(ShareRevoke),
-    /// Get what somebody shared, from whoever keeps it.
+    /// Get what somebody shared, from whoever keeps it: needs a context of that network (`hodei net join`).
     Get(ShareGet),
     /// Serve links to browsers, until it is stopped.
     Serve(ShareServe),

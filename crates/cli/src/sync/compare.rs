@@ -38,6 +38,23 @@ pub(super) struct Steps {
     pub(super) remove: Vec<String>,
 }
 
+/// Whether only its customer's key opens it.
+pub(super) fn is_sealed(item: &Item) -> bool {
+    matches!(&item.what, What::Object(entry) if entry.customer.is_some())
+}
+
+impl Steps {
+    /// Carries none of what `is_left`; gives how many these are.
+    pub(super) fn leave(&mut self, from: &Items, is_left: impl Fn(&Item) -> bool) -> u64 {
+        let before = self.copy.len() + self.look.len();
+        let stays = |name: &String| !is_left(&from[name]);
+        self.look.retain(&stays);
+        self.copy.retain(&stays);
+        self.copy_bytes = self.copy.iter().map(|name| from[name].size_bytes).sum();
+        (before - self.copy.len() - self.look.len()) as u64
+    }
+}
+
 /// Compares two listings. With `checksum`, equal sizes are never enough: bytes are looked at.
 pub(super) fn compare(from: &Items, to: &Items, delete: bool, checksum: bool) -> Steps {
     let mut steps = Steps::default();
@@ -144,6 +161,9 @@ mod tests {
             (vec!["new".into(), "other".into()], 40, 1, vec![])
         );
         assert_eq!(compare(&from, &to, true, false).remove, ["extra"]);
+        let mut steps = compare(&from, &to, true, false);
+        assert_eq!(steps.leave(&from, |item| item.size_bytes == 10), 1);
+        assert_eq!((steps.copy, steps.copy_bytes, steps.remove), (vec!["other".into()], 30, vec!["extra".into()]));
         let (from, to) = (items(&[("f", file(1, 1))]), items(&[("f", object(1, "x", 9, None))]));
         assert_eq!(compare(&from, &to, false, true).look, ["f"]);
         assert_eq!(compare(&from, &to, false, false).same, 1);

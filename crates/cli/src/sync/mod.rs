@@ -52,6 +52,8 @@ struct Pair {
     to: Place,
     source: Items,
     steps: Steps,
+    /// Objects that only their customers' keys open: they are not carried, nor is what is there in their place removed.
+    sealed: u64,
     /// Files to be removed, where the target is a folder.
     extra: Vec<(String, PathBuf)>,
     price: Option<Price>,
@@ -86,13 +88,17 @@ async fn run(args: &DataSync, from: Place, to: Place, server: Option<&Server>, c
     let copy_bytes: u64 = pairs.iter().map(|pair| pair.steps.copy_bytes).sum();
     let removals: u64 = pairs.iter().map(|pair| pair.steps.remove.len() as u64).sum();
     let same: u64 = pairs.iter().map(|pair| pair.steps.same).sum();
+    let sealed: u64 = pairs.iter().map(|pair| pair.sealed).sum();
+    if sealed > 0 {
+        out.say(format!("note: {sealed} objects are sealed by keys of those who put them, and are left out"));
+    }
     let window: U256 = pairs.iter().filter_map(|pair| pair.price.as_ref()).map(|price| price.window).sum();
     let escrow: U256 = pairs.iter().filter_map(|pair| pair.price.as_ref()).map(Price::escrow).sum();
     let told = |schema: &str| {
         json!({
             "schema": schema, "from": args.from, "to": args.to, "copy": copies, "copy_bytes": copy_bytes, "same": same,
             "remove": removals, "window_wei": window.to_string(), "escrow_wei": escrow.to_string(),
-            "buckets": pairs.len(),
+            "buckets": pairs.len(), "sealed": sealed,
         })
     };
     if args.plan.dry_run {
@@ -183,6 +189,7 @@ async fn prepare(
         target = named_after(&source, root, target);
     }
     let mut steps = compare(&source, &target, args.delete, args.checksum);
+    let sealed = steps.leave(&source, compare::is_sealed);
     for name in std::mem::take(&mut steps.look) {
         let (here, there) = (&source[&name], &target[&name]);
         let (path, entry) = match (&here.what, &there.what) {
@@ -225,7 +232,7 @@ async fn prepare(
         _ => None,
     };
     let extra = steps.remove.iter().filter_map(path).collect();
-    Ok(Pair { from, to, source, steps, extra, price })
+    Ok(Pair { from, to, source, steps, sealed, extra, price })
 }
 
 /// A folder's files under the names of the objects they were made of: what was cut to fit a file system does not

@@ -142,7 +142,9 @@ pub(super) fn foreign_fault(error: ForeignError) -> Fault {
             error,
             "check the access key, its secret, the region, and what the key may read there",
         ),
-        error if error.is_missing() => Fault::new(&fault::FOREIGN, error, "check the bucket's name and the endpoint"),
+        error if error.is_missing() => {
+            Fault::new(&fault::NO_FOREIGN, error, "check the bucket's name and the endpoint")
+        }
         error => Fault::new(&fault::FOREIGN, error, "check the endpoint; --virtual-host is for servers like Amazon's"),
     }
 }

@@ -19,6 +19,8 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 const END_EVERY: u64 = 5;
 /// Turns of the keeper between looks whether buckets are still paid for.
 const PAY_EVERY: u64 = 300;
+/// Turns of the keeper between looks whether links have ended.
+const LINKS_EVERY: u64 = 60;
 /// Flushes of a process that ends.
 const CLOSE_TRIES: u32 = 10;
 
@@ -48,6 +50,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     turn if turn % END_EVERY == 0 => cloud.end_going().await,
                     _ => Ok(()),
                 };
+                if turn % LINKS_EVERY == LINKS_EVERY - 1 {
+                    cloud.end_links().await;
+                }
                 if turn % PAY_EVERY == PAY_EVERY - 1
                     && let Err(error) = cloud.keep_paid().await
                 {
@@ -103,10 +108,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.0.blamed.lock().expect("no panic under this lock").clone()
     }
 
-    /// For a process that ends: releases what nothing names any more, and posts what is owed, for some seconds
-    /// if a running challenge keeps it out. What then is left a later process goes on with.
+    /// For a process that ends: releases what nothing names any more, but for what somebody may still be reading, and
+    /// posts what is owed, for some seconds if a running challenge keeps it out. What then is left a later process of
+    /// this identity goes on with.
     pub async fn close(&self) -> Result<(), Fault> {
-        // Nobody in this process reads what was replaced.
         self.sweep_once_more().await;
         for _ in 0..CLOSE_TRIES {
             self.flush().await?;

@@ -11,6 +11,7 @@
 mod fleet;
 mod law;
 mod ledger;
+mod links;
 mod machine;
 mod process;
 mod tale;

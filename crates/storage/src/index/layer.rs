@@ -57,13 +57,16 @@ pub fn kept(layers: &[u64], bytes: u64) -> usize {
 impl Run {
     /// Everything, as the first layer.
     pub fn encode(&self) -> Vec<u8> {
-        let keys: Vec<_> = self.entries.iter().map(|(key, all)| (key.as_str(), all.as_slice())).collect();
+        let keys = self.pins.iter().chain(self.entries.iter());
+        let mut keys: Vec<_> = keys.map(|(key, all)| (key.as_str(), all.as_slice())).collect();
+        // Two runs in order already.
+        keys.sort_by_key(|(key, _)| *key);
         self.write(true, &keys)
     }
 
     /// What is touched, as a layer upon others.
     pub fn encode_layer(&self, touched: &Touched) -> Vec<u8> {
-        let keys: Vec<_> = touched.keys.iter().map(|key| (key.as_str(), self.versions(key))).collect();
+        let keys: Vec<_> = touched.keys.iter().map(|key| (key.as_str(), self.told(key))).collect();
         self.write(touched.settings, &keys)
     }
 
@@ -88,7 +91,7 @@ impl Run {
     pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
         let mut run = Self::default();
         let touched = run.absorb(bytes)?;
-        if touched.settings && touched.keys.len() == run.entries.size() {
+        if touched.settings && touched.keys.len() == run.entries.size() + run.pins.size() {
             Ok(run)
         } else {
             Err(IndexError::Shape("the first layer does not tell everything"))
@@ -123,7 +126,7 @@ impl Run {
             let versions = input.array(room)?;
             room -= versions;
             let versions = (0..versions).map(|_| Entry::read(&mut input, &mut packs)).collect::<Result<_, _>>()?;
-            self.set(&key, versions);
+            self.lay(&key, versions);
             touched.keys.insert(key);
         }
         packs.end()?;
@@ -222,6 +225,24 @@ mod tests {
         }
         assert_eq!(stored.read(), stored.run);
         assert!(stored.written < plain * 40, "{} written, {plain} told", stored.written);
+    }
+
+    #[test]
+    fn what_links_keep_is_in_layers_and_in_no_listing() {
+        let (mut run, key) = (Run::default(), Run::pin_key("7"));
+        run.set("\0", vec![entry(1)]);
+        run.set("\0z", vec![entry(2)]);
+        let mut layers = vec![run.encode()];
+        assert_eq!(run.pin(&key, Some(Entry { modified_ms: 3, marker: true, ..Entry::default() })), None);
+        let touched = Touched { keys: [key.clone()].into(), settings: false };
+        layers.push(run.encode_layer(&touched));
+        let mut back = Run::decode(&layers[0]).unwrap();
+        assert_eq!(back.absorb(&layers[1]), Ok(touched.clone()));
+        assert_eq!((&back, Run::decode(&run.encode()).as_ref()), (&run, Ok(&run)));
+        assert_eq!((run.keys(), run.all().count(), run.versions(&key).len(), run.pins().count()), (2, 2, 0, 1));
+        assert!(run.pin(&key, None).is_some() && run.pins().next().is_none());
+        assert_eq!(back.absorb(&run.encode_layer(&touched)), Ok(touched));
+        assert_eq!(back, run);
     }
 
     #[test]

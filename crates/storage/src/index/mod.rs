@@ -20,7 +20,7 @@ pub use layer::{LAYERS_MAX, Touched, kept, part_number};
 pub use lock::{Lock, Mode, Retention};
 pub use part::{Home, Part};
 pub use root::{ROOT_BYTES, Root};
-pub use run::{Run, SETTINGS_MAX, Settings, check_setting};
+pub use run::{Run, SETTINGS_MAX, Settings, check_setting, is_reserved};
 pub use uses::Use;
 pub use version::Version;
 

@@ -22,7 +22,18 @@ pub struct Run {
     pub settings: Arc<Settings>,
     /// Versions of each key, the newest first; never none.
     pub(super) entries: RedBlackTreeMapSync<String, Vec<Entry>>,
+    /// What links tell of, by key: each names parts that are kept while no object need name them. In a layer they stand
+    /// among the keys.
+    pub(super) pins: RedBlackTreeMapSync<String, Vec<Entry>>,
     uses: Uses,
+}
+
+/// What keys of pins begin with; no object's key does.
+const PIN: &str = "\0link/";
+
+/// Whether a key is none that an object may have.
+pub fn is_reserved(key: &str) -> bool {
+    key.starts_with(PIN)
 }
 
 /// Refuses a document that no reader would take back.
@@ -62,6 +73,45 @@ impl Run {
         } else {
             self.entries.insert_mut(key.into(), versions);
         }
+    }
+
+    /// The key by which a link pins what it tells of.
+    pub fn pin_key(link: &str) -> String {
+        format!("{PIN}{link}")
+    }
+
+    /// Keeps what an entry names, or lets go of it; gives what was kept before. No listing and no sum has it.
+    pub fn pin(&mut self, key: &str, entry: Option<Entry>) -> Option<Entry> {
+        let before = self.pins.get(key).and_then(|entries| entries.first()).cloned();
+        self.set_pins(key, entry.into_iter().collect());
+        before
+    }
+
+    /// Keys of all pins.
+    pub fn pins(&self) -> impl Iterator<Item = &str> {
+        self.pins.keys().map(String::as_str)
+    }
+
+    fn set_pins(&mut self, key: &str, entries: Vec<Entry>) {
+        if let Some(before) = self.pins.get(key) {
+            self.uses.unname(before);
+        }
+        self.uses.name(&entries);
+        if entries.is_empty() {
+            self.pins.remove_mut(key);
+        } else {
+            self.pins.insert_mut(key.into(), entries);
+        }
+    }
+
+    /// What a layer says of a key.
+    pub(super) fn lay(&mut self, key: &str, versions: Vec<Entry>) {
+        if is_reserved(key) { self.set_pins(key, versions) } else { self.set(key, versions) }
+    }
+
+    /// What a layer says of a key.
+    pub(super) fn told(&self, key: &str) -> &[Entry] {
+        if is_reserved(key) { self.pins.get(key).map_or(&[], Vec::as_slice) } else { self.versions(key) }
     }
 
     /// Keys in their order from one on, and the versions of each.

@@ -33,6 +33,21 @@ impl Uses {
         for entry in versions {
             self.objects += u64::from(!entry.marker);
             self.bytes += entry.size_bytes();
+        }
+        self.name(versions);
+    }
+
+    pub(super) fn remove(&mut self, versions: &[Entry]) {
+        for entry in versions {
+            self.objects -= u64::from(!entry.marker);
+            self.bytes -= entry.size_bytes();
+        }
+        self.unname(versions);
+    }
+
+    /// What they name is named once more, by what is no object.
+    pub(super) fn name(&mut self, versions: &[Entry]) {
+        for entry in versions {
             for part in &entry.parts {
                 let object = part.stored().object;
                 let mut now = self.of(&object).unwrap_or_default();
@@ -43,10 +58,8 @@ impl Uses {
         }
     }
 
-    pub(super) fn remove(&mut self, versions: &[Entry]) {
+    pub(super) fn unname(&mut self, versions: &[Entry]) {
         for entry in versions {
-            self.objects -= u64::from(!entry.marker);
-            self.bytes -= entry.size_bytes();
             for part in &entry.parts {
                 let object = part.stored().object;
                 let mut now = self.of(&object).expect("it was counted when it was set");

@@ -1,0 +1,117 @@
+//! Replace and remove what links tell of, and what others are reading, from processes that end at once.
+
+use crate::{
+    BUCKET, SECOND, Scene,
+    process::{Ours, Payer, content},
+};
+use commonware_runtime::{Clock as _, Runner as _, deterministic::Runner};
+use futures::{TryStreamExt as _, future::join_all, stream};
+use hodei_sdk::{Entry, Fault, complete::Source, upload::Options};
+use hodei_types::share::Link;
+use std::{convert::Infallible, time::UNIX_EPOCH};
+
+const MINUTE_MS: u64 = 60_000;
+
+async fn put(cloud: &Ours, key: &str, number: usize, len: u64) {
+    let source = stream::iter([Ok::<_, Infallible>(content(number, len))]);
+    cloud.put(BUCKET, key, source, Options::default()).await.unwrap_or_else(|error| panic!("{key}: {error}"));
+}
+
+async fn entry(cloud: &Ours, key: &str) -> Entry {
+    cloud.head(BUCKET, key).await.unwrap().expect("it was put")
+}
+
+async fn read(cloud: &Ours, key: &str, entry: &Entry) -> Result<Vec<u8>, Fault> {
+    let body = cloud.bytes(BUCKET, key, entry, None, None).await?;
+    body.map_ok(|piece| piece.to_vec()).try_concat().await
+}
+
+async fn follow(cloud: &Ours, link: &Link) -> Result<Vec<u8>, Fault> {
+    let opened = cloud.open_link(link).await?;
+    cloud.fetch(&opened, None)?.map_ok(|piece| piece.to_vec()).try_concat().await
+}
+
+impl Scene {
+    async fn wait(&self, minutes: u32) {
+        self.context.sleep(SECOND * 60 * minutes).await;
+    }
+}
+
+#[test]
+fn a_link_shows_what_it_was_made_of_until_it_ends_and_then_it_goes() {
+    Runner::seeded(6).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
+        put(&owner, "large", 1, 300_000).await;
+        let names: Vec<String> = (0..4).map(|at| format!("small/{at}")).collect();
+        join_all(names.iter().enumerate().map(|(at, name)| put(&owner, name, 10 + at, 2000))).await;
+        let begun_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let until_ms = begun_ms + 30 * MINUTE_MS;
+        let large = owner.share(BUCKET, "large", None, until_ms + 60 * MINUTE_MS).await.unwrap();
+        let small = owner.share(BUCKET, "small/1", None, until_ms).await.unwrap();
+        let old = [entry(&owner, "large").await, entry(&owner, "small/1").await];
+
+        // Another process of the owner's replaces the one, renames the other and then removes it and its neighbours.
+        let other = scene.process(1, Payer::Owner);
+        let cloud = scene.cloud(&other).await;
+        put(&cloud, "large", 2, 5000).await;
+        let source = Source { bucket: BUCKET, key: "small/1", entry: &old[1], customer: None };
+        cloud.copy(source, BUCKET, "moved", Options::default()).await.unwrap();
+        for name in names.iter().map(String::as_str).chain(["moved"]) {
+            cloud.remove(BUCKET, name).await.unwrap();
+        }
+        cloud.close().await.unwrap();
+        drop(cloud);
+        scene.wait(2).await;
+        // The next process there does what that one left to do.
+        let next = scene.cloud(&other).await;
+        scene.wait(3).await;
+        let reader = scene.cloud(&scene.process(2, Payer::Owner)).await;
+        assert!(follow(&reader, &large).await.unwrap() == content(1, 300_000));
+        assert!(follow(&reader, &small).await.unwrap() == content(11, 2000));
+        let listed = reader.list(BUCKET, "", None, None, 100).await.unwrap();
+        assert_eq!(listed.entries.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["large"]);
+
+        // One is taken back: what it told of is released, the other's stays until it ends by itself.
+        assert_eq!(owner.unshare(BUCKET, &[large.record]).await.unwrap(), 1);
+        assert!(matches!(follow(&reader, &large).await, Err(Fault::Link(_))));
+        scene.wait(3).await;
+        assert!(read(&reader, "large", &old[0]).await.is_err(), "its shards were released");
+        assert!(follow(&reader, &small).await.unwrap() == content(11, 2000));
+        let rest = reader.list(BUCKET, "", None, None, 100).await.unwrap();
+        assert!(read(&reader, "large", &rest.entries[0].1).await.unwrap() == content(2, 5000));
+        scene.wait(30).await;
+        assert!(matches!(follow(&reader, &small).await, Err(Fault::Link(_))), "it has expired");
+        assert!(read(&reader, "small/1", &old[1]).await.is_err(), "its shards were released");
+        drop(next);
+    });
+}
+
+#[test]
+fn who_reads_ends_in_peace_though_a_process_that_ends_replaced_it() {
+    Runner::seeded(7).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let reader = scene.cloud(&scene.process(0, Payer::Owner)).await;
+        put(&reader, "replaced", 1, 300_000).await;
+        put(&reader, "removed", 2, 300_000).await;
+        let old = [entry(&reader, "replaced").await, entry(&reader, "removed").await];
+        let brief = scene.process(1, Payer::Owner);
+        let cloud = scene.cloud(&brief).await;
+        put(&cloud, "replaced", 3, 1000).await;
+        cloud.remove(BUCKET, "removed").await.unwrap();
+        cloud.close().await.unwrap();
+        drop(cloud);
+        assert!(read(&reader, "replaced", &old[0]).await.unwrap() == content(1, 300_000));
+        assert!(read(&reader, "removed", &old[1]).await.unwrap() == content(2, 300_000));
+
+        // After the grace the next process of that identity releases it, and none before.
+        scene.wait(3).await;
+        assert!(read(&reader, "removed", &old[1]).await.is_ok(), "nobody was there to release it");
+        let cloud = scene.cloud(&brief).await;
+        cloud.close().await.unwrap();
+        for (key, old) in ["replaced", "removed"].iter().zip(&old) {
+            assert!(read(&reader, key, old).await.is_err(), "the shards of what was {key} were released");
+        }
+        assert!(read(&reader, "replaced", &entry(&reader, "replaced").await).await.unwrap() == content(3, 1000));
+    });
+}
