@@ -271,47 +271,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::seat::tests::seat;
     use super::*;
-    use crate::deal::Deal;
-    use alloy_primitives::{Address, B256};
-    use hodei_types::{abi::IDeals, code::Class};
-
-    fn seat(node: u8, state: State, capacity_bytes: u64, sequence: u64) -> Seat {
-        let offer = Offer {
-            node: NodeKey([node; 32]),
-            operator: Address::repeat_byte(node),
-            zone: "a".into(),
-            addresses: Vec::new(),
-            capacity_bytes: 1 << 40,
-            used_bytes: 0,
-            price_store: 1,
-            price_read: 1,
-            collateral: U256::ZERO,
-            device: Class::Home,
-            open: state != State::Closed,
-            suspended: false,
-        };
-        let deal = IDeals::Deal {
-            id: node.into(),
-            bucket: B256::ZERO,
-            provider: B256::repeat_byte(node),
-            owner: Address::ZERO,
-            state: OPEN,
-            capacityBytes: capacity_bytes,
-            pledgedBytes: capacity_bytes,
-            price: 1,
-            escrow: 0,
-            sequence,
-            root: B256::ZERO,
-            leaves: 0,
-            paidWindows: 0,
-            missedWindows: 0,
-            paid: U256::ZERO,
-            owed: U256::ZERO,
-        };
-        let deal = Deal { id: node.into(), offer, state: deal };
-        Seat { deal, state, answers: state == State::Answers, missed_in_row: 0, named: 0, there: 0 }
-    }
 
     #[test]
     fn each_that_is_gone_is_replaced_once_however_often_it_is_run() {
