@@ -34,10 +34,10 @@ pub(crate) async fn repair(args: &DataRepair, session: &Session, out: Out) -> Re
     if args.plan.dry_run || planned.is_done() {
         finish(&cloud, out).await;
         match args.plan.dry_run {
-            true => out.result("", &told::plan("hodei.data.repair.plan/1", name, &planned)),
+            true => out.result("", &told::plan(name, &planned)),
             false => out.result(
                 format!("nothing of hodei://{name} is to be put back"),
-                &told::plan("hodei.data.repair/1", name, &planned),
+                &told::done(name, &planned, &Recoded::default(), &Closed::default(), &planned.survey),
             ),
         }
         enough(name, &planned)?;

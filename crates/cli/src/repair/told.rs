@@ -199,6 +199,13 @@ pub(super) fn plan_text(planned: &Repair, rate: Option<u64>) -> Vec<String> {
             survey.kept_parts
         ));
     }
+    if planned.open.len() < planned.lost {
+        lines.push(format!(
+            "{} of {} that are gone find another in their place: no more that answer are on offer with the room.",
+            planned.open.len(),
+            planned.lost
+        ));
+    }
     if planned.short.is_none() {
         lines.extend(planned.plan.promises());
     }
@@ -214,13 +221,13 @@ pub(super) fn plan_text(planned: &Repair, rate: Option<u64>) -> Vec<String> {
     lines
 }
 
-pub(super) fn plan(schema: &str, bucket: &str, planned: &Repair) -> Value {
+pub(super) fn plan(bucket: &str, planned: &Repair) -> Value {
     let survey = &planned.survey;
     json!({
-        "schema": schema, "bucket": bucket, "k": survey.shape.k(), "n": survey.shape.n(),
+        "schema": "hodei.data.repair.plan/1", "bucket": bucket, "k": survey.shape.k(), "n": survey.shape.n(),
         "survives": survey.shape.t(), "odds": odds(&planned.plan.odds()), "parts": survey.due_parts,
         "bytes": survey.due_bytes, "sent_bytes": planned.sent_bytes, "index": survey.is_index_due,
-        "kept_parts": survey.kept_parts, "new_deals": planned.open.len(), "larger_deals": planned.enlarge.len(),
+        "kept_parts": survey.kept_parts, "lost_deals": planned.lost, "new_deals": planned.open.len(), "larger_deals": planned.enlarge.len(),
         "gone_deals": planned.gone.len(), "escrow_wei": planned.escrow().to_string(),
         "window_wei": planned.window_then.to_string(), "window_before_wei": planned.window_now.to_string(),
         "short": planned.short.as_ref().map(ToString::to_string), "assumed": assumed(planned),

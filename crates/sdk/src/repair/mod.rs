@@ -44,6 +44,8 @@ const PROBED_BESIDE: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Repair {
     pub survey: Survey,
+    /// Deals in whose place others are wanted.
+    pub lost: usize,
     /// Deals to open.
     pub open: Vec<Part>,
     /// Deals to enlarge, since fewer share the bucket.
@@ -171,6 +173,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let then = prices(&mut kept.chain(open.iter().map(|part| part.offer.price_store)));
         let sent = u128::from(survey.due_bytes) * u128::from(code.1) / u128::from(code.0);
         Ok(Repair {
+            lost,
             open,
             enlarge,
             gone,
