@@ -196,7 +196,14 @@ pub(super) mod tests {
             owed: U256::ZERO,
         };
         let deal = Deal { id: node.into(), offer, state: deal };
-        Seat { deal, state, answers: state == State::Answers, missed_in_row: 0, named: 0, there: 0 }
+        Seat {
+            deal,
+            state,
+            answers: matches!(state, State::Answers | State::Doubted),
+            missed_in_row: 0,
+            named: 0,
+            there: 0,
+        }
     }
 
     #[test]
