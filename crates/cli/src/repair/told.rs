@@ -15,10 +15,6 @@ use serde_json::{Value, json};
 /// Objects shown to people; programs are told more.
 pub(super) const SHOWN: usize = 10;
 
-fn is_are(count: usize) -> &'static str {
-    if count == 1 { "it is" } else { "they are" }
-}
-
 /// `all 6: 812; margin 2: 14; margin 0: 1; lost: 0`.
 fn margins_text(margins: &Margins, whole: &str) -> String {
     let mut text = format!("{whole}: {}", margins.whole);
@@ -127,44 +123,37 @@ pub(super) fn survey(bucket: &str, survey: &Survey) -> Value {
 
 /// For people: what is taken for granted of those that do not simply answer.
 pub(super) fn assumed(planned: &Repair) -> Vec<String> {
-    let named = |wanted: State| {
-        let seats = planned.survey.seats.iter().filter(|seat| seat.state == wanted);
-        seats.map(|seat| short(&seat.node().to_string())).collect::<Vec<_>>()
-    };
     let mut lines = Vec::new();
-    let mut say = |nodes: Vec<String>, what: &dyn Fn(&str) -> String| {
+    let mut say = |is_meant: &dyn Fn(&Seat) -> bool, what: &str| {
+        let seats = planned.survey.seats.iter().filter(|seat| is_meant(seat));
+        let nodes: Vec<String> = seats.map(|seat| short(&seat.node().to_string())).collect();
         if !nodes.is_empty() {
-            lines.push(format!("{} {}", nodes.join(", "), what(is_are(nodes.len()))));
+            lines.push(format!("{}: {what}", nodes.join(", ")));
         }
     };
-    say(named(State::Away), &|they| {
-        format!(
-            "does not answer and missed no proof: {they} taken to come back, and what lies there is stored again only \
-             where no other shard may go. If not, say --without."
-        )
-    });
-    say(named(State::Missing), &|they| {
-        format!(
-            "does not answer and missed proofs: what lies there counts as gone; the deal stays, in case {they} back. If \
-             not, say --without, and another takes the place."
-        )
-    });
-    say(named(State::Doubted), &|_| {
-        "answers, and did not prove what it says for windows: that counts as gone, and is read where it is needed."
-            .into()
-    });
+    let of = |state: State| move |seat: &Seat| seat.state == state;
+    say(
+        &of(State::Away),
+        "no answer, and no proof missed: taken to come back, and what lies there is stored again only where no other \
+         shard may go. Gone for good? Say --without.",
+    );
+    say(
+        &of(State::Missing),
+        "no answer, and proofs missed: what lies there counts as gone, the deal stays in case of a return. Gone for good? \
+         Say --without, and another takes the place.",
+    );
+    say(
+        &of(State::Doubted),
+        "an answer, and no proof for windows: what it says counts for nothing, and is read where it is needed.",
+    );
     let end = match planned.kept_until_ms {
         Some(_) => "the deal stays, since locked versions keep all deals of the bucket.",
         None => "the deal ends, and another takes the place where one is on offer.",
     };
-    say(named(State::Closed), &|_| format!("was closed by the ledger for the proofs it missed: {end}"));
-    say(named(State::GivenUp), &|they| {
-        format!("is gone, as you say: if {they} there after all, what it has goes; {end}")
-    });
-    let leaving = planned.survey.seats.iter().filter(|seat| seat.is_leaving());
-    say(leaving.map(|seat| short(&seat.node().to_string())).collect(), &|_| {
-        "keeps what it has and takes nothing new: `hodei data redundancy` moves it elsewhere.".into()
-    });
+    say(&of(State::Closed), &format!("closed by the ledger for missed proofs: {end}"));
+    say(&of(State::GivenUp), &format!("gone, as you say, with all that lies there: {end}"));
+    say(&|seat| seat.state == State::GivenUp && seat.answers, "answers all the same: is it the one you mean?");
+    say(&Seat::is_leaving, "what lies there stays, and nothing new comes: `hodei data redundancy` moves it elsewhere.");
     lines
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Providers, or questions to the ledger about them, under way at once.
 pub(super) const ASKED_AT_ONCE: usize = 16;
 /// Times one is asked whether it is there, and the rest between: a busy machine is not a dead one.
-const TRIES: u32 = 3;
+const TRIES: u32 = 2;
 const REST: Duration = Duration::from_secs(1);
 /// Windows missed in a row after which the word of who answers is worth nothing: one goes by with a restart.
 const DOUBTED_MISSES: u64 = 2;
