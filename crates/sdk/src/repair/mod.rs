@@ -129,14 +129,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let is_there = |offer: &&Offer| regions.is_empty() || regions.iter().any(|region| offer.is_of(region));
         let mut offered: Vec<&Offer> = offers.iter().filter(usable).filter(is_there).collect();
         offered.retain(|offer| !known.contains(&offer.node) && offer.free_bytes() >= room);
-        let living_offers: Vec<&Offer> = living.iter().map(|seat| &seat.deal.offer).collect();
-        let offered = match choose(&record.shape, &living_offers, &[], lost) {
+        // Where nothing is stored now, those who may return are as good as those who are there.
+        let is_well = survey.is_well();
+        let stays = |seat: &&Seat| seat.takes() || (is_well && !seat.is_gone() && !seat.is_leaving());
+        let staying: Vec<&Offer> = survey.seats.iter().filter(stays).map(|seat| &seat.deal.offer).collect();
+        let offered = match choose(&record.shape, &staying, &[], lost) {
             Ok(_) if lost == 0 => Vec::new(),
             _ => self.present(&record, offered, lost).await?,
         };
-        let (chosen, short) = match choose(&record.shape, &living_offers, &offered, lost) {
+        let (chosen, short) = match choose(&record.shape, &staying, &offered, lost) {
             Ok(chosen) => (chosen, None),
-            Err(error) => (Vec::new(), Some(error)),
+            Err(error) => (Vec::new(), Some(error).filter(|_| !is_well)),
         };
 
         let windows = windows.saturating_add(RESERVE_WINDOWS);
