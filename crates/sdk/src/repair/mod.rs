@@ -143,7 +143,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         };
 
         let windows = windows.saturating_add(RESERVE_WINDOWS);
-        let providers = living.len() + chosen.len();
+        let providers = staying.len() + chosen.len();
         let each = share(capacity_bytes, code, providers);
         let capacity = each.saturating_mul(HEADROOM).max(DEAL_BYTES_MIN);
         let part = |offer: &Offer| Part {
