@@ -12,6 +12,7 @@ mod choice;
 mod margin;
 mod seat;
 mod survey;
+mod tally;
 
 pub use margin::{Margins, least};
 pub use seat::{Seat, State};

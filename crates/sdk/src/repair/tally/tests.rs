@@ -6,7 +6,7 @@ use hodei_storage::{
     manifest::{Holder, Stripe},
     seal::{Algorithm, WRAPPED_BYTES},
 };
-use hodei_types::code::CodeId;
+use hodei_types::{code::CodeId, transport::NodeKey};
 
 /// Six deals, a shard of each stripe in each; the pages in the first four.
 fn pages(object: u8, stripes: u8) -> Vec<(PageRef, Page)> {
