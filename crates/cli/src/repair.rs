@@ -10,6 +10,7 @@ use crate::{
     money,
     out::Out,
     session::{Session, sdk_fault},
+    status::short,
 };
 use hodei_sdk::{
     Local,
@@ -31,14 +32,16 @@ pub(crate) async fn repair(args: &DataRepair, session: &Session, out: Out) -> Re
     for line in told::assumed(&planned).into_iter().chain(told::plan_text(&planned, rate)) {
         out.say(line);
     }
+    if planned.is_done() {
+        out.say("Nothing is to be put back.");
+    }
     if args.plan.dry_run || planned.is_done() {
         finish(&cloud, out).await;
         match args.plan.dry_run {
             true => out.result("", &told::plan(name, &planned)),
-            false => out.result(
-                format!("nothing of hodei://{name} is to be put back"),
-                &told::done(name, &planned, &Recoded::default(), &Closed::default(), &planned.survey),
-            ),
+            false => {
+                out.result("", &told::done(name, &planned, &Recoded::default(), &Closed::default(), &planned.survey))
+            }
         }
         enough(name, &planned)?;
         readable(name, &planned.survey)?;
@@ -134,20 +137,26 @@ async fn put_back(
     Ok((recoded, closed, now))
 }
 
-/// Refuses where nothing that is due can be stored.
+/// Refuses where nothing that is due can be stored, and where who answers is given up with what only they have.
 fn enough(bucket: &str, planned: &Repair) -> Result<()> {
-    let Some(short) = &planned.short else { return Ok(()) };
+    let needed: Vec<String> = planned.needed().iter().map(|node| short(&node.to_string())).collect();
+    if !needed.is_empty() {
+        let message = format!("without {} some of it cannot be read, and they answer", needed.join(", "));
+        let help = "leave --without of these out: what they have is put elsewhere where it is due";
+        return Err(Fault::new(&fault::PLACEMENT, message, help));
+    }
+    let Some(few) = &planned.short else { return Ok(()) };
     let help = format!(
         "wait for those that are away, or for more providers: `hodei status` lists them; \
          `hodei data redundancy {bucket}` gives it a code that fewer can hold"
     );
-    let message = format!("too few providers are left to put anything back: {short}");
+    let message = format!("too few providers are left to put anything back: {few}");
     Err(Fault::new(&fault::PLACEMENT, message, help))
 }
 
 /// Names what cannot be read.
 fn readable(bucket: &str, survey: &Survey) -> Result<()> {
-    let lost = survey.stripes.lost + survey.index.lost;
+    let lost = survey.lost();
     if lost == 0 {
         return Ok(());
     }

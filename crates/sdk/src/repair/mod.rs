@@ -6,7 +6,8 @@
 //! ```
 //! This is the owner's repair: it reads with the owner's keys and runs while the owner's program does, and nobody
 //! repairs meanwhile. Each step finds what an earlier, interrupted run of the same has done. A deal ends only when
-//! nothing needs what its provider may still have, or when the owner says that it does not come back.
+//! nothing needs what its provider may still have: whatever the owner says of it, none does while something cannot be
+//! read.
 
 mod choice;
 mod margin;
@@ -72,6 +73,13 @@ impl Repair {
         let opened = self.open.iter().map(|part| U256::from(part.escrow));
         let added = self.enlarge.iter().map(|one| U256::from(one.added));
         opened.chain(added).fold(U256::ZERO, |sum, wei| sum.saturating_add(wei))
+    }
+
+    /// Providers that were given up, answer all the same, and may have what cannot be read without them.
+    pub fn needed(&self) -> Vec<NodeKey> {
+        let given_up = |seat: &&Seat| seat.state == State::GivenUp && seat.answers;
+        let seats = self.survey.seats.iter().filter(given_up).filter(|_| self.survey.lost() > 0);
+        seats.map(Seat::node).collect()
     }
 
     /// Whether there is nothing to do.
@@ -158,7 +166,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         for seat in &living {
             let (offer, state) = (&seat.deal.offer, &seat.deal.state);
             let mut capacity_bytes = state.capacityBytes;
-            let more = grown(capacity_bytes, each).filter(|_| usable(&offer) && short.is_none());
+            let more = grown(capacity_bytes, each).filter(|_| usable(&offer) && !is_well && short.is_none());
             if let Some(more) = more.filter(|more| offer.free_bytes() >= more - capacity_bytes) {
                 let left = state.escrow.saturating_sub(state.owed.saturating_to());
                 let added = escrow(offer, more, windows).saturating_sub(left);
@@ -261,10 +269,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             closed.kept_deals = now.seats.iter().filter(|seat| seat.is_gone()).count() as u64;
             return Ok(closed);
         }
-        let is_needed = !now.is_well() || now.kept_parts > 0 || now.stripes.lost > 0 || now.index.lost > 0;
-        let may_end = |seat: &&Seat| !is_needed || seat.state == State::GivenUp;
         let gone = || now.seats.iter().filter(|seat| planned.gone.contains(&seat.deal.id) && seat.is_gone());
-        let ending: BTreeSet<u64> = gone().filter(may_end).map(|seat| seat.deal.id).collect();
+        let ending: BTreeSet<u64> = gone().filter(|seat| now.may_end(seat)).map(|seat| seat.deal.id).collect();
         closed.kept_deals = gone().count() as u64 - ending.len() as u64;
         let states = self.0.buckets.states(record.id).await?;
         let ending: Vec<_> = states.iter().filter(|deal| ending.contains(&deal.id) && deal.state == OPEN).collect();

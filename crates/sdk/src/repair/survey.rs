@@ -92,9 +92,15 @@ impl Survey {
         self.due_parts == 0 && !self.is_index_due
     }
 
-    /// Providers in a state.
-    pub fn count(&self, state: State) -> usize {
-        self.seats.iter().filter(|seat| seat.state == state).count()
+    /// Stripes of which too few shards are there to read them.
+    pub fn lost(&self) -> u64 {
+        self.stripes.lost + self.index.lost
+    }
+
+    /// Whether nothing needs what a provider that is gone may still have.
+    pub(super) fn may_end(&self, seat: &Seat) -> bool {
+        let is_told = seat.state == State::GivenUp && !seat.answers;
+        self.lost() == 0 && (is_told || (self.is_well() && self.kept_parts == 0))
     }
 }
 

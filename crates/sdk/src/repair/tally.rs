@@ -70,7 +70,7 @@ pub(super) fn wave(run: &Run, after: Option<&str>, todo: &mut BTreeMap<[u8; 16],
     (plots, None)
 }
 
-pub(super) fn shards_of(part: &Part) -> u64 {
+fn shards_of(part: &Part) -> u64 {
     u64::from(part.page().stripes) * u64::from(part.shape.n())
 }
 
@@ -107,7 +107,7 @@ impl Voices {
     }
 
     /// Takes a shard into a stripe's count; gives whether it is there.
-    pub(super) fn count(&self, count: &mut Count, deal: u64, id: ShardId) -> bool {
+    fn count(&self, count: &mut Count, deal: u64, id: ShardId) -> bool {
         let is_held = self.there.contains(&(deal, id));
         match self.states.get(&deal) {
             Some((State::Answers, _)) if is_held => count.there += 1,
@@ -127,8 +127,8 @@ pub(super) struct Tally {
     /// Providers that take shards now.
     pub(super) takers: usize,
     /// Parts that cannot be read: stripes, and whether they may come back.
-    pub(super) lost: BTreeMap<[u8; 16], (u64, bool)>,
-    pub(super) named: BTreeMap<u64, (u64, u64)>,
+    lost: BTreeMap<[u8; 16], (u64, bool)>,
+    named: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Tally {
@@ -156,7 +156,7 @@ impl Tally {
     }
 
     /// By what a part is measured, which may be of a shape the bucket had before.
-    pub(super) fn bar(&self, plot: &Plot) -> Bar {
+    fn bar(&self, plot: &Plot) -> Bar {
         match plot.is_index {
             true => Bar::index(&plot.part.shape, self.all),
             false => Bar::data(&plot.part.shape, self.all),
@@ -174,7 +174,7 @@ impl Tally {
         bar.pages(self.takers).fate(count)
     }
 
-    pub(super) fn name(&mut self, deal: u64, is_there: bool) {
+    fn name(&mut self, deal: u64, is_there: bool) {
         let (named, there) = self.named.entry(deal).or_default();
         *named += 1;
         *there += u64::from(is_there);
@@ -221,7 +221,7 @@ impl Tally {
         self.settle(plot, Fate::OutOfReach, (stripes, may_return));
     }
 
-    pub(super) fn settle(&mut self, plot: &Plot, fate: Fate, lost: (u64, bool)) {
+    fn settle(&mut self, plot: &Plot, fate: Fate, lost: (u64, bool)) {
         let part = &plot.part;
         if !plot.is_index {
             self.survey.parts += 1;

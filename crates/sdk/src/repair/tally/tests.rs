@@ -129,3 +129,19 @@ fn what_cannot_be_read_is_named_once_by_each_key() {
     let doubted = survey(seats([GivenUp, GivenUp, GivenUp, Doubted, Answers, Answers]), false, |_, _, _| false);
     assert_eq!((doubted.stripes.lost, doubted.due_parts), (0, 2));
 }
+
+#[test]
+fn no_deal_ends_while_its_provider_may_have_what_is_needed() {
+    use State::{Answers, Closed, GivenUp};
+    let has_all = |_, _, _| false;
+    let ends = |found: &Survey| found.seats.iter().filter(|seat| seat.is_gone() && found.may_end(seat)).count();
+    let lost = survey(seats([GivenUp, GivenUp, GivenUp, GivenUp, Answers, Answers]), false, has_all);
+    assert_eq!((lost.lost(), ends(&lost)), (4, 0));
+    // What only a customer's key opens is not put back: who is closed may have it still, who is told gone has not.
+    let kept = survey(seats([GivenUp, Closed, Answers, Answers, Answers, Answers]), false, has_all);
+    assert_eq!((kept.kept_parts, ends(&kept)), (1, 1));
+    let mut answering = seats([GivenUp, Answers, Answers, Answers, Answers, Answers]);
+    answering[0].answers = true;
+    let answering = survey(answering, false, has_all);
+    assert_eq!((answering.kept_parts, ends(&answering)), (1, 0));
+}
