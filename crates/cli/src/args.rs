@@ -10,6 +10,7 @@ mod data;
 mod key;
 mod mount;
 mod redundancy;
+mod repair;
 mod s3;
 mod share;
 mod sync;
@@ -18,6 +19,7 @@ pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, Dat
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use mount::DataMount;
 pub(crate) use redundancy::{DataRedundancy, Spread};
+pub(crate) use repair::DataRepair;
 pub(crate) use s3::{S3, S3Key, S3KeyAdd, S3KeyRemove, S3KeyRotate, S3Serve};
 pub(crate) use share::{Share, ShareCreate, ShareGet, ShareList, ShareRevoke, ShareServe};
 pub(crate) use sync::{DataExport, DataSync, Foreign};

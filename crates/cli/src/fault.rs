@@ -115,6 +115,8 @@ codes! {
         "Between the plan and the purchase a provider raised its price, left, or missed a proof. What was bought before stays, and the same command goes on with the offers of now.";
     BOUND "HD3014" Refused "it is locked until its date"
         "Versions under object lock are kept until their date, and with those under compliance their bucket's deals: nobody can end that, nor shrink a deal, and only the owner's own account lets one grow. A bucket binds 4,096 writes at the same time.";
+    UNREADABLE "HD3015" Unhealthy "some of it cannot be read"
+        "Of some stripes fewer shards are there than restore them. The message names the objects. Where providers are only away they may bring the shards back: run the same command again then. What was lost for good is put again from where it came, or removed; everything else is repaired.";
     FULL "HD3007" Refused "there is no room"
         "The disk here or the capacity bought is smaller than what was to be written. It was refused before the first byte.";
     S3_KEYS "HD3020" Precondition "the keys of the S3 door could not be used"

@@ -53,6 +53,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei data redundancy photos -y",
         ],
     ),
+    (
+        "data repair",
+        &[
+            "hodei data repair photos --dry-run",
+            "hodei data repair photos --without 3f9a --rate 10",
+            "hodei data repair photos --all -y",
+        ],
+    ),
     ("data extend", &["hodei data extend photos --windows 60", "hodei data extend photos --windows 365 --dry-run"]),
     (
         "s3 serve",

@@ -32,6 +32,7 @@ mod provide;
 mod purse;
 mod redundancy;
 mod rehearsal;
+mod repair;
 mod s3;
 mod serve;
 mod session;
@@ -200,6 +201,7 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Data(Data::Redundancy(args)) => {
             in_cloud(&global, async |session| redundancy::redundancy(&args, session, out).await)
         }
+        Verb::Data(Data::Repair(args)) => in_cloud(&global, async |session| repair::repair(&args, session, out).await),
         Verb::Data(Data::Extend(extend)) => {
             in_cloud(&global, async |session| bucket::extend(&extend, session, out).await)
         }

@@ -92,11 +92,12 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     for (record, holding) in buckets.iter().filter(|(_, holding)| holding.shut(&offers) > 0) {
         attention.push(format!(
             "bucket {}: of {} deals {} are with providers that the ledger closed or that leave; they take nothing new, \
-             and no more than {} of them may: put what you need into a new bucket",
+             and no more than {} of them may: hodei data repair {}",
             record.name,
             record.state.deals,
             holding.shut(&offers),
-            record.shape.t()
+            record.shape.t(),
+            record.name
         ));
     }
     let node = match &session.context.node {

@@ -28,6 +28,7 @@ mod read;
 pub mod receipt;
 pub mod recode;
 pub mod redundancy;
+pub mod repair;
 pub mod retain;
 mod rounds;
 pub mod share;

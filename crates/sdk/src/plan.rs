@@ -23,12 +23,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Providers a bucket deals with at most, for each shard of a stripe: the spares that a put re-sends to.
 const PROVIDERS_PER_SHARD: usize = 2;
 /// Deals of one bucket at most: the ledger allows twice as many, for those that replace others.
-const DEALS_MAX: usize = 255;
+pub(crate) const DEALS_MAX: usize = 255;
 /// Room of a deal beyond its even share: placement is even only on average, pages are copied n - k + 1
 /// times, and a lost provider's share goes to the others.
 pub(crate) const HEADROOM: u64 = 2;
 /// Room of a deal however small the bucket: the index is rewritten by each put.
-const DEAL_BYTES_MIN: u64 = 64 << 20;
+pub(crate) const DEAL_BYTES_MIN: u64 = 64 << 20;
 /// Windows kept in escrow beyond those paid ahead, so that data outlives an empty budget.
 pub const RESERVE_WINDOWS: u64 = 30;
 
@@ -98,7 +98,7 @@ pub fn class_of(offers: &[Offer]) -> Class {
     counts.into_iter().max_by_key(|(class, count)| (*count, *class)).map_or(Class::Small, |(class, _)| class)
 }
 
-fn usable(offer: &&Offer) -> bool {
+pub(crate) fn usable(offer: &&Offer) -> bool {
     offer.open && !offer.suspended && !offer.addresses.is_empty()
 }
 
@@ -254,7 +254,7 @@ fn are_there(spread: Spread, offers: &[&Offer]) -> Result<(), Fault> {
 }
 
 /// Whether a stripe finds its places among these.
-fn placed(shape: &Shape, offers: &[&Offer]) -> Result<(), PlaceError> {
+pub(crate) fn placed(shape: &Shape, offers: &[&Offer]) -> Result<(), PlaceError> {
     let candidate = |offer: &&Offer| Candidate {
         node: offer.node,
         operator: offer.operator.into_array(),

@@ -9,7 +9,7 @@
 //! on. A deal is closed only when its provider says that it holds nothing.
 
 use crate::{
-    bucket::{Deal, OPEN, Record},
+    bucket::{Buckets, Deal, OPEN, Record},
     change::Amendment,
     cloud::{Cloud, Runtime},
     fault::Fault,
@@ -17,7 +17,7 @@ use crate::{
     plan::{HEADROOM, Part, Plan, Wish, losses, plan_beside},
     recode::Work,
 };
-use alloy_primitives::U256;
+use alloy_primitives::{B256, U256};
 use hodei_storage::index::Settings;
 use hodei_types::{
     abi::{IDeals, LEAF_BYTES},
@@ -115,7 +115,7 @@ fn document(capacity_bytes: u64, regions: &[String]) -> String {
     format!("capacity_bytes {capacity_bytes}\nregions {}\n", regions.join(" "))
 }
 
-fn noted(settings: &Settings) -> (Option<u64>, Vec<String>) {
+pub(crate) fn noted(settings: &Settings) -> (Option<u64>, Vec<String>) {
     let (mut capacity_bytes, mut regions) = (None, Vec::new());
     for line in settings.get(SETTING).map_or("", String::as_str).lines() {
         match line.split_once(' ') {
@@ -129,18 +129,43 @@ fn noted(settings: &Settings) -> (Option<u64>, Vec<String>) {
 }
 
 /// User data that the deals were opened for.
-fn bought_bytes(deals: &[Deal], shape: &Shape) -> u64 {
+pub(crate) fn bought_bytes(deals: &[Deal], shape: &Shape) -> u64 {
     let room: u128 = deals.iter().map(|deal| u128::from(deal.state.capacityBytes)).sum();
     let bytes = room * u128::from(shape.k()) / u128::from(shape.n()) / u128::from(HEADROOM);
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Wei per window for so many bytes of user data, at the mean of these prices.
-fn window(bytes: u64, shape: &Shape, prices: &[u128]) -> U256 {
+pub(crate) fn window(bytes: u64, shape: &Shape, prices: &[u128]) -> U256 {
     let sum = prices.iter().fold(U256::ZERO, |sum, price| sum + U256::from(*price));
     let stored = U256::from(bytes) * U256::from(shape.n()) / U256::from(shape.k());
     let count = U256::from(prices.len().max(1));
     (stored * sum).div_ceil(count * U256::from(1u64 << 30))
+}
+
+impl Buckets {
+    /// Opens deals, and gives others more room.
+    pub(crate) async fn enlarge(&self, bucket: B256, open: &[Part], enlarge: &[Resize]) -> Result<(), Fault> {
+        self.open(bucket, open.to_vec()).await?;
+        // The escrow first: a deal is never larger than what was paid ahead for it.
+        let added = enlarge.iter().map(|one| (one.deal, U256::from(one.added)));
+        self.top_up(&added.filter(|(_, wei)| !wei.is_zero()).collect::<Vec<_>>()).await?;
+        let resize = |one: &Resize| IDeals::Resize {
+            deal: one.deal,
+            capacityBytes: one.capacity_bytes,
+            priceMax: one.price_max,
+        };
+        self.resize(&enlarge.iter().map(resize).collect::<Vec<_>>()).await
+    }
+
+    /// Lets deals take nothing new.
+    pub(crate) async fn drain(&self, bucket: B256, deals: &[u64]) -> Result<(), Fault> {
+        let taking = self.states(bucket).await?;
+        let drained = taking.iter().filter(|deal| deals.contains(&deal.id) && deal.state == OPEN);
+        let drained = drained.filter(|deal| deal.capacityBytes > 0);
+        let nothing = |deal: &IDeals::Deal| IDeals::Resize { deal: deal.id, capacityBytes: 0, priceMax: 0 };
+        self.resize(&drained.map(nothing).collect::<Vec<_>>()).await
+    }
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
@@ -213,23 +238,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let document = document(planned.capacity_bytes, &planned.regions);
         let edit: Amendment = Arc::new(move |_| Ok(Some(document.clone())));
         self.amend(bucket, SETTING, edit).await?;
-        self.0.buckets.open(record.id, planned.open.clone()).await?;
-        // The escrow first: a deal is never larger than what was paid ahead for it.
-        let added: Vec<(u64, U256)> = planned.enlarge.iter().map(|one| (one.deal, U256::from(one.added))).collect();
-        self.0.buckets.top_up(&added.into_iter().filter(|(_, wei)| !wei.is_zero()).collect::<Vec<_>>()).await?;
-        let resize = |one: &Resize| IDeals::Resize {
-            deal: one.deal,
-            capacityBytes: one.capacity_bytes,
-            priceMax: one.price_max,
-        };
-        self.0.buckets.resize(&planned.enlarge.iter().map(resize).collect::<Vec<_>>()).await?;
+        self.0.buckets.enlarge(record.id, &planned.open, &planned.enlarge).await?;
         if record.shape != planned.plan.shape {
             self.0.buckets.reshape(record.id, &planned.plan.terms()).await?;
         }
-        let taking = self.0.buckets.states(record.id).await?;
-        let drained = taking.iter().filter(|deal| planned.drain.contains(&deal.id) && deal.capacityBytes > 0);
-        let nothing = |deal: &IDeals::Deal| IDeals::Resize { deal: deal.id, capacityBytes: 0, priceMax: 0 };
-        self.0.buckets.resize(&drained.map(nothing).collect::<Vec<_>>()).await?;
+        self.0.buckets.drain(record.id, &planned.drain).await?;
         self.forget_roster(record.id);
         let (k, n) = (planned.plan.shape.k(), planned.plan.shape.n());
         self.note(Kind::Deal, |fields| fields.text("what", "reshaped").uint("k", k.into()).uint("n", n.into())).await;

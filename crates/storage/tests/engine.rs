@@ -15,8 +15,8 @@ use futures::{
 };
 use hodei_storage::{
     engine::{
-        Coder, Engine, GetError, GetRequest, Offers, Pool, PutError, PutRequest, Released, STRIPES_BYTES, Stored,
-        Verdict, Wait, plain_bytes,
+        Coder, Engine, GetError, GetRequest, Inventory, Offers, Pool, PutError, PutRequest, Released, STRIPES_BYTES,
+        Stored, Verdict, Wait, plain_bytes,
     },
     seal::{Algorithm, PartKey, Place, Secret},
 };
@@ -466,6 +466,28 @@ fn what_cannot_be_released_now_is_given_back() {
         let Released { acks, left, .. } = engine.release(&fleet.roster(), stored.kept.clone()).await;
         assert!(!acks.contains_key(&2) && !acks.contains_key(&4), "neither the absent one nor the liar");
         assert!(!left.is_empty() && left.iter().all(|(deal, _)| [2, 4].contains(deal)));
+    });
+}
+
+#[test]
+fn who_has_nothing_is_told_from_who_says_nothing() {
+    run(12, |_, fleet, engine| async move {
+        fleet.set(5, Mode::Forget);
+        let stored = put(&fleet, &engine, &plain(3_000_000), Wait::Full).await.unwrap();
+        fleet.set(1, Mode::Down);
+        fleet.set(3, Mode::Mute);
+        let roster = fleet.roster();
+        let nobodys = (99, stored.kept[0].1);
+        let asked = stored.kept.iter().copied().chain([nobodys]).collect();
+        let Inventory { there, silent } = engine.inventory(&roster, asked).await;
+        assert_eq!(silent.into_keys().collect::<Vec<_>>(), [2, 4]);
+        let expected = stored.kept.iter().filter(|(deal, _)| [1, 3, 5].contains(deal)).copied();
+        assert_eq!(there, expected.collect(), "neither of who forgot it, nor of a deal that is none");
+        let mut answers = Vec::new();
+        for provider in roster.iter() {
+            answers.push(engine.answers(provider).await);
+        }
+        assert_eq!(answers, [true, false, true, false, true, true], "who refuses is there");
     });
 }
 

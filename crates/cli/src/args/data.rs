@@ -4,6 +4,7 @@ use super::{
     Plan,
     mount::DataMount,
     redundancy::{DataRedundancy, Spread},
+    repair::DataRepair,
     share::Share,
     sync::{DataExport, DataSync},
 };
@@ -27,6 +28,8 @@ pub(crate) enum Data {
     Extend(DataExtend),
     /// Give a bucket another redundancy: more or fewer copies, another code, other places.
     Redundancy(DataRedundancy),
+    /// Look what providers still hold of a bucket, and put back what was lost with some of them.
+    Repair(DataRepair),
     /// Make a folder, a bucket, or what another S3 server has, appear in a bucket or folder.
     Sync(DataSync),
     /// Write everything of a bucket as ordinary files, with a list of what they were.

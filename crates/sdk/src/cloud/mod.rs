@@ -81,6 +81,8 @@ pub(crate) struct Inner<E: Storage, T> {
     client: NodeKey,
     pub(crate) log: Option<Log<E>>,
     rosters: Mutex<BTreeMap<B256, Roster>>,
+    /// Providers that are to be sent nothing new, whatever their deals say.
+    shunned: Mutex<BTreeSet<NodeKey>>,
     pub(crate) catalogs: Catalogs,
     pub(crate) rounds: Rounds,
     pub(crate) leaves: Leaves,
@@ -137,6 +139,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             client,
             log,
             rosters: Mutex::default(),
+            shunned: Mutex::default(),
             catalogs: Catalogs::default(),
             rounds: Rounds::default(),
             leaves: Leaves::default(),
@@ -279,6 +282,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(self.providers(record).await?.1)
     }
 
+    /// Sends these nothing new from now on, and others again.
+    pub(crate) fn shun(&self, nodes: BTreeSet<NodeKey>) {
+        *self.0.shunned.lock().expect("no panic under this lock") = nodes;
+    }
+
     /// What was read of a bucket's deals is read again when it is next needed.
     pub(crate) fn forget_roster(&self, bucket: B256) {
         self.0.rosters.lock().expect("no panic under this lock").remove(&bucket);
@@ -300,7 +308,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 .encode()
                 .to_vec();
         let deals = self.0.buckets.deals(record.id).await?;
-        let takes: Vec<bool> = deals.iter().map(|deal| deal.state.capacityBytes > 0).collect();
+        let shunned = self.0.shunned.lock().expect("no panic under this lock").clone();
+        let takes = |deal: &Deal| deal.state.capacityBytes > 0 && !shunned.contains(&deal.offer.node);
+        let takes: Vec<bool> = deals.iter().map(takes).collect();
         let all: Vec<Provider> = deals.into_iter().map(|deal| deal.provider(grant.clone())).collect();
         let takers = all.iter().zip(takes).filter(|(_, takes)| *takes).map(|(provider, _)| provider.clone());
         let (takers, all) = (Arc::new(takers.collect::<Vec<_>>()), Arc::new(all));

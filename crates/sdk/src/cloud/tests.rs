@@ -8,6 +8,7 @@ use crate::{
     object::Entry,
     recode,
     redundancy::{Redundancy, Wanted},
+    repair::{Ask, Repair, Survey},
     upload::{Judged, Options},
 };
 use alloy_primitives::{Address, Bytes, U256, keccak256};
@@ -73,6 +74,16 @@ fn requests_are_send(cloud: &Local, plan: &Plan) {
 fn changes_are_send(cloud: &Local, planned: &Redundancy) {
     is_send(cloud.begin_redundancy("", planned));
     is_send(cloud.end_redundancy("", planned));
+}
+
+/// A repair.
+#[expect(dead_code)]
+fn repairs_are_send(cloud: &Local, found: &Survey, planned: &Repair) {
+    is_send(cloud.survey("", &Ask::default(), |_, _| {}));
+    is_send(cloud.plan_repair("", found.clone(), &Ask::default(), 1));
+    is_send(cloud.begin_repair("", planned));
+    is_send(cloud.repair("", planned, recode::Options::default()));
+    is_send(cloud.end_repair("", planned, found));
 }
 
 /// Takes every transaction at once, but cannot be asked about deals, and is not done with other questions ever.

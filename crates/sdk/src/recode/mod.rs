@@ -119,6 +119,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Stores again what is not spread as the bucket wants it, until nothing is left that can be. Run again after an
     /// interruption it goes on.
     pub async fn recode(&self, bucket: &str, options: Options) -> Result<Recoded, Fault> {
+        self.store_again(bucket, options, None).await
+    }
+
+    /// The same of `these` parts alone, if they are told, however they are spread.
+    pub(crate) async fn store_again(
+        &self,
+        bucket: &str,
+        options: Options,
+        these: Option<&BTreeSet<[u8; 16]>>,
+    ) -> Result<Recoded, Fault> {
         let pass = Arc::new(Pass::new(options.rate, options.progress));
         let mut recoded = Recoded::default();
         let mut failed: BTreeSet<[u8; 16]> = BTreeSet::new();
@@ -131,11 +141,19 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 drained = self.drained(&record).await?;
                 let run = self.run(&record).await?;
                 let linked = share::linked(&run, self.now_ms());
-                let is_due =
-                    |part: &Part| !failed.contains(&part.object) && (part.shape != record.shape || !drained.is_empty());
+                let is_due = |part: &Part| {
+                    !failed.contains(&part.object)
+                        && match these {
+                            Some(these) => these.contains(&part.object),
+                            None => part.shape != record.shape || !drained.is_empty(),
+                        }
+                };
                 let found = stretch(&run, after.as_deref(), (&linked, self.now_ms()), &record.shape, is_due);
                 recoded.kept_parts += found.kept;
-                let due = self.due(&record, found.olds, &drained).await;
+                let due = match these {
+                    Some(_) => found.olds,
+                    None => self.due(&record, found.olds, &drained).await,
+                };
                 for batch in batches(due) {
                     self.batch(&record, batch, &pass, &mut recoded, &mut failed).await?;
                 }
@@ -150,7 +168,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         let record = self.live(bucket).await?;
         let known = self.known(&record).await?;
-        if !drained.is_empty() || known.layers.iter().any(|layer| layer.part.shape != record.shape) {
+        let is_old = match these {
+            Some(these) => known.layers.iter().any(|layer| these.contains(&layer.part.object)),
+            None => !drained.is_empty() || known.layers.iter().any(|layer| layer.part.shape != record.shape),
+        };
+        if is_old {
             self.change(bucket, Some(Change::Rewrite)).await?;
             recoded.swaps += 1;
         }

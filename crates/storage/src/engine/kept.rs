@@ -13,7 +13,7 @@ use crate::{
 use commonware_runtime::{Clock, Spawner};
 use futures::{StreamExt as _, stream};
 use hodei_types::{ack::Ack, code::Shape, slice::ShardId, transport::Transport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Ids of one question or release: what a provider writes for them is one batch of its disk.
 const BATCH: usize = 1024;
@@ -31,7 +31,15 @@ pub struct Released {
     pub kept: usize,
 }
 
-/// Shards by deal, and what each deal answered.
+/// What providers say of shards.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    pub there: BTreeSet<(u64, ShardId)>,
+    /// Deals whose provider did not answer, and why.
+    pub silent: BTreeMap<u64, String>,
+}
+
+/// Shards by deal.
 type ByDeal = BTreeMap<u64, Vec<ShardId>>;
 
 fn by_deal(shards: impl IntoIterator<Item = (u64, ShardId)>) -> ByDeal {
@@ -92,20 +100,8 @@ where
         verdict: impl Fn(Verdict),
     ) -> Result<bool, GetError> {
         let pages = self.pages(roster, root, verdict).await?;
-        let asked = by_deal(pages.iter().flat_map(|(_, page)| page.shards()));
-        let asked = asked.into_iter().filter_map(|(deal, ids)| {
-            // Owned, not borrowed: a closure over references makes futures that are not provably Send.
-            let provider = roster.iter().find(|provider| provider.deal == deal)?.clone();
-            Some((provider, ids))
-        });
-        let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
-            let Provider { peer, deal, grant, .. } = provider;
-            let held = self.remote.has(&peer, deal, &grant, &ids, BATCH).await.unwrap_or_default();
-            let held = ids.into_iter().zip(held).filter(|(_, held)| *held);
-            held.map(|(id, _)| (deal, id)).collect::<Vec<_>>()
-        });
-        let held: Vec<Vec<(u64, ShardId)>> = answers.buffer_unordered(ASKED).collect().await;
-        let held: std::collections::BTreeSet<_> = held.into_iter().flatten().collect();
+        let listed = pages.iter().flat_map(|(_, page)| page.shards()).collect();
+        let held = self.inventory(roster, listed).await.there;
         Ok(pages.iter().all(|(_, page)| {
             (0..page.stripes.len()).all(|at| {
                 let there = |shard: &u8| {
@@ -115,6 +111,44 @@ where
                 (0..page.n).filter(there).count() >= shape.q().into()
             })
         }))
+    }
+
+    /// Asks which of these shards their deals still hold. What is in no deal of the roster nobody holds.
+    pub async fn inventory(&self, roster: &[Provider], shards: Vec<(u64, ShardId)>) -> Inventory {
+        let asked = by_deal(shards).into_iter().filter_map(|(deal, ids)| {
+            // Owned, not borrowed: a closure over references makes futures that are not provably Send.
+            let provider = roster.iter().find(|provider| provider.deal == deal)?.clone();
+            Some((provider, ids))
+        });
+        let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
+            let Provider { peer, deal, grant, .. } = provider;
+            let held = self.remote.has(&peer, deal, &grant, &ids, BATCH).await;
+            (deal, held.map(|held| ids.into_iter().zip(held).filter(|(_, held)| *held).collect::<Vec<_>>()))
+        });
+        let answers: Vec<_> = answers.buffer_unordered(ASKED).collect().await;
+        let mut inventory = Inventory::default();
+        for (deal, answer) in answers {
+            match answer {
+                Ok(held) => inventory.there.extend(held.into_iter().map(|(id, _)| (deal, id))),
+                Err(error) => _ = inventory.silent.insert(deal, error.to_string()),
+            }
+        }
+        inventory
+    }
+
+    /// Whether a provider answers at all, if only to refuse; what it is asked under need be no deal of its own. Who does
+    /// not is asked last for a while.
+    pub async fn answers(&self, provider: &Provider) -> bool {
+        let answer = self.remote.state(&provider.peer, provider.deal, &provider.grant).await;
+        let is_there = match &answer {
+            Ok(_) | Err(RemoteError::Busy { .. }) => true,
+            Err(RemoteError::Refused { reason, .. }) => *reason != Reason::Broken,
+            Err(_) => false,
+        };
+        if !is_there {
+            self.peers.failed(&provider.peer.key, self.context.current());
+        }
+        is_there
     }
 
     /// What a provider says its deal is now; `None` before its first shard.

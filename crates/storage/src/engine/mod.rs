@@ -25,7 +25,7 @@ mod spread;
 mod stripe;
 
 pub use get::{Body, GetError, GetRequest};
-pub use kept::Released;
+pub use kept::{Inventory, Released};
 pub use lock::Keeping;
 pub use peers::Peers;
 pub use pool::{Permit, Pool, STRIPES_BYTES};

@@ -1,0 +1,185 @@
+//! Lose a provider for good, and another's disk, put back what they held, and see that as many may go again as before.
+
+mod machines;
+
+use machines::{
+    Node, PATIENCE, Provider, User, content,
+    demo::{Demo, text, wait_for},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Half a minute of work at the rate it is put back here, so that it can be killed on the way.
+const LARGE: usize = 24 << 20;
+const SMALL: usize = 100_000;
+
+/// What this file asks of a demo besides.
+trait Vault {
+    fn put(&self, key: &str, content: &[u8], wait: &str);
+    fn check(&self, objects: &BTreeMap<String, Vec<u8>>);
+    fn look(&self, without: &[&str]) -> Value;
+    fn deals(&self) -> u64;
+    fn folder(&self, index: usize) -> PathBuf;
+    fn ready(&self, index: usize) -> Value;
+    fn kill(&self, index: usize);
+    fn join(&self, zone: &str) -> Provider;
+}
+
+impl Vault for Demo {
+    fn put(&self, key: &str, content: &[u8], wait: &str) {
+        let file = self.user.folder().join("there");
+        fs::write(&file, content).unwrap();
+        self.one(&["data", "cp", text(&file), &format!("hodei://vault/{key}"), "--wait", wait]);
+    }
+
+    /// Everything is what was put.
+    fn check(&self, objects: &BTreeMap<String, Vec<u8>>) {
+        let back = self.user.folder().join("back");
+        for (key, content) in objects {
+            self.one(&["data", "cp", &format!("hodei://vault/{key}"), text(&back)]);
+            assert!(fs::read(&back).unwrap() == *content, "{key} came back as something else");
+        }
+    }
+
+    /// The survey alone.
+    fn look(&self, without: &[&str]) -> Value {
+        let words = [&["data", "repair", "vault", "--all", "--dry-run"], without].concat();
+        let (code, lines, error) = self.user.run(&self.words(&words));
+        let survey = lines.into_iter().next().unwrap_or_else(|| panic!("no survey: {code} {error}"));
+        assert_eq!(survey["schema"], "hodei.data.repair.survey/1");
+        survey
+    }
+
+    fn deals(&self) -> u64 {
+        let buckets = self.lines(&["data", "list"]);
+        buckets.into_iter().find(|line| line["bucket"] == "vault").expect("the bucket is listed")["deals"]
+            .as_u64()
+            .unwrap()
+    }
+
+    fn folder(&self, index: usize) -> PathBuf {
+        self.user.folder().join("cloud").join(format!("provider-{index}"))
+    }
+
+    fn ready(&self, index: usize) -> Value {
+        serde_json::from_slice(&fs::read(self.folder(index).join("ready.json")).unwrap()).unwrap()
+    }
+
+    fn kill(&self, index: usize) {
+        let process = self.ready(index)["process"].as_u64().unwrap().to_string();
+        assert!(Command::new("kill").args(["-9", &process]).status().unwrap().success());
+    }
+
+    /// Another machine that offers disk.
+    fn join(&self, zone: &str) -> Provider {
+        let context = self.doors["context"].as_str().unwrap();
+        let user = User::new(&format!("repair-{zone}"));
+        let invited = self.one(&["net", "invite", "--coins", "100", "-y"]);
+        let ticket = invited["ticket"].as_str().unwrap();
+        let words = ["net", "join", ticket, "--context-name", "late", "--provide", "1", "--zone", zone];
+        let joined = user.one(&[&words[..], &["--collateral", "40"]].concat());
+        let folder = PathBuf::from(joined["node"]["folder"].as_str().unwrap());
+        let node = Node::start(&user, &["-C", "late", "node", "run"], folder);
+        let account = joined["node"]["account"].as_str().unwrap();
+        let key = self.user.until(&["-C", context, "status"], "a registered provider", |lines| {
+            let providers = lines[0]["providers"].as_array()?;
+            let ours = providers.iter().find(|offer| offer["operator"] == account && offer["open"] == true)?;
+            Some(ours["node"].as_str()?.to_owned())
+        });
+        Provider { node, user, key }
+    }
+}
+
+/// Bytes that no two of these objects share.
+fn small(seed: u64) -> Vec<u8> {
+    content(2 * seed + 1, SMALL)
+}
+
+/// A provider's line of a survey.
+fn seat<'a>(survey: &'a Value, node: &str) -> &'a Value {
+    let seats = survey["providers"].as_array().unwrap();
+    seats.iter().find(|seat| seat["node"] == node).unwrap_or_else(|| panic!("{node} is not in {survey}"))
+}
+
+#[test]
+fn what_is_lost_with_providers_is_put_back_and_as_many_may_go_again() {
+    let demo = Demo::start("repair");
+    // Each stripe has one shard at each of six operators.
+    demo.one(&["data", "create", "vault", "--code", "3/6", "--operators", "6", "-y"]);
+    let mut objects = BTreeMap::from([("large".to_owned(), content(1, LARGE))]);
+    objects.extend((2..6).map(|at| (format!("small-{at}"), small(at))));
+    objects.iter().for_each(|(key, content)| demo.put(key, content, "full"));
+    let survey = demo.look(&[]);
+    let stripes = survey["stripes"]["whole"].as_u64().unwrap();
+    assert!(stripes > 30 && survey["stripes"]["margins"] == serde_json::json!({}), "{survey}");
+    assert_eq!((&survey["stripes"]["lost"], &survey["due_parts"]), (&0.into(), &0.into()));
+    // Short ones lie together in a pack.
+    objects.extend((6..9).map(|at| (format!("packed-{at}"), small(at))));
+    (6..9).for_each(|at| demo.put(&format!("packed-{at}"), &objects[&format!("packed-{at}")], "quorum"));
+
+    // One is gone with its disk. Five operators are too few for the bucket's promise: said, and nothing done.
+    let node = |index| demo.ready(index)["node"].as_str().unwrap().to_owned();
+    let (dead, rotten) = (node(0), node(1));
+    demo.kill(0);
+    fs::remove_dir_all(demo.folder(0)).unwrap();
+    let survey = demo.look(&["--without", &dead]);
+    assert_eq!((&seat(&survey, &dead)["state"], &seat(&survey, &dead)["shards_there"]), (&"gone".into(), &0.into()));
+    let margins = &survey["stripes"];
+    assert_eq!((&margins["whole"], &margins["lost"]), (&0.into(), &0.into()), "{survey}");
+    assert!(margins["margins"]["2"].as_u64().unwrap() >= stripes, "{survey}");
+    let begin = ["data", "repair", "vault", "--without", &dead[..16]];
+    demo.user.refused(&demo.words(&[&begin[..], &["-y"]].concat()), "HD3006");
+    demo.user.refused(&demo.words(&["data", "repair", "vault", "--without", "xyz", "-y"]), "HD3008");
+    assert_eq!(demo.deals(), 6);
+
+    // Two machines join; another provider loses its disk while it runs. Once it proves nothing, its word is worth nothing.
+    let _late: Vec<Provider> = ["attic", "cellar"].map(|zone| demo.join(zone)).into();
+    for entry in fs::read_dir(demo.folder(1).join("store/shards")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let mut survey = Value::Null;
+    wait_for("doubt of who lost its disk", || {
+        survey = demo.look(&[]);
+        let state = seat(&survey, &rotten)["state"].as_str().unwrap();
+        matches!(state, "doubted" | "missing" | "closed")
+    });
+    let margins = &survey["stripes"];
+    assert_eq!((&margins["whole"], &margins["lost"], &margins["margins"]["2"]), (&0.into(), &0.into(), &Value::Null));
+    demo.check(&objects);
+
+    // Killed on the way, the same command goes on, and nobody is replaced twice.
+    let again = [&begin[..], &["--without", &rotten, "--all", "-y"]].concat();
+    let words = demo.words(&[&again[..], &["--rate", "1"]].concat());
+    let mut process = demo.user.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("new deals", || demo.deals() >= 8 || process.try_wait().unwrap().is_some());
+    std::thread::sleep(Duration::from_secs(8));
+    let _ = process.kill();
+    process.wait().unwrap();
+    demo.check(&objects);
+    let begun = Instant::now();
+    let mut new_deals = 0;
+    let done = loop {
+        let done = demo.one(&again);
+        new_deals += done["new_deals"].as_u64().unwrap();
+        let is_whole = |what: &str| done[what]["margins"] == serde_json::json!({}) && done[what]["lost"] == 0;
+        if is_whole("stripes") && is_whole("index") {
+            break done;
+        }
+        assert!(begun.elapsed() < 3 * PATIENCE, "it does not become whole: {done}");
+    };
+    assert_eq!((new_deals, &done["unreadable_objects"]), (0, &0.into()), "{done}");
+    wait_for("the end of the deals of those that are gone", || demo.deals() == 6);
+    let survey = demo.look(&[]);
+    assert_eq!((&survey["due_parts"], &survey["index_due"]), (&0.into(), &false.into()), "{survey}");
+    assert!(survey["providers"].as_array().unwrap().iter().all(|seat| seat["shards_there"] == seat["shards"]));
+
+    // As many as parity allows may go again.
+    (2..5).for_each(|index| demo.kill(index));
+    demo.check(&objects);
+}

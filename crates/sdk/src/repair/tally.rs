@@ -1,0 +1,266 @@
+//! Take in what providers say of all that an index names, and judge part by part.
+//!
+//! Parts come in waves, each part once, whatever names it. What is kept of one is what became of it.
+
+use super::{
+    margin::{Bar, Count, Fate, Margins, least},
+    seat::{Seat, State},
+    survey::{Ask, NAMED_MAX, Survey, Unreadable},
+};
+use crate::{retain::is_bound, share};
+use hodei_storage::{
+    index::{Part, Run},
+    manifest::{Page, PageRef},
+};
+use hodei_types::{code::Shape, slice::ShardId};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Shards of one wave, pages among them, and its parts: 16 MiB of ids and what is said of them.
+const WAVE_SHARDS: u64 = 64 << 10;
+const WAVE_PARTS: usize = 512;
+/// A part to look at.
+pub(super) struct Plot {
+    pub(super) part: Part,
+    /// Some version that names it can name another.
+    pub(super) is_movable: bool,
+    pub(super) is_index: bool,
+}
+
+/// Objects of all stored parts, and whether something that names each can name another.
+pub(super) fn objects(run: &Run, now_ms: u64) -> (BTreeMap<[u8; 16], bool>, u64) {
+    let linked = share::linked(run, now_ms);
+    let (mut objects, mut bytes) = (BTreeMap::new(), 0);
+    for (key, versions) in run.range(Bound::Unbounded) {
+        let stays = linked.contains(key) || is_bound(run, key, now_ms);
+        for entry in versions {
+            for stored in entry.parts.iter().map(Part::stored) {
+                let can_move = !stays && (entry.customer.is_none() || stored.is_pack());
+                let is_movable = objects.entry(stored.object).or_insert_with(|| {
+                    bytes += stored.size_bytes;
+                    false
+                });
+                *is_movable |= can_move;
+            }
+        }
+    }
+    (objects, bytes)
+}
+
+/// Parts behind a key that were not looked at, about a wave of them, and the key they end with.
+pub(super) fn wave(run: &Run, after: Option<&str>, todo: &mut BTreeMap<[u8; 16], bool>) -> (Vec<Plot>, Option<String>) {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let (mut plots, mut shards) = (Vec::new(), 0);
+    for (key, versions) in run.range(from) {
+        for stored in versions.iter().flat_map(|entry| &entry.parts).map(Part::stored) {
+            if let Some(is_movable) = todo.remove(&stored.object) {
+                shards += shards_of(stored);
+                plots.push(Plot { part: stored.clone(), is_movable, is_index: false });
+            }
+        }
+        if plots.len() >= WAVE_PARTS || shards >= WAVE_SHARDS {
+            return (plots, Some(key.to_owned()));
+        }
+    }
+    (plots, None)
+}
+
+fn shards_of(part: &Part) -> u64 {
+    u64::from(part.page().stripes) * u64::from(part.shape.n())
+}
+
+/// Cuts where one key brought more than a wave.
+pub(super) fn cut(plots: Vec<Plot>) -> Vec<Vec<Plot>> {
+    let mut waves: Vec<Vec<Plot>> = Vec::new();
+    let mut shards = WAVE_SHARDS;
+    for plot in plots {
+        if shards >= WAVE_SHARDS {
+            waves.push(Vec::new());
+            shards = 0;
+        }
+        shards += shards_of(&plot.part);
+        waves.last_mut().expect("the first begins one").push(plot);
+    }
+    waves
+}
+
+/// What each deal's word is worth.
+pub(super) struct Voices {
+    pub(super) states: BTreeMap<u64, (State, bool)>,
+    pub(super) there: BTreeSet<(u64, ShardId)>,
+}
+
+impl Voices {
+    pub(super) fn of(seats: &[Seat]) -> Self {
+        let states = seats.iter().map(|seat| (seat.deal.id, (seat.state, seat.answers)));
+        Self { states: states.collect(), there: BTreeSet::new() }
+    }
+
+    /// Whether it is asked: also one of whom nothing is expected, since what it has can be read.
+    pub(super) fn is_asked(&self, deal: u64) -> bool {
+        matches!(self.states.get(&deal), Some((state, true)) if !matches!(state, State::GivenUp))
+    }
+
+    /// Takes a shard into a stripe's count; gives whether it is there.
+    fn count(&self, count: &mut Count, deal: u64, id: ShardId) -> bool {
+        let is_held = self.there.contains(&(deal, id));
+        match self.states.get(&deal) {
+            Some((State::Answers, _)) if is_held => count.there += 1,
+            Some((State::Doubted | State::Closed | State::Ending, _)) if is_held => count.spare += 1,
+            Some((State::Closed | State::Missing, false)) => count.away += 1,
+            Some((State::Away, _)) => count.back += 1,
+            _ => {}
+        }
+        is_held
+    }
+}
+
+/// The survey as it grows.
+pub(super) struct Tally {
+    pub(super) survey: Survey,
+    pub(super) all: bool,
+    /// Providers that take shards now.
+    pub(super) takers: usize,
+    /// Parts that cannot be read: stripes, and whether they may come back.
+    lost: BTreeMap<[u8; 16], (u64, bool)>,
+    named: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Tally {
+    pub(super) fn new(shape: Shape, ask: &Ask, seats: Vec<Seat>) -> Self {
+        let takers = seats.iter().filter(|seat| seat.takes()).count();
+        let survey = Survey {
+            shape,
+            least: if ask.all { shape.n() } else { least(&shape) },
+            seats,
+            parts: 0,
+            bytes: 0,
+            stripes: Margins::default(),
+            index: Margins::default(),
+            pages: Margins::default(),
+            due_parts: 0,
+            due_bytes: 0,
+            is_index_due: false,
+            kept_parts: 0,
+            unreadable: Vec::new(),
+            unreadable_objects: 0,
+            due: BTreeSet::new(),
+            is_root_due: false,
+        };
+        Self { survey, all: ask.all, takers, lost: BTreeMap::new(), named: BTreeMap::new() }
+    }
+
+    /// By what a part is measured, which may be of a shape the bucket had before.
+    fn bar(&self, plot: &Plot) -> Bar {
+        match plot.is_index {
+            true => Bar::index(&plot.part.shape, self.all),
+            false => Bar::data(&plot.part.shape, self.all),
+        }
+    }
+
+    /// Counts copies of something that is copied.
+    pub(super) fn copies(&mut self, voices: &Voices, id: ShardId, deals: &[u64], bar: Bar) -> Fate {
+        let mut count = Count::default();
+        for deal in deals {
+            let is_there = voices.count(&mut count, *deal, id);
+            self.name(*deal, is_there);
+        }
+        self.survey.pages.add(count, 1, u16::try_from(deals.len()).unwrap_or(u16::MAX));
+        bar.pages(self.takers).fate(count)
+    }
+
+    fn name(&mut self, deal: u64, is_there: bool) {
+        let (named, there) = self.named.entry(deal).or_default();
+        *named += 1;
+        *there += u64::from(is_there);
+    }
+
+    /// Takes a part whose pages were read.
+    pub(super) fn part(&mut self, plot: &Plot, pages: &[(PageRef, Page)], voices: &Voices) {
+        let (bar, shape) = (self.bar(plot), plot.part.shape);
+        let (mut fate, mut lost, mut may_return) = (Fate::Enough, 0, true);
+        for (_, page) in pages {
+            for (at, stripe) in page.stripes.iter().enumerate() {
+                let mut count = Count::default();
+                for (shard, id) in stripe.ids.iter().enumerate() {
+                    let Some(holder) = page.holder(at, shard as u8) else { continue };
+                    let is_there = voices.count(&mut count, holder.deal, *id);
+                    self.name(holder.deal, is_there);
+                }
+                let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
+                margins.add(count, shape.k().into(), shape.n().into());
+                let its = bar.fate(count);
+                if its >= Fate::OutOfReach {
+                    lost += 1;
+                    may_return &= its == Fate::OutOfReach;
+                }
+                fate = fate.max(its);
+            }
+        }
+        let list = (pages.len() > 1).then(|| plot.part.page());
+        for place in list.into_iter().chain(pages.iter().map(|(place, _)| place)) {
+            let deals: Vec<u64> = place.holders.iter().map(|holder| holder.deal).collect();
+            // It was read a moment ago, whoever had it.
+            fate = fate.max(self.copies(voices, place.id, &deals, bar).min(Fate::Due));
+        }
+        self.settle(plot, fate, (lost, may_return));
+    }
+
+    /// Takes a part none of whose pages can be read.
+    pub(super) fn blank(&mut self, plot: &Plot) {
+        let stripes = u64::from(plot.part.page().stripes);
+        let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
+        margins.lost += stripes;
+        self.survey.pages.lost += 1;
+        let may_return = self.survey.seats.iter().any(|seat| !seat.answers && seat.state != State::GivenUp);
+        self.settle(plot, Fate::OutOfReach, (stripes, may_return));
+    }
+
+    fn settle(&mut self, plot: &Plot, fate: Fate, lost: (u64, bool)) {
+        let part = &plot.part;
+        if !plot.is_index {
+            self.survey.parts += 1;
+            self.survey.bytes += part.size_bytes;
+        }
+        match fate {
+            Fate::Enough => {}
+            Fate::Due if plot.is_index => {
+                self.survey.is_index_due = true;
+                self.survey.due.insert(part.object);
+            }
+            Fate::Due if plot.is_movable => {
+                self.survey.due_parts += 1;
+                self.survey.due_bytes += part.size_bytes;
+                self.survey.due.insert(part.object);
+            }
+            Fate::Due => self.survey.kept_parts += 1,
+            Fate::OutOfReach | Fate::Lost => _ = self.lost.insert(part.object, lost),
+        }
+    }
+
+    /// Names what cannot be read, and ends.
+    pub(super) fn end(mut self, run: &Run) -> Survey {
+        for (key, versions) in run.range(Bound::Unbounded).filter(|_| !self.lost.is_empty()) {
+            let parts = versions.iter().flat_map(|entry| &entry.parts).map(|part| part.stored().object);
+            let objects: BTreeSet<[u8; 16]> = parts.filter(|object| self.lost.contains_key(object)).collect();
+            if objects.is_empty() {
+                continue;
+            }
+            self.survey.unreadable_objects += 1;
+            if self.survey.unreadable.len() < NAMED_MAX {
+                let its = objects.iter().map(|object| self.lost[object]);
+                let (stripes, may_return) = its.fold((0, true), |(all, may), (count, can)| (all + count, may & can));
+                self.survey.unreadable.push(Unreadable { key: key.to_owned(), stripes, may_return });
+            }
+        }
+        for seat in &mut self.survey.seats {
+            (seat.named, seat.there) = self.named.get(&seat.deal.id).copied().unwrap_or_default();
+        }
+        self.survey
+    }
+}

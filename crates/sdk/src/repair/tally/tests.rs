@@ -1,0 +1,147 @@
+//! Lay out a bucket by hand, take shards away, and see what the survey makes of it.
+
+use super::{super::seat::tests::seat, *};
+use hodei_storage::{
+    index::{Customer, Entry, Home},
+    manifest::{Holder, Stripe},
+    seal::{Algorithm, WRAPPED_BYTES},
+};
+use hodei_types::{code::CodeId, transport::NodeKey};
+
+/// Six deals, a shard of each stripe in each; the pages in the first four.
+fn pages(object: u8, stripes: u8) -> Vec<(PageRef, Page)> {
+    let holder = |at: u8| Holder { node: NodeKey([at; 32]), deal: at.into() };
+    let stripe = |at| Stripe {
+        shard_bytes: 4096,
+        ids: (0..6).map(|shard| ShardId([object, at, shard].repeat(11)[..32].try_into().unwrap())).collect(),
+        moved: Vec::new(),
+    };
+    let page = Page {
+        code: CodeId::Rs8,
+        k: 3,
+        n: 6,
+        holders: (0..6).map(holder).collect(),
+        stripes: (0..stripes).map(stripe).collect(),
+    };
+    let place = PageRef {
+        id: ShardId([object; 32]),
+        bytes: 4096,
+        stripes: stripes.into(),
+        holders: (0..4).map(holder).collect(),
+    };
+    vec![(place, page)]
+}
+
+fn part(object: u8, stripes: u8) -> Part {
+    Part {
+        number: 1,
+        object: [object; 16],
+        wrapped: [0; WRAPPED_BYTES],
+        algorithm: Algorithm::Aes256Gcm,
+        commitment: [0; 32],
+        size_bytes: 1000,
+        content: [0; 32],
+        shape: Shape::new(3, 6, 1).unwrap(),
+        home: Home::Own(pages(object, stripes).remove(0).0),
+    }
+}
+
+fn entry(object: u8, stripes: u8) -> Entry {
+    Entry { parts: vec![part(object, stripes)], ..Entry::default() }
+}
+
+fn run() -> Run {
+    let mut run = Run::default();
+    run.set("a", vec![entry(1, 2), entry(2, 1)]);
+    let customer = Some(Customer { md5: [0; 16], salt: [0; 16] });
+    run.set("b", vec![Entry { customer, ..entry(2, 1) }]);
+    run.set("c", vec![Entry { customer, ..entry(3, 1) }]);
+    run.set("d", vec![entry(1, 2)]);
+    run
+}
+
+/// What is found where these deals have all, but not those of `without`.
+fn survey(seats: Vec<Seat>, all: bool, without: impl Fn(u64, u8, u8) -> bool) -> Survey {
+    let run = run();
+    let mut voices = Voices::of(&seats);
+    let mut tally = Tally::new(Shape::new(3, 6, 1).unwrap(), &Ask { all, ..Ask::default() }, seats);
+    let (mut todo, total) = objects(&run, 0);
+    assert_eq!((todo.len(), total), (3, 3000));
+    let (plots, last) = wave(&run, None, &mut todo);
+    assert!(todo.is_empty() && last.is_none() && plots.len() == 3, "each once");
+    for plot in plots {
+        let object = plot.part.object[0];
+        let pages = pages(object, plot.part.page().stripes as u8);
+        let (place, page) = &pages[0];
+        let shards = (0..page.stripes.len() as u8).flat_map(|stripe| (0..6u8).map(move |shard| (stripe, shard)));
+        let has = |deal: u64, stripe, shard: u8| voices.is_asked(deal) && !without(deal, stripe, shard);
+        let listed = shards.filter(|(stripe, shard)| has((*shard).into(), *stripe, *shard));
+        let listed = listed.map(|(stripe, shard)| (shard.into(), page.stripes[stripe as usize].ids[shard as usize]));
+        let copies = place.copies().filter(|(deal, _)| voices.is_asked(*deal));
+        voices.there = listed.chain(copies).collect();
+        tally.part(&plot, &pages, &voices);
+    }
+    tally.end(&run)
+}
+
+fn seats(states: [State; 6]) -> Vec<Seat> {
+    (0u8..).zip(states).map(|(node, state)| seat(node, state, 1 << 20, 1)).collect()
+}
+
+#[test]
+fn one_lost_shard_is_found_where_it_is() {
+    use State::Answers;
+    let well = survey(seats([Answers; 6]), false, |_, _, _| false);
+    assert_eq!((well.parts, well.bytes, well.stripes.whole, well.pages.whole), (3, 3000, 4, 3));
+    assert!(well.is_well() && well.kept_parts == 0);
+    let found = survey(seats([Answers; 6]), false, |deal, stripe, _| deal == 5 && stripe == 1);
+    assert_eq!((found.stripes.whole, found.stripes.lacking), (3, BTreeMap::from([(2, 1)])));
+    assert_eq!((found.due, found.due_parts, found.due_bytes), (BTreeSet::from([[1; 16]]), 1, 1000));
+    assert_eq!(found.seats.iter().map(|seat| seat.named - seat.there).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn who_may_return_is_waited_for_and_who_does_not_is_not() {
+    use State::{Answers, Away, Closed, Doubted, GivenUp, Missing};
+    let found = |states| survey(seats(states), false, |_, _, _| false);
+    let away = found([Away, Answers, Answers, Answers, Answers, Answers]);
+    assert_eq!((away.stripes.lacking.clone(), away.is_well()), (BTreeMap::from([(2, 4)]), true));
+    for gone in [Missing, GivenUp, Closed, Doubted] {
+        let found = found([gone, Answers, Answers, Answers, Answers, Answers]);
+        assert_eq!((found.stripes.lacking.clone(), found.due_parts), (BTreeMap::from([(2, 4)]), 2), "{gone:?}");
+        assert_eq!(found.kept_parts, 1, "the one that only a customer's key opens");
+    }
+    let urgent = found([Away, Away, Away, Answers, Answers, Answers]);
+    assert_eq!((urgent.stripes.lacking.clone(), urgent.due_parts), (BTreeMap::from([(0, 4)]), 2));
+}
+
+#[test]
+fn what_cannot_be_read_is_named_once_by_each_key() {
+    use State::{Answers, Away, Doubted, GivenUp};
+    let found = survey(seats([GivenUp, GivenUp, Answers, Away, Answers, Answers]), false, |deal, stripe, _| {
+        deal == 5 && stripe == 1
+    });
+    assert_eq!((found.stripes.lost, found.stripes.lacking.clone()), (1, BTreeMap::from([(0, 3)])));
+    let named = |key: &str| Unreadable { key: key.into(), stripes: 1, may_return: true };
+    assert_eq!((found.unreadable, found.unreadable_objects), (vec![named("a"), named("d")], 2));
+    assert_eq!(found.due, BTreeSet::from([[2; 16]]), "the rest is put back");
+    // Who proves nothing may have what it takes.
+    let doubted = survey(seats([GivenUp, GivenUp, GivenUp, Doubted, Answers, Answers]), false, |_, _, _| false);
+    assert_eq!((doubted.stripes.lost, doubted.due_parts), (0, 2));
+}
+
+#[test]
+fn no_deal_ends_while_its_provider_may_have_what_is_needed() {
+    use State::{Answers, Closed, GivenUp};
+    let has_all = |_, _, _| false;
+    let ends = |found: &Survey| found.seats.iter().filter(|seat| seat.is_gone() && found.may_end(seat)).count();
+    let lost = survey(seats([GivenUp, GivenUp, GivenUp, GivenUp, Answers, Answers]), false, has_all);
+    assert_eq!((lost.lost(), ends(&lost)), (4, 0));
+    // What only a customer's key opens is not put back: who is closed may have it still, who is told gone has not.
+    let kept = survey(seats([GivenUp, Closed, Answers, Answers, Answers, Answers]), false, has_all);
+    assert_eq!((kept.kept_parts, ends(&kept)), (1, 1));
+    let mut answering = seats([GivenUp, Answers, Answers, Answers, Answers, Answers]);
+    answering[0].answers = true;
+    let answering = survey(answering, false, has_all);
+    assert_eq!((answering.kept_parts, ends(&answering)), (1, 0));
+}
