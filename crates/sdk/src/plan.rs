@@ -336,6 +336,19 @@ mod tests {
     }
 
     #[test]
+    fn a_spread_over_more_than_there_is_is_refused() {
+        let wide = |spread| plan(&Wish { spread, ..Wish::default() }, &six());
+        let four = Spread { zones: 4, ..Spread::default() };
+        assert!(matches!(wide(four), Err(Fault::TooFew { domain: Domain::Zone, asked: 4, found: 3 })));
+        let five = Spread { networks: 5, ..Spread::default() };
+        assert!(matches!(wide(five), Err(Fault::TooFew { domain: Domain::Network, asked: 5, found: 3 })));
+        assert!(wide(Spread { operators: 6, networks: 3, zones: 3 }).is_ok());
+        let far = Wish { regions: vec!["mars".into()], ..Wish::default() };
+        let Err(error @ Fault::NoRegion { .. }) = plan(&far, &six()) else { panic!("nobody is there") };
+        assert_eq!(error.to_string(), "no provider offers room in mars; zones with offers: a, b, c");
+    }
+
+    #[test]
     fn a_second_node_of_an_operator_comes_after_the_first_of_each() {
         let mut offers = six();
         // Operator 0 is cheapest with twelve nodes; it must not crowd the others out.

@@ -122,11 +122,6 @@ impl Action {
         of("s3:BypassGovernanceRetention", Target::Object)
     }
 
-    /// With what a put asks of a bucket's list.
-    pub(super) fn as_put(self) -> Self {
-        self.as_good(Target::Bucket, Permission::Write)
-    }
-
     /// A rule of a policy cannot lock the owner out of the policy itself.
     pub(super) fn is_of_policy(&self) -> bool {
         matches!(self.name, "s3:GetBucketPolicy" | "s3:PutBucketPolicy" | "s3:DeleteBucketPolicy")

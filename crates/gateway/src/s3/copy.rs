@@ -16,9 +16,7 @@ use super::{
     version,
 };
 use futures::StreamExt as _;
-use hodei_sdk::{
-    Entry, complete::Source, condition::Condition, customer::Key, index::Digest, upload::Options,
-};
+use hodei_sdk::{Entry, complete::Source, condition::Condition, customer::Key, index::Digest, upload::Options};
 use hyper::{
     HeaderMap,
     header::{HeaderName, IF_MATCH, IF_NONE_MATCH},

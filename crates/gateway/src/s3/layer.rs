@@ -233,7 +233,8 @@ fn check(request: &HttpRequest) -> Result<(), Refusal> {
         return Err(Refusal::bad("InvalidRequest", message));
     }
     if request.headers().contains_key(RENAMED) {
-        let message = "An object is renamed by copying it and deleting the old one: x-amz-rename-source is not supported.";
+        let message =
+            "An object is renamed by copying it and deleting the old one: x-amz-rename-source is not supported.";
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message));
     }
     signed::check(request.headers(), query)?;

@@ -47,7 +47,12 @@ pub(super) fn is_xml(one: char) -> bool {
 
 /// Text within XML; what XML has no place for is left out.
 pub(super) fn escape(text: &str) -> String {
-    text.chars().filter(|one| is_xml(*one)).collect::<String>().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.chars()
+        .filter(|one| is_xml(*one))
+        .collect::<String>()
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]

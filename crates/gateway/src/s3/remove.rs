@@ -1,8 +1,6 @@
 //! Delete objects and versions, one or many at once.
 
-use super::{
-    access::Kept, fault::fault, objects::Objects, principal::Caller, refusal::is_xml, time::millis, version,
-};
+use super::{access::Kept, fault::fault, objects::Objects, principal::Caller, refusal::is_xml, time::millis, version};
 use hodei_sdk::{
     Fault,
     change::{Done, Removal, Versioning},

@@ -100,9 +100,7 @@ pub(super) fn is_key(key: &str) -> bool {
     match key.split_once(':') {
         _ if OPEN_KEYS.iter().any(|open| key.len() > open.len() && key.starts_with(open)) => true,
         Some(("aws", name)) => has(GLOBAL_KEYS, name),
-        Some(("s3", name)) => {
-            has(KEYS, name) || name.strip_prefix("x-amz-").is_some_and(|header| has(HEADERS, header))
-        }
+        Some(("s3", name)) => has(KEYS, name) || name.strip_prefix("x-amz-").is_some_and(|header| has(HEADERS, header)),
         _ => false,
     }
 }

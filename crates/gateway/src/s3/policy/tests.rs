@@ -247,7 +247,9 @@ fn what_is_not_understood_is_refused() {
 
 #[test]
 fn what_would_never_be_met_is_not_set() {
-    let check = |extra: Value| with(json!({"Effect": "Deny"})).check(|_| true).and_then(|()| with(extra).check(|name| name == "anna"));
+    let check = |extra: Value| {
+        with(json!({"Effect": "Deny"})).check(|_| true).and_then(|()| with(extra).check(|name| name == "anna"))
+    };
     for (extra, named) in [
         (json!({"Action": "s3:Nope"}), "s3:Nope"),
         (json!({"Effect": "Deny", "Action": ["s3:PutObject", "s3:DeletObject"]}), "s3:DeletObject"),
