@@ -1,0 +1,132 @@
+"""Set a budget while two doors are open, and see who pays; read a door's access log.
+
+Usage: s3_budget.py HODEI DOORS.json
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+BUCKET = "budgeted"
+
+
+class Broken(Exception):
+    pass
+
+
+def ok(what, is_so, told=""):
+    if not is_so:
+        print(f"not ok s3 {what}", told, flush=True)
+        raise Broken(what)
+    print(f"ok s3 {what}", flush=True)
+
+
+def main():
+    hodei, doors = sys.argv[1], json.load(open(sys.argv[2]))
+    told = doors["s3"]
+
+    def run(*words):
+        done = subprocess.run([hodei, *words, "--json"], capture_output=True, text=True)
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return done.returncode, lines, done.stderr
+
+    def client(endpoint):
+        config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 8}, read_timeout=120)
+        return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=told["access_key_id"],
+                            aws_secret_access_key=told["secret_access_key"], region_name="us-east-1", config=config)
+
+    def patiently(put):
+        """A bucket may be another account's for some blocks."""
+        for _ in range(30):
+            try:
+                return put()
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 503:
+                    raise
+                time.sleep(1)
+        raise Broken("the bucket stays another account's")
+
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder) / "access.log"
+        door = subprocess.Popen([hodei, "s3", "serve", "--listen", "127.0.0.1:0", "--access-log", log, "--json",
+                                 "--until-stdin-closes"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            ready = json.loads(door.stdout.readline())
+            first, second = client(told["endpoint"]), client(ready["endpoint"])
+            first.create_bucket(Bucket=BUCKET)
+            first.put_object(Bucket=BUCKET, Key="before", Body=b"of the main account")
+            code, _, said = run("wallet", "budget", "set", "20", "-y")
+            ok("a budget is set while doors are open", code == 0, said)
+            file = pathlib.Path(folder) / "file"
+            file.write_bytes(b"of the budget")
+            for _ in range(20):
+                code, _, said = run("data", "cp", str(file), f"hodei://{BUCKET}/file")
+                if code != 5:
+                    break
+                time.sleep(1)
+            ok("the command line writes from it soon after", code == 0, said)
+            time.sleep(2)
+
+            def paid():
+                """How many fees the main account paid so far."""
+                account = doors["wallet"]["address"].lower()
+                _, lines, _ = run("wallet", "history", "--last", "1000")
+                return sum("fee" in json.dumps(line) and account in json.dumps(line).lower() for line in lines)
+
+            left = lambda: int(run("wallet", "budget", "show")[1][0]["left_wei"])
+            before, had = paid(), left()
+            for name, s3 in (("the demo's door", first), ("a door of its own", second)):
+                for at in range(3):
+                    patiently(lambda: s3.put_object(Bucket=BUCKET, Key=f"{name} {at}", Body=b"x" * 2000))
+                ok(f"{name} goes on", s3.get_object(Bucket=BUCKET, Key=f"{name} 2")["Body"].read() == b"x" * 2000)
+            ok("what doors do is paid from the budget", left() < had)
+            ok("and the main account pays none of it", paid() == before, f"{before} fees, then {paid()}")
+            code, _, said = run("wallet", "budget", "set", "0", "-y")
+            ok("the budget is taken back", code == 0, said)
+            for name, s3 in (("the demo's door", first), ("a door of its own", second)):
+                try:
+                    s3.put_object(Bucket=BUCKET, Key="too much", Body=b"x")
+                    ok(f"{name} puts nothing more", False)
+                except ClientError as error:
+                    ok(f"{name} puts nothing more", error.response["ResponseMetadata"]["HTTPStatusCode"] >= 400)
+                ok(f"{name} still reads", s3.get_object(Bucket=BUCKET, Key="before")["Body"].read() == b"of the main account")
+            _, lines, _ = run("status")
+            status = lines[0]
+            ok("status says that the budget is used up", any("budget is used up" in line for line in status["attention"]), status)
+            bucket = next(bucket for bucket in status["buckets"] if bucket["bucket"] == BUCKET)
+            ok("and until when what is there is paid", bucket["paid_until_ms"] > time.time() * 1000, bucket)
+            code, _, said = run("wallet", "budget", "set", "20", "-y")
+            ok("a new budget", code == 0, said)
+            patiently(lambda: second.put_object(Bucket=BUCKET, Key="again", Body=b"again"))
+            ok("and its doors go on", first.get_object(Bucket=BUCKET, Key="again")["Body"].read() == b"again")
+
+            link = second.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "again"}, ExpiresIn=60)
+            urllib.request.urlopen(link).read()
+            lines = []
+            for _ in range(50):
+                lines = [json.loads(line) for line in log.read_text().splitlines()]
+                if any(line["query"] == [] and line["method"] == "GET" and line["path"].endswith("/again") for line in lines):
+                    break
+                time.sleep(0.1)
+            puts = [line for line in lines if line["method"] == "PUT" and line["path"].endswith("/again") and line["status"] == 200]
+            ok("the access log tells a put, by whose key", [line["key"] for line in puts] == [told["access_key_id"]], lines[-5:])
+            got = [line for line in lines if line["method"] == "GET" and line["path"].endswith("/again")]
+            ok("and what a link's bearer got", got and got[-1]["sent"] == 5 and got[-1]["key"] == told["access_key_id"], got)
+            ok("and no signature", "Signature" not in log.read_text())
+            ok("and is its owner's alone", log.stat().st_mode & 0o077 == 0)
+        finally:
+            door.stdin.close()
+            door.wait(60)
+
+
+try:
+    main()
+except Broken:
+    sys.exit(1)
