@@ -154,7 +154,10 @@ mod tests {
         assert_eq!(windows(U256::from(600), &deal(10, 600, full / 2), full / 2), 120);
         assert_eq!(windows(U256::from(9), &deal(10, 9, full), full), 0);
         assert_eq!(windows(U256::ZERO, &deal(0, 0, full), full), u64::MAX, "free of charge");
-        let low = |windows| Holding { held_bytes: 1, escrow: U256::ZERO, providers: Vec::new(), windows }.runs_low();
+        let low = |windows| {
+            Holding { held_bytes: 1, escrow: U256::ZERO, providers: Vec::new(), windows, paid_until_ms: None }
+                .runs_low()
+        };
         assert_eq!([low(None), low(Some(9)), low(Some(10))], [false, true, false]);
     }
 }
