@@ -368,7 +368,7 @@ mod tests {
         for range in ["bytes=0-4", "bytes=5-", "bytes=-3"] {
             assert!(kept(range, "/b/k"), "{range}");
         }
-        for range in ["bytes=5-2", "bytes=a-b", "octets=0-1", "bytes=0-1,3-4", "bytes=-"] {
+        for range in ["bytes=5-2", "bytes=a-b", "octets=0-1", "bytes=0-1,3-4"] {
             assert!(!kept(range, "/b/k"), "{range}");
             assert!(kept(range, "/b/k?X-Amz-SignedHeaders=host%3Brange&X-Amz-Signature=a"), "{range}");
         }
