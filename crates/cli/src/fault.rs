@@ -129,7 +129,7 @@ codes! {
         "The server named by --endpoint refused or was not understood; the message is its own. What was carried before stays, and the same command goes on behind it. Nothing is ever written there.";
     FOREIGN_AWAY "HD3011" Temporary "the other S3 server did not answer"
         "It could not be reached, or failed in the middle. What was carried before stays, and the same command goes on behind it.";
-    NO_FOREIGN "HD3015" NotFound "the other S3 server has no such bucket or object"
+    NO_FOREIGN "HD3017" NotFound "the other S3 server has no such bucket or object"
         "The server named by --endpoint answered that it does not have it; the message is its own. Nothing is ever written there.";
     SEALED "HD3016" Refused "it opens only with its customer's key"
         "The object was put through the S3 door with a key of its customer's (SSE-C), which nobody here has. Whoever has it reads the object through `hodei s3 serve`.";

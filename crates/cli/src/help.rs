@@ -73,7 +73,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "s3 key add",
         &[
             "hodei s3 key add anna",
-            "hodei s3 key add camera --within photos/camera/",
+            "hodei s3 key add anna --within photos/camera/",
             "hodei s3 key add reader --read-only --json",
         ],
     ),

@@ -363,7 +363,7 @@ fn a_folder_and_another_server_are_carried_once() {
     let way = ["s3://photos", "hodei://copy"];
     refuse(&server(&bad, demo.door("endpoint"), &way), "HD3010");
     refuse(&server(&good, "http://127.0.0.1:9", &way), "HD3011");
-    refuse(&server(&good, demo.door("endpoint"), &["s3://absent", "hodei://copy"]), "HD3015");
+    refuse(&server(&good, demo.door("endpoint"), &["s3://absent", "hodei://copy"]), "HD3017");
     let over = server(&good, demo.door("endpoint"), &way);
     let carried = say(&over);
     assert_eq!((count(&carried, "carried"), count(&carried, "failed")), (3, 0), "{carried}");
