@@ -38,7 +38,7 @@ def main():
         return done.returncode, lines, done.stderr
 
     def client(endpoint):
-        config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 8}, read_timeout=120)
+        config = Config(s3={"addressing_style": "path"}, signature_version="s3v4", retries={"max_attempts": 8}, read_timeout=120)
         return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=told["access_key_id"],
                             aws_secret_access_key=told["secret_access_key"], region_name="us-east-1", config=config)
 
@@ -75,19 +75,21 @@ def main():
             time.sleep(2)
 
             def paid():
-                """How many fees the main account paid so far."""
+                """Fees of the main account in blocks after the doors had time to look."""
                 account = doors["wallet"]["address"].lower()
                 _, lines, _ = run("wallet", "history", "--last", "1000")
-                return sum("fee" in json.dumps(line) and account in json.dumps(line).lower() for line in lines)
+                return [line for line in lines if line.get("height", 0) > since and line["account"].lower() == account
+                        and int(line["fee_wei"])]
 
+            since = run("status")[1][0]["height"]
             left = lambda: int(run("wallet", "budget", "show")[1][0]["left_wei"])
-            before, had = paid(), left()
+            had = left()
             for name, s3 in (("the demo's door", first), ("a door of its own", second)):
                 for at in range(3):
                     patiently(lambda: s3.put_object(Bucket=BUCKET, Key=f"{name} {at}", Body=b"x" * 2000))
                 ok(f"{name} goes on", s3.get_object(Bucket=BUCKET, Key=f"{name} 2")["Body"].read() == b"x" * 2000)
             ok("what doors do is paid from the budget", left() < had)
-            ok("and the main account pays none of it", paid() == before, f"{before} fees, then {paid()}")
+            ok("and the main account pays none of it", not paid(), paid())
             code, _, said = run("wallet", "budget", "set", "0", "-y")
             ok("the budget is taken back", code == 0, said)
             for name, s3 in (("the demo's door", first), ("a door of its own", second)):

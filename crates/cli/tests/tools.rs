@@ -296,19 +296,6 @@ fn a_kit_alone_recovers_everything_on_an_empty_machine() {
     assert_eq!(told, [(Some(0), &true.into()), (Some(6), &false.into()), (Some(5), &false.into())]);
     let (code, _, error) = demo.user.run(&demo.words(&["data", "rm", "hodei://papers", "-y"]));
     assert!(code == 8 && error.to_string().contains("--versions"), "{code} {error}");
-    // What only its customer's key opens is left out.
-    let customer = |name: &str, value: &str| format!("x-amz-server-side-encryption-customer-{name}: {value}");
-    let (how, key, sum) = (
-        customer("algorithm", "AES256"),
-        customer("key", "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE="),
-        customer("key-md5", "Xsqb0+sHwAbNQ65I395/0w=="),
-    );
-    s3(&["-X", "PUT", "-H", &how, "-H", &key, "-H", &sum, "--data-binary", "sealed"], "sealed");
-    let out = folder.join("synced");
-    let said = demo.one(&["data", "sync", "hodei://papers", text(&out), "-y"]);
-    assert_eq!((&said["sealed"], &said["carried"], &said["failed"]), (&1.into(), &4.into(), &0.into()), "{said}");
-    assert!(fs::read_dir(&out).unwrap().all(|one| !one.unwrap().file_name().as_encoded_bytes().starts_with(b".")));
-    demo.refused(&["data", "cp", "hodei://papers/sealed", text(&out.join("x"))], "HD3016");
     // A key of the door that is not there.
     demo.refused(&["s3", "key", "rotate", "HODEI0"], "HD3021");
     demo.refused(&["s3", "key", "remove", "HODEI0"], "HD3021");

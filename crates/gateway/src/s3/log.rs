@@ -15,7 +15,7 @@ use std::{
     fs::OpenOptions,
     io::{self, Write as _},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     pin::Pin,
     task::{Context, Poll},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -120,7 +120,7 @@ impl Body for Counted {
     }
 }
 
-fn write(mut file: std::fs::File, path: &PathBuf, mut lines: mpsc::Receiver<String>) {
+fn write(mut file: std::fs::File, path: &Path, mut lines: mpsc::Receiver<String>) {
     let mut is_broken = false;
     while let Some(line) = lines.blocking_recv() {
         let written = file.write_all(line.as_bytes());
