@@ -236,14 +236,23 @@ where
         holders.sort_by_key(|holder| {
             (self.engine.peers.rests(&holder.node, now), self.engine.peers.latency(&holder.node))
         });
-        for holder in &holders {
-            match self.read(&holder.node, holder.deal, page.id, page.bytes).await {
-                Some(Ok(bytes)) => return Ok(bytes),
-                Some(Err(error)) => failure = format!("{}: {error}", holder.node),
-                None => {}
+        let copies = holders.len();
+        // Who was out of reach is asked once more: a busy machine is not a dead one.
+        for _ in 0..2 {
+            let mut away = Vec::new();
+            for holder in holders {
+                match self.read(&holder.node, holder.deal, page.id, page.bytes).await {
+                    Some(Ok(bytes)) => return Ok(bytes),
+                    Some(Err(error)) => {
+                        failure = format!("{}: {error}", holder.node);
+                        away.extend(error.is_down().then_some(holder));
+                    }
+                    None => {}
+                }
             }
+            holders = away;
         }
-        Err(GetError::Page { page: page.id, copies: holders.len(), failure })
+        Err(GetError::Page { page: page.id, copies, failure })
     }
 
     /// One whole shard from one provider; `None` if it is not in the roster any more.
