@@ -256,6 +256,39 @@ for name, extra in (("locks", {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-ob
     refused(f"but {name} nothing", send("PUT", path, b"x", extra), 403, "AccessDenied")
 s3.delete_bucket_policy(Bucket=bucket)
 
+# Who waits to be asked for a body, and is refused instead, sends another request at once or nothing: what follows on the
+# connection is never taken for the body.
+def waiting_put(headers):
+    """Sends the head of a put of one byte and gives the connection with the head of what is answered."""
+    connection = socket.create_connection((place.hostname, place.port), timeout=60)
+    lines = [f"PUT /{bucket}/waits HTTP/1.1", f"host: {place.netloc}", "content-length: 1", "expect: 100-continue"]
+    connection.sendall(("\r\n".join(lines + [f"{name}: {value}" for name, value in headers.items()]) + "\r\n\r\n").encode())
+    return connection, head_of(connection)
+
+
+def head_of(connection):
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        piece = connection.recv(1)
+        if not piece:
+            break
+        answer += piece
+    return answer.decode().lower()
+
+
+connection, head = waiting_put({})
+check("a put that waits and is refused ends its connection", head.startswith("http/1.1 403") and "\r\nconnection: close" in head)
+while connection.recv(65536):
+    pass
+connection, head = waiting_put(headers_of("PUT", f"/{bucket}/waits", {}))
+check("one that is let in is asked for its body", head.startswith("http/1.1 100"))
+connection.sendall(b"x")
+head = head_of(connection)
+connection.sendall(f"GET /-/health HTTP/1.1\r\nhost: {place.netloc}\r\n\r\n".encode())
+check("and keeps its connection", head.startswith("http/1.1 200") and "connection: close" not in head
+      and head_of(connection).startswith("http/1.1 200"))
+connection.close()
+
 # Keys XML has no place for.
 odd = "odd\x01"
 s3.put_object(Bucket=bucket, Key=odd, Body=b"x")
@@ -278,7 +311,16 @@ except ClientError as error:
 check("a retention of more than 101 years", told.get("Code") == "InvalidArgument" and "101 years" in told["Message"])
 rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Years": 200}}}
 check("also of a bucket", code(s3.put_object_lock_configuration, Bucket=locked, ObjectLockConfiguration=rule) == "InvalidArgument")
-s3.delete_bucket(Bucket=locked)
+# A bucket goes with its last lock.
+until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=4)
+version = s3.put_object(Bucket=locked, Key="k", Body=b"x", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)["VersionId"]
+until = s3.get_object_retention(Bucket=locked, Key="k", VersionId=version)["Retention"]["RetainUntilDate"].timestamp()
+refused_code = code(s3.delete_object, Bucket=locked, Key="k", VersionId=version)
+while time.time() < until:
+    time.sleep(until - time.time())
+check("a version is locked until its date", refused_code == "AccessDenied"
+      and code(s3.delete_object, Bucket=locked, Key="k", VersionId=version) is None)
+check("and its bucket no longer", code(s3.delete_bucket, Bucket=locked) is None)
 
 for name, (connection, begun) in zip(("a put", "a form"), waiting):
     connection.settimeout(90)

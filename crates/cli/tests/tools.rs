@@ -84,7 +84,9 @@ fn get(method: &str, url: &str, header: &str) -> (u16, String, Vec<u8>) {
     let rest = url.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
-    write!(stream, "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{header}\r\n").unwrap();
+    // Who waits to be asked for a body is sent away without being told to.
+    let close = if header.contains("expect") { "" } else { "connection: close\r\n" };
+    write!(stream, "{method} /{path} HTTP/1.1\r\nhost: {host}\r\n{close}{header}\r\n").unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("headers end");
@@ -136,6 +138,8 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
         "{head}"
     );
     assert_eq!(get("PUT", &bytes_url, "content-length: 0\r\n").0, 405);
+    let (status, head, _) = get("PUT", &bytes_url, "content-length: 1\r\nexpect: 100-continue\r\n");
+    assert!(status == 405 && head.contains("connection: close"), "{head}");
     let bent = format!("{}q", &url[..url.len() - 1]);
     assert_eq!(get("GET", &if bent == url { format!("{}p", &url[..url.len() - 1]) } else { bent }, "").0, 404);
 

@@ -18,9 +18,10 @@ use super::{
     silence::Silence,
     time::basic,
 };
+use crate::expect;
 use hyper::{
     HeaderMap, Method, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, RANGE},
+    header::{CONTENT_LENGTH, DATE, HeaderName, HeaderValue, RANGE},
 };
 use s3s::{
     Body, HttpError, HttpRequest, HttpResponse,
@@ -72,7 +73,7 @@ impl Layer {
                 let message =
                     "Your socket connection to the server was not read from or written to within the timeout period.";
                 let mut response = Refusal::bad("RequestTimeout", message).response();
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                expect::close(response.headers_mut());
                 response
             }
             Ok(response) => response?,

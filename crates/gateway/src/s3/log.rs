@@ -9,7 +9,7 @@ use hyper::{
     body::{Body, Frame, SizeHint},
     header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, USER_AGENT},
 };
-use s3s::{HttpRequest, HttpResponse};
+use s3s::HttpResponse;
 use serde_json::{Value, json};
 use std::{
     fs::OpenOptions,
@@ -152,11 +152,6 @@ fn key(headers: &HeaderMap, query: &str) -> Option<String> {
 /// A credential's key, before the slash however it is written.
 fn scope_free(credential: &str) -> &str {
     credential.split(['/', '%']).next().unwrap_or_default()
-}
-
-/// A request's line, where a log is kept.
-pub(super) fn begin(log: Option<&AccessLog>, request: &HttpRequest, from: SocketAddr) -> Option<Line> {
-    log.map(|log| log.begin(request, from))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::{
     held::Held,
     keys::Keyring,
     layer::Layer,
-    log::{self, AccessLog},
+    log::AccessLog,
     names::{Domains, Names},
     objects::Objects,
     patience::Patient,
@@ -14,6 +14,7 @@ use super::{
     tls::Tls,
     website::Site,
 };
+use crate::expect;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -123,12 +124,16 @@ where
     let handler = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let door = door.clone();
         let (head, body) = request.into_parts();
+        let waits = expect::waits(head.version, &head.headers);
         let (body, silence) = Heard::new(body, SENDING_TIMEOUT);
         let mut request = HttpRequest::from_parts(head, Body::http_body(body));
-        request.extensions_mut().insert(silence);
-        let line = log::begin(log.as_ref(), &request, arrival.from);
+        request.extensions_mut().insert(silence.clone());
+        let line = log.as_ref().map(|log| log.begin(&request, arrival.from));
         async move {
-            let response = door.call(request, arrival).await?;
+            let mut response = door.call(request, arrival).await?;
+            if waits && !silence.is_asked() {
+                expect::close(response.headers_mut());
+            }
             Ok::<_, HttpError>(match line {
                 Some(line) => line.answered(response),
                 None => response,

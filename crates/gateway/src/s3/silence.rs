@@ -21,13 +21,25 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[error("the sender sent nothing for {} s", .0.as_secs())]
 pub(super) struct Silent(Duration);
 
-/// Whether the sender of a request's body fell silent; known to whoever holds the request's extensions.
+/// What became of a request's body; known to whoever holds the request's extensions.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Silence(Arc<AtomicBool>);
+pub(super) struct Silence(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_asked: AtomicBool,
+    fell: AtomicBool,
+}
 
 impl Silence {
+    /// Whether anybody asked for the body: a sender who waits for that was told to go on.
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.is_asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether its sender fell silent.
     pub(super) fn fell(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.fell.load(Ordering::Relaxed)
     }
 }
 
@@ -57,6 +69,7 @@ where
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.silence.0.is_asked.store(true, Ordering::Relaxed);
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.until = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
@@ -64,7 +77,7 @@ where
         let limit = self.limit;
         let until = self.until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
         std::task::ready!(until.as_mut().poll(cx));
-        self.silence.0.store(true, Ordering::Relaxed);
+        self.silence.0.fell.store(true, Ordering::Relaxed);
         Poll::Ready(Some(Err(Silent(limit).into())))
     }
 
@@ -95,11 +108,12 @@ mod tests {
             // Not dropped: the connection stays.
             sender
         });
+        assert!(!silence.is_asked());
         for _ in 0..4 {
             assert!(body.frame().await.unwrap().is_ok(), "slower altogether than the limit, but never for so long");
         }
         let _sender = slow.await.unwrap();
-        assert!(!silence.fell());
+        assert!(silence.is_asked() && !silence.fell());
         assert!(body.frame().await.unwrap().unwrap_err().is::<Silent>());
         assert!(silence.fell());
     }

@@ -5,7 +5,7 @@ use super::{
     page::{self, Shown},
     range::{Wanted, wanted},
 };
-use crate::percent::encode;
+use crate::{expect, percent::encode};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hodei_sdk::{Fault, Local, share::Opened};
@@ -82,6 +82,10 @@ async fn answer(cloud: &Local, request: &Request<Incoming>) -> Answer {
     // The address is the secret: no page it leads to may learn it, and no index keep it.
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert("x-robots-tag", HeaderValue::from_static("noindex, nofollow"));
+    // No body is ever read here.
+    if expect::waits(request.version(), request.headers()) {
+        expect::close(headers);
+    }
     if is_head {
         *answer.body_mut() = whole("");
     }
