@@ -1,9 +1,9 @@
 //! Follow the chain and submit to it from afar, trusting only the network key.
 //!
 //! A head is believed when its certificate verifies; of several validators the first that answers is asked
-//! first from then on, one that is silent or lies is passed over. Balances, calls, logs and receipts are what
-//! the asked validator says: a lie there costs a retry or a wrong display, never a signature, and what must
-//! convince others (an anchor) is verified in full.
+//! first from then on, one that is silent or lies is passed over, and the next one is asked for nothing older than
+//! what was heard already. Balances, calls, logs and receipts are what the asked validator says: a lie there costs a
+//! retry or a wrong display, never a signature, and what must convince others (an anchor) is verified in full.
 
 use crate::{
     light::{self, Finalized, LightError, Sealed, Verifier},
@@ -118,6 +118,33 @@ impl<T: Transport, E: Clock> Client<T, E> {
         (Err(ChainError::Unavailable(reasons.join("; "))), reasons.len())
     }
 
+    /// The same of the state, which never goes back: whoever answers knows the newest block this client heard of.
+    async fn ask_since<V>(
+        &self,
+        question: Question,
+        accept: impl Fn(Answer) -> Result<V, ChainError>,
+    ) -> Result<V, ChainError> {
+        let height = self.shared.height.load(Ordering::Relaxed);
+        self.ask(Question::Since(height, Box::new(question)), ANSWER_TIMEOUT, accept).await
+    }
+
+    /// Waits for the proof of a block that somebody told of.
+    async fn hear_of(&self, height: u64) -> Result<(), ChainError> {
+        if height <= self.shared.height.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let proven = self.ask(Question::Wait(height - 1), ANSWER_TIMEOUT, |answer| match answer {
+            Answer::Head(head, certificate) => self.believe(head, &certificate),
+            _ => Self::unexpected(),
+        });
+        match proven.await?.height {
+            proven if proven < height => {
+                Err(ChainError::Invalid(format!("a receipt of block {height} after {proven}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn exchange(
         &self,
         peer: &Peer,
@@ -222,7 +249,7 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
     }
 
     fn account(&self, address: Address) -> BoxFuture<'_, Result<Account, ChainError>> {
-        self.ask(Question::Account(address), ANSWER_TIMEOUT, |answer| match answer {
+        self.ask_since(Question::Account(address), |answer| match answer {
             Answer::Account(account) => Ok(account),
             _ => Self::unexpected(),
         })
@@ -257,16 +284,24 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
     }
 
     fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
-        self.ask(Question::Receipt(tx), ANSWER_TIMEOUT, move |answer| match answer {
-            Answer::Receipt(Some(receipt)) if receipt.tx != tx => Self::unexpected(),
-            Answer::Receipt(receipt) => Ok(receipt),
-            _ => Self::unexpected(),
-        })
+        async move {
+            let receipt = self.ask_since(Question::Receipt(tx), move |answer| match answer {
+                Answer::Receipt(Some(receipt)) if receipt.tx != tx => Self::unexpected(),
+                Answer::Receipt(receipt) => Ok(receipt),
+                _ => Self::unexpected(),
+            });
+            let receipt = receipt.await?;
+            // Whoever learns that something is done sees it done from now on, whomever it asks.
+            if let Some(receipt) = &receipt {
+                self.hear_of(receipt.height).await?;
+            }
+            Ok(receipt)
+        }
         .boxed()
     }
 
     fn call(&self, from: Address, to: Address, data: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
-        self.ask(Question::Call { from, to, data }, ANSWER_TIMEOUT, |answer| match answer {
+        self.ask_since(Question::Call { from, to, data }, |answer| match answer {
             Answer::Bytes(bytes) => Ok(bytes),
             _ => Self::unexpected(),
         })
@@ -274,7 +309,7 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
     }
 
     fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
-        self.ask(Question::Logs(filter), ANSWER_TIMEOUT, |answer| match answer {
+        self.ask_since(Question::Logs(filter), |answer| match answer {
             Answer::Logs(logs) => Ok(logs),
             _ => Self::unexpected(),
         })
@@ -282,7 +317,7 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
     }
 
     fn fees(&self, account: Address, from: u64, to: u64) -> BoxFuture<'_, Result<Vec<Fee>, ChainError>> {
-        self.ask(Question::Fees { account, from, to }, ANSWER_TIMEOUT, |answer| match answer {
+        self.ask_since(Question::Fees { account, from, to }, |answer| match answer {
             Answer::Fees(fees) => Ok(fees),
             _ => Self::unexpected(),
         })
@@ -332,20 +367,32 @@ mod tests {
                 let answer = match Question::decode(&frame).unwrap() {
                     _ if is_silent => return std::future::pending().await,
                     Question::Submit(_) => Err(ChainError::Refused("nonce too low: next nonce 8, tx nonce 7".into())),
-                    Question::Receipt(tx) => Ok(Answer::Receipt(is_executed.then(|| TxReceipt {
-                        tx,
-                        height: 3,
-                        success: true,
-                        gas_used: 21_000,
-                        logs: Vec::new(),
-                        output: Bytes::new(),
-                    }))),
+                    Question::Since(_, asked) => match *asked {
+                        Question::Receipt(tx) => Ok(Answer::Receipt(is_executed.then(|| executed(tx)))),
+                        other => panic!("{other:?} was not expected"),
+                    },
+                    Question::Wait(4) => Ok(head()),
                     other => panic!("{other:?} was not expected"),
                 };
                 wire::send(&mut sink, wire::encode(&answer)).await.unwrap();
             });
             Ok((client_sink, client_stream))
         }
+    }
+
+    fn executed(tx: B256) -> TxReceipt {
+        TxReceipt { tx, height: 5, success: true, gas_used: 21_000, logs: Vec::new(), output: Bytes::new() }
+    }
+
+    /// Block 5, and what proves it.
+    fn head() -> Answer {
+        let header = light::tests::chain(1).remove(0);
+        let hash = alloy_primitives::keccak256(&header);
+        let (key, schemes) = network(B256::repeat_byte(1));
+        let finalization = light::tests::finalize(&schemes, hash).into();
+        let chain_id = crate::genesis::chain_id(&key.genesis);
+        let head = Head { height: 5, hash, time_ms: 0, base_fee: 0, chain_id, genesis: key.genesis };
+        Answer::Head(head, Certificate { headers: vec![header.into()], finalization })
     }
 
     fn submit(first: NodeKey, is_executed: bool) -> Result<B256, ChainError> {
@@ -357,6 +404,50 @@ mod tests {
             let client = Client::new(pair, context.child("client"), peers, Verifier::new(&key).unwrap());
             client.submit(Bytes::from_static(b"a transaction")).await
         })
+    }
+
+    /// The first validator tells of block 5 and is never heard of again; the second knows block 5 only when it is asked
+    /// to wait for it.
+    #[derive(Clone)]
+    struct Behind(Arc<deterministic::Context>, Arc<Mutex<bool>>);
+
+    impl Transport for Behind {
+        type Sink = mocks::Sink;
+        type Stream = mocks::Stream;
+
+        async fn open(&self, peer: &Peer, _: Protocol) -> Result<(mocks::Sink, mocks::Stream), TransportError> {
+            let (client_sink, mut stream) = mocks::Channel::init();
+            let (mut sink, client_stream) = mocks::Channel::init();
+            let is_first = peer.key == SILENT;
+            if is_first && std::mem::replace(&mut *self.1.lock().unwrap(), true) {
+                return Err(TransportError::Closed);
+            }
+            self.0.child("validator").spawn(move |_| async move {
+                let frame = wire::receive(&mut stream, wire::QUESTION_BYTES_MAX).await.unwrap();
+                let nonce = |nonce| Answer::Account(Account { nonce, ..Account::default() });
+                let answer = match Question::decode(&frame).unwrap() {
+                    Question::Head if is_first => head(),
+                    Question::Since(5, _) => nonce(1),
+                    Question::Account(_) | Question::Since(..) => nonce(0),
+                    other => panic!("{other:?} was not expected"),
+                };
+                wire::send(&mut sink, wire::encode(&Ok(answer))).await.unwrap();
+            });
+            Ok((client_sink, client_stream))
+        }
+    }
+
+    #[test]
+    fn what_one_validator_told_the_next_does_not_take_back() {
+        deterministic::Runner::timed(Duration::from_secs(60)).start(|context| async move {
+            let (key, _) = network(B256::repeat_byte(1));
+            let behind = Behind(Arc::new(context.child("behind")), Arc::default());
+            let peer = |key| Peer { key, addresses: vec![] };
+            let peers = vec![peer(SILENT), peer(NodeKey([2; 32]))];
+            let client = Client::new(behind, context.child("client"), peers, Verifier::new(&key).unwrap());
+            assert_eq!(client.head().await.unwrap().height, 5);
+            assert_eq!(client.account(Address::ZERO).await.unwrap().nonce, 1);
+        });
     }
 
     #[test]

@@ -211,7 +211,8 @@ pub(crate) mod tests {
         (NetworkKey { genesis, group }, schemes)
     }
 
-    fn chain(count: u64) -> Vec<Vec<u8>> {
+    /// Linked headers from number 5 on.
+    pub(crate) fn chain(count: u64) -> Vec<Vec<u8>> {
         let mut parent = B256::repeat_byte(0x77);
         (5..5 + count)
             .map(|number| {
@@ -223,7 +224,7 @@ pub(crate) mod tests {
             .collect()
     }
 
-    fn finalize(schemes: &[Scheme], block: B256) -> Vec<u8> {
+    pub(crate) fn finalize(schemes: &[Scheme], block: B256) -> Vec<u8> {
         let round = Round::new(Epoch::new(0), View::new(300));
         let proposal = Proposal::new(round, View::new(298), digest::Digest::from(block.0));
         let votes: Vec<_> =

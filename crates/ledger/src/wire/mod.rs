@@ -73,6 +73,15 @@ pub async fn serve<Si: Sink, St: Stream>(chain: &dyn Chain, mut sink: Si, mut st
 }
 
 async fn reply(chain: &dyn Chain, question: Question) -> Result<Answer, ChainError> {
+    let question = match question {
+        Question::Since(height, asked) => {
+            if let Some(before) = height.checked_sub(1) {
+                chain.wait(before).await?;
+            }
+            *asked
+        }
+        asked => asked,
+    };
     Ok(match question {
         Question::Head => {
             let head = chain.head().await?;
@@ -99,6 +108,8 @@ async fn reply(chain: &dyn Chain, question: Question) -> Result<Answer, ChainErr
             bounded(from, to)?;
             Answer::Fees(chain.fees(account, from, to).await?)
         }
+        // The decoder lets none through.
+        Question::Since(..) => return Err(ChainError::Refused("a question about one about another".into())),
     })
 }
 
@@ -110,5 +121,64 @@ fn bounded(from: u64, to: u64) -> Result<(), ChainError> {
             width.saturating_add(1)
         ))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{Address, B256, Bytes, U256};
+    use futures::{FutureExt as _, executor::block_on, future::BoxFuture};
+    use hodei_types::chain::{Account, AnchorProof, Certificate, Head, Log, LogFilter, TxReceipt};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A chain whose blocks come when somebody waits for them; everybody has a wei for each.
+    struct Slow(AtomicU64);
+
+    impl Chain for Slow {
+        fn wait(&self, height: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
+            self.0.fetch_max(height + 1, Ordering::Relaxed);
+            let (hash, genesis) = (B256::ZERO, B256::ZERO);
+            let head = Head { height: height + 1, hash, time_ms: 0, base_fee: 0, chain_id: 0, genesis };
+            async move { Ok(head) }.boxed()
+        }
+        fn account(&self, _: Address) -> BoxFuture<'_, Result<Account, ChainError>> {
+            let balance = U256::from(self.0.load(Ordering::Relaxed));
+            async move { Ok(Account { balance, ..Account::default() }) }.boxed()
+        }
+        fn head(&self) -> BoxFuture<'_, Result<Head, ChainError>> {
+            unreachable!()
+        }
+        fn certificate(&self, _: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {
+            unreachable!()
+        }
+        fn submit(&self, _: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
+            unreachable!()
+        }
+        fn receipt(&self, _: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
+            unreachable!()
+        }
+        fn call(&self, _: Address, _: Address, _: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
+            unreachable!()
+        }
+        fn logs(&self, _: LogFilter) -> BoxFuture<'_, Result<Vec<Log>, ChainError>> {
+            unreachable!()
+        }
+        fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn what_is_asked_since_a_block_waits_for_it() {
+        let chain = Slow(AtomicU64::new(3));
+        let ask = |question: Question| match block_on(reply(&chain, question)).unwrap() {
+            Answer::Account(account) => account.balance,
+            other => panic!("{other:?}"),
+        };
+        let account = || Box::new(Question::Account(Address::ZERO));
+        assert_eq!(ask(*account()), U256::from(3));
+        assert_eq!(ask(Question::Since(0, account())), U256::from(3));
+        assert_eq!(ask(Question::Since(5, account())), U256::from(5));
     }
 }

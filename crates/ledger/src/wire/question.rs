@@ -12,6 +12,10 @@ const DATA_BYTES_MAX: usize = 128 * 1024;
 const LEAF_BYTES_MAX: usize = 2048;
 /// The question whose last argument may be absent.
 const LOGS: u64 = 7;
+/// The question about another one.
+const SINCE: u64 = 11;
+/// Calldata and what is around it.
+const ASKED_BYTES_MAX: usize = DATA_BYTES_MAX + 128;
 
 /// One question, in the order of [`hodei_types::chain::Chain`].
 #[derive(Clone, Debug)]
@@ -22,11 +26,25 @@ pub enum Question {
     Account(Address),
     Submit(Bytes),
     Receipt(B256),
-    Call { from: Address, to: Address, data: Bytes },
+    Call {
+        from: Address,
+        to: Address,
+        data: Bytes,
+    },
     Logs(LogFilter),
-    Anchor { height: u64, leaf: Bytes },
+    Anchor {
+        height: u64,
+        leaf: Bytes,
+    },
     Block(u64),
-    Fees { account: Address, from: u64, to: u64 },
+    Fees {
+        account: Address,
+        from: u64,
+        to: u64,
+    },
+    /// Another question, once the head is at this height at least: who heard of a block from one validator asks the
+    /// next one for nothing older.
+    Since(u64, Box<Question>),
 }
 
 impl Question {
@@ -62,17 +80,24 @@ impl Question {
             Self::Fees { account, from, to } => {
                 writer.array(4).uint(10).bytes(account.as_slice()).uint(*from).uint(*to)
             }
+            Self::Since(height, asked) => writer.array(3).uint(SINCE).uint(*height).bytes(&asked.encode()),
         };
         writer.finish()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        Self::read(bytes, true)
+    }
+
+    /// `may_nest`: whether it may be one about another.
+    fn read(bytes: &[u8], may_nest: bool) -> Result<Self, CborError> {
         let mut reader = Reader::new(bytes);
         let length = reader.array(7)? as u64;
         let at = reader.at();
         let number = reader.uint()?;
-        let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3, 2, 4];
+        let arguments = [1, 2, 2, 2, 2, 2, 4, 6, 3, 2, 4, 3];
         let expected = usize::try_from(number).ok().and_then(|number| arguments.get(number).copied());
+        let expected = expected.filter(|_| may_nest || number != SINCE);
         let has_third = number == LOGS && length == 7;
         if expected != Some(length) && !has_third {
             let expected = expected.unwrap_or(0);
@@ -100,7 +125,13 @@ impl Question {
             }),
             8 => Self::Anchor { height: reader.uint()?, leaf: Bytes::copy_from_slice(reader.bytes(LEAF_BYTES_MAX)?) },
             9 => Self::Block(reader.uint()?),
-            _ => Self::Fees { account: Address::from(reader.fixed::<20>()?), from: reader.uint()?, to: reader.uint()? },
+            10 => {
+                Self::Fees { account: Address::from(reader.fixed::<20>()?), from: reader.uint()?, to: reader.uint()? }
+            }
+            _ => {
+                let height = reader.uint()?;
+                Self::Since(height, Box::new(Self::read(reader.bytes(ASKED_BYTES_MAX)?, false)?))
+            }
         };
         reader.end()?;
         Ok(question)
@@ -143,6 +174,7 @@ mod tests {
             Question::Anchor { height: 9, leaf: Bytes::from_static(b"leaf") },
             Question::Block(10),
             Question::Fees { account: Address::repeat_byte(6), from: 11, to: u64::MAX },
+            Question::Since(12, Box::new(Question::Account(Address::repeat_byte(7)))),
         ]
     }
 
@@ -153,6 +185,13 @@ mod tests {
             let read = Question::decode(&bytes).unwrap();
             assert_eq!(format!("{question:?}"), format!("{read:?}"));
         }
+    }
+
+    #[test]
+    fn a_question_about_one_about_another_is_none() {
+        let one = Question::Since(1, Box::new(Question::Head));
+        assert!(Question::decode(&one.encode()).is_ok());
+        assert!(Question::decode(&Question::Since(1, Box::new(one)).encode()).is_err());
     }
 
     #[test]
