@@ -374,7 +374,8 @@ impl Buckets {
     }
 
     /// Ends the deals, which refunds what is left in escrow, and forgets the bucket. `Ok(false)` while the
-    /// provider of some deal owes a proof: that deal ends with the proof or its window; call again then.
+    /// provider of some deal owes a proof, which ends with the proof or its window, or while the second lasts in which
+    /// the last lock ran out: call again then.
     pub async fn remove(&self, id: B256) -> Result<bool, Fault> {
         if self.read(id).await?.is_some_and(|record| record.state.keeps > 0) {
             self.lapse(id).await?;
@@ -393,6 +394,7 @@ impl Buckets {
                 // Ended or closing meanwhile, through its provider: look again.
                 Err(error) => match revert(&error) {
                     Some(IDeals::IDealsErrors::NotOpen(_)) => {}
+                    Some(IDeals::IDealsErrors::Locked(_)) => return Ok(false),
                     _ => return Err(error.into()),
                 },
             }
@@ -401,7 +403,7 @@ impl Buckets {
         match self.attempt(&order).await {
             Ok(()) => Ok(true),
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
-                Some(IBuckets::IBucketsErrors::DealsOpen(_)) => Ok(false),
+                Some(IBuckets::IBucketsErrors::DealsOpen(_) | IBuckets::IBucketsErrors::Locked(_)) => Ok(false),
                 Some(IBuckets::IBucketsErrors::UnknownBucket(_)) => Ok(true),
                 _ => Err(error.into()),
             },
