@@ -12,7 +12,7 @@ use crate::{
 use alloy_primitives::U256;
 use hodei_sdk::{
     Local,
-    escrow::Holding,
+    escrow::{Calendar, Holding},
     odds::{Odds, REPLACED_DAYS},
     plan::{RESERVE_WINDOWS, Wish, class_of},
 };
@@ -110,6 +110,7 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
         buckets.push((record, holding));
     }
     let offers = cloud.offers().await.map_err(sdk_fault)?;
+    let calendar = cloud.calendar().await.map_err(sdk_fault)?;
     finish(cloud, out).await;
     if out.json {
         for (record, holding) in &buckets {
@@ -117,7 +118,7 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
                 "schema": "hodei.data.bucket/1", "bucket": record.name, "k": record.shape.k(), "n": record.shape.n(),
                 "survives": record.shape.t(), "deals": record.state.deals, "size_bytes": record.state.sizeBytes,
                 "held_bytes": holding.held_bytes, "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows,
-                "paid_until_ms": holding.paid_until_ms, "deals_shut": holding.shut(&offers),
+                "paid_until_ms": holding.windows.map(|windows| calendar.ends_ms(windows)), "deals_shut": holding.shut(&offers),
             }));
         }
     } else if buckets.is_empty() {
@@ -136,7 +137,7 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
                     },
                     bytes(record.state.sizeBytes),
                     bytes(holding.held_bytes),
-                    paid(holding).unwrap_or_else(|| "-".into()),
+                    paid(holding, &calendar).unwrap_or_else(|| "-".into()),
                 ]
             })
             .collect();
@@ -146,9 +147,9 @@ pub(crate) async fn list_buckets(cloud: &Local, out: Out) -> Result<()> {
 }
 
 /// How long what is held is paid for: `30 windows, to about 2026-12-22 08:00 UTC`.
-pub(crate) fn paid(holding: &Holding) -> Option<String> {
-    let until = holding.paid_until_ms.map(time::minute)?;
-    Some(format!("{} windows, to about {until}", holding.windows?))
+pub(crate) fn paid(holding: &Holding, calendar: &Calendar) -> Option<String> {
+    let windows = holding.windows?;
+    Some(format!("{windows} windows, to about {}", time::minute(calendar.ends_ms(windows))))
 }
 
 /// `hodei data extend`.

@@ -5,6 +5,7 @@
 
 #![allow(clippy::result_large_err, reason = "a fault ends its command: how large it is costs nothing")]
 
+mod again;
 mod args;
 mod bucket;
 mod budget;

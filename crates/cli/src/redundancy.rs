@@ -1,20 +1,20 @@
 //! Raise or lower what a bucket may lose, while it is in use.
 
 use crate::{
+    again,
     args::DataRedundancy,
     bucket::{bucket_name, odds, spread},
     data::finish,
-    fault::{self, Fault, Result},
+    fault::Result,
     money,
     out::{Out, bytes},
     session::{Session, sdk_fault},
 };
 use hodei_sdk::{
-    recode::{Options, Recoded},
+    recode::Recoded,
     redundancy::{Ended, Redundancy, Wanted},
 };
 use serde_json::{Value, json};
-use std::sync::Mutex;
 
 /// `hodei data redundancy`.
 pub(crate) async fn redundancy(args: &DataRedundancy, session: &Session, out: Out) -> Result<()> {
@@ -31,7 +31,7 @@ pub(crate) async fn redundancy(args: &DataRedundancy, session: &Session, out: Ou
         windows: args.windows,
     };
     let planned = cloud.plan_redundancy(name, &wanted).await.map_err(sdk_fault)?;
-    let rate = args.rate.map(|mib| mib << 20);
+    let rate = again::rate(args.rate);
     for line in lines(&planned, rate) {
         out.say(line);
     }
@@ -47,12 +47,7 @@ pub(crate) async fn redundancy(args: &DataRedundancy, session: &Session, out: Ou
     out.confirm(&format!("Put {} in escrow and begin?", money::show(planned.escrow())), args.plan.yes)?;
     cloud.begin_redundancy(name, &planned).await.map_err(sdk_fault)?;
     out.say("What is put from now on is put that way. Stopped at any point, the same command goes on.");
-    let total = planned.work.bytes;
-    let progress = Mutex::new(out.progress(format!("store {name} again"), (total > 0).then_some(total)));
-    let options = Options {
-        rate,
-        progress: Some(Box::new(move |done| progress.lock().unwrap_or_else(|held| held.into_inner()).set(done))),
-    };
+    let options = again::options(name, planned.work.bytes, rate, out);
     let recoded = match cloud.recode(name, options).await {
         Ok(recoded) => recoded,
         Err(error) => {
@@ -60,23 +55,10 @@ pub(crate) async fn redundancy(args: &DataRedundancy, session: &Session, out: Ou
             return Err(sdk_fault(error));
         }
     };
-    if recoded.swaps > 0 {
-        out.say("waiting a minute, for those who still read the old shards");
-        cloud.await_release().await.map_err(sdk_fault)?;
-    }
+    again::release(&cloud, &recoded, out).await?;
     let ended = cloud.end_redundancy(name, &planned).await.map_err(sdk_fault)?;
     finish(&cloud, out).await;
-    if let Some(first) = recoded.failures.first() {
-        let message = format!(
-            "{} parts could not be stored again and stay as they were; the first: {first}",
-            recoded.failures.len()
-        );
-        return Err(Fault::new(
-            &fault::GET_SHORT,
-            message,
-            "run the same command again; `hodei status` shows the providers",
-        ));
-    }
+    again::whole(&recoded)?;
     out.result(done(name, &planned, &recoded, &ended), &whole(name, &planned, &recoded, &ended));
     out.next(format!("hodei data list hodei://{name}"));
     Ok(())
@@ -111,14 +93,8 @@ fn lines(planned: &Redundancy, rate: Option<u64>) -> Vec<String> {
             work.kept_parts
         ));
     }
-    lines.push(format!(
-        "Price: {} per window for what is stored, {} before; {} more in escrow for {} new deals and {} larger ones; what is not used comes back.",
-        money::show(planned.window_then),
-        money::show(planned.window_now),
-        money::show(planned.escrow()),
-        planned.open.len(),
-        planned.enlarge.len(),
-    ));
+    let windows = (planned.window_then, planned.window_now);
+    lines.push(again::price(windows, planned.escrow(), (planned.open.len(), planned.enlarge.len())));
     lines
 }
 
@@ -155,18 +131,11 @@ fn done(bucket: &str, planned: &Redundancy, recoded: &Recoded, ended: &Ended) ->
         bytes(recoded.bytes),
         recoded.parts
     );
-    if ended.closed_deals > 0 {
-        text.push_str(&format!("; {} deals ended, {} come back", ended.closed_deals, money::show(ended.refunded)));
-    }
+    text.push_str(&again::ended(ended.closed_deals, ended.refunded));
     if recoded.kept_parts > 0 {
         text.push_str(&format!("; {} parts keep their shape", recoded.kept_parts));
     }
-    if recoded.short_parts > 0 {
-        text.push_str(&format!(
-            "; {} parts have the quorum's shards alone, since a provider did not take its own in time",
-            recoded.short_parts
-        ));
-    }
+    text.push_str(&again::short(recoded));
     if ended.holding_deals > 0 {
         text.push_str(&format!(
             "; {} deals that are not needed still hold something: run it again later",

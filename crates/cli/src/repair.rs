@@ -3,6 +3,7 @@
 mod told;
 
 use crate::{
+    again,
     args::DataRepair,
     bucket::bucket_name,
     data::finish,
@@ -14,7 +15,7 @@ use crate::{
 };
 use hodei_sdk::{
     Local,
-    recode::{Options, Recoded},
+    recode::Recoded,
     repair::{Ask, Closed, Repair, Survey},
 };
 use hodei_types::transport::NodeKey;
@@ -27,7 +28,7 @@ pub(crate) async fn repair(args: &DataRepair, session: &Session, out: Out) -> Re
     let ask = Ask { without: without(&cloud, name, &args.without).await?, all: args.all };
     let found = look(&cloud, name, &ask, out).await?;
     let planned = cloud.plan_repair(name, found, &ask, args.windows).await.map_err(sdk_fault)?;
-    let rate = args.rate.map(|mib| mib << 20);
+    let rate = again::rate(args.rate);
     out.result(told::survey_text(name, &planned.survey), &told::survey(name, &planned.survey));
     for line in told::assumed(&planned).into_iter().chain(told::plan_text(&planned, rate)) {
         out.say(line);
@@ -64,14 +65,7 @@ pub(crate) async fn repair(args: &DataRepair, session: &Session, out: Out) -> Re
         &told::done(name, &planned, &recoded, &closed, &now),
     );
     readable(name, &now)?;
-    if let Some(first) = recoded.failures.first() {
-        let message = format!(
-            "{} parts could not be stored again and stay as they were; the first: {first}",
-            recoded.failures.len()
-        );
-        let help = "run the same command again; `hodei status` shows the providers";
-        return Err(Fault::new(&fault::GET_SHORT, message, help));
-    }
+    again::whole(&recoded)?;
     out.next(match now.is_well() {
         true => format!("hodei data list hodei://{name}"),
         false => format!("hodei data repair {name}"),
@@ -123,15 +117,9 @@ async fn put_back(
 ) -> Result<(Recoded, Closed, Survey)> {
     cloud.begin_repair(bucket, planned).await.map_err(sdk_fault)?;
     out.say("Stopped at any point, the same command goes on.");
-    let total = planned.survey.due_bytes;
-    let progress = Mutex::new(out.progress(format!("store {bucket} again"), (total > 0).then_some(total)));
-    let told = move |done| progress.lock().unwrap_or_else(PoisonError::into_inner).set(done);
-    let options = Options { rate, progress: Some(Box::new(told)) };
+    let options = again::options(bucket, planned.survey.due_bytes, rate, out);
     let recoded = cloud.repair(bucket, planned, options).await.map_err(sdk_fault)?;
-    if recoded.swaps > 0 {
-        out.say("waiting a minute, for those who still read the old shards");
-        cloud.await_release().await.map_err(sdk_fault)?;
-    }
+    again::release(cloud, &recoded, out).await?;
     let now = look(cloud, bucket, ask, out).await?;
     let closed = cloud.end_repair(bucket, planned, &now).await.map_err(sdk_fault)?;
     Ok((recoded, closed, now))

@@ -15,7 +15,7 @@ use hodei_sdk::{
     chain::{Client, Verifier},
     link::{Config, Link},
     log::{self, Log},
-    wallet::Wallet,
+    wallet::{Budget, Wallet},
 };
 use hodei_types::{
     ack::Signer,
@@ -131,6 +131,15 @@ impl Session {
                 self.purse.open(self.chain.clone(), || purse::passphrase(Some(file)))
             }
             _ => self.purse.everyday(self.chain.clone()),
+        }
+    }
+
+    /// What everyday work may still spend; none where it is not capped.
+    pub(crate) async fn budget(&self) -> Result<Option<Budget>> {
+        let owner = self.purse.owner()?;
+        match self.wallet() {
+            Ok(wallet) if wallet.spender().address() != owner => Ok(Some(wallet.budget().await.map_err(sdk_fault)?)),
+            _ => Ok(None),
         }
     }
 

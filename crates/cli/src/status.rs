@@ -10,7 +10,11 @@ use crate::{
     time,
 };
 use hodei_node::home::Home;
-use hodei_sdk::{bucket::Record, escrow::Holding, market};
+use hodei_sdk::{
+    bucket::Record,
+    escrow::{Calendar, Holding},
+    market,
+};
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
@@ -56,11 +60,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     if balance.is_zero() {
         attention.push("the wallet is empty: ask for an invitation with coins".into());
     }
-    let wallet = session.wallet();
-    let budget = match &wallet {
-        Ok(wallet) if wallet.spender().address() != owner => Some(wallet.budget().await.map_err(sdk_fault)?),
-        _ => None,
-    };
+    let budget = session.budget().await?;
     if budget.as_ref().is_some_and(|budget| budget.left.is_zero()) {
         attention.push(
             "the budget is used up: nothing new is put or bought; what is there can be read and exported, and is kept \
@@ -75,11 +75,11 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
             offer.zone
         ));
     }
-    let buckets = match buckets(session).await {
-        Ok(buckets) => buckets,
+    let (buckets, calendar) = match buckets(session).await {
+        Ok((buckets, calendar)) => (buckets, Some(calendar)),
         Err(fault) => {
             attention.push(format!("the buckets could not be read: {}", fault.message));
-            Vec::new()
+            (Vec::new(), None)
         }
     };
     for (record, holding) in buckets.iter().filter(|(_, holding)| holding.runs_low()) {
@@ -137,7 +137,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
         text.push_str(&format!("budget  {} left in {}\n", money::show(budget.left), budget.spender));
     }
     for (record, holding) in &buckets {
-        if let Some(paid) = paid(holding) {
+        if let Some(paid) = calendar.and_then(|calendar| paid(holding, &calendar)) {
             text.push_str(&format!("bucket  {} is paid for {paid}\n", record.name));
         }
     }
@@ -161,7 +161,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
             "doors": session.context.doors, "attention": attention,
             "buckets": buckets.iter().map(|(record, holding)| json!({
                 "bucket": record.name, "size_bytes": record.state.sizeBytes, "held_bytes": holding.held_bytes,
-                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows, "paid_until_ms": holding.paid_until_ms,
+                "escrow_wei": holding.escrow.to_string(), "windows_left": holding.windows, "paid_until_ms": calendar.zip(holding.windows).map(|(calendar, windows)| calendar.ends_ms(windows)),
                 "deals_shut": holding.shut(&offers),
             })).collect::<Vec<_>>(), "node": node.and_then(std::result::Result::ok),
             "providers": offers.iter().map(|offer| json!({
@@ -176,15 +176,15 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     Ok(())
 }
 
-/// This identity's buckets, and how long each is paid for.
-async fn buckets(session: &Session) -> Result<Vec<(Record, Holding)>> {
+/// This identity's buckets, how long each is paid for, and when windows end.
+async fn buckets(session: &Session) -> Result<(Vec<(Record, Holding)>, Calendar)> {
     let cloud = session.cloud().await?;
     let mut buckets = Vec::new();
     for record in cloud.buckets().await.map_err(sdk_fault)? {
         let holding = cloud.holding(&record).await.map_err(sdk_fault)?;
         buckets.push((record, holding));
     }
-    Ok(buckets)
+    Ok((buckets, cloud.calendar().await.map_err(sdk_fault)?))
 }
 
 /// What a running node says of itself.

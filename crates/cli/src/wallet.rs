@@ -21,10 +21,7 @@ pub(crate) async fn balance(session: &Session, out: Out) -> Result<()> {
     let owner = session.purse.owner()?;
     let account = session.chain.account(owner).await.map_err(chain_fault)?;
     let head = session.chain.head().await.map_err(chain_fault)?;
-    let budget = match session.wallet() {
-        Ok(wallet) if wallet.spender().address() != owner => Some(wallet.budget().await.map_err(sdk_fault)?),
-        _ => None,
-    };
+    let budget = session.budget().await?;
     let mut text = format!("{} in account {owner}", money::show(account.balance));
     if let Some(budget) = &budget {
         text.push_str(&format!("\n{} left to spend, in account {}", money::show(budget.left), budget.spender));

@@ -32,8 +32,32 @@ pub struct Holding {
     pub providers: Vec<NodeKey>,
     /// Windows until the first deal's escrow is used up; `None` while nothing is held.
     pub windows: Option<u64>,
-    /// When that is, about, in milliseconds since 1970: windows stand still through a halt of the ledger.
-    pub paid_until_ms: Option<u64>,
+}
+
+/// When windows end: they stand still through a halt of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    now_ms: u64,
+    /// Of the running window.
+    left_ms: u64,
+    window_ms: u64,
+}
+
+impl Calendar {
+    fn of(now_ms: u64, running: &IDeals::Window) -> Self {
+        let left_ms = running.endsMs.saturating_sub(running.clockMs);
+        Self { now_ms, left_ms, window_ms: running.endsMs.saturating_sub(running.openedMs) }
+    }
+
+    /// When so many windows are over, about, in milliseconds since 1970; the running one counts as none.
+    pub fn ends_ms(&self, windows: u64) -> u64 {
+        self.now_ms.saturating_add(self.left_ms).saturating_add(self.window_ms.saturating_mul(windows))
+    }
+}
+
+/// Wei of a deal's escrow that its provider did not earn yet.
+pub(crate) fn left(deal: &IDeals::Deal) -> U256 {
+    U256::from(deal.escrow).saturating_sub(deal.owed)
 }
 
 impl Holding {
@@ -53,23 +77,21 @@ impl Buckets {
     /// What its deals hold and have left.
     pub async fn holding(&self, bucket: B256) -> Result<Holding, Fault> {
         let states = self.states(bucket).await?;
-        let left = |deal: &IDeals::Deal| U256::from(deal.escrow).saturating_sub(deal.owed);
-        let windows =
-            states.iter().filter(|deal| deal.leaves > 0).map(|deal| windows(left(deal), deal, deal.leaves)).min();
-        let paid_until_ms = match windows {
-            Some(windows) => {
-                let now = ask(&**self.wallet.chain(), DEALS, &IDeals::windowCall {}).await?;
-                Some(ends_ms(self.wallet.chain().head().await?.time_ms, &now, windows))
-            }
-            None => None,
-        };
         Ok(Holding {
             providers: states.iter().map(|deal| NodeKey(deal.provider.0)).collect(),
             held_bytes: states.iter().map(|deal| deal.leaves * LEAF_BYTES).sum(),
             escrow: states.iter().map(left).sum(),
-            windows,
-            paid_until_ms,
+            windows: states
+                .iter()
+                .filter(|deal| deal.leaves > 0)
+                .map(|deal| windows(left(deal), deal, deal.leaves))
+                .min(),
         })
+    }
+
+    pub(crate) async fn calendar(&self) -> Result<Calendar, Fault> {
+        let running = ask(&**self.wallet.chain(), DEALS, &IDeals::windowCall {}).await?;
+        Ok(Calendar::of(self.wallet.chain().head().await?.time_ms, &running))
     }
 
     /// What it takes for each deal to last so many windows, were it full: (deal, wei).
@@ -78,8 +100,7 @@ impl Buckets {
         let missing = states.iter().filter(|deal| deal.state == OPEN).map(|deal| {
             let leaves = (deal.capacityBytes / LEAF_BYTES).max(deal.leaves);
             let needs = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES) * U256::from(wanted);
-            let left = U256::from(deal.escrow).saturating_sub(deal.owed);
-            (deal.id, needs.div_ceil(U256::from(GIB)).saturating_sub(left))
+            (deal.id, needs.div_ceil(U256::from(GIB)).saturating_sub(left(deal)))
         });
         Ok(missing.filter(|(_, wei)| !wei.is_zero()).collect())
     }
@@ -95,13 +116,6 @@ impl Buckets {
 }
 
 /// Windows that so many wei pay for so many leaves.
-/// When so many windows are over, the running one counted as none.
-fn ends_ms(now_ms: u64, running: &IDeals::Window, windows: u64) -> u64 {
-    let left_ms = running.endsMs.saturating_sub(running.clockMs);
-    let len_ms = running.endsMs.saturating_sub(running.openedMs);
-    now_ms.saturating_add(left_ms).saturating_add(len_ms.saturating_mul(windows))
-}
-
 fn windows(wei: U256, deal: &IDeals::Deal, leaves: u64) -> u64 {
     let window = U256::from(deal.price) * U256::from(leaves * LEAF_BYTES);
     if window.is_zero() { u64::MAX } else { (wei * U256::from(GIB) / window).saturating_to() }
@@ -142,9 +156,10 @@ mod tests {
             height: 1,
             seed: Default::default(),
         };
-        assert_eq!(ends_ms(50_000, &running, 0), 50_600);
-        assert_eq!(ends_ms(50_000, &running, 30), 80_600);
-        assert_eq!(ends_ms(50_000, &running, u64::MAX), u64::MAX);
+        let calendar = Calendar::of(50_000, &running);
+        assert_eq!(calendar.ends_ms(0), 50_600);
+        assert_eq!(calendar.ends_ms(30), 80_600);
+        assert_eq!(calendar.ends_ms(u64::MAX), u64::MAX);
     }
 
     #[test]
@@ -154,10 +169,7 @@ mod tests {
         assert_eq!(windows(U256::from(600), &deal(10, 600, full / 2), full / 2), 120);
         assert_eq!(windows(U256::from(9), &deal(10, 9, full), full), 0);
         assert_eq!(windows(U256::ZERO, &deal(0, 0, full), full), u64::MAX, "free of charge");
-        let low = |windows| {
-            Holding { held_bytes: 1, escrow: U256::ZERO, providers: Vec::new(), windows, paid_until_ms: None }
-                .runs_low()
-        };
+        let low = |windows| Holding { held_bytes: 1, escrow: U256::ZERO, providers: Vec::new(), windows }.runs_low();
         assert_eq!([low(None), low(Some(9)), low(Some(10))], [false, true, false]);
     }
 }

@@ -274,12 +274,12 @@ pub(crate) fn escrow(offer: &Offer, capacity_bytes: u64, windows: u64) -> u128 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use alloy_primitives::Address;
     use hodei_types::code::ShapeError;
 
-    fn offer(node: u8, operator: u8, zone: &str, price: u128) -> Offer {
+    pub(crate) fn offer(node: u8, operator: u8, zone: &str, price: u128) -> Offer {
         Offer {
             node: NodeKey([node; 32]),
             operator: Address::repeat_byte(operator),

@@ -12,6 +12,7 @@ use crate::{
     bucket::{Buckets, Deal, OPEN, Record},
     change::Amendment,
     cloud::{Cloud, Runtime},
+    escrow::left,
     fault::Fault,
     market::Offer,
     plan::{HEADROOM, Part, Plan, Wish, losses, plan_beside},
@@ -62,6 +63,21 @@ pub struct Resize {
     pub added: u128,
 }
 
+impl Resize {
+    /// A deal that grows at an offer's price; `escrow` is what it then shall have.
+    pub(crate) fn of(deal: &Deal, offer: &Offer, capacity_bytes: u64, escrow: u128) -> Self {
+        let left: u128 = left(&deal.state).saturating_to();
+        Self { deal: deal.id, capacity_bytes, price_max: offer.price_store, added: escrow.saturating_sub(left) }
+    }
+}
+
+/// Wei that opening and enlarging these sets aside.
+pub(crate) fn set_aside(open: &[Part], enlarge: &[Resize]) -> U256 {
+    let opened = open.iter().map(|part| U256::from(part.escrow));
+    let added = enlarge.iter().map(|one| U256::from(one.added));
+    opened.chain(added).fold(U256::ZERO, |sum, wei| sum.saturating_add(wei))
+}
+
 /// What bringing a bucket there will do.
 #[derive(Clone, Debug)]
 pub struct Redundancy {
@@ -88,9 +104,7 @@ pub struct Redundancy {
 impl Redundancy {
     /// Wei to set aside.
     pub fn escrow(&self) -> U256 {
-        let opened = self.open.iter().map(|part| U256::from(part.escrow));
-        let added = self.enlarge.iter().map(|one| U256::from(one.added));
-        opened.chain(added).fold(U256::ZERO, |sum, wei| sum.saturating_add(wei))
+        set_aside(&self.open, &self.enlarge)
     }
 
     /// Whether the bucket is so already, with all its data.
@@ -144,6 +158,22 @@ pub(crate) fn window(bytes: u64, shape: &Shape, prices: &[u128]) -> U256 {
 }
 
 impl Buckets {
+    /// Whether there is the coin, and the right: where a bucket keeps locked versions, only the owner's own account may
+    /// use up sooner what its deals were paid ahead.
+    pub(crate) async fn may_enlarge(
+        &self,
+        kept_until_ms: Option<u64>,
+        open: &[Part],
+        enlarge: &[Resize],
+    ) -> Result<(), Fault> {
+        self.afford(set_aside(open, enlarge)).await?;
+        let is_capped = self.wallet.spender().address() != self.wallet.owner();
+        match kept_until_ms.filter(|_| is_capped && !enlarge.is_empty()) {
+            Some(until_ms) => Err(Fault::Kept { until_ms }),
+            None => Ok(()),
+        }
+    }
+
     /// Opens deals, and gives others more room.
     pub(crate) async fn enlarge(&self, bucket: B256, open: &[Part], enlarge: &[Resize]) -> Result<(), Fault> {
         self.open(bucket, open.to_vec()).await?;
@@ -190,13 +220,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         for part in &plan.parts {
             let Some(deal) = by_node.get(&part.offer.node) else { continue };
             if deal.state.capacityBytes < part.capacity_bytes {
-                let left = deal.state.escrow.saturating_sub(deal.state.owed.saturating_to());
-                enlarge.push(Resize {
-                    deal: deal.id,
-                    capacity_bytes: part.capacity_bytes,
-                    price_max: part.offer.price_store,
-                    added: part.escrow.saturating_sub(left),
-                });
+                enlarge.push(Resize::of(deal, &part.offer, part.capacity_bytes, part.escrow));
             }
         }
         // A provider that only missed its last proof keeps what it has.
@@ -229,12 +253,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// [`Cloud::recode`] what it holds, and [`Cloud::end_redundancy`].
     pub async fn begin_redundancy(&self, bucket: &str, planned: &Redundancy) -> Result<(), Fault> {
         let record = self.live(bucket).await?;
-        self.0.buckets.afford(planned.escrow()).await?;
-        let is_capped = self.0.wallet.spender().address() != self.0.wallet.owner();
-        if let Some(until_ms) = record.kept_until_ms(self.now_ms()).filter(|_| is_capped && !planned.enlarge.is_empty())
-        {
-            return Err(Fault::Kept { until_ms });
-        }
+        let kept_until_ms = record.kept_until_ms(self.now_ms());
+        self.0.buckets.may_enlarge(kept_until_ms, &planned.open, &planned.enlarge).await?;
         let document = document(planned.capacity_bytes, &planned.regions);
         let edit: Amendment = Arc::new(move |_| Ok(Some(document.clone())));
         self.amend(bucket, SETTING, edit).await?;
@@ -295,7 +315,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 None => false,
             };
             if is_empty {
-                ended.refunded += U256::from(deal.escrow).saturating_sub(deal.owed);
+                ended.refunded += left(deal);
                 empty.push(deal.id);
             } else {
                 ended.holding_deals += 1;

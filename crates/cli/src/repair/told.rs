@@ -1,8 +1,8 @@
 //! Say what was found, what is assumed, what it costs, and what was done.
 
 use crate::{
+    again,
     bucket::odds,
-    money,
     out::{bytes, table},
     status::short,
 };
@@ -198,15 +198,8 @@ pub(super) fn plan_text(planned: &Repair, rate: Option<u64>) -> Vec<String> {
     if planned.short.is_none() {
         lines.extend(planned.plan.promises());
     }
-    lines.push(format!(
-        "Price: {} per window for what is stored, {} before; {} more in escrow for {} new deals and {} larger ones; what \
-         is not used comes back.",
-        money::show(planned.window_then),
-        money::show(planned.window_now),
-        money::show(planned.escrow()),
-        planned.open.len(),
-        planned.enlarge.len(),
-    ));
+    let windows = (planned.window_then, planned.window_now);
+    lines.push(again::price(windows, planned.escrow(), (planned.open.len(), planned.enlarge.len())));
     lines
 }
 
@@ -234,18 +227,11 @@ pub(super) fn done_text(bucket: &str, planned: &Repair, recoded: &Recoded, close
     if !planned.open.is_empty() {
         text.push_str(&format!("; {} new deals", planned.open.len()));
     }
-    if closed.closed_deals > 0 {
-        text.push_str(&format!("; {} deals ended, {} come back", closed.closed_deals, money::show(closed.refunded)));
-    }
+    text.push_str(&again::ended(closed.closed_deals, closed.refunded));
     if closed.kept_deals > 0 {
         text.push_str(&format!("; {} deals of those that are gone stay", closed.kept_deals));
     }
-    if recoded.short_parts > 0 {
-        text.push_str(&format!(
-            "; {} parts have the quorum's shards alone, since a provider did not take its own in time",
-            recoded.short_parts
-        ));
-    }
+    text.push_str(&again::short(recoded));
     if now.due_parts > 0 {
         text.push_str(&format!("; {} parts are still due: run it again", now.due_parts));
     }

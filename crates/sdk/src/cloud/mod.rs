@@ -11,7 +11,7 @@ use crate::{
     bucket::{AT_ONCE, Buckets, Deal, Record},
     catalog::Catalogs,
     change::Change,
-    escrow::Holding,
+    escrow::{Calendar, Holding},
     fault::Fault,
     intent::Orphans,
     keep::Leaves,
@@ -246,6 +246,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// What a bucket's deals hold, and how long they are paid for.
     pub async fn holding(&self, record: &Record) -> Result<Holding, Fault> {
         self.0.buckets.holding(record.id).await
+    }
+
+    /// When windows from now on end.
+    pub async fn calendar(&self) -> Result<Calendar, Fault> {
+        self.0.buckets.calendar().await
     }
 
     /// Wei that it takes for a bucket to last `windows` more, were it full.

@@ -44,25 +44,7 @@ pub(super) fn choose<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::{Address, U256};
-    use hodei_types::{code::Class, transport::NodeKey};
-
-    fn offer(node: u8, operator: u8, zone: &str, price: u128) -> Offer {
-        Offer {
-            node: NodeKey([node; 32]),
-            operator: Address::repeat_byte(operator),
-            zone: zone.into(),
-            addresses: vec!["127.0.0.1:1".parse().unwrap()],
-            capacity_bytes: 10 << 30,
-            used_bytes: 0,
-            price_store: price,
-            price_read: 1,
-            collateral: U256::ZERO,
-            device: Class::Home,
-            open: true,
-            suspended: false,
-        }
-    }
+    use crate::plan::tests::offer;
 
     fn nodes(chosen: &[&Offer]) -> Vec<u8> {
         chosen.iter().map(|offer| offer.node.0[0]).collect()

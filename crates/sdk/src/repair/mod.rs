@@ -23,11 +23,12 @@ use crate::{
     bucket::{OPEN, Record},
     change::Change,
     cloud::{Cloud, Runtime},
+    escrow::left,
     fault::Fault,
     market::Offer,
     plan::{DEAL_BYTES_MIN, HEADROOM, Part, Plan, RESERVE_WINDOWS, escrow, usable},
     recode::{Options, Recoded},
-    redundancy::{Resize, bought_bytes, noted, window},
+    redundancy::{Resize, bought_bytes, noted, set_aside, window},
 };
 use alloy_primitives::U256;
 use choice::choose;
@@ -70,9 +71,7 @@ pub struct Repair {
 impl Repair {
     /// Wei to set aside.
     pub fn escrow(&self) -> U256 {
-        let opened = self.open.iter().map(|part| U256::from(part.escrow));
-        let added = self.enlarge.iter().map(|one| U256::from(one.added));
-        opened.chain(added).fold(U256::ZERO, |sum, wei| sum.saturating_add(wei))
+        set_aside(&self.open, &self.enlarge)
     }
 
     /// Providers that were given up, answer all the same, and may have what cannot be read without them.
@@ -168,9 +167,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             let mut capacity_bytes = state.capacityBytes;
             let more = grown(capacity_bytes, each).filter(|_| usable(&offer) && !is_well && short.is_none());
             if let Some(more) = more.filter(|more| offer.free_bytes() >= more - capacity_bytes) {
-                let left = state.escrow.saturating_sub(state.owed.saturating_to());
-                let added = escrow(offer, more, windows).saturating_sub(left);
-                enlarge.push(Resize { deal: seat.deal.id, capacity_bytes: more, price_max: offer.price_store, added });
+                enlarge.push(Resize::of(&seat.deal, offer, more, escrow(offer, more, windows)));
                 capacity_bytes = more;
             }
             parts.push(Part { offer: (*offer).clone(), capacity_bytes, escrow: 0 });
@@ -232,11 +229,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Opens and enlarges deals, and lets those of who is gone take nothing more. Then [`Cloud::repair`].
     pub async fn begin_repair(&self, bucket: &str, planned: &Repair) -> Result<(), Fault> {
         let record = self.live(bucket).await?;
-        self.0.buckets.afford(planned.escrow()).await?;
-        let is_capped = self.0.wallet.spender().address() != self.0.wallet.owner();
-        if let Some(until_ms) = planned.kept_until_ms.filter(|_| is_capped && !planned.enlarge.is_empty()) {
-            return Err(Fault::Kept { until_ms });
-        }
+        self.0.buckets.may_enlarge(planned.kept_until_ms, &planned.open, &planned.enlarge).await?;
         self.0.buckets.enlarge(record.id, &planned.open, &planned.enlarge).await?;
         self.0.buckets.drain(record.id, &planned.gone).await?;
         // A put would wait for those that are away, stripe by stripe.
@@ -275,7 +268,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let states = self.0.buckets.states(record.id).await?;
         let ending: Vec<_> = states.iter().filter(|deal| ending.contains(&deal.id) && deal.state == OPEN).collect();
         closed.closed_deals = ending.len() as u64;
-        closed.refunded = ending.iter().map(|deal| U256::from(deal.escrow).saturating_sub(deal.owed)).sum();
+        closed.refunded = ending.iter().map(|deal| left(deal)).sum();
         self.0.buckets.close(&ending.iter().map(|deal| deal.id).collect::<Vec<_>>()).await?;
         self.forget_roster(record.id);
         Ok(closed)
