@@ -1,11 +1,10 @@
 //! Keep buckets and objects.
 
 use crate::{
-    args::{DataCp, DataList, DataRm, DataWhere, Wait},
+    args::{DataCp, DataList, DataRm, Wait},
     bucket::{self, list_buckets},
     fault::{self, Fault, Result},
     file::{Target, keep},
-    money,
     out::{Out, bytes, table},
     paths::write_whole,
     session::{Session, sdk_fault},
@@ -17,7 +16,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use hodei_sdk::{
     Local,
     cloud::Blamed,
-    object::{Location, PAGE_MAX},
+    object::PAGE_MAX,
     storage,
     upload::{Options, Put},
 };
@@ -286,59 +285,6 @@ pub(crate) async fn tell_links(cloud: &Local, bucket: &str, key: Option<&str>, o
         )),
     }
     Ok(())
-}
-
-/// `hodei data where`.
-pub(crate) async fn locate(args: &DataWhere, session: &Session, out: Out) -> Result<()> {
-    let (bucket, key) = object(&args.object)?;
-    let cloud = session.cloud().await?;
-    let places = cloud.locate(bucket, key).await.map_err(sdk_fault)?;
-    if out.json {
-        for place in &places {
-            out.result("", &json!({
-                "schema": "hodei.data.where/1", "bucket": bucket, "key": key, "node": place.node.to_string(),
-                "operator": place.operator.to_string(), "zone": place.zone, "deal": place.deal, "shards": place.shards,
-                "bytes": place.bytes, "last_proven_window": place.last_proven, "suspended": place.suspended,
-                "missed_windows": place.missed, "missed_in_row": place.missed_in_row, "closed": place.closed,
-                "slashed_wei": place.slashed.to_string(), "paid_windows": place.paid_windows,
-                "paid_wei": place.paid.to_string(), "owed_wei": place.owed.to_string(),
-            }));
-        }
-        return Ok(());
-    }
-    let rows: Vec<_> = places
-        .iter()
-        .map(|place| {
-            vec![
-                place.zone.clone(),
-                short(&place.node.to_string()),
-                place.shards.to_string(),
-                bytes(place.bytes),
-                match place.last_proven {
-                    0 => "not yet".into(),
-                    window => format!("window {window}"),
-                },
-                money::show(place.paid + place.owed),
-                standing(place),
-            ]
-        })
-        .collect();
-    out.line(&table(&["ZONE", "NODE", "SHARDS", "BYTES", "PROVEN", "EARNED", "STANDING"], &rows));
-    Ok(())
-}
-
-/// How a provider stands on the ladder, as far as its deals are concerned.
-fn standing(place: &Location) -> String {
-    let mut said = match (place.closed, place.missed_in_row) {
-        (true, _) => "closed".to_owned(),
-        (_, 0) => "proves".to_owned(),
-        (_, 1) => "missed its last window: not paid for it".to_owned(),
-        (_, missed) => format!("missed {missed} windows in a row: not paid for them"),
-    };
-    if !place.slashed.is_zero() {
-        said.push_str(&format!(", {} of collateral taken", money::show(place.slashed)));
-    }
-    said
 }
 
 /// Posts what is owed to the ledger; what cannot be now is posted by the next command. Names providers that

@@ -44,7 +44,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["hodei data list", "hodei ls hodei://photos/2026/ --json", "hodei data list hodei://photos --versions"],
     ),
     ("data rm", &["hodei data rm hodei://photos/a.jpg -y", "hodei data rm hodei://photos"]),
-    ("data where", &["hodei data where hodei://photos/a.jpg"]),
+    (
+        "data where",
+        &["hodei data where hodei://photos/a.jpg", "hodei data where hodei://photos/a.jpg --stripes --json"],
+    ),
     (
         "data redundancy",
         &[

@@ -21,6 +21,7 @@ mod file;
 mod help;
 mod key;
 mod kind;
+mod locate;
 mod money;
 mod mount;
 mod name;
@@ -198,7 +199,7 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Data(Data::Cp(cp)) => in_cloud(&global, async |session| data::cp(&cp, session, out).await),
         Verb::Data(Data::List(list)) => in_cloud(&global, async |session| data::list(&list, session, out).await),
         Verb::Data(Data::Rm(rm)) => in_cloud(&global, async |session| data::rm(&rm, session, out).await),
-        Verb::Data(Data::Where(place)) => in_cloud(&global, async |session| data::locate(&place, session, out).await),
+        Verb::Data(Data::Where(place)) => in_cloud(&global, async |session| locate::locate(&place, session, out).await),
         Verb::Data(Data::Redundancy(args)) => {
             in_cloud(&global, async |session| redundancy::redundancy(&args, session, out).await)
         }

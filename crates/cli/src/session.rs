@@ -255,6 +255,10 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             let help = format!("`hodei data list hodei://{bucket}` shows what it holds");
             Fault::new(&fault::NO_OBJECT, error, help)
         }
+        Sdk::NoVersion { ref bucket, ref key, .. } | Sdk::Marker { ref bucket, ref key, .. } => {
+            let help = format!("`hodei data list hodei://{bucket}/{key} --versions` shows all there are");
+            Fault::new(&fault::NO_OBJECT, error, help)
+        }
         Sdk::Customer(_) => Fault::new(&fault::SEALED, error, "read it through the S3 door, with that key"),
         Sdk::Name(..) => Fault::new(&fault::REFERENCE, error, "choose another name"),
         Sdk::TooFew { .. } => {

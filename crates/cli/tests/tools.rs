@@ -8,7 +8,7 @@ use machines::{
 };
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
@@ -298,6 +298,24 @@ fn a_kit_alone_recovers_everything_on_an_empty_machine() {
     let told = demo.lines(&["data", "list", "hodei://papers/letter", "--versions"]);
     let told: Vec<_> = told.iter().map(|one| (one["size_bytes"].as_u64(), &one["is_delete_marker"])).collect();
     assert_eq!(told, [(Some(0), &true.into()), (Some(6), &false.into()), (Some(5), &false.into())]);
+    // And where each is, stripe by stripe: each shard with another provider, as many with each as the sum says.
+    let whole = demo.lines(&["data", "list", "hodei://papers/letter", "--versions"]);
+    let [marker, newer, older] = [0, 1, 2].map(|at: usize| whole[at]["version"].as_str().unwrap().to_owned());
+    for version in [&newer, &older] {
+        let place = ["data", "where", "hodei://papers/letter", "--version", version];
+        let stripes = demo.lines(&[&place[..], &["--stripes"]].concat());
+        let [stripe] = &stripes[..] else { panic!("{stripes:?}") };
+        let shards = stripe["shards"].as_array().unwrap();
+        let nodes: BTreeSet<_> = shards.iter().map(|shard| shard["node"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((stripe["k"].as_u64(), shards.len(), nodes.len()), (Some(3), 6, 6), "{stripe}");
+        let summed = demo.lines(&place);
+        assert!(summed.iter().all(|line| line["shards"] == 1 && nodes.contains(line["node"].as_str().unwrap())));
+        assert_eq!(summed.len(), 6);
+    }
+    for (id, code) in [(&*marker, "HD3002"), ("0123456789abcdef0123456789abcdef", "HD3002"), ("yesterday", "HD3003")] {
+        demo.refused(&["data", "where", "hodei://papers/letter", "--version", id], code);
+    }
+    demo.refused(&["data", "where", "hodei://papers/letter"], "HD3002");
     let (code, _, error) = demo.user.run(&demo.words(&["data", "rm", "hodei://papers", "-y"]));
     assert!(code == 8 && error.to_string().contains("--versions"), "{code} {error}");
     // A key of the door that is not there.

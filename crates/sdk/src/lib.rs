@@ -17,6 +17,7 @@ pub mod history;
 mod intent;
 mod keep;
 pub mod list;
+pub mod locate;
 pub mod market;
 pub mod moves;
 pub mod mtime;

@@ -1,4 +1,4 @@
-//! Get and remove objects, say where they are, and prove that they were put.
+//! Get and remove objects, and prove that they were put.
 
 pub use crate::list::{Listing, PAGE_MAX};
 use crate::{
@@ -9,48 +9,18 @@ use crate::{
     read::{self, Holders, Opened},
     upload::Put,
 };
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 pub use hodei_storage::index::{Entry, Part};
 use hodei_storage::index::{KEY_BYTES_MAX, Settings, Version, is_reserved};
-use hodei_types::{
-    abi::{DEALS, IDeals},
-    call::ask,
-    event::Kind,
-    transport::{NodeKey, Transport},
-};
+use hodei_types::{event::Kind, transport::Transport};
 use rand::RngExt as _;
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// Rest between looks for an event's anchor, and how often: a minute.
 const ANCHOR_REST: Duration = Duration::from_millis(250);
 const ANCHOR_LOOKS: u32 = 240;
-/// What one provider holds of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Location {
-    pub node: NodeKey,
-    pub operator: Address,
-    pub zone: String,
-    pub deal: u64,
-    /// Shards of this object, or of the pack it is in.
-    pub shards: u64,
-    pub bytes: u64,
-    /// Last window with an accepted proof of this provider.
-    pub last_proven: u64,
-    /// Windows this provider missed: in a row, and ever.
-    pub missed_in_row: u64,
-    pub missed: u64,
-    pub suspended: bool,
-    /// Slashing closed it: no new deals.
-    pub closed: bool,
-    /// Wei of its collateral taken.
-    pub slashed: U256,
-    /// Windows this deal paid for, and wei: paid, and earned but not paid out yet.
-    pub paid_windows: u64,
-    pub paid: U256,
-    pub owed: U256,
-}
 
 /// Bytes of an object, as they come.
 pub type Body = BoxStream<'static, Result<Bytes, Fault>>;
@@ -177,52 +147,5 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Changes what is said of a version, or of the newest, without storing it again.
     pub async fn edit(&self, bucket: &str, key: &str, version: Option<Version>, edit: Edit) -> Result<Done, Fault> {
         self.change(bucket, Some(Change::Edit { key: key.into(), version, edit })).await
-    }
-
-    /// Which providers hold an object's shards, and when each was last proven to hold what it is paid for.
-    pub async fn locate(&self, bucket: &str, key: &str) -> Result<Vec<Location>, Fault> {
-        let record = self.live(bucket).await?;
-        let run = self.run(&record).await?;
-        let missing = || Fault::NoObject { bucket: bucket.into(), key: key.into() };
-        let entry = run.newest(key).ok_or_else(missing)?;
-        let roster = self.roster(&record).await?;
-        let mut held: BTreeMap<(NodeKey, u64), (u64, u64)> = BTreeMap::new();
-        for part in &entry.parts {
-            for (_, page) in self.0.engine.pages(&roster, part.page(), |verdict| self.blame(verdict)).await? {
-                for (stripe, listed) in page.stripes.iter().enumerate() {
-                    for shard in 0..page.n {
-                        let Some(holder) = page.holder(stripe, shard) else { continue };
-                        let count = held.entry((holder.node, holder.deal)).or_default();
-                        count.0 += 1;
-                        count.1 += u64::from(listed.shard_bytes);
-                    }
-                }
-            }
-        }
-        let chain = &**self.0.wallet.chain();
-        let mut locations = Vec::new();
-        for ((node, deal), (shards, bytes)) in held {
-            let standing = ask(chain, DEALS, &IDeals::standingCall { provider: node.0.into() }).await?;
-            let terms = ask(chain, DEALS, &IDeals::getCall { deal }).await?;
-            let known = roster.iter().find(|provider| provider.peer.key == node);
-            locations.push(Location {
-                node,
-                operator: known.map_or(Address::ZERO, |provider| provider.operator.into()),
-                zone: known.map_or_else(String::new, |provider| provider.zone.clone()),
-                deal,
-                shards,
-                bytes,
-                last_proven: standing.lastProven,
-                missed_in_row: standing.missesInRow,
-                missed: standing.misses,
-                suspended: standing.suspended,
-                closed: standing.closed,
-                slashed: standing.slashed,
-                paid_windows: terms.paidWindows,
-                paid: terms.paid,
-                owed: terms.owed,
-            });
-        }
-        Ok(locations)
     }
 }

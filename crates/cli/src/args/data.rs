@@ -118,6 +118,12 @@ pub(crate) struct DataRm {
 pub(crate) struct DataWhere {
     /// hodei://BUCKET/KEY
     pub(crate) object: String,
+    /// An older version, as `hodei data list --versions` names it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) version: Option<String>,
+    /// Each stripe, and who holds which shard of it.
+    #[arg(long)]
+    pub(crate) stripes: bool,
 }
 
 #[derive(Args, Debug)]

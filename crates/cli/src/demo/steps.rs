@@ -118,7 +118,7 @@ pub(super) async fn put(tour: &Tour, cloud: &mut Cloud, session: &Session) -> Re
     let source = tokio::fs::File::open(&file).await.map_err(|error| Fault::io(&file, "opening the file", &error))?;
     let options = Options { wait: Wait::Full, ..Options::default() };
     let put = local.put(BUCKET, KEY, data::pieces(source), options).await.map_err(sdk_fault)?;
-    let places = local.locate(BUCKET, KEY).await.map_err(sdk_fault)?;
+    let places = local.locate(BUCKET, KEY, None).await.map_err(sdk_fault)?;
     tour.say(&format!(
         "stored {} as hodei://{BUCKET}/{KEY}, every shard acknowledged:",
         out::bytes(put.entry.size_bytes())

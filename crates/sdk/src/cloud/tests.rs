@@ -63,7 +63,8 @@ fn requests_are_send(cloud: &Local, plan: &Plan) {
     is_send(cloud.get("", "", None));
     is_send(cloud.list("", "", None, None, 1));
     is_send(cloud.remove("", ""));
-    is_send(cloud.locate("", ""));
+    is_send(cloud.locate("", "", None));
+    is_send(cloud.stripes("", "", None));
     is_send(cloud.plan_redundancy("", &Wanted::default()));
     is_send(cloud.recode("", recode::Options::default()));
     is_send(cloud.await_release());

@@ -1,0 +1,164 @@
+//! Say where an object is: which providers hold how much of it, and which shard of which stripe each.
+
+use crate::{
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+};
+use alloy_primitives::{Address, U256};
+use hodei_storage::{
+    engine::Provider,
+    index::{Entry, Version},
+    manifest::Page,
+};
+use hodei_types::{
+    abi::{DEALS, IDeals},
+    call::ask,
+    slice::ShardId,
+    transport::{NodeKey, Transport},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What one provider holds of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    pub node: NodeKey,
+    pub operator: Address,
+    pub zone: String,
+    pub deal: u64,
+    /// Shards of this object, or of the pack it is in.
+    pub shards: u64,
+    pub bytes: u64,
+    /// Last window with an accepted proof of this provider.
+    pub last_proven: u64,
+    /// Windows this provider missed: in a row, and ever.
+    pub missed_in_row: u64,
+    pub missed: u64,
+    pub suspended: bool,
+    /// Slashing closed it: no new deals.
+    pub closed: bool,
+    /// Wei of its collateral taken.
+    pub slashed: U256,
+    /// Windows this deal paid for, and wei: paid, and earned but not paid out yet.
+    pub paid_windows: u64,
+    pub paid: U256,
+    pub owed: U256,
+}
+
+/// One stripe of an object, or of the pack it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Striped {
+    /// Which part of the object, and which stripe of that.
+    pub part: usize,
+    pub stripe: usize,
+    /// So many of its shards restore it.
+    pub k: u8,
+    /// Bytes of each shard.
+    pub shard_bytes: u32,
+    pub shards: Vec<Placed>,
+}
+
+/// One shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// In the code's order: those below k are data.
+    pub number: u8,
+    pub id: ShardId,
+    pub node: NodeKey,
+    pub deal: u64,
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Which providers hold a version's shards, or the newest's, and when each was last proven to hold what it is
+    /// paid for.
+    pub async fn locate(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Location>, Fault> {
+        let (roster, pages) = self.pages(bucket, key, version).await?;
+        let mut held: BTreeMap<(NodeKey, u64), (u64, u64)> = BTreeMap::new();
+        for striped in pages.iter().flat_map(|(part, pages)| striped(*part, pages)) {
+            for shard in &striped.shards {
+                let count = held.entry((shard.node, shard.deal)).or_default();
+                count.0 += 1;
+                count.1 += u64::from(striped.shard_bytes);
+            }
+        }
+        let chain = &**self.0.wallet.chain();
+        let mut locations = Vec::new();
+        for ((node, deal), (shards, bytes)) in held {
+            let standing = ask(chain, DEALS, &IDeals::standingCall { provider: node.0.into() }).await?;
+            let terms = ask(chain, DEALS, &IDeals::getCall { deal }).await?;
+            let known = roster.iter().find(|provider| provider.peer.key == node);
+            locations.push(Location {
+                node,
+                operator: known.map_or(Address::ZERO, |provider| provider.operator.into()),
+                zone: known.map_or_else(String::new, |provider| provider.zone.clone()),
+                deal,
+                shards,
+                bytes,
+                last_proven: standing.lastProven,
+                missed_in_row: standing.missesInRow,
+                missed: standing.misses,
+                suspended: standing.suspended,
+                closed: standing.closed,
+                slashed: standing.slashed,
+                paid_windows: terms.paidWindows,
+                paid: terms.paid,
+                owed: terms.owed,
+            });
+        }
+        Ok(locations)
+    }
+
+    /// Every stripe of a version, or of the newest, in order.
+    pub async fn stripes(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Striped>, Fault> {
+        let (_, pages) = self.pages(bucket, key, version).await?;
+        Ok(pages.iter().flat_map(|(part, pages)| striped(*part, pages)).collect())
+    }
+
+    /// The pages of each part of a version, and who may hold it.
+    async fn pages(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<Version>,
+    ) -> Result<(Arc<Vec<Provider>>, Vec<(usize, Vec<Page>)>), Fault> {
+        let record = self.live(bucket).await?;
+        let run = self.run(&record).await?;
+        let entry = found(run.versions(key), bucket, key, version)?;
+        let roster = self.roster(&record).await?;
+        let mut pages = Vec::new();
+        for (at, part) in entry.parts.iter().enumerate() {
+            let of_part = self.0.engine.pages(&roster, part.page(), |verdict| self.blame(verdict)).await?;
+            pages.push((at, of_part.into_iter().map(|(_, page)| page).collect()));
+        }
+        Ok((roster, pages))
+    }
+}
+
+/// The version asked for, or the newest where that is an object.
+fn found<'a>(versions: &'a [Entry], bucket: &str, key: &str, version: Option<Version>) -> Result<&'a Entry, Fault> {
+    let (bucket, key) = (bucket.to_owned(), key.to_owned());
+    let Some(version) = version else {
+        return versions.first().filter(|entry| !entry.marker).ok_or(Fault::NoObject { bucket, key });
+    };
+    match versions.iter().find(|entry| entry.version == version) {
+        Some(entry) if entry.marker => Err(Fault::Marker { bucket, key, version }),
+        Some(entry) => Ok(entry),
+        None => Err(Fault::NoVersion { bucket, key, version }),
+    }
+}
+
+fn striped(part: usize, pages: &[Page]) -> impl Iterator<Item = Striped> {
+    let listed =
+        pages.iter().flat_map(|page| page.stripes.iter().enumerate().map(move |(at, stripe)| (page, at, stripe)));
+    listed.enumerate().map(move |(number, (page, at, stripe))| {
+        let placed = |(number, id): (u8, &ShardId)| {
+            page.holder(at, number).map(|holder| Placed { number, id: *id, node: holder.node, deal: holder.deal })
+        };
+        Striped {
+            part,
+            stripe: number,
+            k: page.k,
+            shard_bytes: stripe.shard_bytes,
+            shards: (0..).zip(&stripe.ids).filter_map(placed).collect(),
+        }
+    })
+}
