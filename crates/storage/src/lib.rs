@@ -35,6 +35,7 @@ pub mod manifest;
 pub mod pack;
 pub mod place;
 pub mod prove;
+pub mod repair;
 pub mod seal;
 pub mod shard;
 pub mod share;

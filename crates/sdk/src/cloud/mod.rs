@@ -49,6 +49,8 @@ const ROSTER_AGE: Duration = Duration::from_secs(60);
 const GRANT_AGE: Duration = Duration::from_secs(12 * 3600);
 /// Verdicts kept until the keeper records them; more are dropped, they repeat.
 const VERDICTS_MAX: usize = 1024;
+/// How far the ledger's clock may be behind: a block comes every fifteen seconds at least.
+const BEHIND_MS: u64 = 20_000;
 
 /// What a runtime must give.
 pub trait Runtime: Clock + Spawner + Storage + CryptoRng {}
@@ -227,7 +229,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// with a proof that their providers owe; the keeper, here or in a later process, then ends the rest.
     pub async fn delete_bucket(&self, name: &str) -> Result<bool, Fault> {
         let id = self.live(name).await?.id;
-        self.change(name, Some(Change::End)).await?;
+        self.end_bucket(name).await?;
         self.forget_roster(id);
         let is_gone = self.0.buckets.remove(id).await;
         if !matches!(is_gone, Ok(true)) {
@@ -235,6 +237,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         self.note(Kind::Deal, |fields| fields.text("what", "bucket removed")).await;
         is_gone
+    }
+
+    /// Ends a bucket by the ledger's clock, whose blocks tell the second only: a lock that is over by ours is waited for.
+    async fn end_bucket(&self, name: &str) -> Result<(), Fault> {
+        let chain = self.0.wallet.chain();
+        loop {
+            let height = chain.head().await?.height;
+            match self.change(name, Some(Change::End)).await {
+                Err(Fault::Kept { until_ms }) if (until_ms..until_ms + BEHIND_MS).contains(&self.now_ms()) => {
+                    chain.wait(height).await?;
+                }
+                ended => return ended.map(drop),
+            }
+        }
     }
 
     /// A bucket's deals: what is stored where, paid and owed.

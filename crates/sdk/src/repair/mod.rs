@@ -10,12 +10,11 @@
 //! read.
 
 mod choice;
-mod margin;
 mod seat;
 mod survey;
 mod tally;
 
-pub use margin::{Margins, least};
+pub use hodei_storage::repair::{Margins, least};
 pub use seat::{Seat, State};
 pub use survey::{Ask, NAMED_MAX, Survey, Unreadable};
 

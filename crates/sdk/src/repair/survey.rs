@@ -7,7 +7,6 @@
 //! it is kept. A provider's word that it has a shard is believed here; proofs and reads find who lies.
 
 use super::{
-    margin::{Bar, Fate, Margins},
     seat::{Seat, State},
     tally::{Plot, Tally, Voices, cut, objects, wave},
 };
@@ -21,6 +20,7 @@ use hodei_storage::{
     engine::{GetError, Provider},
     index::Run,
     manifest::PageRef,
+    repair::{Bar, Fate, Margins},
 };
 use hodei_types::{
     code::Shape,

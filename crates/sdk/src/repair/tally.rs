@@ -3,7 +3,6 @@
 //! Parts come in waves, each part once, whatever names it. What is kept of one is what became of it.
 
 use super::{
-    margin::{Bar, Count, Fate, Margins, least},
     seat::{Seat, State},
     survey::{Ask, NAMED_MAX, Survey, Unreadable},
 };
@@ -11,6 +10,7 @@ use crate::{retain::is_bound, share};
 use hodei_storage::{
     index::{Part, Run},
     manifest::{Page, PageRef},
+    repair::{Bar, Count, Fate, Margins, least},
 };
 use hodei_types::{code::Shape, slice::ShardId};
 use std::{

@@ -15,20 +15,20 @@ const PARITY_SIXTEENTHS: u16 = 7;
 
 /// Where the shards of one stripe are, or the copies of one page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
+pub struct Count {
     /// Their providers say that they hold them.
-    pub(crate) there: u16,
+    pub there: u16,
     /// With providers that are expected back.
-    pub(crate) back: u16,
+    pub back: u16,
     /// With providers that nothing is expected of, but that answer still.
-    pub(crate) spare: u16,
+    pub spare: u16,
     /// With providers that are away and not given up.
-    pub(crate) away: u16,
+    pub away: u16,
 }
 
 /// What is to be done about a stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fate {
+pub enum Fate {
     Enough,
     Due,
     /// It cannot be read now; with providers that are away it could.
@@ -39,7 +39,7 @@ pub(crate) enum Fate {
 
 /// What a stripe is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bar {
+pub struct Bar {
     /// So many restore it.
     k: u16,
     /// Fewer are too few.
@@ -59,24 +59,24 @@ pub fn least(shape: &Shape) -> u8 {
 
 impl Bar {
     /// Of data: `all` asks for each shard.
-    pub(crate) fn data(shape: &Shape, all: bool) -> Self {
+    pub fn data(shape: &Shape, all: bool) -> Self {
         Self { k: shape.k().into(), least: if all { shape.n() } else { least(shape) }.into() }
     }
 
     /// Of layers of the index, which are written anew often: what a put waits for is enough.
-    pub(crate) fn index(shape: &Shape, all: bool) -> Self {
+    pub fn index(shape: &Shape, all: bool) -> Self {
         let least = if all { shape.n() } else { least(shape).min(shape.q()) };
         Self { k: shape.k().into(), least: least.into() }
     }
 
     /// Of the pages beside it: as many copies more than one as stripes need shards more than k, as far as there are
     /// `providers` for them.
-    pub(crate) fn pages(self, providers: usize) -> Self {
+    pub fn pages(self, providers: usize) -> Self {
         let providers = u16::try_from(providers).unwrap_or(u16::MAX);
         Self { k: 1, least: (self.least - self.k + 1).min(providers) }
     }
 
-    pub(crate) fn fate(self, count: Count) -> Fate {
+    pub fn fate(self, count: Count) -> Fate {
         let Count { there, back, spare, away } = count;
         if there + spare < self.k {
             return if there + spare + back + away < self.k { Fate::Lost } else { Fate::OutOfReach };
@@ -99,7 +99,7 @@ pub struct Margins {
 
 impl Margins {
     /// Takes one of which k of n suffice.
-    pub(crate) fn add(&mut self, count: Count, k: u16, n: u16) {
+    pub fn add(&mut self, count: Count, k: u16, n: u16) {
         if count.there + count.spare < k {
             self.lost += 1;
         } else if count.there >= n {

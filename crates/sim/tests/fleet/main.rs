@@ -1,0 +1,129 @@
+//! Live through months with fleets of phones that come, go and sleep, and lose nothing.
+//!
+//! `cargo test --release -p hodei-sim --test fleet -- --ignored --nocapture` runs ten thousand through a year.
+
+mod device;
+mod world;
+
+use device::Life;
+use hodei_types::code::Shape;
+use world::{Outcome, Plan, World};
+
+/// What the study behind the shapes computed for 10-of-30 on phones of half a year, restored below 20, outages included:
+/// GB moved for each TB and month, and repairs of an object in a year.
+const COMPUTED: (f64, f64) = (935.0, 4.3);
+
+fn plan(devices: u32, days: u64, buckets: u32, groups: u32) -> Plan {
+    Plan {
+        devices,
+        networks: 100,
+        days,
+        buckets,
+        groups,
+        stripes: 64,
+        shard_bytes: 256 << 10,
+        roster: 60,
+        shape: Shape::new(10, 30, 2).expect("a shape of this house"),
+        life: Life::PHONE,
+        repairers: 20,
+        repair_bytes_per_sec: 5_000_000,
+        // The largest network for five days, and the two largest together for three.
+        strikes: vec![(days / 3, 1, 5), (days * 2 / 3, 2, 3)],
+        seed: 1,
+    }
+}
+
+/// GB moved for each TB and month; repairs of a group in a year.
+fn rates(outcome: &Outcome, days: u64) -> (f64, f64) {
+    let moved = (outcome.read_bytes + outcome.sent_bytes) as f64 / outcome.user_bytes as f64 * 1000.0;
+    let repairs = outcome.repairs as f64 / outcome.groups as f64;
+    (moved * 30.4 / days as f64, repairs * 365.0 / days as f64)
+}
+
+fn tell(outcome: &Outcome, days: u64) {
+    let (moved, repairs) = rates(outcome, days);
+    let of_looks = |count: u64| 100.0 * count as f64 / outcome.looks as f64;
+    println!(
+        "{} groups, {:.2} TB, {days} days: {} lost, least margin {}; {} devices ended; {} repairs",
+        outcome.groups,
+        outcome.user_bytes as f64 / 1e12,
+        outcome.lost,
+        outcome.least,
+        outcome.ended,
+        outcome.repairs
+    );
+    println!(
+        "moved {moved:.0} GB a TB and month, computed {:.0}; repairs {repairs:.1} a year, computed {:.1}",
+        COMPUTED.0, COMPUTED.1
+    );
+    println!(
+        "fewer than k awake at {:.1} % of looks, fewer than k that could be woken at {:.3} %; put off {}, queued {} at most",
+        of_looks(outcome.asleep),
+        of_looks(outcome.unreadable),
+        outcome.put_off,
+        outcome.queued
+    );
+    println!(
+        "most shards of a stripe at one device {}, one operator {}, in one network {}",
+        outcome.at_device, outcome.at_operator, outcome.in_network
+    );
+}
+
+/// What must hold of a fleet that is repaired.
+fn holds(outcome: &Outcome, shape: &Shape) {
+    assert_eq!(outcome.lost, 0, "{outcome:?}");
+    assert!(outcome.repairs > 0 && outcome.least > 0, "{outcome:?}");
+    assert_eq!(outcome.at_device, 1, "{outcome:?}");
+    let cap = |domain| shape.cap(domain);
+    assert!(outcome.at_operator <= cap(hodei_types::code::Domain::Operator), "{outcome:?}");
+    assert!(outcome.in_network <= cap(hodei_types::code::Domain::Network), "{outcome:?}");
+    assert!(u16::from(outcome.at_operator.max(outcome.in_network)) <= u16::from(shape.k()), "{outcome:?}");
+}
+
+#[test]
+fn two_months_of_phones_lose_nothing_and_move_what_was_computed() {
+    let plan = plan(500, 60, 20, 20);
+    let shape = plan.shape;
+    let outcome = World::new(plan.clone()).run();
+    tell(&outcome, 60);
+    holds(&outcome, &shape);
+    let (moved, _) = rates(&outcome, 60);
+    assert!(moved < COMPUTED.0 * 1.5, "{moved} GB a TB and month");
+    assert_eq!(World::new(plan).run(), outcome, "a seed is a run");
+}
+
+#[test]
+fn without_repair_as_much_is_lost_as_is_computed() {
+    // Everybody lives sixty days and is never away: after sixty days each is gone with 1 - 1/e.
+    let life = Life { days: 60.0, outage_every_days: 1e9, ..Life::PHONE };
+    let plan = Plan { repairers: 0, strikes: Vec::new(), life, ..plan(20_000, 60, 3000, 1) };
+    let (k, n) = (u64::from(plan.shape.k()), u64::from(plan.shape.n()));
+    let outcome = World::new(plan).run();
+    let gone = 1.0 - (-1.0f64).exp();
+    let choose = |of: u64| (1..=of).map(|i| ((n - of + i) as f64 / i as f64).ln()).sum::<f64>();
+    let exactly = |of: u64| (choose(of) + of as f64 * gone.ln() + (n - of) as f64 * (1.0 - gone).ln()).exp();
+    let computed: f64 = (n - k + 1..=n).map(exactly).sum();
+    let measured = outcome.lost as f64 / outcome.groups as f64;
+    assert!((measured - computed).abs() < 0.05, "{measured} of all, computed {computed}");
+}
+
+#[test]
+fn shards_of_devices_that_sleep_are_gathered_over_a_day() {
+    // Awake for an hour a day, devices are never ten at once: that shards are gathered over a day is what saves them.
+    let life = Life { awake_hours: (1, 2), ..Life::PHONE };
+    let outcome = World::new(Plan { life, ..plan(500, 60, 20, 20) }).run();
+    assert!(outcome.asleep * 10 > outcome.looks * 9, "{outcome:?}");
+    assert_eq!(outcome.lost, 0, "{outcome:?}");
+}
+
+#[test]
+#[ignore = "a recorded run: some minutes"]
+fn a_year_of_ten_thousand_phones() {
+    let plan = plan(10_000, 365, 500, 40);
+    let shape = plan.shape;
+    let begun = std::time::Instant::now();
+    let outcome = World::new(plan).run();
+    tell(&outcome, 365);
+    println!("in {} s", begun.elapsed().as_secs());
+    holds(&outcome, &shape);
+}
