@@ -74,10 +74,8 @@ fn holds(outcome: &Outcome, shape: &Shape) {
     assert_eq!(outcome.lost, 0, "{outcome:?}");
     assert!(outcome.repairs > 0 && outcome.least > 0, "{outcome:?}");
     assert_eq!(outcome.at_device, 1, "{outcome:?}");
-    let cap = |domain| shape.cap(domain);
-    assert!(outcome.at_operator <= cap(hodei_types::code::Domain::Operator), "{outcome:?}");
-    assert!(outcome.in_network <= cap(hodei_types::code::Domain::Network), "{outcome:?}");
-    assert!(u16::from(outcome.at_operator.max(outcome.in_network)) <= u16::from(shape.k()), "{outcome:?}");
+    // Whoever returns still has what was rebuilt elsewhere meanwhile: that counts here.
+    assert!(outcome.at_operator.max(outcome.in_network) < shape.k(), "{outcome:?}");
 }
 
 #[test]

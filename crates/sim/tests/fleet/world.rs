@@ -1,5 +1,6 @@
-//! Run a fleet of devices through months of coming and going, and repair what it loses with the machines that a cloud
-//! repairs with: shards are numbers here, placement, margins and tickets are the real ones.
+//! Run a fleet of devices through months of coming and going, and repair what it loses.
+//!
+//! Shards are numbers here; placement, margins, tickets and seats are those that a cloud repairs with.
 
 use crate::device::{DAY_MS, Device, HOUR_MS, Held, Is, Life, after};
 use hodei_storage::{
