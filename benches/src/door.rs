@@ -18,7 +18,8 @@ impl Door {
     pub(crate) fn open(cloud: &Cloud, bucket: &str, gib: u64) -> Result<Self> {
         let mut make = Command::new(std::env::current_exe()?.with_file_name("hodei"));
         make.args(["data", "create", bucket, "-y", "--capacity", &gib.to_string()]);
-        ensure!(make.output()?.status.success(), "the bucket could not be made");
+        let made = make.output()?;
+        ensure!(made.status.success(), "the bucket could not be made: {}", String::from_utf8_lossy(&made.stderr));
         // The door here is plain HTTP; the client wants to know its cryptography all the same.
         _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build()?;
