@@ -60,7 +60,7 @@ const LICENCES: &[&str] = &[
 ];
 
 static ROOT: LazyLock<PathBuf> =
-    LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace"));
+    LazyLock::new(|| Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo names it")).join("../..").canonicalize().expect("the workspace"));
 
 static METADATA: LazyLock<Value> = LazyLock::new(|| {
     let printed = cargo(&["metadata", "--format-version", "1", "--no-deps"]);

@@ -130,19 +130,22 @@ impl<T: Transport, E: Clock> Client<T, E> {
 
     /// Waits for the proof of a block that somebody told of.
     async fn hear_of(&self, height: u64) -> Result<(), ChainError> {
-        if height <= self.shared.height.load(Ordering::Relaxed) {
-            return Ok(());
+        if height > self.shared.height.load(Ordering::Relaxed) {
+            self.wait_for(height - 1, ANSWER_TIMEOUT).await?;
         }
-        let proven = self.ask(Question::Wait(height - 1), ANSWER_TIMEOUT, |answer| match answer {
+        Ok(())
+    }
+
+    /// The head once it is above `height`; each validator has so long.
+    async fn wait_for(&self, height: u64, patience: Duration) -> Result<Head, ChainError> {
+        self.ask(Question::Wait(height), patience, move |answer| match answer {
+            Answer::Head(head, _) if head.height <= height => {
+                Err(ChainError::Unavailable(format!("still at height {}", head.height)))
+            }
             Answer::Head(head, certificate) => self.believe(head, &certificate),
             _ => Self::unexpected(),
-        });
-        match proven.await?.height {
-            proven if proven < height => {
-                Err(ChainError::Invalid(format!("a receipt of block {height} after {proven}")))
-            }
-            _ => Ok(()),
-        }
+        })
+        .await
     }
 
     async fn exchange(
@@ -214,15 +217,7 @@ impl<T: Transport, E: Clock> Chain for Client<T, E> {
     }
 
     fn wait(&self, height: u64) -> BoxFuture<'_, Result<Head, ChainError>> {
-        let patience = Duration::from_secs(WAIT_SECS_MAX) + ANSWER_TIMEOUT;
-        self.ask(Question::Wait(height), patience, move |answer| match answer {
-            Answer::Head(head, _) if head.height <= height => {
-                Err(ChainError::Unavailable(format!("still at height {}", head.height)))
-            }
-            Answer::Head(head, certificate) => self.believe(head, &certificate),
-            _ => Self::unexpected(),
-        })
-        .boxed()
+        self.wait_for(height, Duration::from_secs(WAIT_SECS_MAX) + ANSWER_TIMEOUT).boxed()
     }
 
     fn certificate(&self, height: u64) -> BoxFuture<'_, Result<Certificate, ChainError>> {

@@ -208,7 +208,7 @@ fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<E
     }
 }
 
-fn missing(run: &Run, key: &str, version: Option<Version>) -> Fault {
+pub(crate) fn missing(run: &Run, key: &str, version: Option<Version>) -> Fault {
     let (bucket, key) = (run.bucket.clone(), key.to_owned());
     match version {
         Some(version) => Fault::NoVersion { bucket, key, version },
@@ -223,8 +223,7 @@ fn locked(run: &Run, key: &str, version: Version) -> Fault {
 /// Refuses to share parts that nothing names any more: they may be gone. They are shared where they are now, and as
 /// they are now where they were stored again meanwhile, unless they are under a customer's key.
 fn name_again(run: &Run, from: &str, version: Version, entry: &mut Entry) -> Result<(), Fault> {
-    let source = run.versions(from).iter().find(|entry| entry.version == version);
-    let source = source.ok_or_else(|| missing(run, from, Some(version)))?;
+    let source = run.version(from, version).ok_or_else(|| missing(run, from, Some(version)))?;
     let is_plain = source.customer.is_none() && entry.customer.is_none();
     let is_again =
         |a: &Part, b: &Part| is_plain && (a.number, a.size_bytes, a.content) == (b.number, b.size_bytes, b.content);
@@ -245,8 +244,7 @@ fn name_again(run: &Run, from: &str, version: Version, entry: &mut Entry) -> Res
 
 /// A link is made only to what is named where it says, by then.
 fn list(run: &mut Run, key: &str, told: &Entry, share: &Share) -> Result<Done, Fault> {
-    let source = run.versions(key).iter().find(|entry| entry.version == told.version);
-    let source = source.ok_or_else(|| missing(run, key, Some(told.version)))?;
+    let source = run.version(key, told.version).ok_or_else(|| missing(run, key, Some(told.version)))?;
     if source.parts != told.parts {
         return Err(Fault::Contended);
     }

@@ -1,13 +1,14 @@
 //! Say where an object is: which providers hold how much of it, and which shard of which stripe each.
 
 use crate::{
+    change::missing,
     cloud::{Cloud, Runtime},
     fault::Fault,
 };
 use alloy_primitives::{Address, U256};
 use hodei_storage::{
     engine::Provider,
-    index::{Entry, Version},
+    index::{Entry, Run, Version},
     manifest::Page,
 };
 use hodei_types::{
@@ -122,7 +123,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     ) -> Result<(Arc<Vec<Provider>>, Vec<(usize, Vec<Page>)>), Fault> {
         let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
-        let entry = found(run.versions(key), bucket, key, version)?;
+        let entry = found(&run, key, version)?;
         let roster = self.roster(&record).await?;
         let mut pages = Vec::new();
         for (at, part) in entry.parts.iter().enumerate() {
@@ -134,15 +135,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 }
 
 /// The version asked for, or the newest where that is an object.
-fn found<'a>(versions: &'a [Entry], bucket: &str, key: &str, version: Option<Version>) -> Result<&'a Entry, Fault> {
-    let (bucket, key) = (bucket.to_owned(), key.to_owned());
-    let Some(version) = version else {
-        return versions.first().filter(|entry| !entry.marker).ok_or(Fault::NoObject { bucket, key });
+fn found<'a>(run: &'a Run, key: &str, version: Option<Version>) -> Result<&'a Entry, Fault> {
+    let found = match version {
+        Some(version) => run.version(key, version),
+        None => run.newest(key),
     };
-    match versions.iter().find(|entry| entry.version == version) {
-        Some(entry) if entry.marker => Err(Fault::Marker { bucket, key, version }),
+    match found {
+        Some(Entry { marker: true, version, .. }) => {
+            Err(Fault::Marker { bucket: run.bucket.clone(), key: key.into(), version: *version })
+        }
         Some(entry) => Ok(entry),
-        None => Err(Fault::NoVersion { bucket, key, version }),
+        None => Err(missing(run, key, version)),
     }
 }
 

@@ -88,10 +88,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     ) -> Result<(Option<Entry>, Arc<Settings>), Fault> {
         let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
-        let versions = run.versions(key);
         let found = match version {
-            Some(version) => versions.iter().find(|entry| entry.version == version),
-            None => versions.first(),
+            Some(version) => run.version(key, version),
+            None => run.versions(key).first(),
         };
         Ok((found.cloned(), run.settings.clone()))
     }

@@ -3,11 +3,14 @@
 //! `cargo test --release -p hodei-sim --test fleet -- --ignored --nocapture` runs ten thousand through a year.
 
 mod device;
+mod law;
+mod plan;
 mod world;
 
 use device::Life;
 use hodei_types::code::Shape;
-use world::{Outcome, Plan, World};
+use plan::{Outcome, Plan};
+use world::World;
 
 /// What the study behind the shapes computed for 10-of-30 on phones of half a year, restored below 20, outages included:
 /// GB moved for each TB and month, and repairs of an object in a year.

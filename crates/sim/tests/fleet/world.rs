@@ -2,16 +2,18 @@
 //!
 //! Shards are numbers here; placement, margins, tickets and seats are those that a cloud repairs with.
 
-use crate::device::{DAY_MS, Device, HOUR_MS, Held, Is, Life, after};
+use crate::{
+    device::{DAY_MS, Device, HOUR_MS, Held, Is, after},
+    plan::{Outcome, Plan},
+};
 use hodei_storage::{
     place::{Candidate, place},
     repair::{Bar, Count, Fate, Queue, Signs, State, quiet_ms, seats, silence_ms},
 };
-use hodei_types::code::Shape;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap},
 };
 
 /// Largest networks' share of all devices, in thousandths; the others share the rest evenly.
@@ -25,64 +27,13 @@ const ASKED: usize = 64;
 /// Between two looks at whether random groups can be read.
 const SAMPLE_MS: u64 = HOUR_MS;
 
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) devices: u32,
-    pub(crate) networks: usize,
-    pub(crate) days: u64,
-    pub(crate) buckets: u32,
-    /// Of a bucket: groups of stripes that are placed together.
-    pub(crate) groups: u32,
-    /// Of a group at most: an object of one byte has one, each full part has all.
-    pub(crate) stripes: u64,
-    pub(crate) shard_bytes: u64,
-    /// Providers a bucket has deals with.
-    pub(crate) roster: usize,
-    pub(crate) shape: Shape,
-    pub(crate) life: Life,
-    /// Who repairs at once, and how many bytes a second each moves.
-    pub(crate) repairers: u32,
-    pub(crate) repair_bytes_per_sec: u64,
-    /// The so many largest networks are away together from one day on, for so many.
-    pub(crate) strikes: Vec<(u64, usize, u64)>,
-    pub(crate) seed: u64,
-}
-
-/// What came of it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Outcome {
-    pub(crate) groups: u64,
-    /// What is stored, before it is coded.
-    pub(crate) user_bytes: u64,
-    /// Groups of which fewer than k shards are on any device.
-    pub(crate) lost: u64,
-    pub(crate) repairs: u64,
-    pub(crate) rebuilt: u64,
-    /// Read from holders, and sent to new ones.
-    pub(crate) read_bytes: u64,
-    pub(crate) sent_bytes: u64,
-    /// Tickets that could not be used, for want of k holders awake, or of somebody to take the shards.
-    pub(crate) put_off: u64,
-    pub(crate) looks: u64,
-    /// Looks at which fewer than k holders were awake; could be woken.
-    pub(crate) asleep: u64,
-    pub(crate) unreadable: u64,
-    /// Least margin of any group, in shards on devices that are not gone for good.
-    pub(crate) least: u16,
-    /// Most shards of one group on one device, on the devices of one operator, and in one network.
-    pub(crate) at_device: u8,
-    pub(crate) at_operator: u8,
-    pub(crate) in_network: u8,
-    pub(crate) ended: u64,
-    /// Most that waited at once.
-    pub(crate) queued: usize,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// It goes away for a while; for good.
-    Leave(u32, bool),
+    /// It goes away for a while, unless it is in another turn by then.
+    Leave(u32, u32),
     Return(u32, u32),
+    /// It is gone for good.
+    Die(u32),
     /// It has been silent so long that it counts differently.
     Silent(u32, u32),
     /// A repairer has nothing to do.
@@ -93,22 +44,22 @@ enum Event {
     Look,
 }
 
-struct Group {
-    bucket: u32,
+pub(crate) struct Group {
+    pub(crate) bucket: u32,
     stripes: u64,
     /// Device by slot.
-    slots: Vec<u32>,
-    is_lost: bool,
+    pub(crate) slots: Vec<u32>,
+    pub(crate) is_lost: bool,
 }
 
 pub(crate) struct World {
-    plan: Plan,
-    rng: StdRng,
-    now_ms: u64,
-    devices: Vec<Device>,
+    pub(crate) plan: Plan,
+    pub(crate) rng: StdRng,
+    pub(crate) now_ms: u64,
+    pub(crate) devices: Vec<Device>,
     on_network: Vec<Vec<u32>>,
-    rosters: Vec<Vec<u32>>,
-    groups: Vec<Group>,
+    pub(crate) rosters: Vec<Vec<u32>>,
+    pub(crate) groups: Vec<Group>,
     queue: Queue<u32>,
     /// Groups that are being restored: new holders by slot.
     work: BTreeMap<u32, Vec<(usize, u32)>>,
@@ -165,7 +116,14 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Leave(device, for_good) => self.leave(device, for_good),
+            Event::Leave(device, turn) => {
+                if self.devices[device as usize].turn == turn {
+                    let days = self.plan.life.outage_days;
+                    let back = self.now_ms + after(days, &mut self.rng);
+                    self.leave(device, back);
+                }
+            }
+            Event::Die(device) => self.die(device),
             Event::Return(device, turn) => self.come_back(device, turn),
             Event::Silent(device, turn) => {
                 if self.devices[device as usize].turn == turn {
@@ -178,7 +136,12 @@ impl World {
             }
             Event::Restored(group) => self.restored(group),
             Event::Strike(at) => self.strike(at),
-            Event::Look => self.look(),
+            Event::Look => {
+                self.look();
+                // Tickets that were put off are tried again.
+                self.hand_out();
+                self.plan_at(self.now_ms + SAMPLE_MS, Event::Look);
+            }
         }
     }
 
@@ -202,14 +165,15 @@ impl World {
         self.devices.push(Device::new(number, network, operator, &life, &mut self.rng));
         self.on_network[network].push(number);
         let ends = self.now_ms + after(life.days, &mut self.rng);
-        self.plan_at(ends, Event::Leave(number, true));
+        self.plan_at(ends, Event::Die(number));
         self.plan_outage(number);
         number
     }
 
     fn plan_outage(&mut self, device: u32) {
         let at = self.now_ms + after(self.plan.life.outage_every_days, &mut self.rng);
-        self.plan_at(at, Event::Leave(device, false));
+        let turn = self.devices[device as usize].turn;
+        self.plan_at(at, Event::Leave(device, turn));
     }
 
     /// A bucket with all its groups.
@@ -275,38 +239,38 @@ impl World {
         (roster.iter().map(|device| self.devices[*device as usize].candidate.clone()).collect(), roster)
     }
 
-    fn leave(&mut self, device: u32, for_good: bool) {
-        let now = self.now_ms;
-        let one = &mut self.devices[device as usize];
-        match (one.is, for_good) {
-            (Is::Dead(_), _) => return,
-            (Is::Out(since), true) => {
-                // It was away anyway: nothing is seen of it.
-                one.is = Is::Dead(since);
-            }
-            (Is::Out(_), false) => return,
-            (Is::On, _) => {
-                one.is = if for_good { Is::Dead(now) } else { Is::Out(now) };
-                one.turn += 1;
-                let turn = one.turn;
-                let class = self.plan.life.class;
-                for silent in [quiet_ms(class), silence_ms(class)] {
-                    self.plan_at(now + silent + 1, Event::Silent(device, turn));
-                }
-                if !for_good {
-                    let back = now + after(self.plan.life.outage_days, &mut self.rng);
-                    self.plan_at(back, Event::Return(device, turn));
-                }
-            }
+    /// It goes, if it is there, and comes back then.
+    fn leave(&mut self, device: u32, back_ms: u64) {
+        if self.devices[device as usize].is == Is::On {
+            self.fall_silent(device, Is::Out(self.now_ms));
+            let turn = self.devices[device as usize].turn;
+            self.plan_at(back_ms, Event::Return(device, turn));
         }
-        if for_good {
-            self.outcome.ended += 1;
-            // Its shards are no more, though nobody knows: whoever lost too many with it has lost it.
-            let held = self.devices[device as usize].holds.clone();
-            for (group, _) in held {
-                self.judge(group);
-            }
-            self.join();
+    }
+
+    /// Its shards are no more, though nobody knows; another device joins.
+    fn die(&mut self, device: u32) {
+        match self.devices[device as usize].is {
+            Is::On => self.fall_silent(device, Is::Dead(self.now_ms)),
+            // It was away anyway: nothing is seen of it.
+            Is::Out(since) | Is::Dead(since) => self.devices[device as usize].is = Is::Dead(since),
+        }
+        self.outcome.ended += 1;
+        let held = self.devices[device as usize].holds.clone();
+        for (group, _) in held {
+            self.judge(group);
+        }
+        self.join();
+    }
+
+    /// From now on it counts differently twice: when it has been quiet for long, and when it is given up.
+    fn fall_silent(&mut self, device: u32, is: Is) {
+        let one = &mut self.devices[device as usize];
+        one.is = is;
+        one.turn += 1;
+        let (turn, class) = (one.turn, self.plan.life.class);
+        for silent in [quiet_ms(class), silence_ms(class)] {
+            self.plan_at(self.now_ms + silent + 1, Event::Silent(device, turn));
         }
     }
 
@@ -339,20 +303,8 @@ impl World {
     fn strike(&mut self, at: usize) {
         let (_, networks, days) = self.plan.strikes[at];
         let struck: Vec<u32> = self.on_network[..networks].iter().flatten().copied().collect();
-        let now = self.now_ms;
-        let class = self.plan.life.class;
         for device in struck {
-            let one = &mut self.devices[device as usize];
-            if one.is != Is::On {
-                continue;
-            }
-            one.is = Is::Out(now);
-            one.turn += 1;
-            let turn = one.turn;
-            for silent in [quiet_ms(class), silence_ms(class)] {
-                self.plan_at(now + silent + 1, Event::Silent(device, turn));
-            }
-            self.plan_at(now + days * DAY_MS, Event::Return(device, turn));
+            self.leave(device, self.now_ms + days * DAY_MS);
         }
     }
 
@@ -406,23 +358,6 @@ impl World {
         let margin = (count.there + count.back).saturating_sub(k);
         self.queue.set(group, is_due.then_some(margin), self.now_ms);
         self.outcome.queued = self.outcome.queued.max(self.queue.len());
-    }
-
-    /// Whether it is lost, by what is true.
-    fn judge(&mut self, group: u32) {
-        let k = u16::from(self.plan.shape.k());
-        let one = &self.groups[group as usize];
-        let is_somewhere = |(slot, device): (usize, &u32)| {
-            let device = &self.devices[*device as usize];
-            !matches!(device.is, Is::Dead(_)) && device.holds.contains(&(group, slot as u8))
-        };
-        let left = one.slots.iter().enumerate().filter(|held| is_somewhere(*held)).count() as u16;
-        let is_new = !one.is_lost && left < k;
-        self.outcome.least = self.outcome.least.min(left.saturating_sub(k));
-        if is_new {
-            self.groups[group as usize].is_lost = true;
-            self.outcome.lost += 1;
-        }
     }
 
     /// Gives tickets to repairers that have none.
@@ -485,7 +420,8 @@ impl World {
     }
 
     fn restored(&mut self, group: u32) {
-        let seats = self.work.remove(&group).unwrap_or_default();
+        // A second ticket's repairer was faster.
+        let Some(seats) = self.work.remove(&group) else { return };
         let per_shard = self.groups[group as usize].stripes * self.plan.shard_bytes;
         self.outcome.repairs += 1;
         self.outcome.read_bytes += u64::from(self.plan.shape.k()) * per_shard;
@@ -500,9 +436,9 @@ impl World {
                 let one = &mut self.devices[before as usize];
                 if let Some(at) = one.holds.iter().position(|one| *one == held) {
                     one.holds.swap_remove(at);
-                    one.had.push(held);
-                    if one.is == Is::On {
-                        one.had.pop();
+                    // Who is there releases it at once.
+                    if one.is != Is::On {
+                        one.had.push(held);
                     }
                 }
                 self.devices[device as usize].holds.push(held);
@@ -514,59 +450,5 @@ impl World {
         }
         self.queue.end(group, None);
         self.measure(group);
-    }
-
-    /// Takes note of who has most of a group, whether it is counted for that or not.
-    fn concentrate(&mut self, group: u32) {
-        let slots = &self.groups[group as usize].slots;
-        let mut held: Vec<(u32, u8)> = slots.iter().zip(0..).map(|(device, slot)| (*device, slot)).collect();
-        let roster = &self.rosters[self.groups[group as usize].bucket as usize];
-        for device in roster {
-            let had = self.devices[*device as usize].had.iter().filter(|(of, _)| *of == group);
-            held.extend(had.map(|(_, slot)| (*device, *slot)));
-        }
-        let most = |key: &dyn Fn(u32) -> u64| -> u8 {
-            let mut by: BTreeMap<u64, BTreeSet<u8>> = Default::default();
-            for (device, slot) in &held {
-                by.entry(key(*device)).or_default().insert(*slot);
-            }
-            by.values().map(|slots| slots.len() as u8).max().unwrap_or(0)
-        };
-        let operator = |device: u32| {
-            let account = self.devices[device as usize].candidate.operator;
-            u64::from(u32::from_be_bytes([account[0], account[1], account[2], account[3]]))
-        };
-        let (device, operator, network) = (
-            most(&|device| u64::from(device)),
-            most(&operator),
-            most(&|device| self.devices[device as usize].network as u64),
-        );
-        self.outcome.at_device = self.outcome.at_device.max(device);
-        self.outcome.at_operator = self.outcome.at_operator.max(operator);
-        self.outcome.in_network = self.outcome.in_network.max(network);
-    }
-
-    /// Looks whether some groups could be read now.
-    fn look(&mut self) {
-        let k = usize::from(self.plan.shape.k());
-        for _ in 0..64 {
-            let group = self.rng.random_range(0..self.groups.len() as u32);
-            let slots = self.groups[group as usize].slots.iter().enumerate();
-            let there: Vec<u32> = slots
-                .filter(|(slot, device)| {
-                    let device = &self.devices[**device as usize];
-                    device.is == Is::On && device.holds.contains(&(group, *slot as u8))
-                })
-                .map(|(_, device)| *device)
-                .collect();
-            let awake =
-                there.iter().filter(|device| self.devices[**device as usize].wakes_in(self.now_ms) == 0).count();
-            self.outcome.looks += 1;
-            self.outcome.asleep += u64::from(awake < k);
-            self.outcome.unreadable += u64::from(there.len() < k);
-        }
-        // Tickets that were put off are tried again.
-        self.hand_out();
-        self.plan_at(self.now_ms + SAMPLE_MS, Event::Look);
     }
 }

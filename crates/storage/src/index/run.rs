@@ -1,7 +1,7 @@
 //! List all that a bucket's keys name, and what the bucket is set to.
 
 use super::{
-    Entry, IndexError, Use,
+    Entry, IndexError, Use, Version,
     entry::{DOCUMENT_BYTES_MAX, TEXT_BYTES_MAX},
     uses::Uses,
 };
@@ -128,6 +128,11 @@ impl Run {
     /// What of a stored part, by its id, is named; `None` if nothing names it.
     pub fn uses(&self, object: &[u8; 16]) -> Option<Use> {
         self.uses.of(object)
+    }
+
+    /// One version of a key.
+    pub fn version(&self, key: &str, version: Version) -> Option<&Entry> {
+        self.versions(key).iter().find(|entry| entry.version == version)
     }
 
     /// The newest version of a key, unless it says that there is no object.
