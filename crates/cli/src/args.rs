@@ -6,6 +6,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
+mod care;
 mod data;
 mod key;
 mod mount;
@@ -15,6 +16,7 @@ mod s3;
 mod share;
 mod sync;
 
+pub(crate) use care::{Care, CareAppoint, CareDismiss, CareRun, CareShow, CareWithdraw};
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use mount::DataMount;

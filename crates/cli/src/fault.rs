@@ -79,6 +79,8 @@ codes! {
         "Something of that name exists and is not replaced. Choose another name, or remove the old one first.";
     CONFIRM "HD1104" Precondition "it was not confirmed"
         "The command costs something or cannot be undone, and nobody said yes. Answer `y` at the question, or pass `-y`; severe acts want the name typed, as in `--confirm=NAME`. `--dry-run` shows what would happen.";
+    CONTENDED "HD2010" Temporary "others write the bucket at this moment"
+        "A change of a bucket is swapped in if nobody changed it since it was read; this one was too slow again and again, or another account holds the bucket for up to a minute. Nothing is half done: run the same command again.";
     UNREACHABLE "HD2001" Temporary "no member of the network answered"
         "None of the context's members answered in time. They may be starting, stopped, or cut off from here. `hodei doctor` tells which; the same command may be run again.";
     HALTED "HD2002" Temporary "the ledger does not move"
@@ -123,6 +125,8 @@ codes! {
         "They are in s3-keys.json in the wallet's folder, which only its owner may read: it holds secrets. `hodei s3 key add NAME` makes one, `hodei s3 key list` shows what there is; a door that runs acts on a change at once.";
     NO_KEY "HD3021" NotFound "there is no such key of the S3 door"
         "s3-keys.json in the wallet's folder has no access key of that id. `hodei s3 key list` shows those it has.";
+    CUSTODIAN "HD3033" NotFound "that is not in anybody's care"
+        "A bucket is looked after by accounts that its owner appointed with `hodei data care appoint`, each with a word that starts with hodeicare1. `hodei data care show BUCKET` names them; `hodei data care account` shows the account of this machine.";
     LINK "HD3009" NotFound "the link opens nothing"
         "A link leads to one object until it expires, is revoked, or its bucket goes. It is one word that starts with hodeishare1 and carries its own checksum, so a letter lost in copying is told too. Whoever shared it can make a new one.";
     FOREIGN "HD3010" Failed "the other S3 server could not be read"

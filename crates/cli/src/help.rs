@@ -57,6 +57,18 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "data care appoint",
+        &["hodei data care appoint photos 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --reserve 5 --out photos.care"],
+    ),
+    ("data care show", &["hodei data care show photos"]),
+    ("data care dismiss", &["hodei data care dismiss photos 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed -y"]),
+    ("data care withdraw", &["hodei data care withdraw photos --dry-run"]),
+    ("data care account", &["hodei data care account"]),
+    (
+        "data care run",
+        &["hodei data care run photos.care", "hodei data care run photos.care --every 60 --rate 10 --json"],
+    ),
+    (
         "data repair",
         &[
             "hodei data repair photos --dry-run",

@@ -9,6 +9,7 @@ mod again;
 mod args;
 mod bucket;
 mod budget;
+mod care;
 mod chain;
 mod context;
 mod data;
@@ -48,7 +49,7 @@ mod verify;
 mod versions;
 mod wallet;
 
-use args::{Budget, Chain, Data, Global, Key, Line, Net, Node, Process, S3, Share, Validator, Verb, Wallet};
+use args::{Budget, Care, Chain, Data, Global, Key, Line, Net, Node, Process, S3, Share, Validator, Verb, Wallet};
 use clap::FromArgMatches as _;
 use commonware_runtime::{
     Runner as _,
@@ -204,6 +205,14 @@ fn run(line: Line, out: Out) -> Result<()> {
             in_cloud(&global, async |session| redundancy::redundancy(&args, session, out).await)
         }
         Verb::Data(Data::Repair(args)) => in_cloud(&global, async |session| repair::repair(&args, session, out).await),
+        Verb::Data(Data::Care(care)) => match care {
+            Care::Appoint(args) => in_cloud(&global, async |session| care::appoint(&args, session, out).await),
+            Care::Show(args) => in_cloud(&global, async |session| care::show(&args, session, out).await),
+            Care::Dismiss(args) => in_cloud(&global, async |session| care::dismiss(&args, session, out).await),
+            Care::Withdraw(args) => in_cloud(&global, async |session| care::withdraw(&args, session, out).await),
+            Care::Account => in_cloud(&global, async |session| care::account(session, out)),
+            Care::Run(args) => until_stopped(&global, async |session| care::run(&args, session, out).await),
+        },
         Verb::Data(Data::Extend(extend)) => {
             in_cloud(&global, async |session| bucket::extend(&extend, session, out).await)
         }

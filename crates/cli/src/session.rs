@@ -268,6 +268,10 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Shape(_) | Sdk::NoRoom { .. } => {
             Fault::new(&fault::PLACEMENT, error, "ask for less, or wait for more providers: `hodei status` counts them")
         }
+        Sdk::NotCustodian { .. } => {
+            let help = "its owner appoints: hodei data care appoint BUCKET ACCOUNT";
+            Fault::new(&fault::CUSTODIAN, error, help)
+        }
         Sdk::Link(_) | Sdk::Share(_) => Fault::new(&fault::LINK, error, "ask whoever gave it to you for a new one"),
         Sdk::Put(_) => {
             Fault::new(&fault::PUT_SHORT, error, "run the same command again; `hodei status` shows the providers")
@@ -281,6 +285,7 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Locked { .. } | Sdk::Kept { .. } | Sdk::KeptFull(_) => {
             Fault::new(&fault::BOUND, error, "wait until its date, or use another bucket: it was locked to stay")
         }
+        Sdk::Contended | Sdk::Held { .. } => Fault::new(&fault::CONTENDED, error, "run the same command again"),
         error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),
         error => Fault::new(&fault::INTERNAL, error, "run the same command again; if it stays, report it"),
     }

@@ -1,4 +1,4 @@
-//! Lose a provider for good, and another's disk, put back what they held, and see that as many may go again as before.
+//! Lose providers and disks, have what they held put back, and see that as many may go again.
 
 mod machines;
 
@@ -182,4 +182,73 @@ fn what_is_lost_with_providers_is_put_back_and_as_many_may_go_again() {
     // As many as parity allows may go again.
     (2..5).for_each(|index| demo.kill(index));
     demo.check(&objects);
+}
+
+/// Somebody else of the same cloud, with some coins for fees.
+fn another(demo: &Demo) -> User {
+    let user = User::new("repair-custodian");
+    let invited = demo.one(&["net", "invite", "--coins", "10", "-y"]);
+    user.one(&["net", "join", invited["ticket"].as_str().unwrap(), "--context-name", "care"]);
+    user
+}
+
+#[test]
+fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
+    let demo = Demo::start("care");
+    demo.one(&["data", "create", "vault", "--code", "3/6", "--operators", "6", "-y"]);
+    let mut objects = BTreeMap::from([("large".to_owned(), content(1, LARGE / 4))]);
+    objects.extend((2..5).map(|at| (format!("small-{at}"), small(at))));
+    objects.iter().for_each(|(key, content)| demo.put(key, content, "full"));
+
+    // The owner names somebody, who gets a word and no key.
+    let custodian = another(&demo);
+    let account = custodian.one(&["data", "care", "account"])["account"].as_str().unwrap().to_owned();
+    let file = demo.user.folder().join("vault.care");
+    let appoint = ["data", "care", "appoint", "vault", &account, "--reserve", "20", "--out", text(&file), "-y"];
+    let appointed = demo.one(&appoint);
+    assert_eq!((&appointed["word"], &appointed["reserve_wei"]), (&Value::Null, &"20000000000000000000".into()));
+    custodian.refused(&["data", "list", "hodei://vault"], "HD3001");
+    let run = ["data", "care", "run", text(&file), "--once", "--every", "1"];
+    let look = |user: &User| {
+        let (code, lines, error) = user.run(&run);
+        let look = lines.into_iter().rfind(|line| line["schema"] == "hodei.data.care.look/1");
+        (code, look.unwrap_or_else(|| panic!("no look: {code} {error}")))
+    };
+    let whole = |look: &Value| look["stripes"]["margins"] == serde_json::json!({}) && look["stripes"]["lost"] == 0;
+    let is_well = |user: &User| {
+        let (code, look) = look(user);
+        code == 0 && whole(&look) && look["due_stripes"] == 0 && look["copies"] == 0
+    };
+    wait_for("a bucket that is whole", || is_well(&custodian));
+
+    // A machine joins, another is gone with its disk. The owner does nothing.
+    let _late = demo.join("attic");
+    demo.kill(0);
+    fs::remove_dir_all(demo.folder(0)).unwrap();
+    let (mut restored, mut deals, mut escrow) = (0, 0, 0u128);
+    wait_for("what was lost", || {
+        let (_, look) = look(&custodian);
+        restored += look["restored_shards"].as_u64().unwrap();
+        deals += look["new_deals"].as_u64().unwrap();
+        escrow += look["escrow_wei"].as_str().unwrap().parse::<u128>().unwrap();
+        deals > 0 && look["due_stripes"] == 0 && whole(&look)
+    });
+    let shown = demo.one(&["data", "care", "show", "vault"]);
+    assert!(restored >= 8 && shown["restored_shards"].as_u64().unwrap() >= restored, "{restored} of {shown}");
+    assert_eq!((deals, demo.deals()), (1, 7));
+    // Every coin that left the reserve is in that deal; what was slashed may have come to it.
+    let wei = |text: &Value| text.as_str().unwrap().parse::<u128>().unwrap();
+    let reserve = wei(&shown["reserve_wei"]);
+    assert!(escrow > 0 && reserve + escrow >= 20_000_000_000_000_000_000, "{reserve} and {escrow}");
+
+    // Its owner finds everything with as many gone as parity allows, the first among them.
+    (1..3).for_each(|index| demo.kill(index));
+    demo.check(&objects);
+    let survey = demo.look(&[]);
+    assert_eq!(survey["stripes"]["lost"], 0, "{survey}");
+    // Who is dismissed can do nothing more; what is left comes back.
+    demo.one(&["data", "care", "dismiss", "vault", &account, "-y"]);
+    custodian.refused(&run, "HD3033");
+    let back = demo.one(&["data", "care", "withdraw", "vault", "-y"]);
+    assert!(wei(&back["wei"]) >= reserve, "{back}");
 }

@@ -59,8 +59,12 @@ const LICENCES: &[&str] = &[
     "Zlib",
 ];
 
-static ROOT: LazyLock<PathBuf> =
-    LazyLock::new(|| Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo names it")).join("../..").canonicalize().expect("the workspace"));
+static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo names it"))
+        .join("../..")
+        .canonicalize()
+        .expect("the workspace")
+});
 
 static METADATA: LazyLock<Value> = LazyLock::new(|| {
     let printed = cargo(&["metadata", "--format-version", "1", "--no-deps"]);

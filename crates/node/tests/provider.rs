@@ -44,6 +44,8 @@ const OWNER: [u8; 32] = [3; 32];
 /// A spending account of the owner's, and somebody else's.
 const BUDGET: [u8; 32] = [4; 32];
 const STRANGER: [u8; 32] = [5; 32];
+/// Somebody whom the owner lets restore what is lost of the bucket.
+const CUSTODIAN: [u8; 32] = [6; 32];
 const DEAL: u64 = 7;
 const CHAIN_ID: u64 = (1 << 31) + 5;
 const CHILD: &str = "HODEI_TEST_PROVIDER_HOME";
@@ -405,5 +407,45 @@ fn what_is_kept_is_released_for_nobody_before_the_ledgers_time() {
         let answer = reply(release).await;
         assert!(matches!(answer, Answer::State { .. }), "{answer:?}");
         assert_eq!(reply(has).await, Answer::Bitmap(vec![0]));
+    });
+}
+
+#[test]
+fn a_custodian_reads_adds_and_lists_and_has_nothing_let_go_of_or_kept() {
+    begun("custodian", offer(), |Begun { provider, .. }| async move {
+        let (listening, listener) = bind(PROVIDER).await;
+        tokio::spawn(accept(listener, provider));
+        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let (link, _listener) = bind(CLIENT).await;
+        let rights = signed(&CUSTODIAN, link.key(), Rights::ALL);
+        let reply =
+            async |request: Request| ask(&link, &peer, request, bytes::Bytes::new()).await.expect("an answer").0;
+        let mut listed = Vec::new();
+        for number in 0..3 {
+            let (id, body) = shard(number, (number as usize + 1) * 4096);
+            let (answer, _) = ask(&link, &peer, put(id, body.len(), &rights), body).await.unwrap();
+            assert!(matches!(answer, Answer::Held(_)), "{answer:?}");
+            listed.push((id, 4 * (number as u16 + 1)));
+        }
+        let list = |from| Request::List { deal: DEAL, from, grant: rights.clone() };
+        assert_eq!(reply(list(0)).await, Answer::Listed { next: 3, end: 3, shards: listed.clone() });
+        assert_eq!(reply(list(2)).await, Answer::Listed { next: 3, end: 3, shards: listed[2..].to_vec() });
+        assert_eq!(reply(list(9)).await, Answer::Listed { next: 9, end: 3, shards: vec![] });
+        let ids: Vec<ShardId> = listed.iter().map(|(id, _)| *id).collect();
+        let get = Request::Get { deal: DEAL, id: ids[0], offset: 0, len: 1024, grant: rights.clone() };
+        assert!(matches!(reply(get).await, Answer::Slice { shard_bytes: 4096, .. }));
+        for refused in [
+            Request::Release { deal: DEAL, ids: ids.clone(), grant: rights.clone() },
+            Request::Keep { deal: DEAL, ids: ids.clone(), until_ms: 5000, grant: rights.clone() },
+            Request::List { deal: DEAL, from: 0, grant: signed(&STRANGER, link.key(), Rights::ALL) },
+        ] {
+            let answer = reply(refused).await;
+            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
+        }
+        // What its owner lets go of is listed no more.
+        let owners = grant(link.key(), Rights::ALL);
+        let release = Request::Release { deal: DEAL, ids: ids[..1].to_vec(), grant: owners };
+        assert!(matches!(reply(release).await, Answer::State { .. }));
+        assert_eq!(reply(list(0)).await, Answer::Listed { next: 3, end: 3, shards: listed[1..].to_vec() });
     });
 }

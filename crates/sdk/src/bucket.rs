@@ -51,7 +51,7 @@ const DISPLACED_MAX: usize = 8;
 /// Looks at which deals are still to be closed.
 const CLOSE_ROUNDS: usize = 4;
 /// Tries to give a bucket another shape while others take its term.
-const RESHAPE_ROUNDS: usize = 4;
+const RESHAPE_ROUNDS: usize = 16;
 /// Rounds of a batch that loses entries to open challenges or newer posts.
 const POST_ROUNDS: usize = 8;
 
@@ -80,6 +80,15 @@ impl Record {
 #[derive(Clone)]
 pub struct Buckets {
     pub(crate) wallet: Wallet,
+}
+
+fn terms(part: &Part) -> IDeals::Terms {
+    IDeals::Terms {
+        provider: part.offer.node.0.into(),
+        capacityBytes: part.capacity_bytes,
+        priceMax: part.offer.price_store,
+        escrow: part.escrow,
+    }
 }
 
 /// Refuses what no S3 client could name: 3 to 63 of a-z, 0-9, hyphen and dot, no edge of them special.
@@ -194,20 +203,33 @@ impl Buckets {
     /// Opens deals.
     pub(crate) async fn open(&self, bucket: B256, parts: Vec<Part>) -> Result<(), Fault> {
         for batch in parts.chunks(OPEN_BATCH) {
-            let terms = batch
-                .iter()
-                .map(|part| IDeals::Terms {
-                    provider: part.offer.node.0.into(),
-                    capacityBytes: part.capacity_bytes,
-                    priceMax: part.offer.price_store,
-                    escrow: part.escrow,
-                })
-                .collect();
+            let terms = batch.iter().map(terms).collect();
             let value = batch.iter().map(|part| U256::from(part.escrow)).sum();
             let call = IDeals::openCall { bucket, terms };
             self.run(DEALS, call.abi_encode(), value, DEAL_GAS * (batch.len() as u64 + 1)).await?;
         }
         Ok(())
+    }
+
+    /// The same as a custodian: the escrow comes from the bucket's reserve.
+    pub(crate) async fn open_reserved(&self, bucket: B256, parts: Vec<Part>) -> Result<(), Fault> {
+        for batch in parts.chunks(OPEN_BATCH) {
+            let call = IDeals::openCall { bucket, terms: batch.iter().map(terms).collect() };
+            self.run(DEALS, call.abi_encode(), U256::ZERO, DEAL_GAS * (batch.len() as u64 + 1)).await?;
+        }
+        Ok(())
+    }
+
+    /// Says where custodians put shards; `Ok(false)` if another said so since.
+    pub(crate) async fn lay(&self, id: B256, expected: B256, overlay: B256) -> Result<bool, Fault> {
+        let call = IBuckets::layCall { id, expected, overlay };
+        match self.attempt(&Order::call(BUCKETS, call.abi_encode(), BUCKET_GAS)).await {
+            Ok(()) => Ok(true),
+            Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
+                Some(IBuckets::IBucketsErrors::OverlayConflict(now)) => Ok(now.overlay == overlay),
+                _ => Err(self.refused(error, BUCKET_GAS).await),
+            },
+        }
     }
 
     /// Gives deals other capacities.

@@ -30,10 +30,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// Swaps tried while others are faster.
-const SWAPS_MAX: usize = 16;
+const SWAPS_MAX: usize = 32;
+/// Of the rest between two tries, doubled up to six times.
+const REST_MS: u64 = 25;
 /// Indexes kept in memory.
 const CACHED_MAX: usize = 64;
 
@@ -214,13 +217,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// The index as its layers say, of which these were read before.
     async fn read_index(&self, record: &Record, before: Vec<Layer>) -> Result<Known, Fault> {
         let root = record.state.root;
-        let roster = self.roster(record).await?;
+        let holders = self.holders(record).await?;
         let id = ShardId(root.0);
-        let shard = self.0.engine.get_copy(&roster, id, ROOT_BYTES as u32, |verdict| self.blame(verdict)).await?;
+        let shard =
+            self.0.engine.get_copy(&holders.roster, id, ROOT_BYTES as u32, |verdict| self.blame(verdict)).await?;
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let damaged = |error: IndexError| Fault::Index(error.to_string());
         let parts = Root::open(&shard, &network, &record.id.0, &secret).map_err(damaged)?.layers;
-        let holders = Holders { roster };
         let kept = before.iter().zip(&parts).take_while(|(layer, part)| layer.part == **part).count();
         let read = parts[kept..].iter().map(|part| self.layer(record, &holders, part));
         let bytes = futures::future::try_join_all(read).await?;
@@ -333,7 +336,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         bucket: &str,
         changes: &[Option<(Change, Moment)>],
     ) -> Result<Vec<Result<Done, Fault>>, Fault> {
-        for _ in 0..SWAPS_MAX {
+        for tries in 0..SWAPS_MAX {
+            self.give_way(tries).await;
             let record = self.0.buckets.get(bucket).await?;
             let is_new = record.state.version == 0 && changes.iter().any(Option::is_none);
             if record.state.root == B256::ZERO && !is_new {
@@ -413,6 +417,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             journal.end(End::Lost).await;
         }
         Err(Fault::Contended)
+    }
+
+    /// Rests, the longer the more often others were faster: several doors that write one bucket without a rest keep each
+    /// other from it.
+    pub(crate) async fn give_way(&self, tries: usize) {
+        if tries > 0 {
+            let most_ms = REST_MS << tries.min(6);
+            let [a, b] = self.random::<2>();
+            let rest_ms = (u64::from(u16::from_be_bytes([a, b])) * most_ms) >> 16;
+            self.0.context.sleep(Duration::from_millis(rest_ms)).await;
+        }
     }
 
     /// Stores what was touched since `before`, or `anew` all of it, and the root over all layers; gives its id, and

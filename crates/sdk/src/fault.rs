@@ -70,6 +70,8 @@ pub enum Fault {
     Market(String),
     #[error("the bucket is written by {holder} until block {expires}")]
     Held { holder: Address, expires: u64 },
+    #[error("{account} is no custodian of bucket {bucket}")]
+    NotCustodian { bucket: B256, account: Address },
     #[error("the bucket changed too often under us: try again")]
     Contended,
     #[error("the ledger refused: {0}")]

@@ -7,6 +7,7 @@ pub mod cloud;
 pub mod complete;
 pub mod condition;
 pub mod content;
+pub mod custody;
 pub mod customer;
 mod cut;
 mod deal;

@@ -6,7 +6,7 @@ use crate::{
     cloud::{Cloud, Runtime},
     customer,
     fault::Fault,
-    read::{self, Holders, Opened},
+    read::{self, Opened},
     upload::Put,
 };
 use alloy_primitives::B256;
@@ -117,7 +117,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let secret = self.secret(record.id);
         let wrapping = customer::wrapping(secret.clone(), entry.customer.as_ref(), customer, key)?;
         let range = read::within(entry.size_bytes(), range)?;
-        let holders = Holders { roster: self.roster(&record).await? };
+        let holders = self.holders(&record).await?;
         let blinded = self.blind(record.id);
         let bytes = range.end - range.start;
         self.note(Kind::Get, |fields| fields.bytes("bucket", blinded.as_slice()).uint("bytes", bytes)).await;

@@ -3,6 +3,7 @@
 //! A part is read stripe by stripe as it comes. A member of a pack is short: it is read and opened as a whole.
 
 use crate::{
+    bucket::Record,
     cloud::{Cloud, Runtime},
     fault::Fault,
     object::Body,
@@ -13,6 +14,7 @@ use hodei_storage::{
     engine::{Coder, GetError, GetRequest, Provider},
     index::{Home, Part},
     manifest::PageRef,
+    overlay::Overlay,
     pack,
     seal::{PartKey, SealError, Secret},
 };
@@ -23,6 +25,8 @@ use std::{ops::Range, sync::Arc};
 #[derive(Clone)]
 pub(crate) struct Holders {
     pub(crate) roster: Arc<Vec<Provider>>,
+    /// Where custodians put what they restored.
+    pub(crate) overlay: Arc<Overlay>,
 }
 
 /// One part: where it is, and what opens it.
@@ -88,6 +92,13 @@ pub(crate) fn cut<P: Clone>(parts: &[P], size_bytes: impl Fn(&P) -> u64, range: 
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Who holds what a bucket has now.
+    pub(crate) async fn holders(&self, record: &Record) -> Result<Holders, Fault> {
+        let roster = self.roster(record).await?;
+        let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
+        Ok(Holders { roster, overlay })
+    }
+
     /// Bytes of one part.
     pub(crate) async fn read_part(&self, holders: &Holders, part: Opened, range: Range<u64>) -> Result<Body, Fault> {
         let Some(within) = part.pack else {
@@ -127,6 +138,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             shape,
             coder: Arc::new(coder),
             roster: holders.roster.clone(),
+            overlay: holders.overlay.clone(),
             page,
             size_bytes,
             range,

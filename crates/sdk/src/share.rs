@@ -118,7 +118,7 @@ pub struct Opened {
     pub record: Record,
     pub expires_ms: u64,
     bucket: Bucket,
-    roster: Arc<Vec<Provider>>,
+    holders: Holders,
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
@@ -299,14 +299,15 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         })?;
         let secret = Secret::new(link.secret);
         let record = Record::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
-        Ok(Opened { record, expires_ms: link.expires_ms, bucket, roster })
+        let overlay = self.overlay(bucket.id, bucket.state.overlay, &roster).await;
+        Ok(Opened { record, expires_ms: link.expires_ms, bucket, holders: Holders { roster, overlay } })
     }
 
     /// The bytes of what a link is of, all of them or a range.
     pub fn fetch(&self, opened: &Opened, range: Option<Range<u64>>) -> Result<Body, Fault> {
         let range = read::within(opened.record.size_bytes(), range)?;
         let (network, bucket) = (self.0.network.0, opened.bucket.id.0);
-        let holders = Holders { roster: opened.roster.clone() };
+        let holders = opened.holders.clone();
         let wanted = read::cut(&opened.record.parts, |part| part.size_bytes, &range);
         Ok(self.read_parts(holders, wanted, move |part: Shared| {
             let damaged = |error: SealError| Fault::Share(error.into());

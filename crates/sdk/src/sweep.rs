@@ -166,7 +166,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         };
         let mut shards = BTreeSet::new();
         for old in intent.olds.iter().filter(|part| !is_named(part)) {
-            match self.shards(record, old).await {
+            match self.shards_anywhere(record, old).await {
                 Ok(found) => shards.extend(found),
                 // Two swaps may have replaced it, such as the last two members of a pack: the other let go of it.
                 Err(Fault::Get(GetError::Gone { .. })) => {}
@@ -181,14 +181,39 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return Ok(shards);
         }
         shards.extend(intent.parts.iter().flat_map(|stored| &stored.offers).chain(&intent.offers));
+        let mut named = BTreeSet::new();
         for stored in intent.parts.iter().filter(|stored| is_named(&stored.part)) {
             for shard in self.shards(record, &stored.part).await? {
                 shards.remove(&shard);
+                named.insert(shard.1);
             }
         }
+        // A custodian may have restored what was begun and never named.
+        let overlay = self.holders(record).await?.overlay;
+        let restored = shards.iter().filter(|(_, id)| !named.contains(id));
+        let restored: Vec<(u64, ShardId)> =
+            restored.flat_map(|(_, id)| overlay.deals(id).map(move |deal| (deal, *id))).collect();
+        shards.extend(restored);
         let links = crate::share::listed(&index.run);
         let is_leaf = |id: &ShardId| index.kept.leaves().any(|(leaf, _)| leaf.0 == id.0);
         shards.retain(|(_, id)| id.0 != record.state.root.0 && !links.contains(id) && !is_leaf(id));
+        Ok(shards)
+    }
+
+    /// Every shard of a part, by deal, also where custodians may have put it.
+    async fn shards_anywhere(&self, record: &Record, part: &Part) -> Result<BTreeSet<(u64, ShardId)>, Fault> {
+        if record.state.custodians == 0 && record.state.overlay.is_zero() {
+            return self.shards(record, part).await;
+        }
+        let holders = self.holders(record).await?;
+        let pages = self.0.engine.pages(&holders.roster, part.page(), |verdict| self.blame(verdict)).await?;
+        let copied = pages.iter().map(|(place, _)| place.id).chain([part.page().id]);
+        let anywhere = copied.flat_map(|id| holders.roster.iter().map(move |provider| (provider.deal, id)));
+        let mut shards: BTreeSet<(u64, ShardId)> = anywhere.collect();
+        for (deal, id) in pages.iter().flat_map(|(_, page)| page.shards()) {
+            shards.insert((deal, id));
+            shards.extend(holders.overlay.deals(&id).map(|deal| (deal, id)));
+        }
         Ok(shards)
     }
 

@@ -182,7 +182,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             if number == pack::PART { Coder::of_pack(key, &record.shape) } else { Coder::new(key, &record.shape) };
         let coder = Arc::new(coder);
         let commitment = *coder.commitment();
-        let request = PutRequest { shape: record.shape, coder, roster: roster.clone(), upload: object, wait, offers };
+        let (shape, care) = (record.shape, self.care(record.id));
+        let request = PutRequest { shape, coder, roster: roster.clone(), upload: object, wait, offers, care };
         let mut stored = self.0.engine.put(request, source, progress).await?;
         for verdict in stored.verdicts() {
             self.blame(verdict);

@@ -3,8 +3,13 @@
 //! A page lists up to 64 stripes: their shard ids and who holds which. It holds no name, key or plaintext
 //! length, so a repairer reads it without being able to read the data. A page is padded to whole 4 KiB, and
 //! so is itself a shard: its id is its hash, the index entry names it, and n - k + 1 of the stripe's providers
-//! hold a copy. A part of more than one page has a list page that names them.
+//! hold a copy. A part of more than one page has a list page that names them. A page of version 2 carries its part's
+//! pads under the bucket's care key, for custodians.
 
+use crate::{
+    pads::{ENTRUSTED_BYTES, PartPads},
+    seal::{SealError, Secret},
+};
 use hodei_types::{
     cbor::{CborError, Reader, Writer},
     code::{CodeId, SHARD_ALIGN, SHARD_BYTES_MAX},
@@ -14,6 +19,8 @@ use hodei_types::{
 
 /// Version of both page formats.
 pub const VERSION: u64 = 1;
+/// Of pages with entrusted pads.
+const ENTRUSTED: u64 = 2;
 /// Stripes of one page: 256 MiB of data at 16-of-32, in 67 kB.
 pub const STRIPES_MAX: usize = 64;
 /// Pages of one list: 48 GiB of a part at 3-of-6, 256 GiB at 16-of-32. A longer object has more parts.
@@ -48,6 +55,8 @@ pub struct Page {
     /// At least n; holder i has shard i of each stripe, unless it moved.
     pub holders: Vec<Holder>,
     pub stripes: Vec<Stripe>,
+    /// The part's pads, and which of its stripes is the page's first: for who has the bucket's care key.
+    pub pads: Option<[u8; ENTRUSTED_BYTES]>,
 }
 
 /// Where a copy of a page is.
@@ -96,10 +105,29 @@ impl Page {
         })
     }
 
+    /// The same with pads that `entrust` seals for this very page.
+    pub fn entrusted_by(self, entrust: impl FnOnce(&ShardId) -> [u8; ENTRUSTED_BYTES]) -> Self {
+        let pads = Some(entrust(&self.bare()));
+        Self { pads, ..self }
+    }
+
+    /// The part's pads and the number of the page's first stripe, if the bucket's owner made this page.
+    pub fn entrusted(&self, care: &Secret) -> Result<(PartPads, u32), SealError> {
+        let sealed = self.pads.as_ref().ok_or(SealError::Entrusted)?;
+        PartPads::entrusted(care, sealed, &self.bare())
+    }
+
+    /// Its hash without pads.
+    fn bare(&self) -> ShardId {
+        Self { pads: None, ..self.clone() }.seal().1
+    }
+
     /// The page as a shard: padded, and its id.
     pub fn seal(&self) -> (Vec<u8>, ShardId) {
         let mut out = Writer::with_capacity(self.stripes.len() * usize::from(self.n) * 34 + 8192);
-        out.array(7).uint(VERSION).uint(KIND_PAGE).uint(self.code as u64).uint(self.k.into()).uint(self.n.into());
+        let (values, version) = if self.pads.is_some() { (8, ENTRUSTED) } else { (7, VERSION) };
+        out.array(values).uint(version).uint(KIND_PAGE);
+        out.uint(self.code as u64).uint(self.k.into()).uint(self.n.into());
         write_holders(&mut out, &self.holders);
         out.array(self.stripes.len());
         for stripe in &self.stripes {
@@ -112,6 +140,9 @@ impl Page {
                 out.uint((*shard).into()).uint((*holder).into());
             }
         }
+        if let Some(pads) = &self.pads {
+            out.bytes(pads);
+        }
         pad(out.finish())
     }
 
@@ -119,8 +150,8 @@ impl Page {
     pub fn open(id: &ShardId, shard: &[u8]) -> Result<Self, ManifestError> {
         let body = unpad(id, shard)?;
         let mut input = Reader::new(body);
-        input.tuple(7)?;
-        input.exactly("version", VERSION)?;
+        let is_entrusted = input.array(8)? == 8;
+        input.exactly("version", if is_entrusted { ENTRUSTED } else { VERSION })?;
         input.exactly("page kind", KIND_PAGE)?;
         let code = input.uint()?;
         let code = u16::try_from(code).ok().and_then(CodeId::from_u16).ok_or(ManifestError::Code(code))?;
@@ -134,8 +165,9 @@ impl Page {
         }
         let stripes = input.array(STRIPES_MAX)?;
         let stripes = (0..stripes).map(|_| read_stripe(&mut input, n, holders.len())).collect::<Result<_, _>>()?;
+        let pads = if is_entrusted { Some(input.fixed()?) } else { None };
         input.end()?;
-        Ok(Self { code, k, n, holders, stripes })
+        Ok(Self { code, k, n, holders, stripes, pads })
     }
 }
 
@@ -164,6 +196,24 @@ impl List {
         let pages = (0..pages).map(|_| PageRef::read(&mut input)).collect::<Result<_, _>>()?;
         input.end()?;
         Ok(Self { pages })
+    }
+}
+
+/// What a shard is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Page,
+    List,
+}
+
+impl Kind {
+    /// `None` for what is neither; a shard that only looks like one does not open.
+    pub fn of(first: &[u8]) -> Option<Self> {
+        match first.get(4..7)? {
+            [0x88, 2, 0] | [0x87, 1, 0] => Some(Self::Page),
+            [0x83, 1, 1] => Some(Self::List),
+            _ => None,
+        }
     }
 }
 
@@ -235,7 +285,7 @@ fn read_shard_bytes(input: &mut Reader<'_>) -> Result<u32, ManifestError> {
 }
 
 /// A u32 length before the CBOR tells it from the padding.
-fn pad(body: Vec<u8>) -> (Vec<u8>, ShardId) {
+pub(crate) fn pad(body: Vec<u8>) -> (Vec<u8>, ShardId) {
     let len = (4 + body.len()).next_multiple_of(SHARD_ALIGN as usize);
     assert!(len <= SHARD_BYTES_MAX as usize, "a page within its limits fits a shard");
     let mut shard = Vec::with_capacity(len);
@@ -246,7 +296,7 @@ fn pad(body: Vec<u8>) -> (Vec<u8>, ShardId) {
     (shard, id)
 }
 
-fn unpad<'a>(id: &ShardId, shard: &'a [u8]) -> Result<&'a [u8], ManifestError> {
+pub(crate) fn unpad<'a>(id: &ShardId, shard: &'a [u8]) -> Result<&'a [u8], ManifestError> {
     check_length(shard.len() as u64)?;
     let found = ShardId::of(shard);
     if found != *id {
@@ -272,13 +322,22 @@ mod tests {
     fn page(k: u8, n: u8, stripes: usize) -> Page {
         let ids = |s: usize| (0..n).map(|i| ShardId([i ^ s as u8; 32])).collect();
         let stripe = |s| Stripe { shard_bytes: 262144, ids: ids(s), moved: vec![(1, n)] };
-        Page { code: CodeId::Rs8, k, n, holders: holders(n + 1), stripes: (0..stripes).map(stripe).collect() }
+        Page {
+            code: CodeId::Rs8,
+            k,
+            n,
+            holders: holders(n + 1),
+            stripes: (0..stripes).map(stripe).collect(),
+            pads: None,
+        }
     }
 
     #[test]
     fn a_page_is_a_shard_and_reads_back() {
-        for page in [page(3, 6, 1), page(16, 32, STRIPES_MAX), page(20, 253, STRIPES_MAX)] {
+        let entrusted = Page { pads: Some([7; ENTRUSTED_BYTES]), ..page(3, 6, 2) };
+        for page in [page(3, 6, 1), page(16, 32, STRIPES_MAX), page(20, 253, STRIPES_MAX), entrusted] {
             let (shard, id) = page.seal();
+            assert_eq!(Kind::of(&shard), Some(Kind::Page));
             assert_eq!(check_length(shard.len() as u64), Ok(()));
             assert_eq!(Page::open(&id, &shard), Ok(page.clone()));
             assert_eq!(page.holder(0, 0).unwrap().node, NodeKey([0; 32]));
@@ -289,6 +348,7 @@ mod tests {
             List { pages: vec![PageRef { id: ShardId([1; 32]), bytes: 4096, stripes: 64, holders: holders(4) }; 3] };
         let (shard, id) = list.seal().unwrap();
         assert_eq!(List::open(&id, &shard), Ok(list));
+        assert_eq!(Kind::of(&shard), Some(Kind::List));
         assert!(Page::open(&id, &shard).is_err(), "a list is no page");
     }
 
@@ -311,7 +371,7 @@ mod tests {
 
     #[test]
     fn mutated_pages_decode_to_themselves_or_not_at_all() {
-        let (good, _) = page(3, 6, 2).seal();
+        let (good, _) = Page { pads: Some([7; ENTRUSTED_BYTES]), ..page(3, 6, 2) }.seal();
         let mut seed = 9u64;
         for _ in 0..20_000 {
             let mut shard = good.clone();

@@ -7,16 +7,9 @@
 //! number, length and whether it is the last. Neither AEAD commits to its key, so the part's derivation also
 //! gives a commitment that the entry keeps and opening compares. Code parameters are left out: whoever holds
 //! no key may still code a part anew.
-//!
-//! Pads: after coding, shard i of a stripe is XORed with a stream that only the part's reader and, later, a
-//! ticketed repairer can make. So k other shards do not yield this one, and a provider paid for a shard has to
-//! keep it. The pads are ours and unreviewed; confidentiality never rests on them.
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey},
-    iv::FixedLength,
-};
+use crate::pads::{PartPads, StripePads};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A frame as stored. Four fill a 256 KiB shard, so that none of a full stripe crosses shards.
@@ -83,6 +76,8 @@ pub enum SealError {
     Commitment,
     #[error("frame {0}: not what was sealed there")]
     Frame(u64),
+    #[error("entrusted pads: the care key does not open them")]
+    Entrusted,
 }
 
 impl std::fmt::Debug for Secret {
@@ -147,7 +142,7 @@ pub struct PartKey {
     /// First bytes of each frame's additional data.
     meaning: [u8; 32],
     commitment: [u8; 32],
-    pads: Secret,
+    pads: PartPads,
 }
 
 impl std::fmt::Debug for PartKey {
@@ -170,7 +165,7 @@ impl PartKey {
         };
         let key = LessSafeKey::new(UnboundKey::new(algorithm, &okm[..32]).expect("32 bytes are a key"));
         let commitment = okm[32..64].try_into().expect("32 bytes");
-        let pads = Secret(okm[64..].try_into().expect("32 bytes"));
+        let pads = PartPads::new(Secret(okm[64..].try_into().expect("32 bytes")));
         okm.zeroize();
         Self { key, meaning: *blake3::hash(&meaning).as_bytes(), commitment, pads }
     }
@@ -210,9 +205,14 @@ impl PartKey {
         self.key.open_in_place(nonce(number), Aad::from(meaning), frame).map_err(|_| SealError::Frame(number))
     }
 
-    /// The secret of a stripe's pads: what a repairer of that stripe gets, and nothing more.
+    /// Makes the pads of a stripe's shards.
     pub fn stripe(&self, stripe: u32) -> StripePads {
-        StripePads(self.pads.derive("hodei 2026-11 stripe pads v1", &stripe.to_be_bytes()))
+        self.pads.stripe(stripe)
+    }
+
+    /// What makes all pads of the part, and opens nothing.
+    pub fn pads(&self) -> &PartPads {
+        &self.pads
     }
 
     fn frame_meaning(&self, number: u64, last: bool, plain: usize) -> [u8; 45] {
@@ -222,24 +222,6 @@ impl PartKey {
         out[40..44].copy_from_slice(&(plain as u32).to_be_bytes());
         out[44] = last.into();
         out
-    }
-}
-
-/// Makes the pads of one stripe's shards.
-#[derive(Clone, Debug)]
-pub struct StripePads(Secret);
-
-impl StripePads {
-    /// XORs the pad of shard `index` over `bytes`, which begin `offset` bytes (a multiple of 16) into it.
-    /// Twice is nothing. AES-256-CTR: three times as fast here as BLAKE3's output stream.
-    pub fn apply(&self, index: u8, offset: usize, bytes: &mut [u8]) {
-        assert!(offset.is_multiple_of(16), "the stream is cut at its blocks");
-        let secret = self.0.derive("hodei 2026-11 shard pad v1", &[index]);
-        let key = UnboundCipherKey::new(&AES_256, &secret.0).expect("32 bytes are a key");
-        let key = EncryptingKey::ctr(key).expect("AES has a counter mode");
-        let counter = (offset as u128 / 16).to_be_bytes();
-        key.less_safe_encrypt(bytes, EncryptionContext::Iv128(FixedLength::from(counter)))
-            .expect("a shard can be padded");
     }
 }
 
@@ -321,21 +303,6 @@ mod tests {
         assert_eq!(bucket.unwrap(&[3; 16], &wrapped), Ok(key));
         assert_eq!(bucket.unwrap(&[4; 16], &wrapped), Err(SealError::Wrapped));
         assert_eq!(Secret::new([9; 32]).unwrap(&[3; 16], &wrapped), Err(SealError::Wrapped));
-    }
-
-    #[test]
-    fn a_pad_is_its_own_inverse_and_seekable_and_differs_per_shard() {
-        let pads = PartKey::new(&Secret::new([9; 32]), &place(Algorithm::Aes256Gcm)).stripe(3);
-        let mut whole = vec![0; 8192];
-        pads.apply(1, 0, &mut whole);
-        let mut tail = vec![0; 4096];
-        pads.apply(1, 4096, &mut tail);
-        assert_eq!(whole[4096..], tail);
-        let mut other = vec![0; 8192];
-        pads.apply(2, 0, &mut other);
-        assert_ne!(whole, other);
-        pads.apply(1, 0, &mut whole);
-        assert_eq!(whole, vec![0; 8192]);
     }
 
     /// The bytes of version 1: a change here is a new version, not an edit.

@@ -28,6 +28,10 @@ pub const IDS_MAX: usize = 4096;
 pub const MESSAGE_BYTES_MAX: usize = 4096;
 /// One with ids.
 pub const LIST_BYTES_MAX: usize = IDS_MAX * 34 + 1024;
+/// Shards of one LISTED.
+pub const LISTED_MAX: usize = 4096;
+/// Bytes of each: its id, and its KiB as u16.
+const LISTED_BYTES: usize = 34;
 /// Bytes of an owner's grant, opaque here: see `types::grant`.
 pub const GRANT_BYTES_MAX: usize = 512;
 /// Bytes of a reason for people.
@@ -53,6 +57,8 @@ pub enum Request {
     Keep { deal: u64, ids: Vec<ShardId>, until_ms: u64, grant: Vec<u8> },
     /// The deal's newest statement, to post it or to reconcile.
     State { deal: u64, grant: Vec<u8> },
+    /// What the deal holds, in the order in which it came, from position `from` on.
+    List { deal: u64, from: u64, grant: Vec<u8> },
 }
 
 /// A provider's ack of one shard, with what ties the shard to the signed root.
@@ -87,6 +93,12 @@ pub enum Answer {
     State {
         ack: Option<Ack>,
         shards: u64,
+    },
+    /// Shards that are held, each with its KiB; the next question begins at `next`, and there is nothing behind `end`.
+    Listed {
+        next: u64,
+        end: u64,
+        shards: Vec<(ShardId, u16)>,
     },
     /// Too much queued: again after so many milliseconds.
     Busy {
@@ -201,6 +213,7 @@ impl Request {
                 out.bytes(grant)
             }
             Self::State { deal, grant } => out.array(3).uint(6).uint(*deal).bytes(grant),
+            Self::List { deal, from, grant } => out.array(4).uint(8).uint(*deal).uint(*from).bytes(grant),
         };
         out.finish()
     }
@@ -231,6 +244,7 @@ impl Request {
                 Self::Keep { deal, ids: ids(&mut input)?, until_ms, grant: grant(&mut input)? }
             }
             (6, 3) => Self::State { deal: input.uint()?, grant: grant(&mut input)? },
+            (8, 4) => Self::List { deal: input.uint()?, from: input.uint()?, grant: grant(&mut input)? },
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
@@ -267,6 +281,10 @@ impl Answer {
                     ack.write(&mut out);
                 }
                 out.uint(*shards);
+            }
+            Self::Listed { next, end, shards } => {
+                let bytes = shards.iter().flat_map(|(id, kib)| id.0.into_iter().chain(kib.to_be_bytes()));
+                out.array(4).uint(10).uint(*next).uint(*end).bytes(&bytes.collect::<Vec<u8>>());
             }
             Self::Busy { retry_after_ms } => {
                 out.array(2).uint(6).uint((*retry_after_ms).into());
@@ -312,6 +330,11 @@ impl Answer {
             (9, 3) => Self::Refused {
                 reason: Reason::from_u8(input.byte()?).ok_or(WireError::Limit("reason"))?,
                 text: input.text(REASON_BYTES_MAX)?.to_owned(),
+            },
+            (10, 4) => Self::Listed {
+                next: input.uint()?,
+                end: input.uint()?,
+                shards: listed(input.bytes(LISTED_MAX * LISTED_BYTES)?)?,
             },
             _ => return Err(WireError::Kind(kind)),
         };
@@ -361,6 +384,15 @@ fn ids(input: &mut Reader<'_>) -> Result<Vec<ShardId>, WireError> {
     (0..len).map(|_| Ok(ShardId(input.fixed()?))).collect()
 }
 
+fn listed(bytes: &[u8]) -> Result<Vec<(ShardId, u16)>, WireError> {
+    let (shards, []) = bytes.as_chunks::<LISTED_BYTES>() else { return Err(WireError::Limit("a list's end")) };
+    let shard = |bytes: &[u8; LISTED_BYTES]| {
+        let (id, kib) = bytes.split_at(32);
+        (ShardId(id.try_into().expect("32 bytes")), u16::from_be_bytes(kib.try_into().expect("2 bytes")))
+    };
+    Ok(shards.iter().map(shard).collect())
+}
+
 fn grant(input: &mut Reader<'_>) -> Result<Vec<u8>, WireError> {
     Ok(input.bytes(GRANT_BYTES_MAX)?.to_vec())
 }
@@ -388,8 +420,13 @@ mod tests {
             Request::Has { deal, ids: vec![id; IDS_MAX], grant: grant.clone() },
             Request::Release { deal, ids: vec![id], grant: grant.clone() },
             Request::Keep { deal, ids: vec![id; IDS_MAX], until_ms: 1 << 41, grant: grant.clone() },
-            Request::State { deal, grant },
+            Request::State { deal, grant: grant.clone() },
+            Request::List { deal, from: 9, grant },
         ]
+    }
+
+    fn id() -> ShardId {
+        ShardId([3; 32])
     }
 
     fn answers() -> Vec<Answer> {
@@ -406,6 +443,7 @@ mod tests {
             Answer::Full { free_bytes: 0 },
             Answer::Gone,
             Answer::Refused { reason: Reason::WrongBytes, text: "shard hashes to 00".into() },
+            Answer::Listed { next: 5000, end: 5001, shards: vec![(id(), 256); LISTED_MAX] },
         ]
     }
 
@@ -419,7 +457,8 @@ mod tests {
         }
         for answer in answers() {
             let bytes = answer.encode();
-            assert!(bytes.len() <= MESSAGE_BYTES_MAX);
+            let is_list = matches!(answer, Answer::Listed { .. });
+            assert!(bytes.len() <= if is_list { LIST_BYTES_MAX } else { MESSAGE_BYTES_MAX });
             assert_eq!(Answer::decode(&bytes).unwrap(), answer);
         }
     }
@@ -428,13 +467,15 @@ mod tests {
     #[test]
     fn the_protocol_is_frozen() {
         let requests = requests();
-        // KEEP came later, and changed no other message.
+        let is_new = |bytes: &Vec<u8>| matches!(bytes[1], 8 | 10) && matches!(bytes[0], 0x84);
+        // KEEP came later, then LIST and LISTED, and changed no other message.
         let (later, first): (Vec<_>, Vec<_>) = requests.iter().partition(|one| matches!(one, Request::Keep { .. }));
-        let mut all: Vec<u8> = first.into_iter().flat_map(Request::encode).collect();
-        all.extend(answers().iter().flat_map(Answer::encode));
-        assert_eq!(&blake3::hash(&all).to_hex()[..16], "664972c0fa6048a7");
-        let later: Vec<u8> = later.into_iter().flat_map(Request::encode).collect();
-        assert_eq!(&blake3::hash(&later).to_hex()[..16], "5ddfc4b9255035c6");
+        let (latest, first): (Vec<_>, Vec<_>) = first.into_iter().map(Request::encode).partition(is_new);
+        let (told, answers): (Vec<_>, Vec<_>) = answers().iter().map(Answer::encode).partition(is_new);
+        let hash = |messages: Vec<Vec<u8>>| blake3::hash(&messages.concat()).to_hex()[..16].to_owned();
+        assert_eq!(hash([first, answers].concat()), "664972c0fa6048a7");
+        assert_eq!(hash(later.into_iter().map(Request::encode).collect()), "5ddfc4b9255035c6");
+        assert_eq!(hash([latest, told].concat()), "5583ac71c38e83b6");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{
     Plan,
+    care::Care,
     mount::DataMount,
     redundancy::{DataRedundancy, Spread},
     repair::DataRepair,
@@ -30,6 +31,9 @@ pub(crate) enum Data {
     Redundancy(DataRedundancy),
     /// Look what providers still hold of a bucket, and put back what was lost with some of them.
     Repair(DataRepair),
+    /// Have what a bucket loses restored while you are away, and look after others' buckets.
+    #[command(subcommand)]
+    Care(Care),
     /// Make a folder, a bucket, or what another S3 server has, appear in a bucket or folder.
     Sync(DataSync),
     /// Write everything of a bucket as ordinary files, with a list of what they were.

@@ -8,9 +8,12 @@
 //! With a root a writer may list *leaves*, which find versions under retention: whoever reads the bucket finds those
 //! whatever later roots say. See [`keeps`].
 //!
+//! While the owner is away, those the owner named restore what was lost. See [`custody`].
+//!
 //! Invariants: terms only grow, also over the removal of a bucket that is made again; a root is only replaced by the
 //! holder of the term, who saw it; a bucket counts its deals and is not forgotten while it has any.
 
+mod custody;
 mod keeps;
 
 use alloy_primitives::{Address, B256, U256};
@@ -19,9 +22,12 @@ use hodei_types::abi::{BUCKETS, IBuckets, TERM_BLOCKS_MAX, bucket_id};
 use super::{
     budgets,
     ctx::{Ctx, Stop, broken, returns, revert},
+    deals,
     list::List,
     slots::{at, base, pack, pack_address, unpack, unpack_address},
 };
+
+pub(super) use custody::is_custodian;
 
 const TAG_RECORD: u8 = 1;
 const TAG_OWNED: u8 = 2;
@@ -35,6 +41,7 @@ const COUNTS: u64 = 2;
 const ROOT: u64 = 3;
 const SHAPE: u64 = 4;
 const KEEPS: u64 = 5;
+const OVERLAY: u64 = 6;
 
 /// A bucket's record.
 #[derive(Clone, Debug)]
@@ -98,12 +105,32 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             remove(ctx, call.id)?;
             Ok(Vec::new())
         }
-        IBuckets::IBucketsCalls::get(call) => returns(show(known(ctx, call.id)?)),
+        IBuckets::IBucketsCalls::appoint(call) => {
+            ctx.writes()?;
+            custody::appoint(ctx, call.id, call.custodian)?;
+            Ok(Vec::new())
+        }
+        IBuckets::IBucketsCalls::dismiss(call) => {
+            ctx.writes()?;
+            custody::dismiss(ctx, call.id, call.custodian)?;
+            Ok(Vec::new())
+        }
+        IBuckets::IBucketsCalls::lay(call) => {
+            ctx.writes()?;
+            custody::lay(ctx, call.id, call.expected, call.overlay)?;
+            Ok(Vec::new())
+        }
+        IBuckets::IBucketsCalls::get(call) => {
+            let record = known(ctx, call.id)?;
+            returns(show(ctx, record)?)
+        }
         IBuckets::IBucketsCalls::count(call) => {
             let count = owned(call.owner).len(ctx)?;
             returns(count)
         }
         IBuckets::IBucketsCalls::kept(call) => returns(keeps::page(ctx, call.id, call.first, call.most)?),
+        IBuckets::IBucketsCalls::custodians(call) => returns(custody::all(ctx, call.id)?),
+        IBuckets::IBucketsCalls::isCustodian(call) => returns(is_custodian(ctx, call.id, call.account)?),
         IBuckets::IBucketsCalls::at(call) => {
             let id: B256 = owned(call.owner).at(ctx, call.i)?.into();
             returns(id)
@@ -247,9 +274,12 @@ fn remove(ctx: &mut Ctx<'_, '_>, id: B256) -> Result<(), Stop> {
     if keeps::list(id).len(ctx)? > 0 {
         return Err(revert(IBuckets::Locked { untilMs: record.kept_until_ms }));
     }
-    for slot in OWNER..=KEEPS {
+    for slot in OWNER..=OVERLAY {
         ctx.store(BUCKETS, at(record_slot(id), slot), U256::ZERO)?;
     }
+    custody::clear(ctx, id)?;
+    // Without deals nothing of a slashing is on its way any more: this is all there will be.
+    deals::close_reserve(ctx, id, record.owner)?;
     // Made again under the same id it must not begin at term 1: a writer of before would not be fenced.
     ctx.store(BUCKETS, base(TAG_GONE, &[id.as_slice()]), U256::from(record.term))?;
     owned(record.owner).remove(ctx, id.into())?;
@@ -310,8 +340,10 @@ fn store(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<(), Stop> {
     ctx.store(BUCKETS, at(base, KEEPS), pack([record.kept_until_ms, record.keeps, record.leaves, 0]))
 }
 
-fn show(record: Record) -> IBuckets::Bucket {
-    IBuckets::Bucket {
+fn show(ctx: &mut Ctx<'_, '_>, record: Record) -> Result<IBuckets::Bucket, Stop> {
+    let overlay = custody::overlay(ctx, record.id)?;
+    let custodians = custody::list(record.id).len(ctx)?;
+    Ok(IBuckets::Bucket {
         id: record.id,
         owner: record.owner,
         shape: record.shape,
@@ -324,7 +356,9 @@ fn show(record: Record) -> IBuckets::Bucket {
         deals: record.deals,
         keptUntilMs: record.kept_until_ms,
         keeps: record.keeps,
-    }
+        overlay,
+        custodians,
+    })
 }
 
 fn record_slot(id: B256) -> U256 {

@@ -37,6 +37,10 @@ impl List {
         ctx.load(self.account, at(self.base, 1 + i))
     }
 
+    pub(crate) fn holds(&self, ctx: &mut Ctx<'_, '_>, item: U256) -> Result<bool, Stop> {
+        Ok(!ctx.load(self.account, self.place(item))?.is_zero())
+    }
+
     /// Adds an item that is not in it.
     pub(crate) fn push(&self, ctx: &mut Ctx<'_, '_>, item: U256) -> Result<(), Stop> {
         let len = self.len(ctx)?;

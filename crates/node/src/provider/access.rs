@@ -2,8 +2,10 @@
 //!
 //! A request names a deal and brings a grant. The deal must be this provider's and open on the ledger; the
 //! grant must be signed for the very key the stream was authenticated with, by the bucket's owner, by a budget of the
-//! owner's, or by who holds its term: a budget that is spent can pay for no term, and its owner's reads go on. Recovering a signature costs about as much as hashing a shard, so what was verified once
-//! is remembered until it expires.
+//! owner's, or by who holds its term: a budget that is spent can pay for no term, and its owner's reads go on. A custodian
+//! of the bucket may sign for reading and for putting, so that it restores what is lost; nothing is released or kept on
+//! its word. Recovering a signature costs about as much as hashing a shard, so what was verified once is remembered until
+//! it expires.
 
 use super::deals::{Deals, Terms};
 use alloy_primitives::{Address, B256};
@@ -58,6 +60,19 @@ impl Access {
         rights: Rights,
         now_ms: u64,
     ) -> Result<Terms, AccessError> {
+        let is_read = rights.contains(Rights::READ);
+        self.check_as(client, deal, grant, (rights, is_read), now_ms).await
+    }
+
+    /// The same; custodians may too, or not.
+    async fn check_as(
+        &self,
+        client: NodeKey,
+        deal: u64,
+        grant: &[u8],
+        (rights, may_custodian): (Rights, bool),
+        now_ms: u64,
+    ) -> Result<Terms, AccessError> {
         let terms = self.deals.get(deal).await?.ok_or(AccessError::UnknownDeal(deal))?;
         let grant = Grant::decode(grant).ok_or(AccessError::Grant("is malformed"))?;
         if grant.expires_ms <= now_ms {
@@ -75,8 +90,11 @@ impl Access {
         if signer == terms.owner || signer == terms.holder || self.deals.owner_of(signer).await? == terms.owner {
             return Ok(terms);
         }
+        if may_custodian && self.deals.is_custodian(terms.bucket, signer).await? {
+            return Ok(terms);
+        }
         Err(AccessError::Grant(
-            "is not of this client, or not by the bucket's owner, a budget of the owner's or the holder",
+            "is not of this client, or not by the bucket's owner, a budget of the owner's or the holder, or a custodian",
         ))
     }
 
@@ -88,7 +106,7 @@ impl Access {
         grant: &[u8],
         now_ms: u64,
     ) -> Result<Terms, AccessError> {
-        let terms = self.check(client, deal, grant, Rights::WRITE, now_ms).await?;
+        let terms = self.check_as(client, deal, grant, (Rights::WRITE, true), now_ms).await?;
         if terms.open { Ok(terms) } else { Err(AccessError::Closing(deal)) }
     }
 

@@ -22,7 +22,7 @@ const STALE_AFTER: Duration = Duration::from_secs(1);
 const QUESTIONS_MAX: usize = 4;
 /// Unknown ids remembered; more forget the lowest.
 const UNKNOWN_MAX: usize = 4096;
-/// Whose budget an account is, is believed for so long, and of so many accounts; more forget all.
+/// Whose budget or custodian an account is, is believed for so long, and of so many accounts; more forget all.
 const BUDGET_FOR: Duration = Duration::from_secs(10);
 const BUDGETS_MAX: usize = 4096;
 
@@ -63,6 +63,7 @@ struct Known {
     deals: BTreeMap<u64, (Terms, Instant)>,
     unknown: BTreeMap<u64, Instant>,
     budgets: BTreeMap<Address, (Address, Instant)>,
+    custodians: BTreeMap<(B256, Address), (bool, Instant)>,
 }
 
 impl Deals {
@@ -113,6 +114,23 @@ impl Deals {
         }
         known.budgets.insert(spender, (owner, Instant::now()));
         Ok(owner)
+    }
+
+    /// Whether an account is a custodian of a bucket.
+    pub async fn is_custodian(&self, bucket: B256, account: Address) -> Result<bool, ChainError> {
+        if let Some((is_one, asked)) = self.locked().custodians.get(&(bucket, account))
+            && asked.elapsed() < BUDGET_FOR
+        {
+            return Ok(*is_one);
+        }
+        let _turn = self.questions.acquire().await.expect("never closed");
+        let is_one = ask(&*self.chain, BUCKETS, &IBuckets::isCustodianCall { id: bucket, account }).await?;
+        let mut known = self.locked();
+        if known.custodians.len() >= BUDGETS_MAX {
+            known.custodians.clear();
+        }
+        known.custodians.insert((bucket, account), (is_one, Instant::now()));
+        Ok(is_one)
     }
 
     /// Reads all deals of this provider from the ledger; returns their ids.

@@ -181,7 +181,7 @@ fn ours(log: &Log, node: B256) -> Option<What> {
         IDealsEvents::Missed(e) => (e.provider, What::Missed { window: e.window, in_row: e.inRow }),
         IDealsEvents::Slashed(e) => (e.provider, What::Slashed { window: e.window, amount: e.amount }),
         IDealsEvents::Closed(e) => (e.provider, What::Closed { window: e.window }),
-        IDealsEvents::ToppedUp(_) => return None,
+        IDealsEvents::ToppedUp(_) | IDealsEvents::Funded(_) | IDealsEvents::Withdrawn(_) => return None,
     };
     (provider == node).then_some(what)
 }

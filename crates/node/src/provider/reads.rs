@@ -154,6 +154,13 @@ impl<E: Storage> Provider<E> {
         self.newest(deal).await
     }
 
+    /// What the deal holds from a position on: a custodian has no index to know it from.
+    pub(super) async fn list(&self, from: NodeKey, deal: u64, first: u64, grant: &[u8]) -> Result<Answer, Answer> {
+        self.access().check(from, deal, grant, Rights::READ, now_ms()).await.map_err(denied)?;
+        let (shards, next, end) = self.store().list(deal, first).await.map_err(|error| self.store_failed(error))?;
+        Ok(Answer::Listed { next, end, shards })
+    }
+
     async fn newest(&self, deal: u64) -> Result<Answer, Answer> {
         let (ack, shards) = self.store().state(deal).await.map_err(|error| self.store_failed(error))?;
         Ok(Answer::State { ack, shards })

@@ -105,6 +105,9 @@ impl<E: Storage> Provider<E> {
             Request::Keep { deal, ids, until_ms, grant } => {
                 (self.keep(from, deal, &ids, until_ms, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
             }
+            Request::List { deal, from: first, grant } => {
+                (self.list(from, deal, first, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
             Request::State { deal, grant } => {
                 (self.state(from, deal, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
             }

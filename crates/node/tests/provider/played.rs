@@ -1,6 +1,6 @@
 //! Play the ledger for a provider: one open deal, and what a test lets it ask and tell.
 
-use super::{BUDGET, CHAIN_ID, DEAL, OWNER, PROVIDER, bucket};
+use super::{BUDGET, CHAIN_ID, CUSTODIAN, DEAL, OWNER, PROVIDER, bucket};
 use alloy_primitives::{Address, B256, Bytes, LogData, keccak256};
 use alloy_sol_types::{SolCall, SolInterface, SolValue};
 use futures::{FutureExt, future::BoxFuture};
@@ -61,6 +61,11 @@ impl Played {
     fn answer(&self, to: Address, data: &[u8]) -> Option<Vec<u8>> {
         let owner = address_of(&OWNER)?;
         let node = B256::from(Signer::new(&PROVIDER).node().0);
+        if to == BUCKETS
+            && let Ok(call) = IBuckets::isCustodianCall::abi_decode(data)
+        {
+            return Some((Some(call.account) == address_of(&CUSTODIAN)).abi_encode());
+        }
         if to == BUCKETS {
             let bucket = IBuckets::Bucket { id: bucket(), owner, holder: owner, ..empty_bucket() };
             return Some(bucket.abi_encode());
@@ -119,6 +124,8 @@ fn empty_bucket() -> IBuckets::Bucket {
         deals: 1,
         keptUntilMs: 0,
         keeps: 0,
+        overlay: B256::ZERO,
+        custodians: 1,
     }
 }
 

@@ -91,7 +91,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     async fn keep_paid(&self) -> Result<(), Fault> {
         let used: Vec<B256> = self.0.rosters.lock().expect("no panic under this lock").keys().copied().collect();
         for id in used {
-            if let Some(record) = self.0.buckets.read(id).await?.filter(|record| record.state.keeps > 0) {
+            // One in this account's care is its owner's to pay.
+            let Some(record) = self.0.buckets.read(id).await? else { continue };
+            if record.state.owner != self.0.wallet.owner() {
+                continue;
+            }
+            if record.state.keeps > 0 {
                 self.lapse(&record).await?;
             }
             if self.0.buckets.holding(id).await?.runs_low() {

@@ -235,11 +235,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let listed = self.0.buckets.kept(record.id).await?;
         let cached = self.0.leaves.0.lock().expect("no panic under this lock").get(&record.id).cloned();
         let cached = cached.unwrap_or_default();
-        let roster = self.roster(record).await?;
+        let held = self.holders(record).await?;
         // Owned, not borrowed: a closure over references makes futures that are not provably Send.
         let asked: Vec<_> = listed.iter().map(|one| (one.leaf, cached.get(&one.leaf).cloned())).collect();
         let read = stream::iter(asked).map(|(id, known): (B256, Option<Read>)| {
-            let (cloud, record, holders) = (self.clone(), record.clone(), Holders { roster: roster.clone() });
+            let (cloud, record, holders) = (self.clone(), record.clone(), held.clone());
             async move {
                 let known = known.filter(|read| match read {
                     Read::Whole(_) => true,

@@ -7,7 +7,6 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
     intent::End,
-    read::Holders,
     retain::bound_ms,
 };
 use hodei_storage::index::{Entry, Home, Part, Run};
@@ -53,7 +52,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Lays members into new packs and says so in the index.
     async fn relocate(&self, record: &Record, keys: Vec<String>, members: Vec<Member>) -> Result<(), Fault> {
-        let holders = Holders { roster: self.roster(record).await? };
+        let holders = self.holders(record).await?;
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let packs: BTreeMap<[u8; 16], &Arc<Part>> =
             members.iter().map(|member| (member.pack.object, &member.pack)).collect();

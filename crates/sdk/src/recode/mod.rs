@@ -20,7 +20,6 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
     intent::{Cause, End, Journal},
-    read::Holders,
     share,
     sweep::GRACE_MS,
     upload::{NO_PROGRESS, Slot},
@@ -319,7 +318,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (network, secret) = (self.0.network.0, self.secret(record.id));
         let part = &old.part;
         let key = part.key(&network, &record.id.0, &secret).map_err(|error| Fault::Index(error.to_string()))?;
-        let holders = Holders { roster: self.roster(record).await? };
+        let holders = self.holders(record).await?;
         // A pack's members stay sealed.
         let coder = if part.is_pack() { Coder::of_pack(key, &part.shape) } else { Coder::new(key, &part.shape) };
         let range = 0..part.size_bytes;

@@ -13,7 +13,7 @@ use hodei_types::code::Shape;
 use std::collections::BTreeSet;
 
 /// Gives those of `offered` who join `living` for `lost` others.
-pub(super) fn choose<'a>(
+pub(crate) fn choose<'a>(
     shape: &Shape,
     living: &[&'a Offer],
     offered: &[&'a Offer],

@@ -30,7 +30,7 @@ use crate::{
     redundancy::{Resize, bought_bytes, noted, set_aside, window},
 };
 use alloy_primitives::U256;
-use choice::choose;
+pub(crate) use choice::choose;
 use futures::{StreamExt as _, stream};
 use hodei_storage::{engine::Provider, place::PlaceError};
 use hodei_types::{
@@ -38,6 +38,7 @@ use hodei_types::{
     transport::{NodeKey, Transport},
 };
 use std::collections::BTreeSet;
+pub(crate) use tally::Voices;
 
 /// Offers beyond those wanted that are asked whether anybody is there.
 const PROBED_BESIDE: usize = 16;
@@ -196,7 +197,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Those on offer who answer; where only `lost` are wanted, not all of them are asked.
-    async fn present<'a>(
+    pub(crate) async fn present<'a>(
         &self,
         record: &Record,
         mut offered: Vec<&'a Offer>,

@@ -106,7 +106,7 @@ pub(super) fn judge(word: Word, answers: bool, is_given_up: bool) -> State {
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// All providers of a bucket, each asked whether it is there.
-    pub(super) async fn seats(
+    pub(crate) async fn seats(
         &self,
         record: &Record,
         roster: &[Provider],

@@ -120,7 +120,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let known = self.known(&record).await?;
         let run: Arc<Run> = known.run.clone();
         let mut voices = Voices::of(&seats);
-        let mut tally = Tally::new(record.shape, ask, seats);
+        let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
+        let mut tally = Tally::new(record.shape, ask, seats, overlay);
         let layers = known.layers.iter().map(|layer| layer.part.clone());
         let layers = layers.map(|part| Plot { part, is_movable: true, is_index: true }).collect();
         self.look_at(&roster, layers, &mut voices, &mut tally).await?;
@@ -164,6 +165,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     let list = (pages.len() > 1).then(|| plot.part.page());
                     asked.extend(list.into_iter().flat_map(PageRef::copies));
                     asked.extend(pages.iter().flat_map(|(place, page)| place.copies().chain(page.shards())));
+                    let ids = pages.iter().flat_map(|(_, page)| page.stripes.iter().flat_map(|stripe| &stripe.ids));
+                    asked.extend(ids.flat_map(|id| tally.overlay.deals(id).map(|deal| (deal, *id))));
                 }
                 Err(GetError::Stopped) => return Err(GetError::Stopped.into()),
                 Err(_) => {}

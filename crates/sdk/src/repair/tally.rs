@@ -10,12 +10,14 @@ use crate::{retain::is_bound, share};
 use hodei_storage::{
     index::{Part, Run},
     manifest::{Page, PageRef},
+    overlay::Overlay,
     repair::{Bar, Count, Fate, Margins, least},
 };
 use hodei_types::{code::Shape, slice::ShardId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
+    sync::Arc,
 };
 
 #[cfg(test)]
@@ -90,24 +92,33 @@ pub(super) fn cut(plots: Vec<Plot>) -> Vec<Vec<Plot>> {
 }
 
 /// What each deal's word is worth.
-pub(super) struct Voices {
-    pub(super) states: BTreeMap<u64, (State, bool)>,
-    pub(super) there: BTreeSet<(u64, ShardId)>,
+pub(crate) struct Voices {
+    pub(crate) states: BTreeMap<u64, (State, bool)>,
+    pub(crate) there: BTreeSet<(u64, ShardId)>,
 }
 
 impl Voices {
-    pub(super) fn of(seats: &[Seat]) -> Self {
+    pub(crate) fn of(seats: &[Seat]) -> Self {
         let states = seats.iter().map(|seat| (seat.deal.id, (seat.state, seat.answers)));
         Self { states: states.collect(), there: BTreeSet::new() }
     }
 
     /// Whether it is asked: also one of whom nothing is expected, since what it has can be read.
-    pub(super) fn is_asked(&self, deal: u64) -> bool {
+    pub(crate) fn is_asked(&self, deal: u64) -> bool {
         matches!(self.states.get(&deal), Some((state, true)) if !matches!(state, State::GivenUp))
     }
 
+    /// The deal that counts for a shard: one that a custodian gave it to and that has it, or the one its page names.
+    pub(crate) fn deal_of(&self, overlay: &Overlay, named: Option<u64>, id: ShardId) -> Option<u64> {
+        let is_good = |deal: &u64| {
+            let answers = matches!(self.states.get(deal), Some((State::Answers, _)));
+            answers && self.there.contains(&(*deal, id))
+        };
+        overlay.deals(&id).find(is_good).or(named)
+    }
+
     /// Takes a shard into a stripe's count; gives whether it is there.
-    fn count(&self, count: &mut Count, deal: u64, id: ShardId) -> bool {
+    pub(crate) fn count(&self, count: &mut Count, deal: u64, id: ShardId) -> bool {
         let is_held = self.there.contains(&(deal, id));
         match self.states.get(&deal) {
             Some((State::Answers, _)) if is_held => count.there += 1,
@@ -126,13 +137,15 @@ pub(super) struct Tally {
     pub(super) all: bool,
     /// Providers that take shards now.
     pub(super) takers: usize,
+    /// Where custodians put shards.
+    pub(super) overlay: Arc<Overlay>,
     /// Parts that cannot be read: stripes, and whether they may come back.
     lost: BTreeMap<[u8; 16], (u64, bool)>,
     named: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Tally {
-    pub(super) fn new(shape: Shape, ask: &Ask, seats: Vec<Seat>) -> Self {
+    pub(super) fn new(shape: Shape, ask: &Ask, seats: Vec<Seat>, overlay: Arc<Overlay>) -> Self {
         let takers = seats.iter().filter(|seat| seat.takes()).count();
         let survey = Survey {
             shape,
@@ -152,7 +165,7 @@ impl Tally {
             due: BTreeSet::new(),
             is_root_due: false,
         };
-        Self { survey, all: ask.all, takers, lost: BTreeMap::new(), named: BTreeMap::new() }
+        Self { survey, all: ask.all, takers, overlay, lost: BTreeMap::new(), named: BTreeMap::new() }
     }
 
     /// By what a part is measured, which may be of a shape the bucket had before.
@@ -188,9 +201,10 @@ impl Tally {
             for (at, stripe) in page.stripes.iter().enumerate() {
                 let mut count = Count::default();
                 for (shard, id) in stripe.ids.iter().enumerate() {
-                    let Some(holder) = page.holder(at, shard as u8) else { continue };
-                    let is_there = voices.count(&mut count, holder.deal, *id);
-                    self.name(holder.deal, is_there);
+                    let named = page.holder(at, shard as u8).map(|holder| holder.deal);
+                    let Some(deal) = voices.deal_of(&self.overlay, named, *id) else { continue };
+                    let is_there = voices.count(&mut count, deal, *id);
+                    self.name(deal, is_there);
                 }
                 let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
                 margins.add(count, shape.k().into(), shape.n().into());

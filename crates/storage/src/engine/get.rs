@@ -13,7 +13,10 @@ use super::{
     spread::Provider,
     stripe::{Coder, plain_bytes, slot_bytes},
 };
-use crate::manifest::{Holder, List, ManifestError, Page, PageRef, STRIPES_MAX};
+use crate::{
+    manifest::{Holder, List, ManifestError, Page, PageRef, STRIPES_MAX},
+    overlay::Overlay,
+};
 use bytes::Bytes;
 use commonware_runtime::{Clock, Spawner};
 use futures::{
@@ -27,7 +30,12 @@ use hodei_types::{
     slice::ShardId,
     transport::{NodeKey, Transport},
 };
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Memory of one get's stripes under way.
 const GET_BYTES: u64 = 24 * 1024 * 1024;
@@ -51,6 +59,8 @@ pub struct GetRequest {
     pub coder: Arc<Coder>,
     /// The bucket's providers: where they are, and the right to read there.
     pub roster: Arc<Vec<Provider>>,
+    /// Where custodians put what they restored.
+    pub overlay: Arc<Overlay>,
     /// As [`super::Stored::page`] gave it.
     pub page: PageRef,
     /// Plaintext bytes of the whole part.
@@ -252,7 +262,23 @@ where
             }
             holders = away;
         }
-        Err(GetError::Page { page: page.id, copies, failure })
+        // A custodian may have made copies elsewhere.
+        let is_other = |provider: &&Provider| !page.holders.iter().any(|holder| holder.deal == provider.deal);
+        let others: Vec<Provider> = self.request.roster.iter().filter(is_other).cloned().collect();
+        let verdict = |verdict| (self.request.verdict)(verdict);
+        match self.engine.get_copy(&others, page.id, page.bytes, verdict).await {
+            Ok(bytes) => Ok(bytes),
+            Err(_) => Err(GetError::Page { page: page.id, copies, failure }),
+        }
+    }
+
+    /// Who may have a shard: who its page names, and whoever took it when it was restored.
+    fn places(&self, page: &Page, at: usize, shard: u8) -> Vec<(u8, Holder)> {
+        let named = page.holder(at, shard).filter(|holder| self.nodes.contains_key(&holder.node)).copied();
+        let of = |deal: u64| self.request.roster.iter().find(|provider| provider.deal == deal);
+        let restored = self.request.overlay.deals(&page.stripes[at].ids[usize::from(shard)]).filter_map(of);
+        let restored = restored.map(|provider| Holder { node: provider.peer.key, deal: provider.deal });
+        named.into_iter().chain(restored).map(|holder| (shard, holder)).collect()
     }
 
     /// One whole shard from one provider; `None` if it is not in the roster any more.
@@ -315,31 +341,29 @@ where
         let k = usize::from(page.k);
         let listed = &page.stripes[at];
         let now = context.current();
-        // Last is best: they are popped.
-        let mut queue: Vec<u8> = (0..page.n)
-            .filter(|shard| page.holder(at, *shard).is_some_and(|holder| self.nodes.contains_key(&holder.node)))
-            .collect();
-        queue.sort_by_key(|shard| {
-            let node = &page.holder(at, *shard).expect("filtered").node;
+        // Last is best.
+        let mut queue: Vec<(u8, Holder)> = (0..page.n).flat_map(|shard| self.places(page, at, shard)).collect();
+        queue.sort_by_key(|(shard, holder)| {
+            let node = &holder.node;
             std::cmp::Reverse((peers.rests(node, now), *shard >= page.k, peers.latency(node), *shard))
         });
-        let ask = |shard: u8| {
-            let holder = *page.holder(at, shard).expect("filtered");
+        let ask = |(shard, holder): (u8, Holder)| {
             let id = listed.ids[usize::from(shard)];
-            async move { (shard, self.read(&holder.node, holder.deal, id, listed.shard_bytes).await) }.boxed()
+            async move { (shard, holder, self.read(&holder.node, holder.deal, id, listed.shard_bytes).await) }.boxed()
         };
         let mut found: Vec<Option<Bytes>> = vec![None; page.n.into()];
+        let mut asked: BTreeSet<u8> = BTreeSet::new();
         let (mut count, mut failure) = (0, "no provider left".to_string());
         let mut running = FuturesUnordered::new();
         let mut usual = LATE_MIN / LATE_TIMES;
         for _ in 0..k + k / K_PER_EXTRA {
-            let Some(shard) = queue.pop() else { break };
-            usual = usual.max(peers.latency(&page.holder(at, shard).expect("filtered").node));
-            running.push(ask(shard));
+            let Some((shard, holder)) = best(&mut queue, &mut asked) else { break };
+            usual = usual.max(peers.latency(&holder.node));
+            running.push(ask((shard, holder)));
         }
         let mut late = context.current() + usual * LATE_TIMES;
         // Who was out of reach is asked once more where it would do: a busy machine is not a dead one.
-        let mut again: Option<Vec<u8>> = Some(Vec::new());
+        let mut again: Option<Vec<(u8, Holder)>> = Some(Vec::new());
         while count < k {
             let next = {
                 let sleep = context.sleep_until(late);
@@ -350,7 +374,7 @@ where
                     Either::Right(_) => {
                         // Somebody is late: two more join the race.
                         late = context.current() + usual * LATE_TIMES;
-                        let more: Vec<u8> = queue.drain(queue.len().saturating_sub(2)..).rev().collect();
+                        let more: Vec<_> = (0..2).filter_map(|_| best(&mut queue, &mut asked)).collect();
                         if more.is_empty() {
                             late = context.current() + Duration::from_secs(60);
                         }
@@ -360,28 +384,38 @@ where
                 }
             };
             match next {
-                Some((shard, Some(Ok(bytes)))) => {
+                Some((shard, _, Some(Ok(bytes)))) => {
                     found[usize::from(shard)] = Some(bytes);
                     count += 1;
                 }
-                Some((shard, result)) => {
+                Some((shard, holder, result)) => {
+                    asked.remove(&shard);
                     if let Some(Err(error)) = result {
-                        let node = page.holder(at, shard).expect("filtered").node;
-                        failure = format!("{node}: {error}");
-                        again.iter_mut().filter(|_| error.is_down()).for_each(|again| again.push(shard));
+                        failure = format!("{}: {error}", holder.node);
+                        again.iter_mut().filter(|_| error.is_down()).for_each(|again| again.push((shard, holder)));
                     }
-                    running.extend(queue.pop().map(ask));
+                    running.extend(best(&mut queue, &mut asked).map(ask));
                 }
-                None if queue.is_empty() => {
-                    if let Some(again) = again.take().filter(|again| count + again.len() >= k) {
-                        running.extend(again.into_iter().map(ask));
-                        continue;
+                None => match best(&mut queue, &mut asked) {
+                    Some(next) => running.push(ask(next)),
+                    None => {
+                        let Some(mut again) = again.take().filter(|again| count + again.len() >= k) else {
+                            return Err(GetError::Shards { stripe, found: count, want: k, failure });
+                        };
+                        queue.append(&mut again);
+                        running.extend(std::iter::from_fn(|| best(&mut queue, &mut asked)).map(ask));
                     }
-                    return Err(GetError::Shards { stripe, found: count, want: k, failure });
-                }
-                None => running.extend(queue.pop().map(ask)),
+                },
             }
         }
         Ok(found)
     }
+}
+
+/// The best place left of a shard that nobody is asked for, or gave.
+fn best(queue: &mut Vec<(u8, Holder)>, asked: &mut BTreeSet<u8>) -> Option<(u8, Holder)> {
+    let at = queue.iter().rposition(|(shard, _)| !asked.contains(shard))?;
+    let place = queue.remove(at);
+    asked.insert(place.0);
+    Some(place)
 }

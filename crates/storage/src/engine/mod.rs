@@ -6,6 +6,7 @@
 //!              slices (of a pack: the one shard)
 //! kept  page → is it still there? let go of it
 //! lock  page → nobody lets go of it before a time
+//! restore  page → k shards → those that are lost, with others
 //!       pool bounds memory, peers remember who is slow or down
 //! ```
 //! Generic over clock, spawner, randomness and transport, so that a simulation replays it from a seed.
@@ -19,6 +20,7 @@ mod pool;
 mod put;
 mod queue;
 mod remote;
+mod restore;
 mod slices;
 mod source;
 mod spread;
@@ -31,6 +33,7 @@ pub use peers::Peers;
 pub use pool::{Permit, Pool, STRIPES_BYTES};
 pub use put::{Progress, PutError, PutRequest, Rest, Stored, Wait};
 pub use remote::{RemoteError, Verdict};
+pub use restore::{Loss, RestoreError, Restored};
 pub use spread::{Offers, Provider};
 pub use stripe::{Coded, Coder, plain_bytes};
 

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     manifest::{Holder, List, Page, PageRef, STRIPES_MAX, Stripe},
     place::{Candidate, PlaceError, place},
+    seal::Secret,
     wire::{Held, UploadId},
 };
 use bytes::Bytes;
@@ -66,6 +67,8 @@ pub struct PutRequest {
     pub wait: Wait,
     /// Told of every shard before it leaves.
     pub offers: Arc<dyn Offers>,
+    /// The bucket's care key: whoever has it can restore what is lost of this, and read nothing.
+    pub care: Secret,
 }
 
 /// How far a put is; bytes are plaintext.
@@ -201,7 +204,7 @@ where
         S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
         X: std::fmt::Display,
     {
-        let PutRequest { shape, coder, roster, upload, wait, offers } = request;
+        let PutRequest { shape, coder, roster, upload, wait, offers, care } = request;
         let mut rng = self.context.child("put");
         let spread =
             Arc::new(Spread { shape, roster, remote: self.remote.clone(), peers: self.peers.clone(), upload, offers });
@@ -209,7 +212,7 @@ where
             Wait::Quorum => shape.q(),
             Wait::Full => shape.n(),
         };
-        let put = Put { engine: self, spread, want: want.into(), coder, ledger: Arc::default() };
+        let put = Put { engine: self, spread, want: want.into(), coder, care, ledger: Arc::default() };
         put.run(source, &mut rng, progress).await
     }
 }
@@ -219,6 +222,7 @@ struct Put<'a, E, T> {
     spread: Arc<Spread<E, T>>,
     want: usize,
     coder: Arc<Coder>,
+    care: Secret,
     ledger: Arc<Mutex<Ledger>>,
 }
 
@@ -356,7 +360,8 @@ where
     async fn close_page(&self, stripes: Vec<Ready>, rng: &mut E) -> Result<PageRef, PutError> {
         let Spread { shape, roster, .. } = &*self.spread;
         self.read_back(&stripes, rng).await?;
-        let page = page(shape, roster, &stripes);
+        let first = stripes.first().map_or(0, |stripe| stripe.stripe);
+        let page = page(shape, roster, &stripes).entrusted_by(|page| self.coder.entrust(&self.care, first, page));
         self.ledger.lock().expect("no panic under this lock").kept.extend(page.shards());
         let (bytes, id) = page.seal();
         self.store_page(bytes, id, stripes.len() as u32, rng).await
@@ -438,5 +443,5 @@ fn page(shape: &Shape, roster: &[Provider], stripes: &[Ready]) -> Page {
         stripes_listed.push(Stripe { shard_bytes: stripe.shard_bytes, ids: stripe.ids.clone(), moved });
     }
     let holders = listed.into_iter().map(|at| Holder { node: roster[at].peer.key, deal: roster[at].deal }).collect();
-    Page { code: CodeId::Rs8, k: shape.k(), n: shape.n(), holders, stripes: stripes_listed }
+    Page { code: CodeId::Rs8, k: shape.k(), n: shape.n(), holders, stripes: stripes_listed, pads: None }
 }

@@ -3,7 +3,7 @@
 //! Upon an ack: its signature and the shard's path to the signed root are checked. Upon bytes: they are checked
 //! against the shard's id. What does not hold becomes a [`Verdict`] naming the provider, expected and found.
 
-use crate::wire::{self, Answer, Held, MESSAGE_BYTES_MAX, Reason, Request, UploadId, WireError};
+use crate::wire::{self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, UploadId, WireError};
 use bytes::Bytes;
 use commonware_runtime::Clock;
 use futures::{
@@ -184,6 +184,30 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         }
     }
 
+    /// The first KiB of a shard, and how many bytes it has, which its id tells too.
+    pub(crate) async fn glance(&self, ask: &Ask<'_>) -> Result<(u32, Bytes), RemoteError> {
+        let (mut sink, mut stream) = self.open(ask.peer).await?;
+        let len = CHUNK_BYTES as u32;
+        let request = Request::Get { deal: ask.deal, id: ask.id, offset: 0, len, grant: ask.grant.to_vec() }.encode();
+        let exchange = async {
+            wire::send(&mut sink, request, Bytes::new()).await?;
+            wire::receive(&mut stream, MESSAGE_BYTES_MAX).await
+        };
+        let answer = self.within(FIRST_BYTE, exchange).await??;
+        let (shard_bytes, hashes) = match Answer::decode(&answer)? {
+            Answer::Slice { shard_bytes, offset: 0, len: given, hashes } if given == len => (shard_bytes, hashes),
+            Answer::Refused { reason: Reason::WrongBytes, text } => {
+                return Err(lie(ask, format!("expected shard {}, found it {text}", ask.id)));
+            }
+            other => return Err(refusal(ask, other, "a first KiB")),
+        };
+        let bytes = self.within(SHARD_GET, wire::body(&mut stream, CHUNK_BYTES)).await??;
+        match slice::verify(&ask.id, shard_bytes.into(), 0, &bytes, &hashes) {
+            Ok(()) => Ok((shard_bytes, bytes)),
+            Err(error) => Err(lie(ask, error.to_string())),
+        }
+    }
+
     /// Which of `ids` the deal holds, in order.
     pub(crate) async fn has(
         &self,
@@ -251,6 +275,22 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         self.statement(Ask { peer, deal, grant, id: ShardId([0; 32]) }, request).await
     }
 
+    /// Shards of a deal from a position on, each with its KiB; where to go on, and where the deal ends.
+    pub(crate) async fn list(
+        &self,
+        peer: &Peer,
+        deal: u64,
+        grant: &[u8],
+        from: u64,
+    ) -> Result<(Vec<(ShardId, u16)>, u64, u64), RemoteError> {
+        let request = Request::List { deal, from, grant: grant.to_vec() };
+        let ask = Ask { peer, deal, grant, id: ShardId([0; 32]) };
+        match self.answer_within(peer, request, LIST_BYTES_MAX).await? {
+            Answer::Listed { next, end, shards } if next > from || end <= from => Ok((shards, next, end)),
+            other => Err(refusal(&ask, other, "a list that goes on")),
+        }
+    }
+
     async fn statement(&self, ask: Ask<'_>, request: Request) -> Result<Option<Ack>, RemoteError> {
         let Ask { peer, deal, .. } = ask;
         match self.answer(peer, request).await? {
@@ -267,11 +307,15 @@ impl<E: Clock, T: Transport> Remote<E, T> {
     }
 
     async fn answer(&self, peer: &Peer, request: Request) -> Result<Answer, RemoteError> {
+        self.answer_within(peer, request, MESSAGE_BYTES_MAX).await
+    }
+
+    async fn answer_within(&self, peer: &Peer, request: Request, max: usize) -> Result<Answer, RemoteError> {
         let (mut sink, mut stream) = self.open(peer).await?;
         let answer = self
             .within(SHARD_PUT, async {
                 wire::send(&mut sink, request.encode(), Bytes::new()).await?;
-                wire::receive(&mut stream, MESSAGE_BYTES_MAX).await
+                wire::receive(&mut stream, max).await
             })
             .await??;
         Ok(Answer::decode(&answer)?)

@@ -2,7 +2,8 @@
 
 use crate::{
     code::{CodeError, Codec},
-    seal::{FRAME_BYTES, FRAME_PLAIN_BYTES, PartKey, SealError, TAG_BYTES},
+    pads::ENTRUSTED_BYTES,
+    seal::{FRAME_BYTES, FRAME_PLAIN_BYTES, PartKey, SealError, Secret, TAG_BYTES},
 };
 use bytes::Bytes;
 use hodei_types::{
@@ -83,6 +84,11 @@ impl Coder {
     /// What the entry keeps to tell the right key.
     pub fn commitment(&self) -> &[u8; 32] {
         self.key.commitment()
+    }
+
+    /// The part's pads for a custodian, in the page whose first stripe is `first`.
+    pub(super) fn entrust(&self, care: &Secret, first: u32, page: &ShardId) -> [u8; ENTRUSTED_BYTES] {
+        self.key.pads().entrust(care, first, page)
     }
 
     fn number(&self, stripe: u32, frame: usize) -> u64 {
@@ -184,7 +190,7 @@ mod tests {
     use super::*;
     use crate::{
         code::Geometry,
-        seal::{Algorithm, Place, Secret},
+        seal::{Algorithm, Place},
     };
 
     fn key() -> PartKey {

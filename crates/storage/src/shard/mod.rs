@@ -44,7 +44,7 @@ use hodei_types::{
 
 use crate::{
     prove::{self, Drawn, ProveError},
-    wire::{Held, UploadId},
+    wire::{Held, LISTED_MAX, UploadId},
 };
 use record::HEADER_BYTES;
 pub use scrub::{Lost, Mark, Removed, Scrubbed};
@@ -342,6 +342,20 @@ impl<E: Storage, I: Index> Store<E, I> {
             }
             None => (None, 0),
         })
+    }
+
+    /// Shards the deal holds from position `from` on, each with its KiB, at most so many as one message lists; where to
+    /// go on, and where the deal's tree ends.
+    #[expect(clippy::unused_async, reason = "trees too large for memory will be read from disk")]
+    pub async fn list(&self, deal: u64, from: u64) -> Result<(Vec<(ShardId, u16)>, u64, u64), StoreError> {
+        let state = self.lock();
+        let Some(deal) = state.deals.get(&deal) else { return Ok((Vec::new(), 0, 0)) };
+        let (end, mut next, mut held) = (deal.tree.shards(), from, Vec::new());
+        while next < end && held.len() < LISTED_MAX {
+            held.extend(deal.tree.entry(next as u32).filter(|entry| entry.2.is_none()).map(|(id, kib, _)| (id, kib)));
+            next += 1;
+        }
+        Ok((held, next, end))
     }
 
     /// Chunks of 1 KiB the deal holds.

@@ -3,7 +3,7 @@
 use alloy_sol_types::sol;
 
 sol! {
-    /// Buckets: who may write, and the root by compare-and-swap.
+    /// Buckets: who may write, the root by compare-and-swap, and who restores what was lost.
     #[derive(Debug, PartialEq, Eq)]
     interface IBuckets {
         /// n shards a stripe, any k restore it, t whole operators may be lost; they lie evenly on at least so
@@ -38,6 +38,10 @@ sol! {
             uint64 keptUntilMs;
             /// Counts changes of the list of kept leaves.
             uint64 keeps;
+            /// Id of a shard that says where custodians put what they restored; zero if nowhere.
+            bytes32 overlay;
+            /// Accounts that restore lost shards of it while its owner is away.
+            uint64 custodians;
         }
         /// What finds versions under retention, whatever the root says: the id of a shard, until when it stays
         /// listed, in milliseconds since 1970, and its place in the order in which the bucket's were listed.
@@ -55,6 +59,9 @@ sol! {
         event Removed(bytes32 indexed id);
         event LeafKept(bytes32 indexed id, bytes32 indexed leaf, uint64 untilMs);
         event Lapsed(bytes32 indexed id, bytes32 indexed leaf);
+        event Appointed(bytes32 indexed id, address indexed custodian);
+        event Dismissed(bytes32 indexed id, address indexed custodian);
+        event Laid(bytes32 indexed id, address indexed by, bytes32 overlay);
 
         error UnknownBucket(bytes32 id);
         error AlreadyExists(bytes32 id);
@@ -76,6 +83,14 @@ sol! {
         /// A time that is over, or more than 101 years ahead.
         error BadTime(uint64 untilMs);
         error NotKept(bytes32 leaf);
+        /// Nobody, the owner itself, or what no person holds the key of.
+        error BadCustodian(address custodian);
+        error AlreadyCustodian(address custodian);
+        error TooManyCustodians(uint64 most);
+        /// Neither a custodian of the bucket nor of its owner's side; or who is to be dismissed is none.
+        error NotCustodian(address caller);
+        /// The overlay is not what the caller expected: read, merge, try again.
+        error OverlayConflict(bytes32 overlay);
 
         /// Creates `bucketId(owner, salt)`, owned by the caller, or by the owner of the budget that calls.
         /// The caller holds term 1 for `blocks`.
@@ -92,8 +107,17 @@ sol! {
         function lapse(bytes32 id, bytes32[] calldata leaves) external;
         /// Gives the bucket another shape if the caller holds `term`.
         function reshape(bytes32 id, uint64 term, Shape calldata shape) external;
-        /// Forgets a bucket without open deals that lists no leaves.
+        /// Forgets a bucket without open deals that lists no leaves, with its overlay and its custodians. What its
+        /// repair reserve has goes to the owner.
         function remove(bytes32 id) external;
+        /// Names an account that may restore what is lost, and nothing else: by the owner or a budget of the owner.
+        /// It opens deals and posts what grows (see `IDeals`), and lays overlays. At most 8 a bucket.
+        function appoint(bytes32 id, address custodian) external;
+        /// Ends that: by the same, or by the custodian itself.
+        function dismiss(bytes32 id, address custodian) external;
+        /// Sets the overlay if it is `expected`: by a custodian, the owner or a budget of the owner, whoever holds
+        /// the term.
+        function lay(bytes32 id, bytes32 expected, bytes32 overlay) external;
 
         function get(bytes32 id) external view returns (Bucket memory);
         function count(address owner) external view returns (uint64);
@@ -101,5 +125,9 @@ sol! {
         function at(address owner, uint64 i) external view returns (bytes32 id);
         /// At most 64 listed leaves from `first`, in no order.
         function kept(bytes32 id, uint64 first, uint64 most) external view returns (Kept[] memory);
+        /// In no order.
+        function custodians(bytes32 id) external view returns (address[] memory);
+        /// False also where there is no such bucket.
+        function isCustodian(bytes32 id, address account) external view returns (bool);
     }
 }

@@ -32,8 +32,8 @@ sol! {
             uint64 leaves;
             /// Ed25519 of the node key over `root_statement`; may be empty if its operator posts.
             bytes providerSignature;
-            /// 65 bytes of the bucket's holder or owner over keccak of `root_statement`; may be empty if
-            /// such an account posts.
+            /// 65 bytes of the bucket's owner, or a budget of the owner, over keccak of `root_statement`; may be
+            /// empty if such an account posts, or a custodian of the bucket.
             bytes ownerSignature;
         }
         /// 0 never was, 1 open, 2 closing (ends when the provider's challenge is over), 3 ended.
@@ -118,11 +118,13 @@ sol! {
         event Missed(bytes32 indexed provider, uint64 indexed window, uint64 inRow);
         event Slashed(bytes32 indexed provider, uint64 indexed window, uint256 amount, uint256 burned, uint256 reserved);
         event Closed(bytes32 indexed provider, uint64 indexed window);
+        event Funded(bytes32 indexed bucket, uint256 amount, uint256 reserve);
+        event Withdrawn(bytes32 indexed bucket, uint256 amount);
 
         error UnknownDeal(uint64 deal);
         error UnknownProvider(bytes32 provider);
         error UnknownBucket(bytes32 bucket);
-        /// The caller is neither of the deal's sides.
+        /// The caller is neither of the deal's sides; or it is a custodian, and the deal would hold less.
         error NotParty(uint64 deal);
         error NotOwner(address owner);
         error NotOpen(uint64 deal);
@@ -146,9 +148,12 @@ sol! {
         error BadProof(uint64 index, string reason);
 
         /// Opens one deal per entry between the bucket's owner and a provider, at the provider's price.
-        /// Value = the sum of the escrows. One open deal per bucket and provider.
+        /// Value = the sum of the escrows. One open deal per bucket and provider. By the owner, a budget of the
+        /// owner, or a custodian of the bucket. A custodian may send less: the bucket's repair reserve gives the
+        /// rest. Whoever opens one, it is the owner's, who gets back what is left of its escrow.
         function open(bytes32 bucket, Terms[] calldata terms) external payable returns (uint64[] memory deals);
-        /// Posts newest roots, each signed by both sides. All or none.
+        /// Posts newest roots, each signed by both sides. All or none. A custodian of the bucket may be the caller
+        /// in its owner's place, with the provider's signature, where the deal holds no less than before.
         function post(RootPost[] calldata posts) external;
         /// Answers the challenge of `window`. Anybody may send it.
         function prove(bytes32 provider, uint64 window, bytes calldata proof) external;
@@ -162,6 +167,11 @@ sol! {
         /// Ends deals: by the owner unless versions in the bucket are kept, by the provider's operator when the escrow
         /// is used up.
         function close(uint64[] calldata deals) external;
+        /// Adds the value sent to a bucket's repair reserve. Anybody may.
+        function fund(bytes32 bucket) external payable;
+        /// Moves up to `amount` of a bucket's repair reserve to its owner's account, and returns how much: by the
+        /// owner or a budget of the owner. More than there is, such as the maximum of uint256, means all.
+        function withdraw(bytes32 bucket, uint256 amount) external returns (uint256);
 
         function get(uint64 deal) external view returns (Deal memory);
         function many(uint64[] calldata deals) external view returns (Deal[] memory);
@@ -171,7 +181,7 @@ sol! {
         function ofBucket(bytes32 bucket) external view returns (uint64[] memory deals);
         /// At most 64 open and closing deals from `first`.
         function ofProvider(bytes32 provider, uint64 first, uint64 most) external view returns (uint64[] memory deals);
-        /// Coin from slashing kept for the repair of a bucket.
+        /// Coin for the repair of a bucket: from slashing, as far as settled, and what it was funded with.
         function reserve(bytes32 bucket) external view returns (uint256);
         function window() external view returns (Window memory);
         function challenge(bytes32 provider) external view returns (Challenge memory);

@@ -9,6 +9,9 @@
 //! stays in the draw. A proof that does not verify reverts and counts as nothing, so nobody can frame a
 //! provider; a window without a proof pays nothing and counts as a miss. Windows run on the active clock.
 //!
+//! A bucket's custodians open deals of it too, with their own coin or its repair reserve's, and post what grows; they
+//! end, shrink and resize none.
+//!
 //! Pay is lazy: the provider counts its proven windows, a deal remembers the count of its last touch. Slashing
 //! is lazy too: an index of wei per leaf, of which half goes to the repair reserve of the buckets that were
 //! held, and half is burned.
@@ -16,14 +19,15 @@
 //! While the bucket keeps versions under retention its side can neither end a deal nor shrink it; the operator still
 //! may where the escrow is used up, so what is kept is kept for as long as is paid ahead.
 //!
-//! Invariants: this module's account holds all escrows, and all that slashing ever kept for repair; a deal's
-//! leaves are those both sides signed; a provider's tree sums its open and closing deals; pay is the same however
-//! often it is taken, and never exceeds the escrow; who answers each challenge is never slashed; a window without
-//! a proof is a miss, and pays nothing.
+//! Invariants: this module's account holds all escrows, and all that slashing and others gave for repair and nobody
+//! took; a deal's leaves are those both sides signed; a provider's tree sums its open and closing deals; pay is the
+//! same however often it is taken, and never exceeds the escrow; who answers each challenge is never slashed; a
+//! window without a proof is a miss, and pays nothing.
 
 mod post;
 mod prove;
 mod record;
+mod reserve;
 mod resize;
 mod standing;
 mod tree;
@@ -40,9 +44,10 @@ use super::{
 use record::{CLOSING, Deal, ENDED, OPEN};
 use standing::Standing;
 
+pub(super) use reserve::close as close_reserve;
 pub(super) use standing::check_due;
 
-const PAYABLE: &[[u8; 4]] = &[IDeals::openCall::SELECTOR, IDeals::topUpCall::SELECTOR];
+const PAYABLE: &[[u8; 4]] = &[IDeals::openCall::SELECTOR, IDeals::topUpCall::SELECTOR, IDeals::fundCall::SELECTOR];
 /// Deals of one bucket: a shard a provider at n = 255, and as many again while they are replaced.
 const BUCKET_DEALS_MAX: u64 = 512;
 
@@ -87,6 +92,15 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             call.deals.iter().try_for_each(|id| close(ctx, *id))?;
             Ok(Vec::new())
         }
+        Calls::fund(call) => {
+            ctx.writes()?;
+            reserve::fund(ctx, call.bucket)?;
+            Ok(Vec::new())
+        }
+        Calls::withdraw(call) => {
+            ctx.writes()?;
+            returns(reserve::withdraw(ctx, call.bucket, call.amount)?)
+        }
         Calls::get(call) => returns(show(ctx, call.deal)?),
         Calls::many(call) => {
             batch(call.deals.len())?;
@@ -108,10 +122,7 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             let deals = record::of_provider(call.provider).page(ctx, call.first, call.most)?;
             returns(ids(deals))
         }
-        Calls::reserve(call) => {
-            let reserve = ctx.load(DEALS, record::reserve_slot(call.bucket))?;
-            returns(reserve)
-        }
+        Calls::reserve(call) => returns(reserve::of(ctx, call.bucket)?),
         Calls::window(_) => {
             let window = queue::window(ctx)?;
             returns(IDeals::Window {
@@ -144,13 +155,17 @@ pub(super) fn is_closed(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<bool, Stop>
 
 fn open(ctx: &mut Ctx<'_, '_>, id: B256, terms: &[IDeals::Terms]) -> Result<Vec<u64>, Stop> {
     batch(terms.len())?;
-    let needed: U256 = terms.iter().map(|terms| U256::from(terms.escrow)).fold(U256::ZERO, U256::saturating_add);
-    if ctx.value != needed {
-        return Err(revert(IDeals::WrongEscrow { value: ctx.value, needed }));
-    }
     let bucket = buckets::find(ctx, id)?.ok_or_else(|| revert(IDeals::UnknownBucket { bucket: id }))?;
-    if budgets::principal(ctx, ctx.caller)? != bucket.owner {
+    let needed: U256 = terms.iter().map(|terms| U256::from(terms.escrow)).fold(U256::ZERO, U256::saturating_add);
+    let (value, caller) = (ctx.value, ctx.caller);
+    let is_side = budgets::principal(ctx, caller)? == bucket.owner;
+    let is_custodian = (!is_side || value != needed) && buckets::is_custodian(ctx, id, caller)?;
+    if !is_side && !is_custodian {
         return Err(revert(IDeals::NotOwner { owner: bucket.owner }));
+    }
+    let is_escrowed = value == needed || (is_custodian && reserve::draw(ctx, id, needed)?);
+    if !is_escrowed {
+        return Err(revert(IDeals::WrongEscrow { value, needed }));
     }
     terms.iter().map(|terms| open_one(ctx, &bucket, terms)).collect()
 }
@@ -266,9 +281,7 @@ fn settle(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &Standing) -> Result
     deal.slash_index = standing.slash_index;
     let credit: U256 = credit.saturating_mul(U256::from(deal.leaves)) >> 64usize;
     if !credit.is_zero() {
-        let slot = record::reserve_slot(deal.bucket);
-        let reserve = ctx.load(DEALS, slot)?;
-        ctx.store(DEALS, slot, reserve + credit)?;
+        reserve::add(ctx, deal.bucket, credit)?;
     }
     let windows = standing.proven.saturating_sub(deal.proven_at);
     if windows == 0 {

@@ -1,10 +1,13 @@
 //! Take a deal's newest root, signed by both sides.
+//!
+//! A custodian of the bucket posts in its owner's place: what a deal holds never gets less by that. The leaves say so
+//! here; that the root still has those of before is what the provider signs, and proves.
 
 use hodei_types::abi::{DEALS, IDeals, LEAF_BYTES, root_statement};
 
 use super::{
     super::{
-        budgets,
+        buckets, budgets,
         ctx::{Ctx, Stop, revert},
         providers, queue,
     },
@@ -87,5 +90,15 @@ fn check_signatures(ctx: &mut Ctx<'_, '_>, deal: &Deal, entry: &IDeals::RootPost
         Some(signer) => budgets::principal(ctx, signer)? == deal.owner,
         None => false,
     };
-    if agreed { Ok(()) } else { Err(revert(IDeals::BadOwnerSignature { deal: id })) }
+    if agreed {
+        return Ok(());
+    }
+    if !entry.ownerSignature.is_empty() || !buckets::is_custodian(ctx, deal.bucket, ctx.caller)? {
+        return Err(revert(IDeals::BadOwnerSignature { deal: id }));
+    }
+    // One that is the provider's operator as well does not speak for both sides.
+    if entry.providerSignature.is_empty() {
+        return Err(revert(IDeals::BadProviderSignature { deal: id }));
+    }
+    if entry.leaves < deal.leaves { Err(revert(IDeals::NotParty { deal: id })) } else { Ok(()) }
 }

@@ -28,7 +28,7 @@ impl Scene {
         (self.world.env.time_ms + 1000) / 1000 * 1000
     }
 
-    fn record(&self) -> IBuckets::Bucket {
+    pub(super) fn record(&self) -> IBuckets::Bucket {
         self.world.view(BUCKETS, IBuckets::getCall { id: self.bucket })
     }
 
@@ -50,14 +50,14 @@ impl Scene {
         self.world.must(self.owner.address, BUCKETS, 0, call);
     }
 
-    fn refused(&mut self, who: &Person, to: alloy_primitives::Address, data: Vec<u8>, error: impl SolError) {
+    pub(super) fn refused(&mut self, who: &Person, to: alloy_primitives::Address, data: Vec<u8>, error: impl SolError) {
         let applied = self.world.send(who.address, to, 0, data);
         assert!(!applied.success, "it went through");
         assert_eq!(applied.output, Bytes::from(error.abi_encode()));
     }
 
     /// A budget of the owner's, whose key somebody stole.
-    fn thief(&mut self) -> Person {
+    pub(super) fn thief(&mut self) -> Person {
         let thief = Person::new(9);
         let consent = thief.sign(&spender_consent(CHAIN, self.owner.address, thief.address));
         let call = IBudgets::registerCall { spender: thief.address, consent }.abi_encode();

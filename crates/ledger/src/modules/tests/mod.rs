@@ -1,6 +1,7 @@
 //! Show what execution and the modules promise, on a ledger of one process.
 
 mod calls;
+mod custody;
 mod deals;
 mod framing;
 mod halts;
@@ -10,6 +11,7 @@ mod moves;
 mod nested;
 mod random;
 mod records;
+mod reserve;
 mod resize;
 mod scene;
 mod world;

@@ -136,6 +136,7 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
     let offer = Host::new(1, a).offer();
     let shape = IBuckets::Shape { k: 3, n: 6, t: 1, operators: 0, networks: 0, zones: 0, shardBytes: 4096, codeId: 1 };
     let id = B256::ZERO;
+    let kept = IBuckets::commitKeptCall { id, term: 1, expected: id, root: id, sizeBytes: 0, kept: Vec::new() };
     let calls: Vec<(Address, Vec<u8>)> = vec![
         (BUDGETS, IBudgets::registerCall { spender: a.address, consent: none() }.abi_encode()),
         (BUDGETS, IBudgets::fundCall { spender: a.address }.abi_encode()),
@@ -146,16 +147,25 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
         (PROVIDERS, IProviders::depositCall { node }.abi_encode()),
         (PROVIDERS, IProviders::retireCall { node }.abi_encode()),
         (PROVIDERS, IProviders::withdrawCall { node }.abi_encode()),
-        (BUCKETS, IBuckets::createCall { salt: id, shape, blocks: 1 }.abi_encode()),
+        (BUCKETS, IBuckets::createCall { salt: id, shape: shape.clone(), blocks: 1 }.abi_encode()),
         (BUCKETS, IBuckets::claimCall { id, blocks: 1 }.abi_encode()),
         (BUCKETS, IBuckets::commitCall { id, term: 1, expected: id, root: id, sizeBytes: 0 }.abi_encode()),
+        (BUCKETS, kept.abi_encode()),
+        (BUCKETS, IBuckets::lapseCall { id, leaves: Vec::new() }.abi_encode()),
+        (BUCKETS, IBuckets::reshapeCall { id, term: 1, shape }.abi_encode()),
         (BUCKETS, IBuckets::removeCall { id }.abi_encode()),
+        (BUCKETS, IBuckets::appointCall { id, custodian: a.address }.abi_encode()),
+        (BUCKETS, IBuckets::dismissCall { id, custodian: a.address }.abi_encode()),
+        (BUCKETS, IBuckets::layCall { id, expected: id, overlay: id }.abi_encode()),
         (DEALS, IDeals::openCall { bucket: id, terms: Vec::new() }.abi_encode()),
         (DEALS, IDeals::postCall { posts: Vec::new() }.abi_encode()),
         (DEALS, IDeals::proveCall { provider: node, window: 1, proof: none() }.abi_encode()),
         (DEALS, IDeals::touchCall { deals: Vec::new() }.abi_encode()),
         (DEALS, IDeals::topUpCall { deal: 1 }.abi_encode()),
+        (DEALS, IDeals::resizeCall { deals: Vec::new() }.abi_encode()),
         (DEALS, IDeals::closeCall { deals: Vec::new() }.abi_encode()),
+        (DEALS, IDeals::fundCall { bucket: id }.abi_encode()),
+        (DEALS, IDeals::withdrawCall { bucket: id, amount: U256::MAX }.abi_encode()),
         (ANCHORS, IAnchors::anchorCall { leaf: b"x".into() }.abi_encode()),
     ];
     for op in [STATICCALL, DELEGATECALL, CALLCODE] {

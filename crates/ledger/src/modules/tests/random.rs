@@ -1,5 +1,7 @@
 //! Throw seeded random transactions at the ledger; nothing may be made, lost or decided differently.
 
+mod custody;
+
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::SolCall;
 use hodei_types::abi::{
@@ -99,7 +101,7 @@ impl Game {
         let other = self.dice.pick(&self.people);
         let amount = u128::from(self.dice.below(1000)) * COIN / 100;
         let stray = if self.dice.below(20) == 0 { 3 } else { 0 };
-        match self.dice.below(26) {
+        match self.dice.below(32) {
             0 => (from, other.address, amount, Vec::new()),
             1 => (self.hosts[host].operator.address, PROVIDERS, amount, self.hosts[host].register()),
             2 => (from, PROVIDERS, amount, IProviders::depositCall { node }.abi_encode()),
@@ -205,6 +207,7 @@ impl Game {
                 let call = IBuckets::commitKeptCall { id, term, expected, root, sizeBytes: 1, kept };
                 (from, BUCKETS, stray, call.abi_encode())
             }
+            25..=30 => self.custody(from, node, amount),
             _ => {
                 let len = self.dice.below(200);
                 (from, self.dice.pick(&MODULES), stray, self.dice.bytes(len))
@@ -344,7 +347,7 @@ impl Game {
             owed += world.view(DEALS, IDeals::reserveCall { bucket });
         }
         assert!(world.balance(DEALS) >= owed);
-        // To the wei: escrows, and what was ever kept of slashings, be it in a reserve yet or not.
+        // To the wei: escrows, and what was kept of slashings or given, be it in a reserve yet or not.
         let escrows: U256 = self.deals.iter().map(|(deal, ..)| U256::from(self.deal(*deal).escrow)).sum();
         assert_eq!(world.balance(DEALS), escrows + world.reserved);
         for person in &self.people {
@@ -354,6 +357,7 @@ impl Game {
         }
         self.check_buckets();
         self.check_kept();
+        self.check_custody();
     }
 
     fn deal(&self, id: u64) -> IDeals::Deal {
@@ -403,7 +407,7 @@ impl Game {
 #[test]
 fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
-    let mut slashed = U256::ZERO;
+    let (mut slashed, mut drawn) = (U256::ZERO, 0);
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -413,6 +417,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         };
         let game = run(seed);
         kept += game.kept.len();
+        drawn += u32::from(!game.world.drawn.is_zero());
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -423,6 +428,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         }
     }
     assert!(kept > 20, "only {kept} leaves");
+    assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");
     // A test that never reaches pay and slashing would show nothing.
     assert!(proven > 20, "only {proven} proofs");
     assert!(!slashed.is_zero());

@@ -168,8 +168,10 @@ pub(super) struct World {
     fees_burned: U256,
     /// What receipts say each account got, and what it gave away: by logs and fees.
     told: BTreeMap<Address, (U256, U256)>,
-    /// What slashings left to repair, ever.
+    /// What slashings and others gave to repair, and nobody took yet.
     pub(super) reserved: U256,
+    /// What custodians opened deals of, ever, that was not theirs.
+    pub(super) drawn: U256,
     /// Rolling hash of all writes.
     pub(super) fingerprint: B256,
     pub(super) last: Outcome,
@@ -201,6 +203,7 @@ impl World {
             fees_burned: U256::ZERO,
             told: BTreeMap::new(),
             reserved: U256::ZERO,
+            drawn: U256::ZERO,
             fingerprint: B256::ZERO,
             last: Outcome::default(),
         };
@@ -247,8 +250,9 @@ impl World {
         self.codes.extend(outcome.codes.iter().cloned());
         self.fees_burned += U256::from(outcome.gas_used) * U256::from(BASE_FEE);
         for receipt in &outcome.receipts {
-            self.reserved +=
-                events::<IDeals::Slashed>(receipt.logs()).iter().map(|slashed| slashed.reserved).sum::<U256>();
+            let (given, withdrawn, drawn) = reserves(receipt.logs());
+            self.reserved = self.reserved + given - withdrawn - drawn;
+            self.drawn += drawn;
             for moved in moves(receipt.logs()) {
                 self.told.entry(moved.from).or_default().1 += moved.amount;
                 self.told.entry(moved.to).or_default().0 += moved.amount;
@@ -458,6 +462,19 @@ pub(super) fn limit_gas(tx: &mut Signed, gas: u64) {
 pub(super) fn moves(logs: &[Log]) -> Vec<ICoin::Transfer> {
     let told = logs.iter().filter(|log| log.address == SYSTEM);
     told.map(|log| ICoin::Transfer::decode_log_data_validate(&log.data).unwrap()).collect()
+}
+
+/// What one transaction gave to repair reserves, took out of them, and opened deals of.
+fn reserves(logs: &[Log]) -> (U256, U256, U256) {
+    // Providers have an event of the same signature.
+    let logs: Vec<_> = logs.iter().filter(|log| [DEALS, SYSTEM].contains(&log.address)).cloned().collect();
+    let slashed: U256 = events::<IDeals::Slashed>(&logs).iter().map(|slashed| slashed.reserved).sum();
+    let funded: U256 = events::<IDeals::Funded>(&logs).iter().map(|funded| funded.amount).sum();
+    let withdrawn = events::<IDeals::Withdrawn>(&logs).iter().map(|withdrawn| withdrawn.amount).sum();
+    let escrows: U256 = events::<IDeals::Opened>(&logs).iter().map(|opened| U256::from(opened.escrow)).sum();
+    let sent = moves(&logs).into_iter().filter(|moved| moved.to == DEALS && moved.from != PROVIDERS);
+    let sent: U256 = sent.map(|moved| moved.amount).sum();
+    (slashed + funded, withdrawn, escrows.saturating_sub(sent))
 }
 
 /// The events of one kind in `logs`.

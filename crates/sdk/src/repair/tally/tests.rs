@@ -22,6 +22,7 @@ fn pages(object: u8, stripes: u8) -> Vec<(PageRef, Page)> {
         n: 6,
         holders: (0..6).map(holder).collect(),
         stripes: (0..stripes).map(stripe).collect(),
+        pads: None,
     };
     let place = PageRef {
         id: ShardId([object; 32]),
@@ -64,7 +65,7 @@ fn run() -> Run {
 fn survey(seats: Vec<Seat>, all: bool, without: impl Fn(u64, u8, u8) -> bool) -> Survey {
     let run = run();
     let mut voices = Voices::of(&seats);
-    let mut tally = Tally::new(Shape::new(3, 6, 1).unwrap(), &Ask { all, ..Ask::default() }, seats);
+    let mut tally = Tally::new(Shape::new(3, 6, 1).unwrap(), &Ask { all, ..Ask::default() }, seats, Arc::default());
     let (mut todo, total) = objects(&run, 0);
     assert_eq!((todo.len(), total), (3, 3000));
     let (plots, last) = wave(&run, None, &mut todo);

@@ -1,6 +1,7 @@
 //! Show that what was put comes back, whoever fails, and that who lies is named.
 
 mod fleet;
+mod restore;
 
 use bytes::Bytes;
 use commonware_runtime::{
@@ -43,6 +44,10 @@ fn coder(shape: &Shape) -> Arc<Coder> {
     Arc::new(Coder::new(PartKey::new(&Secret::new([4; 32]), &place()), shape))
 }
 
+fn care() -> Secret {
+    Secret::new([5; 32])
+}
+
 fn plain(len: usize) -> Bytes {
     let mut bytes = vec![0u8; len];
     blake3::Hasher::new().update(&len.to_le_bytes()).finalize_xof().fill(&mut bytes);
@@ -51,8 +56,15 @@ fn plain(len: usize) -> Bytes {
 
 async fn put(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes, wait: Wait) -> Result<Stored, PutError> {
     let shape = small();
-    let request =
-        PutRequest { shape, coder: coder(&shape), roster: fleet.roster(), upload: [9; 16], wait, offers: Arc::new(()) };
+    let request = PutRequest {
+        shape,
+        coder: coder(&shape),
+        roster: fleet.roster(),
+        upload: [9; 16],
+        wait,
+        offers: Arc::new(()),
+        care: care(),
+    };
     // Pieces of an odd length: nothing may depend on how a source is cut.
     let pieces: Vec<Result<Bytes, Infallible>> = data.chunks(70_001).map(|piece| Ok(data.slice_ref(piece))).collect();
     engine.put(request, stream::iter(pieces), |_| {}).await
@@ -69,6 +81,7 @@ fn wanted(fleet: &Fleet, stored: &Stored, range: std::ops::Range<u64>, told: Arc
         shape,
         coder: coder(&shape),
         roster: fleet.roster(),
+        overlay: Arc::default(),
         page: stored.page.clone(),
         size_bytes: stored.size_bytes,
         range,
@@ -103,7 +116,15 @@ where
 async fn put_pack(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes) -> Stored {
     let shape = small();
     let (roster, offers) = (fleet.roster(), Arc::new(()));
-    let request = PutRequest { shape, coder: pack_coder(&shape), roster, upload: [9; 16], wait: Wait::Full, offers };
+    let request = PutRequest {
+        shape,
+        coder: pack_coder(&shape),
+        roster,
+        upload: [9; 16],
+        wait: Wait::Full,
+        offers,
+        care: care(),
+    };
     let source = stream::iter([Ok::<_, Infallible>(data.clone())]);
     engine.put(request, source, |_| {}).await.unwrap()
 }
@@ -398,6 +419,7 @@ fn a_source_that_fails_in_the_middle_stores_nothing_that_is_referred_to() {
             upload: [9; 16],
             wait: Wait::Full,
             offers: Arc::new(()),
+            care: care(),
         };
         let pieces = stream::iter(0..40).map(|i| if i < 39 { Ok(plain(100_000)) } else { Err("checksum") });
         let error = engine.put(request, pieces, |_| {}).await.unwrap_err();
@@ -433,6 +455,7 @@ fn what_was_offered_can_be_released_to_the_last_shard() {
                 upload: [9; 16],
                 wait: Wait::Quorum,
                 offers,
+                care: care(),
             };
             let pieces = stream::iter([Ok::<_, Infallible>(plain(3_000_000))]);
             let mut stored = engine.put(request, pieces, |_| {}).await.unwrap();

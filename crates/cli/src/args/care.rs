@@ -1,0 +1,85 @@
+//! Read the commands by which others restore what a bucket loses.
+
+use super::{Plan, Process};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Care {
+    /// Name somebody who restores what the bucket loses while you are away, without being able to read it.
+    Appoint(CareAppoint),
+    /// Show who looks after a bucket, and what they may spend.
+    Show(CareShow),
+    /// Let somebody look after it no more.
+    Dismiss(CareDismiss),
+    /// Take what is left of a bucket's reserve back.
+    Withdraw(CareWithdraw),
+    /// Show the account to be appointed, so that this machine looks after others' buckets.
+    Account,
+    /// Look after others' buckets until it is stopped.
+    Run(CareRun),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CareAppoint {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+    /// The custodian's account, as `hodei data care account` shows it there.
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: String,
+    /// Coins added to the bucket's reserve: what custodians may put into deals with others in the place of those lost.
+    #[arg(long, value_name = "COINS", default_value = "0")]
+    pub(crate) reserve: String,
+    /// Write the word for the custodian to this file instead of showing it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CareShow {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CareDismiss {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+    /// The custodian's account.
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: String,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CareWithdraw {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CareRun {
+    /// Files with the words that owners gave, one a line.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Seconds between two looks at a bucket.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) every: u64,
+    /// Mebibytes a second that are read to restore others at most; without it as fast as it goes.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) rate: Option<u64>,
+    /// End when nothing is left that can be restored now.
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}

@@ -1,0 +1,103 @@
+//! Count what is left of a bucket's stripes by what its providers say, and by whom custodians gave shards.
+
+use crate::{
+    bucket::Record,
+    repair::{Seat, Voices},
+};
+use hodei_storage::{
+    engine::Provider,
+    manifest::Page,
+    overlay::Overlay,
+    repair::{Bar, Count, Fate},
+};
+use hodei_types::{code::Shape, slice::ShardId};
+use std::sync::Arc;
+
+/// A bucket as a custodian sees it at a look.
+pub(super) struct Scene {
+    pub(super) record: Record,
+    pub(super) roster: Arc<Vec<Provider>>,
+    pub(super) seats: Vec<Seat>,
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) voices: Voices,
+}
+
+/// A stripe that lacks too much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    /// How many more of its shards may go.
+    pub(super) margin: u16,
+    pub(super) id: ShardId,
+    pub(super) page: Arc<Page>,
+    pub(super) at: usize,
+    /// Shards that are there, and in which deals.
+    pub(super) there: Vec<(u8, u64)>,
+    pub(super) lost: Vec<u8>,
+}
+
+impl Scene {
+    /// The shape a page was stored in: the bucket's, or one it had before.
+    pub(super) fn shape(&self, page: &Page) -> Shape {
+        let now = self.record.shape;
+        let is_now = (now.k(), now.n()) == (page.k, page.n);
+        let before = || Shape::new(page.k, page.n, 1).unwrap_or(now);
+        if is_now { now } else { before() }
+    }
+
+    /// Everything whose whereabouts matter for a page: its shards where it and the overlay have them, and its copies,
+    /// which may be anywhere.
+    pub(super) fn questions(&self, id: ShardId, page: &Page) -> Vec<(u64, ShardId)> {
+        let mut asked: Vec<(u64, ShardId)> = page.shards().collect();
+        for id in page.stripes.iter().flat_map(|stripe| &stripe.ids) {
+            asked.extend(self.overlay.deals(id).map(|deal| (deal, *id)));
+        }
+        asked.extend(self.anywhere(id));
+        asked.retain(|(deal, _)| self.voices.is_asked(*deal));
+        asked
+    }
+
+    /// The same of what is copied.
+    pub(super) fn anywhere(&self, id: ShardId) -> impl Iterator<Item = (u64, ShardId)> + '_ {
+        let deals = self.roster.iter().map(|provider| provider.deal);
+        deals.filter(|deal| self.voices.is_asked(*deal)).map(move |deal| (deal, id))
+    }
+
+    /// Deals that have a copy.
+    pub(super) fn copies(&self, id: ShardId) -> Vec<u64> {
+        let has = |deal: &u64| self.voices.there.contains(&(*deal, id));
+        self.roster.iter().map(|provider| provider.deal).filter(has).collect()
+    }
+
+    /// Deals that take shards now.
+    pub(super) fn takers(&self) -> Vec<u64> {
+        self.seats.iter().filter(|seat| seat.takes()).map(|seat| seat.deal.id).collect()
+    }
+
+    /// What is left of a stripe, and what is to be done about it if anything is.
+    pub(super) fn stripe(&self, id: ShardId, page: &Arc<Page>, at: usize) -> (Count, Option<Due>) {
+        let (mut count, mut there, mut lost, mut back) = (Count::default(), Vec::new(), Vec::new(), Vec::new());
+        for (shard, id) in page.stripes[at].ids.iter().enumerate() {
+            let shard = shard as u8;
+            let named = page.holder(at, shard).map(|holder| holder.deal);
+            let Some(deal) = self.voices.deal_of(&self.overlay, named, *id) else { continue };
+            let before = count;
+            if self.voices.count(&mut count, deal, *id) {
+                there.push((shard, deal));
+            }
+            if count.back > before.back {
+                back.push(shard);
+            } else if count.there == before.there {
+                lost.push(shard);
+            }
+        }
+        if Bar::data(&self.shape(page), false).fate(count) != Fate::Due {
+            return (count, None);
+        }
+        // Whoever is expected back is waited for, unless nothing more may go.
+        if lost.is_empty() || count.there <= page.k.into() {
+            lost.append(&mut back);
+        }
+        let margin = (count.there + count.spare).saturating_sub(page.k.into());
+        (count, Some(Due { margin, id, page: page.clone(), at, there, lost }))
+    }
+}

@@ -1,0 +1,111 @@
+//! Find the pages of a bucket without its index: its providers say what they hold.
+//!
+//! ```text
+//! deal by deal: what came since the last look → short shards' first KiB → pages and lists, kept
+//! ```
+//! A page is known by its first bytes and its hash, and believed where the owner's seal is on it: a provider that makes
+//! some up costs a question each. What no provider has any more was released by the owner.
+
+use super::Charge;
+use crate::cloud::{Cloud, Runtime};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use hodei_storage::{
+    engine::{Provider, RemoteError},
+    manifest::{Kind, List, Page},
+};
+use hodei_types::{slice::ShardId, transport::Transport};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// KiB of the longest page, of 64 stripes of 255 shards; most are a few.
+const PAGE_KIB_MAX: u16 = 600;
+/// A full shard of data has so many: no page of up to 100 shards a stripe does.
+const SHARD_KIB: u16 = 256;
+/// Shards looked into at once.
+const AT_ONCE: usize = 8;
+/// Questions to a provider at a look: of 16 million shards; the rest is read at the next.
+const QUESTIONS_MAX: usize = 4096;
+/// Pages of a bucket: 8 million stripes. What is beyond is its owner's to repair.
+const PAGES_MAX: usize = 1 << 17;
+
+/// What a custodian knows of a bucket from look to look.
+#[derive(Default)]
+pub struct Notes {
+    /// Up to where each deal was read.
+    pub(super) read: BTreeMap<u64, u64>,
+    pub(super) pages: BTreeMap<ShardId, Arc<Page>>,
+    /// Lists of pages, as they are stored.
+    pub(super) lists: BTreeMap<ShardId, Arc<Vec<u8>>>,
+    /// Since which look a page lacks something.
+    pub(super) due: BTreeMap<ShardId, u64>,
+    pub(super) looks: u64,
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Reads what came to these deals since the last look.
+    pub(super) async fn find_pages(&self, charge: &Charge, present: &[Provider], notes: &mut Notes) {
+        for provider in present {
+            let mut from = notes.read.get(&provider.deal).copied().unwrap_or(0);
+            for _ in 0..QUESTIONS_MAX {
+                let (shards, next, end) = match self.0.engine.list(provider, from).await {
+                    Ok(listed) => listed,
+                    Err(error) => {
+                        tracing::warn!(node = %provider.peer.key, %error, "a provider lists nothing");
+                        break;
+                    }
+                };
+                let known = |id: &ShardId| notes.pages.contains_key(id) || notes.lists.contains_key(id);
+                let short = shards.into_iter().filter(|(id, kib)| {
+                    *kib <= PAGE_KIB_MAX && *kib != SHARD_KIB && kib.is_multiple_of(4) && !known(id)
+                });
+                if !self.read_short(charge, provider, short.map(|(id, _)| id).collect(), notes).await {
+                    break;
+                }
+                from = next;
+                notes.read.insert(provider.deal, from);
+                if from >= end {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes in those of these that are pages; `false` if the provider stopped answering.
+    async fn read_short(&self, charge: &Charge, provider: &Provider, ids: Vec<ShardId>, notes: &mut Notes) -> bool {
+        let read = ids.into_iter().map(|id| {
+            let (cloud, provider) = (self.clone(), provider.clone());
+            async move {
+                let (bytes, first) = cloud.0.engine.glance(&provider, id).await?;
+                let Some(kind) = Kind::of(&first) else { return Ok(None) };
+                let whole = cloud.0.engine.get_copy(&[provider], id, bytes, |verdict| cloud.blame(verdict)).await;
+                Ok::<_, RemoteError>(whole.ok().map(|whole| (id, kind, whole)))
+            }
+            .boxed()
+        });
+        let read: Vec<_> = stream::iter(read.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
+        let mut answers = true;
+        for found in read {
+            match found {
+                Ok(Some((id, Kind::Page, bytes))) => {
+                    let page = Page::open(&id, &bytes).ok().filter(|page| page.entrusted(&charge.care).is_ok());
+                    if let Some(page) = page.filter(|_| notes.pages.len() < PAGES_MAX) {
+                        notes.pages.insert(id, Arc::new(page));
+                    }
+                }
+                Ok(Some((id, Kind::List, bytes))) => {
+                    let is_list = List::open(&id, &bytes).is_ok_and(|list| list.pages.len() > 1);
+                    if is_list && notes.lists.len() < notes.pages.len().max(1024) {
+                        notes.lists.insert(id, Arc::new(bytes.to_vec()));
+                    }
+                }
+                Ok(None) => {}
+                // Released meanwhile, or damaged: another has a copy.
+                Err(RemoteError::Gone | RemoteError::Lie(_)) => {}
+                Err(error) => {
+                    tracing::debug!(node = %provider.peer.key, %error, "a short shard is not read");
+                    answers = false;
+                }
+            }
+        }
+        answers
+    }
+}

@@ -1,0 +1,391 @@
+//! Make again what stripes lack too much of.
+//!
+//! What lacks is left alone for a look, since a put may be under way, and by the second custodian for two more, since the
+//! first may be at work; what would be lost with one more shard waits for nobody.
+
+use super::{
+    Charge, Notes,
+    count::{Due, Scene},
+};
+use crate::{
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+    market::Offer,
+    plan::{DEAL_BYTES_MIN, Part, escrow, usable},
+    repair::{Voices, choose},
+    wallet::format_coins,
+};
+use alloy_primitives::{B256, U256};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use hodei_storage::{
+    engine::{Loss, Provider},
+    index::ROOT_BYTES,
+    manifest::Page,
+    place::Candidate,
+    repair::{Margins, seats},
+};
+use hodei_types::{
+    abi::{DEALS, IDeals},
+    call::ask,
+    event::Kind,
+    slice::ShardId,
+    transport::{NodeKey, Transport},
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// Shards of pages that are looked at at once.
+const WAVE_SHARDS: usize = 20_000;
+/// Looks by which a custodian of the next rank is later.
+const LOOKS_BETWEEN: u64 = 2;
+/// Windows that a deal opened from the reserve is paid for, where the reserve has as much.
+const WINDOWS_AHEAD: u64 = 60;
+/// Stripes made again at once, and before it is said where their shards are.
+const AT_ONCE: usize = 4;
+const STRIPES_BEFORE_LAY: usize = 32;
+
+/// What one look at a bucket found and did.
+#[derive(Clone, Debug, Default)]
+pub struct Tended {
+    /// Stripes, as they were found.
+    pub stripes: Margins,
+    /// Of them, those that lack too much; and those left for later, since somebody else may be at them.
+    pub due: u64,
+    pub left: u64,
+    pub restored_stripes: u64,
+    pub restored_shards: u64,
+    /// Copies made of pages, lists and the index's root.
+    pub copies: u64,
+    pub read_bytes: u64,
+    pub sent_bytes: u64,
+    /// Deals opened, and wei of the reserve in them.
+    pub new_deals: u64,
+    pub escrow: U256,
+    /// Why stripes that are due are not made again, for people.
+    pub failures: BTreeSet<String>,
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Looks at a bucket in this account's care, and makes again what lacks; reads at most `rate` bytes a second for it.
+    pub async fn tend(&self, charge: &Charge, notes: &mut Notes, rate: Option<u64>) -> Result<Tended, Fault> {
+        let (record, rank) = self.charged(charge).await?;
+        self.forget_roster(record.id);
+        let roster = self.roster(&record).await?;
+        let seats = self.seats(&record, &roster, &[]).await?;
+        let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
+        let voices = Voices::of(&seats);
+        let mut scene = Scene { record, roster, seats, overlay, voices };
+        let asked = |provider: &&Provider| scene.voices.is_asked(provider.deal);
+        let present: Vec<Provider> = scene.roster.iter().filter(asked).cloned().collect();
+        notes.looks += 1;
+        self.find_pages(charge, &present, notes).await;
+        let mut tended = Tended::default();
+        let mut due = self.count(&mut scene, notes, &mut tended).await;
+        self.copy_others(&mut scene, notes, &mut tended).await;
+        tended.due = due.len() as u64;
+        due.retain(|due| due.margin == 0 || notes.looks - notes.due[&due.id] > rank * LOOKS_BETWEEN);
+        tended.left = tended.due - due.len() as u64;
+        due.sort_by_key(|due| due.margin);
+        self.mend(charge, &mut scene, due, rate, &mut tended).await?;
+        if tended.restored_shards > 0 || tended.new_deals > 0 {
+            let (id, count, deals) = (scene.record.id, tended.restored_shards, tended.new_deals);
+            self.note(Kind::Deal, |fields| {
+                let fields = fields.text("what", "restored").bytes("bucket", id.as_slice());
+                fields.uint("shards", count).uint("deals", deals)
+            })
+            .await;
+        }
+        Ok(tended)
+    }
+
+    /// Counts the stripes of all pages, wave by wave, and copies pages of which there are too few.
+    async fn count(&self, scene: &mut Scene, notes: &mut Notes, tended: &mut Tended) -> Vec<Due> {
+        let mut pages: Vec<(ShardId, Arc<Page>)> = notes.pages.iter().map(|(id, page)| (*id, page.clone())).collect();
+        let mut due = Vec::new();
+        while !pages.is_empty() {
+            let (mut shards, mut wave) = (0, Vec::new());
+            while let Some((id, page)) = pages.pop_if(|_| shards < WAVE_SHARDS) {
+                shards += page.stripes.len() * usize::from(page.n);
+                wave.push((id, page));
+            }
+            let asked = wave.iter().flat_map(|(id, page)| scene.questions(*id, page)).collect();
+            scene.voices.there = self.0.engine.inventory(&scene.roster, asked).await.there;
+            for (id, page) in wave {
+                let copies = scene.copies(id);
+                let is_held = page.shards().any(|shard| scene.voices.there.contains(&shard));
+                if copies.is_empty() && !is_held {
+                    // Let go of by its owner; or lost whole, and then there is nothing to make it again from.
+                    notes.pages.remove(&id);
+                    notes.due.remove(&id);
+                    continue;
+                }
+                self.copy_lacking(scene, &copies, || Some(Bytes::from(page.seal().0)), tended).await;
+                let before = due.len();
+                for at in 0..page.stripes.len() {
+                    let (count, lacks) = scene.stripe(id, &page, at);
+                    tended.stripes.add(count, page.k.into(), page.n.into());
+                    due.extend(lacks);
+                }
+                if due.len() == before {
+                    notes.due.remove(&id);
+                } else {
+                    notes.due.entry(id).or_insert(notes.looks);
+                }
+            }
+        }
+        due
+    }
+
+    /// Copies lists of pages, the index's root and the overlay's newest sheet where there are too few.
+    async fn copy_others(&self, scene: &mut Scene, notes: &mut Notes, tended: &mut Tended) {
+        let (root, sheet) = (scene.record.state.root, scene.record.state.overlay);
+        let named = [root, sheet].into_iter().filter(|id| *id != B256::ZERO).map(|id| ShardId(id.0));
+        let ids: Vec<ShardId> = notes.lists.keys().copied().chain(named).collect();
+        let asked = ids.iter().flat_map(|id| scene.anywhere(*id)).collect();
+        scene.voices.there = self.0.engine.inventory(&scene.roster, asked).await.there;
+        for id in ids {
+            let copies = scene.copies(id);
+            if copies.is_empty() {
+                notes.lists.remove(&id);
+                continue;
+            }
+            let bytes = match notes.lists.get(&id) {
+                Some(list) => Some(Bytes::from(list.to_vec())),
+                None if copies.len() >= self.wanted(scene) => None,
+                None if id.0 == root.0 => self.read_copy(scene, id, ROOT_BYTES as u32).await,
+                None => match scene.roster.iter().find(|provider| provider.deal == copies[0]) {
+                    Some(provider) => match self.0.engine.glance(provider, id).await {
+                        Ok((bytes, _)) => self.read_copy(scene, id, bytes).await,
+                        Err(_) => None,
+                    },
+                    None => None,
+                },
+            };
+            self.copy_lacking(scene, &copies, || bytes, tended).await;
+        }
+    }
+
+    async fn read_copy(&self, scene: &Scene, id: ShardId, bytes: u32) -> Option<Bytes> {
+        self.0.engine.get_copy(&scene.roster, id, bytes, |verdict| self.blame(verdict)).await.ok()
+    }
+
+    /// Copies that there should be of what is not coded.
+    fn wanted(&self, scene: &Scene) -> usize {
+        scene.record.shape.page_copies().min(scene.takers().len())
+    }
+
+    /// Brings copies to others where there are too few of one.
+    async fn copy_lacking(
+        &self,
+        scene: &Scene,
+        has: &[u64],
+        bytes: impl FnOnce() -> Option<Bytes>,
+        tended: &mut Tended,
+    ) {
+        let lacking = self.wanted(scene).saturating_sub(has.len());
+        if lacking == 0 {
+            return;
+        }
+        let Some(bytes) = bytes() else { return };
+        let takers = scene.takers();
+        let others = (0..scene.roster.len()).filter(|at| {
+            let deal = scene.roster[*at].deal;
+            takers.contains(&deal) && !has.contains(&deal)
+        });
+        let mut made = 0;
+        for at in others {
+            if made == lacking {
+                break;
+            }
+            let place = (scene.roster.clone(), at);
+            match self.0.engine.copy_to(scene.record.shape, place, self.random(), bytes.clone()).await {
+                Ok(held) => {
+                    made += 1;
+                    tended.sent_bytes += bytes.len() as u64;
+                    self.owe(&[(held.ack.statement.deal, held.ack)].into());
+                }
+                Err(error) => {
+                    tended.failures.insert(format!("a copy: {}: {error}", scene.roster[at].peer.key));
+                }
+            }
+        }
+        tended.copies += made as u64;
+    }
+
+    /// Makes stripes again, and says after some of them where their shards are.
+    async fn mend(
+        &self,
+        charge: &Charge,
+        scene: &mut Scene,
+        due: Vec<Due>,
+        rate: Option<u64>,
+        tended: &mut Tended,
+    ) -> Result<(), Fault> {
+        let wanting = due.iter().map(|due| due.lost.len() - self.seats_for(scene, due).len()).max().unwrap_or(0);
+        if wanting > 0
+            && let Err(why) = self.join_others(scene, wanting, tended).await?
+        {
+            tended.failures.insert(why);
+        }
+        for batch in due.chunks(STRIPES_BEFORE_LAY) {
+            let made = stream::iter(batch.iter().map(|due| self.make(charge, scene, due).boxed()).collect::<Vec<_>>());
+            let made: Vec<_> = made.buffer_unordered(AT_ONCE).collect().await;
+            let mut pairs = Vec::new();
+            let before = tended.read_bytes;
+            for made in made {
+                match made {
+                    Ok(made) => {
+                        tended.read_bytes += made.read_bytes;
+                        tended.sent_bytes += made.sent_bytes;
+                        tended.restored_stripes += u64::from(!made.pairs.is_empty());
+                        tended.failures.extend(made.failure);
+                        pairs.extend(made.pairs);
+                    }
+                    Err(why) => _ = tended.failures.insert(why),
+                }
+            }
+            if !pairs.is_empty() {
+                tended.restored_shards += pairs.len() as u64;
+                self.lay(&scene.record, &pairs).await?;
+            }
+            if let Some(rate) = rate {
+                let took = Duration::from_secs_f64((tended.read_bytes - before) as f64 / rate.max(1) as f64);
+                self.0.context.sleep(took).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Places for what a stripe lacks, as many as the caps allow: (shard, index in the roster).
+    fn seats_for(&self, scene: &Scene, due: &Due) -> Vec<(u8, usize)> {
+        let mut candidates: Vec<Candidate> = scene.roster.iter().map(candidate).collect();
+        let takers = scene.takers();
+        let avoid: Vec<NodeKey> = scene
+            .roster
+            .iter()
+            .filter(|provider| !takers.contains(&provider.deal))
+            .map(|provider| provider.peer.key)
+            .collect();
+        let slots: Vec<usize> = (0..due.page.n)
+            .map(|shard| {
+                let there = due.there.iter().find(|(known, _)| *known == shard).map(|(_, deal)| *deal);
+                let named = due.page.holder(due.at, shard);
+                let deal = there.or(named.map(|holder| holder.deal)).unwrap_or(0);
+                let place = scene.roster.iter().position(|provider| provider.deal == deal);
+                place.unwrap_or_else(|| {
+                    // Of a deal that ended: it counts for nobody.
+                    let node = named.map_or(NodeKey([0; 32]), |holder| holder.node);
+                    let name = format!("gone {shard}");
+                    let operator = [shard; 20];
+                    candidates.push(Candidate { node, operator, network: name.clone(), zone: name });
+                    candidates.len() - 1
+                })
+            })
+            .collect();
+        let lost: Vec<usize> = due.lost.iter().map(|shard| usize::from(*shard)).collect();
+        let shape = scene.shape(&due.page);
+        let seed: [u8; 32] = self.random();
+        let found = seats(&shape, &candidates, &slots, &lost, &avoid, &seed);
+        let in_roster = found.into_iter().filter(|(_, at)| *at < scene.roster.len());
+        in_roster.map(|(shard, at)| (shard as u8, at)).collect()
+    }
+
+    /// Opens deals with others from the bucket's reserve; `Ok(Err)` says why none could be opened.
+    async fn join_others(
+        &self,
+        scene: &mut Scene,
+        wanting: usize,
+        tended: &mut Tended,
+    ) -> Result<Result<(), String>, Fault> {
+        let record = scene.record.clone();
+        let room = scene.seats.iter().map(|seat| seat.deal.state.capacityBytes).max().unwrap_or(0).max(DEAL_BYTES_MIN);
+        let known: BTreeSet<NodeKey> = scene.seats.iter().map(|seat| seat.node()).collect();
+        let offers = self.offers().await?;
+        let mut offered: Vec<&Offer> = offers.iter().filter(usable).collect();
+        offered.retain(|offer| !known.contains(&offer.node) && offer.free_bytes() >= room);
+        let offered = self.present(&record, offered, wanting).await?;
+        let staying: Vec<&Offer> =
+            scene.seats.iter().filter(|seat| seat.takes()).map(|seat| &seat.deal.offer).collect();
+        let chosen = match choose(&record.shape, &staying, &offered, wanting) {
+            Ok(chosen) if !chosen.is_empty() => chosen,
+            Ok(_) => return Ok(Err("nobody else offers the room".into())),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let reserve = ask(&**self.0.wallet.chain(), DEALS, &IDeals::reserveCall { bucket: record.id }).await?;
+        let cost = |windows: u64| -> U256 { chosen.iter().map(|offer| U256::from(escrow(offer, room, windows))).sum() };
+        let Some(windows) = (1..=WINDOWS_AHEAD).rev().find(|windows| cost(*windows) <= reserve) else {
+            let (count, needs) = (chosen.len(), format_coins(cost(WINDOWS_AHEAD)));
+            let has = format_coins(reserve);
+            return Ok(Err(format!(
+                "{count} new deals are needed: {needs} coins for {WINDOWS_AHEAD} windows, the bucket's reserve has {has}"
+            )));
+        };
+        let part = |offer: &&Offer| Part {
+            offer: (*offer).clone(),
+            capacity_bytes: room,
+            escrow: escrow(offer, room, windows),
+        };
+        let parts: Vec<Part> = chosen.iter().map(part).collect();
+        tended.new_deals += parts.len() as u64;
+        tended.escrow += cost(windows);
+        self.0.buckets.open_reserved(record.id, parts).await?;
+        self.forget_roster(record.id);
+        let record = self.0.buckets.read(record.id).await?.unwrap_or(record);
+        let there = std::mem::take(&mut scene.voices.there);
+        scene.roster = self.roster(&record).await?;
+        scene.seats = self.seats(&record, &scene.roster, &[]).await?;
+        scene.voices = Voices { there, ..Voices::of(&scene.seats) };
+        scene.record = record;
+        Ok(Ok(()))
+    }
+
+    /// Makes what one stripe lacks.
+    async fn make(&self, charge: &Charge, scene: &Scene, due: &Due) -> Result<Made, String> {
+        let (pads, first) = due.page.entrusted(&charge.care).map_err(|error| error.to_string())?;
+        let seats = self.seats_for(scene, due);
+        if seats.is_empty() {
+            return Err("no provider is left for what is lost".into());
+        }
+        let place = |deal: u64| scene.roster.iter().position(|provider| provider.deal == deal);
+        let blamed = self.clone();
+        let loss = Loss {
+            shape: scene.shape(&due.page),
+            roster: scene.roster.clone(),
+            page: due.page.clone(),
+            at: due.at,
+            pads: pads.stripe(first + due.at as u32),
+            there: due.there.iter().filter_map(|(shard, deal)| Some((*shard, place(*deal)?))).collect(),
+            seats,
+            upload: self.random(),
+            verdict: Arc::new(move |verdict| blamed.blame(verdict)),
+        };
+        let restored = self.0.engine.restore(loss).await.map_err(|error| error.to_string())?;
+        let acks = restored.held.iter().map(|(_, _, held)| (held.ack.statement.deal, held.ack));
+        acks.for_each(|ack| self.owe(&[ack].into()));
+        let ids = &due.page.stripes[due.at].ids;
+        let pairs = restored.held.iter();
+        Ok(Made {
+            pairs: pairs.map(|(shard, at, _)| (ids[usize::from(*shard)], scene.roster[*at].deal)).collect(),
+            read_bytes: restored.read_bytes,
+            sent_bytes: restored.sent_bytes,
+            failure: restored.failure,
+        })
+    }
+}
+
+/// What came of one stripe.
+struct Made {
+    pairs: Vec<(ShardId, u64)>,
+    read_bytes: u64,
+    sent_bytes: u64,
+    failure: Option<String>,
+}
+
+fn candidate(provider: &Provider) -> Candidate {
+    Candidate {
+        node: provider.peer.key,
+        operator: provider.operator,
+        network: provider.network.clone(),
+        zone: provider.zone.clone(),
+    }
+}

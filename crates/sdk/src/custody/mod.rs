@@ -1,0 +1,122 @@
+//! Restore what a bucket's providers lost while its owner is away.
+//!
+//! ```text
+//! owner       appoint an account, give it the care key, fill the bucket's reserve
+//! custodian   look what providers hold → count each stripe → what lacks too much: k shards → made again → other
+//!             providers, deals with them paid from the reserve → roots posted, overlay laid
+//! reader      a page's holders, and whom the overlay names
+//! ```
+//! A custodian sees shards, pages and pads; it has no key to a name or a byte of an object. On the ledger it can open
+//! deals from the reserve and add to deals; it can end, shrink, swap or keep nothing, and providers release nothing for it.
+//! Of several each has its rank: the later ones step in where the earlier ones did not.
+
+mod charge;
+mod count;
+mod look;
+mod mend;
+mod overlay;
+
+pub use charge::Charge;
+pub use look::Notes;
+pub use mend::Tended;
+pub(crate) use overlay::Overlays;
+
+use crate::{
+    bucket::Record,
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+};
+use alloy_primitives::{Address, B256, U256};
+use alloy_sol_types::SolCall as _;
+use hodei_storage::seal::Secret;
+use hodei_types::{
+    abi::{BUCKETS, DEALS, IBuckets, IDeals},
+    call::ask,
+    event::Kind,
+    transport::Transport,
+};
+
+/// Gas of naming a custodian, or of moving coin to or from a reserve.
+const GAS: u64 = 500_000;
+
+/// Who looks after a bucket, and what it may spend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Custody {
+    pub bucket: B256,
+    pub custodians: Vec<Address>,
+    /// Wei in the bucket's reserve: what custodians may put into new deals.
+    pub reserve: U256,
+    /// Shards that custodians put elsewhere, and that no page names there yet.
+    pub restored: u64,
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// What lets a custodian take the pads off a bucket's shards.
+    pub(crate) fn care(&self, bucket: B256) -> Secret {
+        self.secret(bucket).derive("hodei 2026-11 bucket care key v1", bucket.as_slice())
+    }
+
+    /// Who looks after a bucket.
+    pub async fn custody(&self, bucket: &str) -> Result<Custody, Fault> {
+        let record = self.live(bucket).await?;
+        let chain = &**self.0.wallet.chain();
+        let custodians = ask(chain, BUCKETS, &IBuckets::custodiansCall { id: record.id }).await?;
+        let reserve = ask(chain, DEALS, &IDeals::reserveCall { bucket: record.id }).await?;
+        let roster = self.roster(&record).await?;
+        let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
+        let restored = overlay.pairs().count() as u64;
+        Ok(Custody { bucket: record.id, custodians, reserve, restored })
+    }
+
+    /// Names a custodian, unless it is one, and adds to the reserve; gives the word it needs.
+    pub async fn appoint(&self, bucket: &str, custodian: Address, reserve: U256) -> Result<Charge, Fault> {
+        let id = self.live(bucket).await?.id;
+        let chain = &**self.0.wallet.chain();
+        if !ask(chain, BUCKETS, &IBuckets::isCustodianCall { id, account: custodian }).await? {
+            let call = IBuckets::appointCall { id, custodian };
+            self.0.buckets.run(BUCKETS, call.abi_encode(), U256::ZERO, GAS).await?;
+        }
+        self.fund_reserve(id, reserve).await?;
+        self.note(Kind::Deal, |fields| fields.text("what", "custodian").bytes("account", custodian.as_slice())).await;
+        Ok(Charge { bucket: id, care: self.care(id) })
+    }
+
+    /// Adds to what custodians may put into new deals.
+    pub async fn fund_reserve(&self, bucket: B256, wei: U256) -> Result<(), Fault> {
+        if wei.is_zero() {
+            return Ok(());
+        }
+        self.0.buckets.run(DEALS, IDeals::fundCall { bucket }.abi_encode(), wei, GAS).await
+    }
+
+    /// Takes what is left of a bucket's reserve back.
+    pub async fn withdraw_reserve(&self, bucket: &str) -> Result<U256, Fault> {
+        let before = self.custody(bucket).await?;
+        let call = IDeals::withdrawCall { bucket: before.bucket, amount: U256::MAX };
+        if !before.reserve.is_zero() {
+            self.0.buckets.run(DEALS, call.abi_encode(), U256::ZERO, GAS).await?;
+        }
+        Ok(before.reserve)
+    }
+
+    /// From now on it can do nothing more; what it restored stays.
+    pub async fn dismiss(&self, bucket: &str, custodian: Address) -> Result<(), Fault> {
+        let id = self.live(bucket).await?.id;
+        let call = IBuckets::dismissCall { id, custodian };
+        self.0.buckets.run(BUCKETS, call.abi_encode(), U256::ZERO, GAS).await?;
+        self.note(Kind::Deal, |fields| fields.text("what", "dismissed").bytes("account", custodian.as_slice())).await;
+        Ok(())
+    }
+
+    /// The record of a bucket in this account's care, and its rank among those that look after it.
+    async fn charged(&self, charge: &Charge) -> Result<(Record, u64), Fault> {
+        let record = self.0.buckets.read(charge.bucket).await?.filter(|record| record.state.root != B256::ZERO);
+        let record = record.ok_or_else(|| Fault::NoBucket(charge.bucket.to_string()))?;
+        let chain = &**self.0.wallet.chain();
+        let all = ask(chain, BUCKETS, &IBuckets::custodiansCall { id: record.id }).await?;
+        let me = self.0.wallet.spender().address();
+        let rank = all.iter().position(|custodian| *custodian == me);
+        let rank = rank.ok_or(Fault::NotCustodian { bucket: record.id, account: me })?;
+        Ok((record, rank as u64))
+    }
+}

@@ -1,0 +1,93 @@
+//! Read where custodians put what they restored, and say where more of it is.
+
+use crate::{
+    bucket::Record,
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+};
+use alloy_primitives::B256;
+use hodei_storage::{
+    engine::Provider,
+    overlay::{Overlay, SHEET_BYTES_MAX, SHEETS_MAX, Sheet},
+};
+use hodei_types::{slice::ShardId, transport::Transport};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+/// Tries to say more beside other custodians.
+const LAY_TRIES: usize = 4;
+
+/// Overlays read lately, by bucket: the id they had, and what they say.
+#[derive(Default)]
+pub(crate) struct Overlays(Mutex<BTreeMap<B256, (B256, Arc<Overlay>)>>);
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Where custodians put shards of a bucket. One that cannot be read hides only what they restored.
+    pub(crate) async fn overlay(&self, bucket: B256, id: B256, roster: &[Provider]) -> Arc<Overlay> {
+        if id == B256::ZERO {
+            return Arc::default();
+        }
+        let known = self.0.overlays.0.lock().expect("no panic under this lock").get(&bucket).cloned();
+        if let Some((known, overlay)) = known
+            && known == id
+        {
+            return overlay;
+        }
+        let (mut overlay, mut next, mut sheets) = (Overlay::default(), Some(ShardId(id.0)), 0);
+        while let Some(id) = next.take().filter(|_| sheets < SHEETS_MAX) {
+            sheets += 1;
+            match self.sheet(roster, id).await {
+                Ok(sheet) => {
+                    overlay.extend(sheet.pairs);
+                    next = sheet.before;
+                }
+                Err(error) => {
+                    tracing::warn!(%bucket, %error, "what custodians restored is not all known");
+                    return Arc::new(overlay);
+                }
+            }
+        }
+        let overlay = Arc::new(overlay);
+        self.0.overlays.0.lock().expect("no panic under this lock").insert(bucket, (id, overlay.clone()));
+        overlay
+    }
+
+    /// One sheet, from whoever of the bucket's providers has it.
+    async fn sheet(&self, roster: &[Provider], id: ShardId) -> Result<Sheet, Fault> {
+        let mut failure = "the bucket has no providers".to_owned();
+        for provider in roster {
+            match self.0.engine.glance(provider, id).await {
+                Ok((bytes, _)) if bytes <= SHEET_BYTES_MAX => {
+                    let shard = self.0.engine.get_copy(roster, id, bytes, |verdict| self.blame(verdict)).await?;
+                    return Sheet::open(&id, &shard).map_err(|error| Fault::Index(error.to_string()));
+                }
+                Ok((bytes, _)) => return Err(Fault::Index(format!("a sheet of {bytes} bytes"))),
+                Err(error) => failure = format!("{}: {error}", provider.peer.key),
+            }
+        }
+        Err(Fault::Index(format!("sheet {id} cannot be read: {failure}")))
+    }
+
+    /// Says of these where they are now, beside what others say.
+    pub(super) async fn lay(&self, record: &Record, pairs: &[(ShardId, u64)]) -> Result<(), Fault> {
+        let roster = self.roster(record).await?;
+        for _ in 0..LAY_TRIES {
+            let now = self.0.buckets.read(record.id).await?.ok_or_else(|| Fault::NoBucket(record.id.to_string()))?;
+            let before = now.state.overlay;
+            let sheet = match before {
+                B256::ZERO => Sheet { pairs: pairs.to_vec(), ..Sheet::default() },
+                id => self.sheet(&roster, ShardId(id.0)).await?.with(ShardId(id.0), pairs),
+            };
+            let (shard, id) = sheet.seal();
+            let takers = self.takers(record).await?;
+            let (_, acks) = self.0.engine.put_copies(record.shape, takers, self.random(), shard, Arc::new(())).await?;
+            self.owe(&acks);
+            if self.0.buckets.lay(record.id, before, B256::from(id.0)).await? {
+                return Ok(());
+            }
+        }
+        Err(Fault::Contended)
+    }
+}
