@@ -18,9 +18,9 @@ pub(crate) struct DataSync {
     /// Compare bytes instead of size and time.
     #[arg(long)]
     pub(crate) checksum: bool,
-    /// Objects carried at once.
-    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) parallel: u8,
+    /// Objects carried at once; without it 8, and 64 of those below 64 KiB, which are then stored together.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) parallel: Option<u8>,
     /// What kind of machines hold a bucket that has to be made.
     #[arg(long, value_enum, default_value_t = Class::Small)]
     pub(crate) class: Class,

@@ -43,6 +43,10 @@ use std::{
 const FAILURES_MAX: u64 = 20;
 /// Failures that are told one by one.
 const TOLD_MAX: usize = 20;
+/// Objects carried at once where nobody says, and small ones.
+const AT_ONCE: usize = 8;
+const SMALL_AT_ONCE: usize = 64;
+const SMALL_BYTES: u64 = 64 << 10;
 /// Objects removed at once: their changes of the index are swapped in together.
 const REMOVED_AT_ONCE: usize = 64;
 
@@ -293,33 +297,39 @@ async fn act(
     }
     let way = Way { cloud, server, from: &pair.from, to: &pair.to };
     let in_row = AtomicU64::new(0);
-    let carried = stream::iter(&pair.steps.copy)
-        .map(|name| {
-            let (way, in_row, item) = (&way, &in_row, &pair.source[name]);
-            let is_folder = is_folder(&pair.source, name);
-            async move {
-                if in_row.load(Ordering::Relaxed) >= FAILURES_MAX {
-                    return (name, item.size_bytes, None);
-                }
-                let result = way.carry(name, item, is_folder, progress.told()).await;
-                match &result {
-                    Ok(()) => in_row.store(0, Ordering::Relaxed),
-                    Err(_) => _ = in_row.fetch_add(1, Ordering::Relaxed),
-                }
-                (name, item.size_bytes, Some(result))
-            }
-        })
-        .buffer_unordered(args.parallel.into());
-    let mut carried = std::pin::pin!(carried);
+    // Small ones wait for the bucket's next change, which takes along all that wait.
+    let is_small = |name: &&String| pair.source[*name].size_bytes < SMALL_BYTES;
+    let (small, large): (Vec<&String>, Vec<&String>) = pair.steps.copy.iter().partition(is_small);
+    let at_once = |without: usize| args.parallel.map_or(without, usize::from);
     let before = outcome.failures.len();
-    while let Some((name, size, result)) = carried.next().await {
-        match result {
-            Some(Ok(())) => {
-                outcome.carried += 1;
-                outcome.carried_bytes += size;
+    for (names, at_once) in [(small, at_once(SMALL_AT_ONCE)), (large, at_once(AT_ONCE))] {
+        let carried = stream::iter(names)
+            .map(|name| {
+                let (way, in_row, item) = (&way, &in_row, &pair.source[name]);
+                let is_folder = is_folder(&pair.source, name);
+                async move {
+                    if in_row.load(Ordering::Relaxed) >= FAILURES_MAX {
+                        return (name, item.size_bytes, None);
+                    }
+                    let result = way.carry(name, item, is_folder, progress.told()).await;
+                    match &result {
+                        Ok(()) => in_row.store(0, Ordering::Relaxed),
+                        Err(_) => _ = in_row.fetch_add(1, Ordering::Relaxed),
+                    }
+                    (name, item.size_bytes, Some(result))
+                }
+            })
+            .buffer_unordered(at_once);
+        let mut carried = std::pin::pin!(carried);
+        while let Some((name, size, result)) = carried.next().await {
+            match result {
+                Some(Ok(())) => {
+                    outcome.carried += 1;
+                    outcome.carried_bytes += size;
+                }
+                Some(Err(fault)) => outcome.failures.push((name.clone(), fault)),
+                None => {}
             }
-            Some(Err(fault)) => outcome.failures.push((name.clone(), fault)),
-            None => {}
         }
     }
     // What is extra may be all that is left of what could not be carried.

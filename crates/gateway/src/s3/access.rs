@@ -15,8 +15,11 @@ use super::{
     form::Signer,
     keys::{Keyring, now_ms},
     names,
+    objects::Objects,
     policy::Facts,
     principal::{Caller, Stamp},
+    quota::Underway,
+    uploads::Uploads,
 };
 use hodei_sdk::{Local, index::Settings, usage::Usage};
 use hyper::http::Extensions;
@@ -41,6 +44,8 @@ const WITH_ACCOUNT: [&str; 6] = ["HeadBucket", "ListObjects", "ListObjectsV2", "
 pub(super) struct Access {
     pub(super) cloud: Local,
     pub(super) keyring: Keyring,
+    pub(super) uploads: Uploads,
+    pub(super) underway: Underway,
 }
 
 /// What was known before the body, for what waits for it.
@@ -73,6 +78,11 @@ pub(super) fn denied() -> s3s::S3Error {
 }
 
 impl Access {
+    pub(super) fn of(objects: &Objects) -> Self {
+        let Objects { cloud, keyring, uploads, underway, .. } = objects.clone();
+        Self { cloud, keyring, uploads, underway }
+    }
+
     pub(super) async fn guard(&self, bucket: &str) -> S3Result<Guard> {
         let settings = self.cloud.settings(bucket).await.map_err(fault)?;
         Guard::of(bucket, &settings, &self.keyring)
@@ -266,7 +276,10 @@ impl S3Access for Access {
                 (Some(settings), Some(key)) => self.replaced(&settings, &bucket, key).await?,
                 _ => Usage::default(),
             };
-            self.room(&guard.owner, coming, replaced).await?;
+            if let Some(room) = self.room(&guard.owner, coming, replaced).await? {
+                // Until the request ends.
+                cx.extensions_mut().insert(Arc::new(room));
+            }
         }
         if makes {
             let stamp = self.stamp(&guard, &caller, wanted(cx.headers(), &self.keyring)?)?;

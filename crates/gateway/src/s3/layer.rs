@@ -239,6 +239,7 @@ fn check(request: &HttpRequest) -> Result<(), Refusal> {
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message));
     }
     signed::check(request.headers(), query)?;
+    signed::check_region(request.headers(), query)?;
     let expires = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Expires="));
     match expires.map(str::parse::<u64>) {
         None | Some(Ok(1..=PRESIGNED_SECS_MAX)) => Ok(()),

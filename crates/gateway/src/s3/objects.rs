@@ -4,6 +4,7 @@ use super::{
     fault::fault,
     keys::Keyring,
     lifecycle::{Calendar, Lifecycles},
+    quota::Underway,
     uploads::Uploads,
 };
 use hodei_sdk::{Local, plan::Wish};
@@ -14,6 +15,7 @@ use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 pub struct Objects {
     pub(super) cloud: Local,
     pub(super) uploads: Uploads,
+    pub(super) underway: Underway,
     /// Who may use them.
     pub(super) keyring: Keyring,
     /// What a bucket made through this door shall be; it is paid from the identity's budget.
@@ -23,7 +25,14 @@ pub struct Objects {
 
 impl Objects {
     pub fn new(cloud: Local, wish: Wish, keyring: Keyring) -> Self {
-        Self { cloud, uploads: Uploads::default(), keyring, wish, lifecycles: Lifecycles::default() }
+        Self {
+            cloud,
+            uploads: Uploads::default(),
+            underway: Underway::default(),
+            keyring,
+            wish,
+            lifecycles: Lifecycles::default(),
+        }
     }
 
     /// With days of lifecycles as long as this calendar says.

@@ -1,8 +1,8 @@
 //! Keep what somebody's buckets hold within his quota.
 //!
 //! It is judged before a body is read, by the length the sender declares or the source of a copy has, on what the
-//! buckets hold then, without what the put replaces: several at once may together go over it by what is on its way.
-//! Only principals with a quota pay for the counting.
+//! buckets hold then, parts of unfinished uploads and what others have on its way included, without what the put
+//! replaces. Several doors know nothing of each other's. Only principals with a quota pay for the counting.
 
 use super::{access::Access, copy, documents::name, fault::fault, principal::Quota};
 use hodei_sdk::{
@@ -12,6 +12,48 @@ use hodei_sdk::{
 };
 use hyper::{HeaderMap, StatusCode};
 use s3s::{S3Error, S3ErrorCode, S3Result, dto::CopySource};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// What is on its way through a door, in order, by whose it will be.
+#[derive(Clone, Default)]
+pub(super) struct Underway(Arc<Mutex<Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    next: u64,
+    coming: BTreeMap<(String, u64), Usage>,
+}
+
+/// Room that a request has until it ends: what it brought is held then, or gone.
+pub(super) struct Room {
+    of: Underway,
+    place: (String, u64),
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).coming.remove(&self.place);
+    }
+}
+
+impl Underway {
+    /// Takes a place; gives what those before it of the same owner bring.
+    fn enter(&self, owner: &str, coming: Usage) -> (Room, Usage) {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = queue.coming.range((owner.to_owned(), 0)..=(owner.to_owned(), u64::MAX));
+        let before = before.fold(Usage::default(), |sum, (_, one)| Usage {
+            bytes: sum.bytes.saturating_add(one.bytes),
+            objects: sum.objects + one.objects,
+        });
+        let place = (owner.to_owned(), queue.next);
+        queue.next += 1;
+        queue.coming.insert(place.clone(), coming);
+        (Room { of: self.clone(), place }, before)
+    }
+}
 
 impl Access {
     pub(super) fn has_quota(&self, owner: &str) -> bool {
@@ -43,19 +85,23 @@ impl Access {
     }
 
     /// Refuses `coming` bytes of an object, in place of what is `replaced`, that the bucket owner's quota has no room
-    /// for.
-    pub(super) async fn room(&self, owner: &str, coming: u64, replaced: Usage) -> S3Result<()> {
-        let Some(quota) = self.keyring.by_id(owner).and_then(|owner| owner.quota) else { return Ok(()) };
+    /// for; the room is theirs for as long as what this gives lives.
+    pub(super) async fn room(&self, owner: &str, coming: u64, replaced: Usage) -> S3Result<Option<Room>> {
+        let Some(quota) = self.keyring.by_id(owner).and_then(|owner| owner.quota) else { return Ok(None) };
         let is_main = self.keyring.main().is_some_and(|main| main.id == owner);
-        let mut held = Usage::default();
+        // Before what is held is looked at: what ends in between counts twice for a moment, never not at all.
+        let more =
+            Usage { bytes: coming.saturating_sub(replaced.bytes), objects: 1u64.saturating_sub(replaced.objects) };
+        let (room, mut held) = self.underway.enter(owner, more);
         for (record, settings) in self.cloud.buckets_with_settings().await.map_err(fault)? {
             if settings.get(name::OWNER).map_or(is_main, |name| name == owner) {
                 let usage = self.cloud.usage(&record).await.map_err(fault)?;
-                held.bytes += usage.bytes;
+                held.bytes = held.bytes.saturating_add(usage.bytes).saturating_add(self.uploads.bytes(&record.name));
                 held.objects += usage.objects;
             }
         }
-        check(quota, held, coming, replaced)
+        check(quota, held, coming, replaced)?;
+        Ok(Some(room))
     }
 }
 
@@ -86,6 +132,22 @@ pub(super) fn declared(headers: &HeaderMap) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_on_its_way_is_counted_in_order_until_it_ends() {
+        let (underway, coming) = (Underway::default(), Usage { bytes: 400, objects: 1 });
+        let before = |owner: &str| underway.enter(owner, coming);
+        let (first, none) = before("anna");
+        let (second, one) = before("anna");
+        assert_eq!((none.bytes, one.bytes, one.objects), (0, 400, 1));
+        assert_eq!(before("bert").1, Usage::default(), "others have nothing to do with it");
+        let (third, two) = before("anna");
+        assert_eq!((two.bytes, two.objects), (800, 2));
+        drop((first, third));
+        assert_eq!(before("anna").1.bytes, 400, "the second is under way");
+        drop(second);
+        assert_eq!(before("anna").1, Usage::default());
+    }
 
     #[test]
     fn a_quota_is_full_to_the_byte() {

@@ -100,8 +100,8 @@ fn service(objects: &Objects, domains: Domains) -> S3Service {
     config.xml_max_body_size = 1 << 20; // 10,000 parts of a CompleteMultipartUpload take 0.9 MB
     let keyring: Keyring = objects.keyring.clone();
     let mut builder = S3ServiceBuilder::new(objects.clone());
-    builder.set_auth(keyring.clone());
-    builder.set_access(Access { cloud: objects.cloud.clone(), keyring });
+    builder.set_auth(keyring);
+    builder.set_access(Access::of(objects));
     builder.set_host(domains);
     builder.set_validation(Names);
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));

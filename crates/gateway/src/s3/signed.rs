@@ -38,6 +38,34 @@ pub(super) fn covers(headers: &HeaderMap, query: &str, name: &str) -> bool {
     signed(headers, query).is_some_and(|(signed, _)| is_among(&signed, name))
 }
 
+/// The region a request was signed for, where its credential names one.
+fn region(headers: &HeaderMap, query: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let link = pairs.find(|(name, _)| form(name) == "X-Amz-Credential").map(|(_, value)| form(value));
+    let header = || {
+        let authorization = authorization(headers).filter(|text| text.starts_with("AWS4-"))?;
+        let mut fields = authorization.split([',', ' ']);
+        fields.find_map(|field| field.trim().strip_prefix("Credential=")).map(ToOwned::to_owned)
+    };
+    // Key id, date, region, service, aws4_request; an id may have slashes.
+    link.or_else(header)?.rsplit('/').nth(2).map(ToOwned::to_owned)
+}
+
+/// Refuses regions the framework takes no signature for, in words that tell what to do.
+pub(super) fn check_region(headers: &HeaderMap, query: &str) -> Result<(), Refusal> {
+    let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    match region(headers, query) {
+        Some(region) if !region.bytes().all(is_known) => {
+            let message = format!(
+                "The request is signed for the region {region:?}: sign for one whose name is of a-z, 0-9 and hyphen, \
+                 such as us-east-1 (s3cmd: --region us-east-1)."
+            );
+            Err(Refusal::bad("AuthorizationHeaderMalformed", message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Each header whose name begins so must be among those that were signed, as at S3.
 pub(super) fn check(headers: &HeaderMap, query: &str) -> Result<(), Refusal> {
     // Who signs nothing asks in nobody's name.
@@ -90,6 +118,23 @@ mod tests {
         assert_eq!(code(link, &[("x-amz-acl", "private")]), None);
         assert_eq!(code(link, &[("x-amz-acl", "private"), ("x-amz-tagging", "a=b")]), Some("AccessDenied"));
         assert_eq!(code(link, &[("authorization", "AWS4-HMAC-SHA256 SignedHeaders=host")]), Some("InvalidArgument"));
+    }
+
+    #[test]
+    fn a_region_that_is_none_is_told_before_its_signature_is_looked_at() {
+        let code = |query: &str, authorization: &'static str| {
+            let headers = [(AUTHORIZATION, HeaderValue::from_static(authorization))].into_iter().collect();
+            check_region(&headers, query).err().map(|refusal| refusal.code)
+        };
+        for region in ["us-east-1", "garage", "1", ""] {
+            let text = format!("AWS4-HMAC-SHA256 Credential=a/b/20260101/{region}/s3/aws4_request, Signature=0a");
+            assert_eq!(code("", text.leak()), None, "{region}");
+        }
+        let header = "AWS4-HMAC-SHA256 Credential=a/20260101/US/s3/aws4_request,SignedHeaders=host,Signature=0a";
+        assert_eq!(code("", header), Some("AuthorizationHeaderMalformed"));
+        let link = "X-Amz-Credential=a%2F20260101%2Feu_1%2Fs3%2Faws4_request&X-Amz-Signature=0a";
+        assert_eq!(code(link, ""), Some("AuthorizationHeaderMalformed"));
+        assert_eq!(code("", "AWS4-HMAC-SHA256 Credential=a"), None, "what is malformed is refused for that");
     }
 
     #[test]

@@ -98,6 +98,13 @@ impl Uploads {
         Ok(id)
     }
 
+    /// Bytes of parts that were put into a bucket's unfinished uploads.
+    pub(super) fn bytes(&self, bucket: &str) -> u64 {
+        let inner = self.lock();
+        let open = inner.open.values().filter(|(upload, _)| upload.bucket == bucket);
+        open.flat_map(|(upload, _)| upload.parts.values()).map(|part| part.sent.part.size_bytes).sum()
+    }
+
     pub(super) fn with<T>(&self, id: &str, bucket: &str, key: &str, act: impl FnOnce(&mut Upload) -> T) -> S3Result<T> {
         let mut inner = self.lock();
         match inner.open.get_mut(id).filter(|(upload, _)| upload.bucket == bucket && upload.key == key) {

@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 /// Serves buckets as websites on `listener` until the task is dropped.
 pub async fn serve(listener: TcpListener, objects: Objects, config: Config) {
     let domains = Domains::of(&config.domains);
-    let access = Access { cloud: objects.cloud.clone(), keyring: objects.keyring.clone() };
+    let access = Access::of(&objects);
     server::accept(listener, Door::Site(Site { access, domains }), config).await;
 }
 
