@@ -23,7 +23,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_kill import Gateway, body, digest, quiet
+from s3_kill import JUDGE, Gateway, body, digest, quiet
 
 LANES, KEYS, COUNTERS, PROVIDER = 3, 3, 2, 1
 # A writer holds a bucket for 60 blocks.
@@ -63,7 +63,7 @@ class Tale:
         keys = {}
         for deed in self.deeds:
             keys.setdefault(deed["key"], []).append(deed)
-        wrong = [f"{key} is there, and nobody put it" for key in found.keys() - keys.keys()]
+        wrong = [f"{key} is there, and nobody put it" for key in found.keys() - keys.keys() - {JUDGE}]
         for key, deeds in keys.items():
             done = [deed for deed in deeds if deed["fate"] == "done"]
 

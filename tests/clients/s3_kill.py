@@ -228,7 +228,15 @@ def main():
 def quiet(s3, bucket):
     """Waits until the listing stands still for two seconds, behind a change of our own: a bucket's changes are made in turn,
     so that none which had its turn when its client was killed is still to come, however busy the machine is."""
-    s3.put_object(Bucket=bucket, Key=JUDGE, Body=b"")
+    for left in reversed(range(60)):
+        try:
+            s3.put_object(Bucket=bucket, Key=JUDGE, Body=b"")
+            break
+        except (ClientError, BotoCoreError):
+            # Somebody that was stopped may hold the bucket for a while.
+            if left == 0:
+                raise
+            time.sleep(1)
     last, since = None, time.monotonic()
     while time.monotonic() - since < 2:
         now = [(one["Key"], one["ETag"]) for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]

@@ -29,6 +29,14 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
     }
     let cloud = session.cloud().await?;
     let before = cloud.custody(name).await.map_err(sdk_fault)?;
+    if account.is_zero() || account == cloud.wallet().owner() {
+        let help = "name somebody else's, as `hodei data care account` shows it there";
+        return Err(Fault::new(
+            &fault::USAGE,
+            "the owner of a bucket needs no appointment, and nobody cannot have one",
+            help,
+        ));
+    }
     out.say(format!("bucket:     hodei://{name}"));
     out.say(format!("custodian:  {account} (of {} now)", before.custodians.len()));
     out.say("it can:     read shards, which are sealed, make lost ones again, and add them to deals");
@@ -50,12 +58,19 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
         return Ok(());
     }
     out.confirm(&format!("Appoint it, and put {} into the reserve?", money::show(reserve)), args.plan.yes)?;
-    let charge = cloud.appoint(name, account, reserve).await.map_err(sdk_fault)?;
-    finish(&cloud, out).await;
-    let word = charge.text();
+    let word = cloud.charge(name).await.map_err(sdk_fault)?.text();
+    // Before anything is paid: without the word nobody could look after it.
     if let Some(file) = &args.out {
         write_whole(file, format!("{}\n", *word).as_bytes(), 0o600)?;
     }
+    if let Err(error) = cloud.appoint(name, account, reserve).await {
+        finish(&cloud, out).await;
+        if let Some(file) = &args.out {
+            let _ = fs::remove_file(file);
+        }
+        return Err(sdk_fault(error));
+    }
+    finish(&cloud, out).await;
     let shown = match &args.out {
         Some(file) => format!("the word for the custodian is in {}", file.display()),
         None => word.to_string(),
@@ -163,7 +178,7 @@ pub(crate) async fn run(args: &CareRun, session: &Session, out: Out) -> Result<(
     let cloud = session.cloud().await?;
     let account = cloud.wallet().spender().address();
     out.result(
-        format!("looks after {} buckets as {account}", charges.len()),
+        format!("buckets looked after as {account}: {}", charges.len()),
         &json!({ "schema": "hodei.data.care.ready/1", "buckets": charges.len(), "account": account.to_string() }),
     );
     let work = async {
@@ -239,7 +254,7 @@ fn text(bucket: &str, tended: &Tended) -> String {
         }
     }
     for why in &tended.failures {
-        text.push_str(&format!("\n  not restored: {why}"));
+        text.push_str(&format!("\n  not done: {why}"));
     }
     text
 }
@@ -266,11 +281,14 @@ fn charges(files: &[impl AsRef<Path>]) -> Result<Vec<Charge>> {
         let lines = words.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         for word in lines {
             let start: String = word.chars().take(12).collect();
-            charges.push(Charge::parse(word).ok_or_else(|| {
+            let charge = Charge::parse(word).ok_or_else(|| {
                 Fault::new(&fault::CUSTODIAN, "that is no word of an owner's", "copy it whole, or ask for it again")
                     .between("one lower-case word that starts with hodeicare1", start)
                     .at(file.display())
-            })?);
+            })?;
+            if !charges.contains(&charge) {
+                charges.push(charge);
+            }
         }
     }
     match charges.is_empty() {

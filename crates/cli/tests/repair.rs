@@ -165,7 +165,13 @@ fn what_is_lost_with_providers_is_put_back_and_as_many_may_go_again() {
     let begun = Instant::now();
     let mut new_deals = 0;
     let done = loop {
-        let done = demo.one(&again);
+        let (code, mut lines, error) = demo.user.run(&demo.words(&again));
+        if code != 0 {
+            // On a busy machine one of the six may not answer in time: then too few are left, until it does.
+            assert!(matches!(code, 5 | 8) && begun.elapsed() < 3 * PATIENCE, "{code} {error}");
+            continue;
+        }
+        let done = lines.pop().expect("what was done");
         new_deals += done["new_deals"].as_u64().unwrap();
         let is_whole = |what: &str| done[what]["margins"] == serde_json::json!({}) && done[what]["lost"] == 0;
         if is_whole("stripes") && is_whole("index") {

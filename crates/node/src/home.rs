@@ -163,7 +163,8 @@ impl Home {
 /// Writes a file so that after a crash it is either the old or the new one, whole.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
     let io = |source| HomeError::Io { path: path.into(), source };
-    let folder = path.parent().unwrap_or(Path::new("."));
+    // Of a bare name that is empty, and no folder.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     let fresh = folder.join(name);

@@ -4,12 +4,14 @@ use crate::{
     change::missing,
     cloud::{Cloud, Runtime},
     fault::Fault,
+    read::Holders,
 };
 use alloy_primitives::{Address, U256};
 use hodei_storage::{
     engine::Provider,
     index::{Entry, Run, Version},
     manifest::Page,
+    overlay::Overlay,
 };
 use hodei_types::{
     abi::{DEALS, IDeals},
@@ -17,7 +19,7 @@ use hodei_types::{
     slice::ShardId,
     transport::{NodeKey, Transport},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// What one provider holds of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +74,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Which providers hold a version's shards, or the newest's, and when each was last proven to hold what it is
     /// paid for.
     pub async fn locate(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Location>, Fault> {
-        let (roster, pages) = self.pages(bucket, key, version).await?;
+        let (Holders { roster, overlay }, pages) = self.pages(bucket, key, version).await?;
         let mut held: BTreeMap<(NodeKey, u64), (u64, u64)> = BTreeMap::new();
-        for striped in pages.iter().flat_map(|(part, pages)| striped(*part, pages)) {
+        for mut striped in pages.iter().flat_map(|(part, pages)| striped(*part, pages)) {
+            follow(&mut striped, &roster, &overlay);
             for shard in &striped.shards {
                 let count = held.entry((shard.node, shard.deal)).or_default();
                 count.0 += 1;
@@ -110,8 +113,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Every stripe of a version, or of the newest, in order.
     pub async fn stripes(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Striped>, Fault> {
-        let (_, pages) = self.pages(bucket, key, version).await?;
-        Ok(pages.iter().flat_map(|(part, pages)| striped(*part, pages)).collect())
+        let (Holders { roster, overlay }, pages) = self.pages(bucket, key, version).await?;
+        let mut stripes: Vec<Striped> = pages.iter().flat_map(|(part, pages)| striped(*part, pages)).collect();
+        stripes.iter_mut().for_each(|striped| follow(striped, &roster, &overlay));
+        Ok(stripes)
     }
 
     /// The pages of each part of a version, and who may hold it.
@@ -120,17 +125,27 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         bucket: &str,
         key: &str,
         version: Option<Version>,
-    ) -> Result<(Arc<Vec<Provider>>, Vec<(usize, Vec<Page>)>), Fault> {
+    ) -> Result<(Holders, Vec<(usize, Vec<Page>)>), Fault> {
         let record = self.live(bucket).await?;
         let run = self.run(&record).await?;
         let entry = found(&run, key, version)?;
-        let roster = self.roster(&record).await?;
+        let holders = self.holders(&record).await?;
         let mut pages = Vec::new();
         for (at, part) in entry.parts.iter().enumerate() {
-            let of_part = self.0.engine.pages(&roster, part.page(), |verdict| self.blame(verdict)).await?;
+            let of_part = self.0.engine.pages(&holders.roster, part.page(), |verdict| self.blame(verdict)).await?;
             pages.push((at, of_part.into_iter().map(|(_, page)| page).collect()));
         }
-        Ok((roster, pages))
+        Ok((holders, pages))
+    }
+}
+
+/// Names whoever a custodian gave a shard to, since whoever the page names had lost it then.
+fn follow(striped: &mut Striped, roster: &[Provider], overlay: &Overlay) {
+    for shard in &mut striped.shards {
+        let restored = overlay.deals(&shard.id).filter_map(|deal| roster.iter().find(|provider| provider.deal == deal));
+        if let Some(provider) = restored.last() {
+            (shard.node, shard.deal) = (provider.peer.key, provider.deal);
+        }
     }
 }
 

@@ -39,6 +39,9 @@ pub enum Why {
     EscrowPaid,
     /// What was left of an escrow.
     Refund,
+    /// Into what custodians of a bucket may put into its deals, and back.
+    Reserve,
+    ReserveReturned,
     /// To the account as an operator.
     Pay,
     Budget,
@@ -57,6 +60,8 @@ impl Why {
             Self::Escrow => "escrow",
             Self::EscrowPaid => "paid from escrow",
             Self::Refund => "refund",
+            Self::Reserve => "reserve",
+            Self::ReserveReturned => "reserve returned",
             Self::Pay => "pay",
             Self::Budget => "budget",
             Self::BudgetReturned => "budget returned",
@@ -272,9 +277,15 @@ fn reason(moved: &Move, receipt: &TxReceipt) -> Option<(Why, String)> {
             let opened: Vec<_> =
                 behind.clone().filter_map(event::<IDeals::Opened>).map(|opened| opened.deal.to_string()).collect();
             match opened.len() {
-                0 => behind
-                    .find_map(event::<IDeals::ToppedUp>)
-                    .map(|more| (Why::Escrow, format!("deal {} topped up", more.deal))),
+                0 => {
+                    let next = behind.next()?;
+                    let more = event::<IDeals::ToppedUp>(next);
+                    let more = more.map(|more| (Why::Escrow, format!("deal {} topped up", more.deal)));
+                    more.or_else(|| {
+                        let funded = event::<IDeals::Funded>(next)?;
+                        Some((Why::Reserve, format!("of bucket {}", funded.bucket)))
+                    })
+                }
                 1 => Some((Why::Escrow, format!("deal {} opened", opened[0]))),
                 _ => Some((Why::Escrow, format!("deals {} opened", opened.join(", ")))),
             }
@@ -282,7 +293,11 @@ fn reason(moved: &Move, receipt: &TxReceipt) -> Option<(Why, String)> {
         (Why::Refund, _) => {
             let next = behind.next()?;
             let ended = event::<IDeals::Ended>(next).map(|ended| (Why::Refund, format!("deal {} ended", ended.deal)));
-            ended.or_else(|| {
+            let back = || {
+                let back = event::<IDeals::Withdrawn>(next).filter(|_| next.address == DEALS)?;
+                Some((Why::ReserveReturned, format!("of bucket {}", back.bucket)))
+            };
+            ended.or_else(back).or_else(|| {
                 let paid = event::<IDeals::Paid>(next)?;
                 Some((Why::Pay, format!("deal {} for {}", paid.deal, windows(paid.windows))))
             })

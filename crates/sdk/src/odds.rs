@@ -66,7 +66,7 @@ impl Odds {
         };
         vec![
             format!(
-                "Odds that an object is lost within a year: {} if nobody replaces lost shards, which this version does not do by itself; {} if they are put elsewhere within {REPLACED_DAYS} days.",
+                "Odds that an object is lost within a year: {} if nobody replaces lost shards: `hodei data care` names somebody who does; {} if they are put elsewhere within {REPLACED_DAYS} days.",
                 share(self.left_alone),
                 share(self.replaced),
             ),
@@ -109,7 +109,7 @@ mod tests {
         for (k, n) in [(1, 2), (3, 6), (4, 8), (16, 32), (10, 30), (100, 255)] {
             let odds = Odds::of(&Shape::new(k, n, 1).unwrap(), Class::Home);
             assert!(odds.replaced <= odds.left_alone && odds.left_alone <= 1.0, "{k}-of-{n}");
-            assert!(odds.lines().iter().any(|line| line.contains("does not do by itself")));
+            assert!(odds.lines().iter().any(|line| line.contains("if nobody replaces lost shards")));
         }
         assert!((at_least(0, 6, 0.3) - 1.0).abs() < 1e-12);
         assert!((at_least(1, 2, 0.5) - 0.75).abs() < 1e-12);

@@ -158,7 +158,8 @@ impl Wallet {
         } else if missing > U256::ZERO {
             Order::call(BUDGETS, IBudgets::fundCall { spender }.abi_encode(), BUDGET_GAS).with_value(missing)
         } else if left > cap {
-            let amount = left - cap;
+            // Doors may spend of it at this moment.
+            let amount = if cap.is_zero() { U256::MAX } else { left - cap };
             Order::call(BUDGETS, IBudgets::reclaimCall { spender, amount }.abi_encode(), BUDGET_GAS)
         } else {
             return self.budget().await;

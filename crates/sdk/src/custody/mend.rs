@@ -11,7 +11,7 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
     market::Offer,
-    plan::{DEAL_BYTES_MIN, Part, escrow, usable},
+    plan::{DEAL_BYTES_MIN, HEADROOM, Part, escrow, usable},
     repair::{Voices, choose},
     wallet::format_coins,
 };
@@ -26,7 +26,7 @@ use hodei_storage::{
     repair::{Margins, seats},
 };
 use hodei_types::{
-    abi::{DEALS, IDeals},
+    abi::{DEALS, IDeals, LEAF_BYTES},
     call::ask,
     event::Kind,
     slice::ShardId,
@@ -221,13 +221,21 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         rate: Option<u64>,
         tended: &mut Tended,
     ) -> Result<(), Fault> {
-        let wanting = due.iter().map(|due| due.lost.len() - self.seats_for(scene, due).len()).max().unwrap_or(0);
-        if wanting > 0
-            && let Err(why) = self.join_others(scene, wanting, tended).await?
+        let wanting = |scene: &Scene, may_double| {
+            let lacks = |due: &Due| due.lost.len() - self.seats_for(scene, due, may_double).len();
+            due.iter().map(lacks).max().unwrap_or(0)
+        };
+        let others = wanting(scene, false);
+        // Others first; where none can be had, some of those who are left hold two of a stripe.
+        if others > 0
+            && let Err(why) = self.join_others(scene, others, tended).await?
+            && wanting(scene, true) > 0
         {
             tended.failures.insert(why);
         }
-        for batch in due.chunks(STRIPES_BEFORE_LAY) {
+        // Where it is not to take all of the line, it rests between a few.
+        let batch = if rate.is_some() { AT_ONCE } else { STRIPES_BEFORE_LAY };
+        for batch in due.chunks(batch) {
             let made = stream::iter(batch.iter().map(|due| self.make(charge, scene, due).boxed()).collect::<Vec<_>>());
             let made: Vec<_> = made.buffer_unordered(AT_ONCE).collect().await;
             let mut pairs = Vec::new();
@@ -257,7 +265,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Places for what a stripe lacks, as many as the caps allow: (shard, index in the roster).
-    fn seats_for(&self, scene: &Scene, due: &Due) -> Vec<(u8, usize)> {
+    fn seats_for(&self, scene: &Scene, due: &Due, may_double: bool) -> Vec<(u8, usize)> {
         let mut candidates: Vec<Candidate> = scene.roster.iter().map(candidate).collect();
         let takers = scene.takers();
         let avoid: Vec<NodeKey> = scene
@@ -285,7 +293,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let lost: Vec<usize> = due.lost.iter().map(|shard| usize::from(*shard)).collect();
         let shape = scene.shape(&due.page);
         let seed: [u8; 32] = self.random();
-        let found = seats(&shape, &candidates, &slots, &lost, &avoid, &seed);
+        let found = seats(&shape, &candidates, &slots, &lost, &avoid, &seed, may_double);
         let in_roster = found.into_iter().filter(|(_, at)| *at < scene.roster.len());
         in_roster.map(|(shard, at)| (shard as u8, at)).collect()
     }
@@ -298,7 +306,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         tended: &mut Tended,
     ) -> Result<Result<(), String>, Fault> {
         let record = scene.record.clone();
-        let room = scene.seats.iter().map(|seat| seat.deal.state.capacityBytes).max().unwrap_or(0).max(DEAL_BYTES_MIN);
+        // What the fullest one holds, and as much again; not what was once promised to each.
+        let most = |bytes: fn(&IDeals::Deal) -> u64| scene.seats.iter().map(|seat| bytes(&seat.deal.state)).max();
+        let held = most(|deal| deal.leaves * LEAF_BYTES).unwrap_or(0).saturating_mul(HEADROOM);
+        let room = held.min(most(|deal| deal.capacityBytes).unwrap_or(0)).max(DEAL_BYTES_MIN);
         let known: BTreeSet<NodeKey> = scene.seats.iter().map(|seat| seat.node()).collect();
         let offers = self.offers().await?;
         let mut offered: Vec<&Offer> = offers.iter().filter(usable).collect();
@@ -308,8 +319,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             scene.seats.iter().filter(|seat| seat.takes()).map(|seat| &seat.deal.offer).collect();
         let chosen = match choose(&record.shape, &staying, &offered, wanting) {
             Ok(chosen) if !chosen.is_empty() => chosen,
-            Ok(_) => return Ok(Err("nobody else offers the room".into())),
-            Err(error) => return Ok(Err(error.to_string())),
+            Ok(_) | Err(_) if offered.is_empty() => {
+                let mib = room.div_ceil(1 << 20);
+                return Ok(Err(format!("{wanting} others are needed, and nobody who answers offers {mib} MiB")));
+            }
+            Ok(_) => return Ok(Err("those who offer room would hold too much of a stripe".into())),
+            Err(error) => return Ok(Err(format!("{} others offer room, which is not enough: {error}", offered.len()))),
         };
         let reserve = ask(&**self.0.wallet.chain(), DEALS, &IDeals::reserveCall { bucket: record.id }).await?;
         let cost = |windows: u64| -> U256 { chosen.iter().map(|offer| U256::from(escrow(offer, room, windows))).sum() };
@@ -342,7 +357,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Makes what one stripe lacks.
     async fn make(&self, charge: &Charge, scene: &Scene, due: &Due) -> Result<Made, String> {
         let (pads, first) = due.page.entrusted(&charge.care).map_err(|error| error.to_string())?;
-        let seats = self.seats_for(scene, due);
+        let seats = self.seats_for(scene, due, true);
         if seats.is_empty() {
             return Err("no provider is left for what is lost".into());
         }

@@ -68,9 +68,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(Custody { bucket: record.id, custodians, reserve, restored })
     }
 
-    /// Names a custodian, unless it is one, and adds to the reserve; gives the word it needs.
-    pub async fn appoint(&self, bucket: &str, custodian: Address, reserve: U256) -> Result<Charge, Fault> {
+    /// The word that a custodian of the bucket needs, once it is appointed.
+    pub async fn charge(&self, bucket: &str) -> Result<Charge, Fault> {
         let id = self.live(bucket).await?.id;
+        Ok(Charge { bucket: id, care: self.care(id) })
+    }
+
+    /// Names a custodian, unless it is one, and adds to the reserve; nobody is named where that is too much.
+    pub async fn appoint(&self, bucket: &str, custodian: Address, reserve: U256) -> Result<(), Fault> {
+        let id = self.live(bucket).await?.id;
+        self.0.buckets.afford(reserve).await?;
         let chain = &**self.0.wallet.chain();
         if !ask(chain, BUCKETS, &IBuckets::isCustodianCall { id, account: custodian }).await? {
             let call = IBuckets::appointCall { id, custodian };
@@ -78,11 +85,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         self.fund_reserve(id, reserve).await?;
         self.note(Kind::Deal, |fields| fields.text("what", "custodian").bytes("account", custodian.as_slice())).await;
-        Ok(Charge { bucket: id, care: self.care(id) })
+        Ok(())
     }
 
     /// Adds to what custodians may put into new deals.
-    pub async fn fund_reserve(&self, bucket: B256, wei: U256) -> Result<(), Fault> {
+    async fn fund_reserve(&self, bucket: B256, wei: U256) -> Result<(), Fault> {
         if wei.is_zero() {
             return Ok(());
         }

@@ -6,8 +6,9 @@ use crate::{
     fault::Fault,
 };
 use alloy_primitives::B256;
+use futures::{FutureExt as _, StreamExt as _, stream};
 use hodei_storage::{
-    engine::Provider,
+    engine::{Provider, RemoteError},
     overlay::{Overlay, SHEET_BYTES_MAX, SHEETS_MAX, Sheet},
 };
 use hodei_types::{slice::ShardId, transport::Transport};
@@ -18,6 +19,8 @@ use std::{
 
 /// Tries to say more beside other custodians.
 const LAY_TRIES: usize = 4;
+/// Providers asked at once for a sheet.
+const ASKED: usize = 4;
 
 /// Overlays read lately, by bucket: the id they had, and what they say.
 #[derive(Default)]
@@ -39,10 +42,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         while let Some(id) = next.take().filter(|_| sheets < SHEETS_MAX) {
             sheets += 1;
             match self.sheet(roster, id).await {
-                Ok(sheet) => {
+                Ok(Some(sheet)) => {
                     overlay.extend(sheet.pairs);
                     next = sheet.before;
                 }
+                // Nobody has it any more: what it told of is found to be lost, and restored again.
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%bucket, %error, "what custodians restored is not all known");
                     return Arc::new(overlay);
@@ -54,20 +59,29 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         overlay
     }
 
-    /// One sheet, from whoever of the bucket's providers has it.
-    async fn sheet(&self, roster: &[Provider], id: ShardId) -> Result<Sheet, Fault> {
-        let mut failure = "the bucket has no providers".to_owned();
-        for provider in roster {
-            match self.0.engine.glance(provider, id).await {
+    /// One sheet, from whoever of the bucket's providers has it; `None` if all say that they have not.
+    async fn sheet(&self, roster: &[Provider], id: ShardId) -> Result<Option<Sheet>, Fault> {
+        let asked = roster.iter().cloned().map(|provider| {
+            let cloud = self.clone();
+            async move { (provider.peer.key, cloud.0.engine.glance(&provider, id).await) }.boxed()
+        });
+        let mut answers = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(ASKED);
+        let mut failure = None;
+        while let Some((node, answer)) = answers.next().await {
+            match answer {
                 Ok((bytes, _)) if bytes <= SHEET_BYTES_MAX => {
                     let shard = self.0.engine.get_copy(roster, id, bytes, |verdict| self.blame(verdict)).await?;
-                    return Sheet::open(&id, &shard).map_err(|error| Fault::Index(error.to_string()));
+                    return Sheet::open(&id, &shard).map(Some).map_err(|error| Fault::Index(error.to_string()));
                 }
                 Ok((bytes, _)) => return Err(Fault::Index(format!("a sheet of {bytes} bytes"))),
-                Err(error) => failure = format!("{}: {error}", provider.peer.key),
+                Err(RemoteError::Gone) => {}
+                Err(error) => failure = Some(format!("{node}: {error}")),
             }
         }
-        Err(Fault::Index(format!("sheet {id} cannot be read: {failure}")))
+        match failure {
+            Some(failure) => Err(Fault::Index(format!("sheet {id} cannot be read: {failure}"))),
+            None => Ok(None),
+        }
     }
 
     /// Says of these where they are now, beside what others say.
@@ -76,10 +90,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         for _ in 0..LAY_TRIES {
             let now = self.0.buckets.read(record.id).await?.ok_or_else(|| Fault::NoBucket(record.id.to_string()))?;
             let before = now.state.overlay;
-            let sheet = match before {
-                B256::ZERO => Sheet { pairs: pairs.to_vec(), ..Sheet::default() },
-                id => self.sheet(&roster, ShardId(id.0)).await?.with(ShardId(id.0), pairs),
-            };
+            let id = ShardId(before.0);
+            let known = if before == B256::ZERO { None } else { self.sheet(&roster, id).await? };
+            let alone = || Sheet { pairs: pairs.to_vec(), ..Sheet::default() };
+            let sheet = known.map_or_else(alone, |known| known.with(id, pairs));
             let (shard, id) = sheet.seal();
             let takers = self.takers(record).await?;
             let (_, acks) = self.0.engine.put_copies(record.shape, takers, self.random(), shard, Arc::new(())).await?;

@@ -204,6 +204,21 @@ fn every_coin_and_every_fee_of_an_account_is_told_once() {
 }
 
 #[test]
+fn what_goes_into_a_reserve_and_comes_back_is_told_as_that() {
+    let (mut ledger, bucket, amount) = (Ledger { first: 1, ..Ledger::default() }, NODE, U256::from(70));
+    ledger.tx(OTHER, 7, vec![transfer(OTHER, ME, 1000)]);
+    let funded = IDeals::Funded { bucket, amount, reserve: amount };
+    ledger.tx(ME, 1, vec![transfer(ME, DEALS, 70), told(DEALS, &funded)]);
+    let back = IDeals::Withdrawn { bucket, amount: U256::from(30) };
+    ledger.tx(ME, 2, vec![transfer(DEALS, ME, 30), told(DEALS, &back)]);
+    let found = block_on(moves(&ledger, &[ME], 100)).unwrap();
+    let expected =
+        [("reserve returned", Flow::In, 30, 2), ("reserve", Flow::Out, 70, 1), ("received", Flow::In, 1000, 0)];
+    assert_eq!(names(&found), expected);
+    assert_eq!(found.moves[0].text, format!("of bucket {NODE}"));
+}
+
+#[test]
 fn the_newest_are_told_first_and_the_rest_is_said_to_be_left_out() {
     let found = block_on(moves(&life(1), &[ME], 2)).unwrap();
     assert_eq!(names(&found).iter().map(|name| name.0).collect::<Vec<_>>(), ["collateral", "budget returned"]);

@@ -5,7 +5,8 @@ use hodei_types::{code::Shape, transport::NodeKey};
 
 /// New holders for the shards at `lost`, as (slot, index into `candidates`), as many as the caps allow: the first ones
 /// where not all. Whoever is replaced still counts, since it may return with what it held; nobody in `avoid` is chosen.
-/// `slots` names the holder of each shard.
+/// `slots` names the holder of each shard. Each goes to somebody who has none of the stripe; where there is nobody left and
+/// `may_double`, to somebody who has.
 pub fn seats(
     shape: &Shape,
     candidates: &[Candidate],
@@ -13,14 +14,17 @@ pub fn seats(
     lost: &[usize],
     avoid: &[NodeKey],
     seed: &[u8; 32],
+    may_double: bool,
 ) -> Vec<(usize, usize)> {
     let mut slots = slots.to_vec();
-    let mut avoid = avoid.to_vec();
-    avoid.extend(slots.iter().map(|held| candidates[*held].node));
+    let mut has = avoid.to_vec();
+    has.extend(slots.iter().map(|held| candidates[*held].node));
     let mut found = Vec::new();
     for slot in lost {
-        let Some(at) = spare(shape, candidates, &slots, *slot, &avoid, seed) else { break };
-        avoid.push(candidates[at].node);
+        let alone = spare(shape, candidates, &slots, *slot, &has, seed);
+        let doubled = || spare(shape, candidates, &slots, *slot, avoid, seed).filter(|_| may_double);
+        let Some(at) = alone.or_else(doubled) else { break };
+        has.push(candidates[at].node);
         slots[*slot] = at;
         found.push((*slot, at));
     }
@@ -40,13 +44,30 @@ mod tests {
         let shape = Shape::new(3, 6, 1).unwrap();
         let candidates: Vec<_> = (0..10).map(|i| candidate(i, i % 5)).collect();
         let slots = [0, 1, 2, 3, 4, 5];
-        let chosen = seats(&shape, &candidates, &slots, &[4, 5], &[NodeKey([6; 32])], &[1; 32]);
+        let chosen = seats(&shape, &candidates, &slots, &[4, 5], &[NodeKey([6; 32])], &[1; 32], false);
         assert_eq!(chosen.len(), 2);
         let nodes: Vec<_> = chosen.iter().map(|(_, at)| *at).collect();
         assert!(nodes.iter().all(|at| (7..10).contains(at)) && nodes[0] != nodes[1], "{nodes:?}");
         let after: Vec<_> = [0, 1, 2, 3].into_iter().chain(nodes).map(|at| &candidates[at]).collect();
         assert!(crate::place::within_caps(&shape, &after));
         let nobody: Vec<_> = (0..10).map(|i| NodeKey([i; 32])).collect();
-        assert!(seats(&shape, &candidates, &slots, &[0], &nobody, &[1; 32]).is_empty());
+        assert!(seats(&shape, &candidates, &slots, &[0], &nobody, &[1; 32], true).is_empty());
+    }
+
+    #[test]
+    fn where_nobody_else_is_left_some_take_two_within_the_caps() {
+        let shape = Shape::new(3, 6, 1).unwrap();
+        let candidates: Vec<_> = (0..6).map(|i| candidate(i, i % 3)).collect();
+        let slots = [0, 1, 2, 3, 4, 5];
+        let gone = [NodeKey([5; 32])];
+        assert!(seats(&shape, &candidates, &slots, &[5], &gone, &[1; 32], false).is_empty());
+        let chosen = seats(&shape, &candidates, &slots, &[5], &gone, &[1; 32], true);
+        let after: Vec<_> = [0, 1, 2, 3, 4].into_iter().chain(chosen.iter().map(|(_, at)| *at)).collect();
+        assert_eq!((chosen.len(), after.len()), (1, 6));
+        assert!(crate::place::within_caps(&shape, &after.iter().map(|at| &candidates[*at]).collect::<Vec<_>>()));
+        // With three of six gone the caps leave room for what two operators each may hold.
+        let gone: Vec<_> = (3..6).map(|i| NodeKey([i; 32])).collect();
+        let chosen = seats(&shape, &candidates, &slots, &[3, 4, 5], &gone, &[1; 32], true);
+        assert!(chosen.iter().all(|(_, at)| *at < 3), "{chosen:?}");
     }
 }
