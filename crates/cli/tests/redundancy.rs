@@ -17,15 +17,24 @@ use std::{
 /// More than one swap's worth.
 const LARGE: usize = 100 << 20;
 const SMALL: usize = 100_000;
-/// More than any transaction here costs: many together are less than what one deal gives back.
-const FEE_WEI_MAX: u128 = 1_000_000_000_000_000;
+
+/// Wei of the owner: what it has, and what came, went and was paid for being carried since the ledger began.
+#[derive(Debug)]
+struct Account {
+    has: i128,
+    came: i128,
+    went: i128,
+    fees: i128,
+    /// Of what came: out of escrows of deals that ended.
+    refunds: i128,
+}
 
 /// What this file asks of a demo besides.
 trait Vault {
     fn put(&self, key: &str, content: &[u8]);
     fn check(&self, objects: &BTreeMap<String, Vec<u8>>);
     fn bucket(&self) -> Value;
-    fn account(&self) -> (u128, u128);
+    fn account(&self) -> Account;
     fn provider(&self, index: usize) -> u32;
     fn begin(&self, words: &[&str]) -> Child;
     fn begin_and_kill(&self, words: &[&str], k: u64, wait: Duration);
@@ -52,10 +61,29 @@ impl Vault for Demo {
         buckets.into_iter().find(|line| line["bucket"] == "vault").expect("the bucket is listed")
     }
 
-    /// Wei of the owner's account, which gets what comes back, and transactions for which it paid fees.
-    fn account(&self) -> (u128, u128) {
-        let account = self.one(&["wallet", "balance"]);
-        (number(&account["balance_wei"]), account["nonce"].as_u64().unwrap().into())
+    /// What the owner has, and what its history tells of it.
+    fn account(&self) -> Account {
+        let has = || {
+            let has = self.one(&["wallet", "balance"]);
+            number(&has["balance_wei"]) + has["budget"].get("left_wei").map_or(0, number)
+        };
+        // Others of the owner's programs spend as well: once more if one did in between.
+        let (has, mut told) = loop {
+            let (first, told) = (has(), self.lines(&["wallet", "history", "--last", "1000"]));
+            if has() == first {
+                break (first, told);
+            }
+        };
+        let sum = told.pop().unwrap();
+        assert!(sum["is_more"] == false && sum["older"].is_null(), "{sum}");
+        let refunds = told.iter().filter(|entry| entry["what"] == "refund");
+        Account {
+            has,
+            came: number(&sum["in_wei"]),
+            went: number(&sum["out_wei"]),
+            fees: number(&sum["fees_wei"]),
+            refunds: refunds.map(|entry| number(&entry["amount_wei"])).sum(),
+        }
     }
 
     /// Its process.
@@ -86,7 +114,7 @@ fn small(seed: u64) -> Vec<u8> {
     content(2 * seed + 1, SMALL)
 }
 
-fn number(value: &Value) -> u128 {
+fn number(value: &Value) -> i128 {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no number: {value}"))
 }
 
@@ -132,9 +160,12 @@ fn a_living_bucket_is_lowered_and_raised_and_killed_on_the_way() {
         let again = demo.one(&[&lower[..], &["-y"]].concat());
         refunded += again["refund_wei"].as_str().map_or(0, |_| number(&again["refund_wei"]));
     }
+    // Every coin is accounted for, also what went into escrows meanwhile so that nothing outlives its pay.
     let after = demo.account();
-    let (fees, most) = (before.0 + refunded - after.0, (after.1 - before.1) * FEE_WEI_MAX);
-    assert!(fees <= most && most < refunded / 2, "{fees} of {refunded} went elsewhere: {after:?}");
+    let (came, went, fees) = (after.came - before.came, after.went - before.went, after.fees - before.fees);
+    assert_eq!(after.has - before.has, came - went - fees, "{before:?} became {after:?}");
+    assert_eq!(after.refunds - before.refunds, refunded, "{before:?} became {after:?}");
+    assert!(refunded > 0);
 
     // Raised: two shards of six suffice, each with another operator. New deals are opened for it. Five acknowledgements
     // are the least that a part has, so any three providers may go, however slow one was.

@@ -4,9 +4,9 @@
 //! found again from the backup alone. Its root changes only by compare-and-swap within a term.
 
 use crate::{
+    deal::{DEAL_GAS, OPEN_BATCH},
     fault::Fault,
-    market,
-    plan::{Part, Plan},
+    plan::Plan,
     wallet::Wallet,
 };
 use alloy_primitives::{Address, B256, U256};
@@ -14,16 +14,16 @@ use alloy_sol_types::SolCall;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_ledger::account::{AccountError, Order, max_fee_per_gas};
 use hodei_types::{
-    abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
-    ack::Ack,
+    abi::{BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
     call::{ask, revert},
-    chain::ChainError,
+    chain::{ChainError, Log},
     code::Shape,
     transport::NodeKey,
 };
 use std::collections::BTreeMap;
 
 pub use crate::deal::Deal;
+pub(crate) use crate::deal::OPEN;
 
 /// Questions asked of the ledger at once where there is one for each bucket.
 pub(crate) const AT_ONCE: usize = 32;
@@ -36,24 +36,14 @@ const TERM_LEFT_MIN: u64 = 10;
 pub(crate) const BUCKET_GAS: u64 = 1_000_000;
 /// Gas of each leaf listed besides, or taken off the list.
 pub(crate) const KEPT_GAS: u64 = 200_000;
-/// Gas of each deal opened or root posted in a batch, an Ed25519 check included.
-const DEAL_GAS: u64 = 1_500_000;
-const POST_GAS: u64 = 700_000;
-/// Entries of one batch, so that it stays below what a transaction may ask (2²⁴ gas).
-const OPEN_BATCH: usize = 8;
-const POST_BATCH: usize = 16;
 /// How a mempool's refusal of an account that cannot pay begins, as every Ethereum node's does.
 const UNFUNDED: &str = "insufficient funds";
-/// A deal's state on the ledger while it takes roots.
-pub(crate) const OPEN: u8 = 1;
 /// Times an order is sent anew after another process of the account was faster at another validator.
 const DISPLACED_MAX: usize = 8;
 /// Looks at which deals are still to be closed.
 const CLOSE_ROUNDS: usize = 4;
 /// Tries to give a bucket another shape while others take its term.
 const RESHAPE_ROUNDS: usize = 16;
-/// Rounds of a batch that loses entries to open challenges or newer posts.
-const POST_ROUNDS: usize = 8;
 
 /// A bucket as the ledger knows it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,15 +70,6 @@ impl Record {
 #[derive(Clone)]
 pub struct Buckets {
     pub(crate) wallet: Wallet,
-}
-
-fn terms(part: &Part) -> IDeals::Terms {
-    IDeals::Terms {
-        provider: part.offer.node.0.into(),
-        capacityBytes: part.capacity_bytes,
-        priceMax: part.offer.price_store,
-        escrow: part.escrow,
-    }
 }
 
 /// Refuses what no S3 client could name: 3 to 63 of a-z, 0-9, hyphen and dot, no edge of them special.
@@ -200,45 +181,16 @@ impl Buckets {
         self.get(name).await
     }
 
-    /// Opens deals.
-    pub(crate) async fn open(&self, bucket: B256, parts: Vec<Part>) -> Result<(), Fault> {
-        for batch in parts.chunks(OPEN_BATCH) {
-            let terms = batch.iter().map(terms).collect();
-            let value = batch.iter().map(|part| U256::from(part.escrow)).sum();
-            let call = IDeals::openCall { bucket, terms };
-            self.run(DEALS, call.abi_encode(), value, DEAL_GAS * (batch.len() as u64 + 1)).await?;
-        }
-        Ok(())
-    }
-
-    /// The same as a custodian: the escrow comes from the bucket's reserve.
-    pub(crate) async fn open_reserved(&self, bucket: B256, parts: Vec<Part>) -> Result<(), Fault> {
-        for batch in parts.chunks(OPEN_BATCH) {
-            let call = IDeals::openCall { bucket, terms: batch.iter().map(terms).collect() };
-            self.run(DEALS, call.abi_encode(), U256::ZERO, DEAL_GAS * (batch.len() as u64 + 1)).await?;
-        }
-        Ok(())
-    }
-
     /// Says where custodians put shards; `Ok(false)` if another said so since.
     pub(crate) async fn lay(&self, id: B256, expected: B256, overlay: B256) -> Result<bool, Fault> {
         let call = IBuckets::layCall { id, expected, overlay };
         match self.attempt(&Order::call(BUCKETS, call.abi_encode(), BUCKET_GAS)).await {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
                 Some(IBuckets::IBucketsErrors::OverlayConflict(now)) => Ok(now.overlay == overlay),
                 _ => Err(self.refused(error, BUCKET_GAS).await),
             },
         }
-    }
-
-    /// Gives deals other capacities.
-    pub(crate) async fn resize(&self, deals: &[IDeals::Resize]) -> Result<(), Fault> {
-        for batch in deals.chunks(OPEN_BATCH) {
-            let call = IDeals::resizeCall { deals: batch.to_vec() };
-            self.run(DEALS, call.abi_encode(), U256::ZERO, DEAL_GAS * (batch.len() as u64 + 1)).await?;
-        }
-        Ok(())
     }
 
     /// Gives the bucket another shape, whoever held it.
@@ -259,46 +211,10 @@ impl Buckets {
         Err(Fault::Contended)
     }
 
-    /// Ends deals that hold nothing, which refunds what is left in escrow; one that ended meanwhile is no matter.
-    pub(crate) async fn close(&self, deals: &[u64]) -> Result<(), Fault> {
-        for deal in deals {
-            let call = IDeals::closeCall { deals: vec![*deal] };
-            let Err(error) = self.attempt(&Order::call(DEALS, call.abi_encode(), DEAL_GAS * 2)).await else {
-                continue;
-            };
-            match revert(&error) {
-                Some(IDeals::IDealsErrors::NotOpen(_)) => {}
-                _ => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
     async fn make(&self, name: &str, plan: &Plan) -> Result<(), Fault> {
         let call = IBuckets::createCall { salt: self.salt(name), shape: plan.terms(), blocks: TERM_BLOCKS };
         self.afford(plan.escrow()).await?;
         self.run(BUCKETS, call.abi_encode(), U256::ZERO, BUCKET_GAS).await
-    }
-
-    /// Open and closing deals with their providers, by id.
-    pub async fn deals(&self, bucket: B256) -> Result<Vec<Deal>, Fault> {
-        let chain = &**self.wallet.chain();
-        let mut deals = Vec::new();
-        for state in self.states(bucket).await? {
-            let offer = market::provider(chain, NodeKey(state.provider.0)).await?;
-            deals.push(Deal { id: state.id, offer, state });
-        }
-        Ok(deals)
-    }
-
-    pub(crate) async fn states(&self, bucket: B256) -> Result<Vec<IDeals::Deal>, Fault> {
-        let chain = &**self.wallet.chain();
-        let ids = ask(chain, DEALS, &IDeals::ofBucketCall { bucket }).await?;
-        let mut states = Vec::new();
-        for batch in ids.chunks(BATCH_MAX) {
-            states.extend(ask(chain, DEALS, &IDeals::manyCall { deals: batch.to_vec() }).await?);
-        }
-        Ok(states)
     }
 
     /// Holds the bucket's term for some blocks more; gives the term.
@@ -331,7 +247,7 @@ impl Buckets {
         };
         let order = Order::call(BUCKETS, data, gas);
         match self.attempt(&order).await {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
                 // Every root is its author's own: this very swap was made already, by a transaction sent before.
                 Some(IBuckets::IBucketsErrors::Conflict(now)) if now.root == root && !root.is_zero() => Ok(true),
@@ -339,60 +255,6 @@ impl Buckets {
                 _ => Err(self.refused(error, gas).await),
             },
         }
-    }
-
-    /// Posts the newest ack of each deal, in batches. Gives back those that a running challenge keeps out:
-    /// post them again once the window's proof is in.
-    pub async fn post(&self, acks: &BTreeMap<u64, Ack>) -> Result<BTreeMap<u64, Ack>, Fault> {
-        let mut waiting = BTreeMap::new();
-        let all: Vec<Ack> = acks.values().copied().collect();
-        for batch in all.chunks(POST_BATCH) {
-            let mut batch = batch.to_vec();
-            for _ in 0..POST_ROUNDS {
-                if batch.is_empty() {
-                    break;
-                }
-                let posts = batch.iter().map(root_post).collect();
-                let call = IDeals::postCall { posts };
-                let gas = POST_GAS * (batch.len() as u64 + 1);
-                let Err(error) = self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await else {
-                    batch.clear();
-                    break;
-                };
-                match revert::<IDeals::IDealsErrors>(&error) {
-                    Some(IDeals::IDealsErrors::StaleSequence(stale)) => {
-                        batch.retain(|ack| ack.statement.deal != stale.deal);
-                    }
-                    Some(IDeals::IDealsErrors::NotOpen(gone)) => {
-                        batch.retain(|ack| ack.statement.deal != gone.deal);
-                    }
-                    Some(IDeals::IDealsErrors::UnknownDeal(gone)) => {
-                        batch.retain(|ack| ack.statement.deal != gone.deal);
-                    }
-                    // Closed by slashing: it is paid for nothing any more, and must not keep the others out.
-                    Some(IDeals::IDealsErrors::ProviderUnavailable(closed)) => {
-                        (_, batch) = self.split(batch, closed.provider).await?;
-                    }
-                    Some(IDeals::IDealsErrors::ChallengeOpen(open)) => {
-                        let (out, kept) = self.split(batch, open.provider).await?;
-                        waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
-                        batch = kept;
-                    }
-                    _ => return Err(error.into()),
-                }
-            }
-            waiting.extend(batch.into_iter().map(|ack| (ack.statement.deal, ack)));
-        }
-        Ok(waiting)
-    }
-
-    /// Acks of deals with a provider, and the others.
-    async fn split(&self, acks: Vec<Ack>, provider: B256) -> Result<(Vec<Ack>, Vec<Ack>), Fault> {
-        let deals = acks.iter().map(|ack| ack.statement.deal).collect();
-        let states = ask(&**self.wallet.chain(), DEALS, &IDeals::manyCall { deals }).await?;
-        let (its, others) = acks.into_iter().zip(states).partition::<Vec<_>, _>(|(_, deal)| deal.provider == provider);
-        let acks = |pairs: Vec<(Ack, IDeals::Deal)>| pairs.into_iter().map(|(ack, _)| ack).collect();
-        Ok((acks(its), acks(others)))
     }
 
     /// Ends the deals, which refunds what is left in escrow, and forgets the bucket. `Ok(false)` while the
@@ -409,7 +271,7 @@ impl Buckets {
             for batch in open.chunks(OPEN_BATCH) {
                 let call = IDeals::closeCall { deals: batch.to_vec() };
                 let gas = DEAL_GAS * (batch.len() as u64 + 1);
-                outcome = outcome.and(self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await);
+                outcome = outcome.and(self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await.map(drop));
             }
             match outcome {
                 Ok(()) => break,
@@ -423,7 +285,7 @@ impl Buckets {
         }
         let order = Order::call(BUCKETS, IBuckets::removeCall { id }.abi_encode(), BUCKET_GAS);
         match self.attempt(&order).await {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
                 Some(IBuckets::IBucketsErrors::DealsOpen(_) | IBuckets::IBucketsErrors::Locked(_)) => Ok(false),
                 Some(IBuckets::IBucketsErrors::UnknownBucket(_)) => Ok(true),
@@ -456,21 +318,21 @@ impl Buckets {
         }
         let order = Order::call(to, data, gas).with_value(value);
         match self.attempt(&order).await {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => Err(self.refused(error, gas).await),
         }
     }
 
     /// Tries it on the finalized head first where that is possible, so that a refusal costs nothing, then
-    /// waits until it is final.
-    async fn attempt(&self, order: &Order) -> Result<(), ChainError> {
+    /// waits until it is final: what the ledger then told of it.
+    pub(crate) async fn attempt(&self, order: &Order) -> Result<Vec<Log>, ChainError> {
         let account = self.wallet.spender();
         if let (Some(to), true) = (order.to, order.value == U256::ZERO) {
             self.wallet.chain().call(account.address(), to, order.data.clone()).await?;
         }
         for _ in 0..DISPLACED_MAX {
             return match account.execute(order).await {
-                Ok(_) => Ok(()),
+                Ok(receipt) => Ok(receipt.logs),
                 Err(AccountError::Reverted(receipt)) => Err(ChainError::Reverted(receipt.output)),
                 Err(AccountError::Chain(error)) => Err(error),
                 Err(pending @ AccountError::Pending { .. }) => Err(ChainError::Unavailable(pending.to_string())),
@@ -481,19 +343,6 @@ impl Buckets {
             };
         }
         Err(ChainError::Unavailable("other processes of this account are faster each time".into()))
-    }
-}
-
-fn root_post(ack: &Ack) -> IDeals::RootPost {
-    IDeals::RootPost {
-        deal: ack.statement.deal,
-        sequence: ack.statement.sequence,
-        position: ack.statement.position,
-        root: ack.statement.root.into(),
-        leaves: ack.statement.leaves,
-        providerSignature: ack.signature.to_vec().into(),
-        // The poster is the bucket's holder or owner: its transaction is its signature.
-        ownerSignature: Default::default(),
     }
 }
 

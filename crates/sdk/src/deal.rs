@@ -1,8 +1,34 @@
-//! Name a bucket's deals with those who hold it.
+//! Open, resize and end a bucket's deals with those who hold it, and post what they acknowledge.
 
-use crate::market::Offer;
+use crate::{
+    bucket::Buckets,
+    fault::Fault,
+    market::{self, Offer},
+    moves::event,
+    plan::Part,
+};
+use alloy_primitives::{B256, U256};
+use alloy_sol_types::SolCall as _;
+use hodei_ledger::account::Order;
 use hodei_storage::engine::Provider;
-use hodei_types::abi::IDeals;
+use hodei_types::{
+    abi::{BATCH_MAX, DEALS, IDeals},
+    ack::Ack,
+    call::{ask, revert},
+    transport::NodeKey,
+};
+use std::collections::BTreeMap;
+
+/// Gas of each deal opened or root posted in a batch, an Ed25519 check included.
+pub(crate) const DEAL_GAS: u64 = 1_500_000;
+const POST_GAS: u64 = 700_000;
+/// Entries of one batch, so that it stays below what a transaction may ask (2²⁴ gas).
+pub(crate) const OPEN_BATCH: usize = 8;
+const POST_BATCH: usize = 16;
+/// A deal's state on the ledger while it takes roots.
+pub(crate) const OPEN: u8 = 1;
+/// Rounds of a batch that loses entries to open challenges or newer posts.
+const POST_ROUNDS: usize = 8;
 
 /// An open deal of a bucket and the provider behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,5 +50,150 @@ impl Deal {
             zone: self.offer.zone,
             grant,
         }
+    }
+}
+
+fn terms(part: &Part) -> IDeals::Terms {
+    IDeals::Terms {
+        provider: part.offer.node.0.into(),
+        capacityBytes: part.capacity_bytes,
+        priceMax: part.offer.price_store,
+        escrow: part.escrow,
+    }
+}
+
+impl Buckets {
+    /// Open and closing deals with their providers, by id.
+    pub async fn deals(&self, bucket: B256) -> Result<Vec<Deal>, Fault> {
+        let chain = &**self.wallet.chain();
+        let mut deals = Vec::new();
+        for state in self.states(bucket).await? {
+            let offer = market::provider(chain, NodeKey(state.provider.0)).await?;
+            deals.push(Deal { id: state.id, offer, state });
+        }
+        Ok(deals)
+    }
+
+    pub(crate) async fn states(&self, bucket: B256) -> Result<Vec<IDeals::Deal>, Fault> {
+        let chain = &**self.wallet.chain();
+        let ids = ask(chain, DEALS, &IDeals::ofBucketCall { bucket }).await?;
+        let mut states = Vec::new();
+        for batch in ids.chunks(BATCH_MAX) {
+            states.extend(ask(chain, DEALS, &IDeals::manyCall { deals: batch.to_vec() }).await?);
+        }
+        Ok(states)
+    }
+
+    /// Opens deals.
+    pub(crate) async fn open(&self, bucket: B256, parts: Vec<Part>) -> Result<(), Fault> {
+        for batch in parts.chunks(OPEN_BATCH) {
+            let terms = batch.iter().map(terms).collect();
+            let value = batch.iter().map(|part| U256::from(part.escrow)).sum();
+            let call = IDeals::openCall { bucket, terms };
+            self.run(DEALS, call.abi_encode(), value, DEAL_GAS * (batch.len() as u64 + 1)).await?;
+        }
+        Ok(())
+    }
+
+    /// The same as a custodian: the escrow comes from the bucket's reserve.
+    pub(crate) async fn open_reserved(&self, bucket: B256, parts: Vec<Part>) -> Result<(), Fault> {
+        for batch in parts.chunks(OPEN_BATCH) {
+            let call = IDeals::openCall { bucket, terms: batch.iter().map(terms).collect() };
+            self.run(DEALS, call.abi_encode(), U256::ZERO, DEAL_GAS * (batch.len() as u64 + 1)).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives deals other capacities.
+    pub(crate) async fn resize(&self, deals: &[IDeals::Resize]) -> Result<(), Fault> {
+        for batch in deals.chunks(OPEN_BATCH) {
+            let call = IDeals::resizeCall { deals: batch.to_vec() };
+            self.run(DEALS, call.abi_encode(), U256::ZERO, DEAL_GAS * (batch.len() as u64 + 1)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends deals that hold nothing. What each gave back of its escrow, by the ledger's receipts; one that ended
+    /// meanwhile is not among them.
+    pub(crate) async fn close(&self, deals: &[u64]) -> Result<Vec<U256>, Fault> {
+        let mut refunds = Vec::new();
+        for deal in deals {
+            let call = IDeals::closeCall { deals: vec![*deal] };
+            match self.attempt(&Order::call(DEALS, call.abi_encode(), DEAL_GAS * 2)).await {
+                Ok(logs) => refunds.extend(logs.iter().filter_map(event::<IDeals::Ended>).map(|ended| ended.refund)),
+                Err(error) => match revert(&error) {
+                    Some(IDeals::IDealsErrors::NotOpen(_)) => {}
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        Ok(refunds)
+    }
+
+    /// Posts the newest ack of each deal, in batches. Gives back those that a running challenge keeps out:
+    /// post them again once the window's proof is in.
+    pub async fn post(&self, acks: &BTreeMap<u64, Ack>) -> Result<BTreeMap<u64, Ack>, Fault> {
+        let mut waiting = BTreeMap::new();
+        let all: Vec<Ack> = acks.values().copied().collect();
+        for batch in all.chunks(POST_BATCH) {
+            let mut batch = batch.to_vec();
+            for _ in 0..POST_ROUNDS {
+                if batch.is_empty() {
+                    break;
+                }
+                let posts = batch.iter().map(root_post).collect();
+                let call = IDeals::postCall { posts };
+                let gas = POST_GAS * (batch.len() as u64 + 1);
+                let Err(error) = self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await else {
+                    batch.clear();
+                    break;
+                };
+                match revert::<IDeals::IDealsErrors>(&error) {
+                    Some(IDeals::IDealsErrors::StaleSequence(stale)) => {
+                        batch.retain(|ack| ack.statement.deal != stale.deal);
+                    }
+                    Some(IDeals::IDealsErrors::NotOpen(gone)) => {
+                        batch.retain(|ack| ack.statement.deal != gone.deal);
+                    }
+                    Some(IDeals::IDealsErrors::UnknownDeal(gone)) => {
+                        batch.retain(|ack| ack.statement.deal != gone.deal);
+                    }
+                    // Closed by slashing: it is paid for nothing any more, and must not keep the others out.
+                    Some(IDeals::IDealsErrors::ProviderUnavailable(closed)) => {
+                        (_, batch) = self.split(batch, closed.provider).await?;
+                    }
+                    Some(IDeals::IDealsErrors::ChallengeOpen(open)) => {
+                        let (out, kept) = self.split(batch, open.provider).await?;
+                        waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
+                        batch = kept;
+                    }
+                    _ => return Err(error.into()),
+                }
+            }
+            waiting.extend(batch.into_iter().map(|ack| (ack.statement.deal, ack)));
+        }
+        Ok(waiting)
+    }
+
+    /// Acks of deals with a provider, and the others.
+    async fn split(&self, acks: Vec<Ack>, provider: B256) -> Result<(Vec<Ack>, Vec<Ack>), Fault> {
+        let deals = acks.iter().map(|ack| ack.statement.deal).collect();
+        let states = ask(&**self.wallet.chain(), DEALS, &IDeals::manyCall { deals }).await?;
+        let (its, others) = acks.into_iter().zip(states).partition::<Vec<_>, _>(|(_, deal)| deal.provider == provider);
+        let acks = |pairs: Vec<(Ack, IDeals::Deal)>| pairs.into_iter().map(|(ack, _)| ack).collect();
+        Ok((acks(its), acks(others)))
+    }
+}
+
+fn root_post(ack: &Ack) -> IDeals::RootPost {
+    IDeals::RootPost {
+        deal: ack.statement.deal,
+        sequence: ack.statement.sequence,
+        position: ack.statement.position,
+        root: ack.statement.root.into(),
+        leaves: ack.statement.leaves,
+        providerSignature: ack.signature.to_vec().into(),
+        // The poster is the bucket's holder or owner: its transaction is its signature.
+        ownerSignature: Default::default(),
     }
 }

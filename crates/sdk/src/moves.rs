@@ -323,7 +323,7 @@ fn windows(count: u64) -> String {
     format!("{count} window{}", if count == 1 { "" } else { "s" })
 }
 
-fn event<E: SolEvent>(log: &Log) -> Option<E> {
+pub(crate) fn event<E: SolEvent>(log: &Log) -> Option<E> {
     E::decode_raw_log(log.topics.iter().copied(), &log.data).ok()
 }
 

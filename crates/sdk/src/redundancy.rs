@@ -315,15 +315,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 None => false,
             };
             if is_empty {
-                ended.refunded += left(deal);
                 empty.push(deal.id);
             } else {
                 ended.holding_deals += 1;
             }
         }
-        ended.closed_deals = empty.len() as u64;
         self.0.buckets.resize(&shrink).await?;
-        self.0.buckets.close(&empty).await?;
+        let refunds = self.0.buckets.close(&empty).await?;
+        (ended.closed_deals, ended.refunded) = (refunds.len() as u64, refunds.into_iter().sum());
         self.forget_roster(record.id);
         Ok(ended)
     }

@@ -73,6 +73,11 @@ impl Scene {
         self.seats.iter().filter(|seat| seat.takes()).map(|seat| seat.deal.id).collect()
     }
 
+    /// Copies that there should be of what is not coded.
+    pub(super) fn wanted_copies(&self) -> usize {
+        self.record.shape.page_copies().min(self.takers().len())
+    }
+
     /// What is left of a stripe, and what is to be done about it if anything is.
     pub(super) fn stripe(&self, id: ShardId, page: &Arc<Page>, at: usize) -> (Count, Option<Due>) {
         let (mut count, mut there, mut lost, mut back) = (Count::default(), Vec::new(), Vec::new(), Vec::new());

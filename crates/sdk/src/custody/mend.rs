@@ -22,12 +22,12 @@ use hodei_storage::{
     engine::{Loss, Provider},
     index::ROOT_BYTES,
     manifest::Page,
+    overlay::PAIRS_MAX,
     place::Candidate,
     repair::{Margins, seats},
 };
 use hodei_types::{
-    abi::{DEALS, IDeals, LEAF_BYTES},
-    call::ask,
+    abi::{IDeals, LEAF_BYTES},
     event::Kind,
     slice::ShardId,
     transport::{NodeKey, Transport},
@@ -151,7 +151,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             let bytes = match notes.lists.get(&id) {
                 Some(list) => Some(Bytes::from(list.to_vec())),
-                None if copies.len() >= self.wanted(scene) => None,
+                None if copies.len() >= scene.wanted_copies() => None,
                 None if id.0 == root.0 => self.read_copy(scene, id, ROOT_BYTES as u32).await,
                 None => match scene.roster.iter().find(|provider| provider.deal == copies[0]) {
                     Some(provider) => match self.0.engine.glance(provider, id).await {
@@ -169,11 +169,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.0.engine.get_copy(&scene.roster, id, bytes, |verdict| self.blame(verdict)).await.ok()
     }
 
-    /// Copies that there should be of what is not coded.
-    fn wanted(&self, scene: &Scene) -> usize {
-        scene.record.shape.page_copies().min(scene.takers().len())
-    }
-
     /// Brings copies to others where there are too few of one.
     async fn copy_lacking(
         &self,
@@ -182,7 +177,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         bytes: impl FnOnce() -> Option<Bytes>,
         tended: &mut Tended,
     ) {
-        let lacking = self.wanted(scene).saturating_sub(has.len());
+        let lacking = scene.wanted_copies().saturating_sub(has.len());
         if lacking == 0 {
             return;
         }
@@ -254,7 +249,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             if !pairs.is_empty() {
                 tended.restored_shards += pairs.len() as u64;
-                self.lay(&scene.record, &pairs).await?;
+                for pairs in pairs.chunks(PAIRS_MAX) {
+                    self.lay(&scene.record, pairs).await?;
+                }
             }
             if let Some(rate) = rate {
                 let took = Duration::from_secs_f64((tended.read_bytes - before) as f64 / rate.max(1) as f64);
@@ -266,7 +263,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Places for what a stripe lacks, as many as the caps allow: (shard, index in the roster).
     fn seats_for(&self, scene: &Scene, due: &Due, may_double: bool) -> Vec<(u8, usize)> {
-        let mut candidates: Vec<Candidate> = scene.roster.iter().map(candidate).collect();
+        let mut candidates: Vec<Candidate> = scene.roster.iter().map(Provider::candidate).collect();
         let takers = scene.takers();
         let avoid: Vec<NodeKey> = scene
             .roster
@@ -326,7 +323,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             Ok(_) => return Ok(Err("those who offer room would hold too much of a stripe".into())),
             Err(error) => return Ok(Err(format!("{} others offer room, which is not enough: {error}", offered.len()))),
         };
-        let reserve = ask(&**self.0.wallet.chain(), DEALS, &IDeals::reserveCall { bucket: record.id }).await?;
+        let reserve = self.reserve(record.id).await?;
         let cost = |windows: u64| -> U256 { chosen.iter().map(|offer| U256::from(escrow(offer, room, windows))).sum() };
         let Some(windows) = (1..=WINDOWS_AHEAD).rev().find(|windows| cost(*windows) <= reserve) else {
             let (count, needs) = (chosen.len(), format_coins(cost(WINDOWS_AHEAD)));
@@ -394,13 +391,4 @@ struct Made {
     read_bytes: u64,
     sent_bytes: u64,
     failure: Option<String>,
-}
-
-fn candidate(provider: &Provider) -> Candidate {
-    Candidate {
-        node: provider.peer.key,
-        operator: provider.operator,
-        network: provider.network.clone(),
-        zone: provider.zone.clone(),
-    }
 }

@@ -61,11 +61,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let record = self.live(bucket).await?;
         let chain = &**self.0.wallet.chain();
         let custodians = ask(chain, BUCKETS, &IBuckets::custodiansCall { id: record.id }).await?;
-        let reserve = ask(chain, DEALS, &IDeals::reserveCall { bucket: record.id }).await?;
+        let reserve = self.reserve(record.id).await?;
         let roster = self.roster(&record).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let restored = overlay.pairs().count() as u64;
         Ok(Custody { bucket: record.id, custodians, reserve, restored })
+    }
+
+    /// Wei in a bucket's reserve.
+    async fn reserve(&self, bucket: B256) -> Result<U256, Fault> {
+        Ok(ask(&**self.0.wallet.chain(), DEALS, &IDeals::reserveCall { bucket }).await?)
     }
 
     /// The word that a custodian of the bucket needs, once it is appointed.
@@ -98,12 +103,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Takes what is left of a bucket's reserve back.
     pub async fn withdraw_reserve(&self, bucket: &str) -> Result<U256, Fault> {
-        let before = self.custody(bucket).await?;
-        let call = IDeals::withdrawCall { bucket: before.bucket, amount: U256::MAX };
-        if !before.reserve.is_zero() {
+        let bucket = self.live(bucket).await?.id;
+        let reserve = self.reserve(bucket).await?;
+        let call = IDeals::withdrawCall { bucket, amount: U256::MAX };
+        if !reserve.is_zero() {
             self.0.buckets.run(DEALS, call.abi_encode(), U256::ZERO, GAS).await?;
         }
-        Ok(before.reserve)
+        Ok(reserve)
     }
 
     /// From now on it can do nothing more; what it restored stays.

@@ -22,7 +22,6 @@ use crate::{
     bucket::{OPEN, Record},
     change::Change,
     cloud::{Cloud, Runtime},
-    escrow::left,
     fault::Fault,
     market::Offer,
     plan::{DEAL_BYTES_MIN, HEADROOM, Part, Plan, RESERVE_WINDOWS, escrow, usable},
@@ -267,9 +266,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         closed.kept_deals = gone().count() as u64 - ending.len() as u64;
         let states = self.0.buckets.states(record.id).await?;
         let ending: Vec<_> = states.iter().filter(|deal| ending.contains(&deal.id) && deal.state == OPEN).collect();
-        closed.closed_deals = ending.len() as u64;
-        closed.refunded = ending.iter().map(|deal| left(deal)).sum();
-        self.0.buckets.close(&ending.iter().map(|deal| deal.id).collect::<Vec<_>>()).await?;
+        let refunds = self.0.buckets.close(&ending.iter().map(|deal| deal.id).collect::<Vec<_>>()).await?;
+        (closed.closed_deals, closed.refunded) = (refunds.len() as u64, refunds.into_iter().sum());
         self.forget_roster(record.id);
         Ok(closed)
     }

@@ -301,11 +301,11 @@ where
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let (awake, at): (Vec<Candidate>, Vec<usize>) =
-            (0..roster.len()).filter(|at| !self.spread.rests(*at)).map(|at| (candidate(&roster[at]), at)).unzip();
+            (0..roster.len()).filter(|at| !self.spread.rests(*at)).map(|at| (roster[at].candidate(), at)).unzip();
         if let Ok(slots) = place(shape, &awake, &seed) {
             return Ok(slots.into_iter().map(|slot| at[slot]).collect());
         }
-        let all: Vec<Candidate> = roster.iter().map(candidate).collect();
+        let all: Vec<Candidate> = roster.iter().map(Provider::candidate).collect();
         Ok(place(shape, &all, &seed)?)
     }
 
@@ -411,15 +411,6 @@ where
             }
         }
         Err(PutError::ReadBack(failure))
-    }
-}
-
-fn candidate(provider: &Provider) -> Candidate {
-    Candidate {
-        node: provider.peer.key,
-        operator: provider.operator,
-        network: provider.network.clone(),
-        zone: provider.zone.clone(),
     }
 }
 

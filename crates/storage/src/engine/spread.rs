@@ -8,7 +8,10 @@ use super::{
     peers::Peers,
     remote::{Ask, Remote, RemoteError, Verdict},
 };
-use crate::wire::{Held, Reason, UploadId};
+use crate::{
+    place::Candidate,
+    wire::{Held, Reason, UploadId},
+};
 use bytes::Bytes;
 use commonware_runtime::Clock;
 use futures::{
@@ -52,6 +55,14 @@ pub struct Provider {
     pub zone: String,
     /// The owner's grant for this deal, as `wire` carries it.
     pub grant: Vec<u8>,
+}
+
+impl Provider {
+    /// As placement sees it.
+    pub fn candidate(&self) -> Candidate {
+        let Self { peer, operator, network, zone, .. } = self;
+        Candidate { node: peer.key, operator: *operator, network: network.clone(), zone: zone.clone() }
+    }
 }
 
 /// Is told which shards are about to leave, and for which deal, before they do: what was told can be released
