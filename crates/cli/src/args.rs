@@ -10,6 +10,7 @@ mod care;
 mod data;
 mod key;
 mod mount;
+mod pool;
 mod redundancy;
 mod repair;
 mod s3;
@@ -20,6 +21,7 @@ pub(crate) use care::{Care, CareAppoint, CareDismiss, CareRun, CareShow, CareWit
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use mount::DataMount;
+pub(crate) use pool::{Pay, Pool, PoolCreate, PoolRedeem, PoolRemove, PoolRun, PoolWord};
 pub(crate) use redundancy::{DataRedundancy, Spread};
 pub(crate) use repair::DataRepair;
 pub(crate) use s3::{S3, S3Key, S3KeyAdd, S3KeyRemove, S3KeyRotate, S3Serve};
@@ -68,6 +70,9 @@ pub(crate) enum Verb {
     /// Offer this machine to the cloud.
     #[command(subcommand)]
     Node(Node),
+    /// Let the devices of your app keep data, and see what they earn.
+    #[command(subcommand)]
+    Pool(Pool),
     /// Hold money, send it, limit what is spent.
     #[command(subcommand)]
     Wallet(Wallet),

@@ -145,6 +145,10 @@ codes! {
         "Root mounts by itself. For other users the system's package fuse3 brings fusermount3, which mounts for them; --allow-other needs user_allow_other in /etc/fuse.conf besides. Without it, programs that speak S3 reach the same bucket through `hodei s3 serve`.";
     MOUNT_KEPT "HD3032" Unhealthy "not everything that was written is in the bucket"
         "Some files could not be stored: somebody else changed the object meanwhile, too few providers answered, or the mount ended before a program closed the file. Their content is in the files that were named, on this machine. Compare, and store what you want with `hodei data cp FILE hodei://BUCKET/KEY`.";
+    NO_POOL "HD3040" NotFound "there is no such pool, or no such device in it"
+        "Pools belong to a context, on the machine they were made on. `hodei pool list` names those of this one, `hodei pool show POOL` the devices of one.";
+    POOL_REFUSED "HD3041" Refused "the pool does not do that"
+        "A pool gives no more than a device's credit, acts for the account that made it alone, and holds to the limits it was made with. Nothing was changed.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"

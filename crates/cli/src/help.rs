@@ -13,7 +13,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Start here", &["demo", "status", "doctor"]),
     ("Use the cloud", &["data", "s3"]),
     ("Prove it", &["verify"]),
-    ("Offer and pay", &["node", "wallet"]),
+    ("Offer and pay", &["node", "pool", "wallet"]),
     ("Run it together", &["net", "chain"]),
     ("Settings", &["key", "help"]),
 ];
@@ -133,6 +133,19 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
     ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),
     ("node earnings", &["hodei node earnings", "hodei node earnings 3f9a --json"]),
+    (
+        "pool create",
+        &[
+            "hodei pool create photos --dry-run",
+            "hodei pool create photos --pays coins --devices 500 --space 4 --address 203.0.113.9:4435",
+        ],
+    ),
+    ("pool run", &["hodei pool run photos", "hodei pool run photos --json"]),
+    ("pool list", &["hodei pool list", "hodei pool ls --json"]),
+    ("pool show", &["hodei pool show photos", "hodei pool show photos --json"]),
+    ("pool word", &["hodei pool word photos", "hodei pool word photos --renew -y"]),
+    ("pool redeem", &["hodei pool redeem photos 3f9a 0.25 -y"]),
+    ("pool remove", &["hodei pool remove photos 3f9a --dry-run"]),
     ("wallet balance", &["hodei wallet balance"]),
     ("wallet send", &["hodei wallet send 0x00000000000000000000000000000000000000aa 1.5 --dry-run"]),
     ("wallet history", &["hodei wallet history --last 5"]),

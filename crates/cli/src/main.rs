@@ -30,6 +30,7 @@ mod net;
 mod node;
 mod out;
 mod paths;
+mod pool;
 mod prompt;
 mod provide;
 mod purse;
@@ -49,7 +50,9 @@ mod verify;
 mod versions;
 mod wallet;
 
-use args::{Budget, Care, Chain, Data, Global, Key, Line, Net, Node, Process, S3, Share, Validator, Verb, Wallet};
+use args::{
+    Budget, Care, Chain, Data, Global, Key, Line, Net, Node, Pool, Process, S3, Share, Validator, Verb, Wallet,
+};
 use clap::FromArgMatches as _;
 use commonware_runtime::{
     Runner as _,
@@ -253,6 +256,11 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Node(Node::Drain(drain)) => in_cloud(&global, async |session| node::drain(&drain, session, out).await),
         Verb::Node(Node::Earnings(args)) => {
             in_cloud(&global, async |session| earnings::show(&args, session, out).await)
+        }
+        Verb::Pool(pool) => {
+            let paths = Paths::of_user()?;
+            let work = async |session: &Session| pool::run(&pool, session, &paths, out).await;
+            if matches!(pool, Pool::Run(_)) { until_stopped(&global, work) } else { in_cloud(&global, work) }
         }
         Verb::Chain(Chain::Validator(Validator::Run(run))) => {
             stay(serve::check_validator(&run.folder, None)?, run.process, out)

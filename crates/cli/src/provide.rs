@@ -69,7 +69,7 @@ impl Offer {
         let config = Config {
             name: format!("{name}-provider"),
             network_key: Some(key.to_string()),
-            link: wire(args.address, members),
+            link: wire(args.address, members, LINK_PORT),
             doors: Doors { status: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)), rpc: None },
             follow: members
                 .iter()
@@ -134,7 +134,7 @@ fn nearest(folder: &Path) -> &Path {
 
 /// Where it listens, and under which address others reach it: the one named, loopback among loopback members,
 /// or the address this machine would send from to the first of them.
-fn wire(named: Option<SocketAddr>, members: &[Member]) -> Link {
+pub(crate) fn wire(named: Option<SocketAddr>, members: &[Member], port: u16) -> Link {
     let mut addresses = members.iter().flat_map(|member| &member.addresses).copied();
     let first = addresses.clone().next();
     let seen = match named {
@@ -142,7 +142,7 @@ fn wire(named: Option<SocketAddr>, members: &[Member]) -> Link {
         None if addresses.all(|address| address.ip().is_loopback()) => {
             return Link { listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), advertise: Vec::new() };
         }
-        None => first.and_then(outward).map(|ip| SocketAddr::new(ip, LINK_PORT)),
+        None => first.and_then(outward).map(|ip| SocketAddr::new(ip, port)),
     };
     let Some(seen) = seen else { return Link::default() };
     let unspecified: std::net::IpAddr =
@@ -170,9 +170,9 @@ mod tests {
 
     #[test]
     fn a_machine_says_where_others_reach_it() {
-        let alone = wire(None, &[member("127.0.0.1:7")]);
+        let alone = wire(None, &[member("127.0.0.1:7")], 4433);
         assert_eq!((alone.listen, alone.advertise.len()), ("127.0.0.1:0".parse().unwrap(), 0));
-        let named = wire(Some("203.0.113.9:77".parse().unwrap()), &[member("198.51.100.1:7")]);
+        let named = wire(Some("203.0.113.9:77".parse().unwrap()), &[member("198.51.100.1:7")], 4433);
         assert_eq!(named.listen, "0.0.0.0:77".parse().unwrap());
         assert_eq!(named.advertise, vec!["203.0.113.9:77".parse().unwrap()]);
     }

@@ -32,8 +32,9 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("fuser", &["mount"]),
     ("redb", &["node"]),
     ("reed-solomon-erasure", &["storage"]),
+    ("uniffi", &["embed"]),
     // Planes do no IO.
-    ("tokio", &["link", "node", "sdk", "gateway", "mount", "cli", "benches"]),
+    ("tokio", &["link", "node", "sdk", "gateway", "mount", "embed", "cli", "benches"]),
 ];
 
 /// Licences that allow what Apache-2.0 OR MIT promises.

@@ -6,6 +6,7 @@
 //! may read is refused, because somebody has perhaps already read it.
 
 use crate::home::{Home, HomeError, replace};
+use alloy_primitives::Address;
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -80,6 +81,11 @@ impl Keys {
     /// Reads the node's keys, and makes those that are missing.
     pub fn open(home: &Home) -> Result<Self, KeyError> {
         Ok(Self { node: secret(&home.keys().join("node.key"))?, account: secret(&home.keys().join("account.key"))? })
+    }
+
+    /// The account behind `keys/account.key`; `None` if those bytes are no secp256k1 key.
+    pub fn address(&self) -> Option<Address> {
+        hodei_ledger::account::address_of(self.account.bytes())
     }
 
     /// Writes given keys into a folder that has none: how an invitation or a dealt network sets up a node.

@@ -15,6 +15,7 @@ pub mod journal;
 pub mod keys;
 pub mod logs;
 mod node;
+pub mod pool;
 pub mod provider;
 mod streams;
 pub mod tasks;

@@ -111,6 +111,7 @@ pub struct Running {
     journal: Journal<Context>,
     tasks: Tasks,
     link: Link,
+    provider: Option<Provider<Context>>,
     stop: watch::Sender<bool>,
     /// Loops a node cannot do without; each ends with its name.
     loops: JoinSet<&'static str>,
@@ -237,7 +238,22 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         });
     }
     tracing::info!(node = %key, account = %ready.account, link = ?ready.link, "node started");
-    Ok(Running { home, ready, key, network, chain, account, journal, tasks, link, stop, loops, context, _lock: lock })
+    Ok(Running {
+        home,
+        ready,
+        key,
+        network,
+        chain,
+        account,
+        journal,
+        tasks,
+        link,
+        provider,
+        stop,
+        loops,
+        context,
+        _lock: lock,
+    })
 }
 
 impl Running {
@@ -272,6 +288,11 @@ impl Running {
     /// The wire, to dial others from this node.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// What is offered, if anything is.
+    pub fn provider(&self) -> Option<&Provider<Context>> {
+        self.provider.as_ref()
     }
 
     /// What [`Running::publish`] writes.

@@ -12,8 +12,6 @@ use std::{
 use tokio::sync::oneshot;
 
 const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("v1");
-/// Pages kept in memory: the hot part of an index of four million shards.
-const CACHE_BYTES: usize = 32 << 20;
 /// Requests waiting for the thread; senders block beyond it, which is the back pressure of a slow disk.
 const QUEUE_MAX: usize = 1024;
 
@@ -31,15 +29,15 @@ enum Request {
 pub struct Redb(mpsc::SyncSender<Request>);
 
 impl Redb {
-    /// Opens or creates `path`; second value: it was there and readable.
-    pub fn open(path: &Path) -> Result<(Self, bool), IndexError> {
+    /// Opens or creates `path`, and keeps so many bytes of its pages in memory; second value: it was there and readable.
+    pub fn open(path: &Path, cache_bytes: usize) -> Result<(Self, bool), IndexError> {
         let existed = path.exists();
-        let (database, kept) = match create(path) {
+        let (database, kept) = match create(path, cache_bytes) {
             Ok(database) => (database, existed),
             Err(error) if existed => {
                 tracing::warn!(path = %path.display(), %error, "index discarded, it will be built again");
                 std::fs::remove_file(path).map_err(|error| wrong(&error))?;
-                (create(path)?, false)
+                (create(path, cache_bytes)?, false)
             }
             Err(error) => return Err(error),
         };
@@ -93,8 +91,8 @@ fn ended() -> IndexError {
     IndexError("its thread ended".into())
 }
 
-fn create(path: &Path) -> Result<Database, IndexError> {
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| wrong(&error))?;
+fn create(path: &Path, cache_bytes: usize) -> Result<Database, IndexError> {
+    let database = Database::builder().set_cache_size(cache_bytes).create(path).map_err(|error| wrong(&error))?;
     // The table exists from here on, so that reads need not tell "empty" from "not yet there".
     let create = || -> Result<(), redb::Error> {
         let write = database.begin_write()?;
@@ -165,6 +163,7 @@ fn apply(database: &Database, changes: &[Change], durable: bool) -> Result<(), r
 
 #[cfg(test)]
 mod tests {
+    const CACHE_BYTES: usize = 1 << 20;
     use super::*;
     use crate::scratch::Scratch;
     use hodei_types::index::Ordered;
@@ -176,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn answers_as_the_map_in_memory_does() {
         let scratch = Scratch::new("redb");
-        let (redb, kept) = Redb::open(&scratch.path().join("index")).unwrap();
+        let (redb, kept) = Redb::open(&scratch.path().join("index"), CACHE_BYTES).unwrap();
         assert!(!kept);
         let map = Ordered::default();
         for round in 0..5u32 {
@@ -203,17 +202,17 @@ mod tests {
         let scratch = Scratch::new("redb-again");
         let path = scratch.path().join("index");
         {
-            let (redb, _) = Redb::open(&path).unwrap();
+            let (redb, _) = Redb::open(&path, CACHE_BYTES).unwrap();
             redb.apply(changes(1..3), true).await.unwrap();
             // A copy of the file, taken while the process is alive, is what a crash leaves behind.
             std::fs::copy(&path, scratch.path().join("crashed")).unwrap();
         }
-        let (redb, kept) = Redb::open(&scratch.path().join("crashed")).unwrap();
+        let (redb, kept) = Redb::open(&scratch.path().join("crashed"), CACHE_BYTES).unwrap();
         assert!(kept);
         assert_eq!(redb.range(&[], &[], 10).await.unwrap().len(), 2);
 
         std::fs::write(scratch.path().join("damaged"), b"not a database").unwrap();
-        let (redb, kept) = Redb::open(&scratch.path().join("damaged")).unwrap();
+        let (redb, kept) = Redb::open(&scratch.path().join("damaged"), CACHE_BYTES).unwrap();
         assert!(!kept, "whoever owns it must fill it again");
         assert!(redb.range(&[], &[], 10).await.unwrap().is_empty());
     }

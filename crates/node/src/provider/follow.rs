@@ -121,12 +121,20 @@ pub(super) async fn range(
     from: u64,
     to: u64,
 ) -> Result<(Vec<Happened>, u64), ChainError> {
+    let (happened, to) = all(chain, from, to).await?;
+    Ok((happened.into_iter().filter(|(of, _)| *of == node).map(|(_, event)| event).collect(), to))
+}
+
+/// What happened to the deals of every provider from block `from` on; second value: the last block looked at, at
+/// most `to`.
+pub(crate) async fn all(chain: &dyn Chain, from: u64, to: u64) -> Result<(Vec<(B256, Happened)>, u64), ChainError> {
     let to = to.min(from.saturating_add(RANGE_MAX - 1));
     let filter = LogFilter { from, to, address: Some(DEALS), ..LogFilter::default() };
     let logs = chain.logs(filter).await?;
-    let happened = logs
-        .iter()
-        .filter_map(|log| Some(Happened { height: log.height, tx: log.tx, index: log.index, what: ours(log, node)? }));
+    let happened = logs.iter().filter_map(|log| {
+        let (node, what) = read(log)?;
+        Some((node, Happened { height: log.height, tx: log.tx, index: log.index, what }))
+    });
     Ok((happened.collect(), to))
 }
 
@@ -164,10 +172,11 @@ impl What {
     }
 }
 
-fn ours(log: &Log, node: B256) -> Option<What> {
+/// A log of `deals`: which provider it is about, and what it says.
+fn read(log: &Log) -> Option<(B256, What)> {
     // A log this program does not know is of a newer ledger: nothing it could act on.
     let event = IDealsEvents::decode_raw_log(&log.topics, &log.data).ok()?;
-    let (provider, what) = match event {
+    Some(match event {
         IDealsEvents::Opened(e) => (
             e.provider,
             What::Opened { deal: e.deal, bucket: e.bucket, owner: e.owner, capacity_bytes: e.capacityBytes },
@@ -182,8 +191,7 @@ fn ours(log: &Log, node: B256) -> Option<What> {
         IDealsEvents::Slashed(e) => (e.provider, What::Slashed { window: e.window, amount: e.amount }),
         IDealsEvents::Closed(e) => (e.provider, What::Closed { window: e.window }),
         IDealsEvents::ToppedUp(_) | IDealsEvents::Funded(_) | IDealsEvents::Withdrawn(_) => return None,
-    };
-    (provider == node).then_some(what)
+    })
 }
 
 #[cfg(test)]
@@ -199,12 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn events_of_others_are_not_ours() {
+    fn an_event_says_whose_it_is() {
         let node = B256::repeat_byte(1);
         let missed = IDeals::Missed { provider: node, window: 4, inRow: 2 };
-        assert_eq!(ours(&log(&missed), node), Some(What::Missed { window: 4, in_row: 2 }));
-        assert_eq!(ours(&log(&missed), B256::repeat_byte(2)), None);
+        assert_eq!(read(&log(&missed)), Some((node, What::Missed { window: 4, in_row: 2 })));
         let strange = Log { topics: vec![B256::repeat_byte(9)], ..log(&missed) };
-        assert_eq!(ours(&strange, node), None);
+        assert_eq!(read(&strange), None);
     }
 }

@@ -53,6 +53,12 @@ use tokio::sync::watch;
 
 /// A segment is looked for that is worth rewriting.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
+/// Index pages kept in memory: the hot part of an index of four million shards.
+const CACHE_BYTES: usize = 32 << 20;
+/// The same on a phone, whose system ends apps that take much: some hundred thousand shards.
+const SMALL_CACHE_BYTES: usize = 4 << 20;
+/// Of a phone's segment: rewriting one takes little disk and little time at once.
+const SMALL_SEGMENT_BYTES: u64 = 32 << 20;
 
 /// Why a provider did not start.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +111,8 @@ struct Inner<E: Storage> {
     draining: AtomicBool,
     /// By the ledger, for missed proofs; for good.
     closed: AtomicBool,
+    /// Neither takes nor gives shards for now; it proves what it holds all the same.
+    resting: AtomicBool,
 }
 
 impl<E: Storage> Provider<E> {
@@ -120,14 +128,19 @@ impl<E: Storage> Provider<E> {
     {
         let id = B256::from(parts.signer.node().0);
         let meters = Meters::new(&context);
-        let (index, kept) = Redb::open(&home.index().join("shards.redb"))?;
+        let is_small = config.class == config::Class::Phone;
+        let cache_bytes = if is_small { SMALL_CACHE_BYTES } else { CACHE_BYTES };
+        let (index, kept) = Redb::open(&home.index().join("shards.redb"), cache_bytes)?;
         if !kept {
             tracing::info!("no index of the shard store: it is read from the segments");
         }
-        let settings = shard::Config {
+        let mut settings = shard::Config {
             queue_bytes_max: config.queue_bytes_max,
             ..shard::Config::new("shards", config.pledge_bytes, parts.chain_id)
         };
+        if is_small {
+            settings.segment_bytes = SMALL_SEGMENT_BYTES;
+        }
         let (store, writer) = Store::open(context, settings, parts.signer.clone(), index).await?;
         let (used, free) = (store.used_bytes(), free_bytes(home));
         let (pledge, keep_free) = (config.pledge_bytes, config.keep_free_bytes);
@@ -151,6 +164,7 @@ impl<E: Storage> Provider<E> {
             home: home.clone(),
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             config,
             parts,
         })))
@@ -207,6 +221,21 @@ impl<E: Storage> Provider<E> {
         self.0.draining.load(Ordering::Relaxed)
     }
 
+    /// Tells who wants to put or read shards to come again, from now on or no more: for a device that must spare
+    /// power or transfer. Proofs, which keep the collateral, go on.
+    pub fn set_resting(&self, resting: bool) {
+        self.0.resting.store(resting, Ordering::Relaxed);
+    }
+
+    pub fn is_resting(&self) -> bool {
+        self.0.resting.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of shards taken and given since the start.
+    pub fn carried_bytes(&self) -> u64 {
+        self.meters().put_bytes.get().saturating_add(self.meters().read_bytes.get())
+    }
+
     /// The ledger closed it: what is put with it would be proven and paid by nobody.
     pub(super) fn set_closed(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
@@ -255,6 +284,7 @@ impl<E: Storage> Provider<E> {
             "deals": deals.len(),
             "draining": self.is_draining(),
             "closed": self.is_closed(),
+            "resting": self.is_resting(),
         });
         if self.is_draining() {
             // How far it is: the machine may go once no deal is left.

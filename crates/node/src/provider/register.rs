@@ -152,7 +152,7 @@ pub async fn leave(account: &Account, node: B256) -> Result<(), RegisterError> {
 }
 
 /// The network shards are spread over: /24 or /48 of a public address, else the zone, as declared.
-fn network(addresses: &[SocketAddr], zone: &str) -> String {
+pub(crate) fn network(addresses: &[SocketAddr], zone: &str) -> String {
     let public = addresses.iter().map(SocketAddr::ip).find(|ip| match ip {
         IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()),
         IpAddr::V6(ip) => {

@@ -25,6 +25,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// What a client is told to wait when something is full for a moment.
 pub(super) const BUSY_MS: u32 = 100;
+/// What it is told to wait when this device spares power or transfer.
+const RESTING_MS: u32 = 5_000;
 /// What it is told to wait when the ledger cannot be asked.
 const NO_LEDGER_MS: u32 = 1_000;
 
@@ -84,6 +86,9 @@ impl<E: Storage> Provider<E> {
                     queued_bytes: self.queue().bytes(),
                 };
                 (answer, Bytes::new())
+            }
+            Request::Put { .. } | Request::Get { .. } if self.is_resting() => {
+                (Answer::Busy { retry_after_ms: RESTING_MS }, Bytes::new())
             }
             Request::Put { deal, id, len, upload, grant } => {
                 let put = Put { deal, id, len, upload, grant };

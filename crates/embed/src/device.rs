@@ -1,0 +1,413 @@
+//! Make an app's device a part of its publisher's pool.
+
+use crate::{
+    caps::{Caps, Conditions},
+    fault::DeviceFault,
+    files::{Files, KEEP_FREE_BYTES, Kept, Phase, disk_bytes, free_port},
+    minder::now_s,
+    process::{Ear, Process, Shared, ask_once, lock},
+    state::{DeviceState, Leaving, Redeemed},
+};
+use hodei_node::{
+    Network, disk,
+    keys::Keys,
+    pool::{Answer, Reason, Request, Word},
+};
+use hodei_types::{abi::operator_consent, ack::Signer};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+const VERSION: u32 = 1;
+/// The pool answered within this: the device is online.
+const ONLINE_FOR: Duration = Duration::from_secs(60);
+/// Times a pool that is busy with this device is asked again.
+const TRIES: u32 = 10;
+const CONSENT_BYTES_MAX: usize = 64 << 10;
+
+/// What the user was asked, and answered.
+#[derive(Clone, Debug, uniffi::Record)]
+pub struct Consent {
+    pub given: bool,
+    /// The words that were agreed to; kept in the device's folder with the time.
+    pub words: String,
+}
+
+/// A device that joined a pool. Its keys are in its folder and never shown.
+#[derive(uniffi::Object)]
+pub struct Device {
+    files: Files,
+    word: Word,
+    shared: Arc<Shared>,
+    process: Mutex<Option<Process>>,
+}
+
+#[uniffi::export]
+impl Device {
+    /// Joins a pool: makes keys in `folder`, which must be empty or absent, and has the publisher register the device.
+    /// `address` is `IP:PORT` where others reach it, if the app knows better than the device. Without consent nothing
+    /// is made. When the pool could not be reached, the same call goes on with the same keys.
+    #[uniffi::constructor]
+    pub fn join(
+        folder: String,
+        word: String,
+        consent: Consent,
+        caps: Caps,
+        address: Option<String>,
+    ) -> Result<Arc<Self>, DeviceFault> {
+        if !consent.given || consent.words.trim().is_empty() || consent.words.len() > CONSENT_BYTES_MAX {
+            return Err(DeviceFault::NoConsent);
+        }
+        let parsed = Word::parse(word.trim())?;
+        caps.check().map_err(DeviceFault::Caps)?;
+        let address = address
+            .map(|text| text.parse::<SocketAddr>())
+            .transpose()
+            .map_err(|_| DeviceFault::Caps("expected an address as 203.0.113.9:4433 or [2001:db8::1]:4433".into()))?;
+        let files = Files::of(&folder);
+        let kept = match files.read()? {
+            Some(kept) if kept.phase == Phase::Joining && kept.word == word.trim() => Kept { caps, ..kept },
+            Some(_) => return Err(DeviceFault::Exists(folder)),
+            None => fresh(&files, &parsed, &word, &consent, caps, address)?,
+        };
+        files.home()?;
+        files.write(&kept)?;
+        match enrol(&files, &parsed, &kept) {
+            Ok(()) => {}
+            Err(Refused::ForGood(fault)) => {
+                // What was not there before is not left half made.
+                _ = std::fs::remove_dir_all(files.path());
+                return Err(fault);
+            }
+            Err(Refused::ForNow(fault)) => return Err(fault),
+        }
+        Self::open(folder)
+    }
+
+    /// Opens the folder of a device that joined before. Starts nothing.
+    #[uniffi::constructor]
+    pub fn open(folder: String) -> Result<Arc<Self>, DeviceFault> {
+        let files = Files::of(&folder);
+        let kept = files.read()?.filter(|kept| kept.phase != Phase::Joining);
+        let kept = kept.ok_or(DeviceFault::NotJoined(folder))?;
+        let word = Word::parse(&kept.word)?;
+        let shared = Arc::new(Shared::default());
+        *lock(&shared.caps) = Some(kept.caps);
+        Ok(Arc::new(Self { files, word, shared, process: Mutex::default() }))
+    }
+
+    /// Starts serving; returns when others can reach it. Started already, it does nothing.
+    pub fn start(&self) -> Result<(), DeviceFault> {
+        let mut process = lock(&self.process);
+        if process.as_ref().is_some_and(Process::is_running) {
+            return Ok(());
+        }
+        let kept = self.kept()?;
+        if kept.phase == Phase::Left {
+            return Err(DeviceFault::Left);
+        }
+        *process = None;
+        *process = Some(Process::start(&self.files, &kept, self.word.clone(), self.shared.clone())?);
+        Ok(())
+    }
+
+    /// Stops serving; what was acknowledged is on disk. A device that is away misses proofs, which costs collateral.
+    pub fn stop(&self) {
+        *lock(&self.process) = None;
+    }
+
+    /// How the device stands.
+    pub fn state(&self) -> Result<DeviceState, DeviceFault> {
+        let kept = self.kept()?;
+        let running = lock(&self.process).as_ref().is_some_and(Process::is_running);
+        let live = lock(&self.shared.live).clone();
+        let online = running && live.answered.is_some_and(|at| at.elapsed() < ONLINE_FOR);
+        let home = self.files.home()?;
+        let keys = Keys::open(&home)?;
+        let mut state = DeviceState {
+            key: Signer::new(keys.node.bytes()).node().to_string(),
+            running,
+            online,
+            pledged_bytes: kept.caps.space_bytes,
+            held_bytes: live.held_bytes,
+            folder_bytes: disk_bytes(self.files.path()),
+            disk_free_bytes: disk::free_bytes(self.files.path()).unwrap_or(0),
+            carried_today_bytes: live.today_bytes,
+            ..DeviceState::default()
+        };
+        if let Some(standing) = &live.standing {
+            state = state.with(standing);
+        }
+        let is_member = live.standing.as_ref().is_none_or(|standing| standing.is_member);
+        state.why_not_earning = match (kept.phase, running) {
+            (Phase::Left, _) => Some("it has left the pool".into()),
+            (_, false) => Some(live.ended.map_or("it is not started".into(), |why| format!("it ended: {why}"))),
+            _ if live.rest.is_some() => live.rest,
+            _ if live.ill.is_some() => live.ill,
+            _ if !is_member => Some("the pool takes it no more".into()),
+            _ if !online => Some("the pool has not answered within the last minute".into()),
+            _ if live.held_bytes == 0 => Some("nobody keeps anything on it yet".into()),
+            _ => None,
+        };
+        Ok(state)
+    }
+
+    /// What the system tells the app: tell it at once when it changes.
+    pub fn set_conditions(&self, conditions: Conditions) {
+        *lock(&self.shared.conditions) = Some(conditions);
+    }
+
+    /// Changes what the user allows. A running device starts again where its space changed, and tells its pool.
+    pub fn set_caps(&self, caps: Caps) -> Result<(), DeviceFault> {
+        caps.check().map_err(DeviceFault::Caps)?;
+        let before = self.kept()?.caps.space_bytes;
+        self.files.change(&self.shared, |kept| kept.caps = caps.clone())?;
+        let is_other_space = before != caps.space_bytes;
+        *lock(&self.shared.caps) = Some(caps);
+        let runs = lock(&self.process).as_ref().is_some_and(Process::is_running);
+        if is_other_space && runs {
+            self.stop();
+            self.start()?;
+        }
+        Ok(())
+    }
+
+    /// Asks for credit, all of it without an amount: coins to the account `to` where the pool pays coins, else a claim
+    /// with the app's own `code` of at most 64 bytes, which the publisher settles.
+    pub fn redeem(
+        &self,
+        amount_wei: Option<String>,
+        to: Option<String>,
+        code: String,
+    ) -> Result<Redeemed, DeviceFault> {
+        let wrong = |what: &str| DeviceFault::Refused(format!("expected {what}"));
+        let amount =
+            amount_wei.map(|text| text.parse().map_err(|_| wrong("an amount in wei, as digits"))).transpose()?;
+        let to = to.map(|text| text.parse().map_err(|_| wrong("an account, 0x and 40 hex digits"))).transpose()?;
+        if code.len() > hodei_node::pool::CODE_BYTES_MAX {
+            return Err(wrong("a code of at most 64 bytes"));
+        }
+        match self.ask(Request::Redeem { amount, to, code })? {
+            Answer::Redeemed { amount, tx } => {
+                Ok(Redeemed { amount_wei: amount.to_string(), transaction: tx.map(hex::encode) })
+            }
+            _ => Err(strange()),
+        }
+    }
+
+    /// Leaves the pool: the device takes nothing new, and when its last deal has ended the publisher has the collateral
+    /// back. Keep it running and ask again until it is done; its credit stays with the publisher.
+    pub fn leave(&self) -> Result<Leaving, DeviceFault> {
+        if self.kept()?.phase == Phase::Left {
+            return Ok(Leaving { open_deals: 0, is_done: true });
+        }
+        match self.ask(Request::Leave)? {
+            Answer::Leaving { collateral: Some(_), .. } => {
+                if let Some(ear) = self.ear() {
+                    ear.give_back();
+                }
+                self.files.change(&self.shared, |kept| kept.phase = Phase::Left)?;
+                self.stop();
+                Ok(Leaving { open_deals: 0, is_done: true })
+            }
+            Answer::Leaving { open, collateral: None } => Ok(Leaving { open_deals: open.len() as u64, is_done: false }),
+            _ => Err(strange()),
+        }
+    }
+}
+
+impl Device {
+    fn kept(&self) -> Result<Kept, DeviceFault> {
+        self.files.read()?.ok_or_else(|| DeviceFault::NotJoined(self.files.name()))
+    }
+
+    fn ear(&self) -> Option<Ear> {
+        lock(&self.process).as_ref().filter(|process| process.is_running()).map(Process::ear)
+    }
+
+    fn ask(&self, request: Request) -> Result<Answer, DeviceFault> {
+        for _ in 0..TRIES {
+            let answer = match self.ear() {
+                Some(ear) => ear.ask(request.clone())?,
+                None => ask_once(&self.files, &self.word, request.clone())?,
+            };
+            match answer {
+                Answer::Busy { retry_after_ms } => std::thread::sleep(patience(retry_after_ms)),
+                Answer::Refused { reason: Reason::Ledger | Reason::Late, text } => return Err(DeviceFault::Away(text)),
+                Answer::Refused { text, .. } => return Err(DeviceFault::Refused(text)),
+                answer => return Ok(answer),
+            }
+        }
+        Err(DeviceFault::Away("the pool is busy with this device: ask again in a moment".into()))
+    }
+}
+
+fn patience(retry_after_ms: u32) -> Duration {
+    Duration::from_millis(retry_after_ms.min(5_000).into())
+}
+
+fn strange() -> DeviceFault {
+    DeviceFault::Away("the pool answered something else: it may be of another version".into())
+}
+
+/// A device's file before it was ever asked for; nothing is made yet.
+fn fresh(
+    files: &Files,
+    word: &Word,
+    text: &str,
+    consent: &Consent,
+    caps: Caps,
+    address: Option<SocketAddr>,
+) -> Result<Kept, DeviceFault> {
+    let path = files.path();
+    if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(DeviceFault::Exists(files.name()));
+    }
+    let nearest = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let free = disk::free_bytes(nearest).map_err(|error| DeviceFault::Folder(error.to_string()))?;
+    let needed = caps.space_bytes.saturating_add(KEEP_FREE_BYTES);
+    if free < needed {
+        return Err(DeviceFault::Caps(format!("expected {needed} bytes free on this disk, found {free}")));
+    }
+    let mut byte = [0; 6];
+    let entropy = hodei_node::keys::Secret::generate()?;
+    byte.copy_from_slice(&entropy.bytes()[..6]);
+    let port = free_port(word).ok_or_else(|| DeviceFault::Start("the app may not open a UDP socket".into()))?;
+    Ok(Kept {
+        version: VERSION,
+        phase: Phase::Joining,
+        word: text.trim().into(),
+        consent: consent.words.clone(),
+        consent_s: now_s(),
+        caps,
+        // Nobody knows what it fails with: a zone of its own.
+        zone: format!("device-{}", hex::encode(byte)),
+        port: address.map_or(port, |address| address.port()),
+        address,
+        told_addresses: Vec::new(),
+        told_bytes: 0,
+    })
+}
+
+enum Refused {
+    /// Asked again it would be refused again.
+    ForGood(DeviceFault),
+    ForNow(DeviceFault),
+}
+
+/// Has the publisher register the device.
+fn enrol(files: &Files, word: &Word, kept: &Kept) -> Result<(), Refused> {
+    let now = |fault: DeviceFault| Refused::ForNow(fault);
+    let keys = Keys::open(&files.home().map_err(now)?).map_err(|error| now(error.into()))?;
+    let signer = Signer::new(keys.node.bytes());
+    let chain_id = Network { key: word.network, genesis: None }.chain_id();
+    let possession = signer.sign(&operator_consent(chain_id, word.operator, signer.node().0.into()));
+    let account = keys.address().ok_or_else(|| now(DeviceFault::Folder("its account's key is none".into())))?;
+    let place = kept.place(word);
+    if place.advertise.is_empty() {
+        return Err(now(DeviceFault::Away("this device has no network".into())));
+    }
+    let request = Request::Join { secret: word.secret, possession, account, offer: kept.offer(&place) };
+    for _ in 0..TRIES {
+        match ask_once(files, word, request.clone()).map_err(now)? {
+            Answer::Enrolled => {
+                let told = Kept {
+                    phase: Phase::Member,
+                    told_bytes: kept.caps.space_bytes,
+                    told_addresses: place.advertise,
+                    ..kept.clone()
+                };
+                return files.write(&told).map_err(now);
+            }
+            Answer::Busy { retry_after_ms } => std::thread::sleep(patience(retry_after_ms)),
+            Answer::Refused { reason: Reason::Ledger | Reason::Late, text } => {
+                return Err(now(DeviceFault::Away(text)));
+            }
+            Answer::Refused { text, .. } => return Err(Refused::ForGood(DeviceFault::Refused(text))),
+            _ => return Err(now(strange())),
+        }
+    }
+    Err(now(DeviceFault::Away("the pool is busy with this device: ask again in a moment".into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caps() -> Caps {
+        Caps {
+            space_bytes: 64 << 20,
+            transfer_bytes_per_day: 0,
+            only_unmetered: false,
+            only_charging: false,
+            min_battery_percent: 0,
+        }
+    }
+
+    /// A pool at a port where nobody answers.
+    fn word() -> String {
+        use hodei_node::pool::Word;
+        use hodei_types::{
+            network::{GROUP_KEY_BYTES, NetworkKey},
+            transport::{NodeKey, Peer},
+        };
+        let key = Signer::new(&[3; 32]).node();
+        let near = Peer { key: NodeKey(key.0), addresses: vec!["127.0.0.1:9".parse().unwrap()] };
+        let network = NetworkKey { genesis: [1; 32].into(), group: [2; GROUP_KEY_BYTES] };
+        let operator = [4; 20].into();
+        let word =
+            Word { network, name: "n".into(), operator, secret: [5; 16], door: near.clone(), members: vec![near] };
+        word.text().unwrap()
+    }
+
+    fn folder(name: &str) -> String {
+        let folder = std::env::temp_dir().join(format!("hodei-embed-{name}-{}", std::process::id()));
+        _ = std::fs::remove_dir_all(&folder);
+        folder.display().to_string()
+    }
+
+    #[test]
+    fn without_consent_nothing_is_made() {
+        let folder = folder("consent");
+        for consent in [Consent { given: false, words: "May it?".into() }, Consent { given: true, words: " ".into() }] {
+            let refused = Device::join(folder.clone(), word(), consent, caps(), None);
+            assert!(matches!(refused, Err(DeviceFault::NoConsent)));
+            assert!(!Path::new(&folder).exists());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused_before_anything_is_made() {
+        let folder = folder("caps");
+        let consent = || Consent { given: true, words: "Yes.".into() };
+        let join = |word: String, caps| Device::join(folder.clone(), word, consent(), caps, None);
+        assert!(matches!(join("hodeipool1x".into(), caps()), Err(DeviceFault::Word(_))));
+        let small = Caps { space_bytes: 1, ..caps() };
+        assert!(matches!(join(word(), small), Err(DeviceFault::Caps(_))));
+        let huge = Caps { space_bytes: u64::MAX, ..caps() };
+        assert!(matches!(join(word(), huge), Err(DeviceFault::Caps(_))));
+        assert!(!Path::new(&folder).exists());
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(Path::new(&folder).join("mine"), "x").unwrap();
+        assert!(matches!(join(word(), caps()), Err(DeviceFault::Exists(_))));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_pool_that_is_away_is_asked_again_with_the_same_keys() {
+        let folder = folder("away");
+        let join = || {
+            let consent = Consent { given: true, words: "Yes.".into() };
+            Device::join(folder.clone(), word(), consent, caps(), None)
+        };
+        assert!(matches!(join(), Err(DeviceFault::Away(_))));
+        let key = std::fs::read(Path::new(&folder).join("keys/node.key")).unwrap();
+        assert!(matches!(Device::open(folder.clone()), Err(DeviceFault::NotJoined(_))));
+        assert!(matches!(join(), Err(DeviceFault::Away(_))));
+        assert_eq!(std::fs::read(Path::new(&folder).join("keys/node.key")).unwrap(), key);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

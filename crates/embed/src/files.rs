@@ -1,0 +1,203 @@
+//! Keep what a device is in its folder, beside its node's files.
+//!
+//! `device.json` is replaced whole, so that a device killed at any moment is what it was before or after.
+
+use crate::{
+    caps::{Caps, Carried},
+    fault::DeviceFault,
+    process::{Shared, lock},
+};
+use hodei_node::{
+    config::{Class, Config, Doors, Followed, Link, Provider},
+    home::{Home, replace},
+    pool::{Offer, Word},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+};
+
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Left alone on the device's disk whatever was allowed.
+pub(crate) const KEEP_FREE_BYTES: u64 = 128 << 20;
+/// The ledger's number of a phone, the least that owners expect of a machine.
+const CLASS_PHONE: u8 = 2;
+
+/// How far a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    /// The pool was asked, and may have answered.
+    Joining,
+    Member,
+    Left,
+}
+
+/// What a device keeps of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kept {
+    pub(crate) version: u32,
+    pub(crate) phase: Phase,
+    pub(crate) word: String,
+    /// What the user agreed to, and when, in seconds since 1970.
+    pub(crate) consent: String,
+    pub(crate) consent_s: u64,
+    pub(crate) caps: Caps,
+    pub(crate) zone: String,
+    /// Where others reach it, where the app knows better.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) port: u16,
+    /// What the pool was told last.
+    pub(crate) told_addresses: Vec<SocketAddr>,
+    pub(crate) told_bytes: u64,
+}
+
+/// A device's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Files(PathBuf);
+
+impl Files {
+    pub(crate) fn of(folder: &str) -> Self {
+        Self(folder.into())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.0.display().to_string()
+    }
+
+    pub(crate) fn home(&self) -> Result<Home, DeviceFault> {
+        Ok(Home::create(&self.0)?)
+    }
+
+    /// What is kept; `None` where no device is.
+    pub(crate) fn read(&self) -> Result<Option<Kept>, DeviceFault> {
+        self.parse("device.json")
+    }
+
+    pub(crate) fn write(&self, kept: &Kept) -> Result<(), DeviceFault> {
+        let text = serde_json::to_vec_pretty(kept).expect("plain values");
+        Ok(replace(&self.0.join("device.json"), &text, 0o600)?)
+    }
+
+    /// Changes what is kept; two threads never write over each other.
+    pub(crate) fn change(&self, shared: &Shared, change: impl FnOnce(&mut Kept)) -> Result<Kept, DeviceFault> {
+        let _writing = lock(&shared.writing);
+        let mut kept = self.read()?.ok_or_else(|| DeviceFault::NotJoined(self.name()))?;
+        change(&mut kept);
+        self.write(&kept)?;
+        Ok(kept)
+    }
+
+    pub(crate) fn carried(&self) -> Carried {
+        // Lost, it only means that today begins anew.
+        self.parse("carried.json").ok().flatten().unwrap_or_default()
+    }
+
+    pub(crate) fn keep_carried(&self, carried: Carried) {
+        let text = serde_json::to_vec(&carried).expect("plain values");
+        let _ = replace(&self.0.join("carried.json"), &text, 0o600);
+    }
+
+    fn parse<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, DeviceFault> {
+        let path = self.0.join(name);
+        let wrong = |what: String| DeviceFault::Folder(format!("{}: {what}", path.display()));
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(wrong(error.to_string())),
+            Ok(file) if file.len() > FILE_BYTES_MAX => return Err(wrong("it is longer than any of ours".into())),
+            Ok(_) => {}
+        }
+        let text = std::fs::read(&path).map_err(|error| wrong(error.to_string()))?;
+        serde_json::from_slice(&text).map(Some).map_err(|error| wrong(format!("expected a device's file: {error}")))
+    }
+}
+
+impl Kept {
+    /// Where the device listens, and where others reach it now.
+    pub(crate) fn place(&self, word: &Word) -> Link {
+        let members: Vec<SocketAddr> = word.members.iter().flat_map(|member| &member.addresses).copied().collect();
+        if members.iter().all(|address| address.ip().is_loopback()) {
+            let near = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port);
+            return Link { listen: near, advertise: vec![near] };
+        }
+        let seen = self.address.or_else(|| Some(SocketAddr::new(outward(*members.first()?)?, self.port)));
+        let is_v4 = seen.is_none_or(|seen| seen.is_ipv4());
+        let any: IpAddr = if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Link { listen: SocketAddr::new(any, self.port), advertise: seen.into_iter().collect() }
+    }
+
+    pub(crate) fn offer(&self, place: &Link) -> Offer {
+        Offer {
+            zone: self.zone.clone(),
+            addresses: place.advertise.clone(),
+            capacity_bytes: self.caps.space_bytes,
+            class: CLASS_PHONE,
+        }
+    }
+
+    /// The node of it: small, and with a log of errors alone.
+    pub(crate) fn config(&self, files: &Files, word: &Word, place: Link) -> Config {
+        Config {
+            name: "device".into(),
+            // Not there: the network's key is all it needs.
+            genesis: files.path().join("genesis.cbor"),
+            network_key: Some(word.network.to_string()),
+            link: place,
+            doors: Doors { status: None, rpc: None },
+            follow: word
+                .members
+                .iter()
+                .map(|member| Followed { key: member.key.to_string(), addresses: member.addresses.clone() })
+                .collect(),
+            provider: Some(Provider {
+                pledge_bytes: self.caps.space_bytes,
+                keep_free_bytes: KEEP_FREE_BYTES,
+                zone: self.zone.clone(),
+                class: Class::Phone,
+                // The pool's operator does.
+                register: false,
+                // What waits for the disk is in memory; so is a shard of 256 KiB for each stream.
+                peer_streams_max: 8,
+                streams_max: 32,
+                queue_bytes_max: 8 << 20,
+                ..Provider::default()
+            }),
+            ..Config::default()
+        }
+    }
+}
+
+/// A free UDP port, which the device keeps.
+pub(crate) fn free_port(word: &Word) -> Option<u16> {
+    let near = word.members.iter().flat_map(|member| &member.addresses).all(|address| address.ip().is_loopback());
+    let ip = if near { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    Some(UdpSocket::bind((ip, 0)).ok()?.local_addr().ok()?.port())
+}
+
+/// The address packets to `member` leave from; none is sent.
+fn outward(member: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr =
+        if member.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(member).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Bytes a folder takes on the disk: blocks, not lengths.
+pub(crate) fn disk_bytes(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(file) if file.is_dir() => disk_bytes(&entry.path()),
+            Ok(file) => file.blocks() * 512,
+            // Gone meanwhile.
+            Err(_) => 0,
+        })
+        .sum()
+}
