@@ -19,7 +19,9 @@ import urllib.request
 
 HODEI, DOORS, BINDINGS = sys.argv[1], json.load(open(sys.argv[2])), sys.argv[3]
 HERE = pathlib.Path(__file__).parent
-POOL, BUCKET, MIB = f"app-{os.getpid()}", f"kept-{os.getpid()}", 256
+POOL, BUCKET = f"app-{os.getpid()}", f"kept-{os.getpid()}"
+# A bucket asks each of its providers for half a gibibyte of room; what is not written takes no disk.
+MIB = 2048
 MEMORY_KIB_MAX = 128 << 10
 # Windows are ten seconds here, and pay comes after seven of them.
 PATIENCE_S = 300
