@@ -26,6 +26,8 @@ const VERSION: u32 = 1;
 const ONLINE_FOR: Duration = Duration::from_secs(60);
 /// Times a pool that is busy with this device is asked again.
 const TRIES: u32 = 10;
+/// Times a pool that did not answer is asked again.
+const AGAIN_MAX: u32 = 2;
 const CONSENT_BYTES_MAX: usize = 64 << 10;
 
 /// What the user was asked, and answered.
@@ -229,10 +231,20 @@ impl Device {
     }
 
     fn ask(&self, request: Request) -> Result<Answer, DeviceFault> {
+        let (is_safe, mut tries) = (!matches!(request, Request::Redeem { .. }), 0);
         for _ in 0..TRIES {
-            let answer = match self.ear() {
-                Some(ear) => ear.ask(request.clone())?,
-                None => ask_once(&self.files, &self.word, request.clone())?,
+            let asked = match self.ear() {
+                Some(ear) => ear.ask(request.clone()),
+                None => ask_once(&self.files, &self.word, request.clone()),
+            };
+            let answer = match asked {
+                // The pool may just have started again; what takes credit is never asked twice.
+                Err(DeviceFault::Away(_)) if is_safe && tries < AGAIN_MAX => {
+                    tries += 1;
+                    std::thread::sleep(patience(1_000));
+                    continue;
+                }
+                asked => asked?,
             };
             match answer {
                 Answer::Busy { retry_after_ms } => std::thread::sleep(patience(retry_after_ms)),

@@ -226,8 +226,15 @@ def play(work):
             print(f"serving, device {index}: VmHWM {peak / 1024:.0f} MiB, folder {app.ask('state')['folder_bytes'] / 2**20:.1f} MiB")
             check(f"device {index} needs less than {MEMORY_KIB_MAX >> 10} MiB", peak < MEMORY_KIB_MAX, f"{peak} KiB")
 
-        first = apps[0].ask("leave")
+        def leave():
+            said = apps[0].ask("leave")
+            # Its connection to the pool that was killed may not be known to be dead yet.
+            return None if said.get("fault", "").endswith("Away") else said
+
+        first = until("the pool answers", leave)
         check("a device that holds something stays until its deals end", first.get("open_deals", 0) > 0 and not first["is_done"], first)
+        for name, _ in told + more:
+            hodei("data", "rm", f"hodei://{BUCKET}/{name}", "-y")
         hodei("data", "rm", f"hodei://{BUCKET}", "-y")
         for index, app in enumerate(apps):
             until(f"device {index} has left", lambda: app.ask("leave").get("is_done"))
