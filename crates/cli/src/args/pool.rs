@@ -41,7 +41,7 @@ pub(crate) struct PoolName {
 
 #[derive(Args, Debug)]
 pub(crate) struct PoolCreate {
-    /// The pool's name: 1 to 32 of `a-z 0-9 -`.
+    /// The pool's name: 1 to 32 letters, digits and -.
     #[arg(value_name = "POOL")]
     pub(crate) pool: String,
     /// How devices get what they earned.
