@@ -203,17 +203,18 @@ impl Energy {
         let two = |cost: Cost| format!("{} Wh and {} g", units(cost.milliwatt_hours), units(cost.milligrams_co2e));
         vec![
             format!(
-                "Energy (computed): a GiB and month takes {} CO2e beside machines that run anyway, {} with all they draw; by published figures {} in a data centre, for the disks of {CENTRE_COPIES} copies alone.",
+                "Energy (computed): a GiB and month takes {} CO2e beside machines that run anyway, {} with all they draw and the network at 2015's average; by published figures {} in a data centre, for the disks of {CENTRE_COPIES} copies alone.",
                 two(beside),
                 two(whole),
                 two(centre),
             ),
             format!(
-                "A GB read takes {} to {} Wh, {} to {} g CO2e (computed), by what is laid on the network. Assumed: {GRID_GRAMS} g a kWh, the world's average.",
+                "A GB read takes {} to {} Wh, {} to {} g CO2e (computed), by what is laid on the network. Assumed: {GRID_GRAMS} g a kWh, the world's average; a proof every {} s; a full bucket.",
                 units(read.beside.milliwatt_hours),
                 units(read.whole.milliwatt_hours),
                 units(read.beside.milligrams_co2e),
                 units(read.whole.milligrams_co2e),
+                self.window_secs,
             ),
         ]
     }

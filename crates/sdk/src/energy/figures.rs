@@ -1,25 +1,25 @@
 //! State what was measured and what others published, with the source of each.
 
 /// CPU-ms for a GB read, client and providers: objects of 4 MiB at 3 of 6, `benches/energy`, 2026-11-22.
-pub const READ_CPU_MS: u64 = 8_470;
+pub const READ_CPU_MS: u64 = 8_720;
 /// Bytes on the wire for a thousand that are read: the same.
-pub const READ_WIRE_THOUSANDTHS: u64 = 1_040;
+pub const READ_WIRE_THOUSANDTHS: u64 = 1_145;
 /// CPU-ms for a GB that repair moves, all machines: the same, of an owner's repair at 2 of 4.
-pub const REPAIR_CPU_MS: u64 = 21_900;
+pub const REPAIR_CPU_MS: u64 = 16_700;
 /// CPU-ms of one deal's proof in one window, its provider's and that of four validators: the same.
-pub const PROOF_CPU_MS: u64 = 6;
-/// Bytes one proof moves: the same.
-pub const PROOF_BYTES: u64 = 1;
+pub const PROOF_CPU_MS: u64 = 5;
+/// Bytes one proof moves at most: the same; they do not show beside the chain's own, this is the error.
+pub const PROOF_BYTES: u64 = 2_500;
 /// CPU-ms of an idle validator in an hour, a block a second: the same.
-pub const VALIDATOR_CPU_MS: u64 = 49_000;
+pub const VALIDATOR_CPU_MS: u64 = 53_600;
 /// CPU-ms of an idle provider in an hour, which follows the chain: the same.
-pub const PROVIDER_CPU_MS: u64 = 13_680;
+pub const PROVIDER_CPU_MS: u64 = 17_400;
 /// Gigabytes a provider keeps, parity included, at home or in a data centre: an assumption like that of `NETWORK_TB`.
 pub const KEPT_GB: u64 = 1_000;
 /// Gigabytes a phone keeps: an assumption.
 pub const PHONE_KEPT_GB: u64 = 20;
 /// Bytes four idle validators and six providers exchange in an hour: the same.
-pub const CHAIN_BYTES: u64 = 684_000_000;
+pub const CHAIN_BYTES: u64 = 785_000_000;
 /// Validators of the network that was measured.
 pub const VALIDATORS: u64 = 4;
 /// Terabytes of users' data the chain's upkeep is shared by: an assumption; with a tenth of it that share is tenfold.
