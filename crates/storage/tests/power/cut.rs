@@ -281,10 +281,10 @@ impl Moments<'_> {
         let opened = copy(index).await;
         with_store(&tape, Beside::new(opened.clone(), &tape), async |store| self.judge(at, &store).await).await;
         let steps = tape.steps();
-        if self.cuts.disks % 7 == 0 {
+        if self.cuts.disks.is_multiple_of(7) {
             with_store(&tape, Beside::new(opened, &tape), async |store| self.goes_on(at, &store).await).await;
         }
-        if self.cuts.disks % 97 != 0 {
+        if !self.cuts.disks.is_multiple_of(97) {
             return;
         }
         // What the recovery itself had done by a second cut, be it durable or not.
