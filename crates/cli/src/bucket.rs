@@ -12,6 +12,7 @@ use crate::{
 use alloy_primitives::U256;
 use hodei_sdk::{
     Local,
+    energy::{self, Both, Cost, Energy, Work, figures::GRID_GRAMS},
     escrow::{Calendar, Holding},
     odds::{Odds, REPLACED_DAYS},
     plan::{RESERVE_WINDOWS, Wish, class_of},
@@ -55,7 +56,9 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
         windows: args.windows,
     };
     let plan = cloud.plan(&wish).await.map_err(sdk_fault)?;
-    for line in plan.lines() {
+    let energy = plan.energy(cloud.calendar().await.map_err(sdk_fault)?.window_secs());
+    let lines = [plan.lines(), energy.lines()].concat();
+    for line in &lines {
         out.say(line);
     }
     let escrow: U256 = plan.escrow();
@@ -66,7 +69,8 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
                 "schema": "hodei.data.create.plan/1", "bucket": name, "k": plan.shape.k(), "n": plan.shape.n(),
                 "survives": plan.shape.t(), "deals": plan.parts.len(), "escrow_wei": escrow.to_string(), "windows": plan.windows,
                 "windows_ahead": plan.ahead(), "windows_reserve": RESERVE_WINDOWS,
-                "spread": spread(&plan.shape), "regions": wish.regions, "odds": odds(&plan.odds()), "told": plan.lines(),
+                "spread": spread(&plan.shape), "regions": wish.regions, "odds": odds(&plan.odds()), "energy": electricity(&energy),
+                "told": lines,
             }),
         );
         return Ok(());
@@ -99,6 +103,19 @@ pub(crate) fn odds(odds: &Odds) -> Value {
     json!({
         "machines": odds.device.name(), "lost_within_a_year_left_alone": odds.left_alone,
         "lost_within_a_year_replaced": odds.replaced, "replaced_within_days": REPLACED_DAYS,
+    })
+}
+
+/// What it takes, computed, and what of: docs/energy.md.
+fn electricity(energy: &Energy) -> Value {
+    let cost = |cost: Cost| json!({ "milliwatt_hours": cost.milliwatt_hours, "milligrams_co2e": cost.milligrams_co2e });
+    let both = |both: Both| json!({ "beside": cost(both.beside), "whole": cost(both.whole) });
+    let work = |work: Work| json!({ "cpu_ms": work.cpu_ms, "bytes": work.bytes });
+    json!({
+        "computed": true, "machines": energy.device.name(), "window_secs": energy.window_secs,
+        "grams_co2e_a_kwh": GRID_GRAMS, "disk_gib_hours": energy.disk_gib_hours, "repair": work(energy.repair),
+        "proofs": work(energy.proofs), "chain": work(energy.chain), "gib_month": both(energy.stored),
+        "gb_read": both(energy.read), "data_centre_gib_month": cost(energy::centre()),
     })
 }
 

@@ -233,13 +233,13 @@ async fn tend(cloud: &Local, charge: &Charge, notes: &mut Notes, args: &CareRun,
 fn text(bucket: &str, tended: &Tended) -> String {
     let mut text = format!("{}: {} stripes, {} due", short(bucket), tended.stripes.all(), tended.due);
     if tended.restored_shards > 0 {
-        text.push_str(&format!(
-            ", {} shards of {} restored, {} read and {} sent",
-            tended.restored_shards,
-            tended.restored_stripes,
-            bytes(tended.read_bytes),
-            bytes(tended.sent_bytes)
-        ));
+        text.push_str(&format!(", {} shards of {} restored", tended.restored_shards, tended.restored_stripes));
+    }
+    if tended.moved_shards > 0 {
+        text.push_str(&format!(", {} shards moved from who leaves", tended.moved_shards));
+    }
+    if tended.read_bytes + tended.sent_bytes > 0 {
+        text.push_str(&format!(", {} read and {} sent", bytes(tended.read_bytes), bytes(tended.sent_bytes)));
     }
     if tended.new_deals > 0 {
         text.push_str(&format!(
@@ -266,7 +266,7 @@ fn told(bucket: &str, tended: &Tended) -> Value {
         "schema": "hodei.data.care.look/1", "bucket": bucket,
         "stripes": { "whole": tended.stripes.whole, "margins": lacking, "lost": tended.stripes.lost },
         "due_stripes": tended.due, "left_stripes": tended.left, "restored_stripes": tended.restored_stripes,
-        "restored_shards": tended.restored_shards, "copies": tended.copies, "read_bytes": tended.read_bytes,
+        "restored_shards": tended.restored_shards, "moved_shards": tended.moved_shards, "copies": tended.copies, "read_bytes": tended.read_bytes,
         "sent_bytes": tended.sent_bytes, "new_deals": tended.new_deals, "escrow_wei": tended.escrow.to_string(),
         "failures": tended.failures,
     })

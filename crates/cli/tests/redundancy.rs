@@ -125,6 +125,17 @@ fn a_living_bucket_is_lowered_and_raised_and_killed_on_the_way() {
     assert_eq!((&planned["k"], &planned["n"], &planned["spread"]["operators"]), (&3.into(), &6.into(), &6.into()));
     let odds = &planned["odds"];
     assert!(odds["lost_within_a_year_left_alone"].as_f64() > odds["lost_within_a_year_replaced"].as_f64());
+    // Computed, and named so, beside a published figure.
+    let energy = &planned["energy"];
+    assert_eq!((&energy["computed"], &energy["disk_gib_hours"]), (&true.into(), &1_440.into()));
+    let drawn = |of: &Value| of["milliwatt_hours"].as_u64().unwrap_or_else(|| panic!("no draw: {energy}"));
+    assert!(drawn(&energy["gib_month"]["beside"]) < drawn(&energy["gib_month"]["whole"]), "{energy}");
+    assert!(drawn(&energy["data_centre_gib_month"]) > 0);
+    let told = planned["told"].as_array().expect("lines");
+    assert!(
+        told.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with("Energy (computed)"))),
+        "{told:?}"
+    );
     demo.one(&["data", "create", "vault", "--code", "3/6", "-y"]);
     let mut objects = BTreeMap::from([("large".to_owned(), content(1, LARGE))]);
     objects.extend((2..8).map(|at| (format!("small-{at}"), small(at))));

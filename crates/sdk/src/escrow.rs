@@ -49,6 +49,11 @@ impl Calendar {
         Self { now_ms, left_ms, window_ms: running.endsMs.saturating_sub(running.openedMs) }
     }
 
+    /// How long a window is, in whole seconds, at least one.
+    pub fn window_secs(&self) -> u64 {
+        (self.window_ms / 1_000).max(1)
+    }
+
     /// When so many windows are over, about, in milliseconds since 1970; the running one counts as none.
     pub fn ends_ms(&self, windows: u64) -> u64 {
         self.now_ms.saturating_add(self.left_ms).saturating_add(self.window_ms.saturating_mul(windows))

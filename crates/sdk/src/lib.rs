@@ -11,6 +11,7 @@ pub mod custody;
 pub mod customer;
 mod cut;
 mod deal;
+pub mod energy;
 pub mod escrow;
 pub mod fault;
 mod handover;

@@ -4,6 +4,7 @@
 //! reads the ledger and changes nothing.
 
 use crate::{
+    energy::{Energy, Proving},
     fault::Fault,
     market::Offer,
     odds::{self, Odds},
@@ -169,6 +170,15 @@ impl Plan {
         Odds::of(&self.shape, frailest.unwrap_or(Class::Home))
     }
 
+    /// What it takes in electricity, were it full, proven every `window_secs`, and all machines as the frailest here.
+    pub fn energy(&self, window_secs: u64) -> Energy {
+        let pledged: u128 = self.parts.iter().map(|part| u128::from(part.capacity_bytes)).sum();
+        let (k, n) = (u128::from(self.shape.k()), u128::from(self.shape.n()));
+        let held_bytes = u64::try_from(pledged * k / (n * u128::from(HEADROOM))).unwrap_or(u64::MAX);
+        let proving = Proving { deals: self.parts.len() as u64, held_bytes, window_secs };
+        Energy::of(&self.shape, self.odds().device, &proving)
+    }
+
     /// The shape as the ledger writes it.
     pub fn terms(&self) -> IBuckets::Shape {
         let [k, n, t, operators, networks, zones] = self.shape.to_bytes();
@@ -313,6 +323,10 @@ pub(crate) mod tests {
                 .iter()
                 .any(|line| line.contains("60 windows were every deal full: 30 paid ahead, and 30 in reserve"))
         );
+        // A tenth of the window, ten times the proofs, each figure rounded up.
+        let (daily, short) = (plan.energy(86_400), plan.energy(8_640));
+        assert_eq!((daily.disk_gib_hours, daily.device, daily.repair), (1_440, Class::Home, short.repair));
+        assert!((daily.proofs.bytes * 10).abs_diff(short.proofs.bytes) <= 10, "{daily:?} {short:?}");
         let gib =
             |price: u128, times: u128| (price * u128::from(plan.parts[0].capacity_bytes)).div_ceil(1 << 30) * times;
         assert_eq!(plan.parts[0].escrow, gib(100, 60) + gib(1, 1));

@@ -177,6 +177,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             // Copies of a root are at whichever providers took one.
             shards.extend(self.roster(record).await?.iter().map(|provider| (provider.deal, root)));
         }
+        let holders = self.holders(record).await?;
+        shards.extend(self.stale_sheets(&holders).await);
         if matches!(intent.end, Some(End::Won { .. })) {
             return Ok(shards);
         }
@@ -189,10 +191,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         }
         // A custodian may have restored what was begun and never named.
-        let overlay = self.holders(record).await?.overlay;
         let restored = shards.iter().filter(|(_, id)| !named.contains(id));
         let restored: Vec<(u64, ShardId)> =
-            restored.flat_map(|(_, id)| overlay.deals(id).map(move |deal| (deal, *id))).collect();
+            restored.flat_map(|(_, id)| holders.overlay.deals(id).map(move |deal| (deal, *id))).collect();
         shards.extend(restored);
         let links = crate::share::listed(&index.run);
         let is_leaf = |id: &ShardId| index.kept.leaves().any(|(leaf, _)| leaf.0 == id.0);

@@ -16,6 +16,8 @@ const VERSION: u64 = 1;
 pub const PAIRS_MAX: usize = 1500;
 /// Sheets that one replaced and names, so that its bucket's owner can let go of them.
 pub const STALE_MAX: usize = 64;
+/// Of these the newest, which are not let go of yet.
+const STALE_KEPT: usize = 8;
 /// Bytes of a sheet at most.
 pub const SHEET_BYTES_MAX: u32 = 72 * 1024;
 /// Sheets that are followed: three quarters of a million shards, 190 GiB of them.
@@ -32,9 +34,12 @@ pub struct Sheet {
     pub pairs: Vec<(ShardId, u64)>,
 }
 
-/// All of an overlay: deals by shard.
+/// All of an overlay: deals by shard, and the sheets that others replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overlay(BTreeMap<ShardId, Vec<u64>>);
+pub struct Overlay {
+    deals: BTreeMap<ShardId, Vec<u64>>,
+    stale: Vec<ShardId>,
+}
 
 impl Sheet {
     /// The same with these besides, in the place of sheet `id`; behind it where that is full.
@@ -82,11 +87,25 @@ impl Sheet {
 
 impl Overlay {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.deals.is_empty()
+    }
+
+    /// Takes in what a sheet says; gives the one before it.
+    pub fn take(&mut self, sheet: Sheet) -> Option<ShardId> {
+        self.extend(sheet.pairs);
+        // Who read the ledger a moment ago may be asking for the newest of them.
+        let old = sheet.stale.len().saturating_sub(STALE_KEPT);
+        self.stale.extend(&sheet.stale[..old]);
+        sheet.before
+    }
+
+    /// Sheets that nobody asks for any more.
+    pub fn stale(&self) -> &[ShardId] {
+        &self.stale
     }
 
     pub fn add(&mut self, id: ShardId, deal: u64) {
-        let deals = self.0.entry(id).or_default();
+        let deals = self.deals.entry(id).or_default();
         if !deals.contains(&deal) {
             deals.push(deal);
         }
@@ -94,12 +113,12 @@ impl Overlay {
 
     /// Deals that have a shard besides the one its page names.
     pub fn deals(&self, id: &ShardId) -> impl Iterator<Item = u64> + '_ {
-        self.0.get(id).into_iter().flatten().copied()
+        self.deals.get(id).into_iter().flatten().copied()
     }
 
     /// Every pair, by shard.
     pub fn pairs(&self) -> impl Iterator<Item = (ShardId, u64)> + '_ {
-        self.0.iter().flat_map(|(id, deals)| deals.iter().map(|deal| (*id, *deal)))
+        self.deals.iter().flat_map(|(id, deals)| deals.iter().map(|deal| (*id, *deal)))
     }
 }
 
@@ -144,6 +163,10 @@ mod tests {
         assert_eq!(sheet.stale.last(), Some(&id(99)));
         let next = sheet.with(id(100), &pairs(91));
         assert_eq!(next, Sheet { before: Some(id(100)), stale: Vec::new(), pairs: pairs(91) });
+        let mut overlay = Overlay::default();
+        assert_eq!((overlay.take(next), overlay.take(sheet)), (Some(id(100)), None));
+        let old: Vec<ShardId> = (36..92).map(id).collect();
+        assert_eq!(overlay.stale(), old, "but the newest eight");
     }
 
     #[test]

@@ -33,7 +33,8 @@ fn margins(margins: &Margins) -> Value {
 
 fn state(seat: &Seat) -> &'static str {
     match seat.state {
-        State::Answers if seat.is_leaving() => "leaves",
+        State::Leaving => "leaves",
+        State::Answers if seat.is_leaving() => "drained",
         State::Answers if seat.deal.offer.suspended => "suspended",
         State::Answers => "answers",
         State::Doubted => "doubted",
@@ -52,6 +53,7 @@ fn standing(seat: &Seat) -> String {
         count => format!(", missed {count} windows in a row"),
     };
     let what = match seat.state {
+        State::Leaving => "answers, and leaves",
         State::Answers if seat.is_leaving() => "answers, takes nothing new",
         State::Answers => "answers",
         State::Doubted => "answers, proves nothing",
@@ -150,6 +152,7 @@ pub(super) fn assumed(planned: &Repair) -> Vec<String> {
         Some(_) => "the deal stays, since locked versions keep all deals of the bucket.",
         None => "the deal ends, and another takes the place where one is on offer.",
     };
+    say(&of(State::Leaving), &format!("it leaves, and what lies there is moved: {end}"));
     say(&of(State::Closed), &format!("closed by the ledger for missed proofs: {end}"));
     say(&of(State::GivenUp), &format!("gone, as you say, with all that lies there: {end}"));
     say(&|seat| seat.state == State::GivenUp && seat.answers, "answers all the same: is it the one you mean?");

@@ -32,6 +32,7 @@ pub(super) struct Due {
     pub(super) at: usize,
     /// Shards that are there, and in which deals.
     pub(super) there: Vec<(u8, u64)>,
+    /// What others shall have: what is lost, and what lies with those who leave.
     pub(super) lost: Vec<u8>,
 }
 
@@ -81,6 +82,7 @@ impl Scene {
     /// What is left of a stripe, and what is to be done about it if anything is.
     pub(super) fn stripe(&self, id: ShardId, page: &Arc<Page>, at: usize) -> (Count, Option<Due>) {
         let (mut count, mut there, mut lost, mut back) = (Count::default(), Vec::new(), Vec::new(), Vec::new());
+        let mut leaving = Vec::new();
         for (shard, id) in page.stripes[at].ids.iter().enumerate() {
             let shard = shard as u8;
             let named = page.holder(at, shard).map(|holder| holder.deal);
@@ -89,9 +91,12 @@ impl Scene {
             if self.voices.count(&mut count, deal, *id) {
                 there.push((shard, deal));
             }
+            if count.leaving > before.leaving {
+                leaving.push(shard);
+            }
             if count.back > before.back {
                 back.push(shard);
-            } else if count.there == before.there {
+            } else if (count.there, count.leaving) == (before.there, before.leaving) {
                 lost.push(shard);
             }
         }
@@ -102,6 +107,7 @@ impl Scene {
         if lost.is_empty() || count.there <= page.k.into() {
             lost.append(&mut back);
         }
+        lost.append(&mut leaving);
         let margin = (count.there + count.spare).saturating_sub(page.k.into());
         (count, Some(Due { margin, id, page: page.clone(), at, there, lost }))
     }

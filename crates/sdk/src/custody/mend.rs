@@ -32,7 +32,11 @@ use hodei_types::{
     slice::ShardId,
     transport::{NodeKey, Transport},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Shards of pages that are looked at at once.
 const WAVE_SHARDS: usize = 20_000;
@@ -54,6 +58,8 @@ pub struct Tended {
     pub left: u64,
     pub restored_stripes: u64,
     pub restored_shards: u64,
+    /// Shards brought as they are from providers that leave to others.
+    pub moved_shards: u64,
     /// Copies made of pages, lists and the index's root.
     pub copies: u64,
     pub read_bytes: u64,
@@ -87,8 +93,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         tended.left = tended.due - due.len() as u64;
         due.sort_by_key(|due| due.margin);
         self.mend(charge, &mut scene, due, rate, &mut tended).await?;
-        if tended.restored_shards > 0 || tended.new_deals > 0 {
-            let (id, count, deals) = (scene.record.id, tended.restored_shards, tended.new_deals);
+        let others = tended.restored_shards + tended.moved_shards;
+        if others > 0 || tended.new_deals > 0 {
+            let (id, count, deals) = (scene.record.id, others, tended.new_deals);
             self.note(Kind::Deal, |fields| {
                 let fields = fields.text("what", "restored").bytes("bucket", id.as_slice());
                 fields.uint("shards", count).uint("deals", deals)
@@ -151,14 +158,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             let bytes = match notes.lists.get(&id) {
                 Some(list) => Some(Bytes::from(list.to_vec())),
-                None if copies.len() >= scene.wanted_copies() => None,
+                None if scene.takers().iter().filter(|deal| copies.contains(deal)).count() >= scene.wanted_copies() => {
+                    None
+                }
                 None if id.0 == root.0 => self.read_copy(scene, id, ROOT_BYTES as u32).await,
-                None => match scene.roster.iter().find(|provider| provider.deal == copies[0]) {
-                    Some(provider) => match self.0.engine.glance(provider, id).await {
-                        Ok((bytes, _)) => self.read_copy(scene, id, bytes).await,
-                        Err(_) => None,
-                    },
-                    None => None,
+                None => match self.0.engine.size_of(&scene.roster, id).await {
+                    Ok(bytes) => self.read_copy(scene, id, bytes).await,
+                    Err(_) => None,
                 },
             };
             self.copy_lacking(scene, &copies, || bytes, tended).await;
@@ -177,12 +183,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         bytes: impl FnOnce() -> Option<Bytes>,
         tended: &mut Tended,
     ) {
-        let lacking = scene.wanted_copies().saturating_sub(has.len());
+        let takers = scene.takers();
+        // Those of who leaves, or is closed, are not counted on.
+        let stay = has.iter().filter(|deal| takers.contains(deal)).count();
+        let lacking = scene.wanted_copies().saturating_sub(stay);
         if lacking == 0 {
             return;
         }
         let Some(bytes) = bytes() else { return };
-        let takers = scene.takers();
         let others = (0..scene.roster.len()).filter(|at| {
             let deal = scene.roster[*at].deal;
             takers.contains(&deal) && !has.contains(&deal)
@@ -240,18 +248,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     Ok(made) => {
                         tended.read_bytes += made.read_bytes;
                         tended.sent_bytes += made.sent_bytes;
-                        tended.restored_stripes += u64::from(!made.pairs.is_empty());
+                        tended.restored_stripes += u64::from(made.pairs.len() > made.moved);
+                        tended.restored_shards += (made.pairs.len() - made.moved) as u64;
+                        tended.moved_shards += made.moved as u64;
                         tended.failures.extend(made.failure);
                         pairs.extend(made.pairs);
                     }
                     Err(why) => _ = tended.failures.insert(why),
                 }
             }
-            if !pairs.is_empty() {
-                tended.restored_shards += pairs.len() as u64;
-                for pairs in pairs.chunks(PAIRS_MAX) {
-                    self.lay(&scene.record, pairs).await?;
-                }
+            for pairs in pairs.chunks(PAIRS_MAX) {
+                self.lay(&scene.record, pairs).await?;
             }
             if let Some(rate) = rate {
                 let took = Duration::from_secs_f64((tended.read_bytes - before) as f64 / rate.max(1) as f64);
@@ -353,12 +360,25 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Makes what one stripe lacks.
     async fn make(&self, charge: &Charge, scene: &Scene, due: &Due) -> Result<Made, String> {
-        let (pads, first) = due.page.entrusted(&charge.care).map_err(|error| error.to_string())?;
         let seats = self.seats_for(scene, due, true);
         if seats.is_empty() {
             return Err("no provider is left for what is lost".into());
         }
         let place = |deal: u64| scene.roster.iter().position(|provider| provider.deal == deal);
+        let from = |shard: u8| due.there.iter().find(|(known, _)| *known == shard).and_then(|(_, deal)| place(*deal));
+        let (mut made, mut seats) = (Made::default(), seats.into_iter().collect::<VecDeque<_>>());
+        for _ in 0..seats.len() {
+            let Some((shard, at)) = seats.pop_front() else { break };
+            match from(shard) {
+                Some(from) if self.pass_on(scene, due, (shard, from, at), &mut made).await => {}
+                // Nobody has it, or it cannot be had there any more.
+                _ => seats.push_back((shard, at)),
+            }
+        }
+        if seats.is_empty() {
+            return Ok(made);
+        }
+        let (pads, first) = due.page.entrusted(&charge.care).map_err(|error| error.to_string())?;
         let blamed = self.clone();
         let loss = Loss {
             shape: scene.shape(&due.page),
@@ -367,7 +387,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             at: due.at,
             pads: pads.stripe(first + due.at as u32),
             there: due.there.iter().filter_map(|(shard, deal)| Some((*shard, place(*deal)?))).collect(),
-            seats,
+            seats: seats.into(),
             upload: self.random(),
             verdict: Arc::new(move |verdict| blamed.blame(verdict)),
         };
@@ -375,19 +395,45 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let acks = restored.held.iter().map(|(_, _, held)| (held.ack.statement.deal, held.ack));
         acks.for_each(|ack| self.owe(&[ack].into()));
         let ids = &due.page.stripes[due.at].ids;
-        let pairs = restored.held.iter();
-        Ok(Made {
-            pairs: pairs.map(|(shard, at, _)| (ids[usize::from(*shard)], scene.roster[*at].deal)).collect(),
-            read_bytes: restored.read_bytes,
-            sent_bytes: restored.sent_bytes,
-            failure: restored.failure,
-        })
+        made.pairs
+            .extend(restored.held.iter().map(|(shard, at, _)| (ids[usize::from(*shard)], scene.roster[*at].deal)));
+        made.read_bytes += restored.read_bytes;
+        made.sent_bytes += restored.sent_bytes;
+        made.failure = made.failure.or(restored.failure);
+        Ok(made)
+    }
+
+    /// Brings one shard as it is from who leaves to another; `false` if it could not be.
+    async fn pass_on(&self, scene: &Scene, due: &Due, (shard, from, at): (u8, usize, usize), made: &mut Made) -> bool {
+        let listed = &due.page.stripes[due.at];
+        let id = listed.ids[usize::from(shard)];
+        let leaving = std::slice::from_ref(&scene.roster[from]);
+        let read = self.0.engine.get_copy(leaving, id, listed.shard_bytes, |verdict| self.blame(verdict));
+        let Ok(bytes) = read.await else { return false };
+        let count = bytes.len() as u64;
+        made.read_bytes += count;
+        let place = (scene.roster.clone(), at);
+        match self.0.engine.copy_to(scene.shape(&due.page), place, self.random(), bytes).await {
+            Ok(held) => {
+                self.owe(&[(held.ack.statement.deal, held.ack)].into());
+                made.pairs.push((id, scene.roster[at].deal));
+                (made.moved, made.sent_bytes) = (made.moved + 1, made.sent_bytes + count);
+                true
+            }
+            Err(error) => {
+                made.failure = Some(format!("{}: {error}", scene.roster[at].peer.key));
+                false
+            }
+        }
     }
 }
 
 /// What came of one stripe.
+#[derive(Default)]
 struct Made {
     pairs: Vec<(ShardId, u64)>,
+    /// Of these, brought as they are.
+    moved: usize,
     read_bytes: u64,
     sent_bytes: u64,
     failure: Option<String>,

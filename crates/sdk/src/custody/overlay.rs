@@ -4,23 +4,21 @@ use crate::{
     bucket::Record,
     cloud::{Cloud, Runtime},
     fault::Fault,
+    read::Holders,
 };
 use alloy_primitives::B256;
-use futures::{FutureExt as _, StreamExt as _, stream};
 use hodei_storage::{
-    engine::{Provider, RemoteError},
+    engine::{GetError, Provider},
     overlay::{Overlay, SHEET_BYTES_MAX, SHEETS_MAX, Sheet},
 };
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
 /// Tries to say more beside other custodians.
 const LAY_TRIES: usize = 4;
-/// Providers asked at once for a sheet.
-const ASKED: usize = 4;
 
 /// Overlays read lately, by bucket: the id they had, and what they say.
 #[derive(Default)]
@@ -42,10 +40,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         while let Some(id) = next.take().filter(|_| sheets < SHEETS_MAX) {
             sheets += 1;
             match self.sheet(roster, id).await {
-                Ok(Some(sheet)) => {
-                    overlay.extend(sheet.pairs);
-                    next = sheet.before;
-                }
+                Ok(Some(sheet)) => next = overlay.take(sheet),
                 // Nobody has it any more: what it told of is found to be lost, and restored again.
                 Ok(None) => {}
                 Err(error) => {
@@ -61,27 +56,33 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// One sheet, from whoever of the bucket's providers has it; `None` if all say that they have not.
     async fn sheet(&self, roster: &[Provider], id: ShardId) -> Result<Option<Sheet>, Fault> {
-        let asked = roster.iter().cloned().map(|provider| {
-            let cloud = self.clone();
-            async move { (provider.peer.key, cloud.0.engine.glance(&provider, id).await) }.boxed()
-        });
-        let mut answers = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(ASKED);
-        let mut failure = None;
-        while let Some((node, answer)) = answers.next().await {
-            match answer {
-                Ok((bytes, _)) if bytes <= SHEET_BYTES_MAX => {
-                    let shard = self.0.engine.get_copy(roster, id, bytes, |verdict| self.blame(verdict)).await?;
-                    return Sheet::open(&id, &shard).map(Some).map_err(|error| Fault::Index(error.to_string()));
-                }
-                Ok((bytes, _)) => return Err(Fault::Index(format!("a sheet of {bytes} bytes"))),
-                Err(RemoteError::Gone) => {}
-                Err(error) => failure = Some(format!("{node}: {error}")),
+        let bytes = match self.0.engine.size_of(roster, id).await {
+            Ok(bytes) if bytes <= SHEET_BYTES_MAX => bytes,
+            Ok(bytes) => return Err(Fault::Index(format!("a sheet of {bytes} bytes"))),
+            Err(GetError::Gone { gone, asked, .. }) if gone == asked => return Ok(None),
+            Err(error) => return Err(Fault::Index(format!("sheet {id} cannot be read: {error}"))),
+        };
+        let shard = self.0.engine.get_copy(roster, id, bytes, |verdict| self.blame(verdict)).await?;
+        Sheet::open(&id, &shard).map(Some).map_err(|error| Fault::Index(error.to_string()))
+    }
+
+    /// Copies of sheets that others replaced, by deal. A custodian names them, who may name anything: what is no sheet is
+    /// not among them.
+    pub(crate) async fn stale_sheets(&self, holders: &Holders) -> Vec<(u64, ShardId)> {
+        let Holders { roster, overlay } = holders;
+        let asked = overlay.stale().iter();
+        let asked = asked.flat_map(|id| roster.iter().map(|provider| (provider.deal, *id))).collect::<Vec<_>>();
+        if asked.is_empty() {
+            return asked;
+        }
+        let there = self.0.engine.inventory(roster, asked).await.there;
+        let mut sheets = BTreeSet::new();
+        for id in there.iter().map(|(_, id)| *id).collect::<BTreeSet<_>>() {
+            if matches!(self.sheet(roster, id).await, Ok(Some(_))) {
+                sheets.insert(id);
             }
         }
-        match failure {
-            Some(failure) => Err(Fault::Index(format!("sheet {id} cannot be read: {failure}"))),
-            None => Ok(None),
-        }
+        there.into_iter().filter(|(_, id)| sheets.contains(id)).collect()
     }
 
     /// Says of these, at most as many as a sheet takes, where they are now, beside what others say.

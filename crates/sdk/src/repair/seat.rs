@@ -34,6 +34,8 @@ pub enum State {
     Answers,
     /// It answers, but did not prove what it says for windows: what it has can be read at best.
     Doubted,
+    /// It answers, and takes no new deals any more: what it has is moved while it can be.
+    Leaving,
     /// It does not answer, and missed no proof: taken to come back.
     Away,
     /// It does not answer, and missed at least its last proof: what it has counts as gone, its deal stays.
@@ -67,12 +69,12 @@ impl Seat {
 
     /// Whether nothing is expected of it.
     pub fn is_gone(&self) -> bool {
-        matches!(self.state, State::Closed | State::GivenUp | State::Ending)
+        matches!(self.state, State::Leaving | State::Closed | State::GivenUp | State::Ending)
     }
 
-    /// Whether it keeps what it has and takes nothing new, since it leaves or its deal is not needed any more.
+    /// Whether it keeps what it has and takes nothing new, since its deal is not needed any more.
     pub fn is_leaving(&self) -> bool {
-        !self.is_gone() && (!self.deal.offer.open || self.deal.state.capacityBytes == 0)
+        !self.is_gone() && self.deal.state.capacityBytes == 0
     }
 
     /// Whether it takes shards now.
@@ -87,6 +89,7 @@ pub(super) struct Word {
     /// Of its deal.
     pub(super) is_open: bool,
     pub(super) is_closed: bool,
+    pub(super) is_retired: bool,
     pub(super) is_suspended: bool,
     pub(super) missed_in_row: u64,
 }
@@ -98,6 +101,7 @@ pub(super) fn judge(word: Word, answers: bool, is_given_up: bool) -> State {
         _ if is_given_up => State::GivenUp,
         _ if word.is_closed => State::Closed,
         (true, true) if word.missed_in_row >= DOUBTED_MISSES => State::Doubted,
+        (true, _) if word.is_retired => State::Leaving,
         (true, _) => State::Answers,
         (false, true) => State::Missing,
         (false, false) => State::Away,
@@ -127,6 +131,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 let word = Word {
                     is_open: deal.state.state == OPEN,
                     is_closed: standing.closed,
+                    is_retired: !deal.offer.open,
                     is_suspended: standing.suspended,
                     missed_in_row: standing.missesInRow,
                 };
@@ -174,7 +179,7 @@ pub(super) mod tests {
             price_read: 1,
             collateral: U256::ZERO,
             device: Class::Home,
-            open: state != State::Closed,
+            open: !matches!(state, State::Closed | State::Leaving),
             suspended: false,
         };
         let deal = IDeals::Deal {
@@ -199,7 +204,7 @@ pub(super) mod tests {
         Seat {
             deal,
             state,
-            answers: matches!(state, State::Answers | State::Doubted),
+            answers: matches!(state, State::Answers | State::Doubted | State::Leaving),
             missed_in_row: 0,
             named: 0,
             there: 0,
@@ -208,8 +213,13 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_expected_follows_from_owner_ledger_and_wire_in_this_order() {
-        let word =
-            |missed_in_row| Word { is_open: true, is_closed: false, is_suspended: missed_in_row > 0, missed_in_row };
+        let word = |missed_in_row| Word {
+            is_open: true,
+            is_closed: false,
+            is_retired: false,
+            is_suspended: missed_in_row > 0,
+            missed_in_row,
+        };
         let judged = |missed, answers| judge(word(missed), answers, false);
         assert_eq!([0, 1, 2].map(|missed| judged(missed, true)), [State::Answers, State::Answers, State::Doubted]);
         assert_eq!([0, 1, 9].map(|missed| judged(missed, false)), [State::Away, State::Missing, State::Missing]);
@@ -217,6 +227,10 @@ pub(super) mod tests {
         assert_eq!([true, false].map(|answers| judge(closed, answers, false)), [State::Closed; 2]);
         assert_eq!([word(0), closed].map(|word| judge(word, true, true)), [State::GivenUp; 2]);
         assert_eq!(judge(Word { is_open: false, ..closed }, true, true), State::Ending);
+        let retired = |missed| Word { is_retired: true, ..word(missed) };
+        let judged = |missed, answers| judge(retired(missed), answers, false);
+        assert_eq!([0, 1, 2].map(|missed| judged(missed, true)), [State::Leaving, State::Leaving, State::Doubted]);
+        assert_eq!([0, 1].map(|missed| judged(missed, false)), [State::Away, State::Missing]);
         // Who holds nothing is asked for nothing, whatever it missed before.
         assert_eq!(judge(Word { is_suspended: false, ..word(5) }, true, false), State::Answers);
     }

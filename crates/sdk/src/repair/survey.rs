@@ -218,7 +218,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             tracing::warn!(deal, error, "a provider stopped answering");
             let seat = tally.survey.seats.iter_mut().find(|seat| seat.deal.id == deal).expect("only these are asked");
             seat.answers = false;
-            if matches!(seat.state, State::Answers | State::Doubted) {
+            if matches!(seat.state, State::Answers | State::Leaving | State::Doubted) {
                 seat.state = if seat.missed_in_row > 0 { State::Missing } else { State::Away };
             }
             voices.states.insert(deal, (seat.state, false));

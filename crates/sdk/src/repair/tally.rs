@@ -122,6 +122,10 @@ impl Voices {
         let is_held = self.there.contains(&(deal, id));
         match self.states.get(&deal) {
             Some((State::Answers, _)) if is_held => count.there += 1,
+            Some((State::Leaving, _)) if is_held => {
+                count.spare += 1;
+                count.leaving += 1;
+            }
             Some((State::Doubted | State::Closed | State::Ending, _)) if is_held => count.spare += 1,
             Some((State::Closed | State::Missing, false)) => count.away += 1,
             Some((State::Away, _)) => count.back += 1,

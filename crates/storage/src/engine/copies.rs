@@ -1,8 +1,11 @@
-//! Copy one shard that is not coded, such as a page or an index root, to several providers.
+//! Copy one shard that is not coded, such as a page or an index root, to several providers, and read it back.
 
 use super::{
     Engine,
+    get::GetError,
     put::{Ledger, PutError},
+    race::race,
+    remote::{Ask, RemoteError, Verdict},
     spread::{Offers, Provider, Spread},
 };
 use crate::{
@@ -11,13 +14,93 @@ use crate::{
 };
 use bytes::Bytes;
 use commonware_runtime::{Clock, Spawner};
-use futures::StreamExt as _;
-use hodei_types::{ack::Ack, code::Shape, slice::ShardId, transport::Transport};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use hodei_types::{
+    ack::Ack,
+    code::Shape,
+    slice::ShardId,
+    transport::{NodeKey, Transport},
+};
 use rand::{CryptoRng, seq::SliceRandom as _};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
+
+/// Providers asked at once for a shard that some of them hold a copy of.
+const COPIES_ASKED: usize = 3;
+
+impl<E, T> Engine<E, T>
+where
+    E: Clock + Spawner,
+    T: Transport,
+{
+    /// Reads a copied shard from whichever of the bucket's providers has it, three at a time.
+    pub async fn get_copy(
+        &self,
+        roster: &[Provider],
+        id: ShardId,
+        bytes: u32,
+        verdict: impl Fn(Verdict),
+    ) -> Result<Bytes, GetError> {
+        let asks = self.likely(roster).into_iter().map(|provider| {
+            async move {
+                let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+                self.remote.get(&ask, bytes, 0, bytes).await.map_err(|error| (provider.peer.key, error))
+            }
+            .boxed()
+        });
+        self.any(asks.collect(), roster.len(), id, verdict).await
+    }
+
+    /// How many bytes a copied shard has, by whichever of the bucket's providers has it.
+    pub async fn size_of(&self, roster: &[Provider], id: ShardId) -> Result<u32, GetError> {
+        let asks = self.likely(roster).into_iter().map(|provider| {
+            async move {
+                let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+                let (bytes, _) = self.remote.glance(&ask).await.map_err(|error| (provider.peer.key, error))?;
+                Ok(bytes)
+            }
+            .boxed()
+        });
+        self.any(asks.collect(), roster.len(), id, |_| {}).await
+    }
+
+    /// Owned, not borrowed: a closure over references makes futures that are not provably Send.
+    fn likely(&self, roster: &[Provider]) -> Vec<Provider> {
+        let (mut order, now) = (roster.to_vec(), self.context.current());
+        order.sort_by_key(|provider| {
+            (self.peers.rests(&provider.peer.key, now), self.peers.latency(&provider.peer.key))
+        });
+        order
+    }
+
+    async fn any<V>(
+        &self,
+        asks: Vec<BoxFuture<'_, Result<V, (NodeKey, RemoteError)>>>,
+        asked: usize,
+        id: ShardId,
+        verdict: impl Fn(Verdict),
+    ) -> Result<V, GetError> {
+        let (mut failure, mut gone) = ("the bucket has no providers".to_string(), 0);
+        let lost = |(node, error): (NodeKey, RemoteError)| {
+            failure = format!("{node}: {error}");
+            gone += usize::from(matches!(error, RemoteError::Gone));
+            if error.is_down() {
+                self.peers.failed(&node, self.context.current());
+            }
+            if let RemoteError::Lie(lie) = error {
+                verdict(*lie);
+            }
+        };
+        match race(&*self.context, asks, COPIES_ASKED, lost).await {
+            Some(value) => Ok(value),
+            // Told by most of those who were to have it: it is not only out of reach.
+            None if gone * 2 > asked => Err(GetError::Gone { page: id, gone, asked }),
+            None => Err(GetError::Page { page: id, copies: asked, failure }),
+        }
+    }
+}
 
 impl<E, T> Engine<E, T>
 where

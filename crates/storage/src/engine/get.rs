@@ -9,6 +9,7 @@
 
 use super::{
     Engine, Permit,
+    race::race,
     remote::{Ask, RemoteError, Verdict},
     spread::Provider,
     stripe::{Coder, plain_bytes, slot_bytes},
@@ -47,9 +48,6 @@ const K_PER_EXTRA: usize = 8;
 /// A shard is late after three times what its provider usually needs, but not before this.
 const LATE_MIN: Duration = Duration::from_millis(50);
 pub(super) const LATE_TIMES: u32 = 3;
-
-/// Providers asked at once for a shard that some of them hold a copy of.
-const COPIES_ASKED: usize = 3;
 
 /// What is read.
 #[derive(Clone)]
@@ -144,54 +142,6 @@ where
     }
 }
 
-impl<E, T> Engine<E, T>
-where
-    E: Clock + Spawner,
-    T: Transport,
-{
-    /// Reads a copied shard from whichever of the bucket's providers has it, three at a time.
-    pub async fn get_copy(
-        &self,
-        roster: &[Provider],
-        id: ShardId,
-        bytes: u32,
-        verdict: impl Fn(Verdict),
-    ) -> Result<Bytes, GetError> {
-        let now = self.context.current();
-        // Owned, not borrowed: a closure over references makes futures that are not provably Send.
-        let mut order: Vec<Provider> = roster.to_vec();
-        order.sort_by_key(|provider| {
-            (self.peers.rests(&provider.peer.key, now), self.peers.latency(&provider.peer.key))
-        });
-        let asked = stream::iter(order).map(|provider: Provider| async move {
-            let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
-            (provider.peer.key, self.remote.get(&ask, bytes, 0, bytes).await)
-        });
-        let mut answers = std::pin::pin!(asked.buffer_unordered(COPIES_ASKED));
-        let (mut failure, mut gone) = ("the bucket has no providers".to_string(), 0);
-        while let Some((node, answer)) = answers.next().await {
-            match answer {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) => {
-                    failure = format!("{node}: {error}");
-                    gone += usize::from(matches!(error, RemoteError::Gone));
-                    if error.is_down() {
-                        self.peers.failed(&node, self.context.current());
-                    }
-                    if let RemoteError::Lie(lie) = error {
-                        verdict(*lie);
-                    }
-                }
-            }
-        }
-        // Told by most of those who were to have it: it is not only out of reach.
-        if gone * 2 > roster.len() {
-            return Err(GetError::Gone { page: id, gone, asked: roster.len() });
-        }
-        Err(GetError::Page { page: id, copies: roster.len(), failure })
-    }
-}
-
 pub(super) struct Fetch<E, T> {
     pub(super) engine: Engine<E, T>,
     pub(super) request: GetRequest,
@@ -250,15 +200,19 @@ where
         // Who was out of reach is asked once more: a busy machine is not a dead one.
         for _ in 0..2 {
             let mut away = Vec::new();
-            for holder in holders {
-                match self.read(&holder.node, holder.deal, page.id, page.bytes).await {
-                    Some(Ok(bytes)) => return Ok(bytes),
-                    Some(Err(error)) => {
-                        failure = format!("{}: {error}", holder.node);
-                        away.extend(error.is_down().then_some(holder));
-                    }
-                    None => {}
+            let asks = holders.into_iter().map(|holder| {
+                async move {
+                    let read = self.read(&holder.node, holder.deal, page.id, page.bytes).await;
+                    read.unwrap_or(Err(RemoteError::Gone)).map_err(|error| (holder, error))
                 }
+                .boxed()
+            });
+            let lost = |(holder, error): (Holder, RemoteError)| {
+                failure = format!("{}: {error}", holder.node);
+                away.extend(error.is_down().then_some(holder));
+            };
+            if let Some(bytes) = race(&*self.engine.context, asks.collect::<Vec<_>>(), 1, lost).await {
+                return Ok(bytes);
             }
             holders = away;
         }

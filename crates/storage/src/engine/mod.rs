@@ -19,6 +19,7 @@ mod peers;
 mod pool;
 mod put;
 mod queue;
+mod race;
 mod remote;
 mod restore;
 mod slices;

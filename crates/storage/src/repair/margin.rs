@@ -22,6 +22,8 @@ pub struct Count {
     pub back: u16,
     /// With providers that nothing is expected of, but that answer still.
     pub spare: u16,
+    /// Of these, with providers that leave: they are moved while they can be.
+    pub leaving: u16,
     /// With providers that are away and not given up.
     pub away: u16,
 }
@@ -77,12 +79,12 @@ impl Bar {
     }
 
     pub fn fate(self, count: Count) -> Fate {
-        let Count { there, back, spare, away } = count;
+        let Count { there, back, spare, leaving, away } = count;
         if there + spare < self.k {
             return if there + spare + back + away < self.k { Fate::Lost } else { Fate::OutOfReach };
         }
         let is_urgent = there <= self.k && there < self.least;
-        if there + back < self.least || is_urgent { Fate::Due } else { Fate::Enough }
+        if leaving > 0 || there + back < self.least || is_urgent { Fate::Due } else { Fate::Enough }
     }
 }
 

@@ -139,7 +139,7 @@ async fn open_segments<E: Storage>(
             let size = size - size % ALIGN;
             let segment = Segment { blob: Arc::new(blob), end: record_start(), size, dead: 0 };
             segments.insert(number, (segment, before));
-        } else if Some(&name) == last.as_ref() && read.is_none_or(|read| !read.as_ref().starts_with(SEGMENT_TAG)) {
+        } else if Some(&name) == last.as_ref() && read.is_none_or(|read| is_unmade(read.as_ref(), expected)) {
             // The power went while it was being made: nothing was ever written to it.
             drop(blob);
             storage.remove(partition, Some(&name)).await?;
@@ -148,6 +148,12 @@ async fn open_segments<E: Storage>(
         }
     }
     Ok(segments)
+}
+
+/// Whether a segment's first bytes are no segment's, or as much of `expected` as came before the power went.
+fn is_unmade(read: &[u8], expected: &[u8]) -> bool {
+    let alike = read.iter().zip(expected).take_while(|(read, expected)| read == expected).count();
+    alike < SEGMENT_TAG.len() || read[alike..].iter().all(|byte| *byte == 0)
 }
 
 /// `None` if the index does not fit the segments and must be made anew.

@@ -103,11 +103,11 @@ fn one_lost_shard_is_found_where_it_is() {
 
 #[test]
 fn who_may_return_is_waited_for_and_who_does_not_is_not() {
-    use State::{Answers, Away, Closed, Doubted, GivenUp, Missing};
+    use State::{Answers, Away, Closed, Doubted, GivenUp, Leaving, Missing};
     let found = |states| survey(seats(states), false, |_, _, _| false);
     let away = found([Away, Answers, Answers, Answers, Answers, Answers]);
     assert_eq!((away.stripes.lacking.clone(), away.is_well()), (BTreeMap::from([(2, 4)]), true));
-    for gone in [Missing, GivenUp, Closed, Doubted] {
+    for gone in [Missing, GivenUp, Closed, Doubted, Leaving] {
         let found = found([gone, Answers, Answers, Answers, Answers, Answers]);
         assert_eq!((found.stripes.lacking.clone(), found.due_parts), (BTreeMap::from([(2, 4)]), 2), "{gone:?}");
         assert_eq!(found.kept_parts, 1, "the one that only a customer's key opens");
