@@ -332,10 +332,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 .encode()
                 .to_vec();
         let deals = self.0.buckets.deals(record.id).await?;
-        // Who missed its last proof is likely away: a process that knows nothing yet need not wait for it.
-        for deal in deals.iter().filter(|deal| deal.offer.suspended) {
-            self.0.engine.peers().doubt(&deal.offer.node, now);
-        }
         let shunned = self.0.shunned.lock().expect("no panic under this lock").clone();
         let takes = |deal: &Deal| deal.state.capacityBytes > 0 && !shunned.contains(&deal.offer.node);
         let takes: Vec<bool> = deals.iter().map(takes).collect();

@@ -74,16 +74,6 @@ impl Peers {
         });
     }
 
-    /// Somebody says that it is likely away: who was never heard of is asked after the others for a while.
-    pub fn doubt(&self, node: &NodeKey, now: SystemTime) {
-        self.with(node, |peer| {
-            if peer.latency == LATENCY_FIRST && peer.failures == 0 {
-                peer.failures = 1;
-                peer.rests_until = Some(now + REST_MAX);
-            }
-        });
-    }
-
     /// Whether it failed so lately that others should be asked first.
     pub fn rests(&self, node: &NodeKey, now: SystemTime) -> bool {
         self.with(node, |peer| peer.rests_until.is_some_and(|until| until > now))
@@ -113,12 +103,5 @@ mod tests {
         peers.succeeded(&node, Duration::from_millis(1));
         assert!(!peers.rests(&node, at(6)));
         assert!(peers.latency(&node) < LATENCY_FIRST);
-        peers.doubt(&node, at(7));
-        assert!(!peers.rests(&node, at(7)), "what was seen counts for more than what is said");
-        let other = NodeKey([2; 32]);
-        peers.doubt(&other, at(7));
-        assert!(peers.rests(&other, at(8)));
-        peers.succeeded(&other, Duration::from_millis(1));
-        assert!(!peers.rests(&other, at(8)));
     }
 }
