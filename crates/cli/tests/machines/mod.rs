@@ -12,6 +12,7 @@ use std::{
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -37,7 +38,10 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("hodei-machines-{}-{name}", std::process::id()));
+        // Tests of one program run together, and may call their users the same.
+        static USERS: AtomicU32 = AtomicU32::new(0);
+        let (process, user) = (std::process::id(), USERS.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(format!("hodei-machines-{process}-{user}-{name}"));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         Self { scratch: Scratch(folder) }
