@@ -45,8 +45,12 @@ where
     ) -> Result<Bytes, GetError> {
         let asks = self.likely(roster).into_iter().map(|provider| {
             async move {
+                let (node, start) = (provider.peer.key, self.context.current());
                 let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
-                self.remote.get(&ask, bytes, 0, bytes).await.map_err(|error| (provider.peer.key, error))
+                let shard = self.remote.get(&ask, bytes, 0, bytes).await.map_err(|error| (node, error))?;
+                let took = self.context.current().duration_since(start).unwrap_or_default();
+                self.peers.gave(&node, shard.len() as u64, took);
+                Ok(shard)
             }
             .boxed()
         });

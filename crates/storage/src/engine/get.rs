@@ -255,7 +255,11 @@ where
         let start = context.current();
         let result = self.engine.remote.get(&ask, bytes, range.start, range.end - range.start).await;
         match &result {
-            Ok(_) => peers.succeeded(node, context.current().duration_since(start).unwrap_or_default()),
+            Ok(bytes) => {
+                let took = context.current().duration_since(start).unwrap_or_default();
+                peers.succeeded(node, took);
+                peers.gave(node, bytes.len() as u64, took);
+            }
             Err(error) => {
                 tracing::debug!(%node, %id, %error, "shard not read");
                 if let RemoteError::Lie(verdict) = error {

@@ -1,7 +1,7 @@
 //! Remember how each provider did lately.
 //!
 //! One book per process: it bounds what is in flight towards a provider, leaves one that failed alone for a
-//! while, and tells who answers fastest.
+//! while, and tells who answers fastest, and who gave how much.
 
 use super::pool::{Permit, Pool};
 use hodei_types::transport::NodeKey;
@@ -27,11 +27,22 @@ struct Peer {
     latency: Duration,
     failures: u32,
     rests_until: Option<SystemTime>,
+    served: Option<Served>,
+}
+
+/// What a provider gave so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Answers with bytes that were right.
+    pub reads: u64,
+    pub bytes: u64,
+    /// The fastest of them, from asking to the last byte.
+    pub fastest: Duration,
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { slots: Pool::new(IN_FLIGHT), latency: LATENCY_FIRST, failures: 0, rests_until: None }
+        Self { slots: Pool::new(IN_FLIGHT), latency: LATENCY_FIRST, failures: 0, rests_until: None, served: None }
     }
 }
 
@@ -89,6 +100,21 @@ impl Peers {
         self.with(node, |peer| peer.rests_until.is_some_and(|until| until > now))
     }
 
+    /// It gave bytes, which were checked.
+    pub(crate) fn gave(&self, node: &NodeKey, bytes: u64, took: Duration) {
+        self.with(node, |peer| {
+            let served = peer.served.get_or_insert(Served { reads: 0, bytes: 0, fastest: took });
+            served.reads += 1;
+            served.bytes += bytes;
+            served.fastest = served.fastest.min(took);
+        });
+    }
+
+    /// What it gave so far; `None` if nothing.
+    pub fn served(&self, node: &NodeKey) -> Option<Served> {
+        self.0.lock().expect("no panic under this lock").get(node)?.served
+    }
+
     /// Smoothed time of its answers.
     pub fn latency(&self, node: &NodeKey) -> Duration {
         self.with(node, |peer| peer.latency)
@@ -115,7 +141,12 @@ mod tests {
         assert!(peers.latency(&node) < LATENCY_FIRST);
         peers.doubt(&node, at(7));
         assert!(!peers.rests(&node, at(7)), "what was seen counts for more than what is said");
+        peers.gave(&node, 10, Duration::from_millis(7));
+        peers.gave(&node, 5, Duration::from_millis(3));
+        let fastest = Duration::from_millis(3);
+        assert_eq!(peers.served(&node), Some(Served { reads: 2, bytes: 15, fastest }));
         let other = NodeKey([2; 32]);
+        assert_eq!(peers.served(&other), None);
         peers.doubt(&other, at(7));
         assert!(peers.rests(&other, at(8)));
         peers.succeeded(&other, Duration::from_millis(1));
