@@ -276,12 +276,12 @@ pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()>
 pub(crate) async fn tell_links(cloud: &Local, bucket: &str, key: Option<&str>, out: Out) -> Result<()> {
     let now_ms = time::now_ms();
     let mut shares = cloud.shares(bucket).await.map_err(sdk_fault)?;
-    shares.retain(|share| share.expires_ms > now_ms && key.is_none_or(|key| share.key == key));
+    shares.retain(|share| share.expires_ms > now_ms && key.is_none_or(|key| share.shows(key)));
     match (shares.len(), key) {
         (0, _) => {}
         (count, None) => out.say(format!("note: {count} links lead into hodei://{bucket}; they end with it")),
         (count, Some(key)) => out.say(format!(
-            "note: {count} links still show it until they end; `hodei share revoke hodei://{bucket}/{key}` ends them now"
+            "note: {count} links still show it until they end; `hodei share list {bucket}` names them, `hodei share revoke` ends them now"
         )),
     }
     Ok(())

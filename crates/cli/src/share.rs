@@ -1,20 +1,30 @@
-//! Share objects by links, list the links, take them back, and get what others share.
+//! Share objects by links and passes, list these, take them back, and serve what others share.
+
+mod get;
+
+pub(crate) use get::get;
 
 use crate::{
-    args::{ShareCreate, ShareGet, ShareList, ShareRevoke, ShareServe},
+    args::{ShareCreate, ShareList, ShareRevoke, ShareServe},
     budget,
     data::{finish, object, reference},
     fault::{self, Fault, Result},
-    file::{Target, keep},
     out::{Out, bytes, table},
     serve::stopped,
     session::{Session, sdk_fault},
     time::{self, now_ms},
 };
-use hodei_sdk::{Local, index::Version, share::Share};
-use hodei_types::share::{Link, LinkError, PREFIX};
+use hodei_sdk::{
+    Local,
+    index::Version,
+    object::PAGE_MAX,
+    share::{Share, What, brief},
+};
+use hodei_types::{
+    share::{Link, LinkError, PREFIX, Reader},
+    transport::NodeKey,
+};
 use serde_json::json;
-use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 
 /// Ten years: longer is a mistake, or for ever, and nothing is.
@@ -22,37 +32,135 @@ const EXPIRES_SECS_MAX: u64 = 3650 * 86_400;
 
 /// `hodei share create`.
 pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> Result<()> {
-    let (bucket, key) = object(&args.object)?;
+    let is_below = args.prefix || args.object.ends_with('/');
+    let (bucket, key) = match reference(&args.object) {
+        Some((bucket, key)) if is_below && !bucket.is_empty() => (bucket, key),
+        _ => object(&args.object)?,
+    };
+    if is_below && args.version.is_some() {
+        let help = "name one object to share a version of it";
+        return Err(Fault::new(&fault::USAGE, "a folder is shared as it is now, not in a version", help));
+    }
     let secs = duration(&args.expires)?;
     let version = args.version.as_deref().map(version).transpose()?;
-    let base = gateway(args.gateway.as_deref(), session)?;
+    let readers = readers(&args.readers, session)?;
+    let base = if readers.is_empty() { gateway(args.gateway.as_deref(), session)? } else { None };
     let cloud = session.owner_cloud().await?;
-    let missing = || sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: key.into() });
-    let entry =
-        cloud.look(bucket, key, version).await.map_err(sdk_fault)?.filter(|entry| !entry.marker).ok_or_else(missing)?;
+    let what = if is_below { What::Below(key) } else { What::Object { key, version } };
+    let (objects, size) = extent(&cloud, bucket, what).await?;
     let expires_ms = now_ms() + secs * 1000;
-    let size = entry.size_bytes();
-    out.say(format!("object:   hodei://{bucket}/{key}, {} (as it is now, whatever is put later)", bytes(size)));
-    out.say(format!("readers:  whoever has the link, until {}", time::utc(expires_ms)));
+    let which = if is_below { format!("{objects} objects below ") } else { String::new() };
+    let until = time::utc(expires_ms);
+    out.say(format!("object:   {which}hodei://{bucket}/{key}, {} (as it is now, whatever is put later)", bytes(size)));
+    match readers.as_slice() {
+        [] => out.say(format!("readers:  whoever has the link, until {until}")),
+        [one] => out.say(format!("readers:  {} alone, until {until}", brief(one))),
+        some => out.say(format!("readers:  these {}, each by a pass of its own, until {until}", some.len())),
+    }
     out.say("revoked:  by `hodei share revoke`; what somebody read before stays with them");
     out.say("kept:     until then, and paid for, even if its name is overwritten or removed");
     if args.plan.dry_run {
-        out.result("", &json!({ "schema": "hodei.share.create.plan/1", "bucket": bucket, "key": key, "size_bytes": size, "expires_ms": expires_ms }));
+        out.result(
+            "",
+            &json!({
+                "schema": "hodei.share.create.plan/1", "bucket": bucket, "key": key, "size_bytes": size,
+                "expires_ms": expires_ms, "prefix": is_below, "objects": objects, "readers": readers.len(),
+            }),
+        );
         return Ok(());
     }
-    out.confirm("Make the link?", args.plan.yes)?;
-    let link = cloud.share(bucket, key, version, expires_ms).await.map_err(sdk_fault)?;
+    out.confirm(if readers.is_empty() { "Make the link?" } else { "Make the passes?" }, args.plan.yes)?;
+    let made = cloud.share(bucket, what, &readers, expires_ms).await.map_err(sdk_fault)?;
     finish(&cloud, out).await;
-    let word = link.text();
-    let shown = base.map_or_else(|| word.to_string(), |base| format!("{base}/s/{}", *word));
+    for link in &made {
+        let word = link.text();
+        let end = if is_below { "/" } else { "" };
+        let shown = base.as_ref().map_or_else(|| word.to_string(), |base| format!("{base}/s/{}{end}", *word));
+        out.result(
+            &shown,
+            &json!({
+                "schema": "hodei.share.create/1", "bucket": bucket, "key": key, "size_bytes": size,
+                "name": link.name(), "expires_ms": expires_ms, "link": shown, "word": *word, "prefix": is_below,
+                "objects": objects, "reader": link.reader.map(|reader| reader.to_string()),
+            }),
+        );
+    }
+    if let Some(link) = made.first() {
+        let (it, is) = if made.len() > 1 { ("They are", "them") } else { ("It is", "it") };
+        out.say(format!("{it} shown this once. To take {is} back: hodei share revoke {bucket} {}", link.name()));
+    }
+    Ok(())
+}
+
+/// How many objects are meant, and their bytes.
+async fn extent(cloud: &Local, bucket: &str, what: What<'_>) -> Result<(u64, u64)> {
+    let prefix = match what {
+        What::Object { key, version } => {
+            let missing = || sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: key.into() });
+            let entry = cloud.look(bucket, key, version).await.map_err(sdk_fault)?;
+            return Ok((1, entry.filter(|entry| !entry.marker).ok_or_else(missing)?.size_bytes()));
+        }
+        What::Below(prefix) => prefix,
+    };
+    let (mut objects, mut size) = (0, 0);
+    for (key, bytes) in below(cloud, bucket, prefix).await? {
+        // What is called as the prefix itself has no path below it.
+        if key.len() > prefix.len() {
+            objects += 1;
+            size += bytes;
+        }
+    }
+    if objects == 0 {
+        return Err(sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: prefix.into() }));
+    }
+    Ok((objects, size))
+}
+
+/// Keys that begin so, and the bytes of each.
+async fn below(cloud: &Local, bucket: &str, prefix: &str) -> Result<Vec<(String, u64)>> {
+    let (mut found, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = cloud.list(bucket, prefix, after.as_deref(), None, PAGE_MAX).await.map_err(sdk_fault)?;
+        found.extend(page.entries.into_iter().map(|(key, entry)| (key, entry.size_bytes())));
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// Whom passes are for, each once.
+fn readers(words: &[String], session: &Session) -> Result<Vec<NodeKey>> {
+    let mut readers = Vec::new();
+    for word in words {
+        let reader = read(word, &session.network_key.genesis.0[..8])?;
+        if !readers.contains(&reader) {
+            readers.push(reader);
+        }
+    }
+    Ok(readers)
+}
+
+fn read(word: &str, network: &[u8]) -> Result<NodeKey> {
+    let wrong = |message: String| {
+        Fault::new(&fault::USAGE, message, "the reader's own `hodei share reader` prints it")
+            .between("hodeireader1…", format!("{word:?}"))
+    };
+    let reader = word.parse::<Reader>().map_err(|error| wrong(format!("that names no reader: {error}")))?;
+    if reader.network != network {
+        return Err(wrong("that reader is of another network".into()));
+    }
+    Ok(reader.key)
+}
+
+/// `hodei share reader`.
+pub(crate) fn reader(session: &Session, out: Out) -> Result<()> {
+    let reader = session.reader()?;
     out.result(
-        &shown,
-        &json!({
-            "schema": "hodei.share.create/1", "bucket": bucket, "key": key, "size_bytes": size, "name": link.name(),
-            "expires_ms": expires_ms, "link": shown, "word": *word,
-        }),
+        reader.to_string(),
+        &json!({ "schema": "hodei.share.reader/1", "reader": reader.to_string(), "key": reader.key.to_string() }),
     );
-    out.say(format!("It is shown this once. To take it back: hodei share revoke {bucket} {}", link.name()));
+    out.say("Give it to whoever shall make you a pass. It is no secret; who has it learns that its passes are one reader's.");
     Ok(())
 }
 
@@ -73,13 +181,19 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
                     &json!({
                         "schema": "hodei.share/1", "bucket": bucket, "key": share.key, "name": share.name(),
                         "made_ms": share.made_ms, "expires_ms": share.expires_ms, "expired": has_expired,
+                        "prefix": share.is_below, "readers": share.readers,
                     }),
                 );
             } else {
                 let until = if has_expired { "expired".into() } else { time::utc(share.expires_ms) };
                 rows.push(vec![
                     share.name(),
-                    format!("hodei://{bucket}/{}", share.key),
+                    shown(bucket, &share),
+                    match share.readers.as_slice() {
+                        [] => "anybody".into(),
+                        [one] => one.clone(),
+                        some => format!("{} and {} more", some[0], some.len() - 1),
+                    },
                     time::utc(share.made_ms),
                     until,
                 ]);
@@ -91,10 +205,15 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
         out.line(&if rows.is_empty() {
             "nothing is shared".into()
         } else {
-            table(&["NAME", "OBJECT", "MADE", "UNTIL"], &rows)
+            table(&["NAME", "OBJECT", "READERS", "MADE", "UNTIL"], &rows)
         });
     }
     Ok(())
+}
+
+/// What a share is of.
+fn shown(bucket: &str, share: &Share) -> String {
+    format!("hodei://{bucket}/{}{}", share.key, if share.is_below { "…" } else { "" })
 }
 
 /// `hodei share revoke`.
@@ -110,12 +229,17 @@ pub(crate) async fn revoke(args: &ShareRevoke, session: &Session, out: Out) -> R
         );
         return Ok(());
     }
-    let mut keys: Vec<&str> = chosen.iter().map(|share| share.key.as_str()).collect();
+    let mut keys: Vec<String> = Vec::new();
+    for share in &chosen {
+        out.say(format!("{}  {}", share.name(), shown(bucket, share)));
+        if share.is_below && args.rekey {
+            keys.extend(below(&cloud, bucket, &share.key).await?.into_iter().map(|(key, _)| key));
+        } else {
+            keys.push(share.key.clone());
+        }
+    }
     keys.sort_unstable();
     keys.dedup();
-    for share in &chosen {
-        out.say(format!("{}  hodei://{bucket}/{}", share.name(), share.key));
-    }
     if args.rekey {
         out.say(format!("{} objects are stored again under new keys", keys.len()));
     }
@@ -133,7 +257,7 @@ pub(crate) async fn revoke(args: &ShareRevoke, session: &Session, out: Out) -> R
     let mut rekeyed = Vec::new();
     if args.rekey {
         for key in keys {
-            match cloud.rekey(bucket, key).await {
+            match cloud.rekey(bucket, &key).await {
                 Ok(_) => rekeyed.push(key),
                 // It was removed since: there is nothing to protect.
                 Err(hodei_sdk::Fault::NoObject { .. }) => {}
@@ -172,41 +296,6 @@ fn choose<'a>(shares: &'a [Share], key: &str, names: &[String], now_ms: u64) -> 
     Ok(shares.iter().filter(of_key).filter(is_meant).collect())
 }
 
-/// `hodei share get`.
-pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<()> {
-    let link = parse(&args.link)?;
-    let cloud = session.cloud().await?;
-    let got = fetch(&cloud, &link, args.to.as_deref(), out).await;
-    finish(&cloud, out).await;
-    let (name, size, file) = got?;
-    if args.to.as_deref() != Some("-") {
-        let file = file.display().to_string();
-        out.result(
-            format!("got {} of {name} into {file}", bytes(size)),
-            &json!({ "schema": "hodei.share.get/1", "name": name, "size_bytes": size, "file": file }),
-        );
-    }
-    Ok(())
-}
-
-async fn fetch(cloud: &Local, link: &Link, to: Option<&str>, out: Out) -> Result<(String, u64, PathBuf)> {
-    let opened = cloud.open_link(link).await.map_err(sdk_fault)?;
-    let record = &opened.record;
-    let safe = crate::name::encode_part(&record.name);
-    let target = match to {
-        Some("-") => Target::Output,
-        Some(path) if Path::new(path).is_dir() => Target::Fresh(Path::new(path).join(&safe)),
-        Some(path) => Target::Replace(path.into()),
-        // What a stranger named never replaces what is here.
-        None => Target::Fresh(safe.into()),
-    };
-    let file = target.path().to_owned();
-    let progress = out.progress(format!("get {}", record.name), Some(record.size_bytes()));
-    let body = cloud.fetch(&opened, None).map_err(sdk_fault)?;
-    keep(body, target, progress).await?;
-    Ok((record.name.clone(), record.size_bytes(), file))
-}
-
 /// `hodei share serve`.
 pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Result<()> {
     if !args.listen.ip().is_loopback() {
@@ -216,7 +305,7 @@ pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Res
         );
     }
     let stop = stopped(args.process.until_stdin_closes)?;
-    let cloud = session.cloud().await?;
+    let (cloud, wire) = session.reader_cloud().await?;
     let bound = TcpListener::bind(args.listen).await;
     let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound
@@ -224,11 +313,16 @@ pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Res
     let door = tokio::spawn(hodei_gateway::share::serve(listener, cloud.clone()));
     let follower = budget::follow(session.purse.clone(), cloud.clone(), out);
     let url = format!("http://{address}");
-    out.result(format!("links are served at {url}"), &json!({ "schema": "hodei.share.ready/1", "url": url }));
+    let reader = cloud.reader().to_string();
+    out.result(
+        format!("links are served at {url}, and passes for {reader}"),
+        &json!({ "schema": "hodei.share.ready/1", "url": url, "reader": reader }),
+    );
     stop.await;
     door.abort();
     follower.abort();
     finish(&cloud, out).await;
+    wire.close().await;
     Ok(())
 }
 
@@ -294,6 +388,8 @@ mod tests {
         let share = |at: u8, key: &str, expires_ms| Share {
             record: ShardId([at; 32]),
             key: key.into(),
+            is_below: false,
+            readers: Vec::new(),
             made_ms: 0,
             expires_ms,
         };
@@ -306,6 +402,15 @@ mod tests {
         assert_eq!(names("a", &[]), [1, 2]);
         assert_eq!(names("", &["030303030303"]), [3]);
         assert_eq!(choose(&shares, "", &["04".into()], 50).unwrap_err().code.id, "HD3009");
+    }
+
+    #[test]
+    fn a_reader_is_told_by_its_word_and_of_this_network() {
+        let word = Reader { network: [1; 8], key: NodeKey([2; 32]) }.to_string();
+        assert_eq!(read(&word, &[1; 8]).unwrap(), NodeKey([2; 32]));
+        assert_eq!(read(&word, &[3; 8]).unwrap_err().code.id, "HD1001");
+        assert_eq!(read(&word[..word.len() - 1], &[1; 8]).unwrap_err().code.id, "HD1001");
+        assert_eq!(read(&"02".repeat(32), &[1; 8]).unwrap_err().code.id, "HD1001");
     }
 
     #[test]
