@@ -5,6 +5,7 @@ use crate::{
     bucket::{self, list_buckets},
     fault::{self, Fault, Result},
     file::{Target, keep},
+    kind,
     out::{Out, bytes, table},
     paths::write_whole,
     session::{Session, sdk_fault},
@@ -86,6 +87,7 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
     let progress = Mutex::new(out.progress(format!("put {key}"), total));
     let options = Options {
         wait,
+        content_type: kind::of(Path::new(key)).into(),
         progress: Some(Box::new(move |told| {
             progress.lock().unwrap_or_else(|held| held.into_inner()).set(told.stored_bytes)
         })),
