@@ -109,7 +109,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
 /// Members of these that lie in packs beside others', each once, and the keys that name them. What is bound keeps its
 /// pack.
-fn shared(named: &[(String, Entry)], now_ms: u64) -> (Vec<String>, Vec<Member>) {
+pub(super) fn shared(named: &[(String, Entry)], now_ms: u64) -> (Vec<String>, Vec<Member>) {
     let free: Vec<&(String, Entry)> = named.iter().filter(|(_, entry)| bound_ms(entry, now_ms).is_none()).collect();
     let (mut ours, mut seen) = (BTreeMap::<[u8; 16], u64>::new(), BTreeSet::new());
     for member in members(free.iter().map(|(_, entry)| entry)).filter(|member| seen.insert(member.object)) {
