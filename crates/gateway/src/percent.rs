@@ -24,7 +24,7 @@ pub(crate) fn decode(text: &str) -> Option<String> {
             b'%' => {
                 let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
                 let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-                (high << 4 | low) as u8
+                ((high << 4) | low) as u8
             }
             byte => byte,
         });

@@ -166,11 +166,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 loop {
                     let page = self.list(bucket, prefix, after.as_deref(), None, PAGE_MAX).await?;
                     // What is called as the prefix itself has no path below it: folders of some clients are such.
-                    named.extend(page.entries.into_iter().filter(|(key, _)| key.len() > prefix.len()).inspect(
-                        |(_, entry)| {
-                            parts += entry.parts.len();
-                        },
-                    ));
+                    for (key, entry) in page.entries.into_iter().filter(|(key, _)| key.len() > prefix.len()) {
+                        parts += entry.parts.len();
+                        named.push((key, entry));
+                    }
                     Collection::check_room(named.len(), parts)?;
                     after = page.next;
                     if after.is_none() {
@@ -183,10 +182,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 named
             }
         };
-        match named.iter().find(|(_, entry)| entry.customer.is_some()) {
-            Some((key, _)) => Err(Fault::Customer(key.clone())),
-            None => Ok(named),
+        if let Some((key, _)) = named.iter().find(|(_, entry)| entry.customer.is_some()) {
+            return Err(Fault::Customer(key.clone()));
         }
+        Ok(named)
     }
 
     /// What whoever has the link may know.

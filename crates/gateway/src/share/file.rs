@@ -128,7 +128,7 @@ pub(super) async fn file(
 fn unmet(matches: Option<&str>, none_match: Option<&str>, etag: &str) -> Option<StatusCode> {
     let lists = |list: &str, is_weak: bool| {
         let mut tags = list.split(',').map(str::trim);
-        tags.any(|tag| tag == "*" || tag == etag || is_weak && tag.strip_prefix("W/") == Some(etag))
+        tags.any(|tag| tag == "*" || tag == etag || (is_weak && tag.strip_prefix("W/") == Some(etag)))
     };
     if matches.is_some_and(|list| !lists(list, false)) {
         return Some(StatusCode::PRECONDITION_FAILED);

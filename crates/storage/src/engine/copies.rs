@@ -86,9 +86,13 @@ where
         id: ShardId,
         verdict: impl Fn(Verdict),
     ) -> Result<V, GetError> {
-        let (mut failure, mut gone) = ("the bucket has no providers".to_string(), 0);
+        let (mut failure, mut is_answered, mut gone) = ("the bucket has no providers".to_string(), false, 0);
         let lost = |(node, error): (NodeKey, RemoteError)| {
-            failure = format!("{node}: {error}");
+            // Why somebody refused says more than that another is away.
+            if !is_answered || !error.is_down() {
+                failure = format!("{node}: {error}");
+                is_answered = !error.is_down();
+            }
             gone += usize::from(matches!(error, RemoteError::Gone));
             if error.is_down() {
                 self.peers.failed(&node, self.context.current());
