@@ -60,7 +60,8 @@ pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<
             &json!({
                 "schema": "hodei.share.get/1", "name": name, "objects": got.objects, "size_bytes": got.size_bytes,
                 "file": file, "first_byte_ms": got.first_byte.map(|took| took.as_millis() as u64),
-                "providers": got.from.len(), "from": got.from,
+                "providers": got.from.len(), "from": got.from, "expires_ms": link.expires_ms,
+                "reader": link.reader.map(|reader| reader.to_string()),
             }),
         );
     }
