@@ -5,6 +5,7 @@ use crate::{
     bucket::{self, list_buckets},
     fault::{self, Fault, Result},
     file::{Target, keep},
+    kind,
     out::{Out, bytes, table},
     paths::write_whole,
     session::{Session, sdk_fault},
@@ -86,6 +87,7 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
     let progress = Mutex::new(out.progress(format!("put {key}"), total));
     let options = Options {
         wait,
+        content_type: kind::of(Path::new(key)).into(),
         progress: Some(Box::new(move |told| {
             progress.lock().unwrap_or_else(|held| held.into_inner()).set(told.stored_bytes)
         })),
@@ -276,12 +278,12 @@ pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()>
 pub(crate) async fn tell_links(cloud: &Local, bucket: &str, key: Option<&str>, out: Out) -> Result<()> {
     let now_ms = time::now_ms();
     let mut shares = cloud.shares(bucket).await.map_err(sdk_fault)?;
-    shares.retain(|share| share.expires_ms > now_ms && key.is_none_or(|key| share.key == key));
+    shares.retain(|share| share.expires_ms > now_ms && key.is_none_or(|key| share.shows(key)));
     match (shares.len(), key) {
         (0, _) => {}
         (count, None) => out.say(format!("note: {count} links lead into hodei://{bucket}; they end with it")),
-        (count, Some(key)) => out.say(format!(
-            "note: {count} links still show it until they end; `hodei share revoke hodei://{bucket}/{key}` ends them now"
+        (count, Some(_)) => out.say(format!(
+            "note: {count} links still show it until they end; `hodei share list {bucket}` names them, `hodei share revoke` ends them now"
         )),
     }
     Ok(())

@@ -128,7 +128,9 @@ codes! {
     CUSTODIAN "HD3033" NotFound "that is not in anybody's care"
         "A bucket is looked after by accounts that its owner appointed with `hodei data care appoint`, each with a word that starts with hodeicare1. `hodei data care show BUCKET` names them; `hodei data care account` shows the account of this machine.";
     LINK "HD3009" NotFound "the link opens nothing"
-        "A link leads to one object until it expires, is revoked, or its bucket goes. It is one word that starts with hodeishare1 and carries its own checksum, so a letter lost in copying is told too. Whoever shared it can make a new one.";
+        "A link leads to an object, or to all below a prefix, until it expires, is revoked, or its bucket goes. It is one word that starts with hodeishare1 and carries its own checksum, so a letter lost in copying is told too. Whoever shared it can make a new one.";
+    PASS "HD3018" NotAllowed "the pass is for another reader"
+        "A pass is a link that names one reader, and every provider refuses any other: the word alone opens nothing. `hodei share reader` prints what this identity is called on this network; the owner makes a pass for it with `hodei share create … --for READER`. Another context or wallet of this machine may be the reader it names: choose it with -C NAME.";
     FOREIGN "HD3010" Failed "the other S3 server could not be read"
         "The server named by --endpoint refused or was not understood; the message is its own. What was carried before stays, and the same command goes on behind it. Nothing is ever written there.";
     FOREIGN_AWAY "HD3011" Temporary "the other S3 server did not answer"

@@ -120,6 +120,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "hodei share create hodei://photos/a.jpg --expires 30d -y",
             "hodei share create hodei://photos/a.jpg --gateway https://files.example",
+            "hodei share create hodei://films/alps/ --for hodeireader1… --expires 30d -y",
         ],
     ),
     ("data share list", &["hodei share list", "hodei share list photos --json"]),
@@ -127,7 +128,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "data share revoke",
         &["hodei share revoke photos 3f9a01c2d4e5 -y", "hodei share revoke hodei://photos/a.jpg --rekey -y"],
     ),
-    ("data share get", &["hodei share get https://files.example/s/hodeishare1…", "hodei share get hodeishare1… a.jpg"]),
+    (
+        "data share get",
+        &[
+            "hodei share get https://files.example/s/hodeishare1…",
+            "hodei share get hodeishare1… a.jpg",
+            "hodei share get hodeishare1… seg/1.webm one.webm",
+        ],
+    ),
+    ("data share reader", &["hodei share reader", "hodei share reader --json"]),
     ("data share serve", &["hodei share serve", "hodei share serve --listen 127.0.0.1:9001 --json"]),
     ("verify", &["hodei verify a.receipt --file a.jpg --network-key network.key", "hodei verify a.receipt"]),
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),

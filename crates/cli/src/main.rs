@@ -233,6 +233,7 @@ fn run(line: Line, out: Out) -> Result<()> {
             Share::Revoke(args) => in_cloud(&global, async |session| share::revoke(&args, session, out).await),
             Share::Get(args) => in_cloud(&global, async |session| share::get(&args, session, out).await),
             Share::Serve(args) => until_stopped(&global, async |session| share::serve(&args, session, out).await),
+            Share::Reader => in_cloud(&global, async |session| share::reader(session, out)),
         },
         Verb::Status => {
             let contexts = Contexts::of(&Paths::of_user()?);

@@ -21,6 +21,7 @@ use hodei_types::{
     ack::Signer,
     chain::{Chain, ChainError},
     network::NetworkKey,
+    share::Reader,
     transport::{NodeKey, Peer},
 };
 use std::{
@@ -43,6 +44,8 @@ pub(crate) struct Session {
     pub(crate) chain: Arc<dyn Chain>,
     pub(crate) purse: Purse,
     pub(crate) runtime: Runtime,
+    /// Where further links listen, any port.
+    bind: SocketAddr,
     peers: Vec<Peer>,
     passphrase_file: Option<PathBuf>,
     slot: Slot,
@@ -80,15 +83,12 @@ impl Session {
         })?;
         let loopback = peers.iter().flat_map(|peer| &peer.addresses).all(|address| address.ip().is_loopback());
         let ip = if loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
-        let config =
-            Config { secret: *slot.keys.node.bytes(), bind: SocketAddr::new(ip.into(), 0), protocols: Vec::new() };
-        let (link, _listener) = Link::bind(config)
-            .await
-            .map_err(|error| Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket"))?;
+        let bind = SocketAddr::new(ip.into(), 0);
+        let link = dialler(*slot.keys.node.bytes(), bind).await?;
         let chain: Arc<dyn Chain> =
             Arc::new(Client::new(link.clone(), runtime.child("follow"), peers.clone(), verifier));
         let purse = Purse::at(&context.wallet);
-        Ok(Self { name, context, network_key, link, chain, purse, runtime, peers, passphrase_file, slot })
+        Ok(Self { name, context, network_key, link, chain, purse, runtime, bind, peers, passphrase_file, slot })
     }
 
     /// The ledger through one member alone, to see whether that one answers.
@@ -108,6 +108,31 @@ impl Session {
     }
 
     async fn cloud_of(&self, wallet: Wallet) -> Result<Local> {
+        self.cloud_over(wallet, self.link.clone()).await
+    }
+
+    /// The same as the reader whom passes name: providers see the key that `hodei share reader` tells, whichever command
+    /// of this identity asks. The link is to be closed in the end.
+    pub(crate) async fn reader_cloud(&self) -> Result<(Local, Link)> {
+        let wallet = self.wallet()?;
+        let link = dialler(*wallet.reader_seed(&self.network_key.genesis), self.bind).await?;
+        match self.cloud_over(wallet, link.clone()).await {
+            Ok(cloud) => Ok((cloud, link)),
+            Err(fault) => {
+                link.close().await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Who this identity is to owners who make passes.
+    pub(crate) fn reader(&self) -> Result<Reader> {
+        let genesis = &self.network_key.genesis;
+        let key = Signer::new(&self.wallet()?.reader_seed(genesis)).node();
+        Ok(Reader { network: *genesis.0.first_chunk().expect("a hash has 32 bytes"), key })
+    }
+
+    async fn cloud_over(&self, wallet: Wallet, link: Link) -> Result<Local> {
         let seed = self.slot.keys.node.bytes();
         let salt_key = log::salt_key(seed);
         let config = log::Config::new("audit", self.network_key.genesis, salt_key);
@@ -119,8 +144,8 @@ impl Session {
             )
             .at(self.slot.home.path().display())
         })?;
-        let key = self.link.key();
-        Cloud::open(self.runtime.child("cloud"), self.link.clone(), key, wallet, Some(log)).await.map_err(sdk_fault)
+        let key = link.key();
+        Cloud::open(self.runtime.child("cloud"), link, key, wallet, Some(log)).await.map_err(sdk_fault)
     }
 
     /// For everyday work: capped where a budget is set. Where none is, the main key does it, if its passphrase is
@@ -156,6 +181,14 @@ impl Session {
     pub(crate) async fn close(self) {
         self.link.close().await;
     }
+}
+
+/// A link that dials and answers nobody.
+async fn dialler(secret: [u8; 32], bind: SocketAddr) -> Result<Link> {
+    let bound = Link::bind(Config { secret, bind, protocols: Vec::new() }).await;
+    let (link, _listener) =
+        bound.map_err(|error| Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket"))?;
+    Ok(link)
 }
 
 pub(crate) fn peers(name: &str, context: &Context) -> Result<Vec<Peer>> {
@@ -271,6 +304,10 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::NotCustodian { .. } => {
             let help = "its owner appoints: hodei data care appoint BUCKET ACCOUNT";
             Fault::new(&fault::CUSTODIAN, error, help)
+        }
+        Sdk::Pass { .. } => {
+            let help = "ask the owner for a pass of your own: `hodei share reader` prints the word to give";
+            Fault::new(&fault::PASS, error, help)
         }
         Sdk::Link(_) | Sdk::Share(_) => Fault::new(&fault::LINK, error, "ask whoever gave it to you for a new one"),
         Sdk::Put(_) => {

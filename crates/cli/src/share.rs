@@ -1,60 +1,27 @@
-//! Share objects by links, list the links, take them back, and get what others share.
+//! Share objects by links and passes, list these, take them back, and serve what others share.
+
+mod create;
+mod get;
+
+pub(crate) use create::{create, reader};
+pub(crate) use get::get;
+
+use create::below;
 
 use crate::{
-    args::{ShareCreate, ShareGet, ShareList, ShareRevoke, ShareServe},
+    args::{ShareList, ShareRevoke, ShareServe},
     budget,
-    data::{finish, object, reference},
+    data::{finish, reference},
     fault::{self, Fault, Result},
-    file::{Target, keep},
-    out::{Out, bytes, table},
+    out::{Out, table},
     serve::stopped,
     session::{Session, sdk_fault},
     time::{self, now_ms},
 };
-use hodei_sdk::{Local, index::Version, share::Share};
+use hodei_sdk::share::Share;
 use hodei_types::share::{Link, LinkError, PREFIX};
 use serde_json::json;
-use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
-
-/// Ten years: longer is a mistake, or for ever, and nothing is.
-const EXPIRES_SECS_MAX: u64 = 3650 * 86_400;
-
-/// `hodei share create`.
-pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> Result<()> {
-    let (bucket, key) = object(&args.object)?;
-    let secs = duration(&args.expires)?;
-    let version = args.version.as_deref().map(version).transpose()?;
-    let base = gateway(args.gateway.as_deref(), session)?;
-    let cloud = session.owner_cloud().await?;
-    let missing = || sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: key.into() });
-    let entry =
-        cloud.look(bucket, key, version).await.map_err(sdk_fault)?.filter(|entry| !entry.marker).ok_or_else(missing)?;
-    let expires_ms = now_ms() + secs * 1000;
-    let size = entry.size_bytes();
-    out.say(format!("object:   hodei://{bucket}/{key}, {} (as it is now, whatever is put later)", bytes(size)));
-    out.say(format!("readers:  whoever has the link, until {}", time::utc(expires_ms)));
-    out.say("revoked:  by `hodei share revoke`; what somebody read before stays with them");
-    out.say("kept:     until then, and paid for, even if its name is overwritten or removed");
-    if args.plan.dry_run {
-        out.result("", &json!({ "schema": "hodei.share.create.plan/1", "bucket": bucket, "key": key, "size_bytes": size, "expires_ms": expires_ms }));
-        return Ok(());
-    }
-    out.confirm("Make the link?", args.plan.yes)?;
-    let link = cloud.share(bucket, key, version, expires_ms).await.map_err(sdk_fault)?;
-    finish(&cloud, out).await;
-    let word = link.text();
-    let shown = base.map_or_else(|| word.to_string(), |base| format!("{base}/s/{}", *word));
-    out.result(
-        &shown,
-        &json!({
-            "schema": "hodei.share.create/1", "bucket": bucket, "key": key, "size_bytes": size, "name": link.name(),
-            "expires_ms": expires_ms, "link": shown, "word": *word,
-        }),
-    );
-    out.say(format!("It is shown this once. To take it back: hodei share revoke {bucket} {}", link.name()));
-    Ok(())
-}
 
 /// `hodei share list`.
 pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Result<()> {
@@ -73,13 +40,19 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
                     &json!({
                         "schema": "hodei.share/1", "bucket": bucket, "key": share.key, "name": share.name(),
                         "made_ms": share.made_ms, "expires_ms": share.expires_ms, "expired": has_expired,
+                        "prefix": share.is_below, "readers": share.readers,
                     }),
                 );
             } else {
                 let until = if has_expired { "expired".into() } else { time::utc(share.expires_ms) };
                 rows.push(vec![
                     share.name(),
-                    format!("hodei://{bucket}/{}", share.key),
+                    shown(bucket, &share),
+                    match share.readers.as_slice() {
+                        [] => "anybody".into(),
+                        [one] => one.clone(),
+                        some => format!("{} and {} more", some[0], some.len() - 1),
+                    },
                     time::utc(share.made_ms),
                     until,
                 ]);
@@ -91,10 +64,15 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
         out.line(&if rows.is_empty() {
             "nothing is shared".into()
         } else {
-            table(&["NAME", "OBJECT", "MADE", "UNTIL"], &rows)
+            table(&["NAME", "OBJECT", "READERS", "MADE", "UNTIL"], &rows)
         });
     }
     Ok(())
+}
+
+/// What a share is of.
+fn shown(bucket: &str, share: &Share) -> String {
+    format!("hodei://{bucket}/{}{}", share.key, if share.is_below { "…" } else { "" })
 }
 
 /// `hodei share revoke`.
@@ -110,12 +88,17 @@ pub(crate) async fn revoke(args: &ShareRevoke, session: &Session, out: Out) -> R
         );
         return Ok(());
     }
-    let mut keys: Vec<&str> = chosen.iter().map(|share| share.key.as_str()).collect();
+    let mut keys: Vec<String> = Vec::new();
+    for share in &chosen {
+        out.say(format!("{}  {}", share.name(), shown(bucket, share)));
+        if share.is_below && args.rekey {
+            keys.extend(below(&cloud, bucket, &share.key).await?.into_iter().map(|(key, _)| key));
+        } else {
+            keys.push(share.key.clone());
+        }
+    }
     keys.sort_unstable();
     keys.dedup();
-    for share in &chosen {
-        out.say(format!("{}  hodei://{bucket}/{}", share.name(), share.key));
-    }
     if args.rekey {
         out.say(format!("{} objects are stored again under new keys", keys.len()));
     }
@@ -133,7 +116,7 @@ pub(crate) async fn revoke(args: &ShareRevoke, session: &Session, out: Out) -> R
     let mut rekeyed = Vec::new();
     if args.rekey {
         for key in keys {
-            match cloud.rekey(bucket, key).await {
+            match cloud.rekey(bucket, &key).await {
                 Ok(_) => rekeyed.push(key),
                 // It was removed since: there is nothing to protect.
                 Err(hodei_sdk::Fault::NoObject { .. }) => {}
@@ -172,41 +155,6 @@ fn choose<'a>(shares: &'a [Share], key: &str, names: &[String], now_ms: u64) -> 
     Ok(shares.iter().filter(of_key).filter(is_meant).collect())
 }
 
-/// `hodei share get`.
-pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<()> {
-    let link = parse(&args.link)?;
-    let cloud = session.cloud().await?;
-    let got = fetch(&cloud, &link, args.to.as_deref(), out).await;
-    finish(&cloud, out).await;
-    let (name, size, file) = got?;
-    if args.to.as_deref() != Some("-") {
-        let file = file.display().to_string();
-        out.result(
-            format!("got {} of {name} into {file}", bytes(size)),
-            &json!({ "schema": "hodei.share.get/1", "name": name, "size_bytes": size, "file": file }),
-        );
-    }
-    Ok(())
-}
-
-async fn fetch(cloud: &Local, link: &Link, to: Option<&str>, out: Out) -> Result<(String, u64, PathBuf)> {
-    let opened = cloud.open_link(link).await.map_err(sdk_fault)?;
-    let record = &opened.record;
-    let safe = crate::name::encode_part(&record.name);
-    let target = match to {
-        Some("-") => Target::Output,
-        Some(path) if Path::new(path).is_dir() => Target::Fresh(Path::new(path).join(&safe)),
-        Some(path) => Target::Replace(path.into()),
-        // What a stranger named never replaces what is here.
-        None => Target::Fresh(safe.into()),
-    };
-    let file = target.path().to_owned();
-    let progress = out.progress(format!("get {}", record.name), Some(record.size_bytes()));
-    let body = cloud.fetch(&opened, None).map_err(sdk_fault)?;
-    keep(body, target, progress).await?;
-    Ok((record.name.clone(), record.size_bytes(), file))
-}
-
 /// `hodei share serve`.
 pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Result<()> {
     if !args.listen.ip().is_loopback() {
@@ -216,7 +164,7 @@ pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Res
         );
     }
     let stop = stopped(args.process.until_stdin_closes)?;
-    let cloud = session.cloud().await?;
+    let (cloud, wire) = session.reader_cloud().await?;
     let bound = TcpListener::bind(args.listen).await;
     let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound
@@ -224,11 +172,16 @@ pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Res
     let door = tokio::spawn(hodei_gateway::share::serve(listener, cloud.clone()));
     let follower = budget::follow(session.purse.clone(), cloud.clone(), out);
     let url = format!("http://{address}");
-    out.result(format!("links are served at {url}"), &json!({ "schema": "hodei.share.ready/1", "url": url }));
+    let reader = cloud.reader().to_string();
+    out.result(
+        format!("links are served at {url}, and passes for {reader}"),
+        &json!({ "schema": "hodei.share.ready/1", "url": url, "reader": reader }),
+    );
     stop.await;
     door.abort();
     follower.abort();
     finish(&cloud, out).await;
+    wire.close().await;
     Ok(())
 }
 
@@ -244,56 +197,18 @@ fn parse(text: &str) -> Result<Link> {
     })
 }
 
-fn gateway(named: Option<&str>, session: &Session) -> Result<Option<String>> {
-    let Some(base) = named.or_else(|| session.context.doors.get("share").map(String::as_str)) else { return Ok(None) };
-    if !(base.starts_with("http://") || base.starts_with("https://")) {
-        return Err(Fault::new(&fault::USAGE, "that is no gateway", "write its address").between("https://HOST", base));
-    }
-    Ok(Some(base.trim_end_matches('/').to_owned()))
-}
-
-fn version(text: &str) -> Result<Version> {
-    text.parse().map_err(|error| Fault::new(&fault::REFERENCE, error, "copy it from a listing of versions"))
-}
-
-/// `30m`, `12h`, `7d`, `52w` in seconds.
-fn duration(text: &str) -> Result<u64> {
-    let wrong = || {
-        Fault::new(&fault::USAGE, "that is no time", "write a number and m, h, d or w")
-            .between("1m to 520w, as 7d", format!("{text:?}"))
-    };
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let secs = match unit {
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 7 * 86_400,
-        _ => return Err(wrong()),
-    };
-    let count: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
-    count.checked_mul(secs).filter(|secs| (1..=EXPIRES_SECS_MAX).contains(secs)).ok_or_else(wrong)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use hodei_types::slice::ShardId;
 
     #[test]
-    fn times_are_read_as_written() {
-        for (text, secs) in [("1m", 60), ("12h", 43_200), ("7d", 604_800), ("520w", 314_496_000)] {
-            assert_eq!(duration(text).unwrap(), secs);
-        }
-        for text in ["", "7", "d", "0d", "-1d", "1.5h", "999999w", "7ä", "18446744073709551615w"] {
-            assert_eq!(duration(text).unwrap_err().code.id, "HD1001", "{text:?}");
-        }
-    }
-
-    #[test]
     fn shares_are_chosen_by_name_object_or_age() {
         let share = |at: u8, key: &str, expires_ms| Share {
             record: ShardId([at; 32]),
             key: key.into(),
+            is_below: false,
+            readers: Vec::new(),
             made_ms: 0,
             expires_ms,
         };

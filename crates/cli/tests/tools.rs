@@ -210,6 +210,96 @@ fn a_link_lets_anybody_read_one_object_until_it_ends() {
 }
 
 #[test]
+fn a_folder_is_shared_by_a_link_or_sold_by_a_pass_to_one_reader() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let demo = Demo::start("folders");
+    let tree = demo.user.folder().join("tree");
+    fs::create_dir_all(tree.join("seg")).unwrap();
+    for (name, size) in [("index.html", 300), ("seg/one.webm", 200_000), ("seg/two.webm", 0), ("a&b.txt", 1000)] {
+        fs::write(tree.join(name), content(size as u64 + 1, size)).unwrap();
+    }
+    let there = files(&tree);
+    demo.one(&["data", "sync", text(&tree), "hodei://films/alps", "-y"]);
+    demo.one(&["data", "cp", text(&tree.join("a&b.txt")), "hodei://films/alpsee"]);
+    demo.refused(&["share", "create", "hodei://films/none/", "-y"], "HD3002");
+    demo.refused(&["share", "create", "hodei://films/alps/", "--for", "hodeireader1qqqq", "-y"], "HD1001");
+    let plan = demo.one(&["share", "create", "hodei://films/alps", "--prefix", "--dry-run"]);
+    assert_eq!((&plan["objects"], &plan["prefix"]), (&5.into(), &true.into()), "and what only begins so");
+
+    // A link: a page, its files, and all of them at once.
+    let made = demo.one(&["share", "create", "hodei://films/alps/", "--expires", "1h", "-y"]);
+    let link = made["link"].as_str().unwrap().to_owned();
+    assert_eq!((&made["objects"], link.ends_with('/')), (&4.into(), true), "{made}");
+    let (status, head, _) = get("GET", link.trim_end_matches('/'), "");
+    assert!(status == 302 && head.contains("/\r\n"), "what a page names beside itself is below it: {head}");
+    let (status, _, page) = get("GET", &link, "");
+    let page = String::from_utf8_lossy(&page).into_owned();
+    assert!(status == 200 && page.contains("href=\"./seg/one.webm\"") && page.contains("a&amp;b.txt"), "{page}");
+    assert!(!page.contains("alpsee") && !page.contains("films"), "{page}");
+    for (name, bytes) in &there {
+        let (status, head, body) = get("GET", &format!("{link}{}", name.replace('&', "%26")), "");
+        assert!(status == 200 && body == *bytes && !head.contains("attachment"), "{name}: {head}");
+        assert!(head.contains("access-control-allow-origin: *") && head.contains("x-hodei-from: providers="), "{head}");
+        assert_eq!(head.contains("allow-scripts"), name.ends_with(".html"), "{name}: {head}");
+    }
+    let one = format!("{link}seg/one.webm");
+    let (status, head, body) = get("GET", &one, "range: bytes=100000-100009\r\n");
+    assert_eq!((status, body.as_slice()), (206, &there["seg/one.webm"][100_000..100_010]), "{head}");
+    let (status, head, body) = get("HEAD", &one, "");
+    assert!(status == 200 && body.is_empty() && head.contains("content-type: video/webm"), "{head}");
+    let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    assert_eq!(get("GET", &one, &format!("if-none-match: {etag}\r\n")).0, 304);
+    assert_eq!(get("GET", &one, "if-match: \"another\"\r\n").0, 412);
+    for absent in ["seg", "seg/", "seg/three", "%2e%2e/alpsee", "%ff"] {
+        assert_eq!(get("GET", &format!("{link}{absent}"), "").0, 404, "{absent}");
+    }
+    let word = made["word"].as_str().unwrap();
+    let whole = demo.user.folder().join("whole");
+    let got = demo.one(&["share", "get", word, text(&whole)]);
+    assert_eq!((&got["objects"], files(&whole) == there), (&4.into(), true), "{got}");
+    assert!(got["first_byte_ms"].is_u64() && !got["from"].as_array().unwrap().is_empty(), "{got}");
+    demo.refused(&["share", "get", word, text(&whole)], "HD1103");
+    let single = demo.user.folder().join("single");
+    demo.one(&["share", "get", word, "seg/one.webm", text(&single)]);
+    assert!(fs::read(&single).unwrap() == there["seg/one.webm"]);
+    demo.refused(&["share", "get", word, "seg/three", text(&single)], "HD3002");
+
+    // A pass: to its reader alone, whichever command of that reader asks.
+    let reader = User::new("folders-reader");
+    let ticket = demo.one(&["net", "invite", "--coins", "1", "-y"])["ticket"].as_str().unwrap().to_owned();
+    reader.one(&["net", "join", &ticket, "--context-name", "other"]);
+    let name = reader.one(&["-C", "other", "share", "reader"])["reader"].as_str().unwrap().to_owned();
+    assert_eq!(reader.one(&["-C", "other", "share", "reader"])["reader"], name, "it stays the same");
+    let sold = demo.one(&["share", "create", "hodei://films/alps/", "--for", &name, "-y"]);
+    let pass = sold["word"].as_str().unwrap();
+    assert_eq!(sold["link"], sold["word"], "no gateway answers it");
+    let (status, _, page) = get("GET", &format!("{}/s/{pass}/seg/one.webm", demo.doors["share"].as_str().unwrap()), "");
+    assert!(
+        status == 403 && String::from_utf8_lossy(&page).contains("another reader"),
+        "the owner's door is not its reader"
+    );
+    demo.refused(&["share", "get", pass, "seg/one.webm", text(&single)], "HD3018");
+    let bought = reader.folder().join("bought");
+    reader.one(&["-C", "other", "share", "get", pass, text(&bought)]);
+    assert!(files(&bought) == there);
+    let listed = demo.lines(&["share", "list", "films"]);
+    let ours = listed.iter().find(|line| line["name"] == sold["name"]).unwrap();
+    assert_eq!((&ours["prefix"], ours["readers"].as_array().unwrap().len()), (&true.into(), 1), "{ours}");
+    assert!(!listed.iter().any(|line| line.to_string().contains("hodeishare1")));
+
+    // What they show stays though it is removed, until they are taken back.
+    demo.one(&["data", "rm", "hodei://films/alps/seg/one.webm", "-y"]);
+    std::thread::sleep(Duration::from_secs(65));
+    demo.one(&["data", "cp", text(&single), "hodei://films/other"]);
+    reader.one(&["-C", "other", "share", "get", pass, "seg/one.webm", text(&single)]);
+    assert!(fs::read(&single).unwrap() == there["seg/one.webm"]);
+    let gone = demo.one(&["share", "revoke", "hodei://films/alps/", "-y"]);
+    assert_eq!(gone["revoked"], 2, "{gone}");
+    reader.refused(&["-C", "other", "share", "get", pass, "seg/one.webm", text(&single)], "HD3009");
+    wait_for("the door to hear of it", || get("GET", &one, "").0 == 410);
+}
+
+#[test]
 fn a_kit_alone_recovers_everything_on_an_empty_machine() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let demo = Demo::start("kit");

@@ -35,7 +35,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 const PROVIDER: [u8; 32] = [1; 32];
@@ -330,6 +330,67 @@ fn what_cannot_be_taken_is_refused_before_the_body() {
             let (answer, body) = ask(&link, peer, get, bytes::Bytes::new()).await.unwrap();
             assert!(matches!(answer, Answer::Slice { len: 8192, .. }), "{answer:?}");
             assert_eq!(body, shard(0, 1 << 20).1.slice(4096..12_288));
+        }
+    });
+}
+
+#[test]
+fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_nobody_else() {
+    let folder = Folder::new("pass");
+    let home = Home::create(folder.0.join("provider")).unwrap();
+    on_runtime(home.store(), |context| async move {
+        let ledger = Played::new(1 << 30);
+        let (provider, _) = provider(&context, &home, ledger.clone()).await;
+        let (listening, listener) = bind(PROVIDER).await;
+        tokio::spawn(accept(listener, provider));
+        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let (owner, _owner) = bind(CLIENT).await;
+        let (reader, _reader) = bind([11; 32]).await;
+        let (thief, _thief) = bind([12; 32]).await;
+        let (id, body) = shard(1, 64 << 10);
+        let rights = grant(owner.key(), Rights::ALL);
+        let (answer, _) = ask(&owner, &peer, put(id, body.len(), &rights), body.clone()).await.unwrap();
+        assert!(matches!(answer, Answer::Held(_)), "{answer:?}");
+
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let sell = |signer: &[u8; 32], until_ms: u64| {
+            Grant::sign(signer, CHAIN_ID, bucket(), &reader.key(), Rights::READ, until_ms).unwrap()
+        };
+        let pass = sell(&OWNER, now_ms + 3_600_000);
+        let get = |grant: &Grant| {
+            let grant = grant.encode().to_vec();
+            Request::Get { deal: DEAL, id, offset: 0, len: 8192, grant }
+        };
+        let none = bytes::Bytes::new;
+        let (answer, got) = ask(&reader, &peer, get(&pass), none()).await.unwrap();
+        assert!(matches!(answer, Answer::Slice { len: 8192, .. }), "{answer:?}");
+        assert_eq!(got, body.slice(..8192));
+
+        let later = Grant { expires_ms: pass.expires_ms + 1, ..pass };
+        let open = Grant { is_bearer: true, ..pass };
+        for (who, grant, why) in [
+            (&thief, pass, "another reader"),
+            (&thief, open, "a pass is no link"),
+            (&reader, later, "a later end"),
+            (&reader, sell(&OWNER, now_ms - 1), "its end is over"),
+            (&reader, sell(&STRANGER, now_ms + 3_600_000), "not the owner's word"),
+        ] {
+            // Twice: what was verified once is remembered.
+            for _ in 0..2 {
+                let (answer, _) = ask(who, &peer, get(&grant), none()).await.unwrap();
+                assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{why}: {answer:?}");
+            }
+        }
+        // To read is all it lets its reader do.
+        let (other, bytes) = shard(2, 64 << 10);
+        let ids = vec![id];
+        for request in [
+            put(other, bytes.len(), &pass.encode()),
+            Request::Release { deal: DEAL, ids: ids.clone(), grant: pass.encode().to_vec() },
+            Request::Keep { deal: DEAL, ids, until_ms: now_ms, grant: pass.encode().to_vec() },
+        ] {
+            let (answer, _) = ask(&reader, &peer, request, none()).await.unwrap();
+            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
         }
     });
 }

@@ -98,10 +98,9 @@ pub(crate) enum Change {
         name: String,
         edit: Amendment,
     },
-    /// Lists a link to a version, and keeps what it tells of until it ends.
+    /// Lists a link to versions of keys, and keeps what it tells of until it ends.
     Share {
-        key: String,
-        entry: Box<Entry>,
+        told: Arc<Vec<(String, Entry)>>,
         share: Share,
     },
     /// Members of packs lie elsewhere from now on.
@@ -134,9 +133,9 @@ impl Change {
             }
             Self::Move(moved) => touched.keys.extend(moved.keys.iter().cloned()),
             Self::Set { .. } | Self::Amend { .. } => touched.settings = true,
-            Self::Share { share, .. } => {
+            Self::Share { told, share } => {
                 touched.settings = true;
-                touched.keys.insert(share.pin_key());
+                touched.keys.extend(share.pin_keys(told.len()));
             }
             Self::Recode { renewals } => {
                 touched.keys.extend(renewals.iter().flat_map(|renewal| renewal.keys.iter().cloned()));
@@ -199,7 +198,7 @@ fn apply_to(run: &mut Run, change: &Change, moment: Moment, replaced: &mut Vec<E
             let document = edit(run.settings.get(name).map(String::as_str))?;
             set_all(run, &[(name.clone(), document)])
         }
-        Change::Share { key, entry, share } => list(run, key, entry, share),
+        Change::Share { told, share } => list(run, told, share),
         Change::Move(moved) => relocate(run, moved, moment.now_ms, replaced),
         Change::Recode { renewals } => renew(run, renewals, moment.now_ms, replaced),
         Change::Rewrite => Ok(Done::default()),
@@ -243,15 +242,20 @@ fn name_again(run: &Run, from: &str, version: Version, entry: &mut Entry) -> Res
 }
 
 /// A link is made only to what is named where it says, by then.
-fn list(run: &mut Run, key: &str, told: &Entry, share: &Share) -> Result<Done, Fault> {
-    let source = run.version(key, told.version).ok_or_else(|| missing(run, key, Some(told.version)))?;
-    if source.parts != told.parts {
-        return Err(Fault::Contended);
+fn list(run: &mut Run, told: &[(String, Entry)], share: &Share) -> Result<Done, Fault> {
+    for (key, told) in told {
+        let source = run.version(key, told.version).ok_or_else(|| missing(run, key, Some(told.version)))?;
+        if source.parts != told.parts {
+            return Err(Fault::Contended);
+        }
     }
     share::list(run, share)?;
-    let kept = Entry { modified_ms: told.modified_ms, parts: told.parts.clone(), ..Entry::default() };
-    run.pin(&share.pin_key(), Some(kept));
-    Ok(Done { version: told.version, ..Done::default() })
+    for (pin, (_, told)) in share.pin_keys(told.len()).zip(told) {
+        let kept = Entry { modified_ms: told.modified_ms, parts: told.parts.clone(), ..Entry::default() };
+        run.pin(&pin, Some(kept));
+    }
+    let version = told.first().map(|(_, told)| told.version).unwrap_or_default();
+    Ok(Done { version, ..Done::default() })
 }
 
 /// Changes where members are; refused if by now nothing names any of them there.

@@ -8,6 +8,7 @@ use hodei_types::{
     abi::{IBuckets, IBudgets, IDeals, IModule, IProviders},
     chain::ChainError,
     code::{Domain, ShapeError},
+    transport::NodeKey,
 };
 
 /// Why a request failed; nothing half done is left behind unless it says so.
@@ -90,6 +91,8 @@ pub enum Fault {
     Local(String),
     #[error("the link opens nothing: {0}")]
     Link(&'static str),
+    #[error("the pass is for reader {}, and this is reader {}", crate::share::brief(.reader), crate::share::brief(.client))]
+    Pass { reader: NodeKey, client: NodeKey },
     #[error(transparent)]
     Share(#[from] hodei_storage::share::ShareError),
     #[error("range {from}..{to} is outside of an object of {size} bytes")]

@@ -1,160 +1,110 @@
-//! Share one object by a link, say which links there are, and take them back.
+//! Share an object by a link, or all below a prefix, say which links there are, and take them back.
 //!
 //! ```text
-//! share   object → record (its parts' own keys, sealed) → copies at the bucket's providers → link
+//! share   objects → record (their parts' own keys, sealed) → copies at the bucket's providers → link, or passes
 //! open    link → record → pages → shards, under the link's own grant → plaintext
 //! ```
+//! A link's grant is for whoever has the word. A *pass* is a link whose grant names one reader: others who have the word
+//! are refused by each provider, as the ledger and its own clock let it judge, without asking the owner.
+//!
 //! The bucket lists its shares in one of its settings, so that they are found again from the recovery kit.
 //! What a link tells of is kept until it ends, by a pin in the bucket's index: whoever replaces or removes the object
 //! meanwhile lets go of its name alone. Any swap of the index after the end lets go of the rest.
 //! Revoking releases the record: from then on the link leads nowhere. Expiry is part of the grant the providers
 //! check. A bucket that is removed takes its links with it. Neither takes back what somebody read before; [`Cloud::rekey`] makes what is kept of it useless.
 
+mod list;
+mod open;
+
+pub use hodei_storage::share::{Collection, Record, Told};
+pub use list::{Share, brief};
+pub(crate) use list::{linked, list, listed, over};
+pub use open::{Opened, Source};
+
+use list::{SETTING, shares};
+
 use crate::{
     bucket::Record as Bucket,
-    change::{Change, Versioning, set_all},
+    change::{Change, Versioning},
     cloud::{Cloud, Runtime},
     condition::{Condition, Tag},
     fault::Fault,
     intent::{Cause, End},
-    object::Body,
-    read::{self, Holders},
+    list::PAGE_MAX,
     upload::{Judged, Options, Put},
 };
-use alloy_primitives::B256;
 use hodei_storage::{
-    engine::{GetError, Provider, Released},
-    index::{Entry, Run, Version},
-    seal::{SealError, Secret},
-    share::{Record, Shared},
+    engine::Released,
+    index::{Entry, Version},
+    seal::Secret,
+    share::Shared,
 };
 use hodei_types::{
     event::Kind,
-    grant::Grant,
-    share::{Link, name},
+    grant::{BadSecret, Grant, Rights},
+    share::Link,
     slice::ShardId,
-    transport::Transport,
+    transport::{NodeKey, Transport},
 };
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::sync::Arc;
 
-/// The bucket's setting that lists its shares.
-const SETTING: &str = "shares";
 /// Headers an object is served with; its name is the link's affair.
 const HEADERS: [&str; 3] = ["cache-control", "content-encoding", "content-language"];
+/// Passes of one share: a bucket's list has room for a few such.
+pub const READERS_MAX: usize = 256;
 
-/// A share as its owner lists it: the link itself is kept nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// Where its record is.
-    pub record: ShardId,
-    pub key: String,
-    pub made_ms: u64,
-    pub expires_ms: u64,
-}
-
-impl Share {
-    /// What it is called.
-    pub fn name(&self) -> String {
-        name(&self.record)
-    }
-
-    /// The key of what it keeps.
-    pub(crate) fn pin_key(&self) -> String {
-        Run::pin_key(&self.record.to_string())
-    }
-
-    fn line(&self) -> String {
-        let key = self.key.replace('%', "%25").replace('\n', "%0A").replace('\r', "%0D");
-        format!("{} {} {} {key}\n", self.record, self.made_ms, self.expires_ms)
-    }
-
-    fn read(line: &str) -> Option<Self> {
-        let mut words = line.splitn(4, ' ');
-        let mut record = [0; 32];
-        alloy_primitives::hex::decode_to_slice(words.next()?, &mut record).ok()?;
-        let (made_ms, expires_ms) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let key = words.next()?.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%");
-        Some(Self { record: ShardId(record), key, made_ms, expires_ms })
-    }
-}
-
-/// Shares a setting lists; a line that a later version wrote is left alone.
-fn shares(document: Option<&str>) -> Vec<Share> {
-    document.unwrap_or("").lines().filter_map(Share::read).collect()
-}
-
-/// Ids of the records a bucket's index lists.
-pub(crate) fn listed(run: &Run) -> Vec<ShardId> {
-    shares(run.settings.get(SETTING).map(String::as_str)).into_iter().map(|share| share.record).collect()
-}
-
-/// Adds one to a bucket's list.
-pub(crate) fn list(run: &mut Run, share: &Share) -> Result<(), Fault> {
-    let document = format!("{}{}", run.settings.get(SETTING).map_or("", String::as_str), share.line());
-    set_all(run, &[(SETTING.to_owned(), Some(document))])?;
-    Ok(())
-}
-
-/// Keys of pins whose links have ended: revoked, or expired.
-pub(crate) fn over(run: &Run, now_ms: u64) -> Vec<String> {
-    if run.pins().next().is_none() {
-        return Vec::new();
-    }
-    let shares = shares(run.settings.get(SETTING).map(String::as_str));
-    let live = shares.iter().filter(|share| share.expires_ms > now_ms).map(Share::pin_key);
-    let live: BTreeSet<String> = live.collect();
-    run.pins().filter(|key| !live.contains(*key)).map(str::to_owned).collect()
-}
-
-/// Keys whose shards a link tells of: they must stay where they are until it ends.
-pub(crate) fn linked(run: &Run, now_ms: u64) -> BTreeSet<String> {
-    let shares = shares(run.settings.get(SETTING).map(String::as_str));
-    shares.into_iter().filter(|share| share.expires_ms > now_ms).map(|share| share.key).collect()
-}
-
-/// An object as its link shows it.
-#[derive(Clone)]
-pub struct Opened {
-    pub record: Record,
-    pub expires_ms: u64,
-    bucket: Bucket,
-    holders: Holders,
+/// What a link is made to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    /// A version of an object, or its newest.
+    Object { key: &'a str, version: Option<Version> },
+    /// All objects whose keys begin so and go on.
+    Below(&'a str),
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
-    /// Makes a link to a version of an object, or to its newest; needs the main key, whose word outlives terms.
-    /// It shows what the object is now, whatever is put later.
+    /// Makes a link to what is there now, whatever is put later; needs the main key, whose word outlives terms. Gives one
+    /// link for whoever has it, or a pass for each of `readers`, in their order.
     pub async fn share(
         &self,
         bucket: &str,
-        key: &str,
-        version: Option<Version>,
+        what: What<'_>,
+        readers: &[NodeKey],
         expires_ms: u64,
-    ) -> Result<Link, Fault> {
+    ) -> Result<Vec<Link>, Fault> {
         if self.0.wallet.main().is_none() {
             return Err(Fault::NeedsOwner);
         }
-        let record = self.live(bucket).await?;
-        let missing = || Fault::NoObject { bucket: bucket.into(), key: key.into() };
-        let entry = self.look(bucket, key, version).await?.filter(|entry| !entry.marker).ok_or_else(missing)?;
-        if entry.customer.is_some() {
-            return Err(Fault::Customer(key.into()));
+        if readers.len() > READERS_MAX {
+            return Err(Fault::Setting("a share has at most 256 passes: make another for further readers"));
         }
+        let record = self.live(bucket).await?;
+        let named = self.named(&record, what).await?;
         // A link outlives the packs that are written anew, and keeps none of an object's neighbours.
-        let entry = self.unpack(&record, key, entry).await?;
-        let told = self.told(&record, key, &entry)?;
+        let named = self.unpack(&record, named).await?;
+        let told = self.tell(&record, what, &named)?;
         let secret = Secret::new(self.random());
         let (shard, id) = told.seal(&self.0.network.0, &record.id.0, &secret)?;
         let record_bytes = shard.len() as u32;
-        let grant = Grant::sign_bearer(self.0.wallet.signing().bytes(), self.0.chain_id, record.id, expires_ms)
-            .map_err(|_| Fault::Key("the account's secret is not a secp256k1 key"))?;
+        let grants = self.grants(&record, readers, expires_ms)?;
         let journal = self.journal(Cause::Once, &record, "").await?;
         let roster = self.takers(&record).await?;
         let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;
         self.owe(&acks);
         journal.end(End::Unknown { since_ms: self.now_ms() }).await;
-        let share = Share { record: id, key: key.into(), made_ms: self.now_ms(), expires_ms };
-        let change = Change::Share { key: key.into(), entry: Box::new(entry), share };
+        let (key, is_below) = match what {
+            What::Object { key, .. } => (key, false),
+            What::Below(prefix) => (prefix, true),
+        };
+        let share = Share {
+            record: id,
+            key: key.into(),
+            is_below,
+            readers: readers.iter().map(brief).collect(),
+            made_ms: self.now_ms(),
+            expires_ms,
+        };
+        let change = Change::Share { told: Arc::new(named), share };
         if let Err(error) = self.change(bucket, Some(change)).await {
             if error.is_final() {
                 journal.end(End::Lost).await;
@@ -162,36 +112,97 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return Err(error);
         }
         journal.finish(&self.0.context).await;
-        let blinded = self.blind(record.id);
+        let (blinded, passes) = (self.blind(record.id), readers.len() as u64);
         self.note(Kind::Share, |fields| {
-            fields.bytes("bucket", blinded.as_slice()).bytes("record", &id.0).uint("expires_ms", expires_ms)
+            let fields = fields.bytes("bucket", blinded.as_slice()).bytes("record", &id.0);
+            fields.uint("expires_ms", expires_ms).uint("passes", passes)
         })
         .await;
         let network = *self.0.network.0.first_chunk().expect("a hash has 32 bytes");
-        let secret = *secret.expose();
-        Ok(Link {
+        let link = |(reader, grant): (Option<NodeKey>, Grant)| Link {
             network,
             bucket: record.id,
             record: id,
             record_bytes,
-            secret,
+            secret: *secret.expose(),
             expires_ms,
+            reader,
             signature: grant.signature,
-        })
+        };
+        Ok(grants.into_iter().map(link).collect())
     }
 
-    /// What a link's bearer may know.
-    fn told(&self, record: &Bucket, key: &str, entry: &Entry) -> Result<Record, Fault> {
+    /// The owner's word for each reader, or for whoever brings it.
+    fn grants(
+        &self,
+        record: &Bucket,
+        readers: &[NodeKey],
+        expires_ms: u64,
+    ) -> Result<Vec<(Option<NodeKey>, Grant)>, Fault> {
+        let (key, chain_id) = (self.0.wallet.signing(), self.0.chain_id);
+        let signed = if readers.is_empty() {
+            Grant::sign_bearer(key.bytes(), chain_id, record.id, expires_ms).map(|grant| vec![(None, grant)])
+        } else {
+            let sign = |reader: &NodeKey| -> Result<(Option<NodeKey>, Grant), BadSecret> {
+                let grant = Grant::sign(key.bytes(), chain_id, record.id, reader, Rights::READ, expires_ms)?;
+                Ok((Some(*reader), grant))
+            };
+            readers.iter().map(sign).collect()
+        };
+        signed.map_err(|_| Fault::Key("the account's secret is not a secp256k1 key"))
+    }
+
+    /// What is named now of what shall be shared.
+    async fn named(&self, record: &Bucket, what: What<'_>) -> Result<Vec<(String, Entry)>, Fault> {
+        let bucket = record.name.as_str();
+        let missing = |key: &str| Fault::NoObject { bucket: bucket.into(), key: key.into() };
+        let named = match what {
+            What::Object { key, version } => {
+                let entry = self.look(bucket, key, version).await?.filter(|entry| !entry.marker);
+                vec![(key.to_owned(), entry.ok_or_else(|| missing(key))?)]
+            }
+            What::Below(prefix) => {
+                let (mut named, mut parts, mut after) = (Vec::new(), 0, None::<String>);
+                loop {
+                    let page = self.list(bucket, prefix, after.as_deref(), None, PAGE_MAX).await?;
+                    // What is called as the prefix itself has no path below it: folders of some clients are such.
+                    for (key, entry) in page.entries.into_iter().filter(|(key, _)| key.len() > prefix.len()) {
+                        parts += entry.parts.len();
+                        named.push((key, entry));
+                    }
+                    Collection::check_room(named.len(), parts)?;
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                if named.is_empty() {
+                    return Err(missing(prefix));
+                }
+                named
+            }
+        };
+        if let Some((key, _)) = named.iter().find(|(_, entry)| entry.customer.is_some()) {
+            return Err(Fault::Customer(key.clone()));
+        }
+        Ok(named)
+    }
+
+    /// What whoever has the link may know.
+    fn tell(&self, record: &Bucket, what: What<'_>, named: &[(String, Entry)]) -> Result<Told, Fault> {
         let secret = self.secret(record.id);
-        let parts = entry.parts.iter().map(|part| Shared::of(part, &secret)).collect::<Result<_, _>>()?;
-        let header = |name: &&str| Some(((*name).to_owned(), entry.meta.get(&format!(":{name}"))?.clone()));
-        Ok(Record {
-            name: key.rsplit('/').find(|name| !name.is_empty()).unwrap_or(key).into(),
-            content_type: entry.content_type.clone(),
-            headers: HEADERS.iter().filter_map(header).collect(),
-            modified_ms: entry.modified_ms,
-            parts,
-        })
+        let last = |key: &str| key.rsplit('/').find(|name| !name.is_empty()).map(str::to_owned);
+        match what {
+            What::Object { key, .. } => {
+                let (_, entry) = named.first().ok_or(Fault::Contended)?;
+                Ok(Told::One(told(last(key).unwrap_or_else(|| key.into()), entry, &secret)?))
+            }
+            What::Below(prefix) => {
+                let files = named.iter().map(|(key, entry)| told(key[prefix.len()..].to_owned(), entry, &secret));
+                let name = last(prefix).unwrap_or_else(|| record.name.clone());
+                Ok(Told::Many(Collection::new(name, files.collect::<Result<_, _>>()?)))
+            }
+        }
     }
 
     /// A bucket's shares, those that expired among them.
@@ -276,82 +287,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         };
         self.put(bucket, key, body, options).await
     }
-
-    /// Opens a link: what it is of. Anybody can, without any key of the bucket's owner.
-    pub async fn open_link(&self, link: &Link) -> Result<Opened, Fault> {
-        if link.network != self.0.network.0[..8] {
-            return Err(Fault::Link("it is of another network than this one"));
-        }
-        if link.expires_ms <= self.now_ms() {
-            return Err(Fault::Link("it has expired"));
-        }
-        let gone = Fault::Link("it leads nowhere: it was revoked, or its bucket is gone");
-        let bucket = self.0.buckets.read(link.bucket).await?;
-        let bucket = bucket.filter(|bucket| bucket.state.root != B256::ZERO).ok_or(gone.clone())?;
-        let grant = link.grant().encode().to_vec();
-        let roster: Vec<Provider> =
-            self.0.buckets.deals(bucket.id).await?.into_iter().map(|deal| deal.provider(grant.clone())).collect();
-        let roster = Arc::new(roster);
-        let shard = self.0.engine.get_copy(&roster, link.record, link.record_bytes, |verdict| self.blame(verdict));
-        let shard = shard.await.map_err(|error| match error {
-            GetError::Gone { .. } => gone,
-            error => error.into(),
-        })?;
-        let secret = Secret::new(link.secret);
-        let record = Record::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
-        let overlay = self.overlay(bucket.id, bucket.state.overlay, &roster).await;
-        Ok(Opened { record, expires_ms: link.expires_ms, bucket, holders: Holders { roster, overlay } })
-    }
-
-    /// The bytes of what a link is of, all of them or a range.
-    pub fn fetch(&self, opened: &Opened, range: Option<Range<u64>>) -> Result<Body, Fault> {
-        let range = read::within(opened.record.size_bytes(), range)?;
-        let (network, bucket) = (self.0.network.0, opened.bucket.id.0);
-        let holders = opened.holders.clone();
-        let wanted = read::cut(&opened.record.parts, |part| part.size_bytes, &range);
-        Ok(self.read_parts(holders, wanted, move |part: Shared| {
-            let damaged = |error: SealError| Fault::Share(error.into());
-            let key = part.key(&network, &bucket).map_err(damaged)?;
-            let pack = match (part.pack_key(&network, &bucket), &part.pack) {
-                (Some(key), Some(pack)) => {
-                    let key = key.map_err(damaged)?;
-                    Some(read::Within { key, size_bytes: pack.size_bytes, offset: pack.offset })
-                }
-                _ => None,
-            };
-            Ok(read::Opened { key, shape: part.shape, page: part.page, size_bytes: part.size_bytes, pack })
-        }))
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pin_lives_as_long_as_its_link_is_listed_and_lasts() {
-        let share = |at: u8, expires_ms| Share { record: ShardId([at; 32]), key: "a".into(), made_ms: 1, expires_ms };
-        let mut run = Run::default();
-        for share in [share(1, 50), share(2, 90)] {
-            list(&mut run, &share).unwrap();
-            run.pin(&share.pin_key(), Some(Entry { marker: true, ..Entry::default() }));
-        }
-        run.pin(&share(3, 0).pin_key(), Some(Entry { marker: true, ..Entry::default() }));
-        assert_eq!(over(&run, 10), [share(3, 0).pin_key()]);
-        assert_eq!(over(&run, 50), [share(1, 50).pin_key(), share(3, 0).pin_key()]);
-        assert_eq!(over(&run, 90).len(), 3);
-    }
-
-    #[test]
-    fn a_share_returns_from_its_line_and_others_are_left_alone() {
-        let share = |key: &str| Share { record: ShardId([7; 32]), key: key.into(), made_ms: 1, expires_ms: 2 };
-        for key in ["a", "a b/c", "50%", "%0A", "a\nb\r", ""] {
-            let line = share(key).line();
-            assert_eq!(line.matches('\n').count(), 1, "{line:?}");
-            assert_eq!(Share::read(line.trim_end_matches('\n')), Some(share(key)), "{key:?}");
-        }
-        let document = format!("{}2 of a later version\n{}", share("a").line(), share("b").line());
-        assert_eq!(shares(Some(&document)), [share("a"), share("b")]);
-        assert_eq!(shares(None), []);
-    }
+/// An object as the record tells of it.
+fn told(name: String, entry: &Entry, secret: &Secret) -> Result<Record, Fault> {
+    let parts = entry.parts.iter().map(|part| Shared::of(part, secret)).collect::<Result<_, _>>()?;
+    let header = |name: &&str| Some(((*name).to_owned(), entry.meta.get(&format!(":{name}"))?.clone()));
+    Ok(Record {
+        name,
+        content_type: entry.content_type.clone(),
+        headers: HEADERS.iter().filter_map(header).collect(),
+        modified_ms: entry.modified_ms,
+        parts,
+    })
 }

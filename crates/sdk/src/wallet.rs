@@ -5,7 +5,7 @@
 //! in this program. A wallet without the main key can spend up to the cap and do nothing else with it.
 
 use crate::fault::Fault;
-use alloy_primitives::{Address, U256, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolCall;
 use hodei_ledger::account::{Account, Order, TIP};
 use hodei_types::{
@@ -15,6 +15,7 @@ use hodei_types::{
     key::{KeyKind, SecretKey},
 };
 use std::sync::{Arc, RwLock};
+use zeroize::Zeroizing;
 
 /// Gas of one `budgets` call: a handful of slots; what is left is not paid.
 const BUDGET_GAS: u64 = 500_000;
@@ -106,6 +107,15 @@ impl Wallet {
 
     pub(crate) fn data(&self) -> &SecretKey {
         &self.data
+    }
+
+    /// The Ed25519 seed of the key by which this identity reads under passes, on the network of that genesis: one for
+    /// all its commands and machines, so that what a pass names outlives any of them.
+    pub fn reader_seed(&self, genesis: &B256) -> Zeroizing<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new_derive_key("hodei 2026 reader's key on the wire v1");
+        hasher.update(self.data.bytes());
+        hasher.update(genesis.as_slice());
+        Zeroizing::new(*hasher.finalize().as_bytes())
     }
 
     /// Wei of the owner's main account.

@@ -1,8 +1,12 @@
-//! Say where one object is and how it opens, to whoever has its link.
+//! Say where one object is and how it opens, or several, to whoever has their link.
 //!
-//! A share's record is one shard of the bucket, sealed under a key that only the link has. It names the object's
+//! A share's record is one shard of the bucket, sealed under a key that only the link has. It names the objects'
 //! parts with their own keys, unwrapped: the bucket's key is not in it, and follows from nothing in it. Who holds
 //! what is told by one table for all parts. Without the link it is bytes like any other shard's.
+
+mod collection;
+
+pub use collection::Collection;
 
 use crate::{
     index::{Home, Part},
@@ -17,8 +21,10 @@ use hodei_types::{
     transport::NodeKey,
 };
 
-/// The second: a part says how it was spread.
+/// The second: a part says how it was spread. The third is of several objects.
 const VERSION: u64 = 2;
+/// Values of a record of that version.
+const VALUES: usize = 7;
 /// No object's, run's or root's part has this number.
 const RECORD_PART: u32 = u32::MAX - 2;
 /// A part takes about 200 bytes, and a record is one shard.
@@ -28,10 +34,17 @@ const HEADERS_MAX: usize = 16;
 /// Providers that hold pages of an object of many parts.
 const TABLE_MAX: usize = HOLDERS_MAX;
 
+/// What a link tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    One(Record),
+    Many(Collection),
+}
+
 /// One object as its bearer may know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// File name, without what stands before the last slash of the key.
+    /// File name, without what stands before the last slash of the key; in a collection the path below its prefix.
     pub name: String,
     pub content_type: String,
     /// Further headers it is served with, such as `content-encoding`.
@@ -80,6 +93,10 @@ pub enum ShareError {
     Shape(&'static str),
     #[error("an object of more than {PARTS_MAX} parts does not fit one share: copy it to another key first")]
     Parts,
+    #[error(
+        "{files} objects of {parts} parts do not fit one share, which has room for 1 MiB of about 200 bytes for each of {PARTS_MAX} parts: share fewer, such as a folder below"
+    )]
+    Room { files: usize, parts: usize },
 }
 
 impl Shared {
@@ -139,11 +156,7 @@ fn within(part: &Part, bucket: &Secret) -> Result<Option<Within>, SealError> {
     }))
 }
 
-impl Record {
-    pub fn size_bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.size_bytes).sum()
-    }
-
+impl Told {
     /// The record as a shard, and its id. `secret` is random and of this share alone, so the key is used once.
     pub fn seal(
         &self,
@@ -151,10 +164,13 @@ impl Record {
         bucket: &[u8; 32],
         secret: &Secret,
     ) -> Result<(Vec<u8>, ShardId), ShareError> {
-        let body = self.encode()?;
+        let (body, full) = match self {
+            Self::One(record) => (record.encode()?, ShareError::Parts),
+            Self::Many(collection) => (collection.encode()?, collection.full()),
+        };
         let units = (1..=SHARD_BYTES_MAX / SHARD_ALIGN).map(|units| (units * SHARD_ALIGN) as usize);
         let fits = |len: &usize| plain_bytes(*len) >= 4 + body.len();
-        let len = { units }.find(fits).ok_or(ShareError::Parts)?;
+        let len = { units }.find(fits).ok_or(full)?;
         let mut plain = Vec::with_capacity(len);
         plain.extend_from_slice(&(body.len() as u32).to_be_bytes());
         plain.extend_from_slice(&body);
@@ -187,69 +203,114 @@ impl Record {
         Self::decode(body)
     }
 
+    fn decode(body: &[u8]) -> Result<Self, ShareError> {
+        let mut input = Reader::new(body);
+        // Each version has a number of values of its own.
+        let told = match input.array(VALUES.max(collection::VALUES))? {
+            VALUES => Self::One(Record::read(&mut input)?),
+            collection::VALUES => Self::Many(Collection::read(&mut input)?),
+            _ => return Err(ShareError::Shape("a record has 7 values, or 4 if it is of several objects")),
+        };
+        input.end()?;
+        Ok(told)
+    }
+}
+
+impl Record {
+    pub fn size_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.size_bytes).sum()
+    }
+
     fn encode(&self) -> Result<Vec<u8>, ShareError> {
         if self.parts.len() > PARTS_MAX {
             return Err(ShareError::Parts);
         }
-        let mut table: Vec<Holder> = Vec::new();
-        for holder in self.parts.iter().flat_map(|part| &part.page.holders) {
-            if !table.contains(holder) {
-                table.push(*holder);
-            }
-        }
-        if table.len() > TABLE_MAX {
-            return Err(ShareError::Shape("its pages are at more than 255 providers: copy it to another key first"));
-        }
+        let table = table(&self.parts)?;
         let mut out = Writer::with_capacity(self.parts.len() * 256 + table.len() * 48 + 4096);
-        out.array(7).uint(VERSION).text(&self.name).text(&self.content_type).uint(self.modified_ms);
-        out.array(self.headers.len() * 2);
-        for (name, value) in &self.headers {
-            out.text(name).text(value);
-        }
-        out.array(table.len() * 2);
-        for holder in &table {
-            out.bytes(&holder.node.0).uint(holder.deal);
-        }
-        out.array(self.parts.len());
-        for part in &self.parts {
-            out.array(12 + if part.pack.is_some() { 6 } else { 0 })
-                .uint(part.number.into())
-                .bytes(&part.object)
-                .bytes(part.secret.expose());
-            out.uint(part.algorithm as u64).bytes(&part.commitment).uint(part.size_bytes).bytes(&part.content);
-            out.bytes(&part.shape.to_bytes());
-            out.bytes(&part.page.id.0).uint(part.page.bytes.into()).uint(part.page.stripes.into());
-            let at = |holder: &Holder| table.iter().position(|known| known == holder).expect("it was added") as u8;
-            out.bytes(&part.page.holders.iter().map(at).collect::<Vec<u8>>());
-            if let Some(pack) = &part.pack {
-                out.bytes(&pack.object).bytes(pack.secret.expose()).uint(pack.algorithm as u64).bytes(&pack.commitment);
-                out.uint(pack.size_bytes).uint(pack.offset);
-            }
-        }
+        out.array(VALUES).uint(VERSION).text(&self.name).text(&self.content_type).uint(self.modified_ms);
+        write_headers(&mut out, &self.headers);
+        write_table(&mut out, &table);
+        write_parts(&mut out, &self.parts, &table);
         Ok(out.finish())
     }
 
-    fn decode(body: &[u8]) -> Result<Self, ShareError> {
-        let mut input = Reader::new(body);
-        input.tuple(7)?;
+    fn read(input: &mut Reader<'_>) -> Result<Self, ShareError> {
         input.exactly("version", VERSION)?;
         let name = input.text(TEXT_BYTES_MAX)?.to_owned();
         let content_type = input.text(TEXT_BYTES_MAX)?.to_owned();
         let modified_ms = input.uint()?;
-        let count = even(input.array(HEADERS_MAX * 2)?)?;
-        let mut headers = Vec::new();
-        for _ in 0..count {
-            headers.push((input.text(TEXT_BYTES_MAX)?.to_owned(), input.text(TEXT_BYTES_MAX)?.to_owned()));
-        }
-        let count = even(input.array(TABLE_MAX * 2)?)?;
-        let table: Vec<Holder> = (0..count)
-            .map(|_| Ok(Holder { node: NodeKey(input.fixed()?), deal: input.uint()? }))
-            .collect::<Result<_, CborError>>()?;
-        let count = input.array(PARTS_MAX)?;
-        let parts = (0..count).map(|_| read_part(&mut input, &table)).collect::<Result<_, _>>()?;
-        input.end()?;
+        let headers = read_headers(input)?;
+        let table = read_table(input)?;
+        let parts = read_parts(input, &table, PARTS_MAX)?;
         Ok(Self { name, content_type, headers, modified_ms, parts })
     }
+}
+
+/// Who holds pages of these parts, each once.
+fn table<'a>(parts: impl IntoIterator<Item = &'a Shared>) -> Result<Vec<Holder>, ShareError> {
+    let mut table: Vec<Holder> = Vec::new();
+    for holder in parts.into_iter().flat_map(|part| &part.page.holders) {
+        if !table.contains(holder) {
+            table.push(*holder);
+        }
+    }
+    if table.len() > TABLE_MAX {
+        return Err(ShareError::Shape("its pages are at more than 255 providers: copy it to another key first"));
+    }
+    Ok(table)
+}
+
+fn write_headers(out: &mut Writer, headers: &[(String, String)]) {
+    out.array(headers.len() * 2);
+    for (name, value) in headers {
+        out.text(name).text(value);
+    }
+}
+
+fn write_table(out: &mut Writer, table: &[Holder]) {
+    out.array(table.len() * 2);
+    for holder in table {
+        out.bytes(&holder.node.0).uint(holder.deal);
+    }
+}
+
+fn write_parts(out: &mut Writer, parts: &[Shared], table: &[Holder]) {
+    out.array(parts.len());
+    for part in parts {
+        out.array(12 + if part.pack.is_some() { 6 } else { 0 })
+            .uint(part.number.into())
+            .bytes(&part.object)
+            .bytes(part.secret.expose());
+        out.uint(part.algorithm as u64).bytes(&part.commitment).uint(part.size_bytes).bytes(&part.content);
+        out.bytes(&part.shape.to_bytes());
+        out.bytes(&part.page.id.0).uint(part.page.bytes.into()).uint(part.page.stripes.into());
+        let at = |holder: &Holder| table.iter().position(|known| known == holder).expect("it was added") as u8;
+        out.bytes(&part.page.holders.iter().map(at).collect::<Vec<u8>>());
+        if let Some(pack) = &part.pack {
+            out.bytes(&pack.object).bytes(pack.secret.expose()).uint(pack.algorithm as u64).bytes(&pack.commitment);
+            out.uint(pack.size_bytes).uint(pack.offset);
+        }
+    }
+}
+
+fn read_headers(input: &mut Reader<'_>) -> Result<Vec<(String, String)>, ShareError> {
+    let count = even(input.array(HEADERS_MAX * 2)?)?;
+    let mut headers = Vec::new();
+    for _ in 0..count {
+        headers.push((input.text(TEXT_BYTES_MAX)?.to_owned(), input.text(TEXT_BYTES_MAX)?.to_owned()));
+    }
+    Ok(headers)
+}
+
+fn read_table(input: &mut Reader<'_>) -> Result<Vec<Holder>, ShareError> {
+    let count = even(input.array(TABLE_MAX * 2)?)?;
+    let holders = (0..count).map(|_| Ok(Holder { node: NodeKey(input.fixed()?), deal: input.uint()? }));
+    Ok(holders.collect::<Result<_, CborError>>()?)
+}
+
+fn read_parts(input: &mut Reader<'_>, table: &[Holder], most: usize) -> Result<Vec<Shared>, ShareError> {
+    let count = input.array(most)?;
+    (0..count).map(|_| read_part(input, table)).collect()
 }
 
 fn even(values: usize) -> Result<usize, ShareError> {
@@ -316,8 +377,8 @@ fn key(network: &[u8; 32], bucket: &[u8; 32], secret: &Secret) -> PartKey {
 mod tests {
     use super::*;
 
-    const NETWORK: [u8; 32] = [1; 32];
-    const BUCKET: [u8; 32] = [2; 32];
+    pub(super) const NETWORK: [u8; 32] = [1; 32];
+    pub(super) const BUCKET: [u8; 32] = [2; 32];
 
     fn part(number: u32) -> Part {
         let holder = |at: u8| Holder { node: NodeKey([at; 32]), deal: u64::from(at) * 1000 };
@@ -348,17 +409,24 @@ mod tests {
     fn a_record_of_a_pack_s_member_has_both_keys() {
         let secret = Secret::new([5; 32]);
         let record = Record { parts: vec![member()], ..record(1) };
-        let (shard, _) = record.seal(&NETWORK, &BUCKET, &secret).unwrap();
-        let back = Record::open(&shard, &NETWORK, &BUCKET, &secret).unwrap();
+        let (shard, _) = Told::One(record.clone()).seal(&NETWORK, &BUCKET, &secret).unwrap();
+        let back = one(Told::open(&shard, &NETWORK, &BUCKET, &secret).unwrap());
         assert_eq!(back, record);
         let pack = back.parts[0].pack.as_ref().unwrap();
         assert_eq!((&pack.secret, &back.parts[0].secret), (&Secret::new([6; 32]), &Secret::new([8; 32])));
         let mut beyond = record.clone();
         beyond.parts[0].pack.as_mut().unwrap().offset = 4096 - 65;
-        assert!(Record::decode(&beyond.encode().unwrap()).is_err(), "it ends behind the pack");
+        assert!(Told::decode(&beyond.encode().unwrap()).is_err(), "it ends behind the pack");
     }
 
-    fn record(parts: u32) -> Record {
+    fn one(told: Told) -> Record {
+        match told {
+            Told::One(record) => record,
+            Told::Many(_) => panic!("it is of several objects"),
+        }
+    }
+
+    pub(super) fn record(parts: u32) -> Record {
         Record {
             name: "ü.jpg".into(),
             content_type: "image/jpeg".into(),
@@ -372,27 +440,28 @@ mod tests {
     fn a_record_opens_with_its_own_key_and_place_only() {
         let secret = Secret::new([5; 32]);
         for parts in [1, 400, PARTS_MAX as u32] {
-            let (shard, id) = record(parts).seal(&NETWORK, &BUCKET, &secret).unwrap();
+            let (shard, id) = Told::One(record(parts)).seal(&NETWORK, &BUCKET, &secret).unwrap();
             assert_eq!((ShardId::of(&shard), check_length(shard.len() as u64)), (id, Ok(())));
-            let back = Record::open(&shard, &NETWORK, &BUCKET, &secret).unwrap();
+            let back = one(Told::open(&shard, &NETWORK, &BUCKET, &secret).unwrap());
             assert_eq!(back, record(parts));
             assert_eq!(back.parts[0].secret, Secret::new([8; 32]), "the object's key, not the bucket's");
         }
-        let (shard, _) = record(1).seal(&NETWORK, &BUCKET, &secret).unwrap();
-        assert!(Record::open(&shard, &NETWORK, &BUCKET, &Secret::new([6; 32])).is_err());
-        assert!(Record::open(&shard, &NETWORK, &[3; 32], &secret).is_err());
-        assert!(Record::open(&shard[..4000], &NETWORK, &BUCKET, &secret).is_err());
+        let (shard, _) = Told::One(record(1)).seal(&NETWORK, &BUCKET, &secret).unwrap();
+        assert!(Told::open(&shard, &NETWORK, &BUCKET, &Secret::new([6; 32])).is_err());
+        assert!(Told::open(&shard, &NETWORK, &[3; 32], &secret).is_err());
+        assert!(Told::open(&shard[..4000], &NETWORK, &BUCKET, &secret).is_err());
         for at in (0..shard.len()).step_by(97) {
             let mut bent = shard.clone();
             bent[at] ^= 1;
-            assert!(Record::open(&bent, &NETWORK, &BUCKET, &secret).is_err());
+            assert!(Told::open(&bent, &NETWORK, &BUCKET, &secret).is_err());
         }
     }
 
     #[test]
     fn what_fits_no_record_is_refused() {
         let secret = Secret::new([5; 32]);
-        assert_eq!(record(PARTS_MAX as u32 + 1).seal(&NETWORK, &BUCKET, &secret), Err(ShareError::Parts));
+        let long = Told::One(record(PARTS_MAX as u32 + 1));
+        assert_eq!(long.seal(&NETWORK, &BUCKET, &secret), Err(ShareError::Parts));
         let mut whole = record(2);
         whole.parts.push(member());
         let body = whole.encode().unwrap();
@@ -402,10 +471,10 @@ mod tests {
             let mut bent = body.clone();
             let at = (seed >> 33) as usize % bent.len();
             bent[at] = (seed >> 20) as u8;
-            if let Ok(record) = Record::decode(&bent) {
-                assert!(record.encode().is_ok(), "what is read can be written");
+            if let Ok(told) = Told::decode(&bent) {
+                assert!(one(told).encode().is_ok(), "what is read can be written");
             }
-            assert!(Record::decode(&body[..at]).is_err());
+            assert!(Told::decode(&body[..at]).is_err());
         }
     }
 }

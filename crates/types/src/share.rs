@@ -1,14 +1,21 @@
-//! Carry the way to one object as one word.
+//! Carry the way to what somebody shares as one word.
 //!
 //! `hodeishare1…`, bech32m of: version, the beginning of the genesis hash, the bucket's id, id and length of the
-//! share's record (a shard of that bucket), the key that opens the record, and the owner's bearer grant. Who has
-//! the word has the object: it is shown once, and kept nowhere by whoever made it. The bucket's key is not in it,
-//! nor does it follow from it.
+//! share's record (a shard of that bucket), the key that opens the record, and the owner's grant. Who has the word of
+//! version 1, a *link*, has the objects: its grant is a bearer's. Version 2, a *pass*, names one reader by the key it has
+//! on the wire, between the grant's end and its signature: providers answer that client alone, so the word is of no use
+//! to others. Either is shown once, and kept nowhere by whoever made it. The bucket's key is not in it, nor does it
+//! follow from it.
+
+mod reader;
+
+pub use reader::{Reader, ReaderError};
 
 use crate::{
     code::SHARD_ALIGN,
     grant::{Grant, Rights},
     slice::{ShardId, check_length},
+    transport::NodeKey,
 };
 use alloy_primitives::B256;
 use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
@@ -19,10 +26,14 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub const PREFIX: &str = "hodeishare";
 /// Longer words are not read.
 pub const TEXT_BYTES_MAX: usize = 512;
+/// Of a link, whose grant is a bearer's.
 const VERSION: u8 = 1;
+/// Of a pass, which names its reader.
+const PASS: u8 = 2;
 const DATA_BYTES: usize = 1 + 8 + 32 + 32 + 2 + 32 + 8 + 65;
+const PASS_BYTES: usize = DATA_BYTES + 32;
 
-/// The way to one object of somebody's bucket.
+/// The way to an object of somebody's bucket, or to several.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Link {
     /// First bytes of the genesis hash: which network.
@@ -35,7 +46,9 @@ pub struct Link {
     pub secret: [u8; 32],
     /// Milliseconds since 1970; providers refuse it from then on.
     pub expires_ms: u64,
-    /// The owner's, of a bearer grant.
+    /// Whose pass it is: providers answer this client alone. `None`: whoever has the word.
+    pub reader: Option<NodeKey>,
+    /// The owner's, of a bearer grant or of the reader's.
     pub signature: [u8; 65],
 }
 
@@ -46,7 +59,7 @@ pub enum LinkError {
     Prefix,
     #[error("checksum does not fit: a character was changed, lost or added")]
     Checksum,
-    #[error("link version {0}; this program knows version {VERSION}")]
+    #[error("link version {0}; this program knows versions {VERSION} and {PASS}")]
     Version(u8),
     #[error("the link is malformed")]
     Form,
@@ -65,9 +78,10 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    /// What lets its bearer read.
+    /// What lets its bearer read, or its reader.
     pub fn grant(&self) -> Grant {
-        Grant { rights: Rights::READ, expires_ms: self.expires_ms, is_bearer: true, signature: self.signature }
+        let is_bearer = self.reader.is_none();
+        Grant { rights: Rights::READ, expires_ms: self.expires_ms, is_bearer, signature: self.signature }
     }
 
     /// What the owner calls it: the first digits of its record's id, which open nothing.
@@ -77,17 +91,20 @@ impl Link {
 
     pub fn text(&self) -> Zeroizing<String> {
         let units = u16::try_from(self.record_bytes / SHARD_ALIGN).expect("a shard is at most 256 units");
-        let mut data = Zeroizing::new(Vec::with_capacity(DATA_BYTES));
-        data.push(VERSION);
+        let mut data = Zeroizing::new(Vec::with_capacity(PASS_BYTES));
+        data.push(if self.reader.is_some() { PASS } else { VERSION });
         data.extend_from_slice(&self.network);
         data.extend_from_slice(self.bucket.as_slice());
         data.extend_from_slice(&self.record.0);
         data.extend_from_slice(&units.to_be_bytes());
         data.extend_from_slice(&self.secret);
         data.extend_from_slice(&self.expires_ms.to_be_bytes());
+        if let Some(reader) = &self.reader {
+            data.extend_from_slice(&reader.0);
+        }
         data.extend_from_slice(&self.signature);
         let prefix = Hrp::parse(PREFIX).expect("the prefix is a valid human-readable part");
-        Zeroizing::new(bech32::encode::<Bech32m>(prefix, &data).expect("180 bytes fit bech32m"))
+        Zeroizing::new(bech32::encode::<Bech32m>(prefix, &data).expect("212 bytes fit bech32m"))
     }
 }
 
@@ -121,7 +138,7 @@ fn read(mut data: &[u8]) -> Result<Link, LinkError> {
         Ok(*head)
     }
     let [version] = take(&mut data)?;
-    if version != VERSION {
+    if version != VERSION && version != PASS {
         return Err(LinkError::Version(version));
     }
     let network = take(&mut data)?;
@@ -130,11 +147,12 @@ fn read(mut data: &[u8]) -> Result<Link, LinkError> {
     check_length(record_bytes.into()).map_err(|_| LinkError::Form)?;
     let secret = take(&mut data)?;
     let expires_ms = u64::from_be_bytes(take(&mut data)?);
+    let reader = if version == PASS { Some(NodeKey(take(&mut data)?)) } else { None };
     let signature = take(&mut data)?;
     if !data.is_empty() {
         return Err(LinkError::Form);
     }
-    Ok(Link { network, bucket, record, record_bytes, secret, expires_ms, signature })
+    Ok(Link { network, bucket, record, record_bytes, secret, expires_ms, reader, signature })
 }
 
 #[cfg(test)]
@@ -149,22 +167,47 @@ mod tests {
             record_bytes: 8192,
             secret: [4; 32],
             expires_ms: 1 << 41,
+            reader: None,
             signature: [5; 65],
         }
     }
 
+    fn pass() -> Link {
+        Link { reader: Some(NodeKey([6; 32])), ..link() }
+    }
+
     #[test]
     fn a_link_returns_from_its_word_and_every_changed_letter_is_noticed() {
-        let text = link().text();
-        assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
-        assert_eq!(text.parse::<Link>(), Ok(link()));
-        for at in 0..text.len() {
-            let mut bent = text.as_bytes().to_vec();
-            bent[at] = if bent[at] == b'q' { b'p' } else { b'q' };
-            String::from_utf8(bent).unwrap().parse::<Link>().expect_err("a changed letter");
-            text[..at].parse::<Link>().expect_err("a lost end");
+        for link in [link(), pass()] {
+            let text = link.text();
+            assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
+            assert_eq!(text.parse::<Link>(), Ok(link.clone()));
+            for at in 0..text.len() {
+                let mut bent = text.as_bytes().to_vec();
+                bent[at] = if bent[at] == b'q' { b'p' } else { b'q' };
+                String::from_utf8(bent).unwrap().parse::<Link>().expect_err("a changed letter");
+                text[..at].parse::<Link>().expect_err("a lost end");
+            }
+            assert!(!format!("{link:?}").contains("4, 4"), "secrets are not printed");
         }
-        assert!(!format!("{:?}", link()).contains("4, 4"), "secrets are not printed");
+    }
+
+    #[test]
+    fn a_pass_asks_in_its_readers_name_and_a_link_in_anybodys() {
+        assert!(link().grant().is_bearer && !pass().grant().is_bearer);
+        let back: Link = pass().text().parse().unwrap();
+        assert_eq!((back.reader, back.grant().rights), (Some(NodeKey([6; 32])), Rights::READ));
+        // A pass without its reader is no link: what was signed names the reader.
+        let (secret, bucket) = ([1; 32], B256::repeat_byte(2));
+        let signed = Grant::sign(&secret, 9, bucket, &NodeKey([6; 32]), Rights::READ, 1 << 41).unwrap();
+        let pass = Link { signature: signed.signature, ..pass() };
+        let owner = pass.grant().signer(9, bucket, &NodeKey([6; 32]));
+        assert!(owner.is_some());
+        let link = Link { reader: None, ..pass.clone() };
+        assert_ne!(link.grant().signer(9, bucket, &NodeKey([6; 32])), owner);
+        assert_ne!(pass.grant().signer(9, bucket, &NodeKey([7; 32])), owner, "another client");
+        let longer = Link { expires_ms: pass.expires_ms + 1, ..pass.clone() };
+        assert_ne!(longer.grant().signer(9, bucket, &NodeKey([6; 32])), owner, "a later end");
     }
 
     #[test]
@@ -173,6 +216,9 @@ mod tests {
         assert_eq!(word("hodeikey", &[1; 34]).parse::<Link>(), Err(LinkError::Prefix));
         assert_eq!(word(PREFIX, &[9; DATA_BYTES]).parse::<Link>(), Err(LinkError::Version(9)));
         assert_eq!(word(PREFIX, &[1; DATA_BYTES + 1]).parse::<Link>(), Err(LinkError::Form));
+        let mut data = vec![1; DATA_BYTES];
+        data[0] = PASS;
+        assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form), "a pass without a reader");
         // A record of no length.
         let mut data = vec![1; DATA_BYTES];
         data[73..75].fill(0);

@@ -1,4 +1,4 @@
-//! Read the commands that let others at single objects.
+//! Read the commands that let others at objects.
 
 use super::{Plan, Process};
 use clap::{Args, Subcommand};
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Share {
-    /// Make a link by which anybody gets one object.
+    /// Make a link by which anybody gets an object or a folder, or passes for named readers.
     Create(ShareCreate),
     /// List the links that lead into buckets.
     #[command(visible_alias = "ls")]
@@ -15,15 +15,23 @@ pub(crate) enum Share {
     Revoke(ShareRevoke),
     /// Get what somebody shared, from whoever keeps it: needs a context of that network (`hodei net join`).
     Get(ShareGet),
-    /// Serve links to browsers, until it is stopped.
+    /// Serve links to browsers, and passes for this reader, until it is stopped.
     Serve(ShareServe),
+    /// Print the word by which owners make passes for this reader.
+    Reader,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ShareCreate {
-    /// hodei://BUCKET/KEY
+    /// hodei://BUCKET/KEY; with a slash at its end all that is below it.
     #[arg(value_name = "OBJECT")]
     pub(crate) object: String,
+    /// All objects whose keys begin so, with or without a slash.
+    #[arg(long, conflicts_with = "version")]
+    pub(crate) prefix: bool,
+    /// Make a pass for this reader, as `hodei share reader` prints it there; once more for each further one.
+    #[arg(long = "for", value_name = "READER", conflicts_with = "gateway")]
+    pub(crate) readers: Vec<String>,
     /// How long the link leads there: 30m, 12h, 7d, 52w.
     #[arg(long, value_name = "TIME", default_value = "7d")]
     pub(crate) expires: String,
@@ -63,8 +71,11 @@ pub(crate) struct ShareRevoke {
 pub(crate) struct ShareGet {
     /// The link, with or without the gateway before it.
     pub(crate) link: String,
-    /// A file or folder; `-` is standard output; without it the shared name, here.
+    /// A file or folder; `-` is standard output; without it the shared name, here. Of a link to several: the folder for
+    /// all of them, or, with FILE behind it, the path of one.
     pub(crate) to: Option<String>,
+    /// Where that one goes.
+    pub(crate) file: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -41,6 +41,45 @@ pub(super) fn shown(it: &Shown) -> String {
     )
 }
 
+/// A file of a folder.
+pub(super) struct Row<'a> {
+    pub(super) path: &'a str,
+    /// Relative to the page; none for a path that no address leads to.
+    pub(super) href: Option<String>,
+    pub(super) size_bytes: u64,
+}
+
+/// The page of a folder.
+pub(super) fn listed<'a>(
+    name: &str,
+    size_bytes: u64,
+    expires_ms: u64,
+    rows: impl ExactSizeIterator<Item = Row<'a>>,
+) -> String {
+    let count = rows.len();
+    let mut lines = String::new();
+    for Row { path, href, size_bytes } in rows {
+        let path = escape(path);
+        let path = href.map_or(path.clone(), |href| format!("<a href=\"./{}\">{path}</a>", escape(&href)));
+        lines.push_str(&format!("<li><span>{path}</span> <small>{}</small></li>\n", size(size_bytes)));
+    }
+    frame(
+        name,
+        &format!(
+            "<p class=\"kind\" aria-hidden=\"true\">folder</p>\n<h1>{}</h1>\n<dl>\n\
+             <div><dt>Files</dt><dd>{}</dd></div>\n<div><dt>Size</dt><dd>{}</dd></div>\n\
+             <div><dt>Link ends</dt><dd>{}</dd></div>\n</dl>\n<ul>\n{lines}</ul>\n\
+             <p class=\"note\">Each file is checked byte by byte on its way here. With the program \
+             <code>{PRODUCT}</code> they come straight from where they are kept: \
+             <code>{PRODUCT} share get LINK FOLDER</code></p>\n",
+            escape(name),
+            grouped(count as u64),
+            size(size_bytes),
+            date(expires_ms),
+        ),
+    )
+}
+
 /// The page of something that is not.
 pub(super) fn refused(title: &str, text: &str) -> String {
     frame(
@@ -142,6 +181,20 @@ mod tests {
             ["&lt;script&gt;", "1.2 MiB", "1\u{202f}234\u{202f}567 bytes", "2000-02-29 00:00 UTC", "href=\"l/a%20b\""]
         {
             assert!(shown.contains(part), "{part:?} is missing from {shown}");
+        }
+    }
+
+    #[test]
+    fn a_folders_paths_are_shown_and_never_obeyed() {
+        let rows = [
+            Row { path: "a/b & c", href: Some("a/b%20%26%20c".into()), size_bytes: 2048 },
+            Row { path: "<script>\u{202e}", href: Some("\"><script>".into()), size_bytes: 1 },
+            Row { path: "../up", href: None, size_bytes: 0 },
+        ];
+        let page = listed("</title><script>", 2049, 951_782_400_000, rows.into_iter());
+        assert!(!page.contains("<script") && !page.contains('\u{202e}'), "{page}");
+        for part in ["<a href=\"./a/b%20%26%20c\">a/b &amp; c</a>", "2.0 KiB", "<dd>3</dd>", "<span>../up</span>"] {
+            assert!(page.contains(part), "{part:?} is missing from {page}");
         }
     }
 

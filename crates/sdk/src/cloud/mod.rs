@@ -81,7 +81,7 @@ pub(crate) struct Inner<E: Storage, T> {
     pub(crate) network: B256,
     pub(crate) chain_id: u64,
     /// This client's key on the wire: grants are for it.
-    client: NodeKey,
+    pub(crate) client: NodeKey,
     pub(crate) log: Option<Log<E>>,
     rosters: Mutex<BTreeMap<B256, Roster>>,
     /// Providers that are to be sent nothing new, whatever their deals say.

@@ -207,3 +207,16 @@ fn a_sweep_that_waits_keeps_nobody_waiting() {
         assert!(took < Duration::from_secs(15), "{took:?}");
     });
 }
+
+#[test]
+fn a_reader_is_one_by_any_key_of_its_identity_and_another_on_each_network() {
+    let account = |secret| SecretKey::new(KeyKind::Account, [secret; 32]);
+    let open = |secret| Wallet::open(Arc::new(Deaf::default()), &account(secret)).unwrap();
+    let (whole, other) = (open(7), open(9));
+    let data = account(7).data_root();
+    let capped = Wallet::capped(Arc::new(Deaf::default()), whole.owner(), &account(8), &data).unwrap();
+    let (here, there) = (B256::repeat_byte(1), B256::repeat_byte(2));
+    assert_eq!(*whole.reader_seed(&here), *capped.reader_seed(&here));
+    assert_ne!(*whole.reader_seed(&here), *whole.reader_seed(&there));
+    assert_ne!(*whole.reader_seed(&here), *other.reader_seed(&here));
+}

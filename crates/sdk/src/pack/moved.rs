@@ -26,17 +26,24 @@ pub(super) struct Member {
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
-    /// The entry once every part of it has its bytes for itself.
-    pub(crate) async fn unpack(&self, record: &Record, key: &str, entry: Entry) -> Result<Entry, Fault> {
-        let members: Vec<Member> =
-            members(std::iter::once(&entry)).filter(|member| member.sealed_bytes < member.pack.size_bytes).collect();
-        // What is bound keeps its pack.
-        if members.is_empty() || bound_ms(&entry, self.now_ms()).is_some() {
-            return Ok(entry);
+    /// The entries of these keys once their parts share packs with each other alone.
+    pub(crate) async fn unpack(
+        &self,
+        record: &Record,
+        named: Vec<(String, Entry)>,
+    ) -> Result<Vec<(String, Entry)>, Fault> {
+        let (keys, members) = shared(&named, self.now_ms());
+        if members.is_empty() {
+            return Ok(named);
         }
-        self.relocate(record, vec![key.to_owned()], members).await?;
-        let missing = || Fault::NoObject { bucket: record.name.clone(), key: key.into() };
-        self.look(&record.name, key, Some(entry.version)).await?.ok_or_else(missing)
+        self.relocate(record, keys, members).await?;
+        let mut now = Vec::with_capacity(named.len());
+        for (key, entry) in named {
+            let missing = || Fault::NoObject { bucket: record.name.clone(), key: key.clone() };
+            let entry = self.look(&record.name, &key, Some(entry.version)).await?.ok_or_else(missing)?;
+            now.push((key, entry));
+        }
+        Ok(now)
     }
 
     /// Writes anew what is live of packs.
@@ -98,6 +105,29 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         Ok(())
     }
+}
+
+/// Members of these that lie in packs beside others', each once, and the keys that name them. What is bound keeps its
+/// pack.
+pub(super) fn shared(named: &[(String, Entry)], now_ms: u64) -> (Vec<String>, Vec<Member>) {
+    let free: Vec<&(String, Entry)> = named.iter().filter(|(_, entry)| bound_ms(entry, now_ms).is_none()).collect();
+    let (mut ours, mut seen) = (BTreeMap::<[u8; 16], u64>::new(), BTreeSet::new());
+    for member in members(free.iter().map(|(_, entry)| entry)).filter(|member| seen.insert(member.object)) {
+        *ours.entry(member.pack.object).or_default() += member.sealed_bytes;
+    }
+    let is_shared = |member: &Member| ours.get(&member.pack.object).is_some_and(|own| *own < member.pack.size_bytes);
+    let (mut keys, mut found) = (Vec::new(), BTreeMap::new());
+    for (key, entry) in free {
+        let mut is_any = false;
+        for member in members(std::iter::once(entry)).filter(&is_shared) {
+            is_any = true;
+            found.entry(member.object).or_insert(member);
+        }
+        if is_any {
+            keys.push(key.clone());
+        }
+    }
+    (keys, found.into_values().collect())
 }
 
 /// Those of which nothing is bound: the others stay, however sparse.

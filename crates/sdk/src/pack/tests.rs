@@ -2,7 +2,7 @@
 
 use super::{
     Filled, Small, fill,
-    moved::{homes, lay, live, members},
+    moved::{homes, lay, live, members, shared},
 };
 use crate::{
     change::{Change, Moment, Moved, Removal, apply},
@@ -11,7 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use hodei_storage::{
-    index::{Entry, Home, Part, Run, Version},
+    index::{Entry, Home, Lock, Mode, Part, Retention, Run, Version},
     manifest::PageRef,
     pack::{self, Packer},
     seal::{Algorithm, Secret, WRAPPED_BYTES},
@@ -258,4 +258,47 @@ fn what_was_removed_meanwhile_is_not_moved() {
     assert!(world.repack(&sparse, |world| world.put(again)).is_err());
     world.check();
     assert_eq!(members(world.run.all()).count(), 1);
+}
+
+#[test]
+fn members_of_a_folder_share_packs_with_each_other_alone() {
+    let own = || Home::Own(PageRef { id: ShardId([0; 32]), bytes: 4096, stripes: 1, holders: Vec::new() });
+    let part = |object: u8, size_bytes: u64, home: Home| Part {
+        number: 1,
+        object: [object; 16],
+        wrapped: [0; WRAPPED_BYTES],
+        algorithm: Algorithm::Aes256Gcm,
+        commitment: [0; 32],
+        size_bytes,
+        content: [0; 32],
+        shape: Shape::new(3, 6, 1).unwrap(),
+        home,
+    };
+    let sealed = pack::sealed_bytes(1000);
+    let pack_of =
+        |object: u8, members: u64| Arc::new(Part { number: pack::PART, ..part(object, members * sealed, own()) });
+    let (whole, mixed) = (pack_of(1, 2), pack_of(2, 3));
+    let named = |key: &str, object: u8, pack: &Arc<Part>| {
+        let home = Home::Pack { pack: pack.clone(), offset: 0 };
+        (key.to_owned(), Entry { parts: vec![part(object, 1000, home)], ..Entry::default() })
+    };
+    let alone = Entry { parts: vec![part(14, 1000, own())], ..Entry::default() };
+    let mut folder = vec![
+        named("a", 11, &whole),
+        named("b", 12, &whole),
+        named("c", 13, &mixed),
+        named("c again", 13, &mixed),
+        ("d".to_owned(), alone),
+    ];
+    let (keys, found) = shared(&folder, 5);
+    assert_eq!(keys, ["c", "c again"], "others lie in that pack");
+    assert_eq!(found.iter().map(|member| member.object).collect::<Vec<_>>(), [[13; 16]]);
+    // All that lies in it is of the folder.
+    folder.extend([named("e", 15, &mixed), named("f", 16, &mixed)]);
+    assert_eq!(shared(&folder, 5).0, [""; 0]);
+    // What is bound keeps its pack, and is left there by the others.
+    let retention = Some(Retention { mode: Mode::Compliance, until_ms: 9 });
+    folder[5].1.lock = Some(Lock { retention, ..Lock::default() });
+    assert_eq!(shared(&folder, 5).0, ["c", "c again", "f"]);
+    assert_eq!(shared(&folder, 9).0, [""; 0]);
 }

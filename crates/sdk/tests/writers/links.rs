@@ -6,8 +6,13 @@ use crate::{
 };
 use commonware_runtime::{Clock as _, Runner as _, deterministic::Runner};
 use futures::{TryStreamExt as _, future::join_all, stream};
-use hodei_sdk::{Entry, Fault, complete::Source, upload::Options};
-use hodei_types::share::Link;
+use hodei_sdk::{
+    Entry, Fault,
+    complete::Source,
+    share::{Collection, Opened, Told, What},
+    upload::Options,
+};
+use hodei_types::{share::Link, transport::NodeKey};
 use std::{convert::Infallible, time::UNIX_EPOCH};
 
 const MINUTE_MS: u64 = 60_000;
@@ -28,7 +33,25 @@ async fn read(cloud: &Ours, key: &str, entry: &Entry) -> Result<Vec<u8>, Fault> 
 
 async fn follow(cloud: &Ours, link: &Link) -> Result<Vec<u8>, Fault> {
     let opened = cloud.open_link(link).await?;
-    cloud.fetch(&opened, None)?.map_ok(|piece| piece.to_vec()).try_concat().await
+    let Told::One(object) = &opened.told else { panic!("it is of several objects") };
+    cloud.fetch(&opened, object, None)?.map_ok(|piece| piece.to_vec()).try_concat().await
+}
+
+fn folder(opened: &Opened) -> &Collection {
+    match &opened.told {
+        Told::Many(folder) => folder,
+        Told::One(_) => panic!("it is of one object"),
+    }
+}
+
+async fn below(cloud: &Ours, opened: &Opened, path: &str) -> Result<Vec<u8>, Fault> {
+    let object = folder(opened).file(path).unwrap_or_else(|| panic!("{path} is missing"));
+    cloud.fetch(opened, object, None)?.map_ok(|piece| piece.to_vec()).try_concat().await
+}
+
+async fn link(owner: &Ours, key: &str, until_ms: u64) -> Link {
+    let what = What::Object { key, version: None };
+    owner.share(BUCKET, what, &[], until_ms).await.unwrap().remove(0)
 }
 
 impl Scene {
@@ -47,8 +70,8 @@ fn a_link_shows_what_it_was_made_of_until_it_ends_and_then_it_goes() {
         join_all(names.iter().enumerate().map(|(at, name)| put(&owner, name, 10 + at, 2000))).await;
         let begun_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
         let until_ms = begun_ms + 30 * MINUTE_MS;
-        let large = owner.share(BUCKET, "large", None, until_ms + 60 * MINUTE_MS).await.unwrap();
-        let small = owner.share(BUCKET, "small/1", None, until_ms).await.unwrap();
+        let large = link(&owner, "large", until_ms + 60 * MINUTE_MS).await;
+        let small = link(&owner, "small/1", until_ms).await;
         let old = [entry(&owner, "large").await, entry(&owner, "small/1").await];
 
         // Another process of the owner's replaces the one, renames the other and then removes it and its neighbours.
@@ -84,6 +107,58 @@ fn a_link_shows_what_it_was_made_of_until_it_ends_and_then_it_goes() {
         assert!(matches!(follow(&reader, &small).await, Err(Fault::Link(_))), "it has expired");
         assert!(read(&reader, "small/1", &old[1]).await.is_err(), "its shards were released");
         drop(next);
+    });
+}
+
+#[test]
+fn a_pass_lets_its_reader_follow_a_folder_while_the_owner_is_away_and_nobody_else() {
+    Runner::seeded(8).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
+        let reader = scene.cloud(&scene.process(1, Payer::Owner)).await;
+        let thief = scene.cloud(&scene.process(2, Payer::Owner)).await;
+        put(&owner, "film/large", 1, 300_000).await;
+        let small = ["film/small/1", "film/small/2", "beside", "film"];
+        join_all(small.iter().enumerate().map(|(at, name)| put(&owner, name, 10 + at, 2000))).await;
+        let now_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let until_ms = now_ms + 30 * MINUTE_MS;
+        let another = NodeKey([9; 32]);
+        let readers = [reader.reader().key, another];
+        let passes = owner.share(BUCKET, What::Below("film/"), &readers, until_ms).await.unwrap();
+        assert_eq!(passes.iter().map(|pass| pass.reader).collect::<Vec<_>>(), readers.map(Some));
+        let listed = owner.shares(BUCKET).await.unwrap();
+        assert_eq!((listed.len(), listed[0].readers.len(), listed[0].is_below), (1, 2, true), "one record for both");
+        assert!(matches!(owner.share(BUCKET, What::Below("no/"), &[], until_ms).await, Err(Fault::NoObject { .. })));
+
+        // All of it is replaced or removed, and the owner goes.
+        put(&owner, "film/large", 2, 5000).await;
+        for name in small {
+            owner.remove(BUCKET, name).await.unwrap();
+        }
+        owner.close().await.unwrap();
+        scene.wait(3).await;
+        let opened = reader.open_link(&passes[0]).await.unwrap();
+        let paths: Vec<&str> = folder(&opened).files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!((folder(&opened).name.as_str(), paths), ("film", vec!["large", "small/1", "small/2"]));
+        assert!(below(&reader, &opened, "large").await.unwrap() == content(1, 300_000));
+        assert!(below(&reader, &opened, "small/2").await.unwrap() == content(11, 2000));
+        let sources = reader.sources(&opened);
+        let bytes: u64 = sources.iter().map(|source| source.bytes).sum();
+        assert!(!sources.is_empty() && bytes > 300_000, "{sources:?}");
+        assert!(sources.is_sorted_by_key(|source| source.fastest));
+
+        // Somebody else has the word: as it is, as if it were a link, and as if it were for them.
+        assert!(matches!(thief.open_link(&passes[0]).await, Err(Fault::Pass { .. })));
+        for reader in [None, Some(thief.reader().key)] {
+            let bent = Link { reader, ..passes[0].clone() };
+            assert!(matches!(thief.open_link(&bent).await, Err(Fault::Get(_))), "providers refuse: {reader:?}");
+        }
+        let longer = Link { expires_ms: until_ms + MINUTE_MS, ..passes[0].clone() };
+        assert!(matches!(reader.open_link(&longer).await, Err(Fault::Get(_))), "nobody signed that");
+
+        // It ends with its time, and what it kept is released.
+        scene.wait(30).await;
+        assert!(matches!(reader.open_link(&passes[0]).await, Err(Fault::Link(_))), "it has expired");
     });
 }
 

@@ -3,6 +3,7 @@
 use super::{
     Engine,
     get::GetError,
+    peers::Asked,
     put::{Ledger, PutError},
     race::race,
     remote::{Ask, RemoteError, Verdict},
@@ -45,8 +46,15 @@ where
     ) -> Result<Bytes, GetError> {
         let asks = self.likely(roster).into_iter().map(|provider| {
             async move {
+                let node = provider.peer.key;
                 let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
-                self.remote.get(&ask, bytes, 0, bytes).await.map_err(|error| (provider.peer.key, error))
+                let asked = Asked::new(&self.peers, &*self.context, node);
+                let answer = self.remote.get(&ask, bytes, 0, bytes).await;
+                let took = asked.answered();
+                let shard = answer.map_err(|error| (node, error))?;
+                self.peers.succeeded(&node, took);
+                self.peers.gave(&node, shard.len() as u64, took);
+                Ok(shard)
             }
             .boxed()
         });
@@ -69,9 +77,8 @@ where
     /// Owned, not borrowed: a closure over references makes futures that are not provably Send.
     fn likely(&self, roster: &[Provider]) -> Vec<Provider> {
         let (mut order, now) = (roster.to_vec(), self.context.current());
-        order.sort_by_key(|provider| {
-            (self.peers.rests(&provider.peer.key, now), self.peers.latency(&provider.peer.key))
-        });
+        order
+            .sort_by_key(|provider| (self.peers.rank(&provider.peer.key, now), self.peers.latency(&provider.peer.key)));
         order
     }
 
@@ -82,9 +89,13 @@ where
         id: ShardId,
         verdict: impl Fn(Verdict),
     ) -> Result<V, GetError> {
-        let (mut failure, mut gone) = ("the bucket has no providers".to_string(), 0);
+        let (mut failure, mut is_answered, mut gone) = ("the bucket has no providers".to_string(), false, 0);
         let lost = |(node, error): (NodeKey, RemoteError)| {
-            failure = format!("{node}: {error}");
+            // Why somebody refused says more than that another is away.
+            if !is_answered || !error.is_down() {
+                failure = format!("{node}: {error}");
+                is_answered = !error.is_down();
+            }
             gone += usize::from(matches!(error, RemoteError::Gone));
             if error.is_down() {
                 self.peers.failed(&node, self.context.current());

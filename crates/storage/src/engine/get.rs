@@ -9,6 +9,7 @@
 
 use super::{
     Engine, Permit,
+    peers::Asked,
     race::race,
     remote::{Ask, RemoteError, Verdict},
     spread::Provider,
@@ -46,7 +47,7 @@ const AHEAD_MAX: u64 = 16;
 /// none at 3-of-6, where it would cost a third more of the line.
 const K_PER_EXTRA: usize = 8;
 /// A shard is late after three times what its provider usually needs, but not before this.
-const LATE_MIN: Duration = Duration::from_millis(50);
+pub(super) const LATE_MIN: Duration = Duration::from_millis(50);
 pub(super) const LATE_TIMES: u32 = 3;
 
 /// What is read.
@@ -193,9 +194,8 @@ where
         let mut failure = "no holder is among the bucket's providers".to_string();
         let now = self.engine.context.current();
         let mut holders = page.holders.clone();
-        holders.sort_by_key(|holder| {
-            (self.engine.peers.rests(&holder.node, now), self.engine.peers.latency(&holder.node))
-        });
+        holders
+            .sort_by_key(|holder| (self.engine.peers.rank(&holder.node, now), self.engine.peers.latency(&holder.node)));
         let copies = holders.len();
         // Who was out of reach is asked once more: a busy machine is not a dead one.
         for _ in 0..2 {
@@ -252,10 +252,14 @@ where
         let ask = Ask { peer: &provider.peer, deal: *deal, grant: &provider.grant, id };
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let _slot = peers.slot(node).await;
-        let start = context.current();
+        let asked = Asked::new(peers, &**context, *node);
         let result = self.engine.remote.get(&ask, bytes, range.start, range.end - range.start).await;
+        let took = asked.answered();
         match &result {
-            Ok(_) => peers.succeeded(node, context.current().duration_since(start).unwrap_or_default()),
+            Ok(bytes) => {
+                peers.succeeded(node, took);
+                peers.gave(node, bytes.len() as u64, took);
+            }
             Err(error) => {
                 tracing::debug!(%node, %id, %error, "shard not read");
                 if let RemoteError::Lie(verdict) = error {
@@ -299,7 +303,7 @@ where
         let mut queue: Vec<(u8, Holder)> = (0..page.n).flat_map(|shard| self.places(page, at, shard)).collect();
         queue.sort_by_key(|(shard, holder)| {
             let node = &holder.node;
-            std::cmp::Reverse((peers.rests(node, now), *shard >= page.k, peers.latency(node), *shard))
+            std::cmp::Reverse((peers.rank(node, now), *shard >= page.k, peers.latency(node), *shard))
         });
         let ask = |(shard, holder): (u8, Holder)| {
             let id = listed.ids[usize::from(shard)];

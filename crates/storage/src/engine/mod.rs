@@ -30,7 +30,7 @@ mod stripe;
 pub use get::{Body, GetError, GetRequest};
 pub use kept::{Inventory, Released};
 pub use lock::Keeping;
-pub use peers::Peers;
+pub use peers::{Peers, Served};
 pub use pool::{Permit, Pool, STRIPES_BYTES};
 pub use put::{Progress, PutError, PutRequest, Rest, Stored, Wait};
 pub use remote::{RemoteError, Verdict};

@@ -153,7 +153,7 @@ where
         let mut order = loss.there.clone();
         order.sort_by_key(|(_, at)| {
             let node = &loss.roster[*at].peer.key;
-            (self.peers.rests(node, now), self.peers.latency(node))
+            (self.peers.rank(node, now), self.peers.latency(node))
         });
         let asked = order.into_iter().map(|(shard, at)| {
             async move {

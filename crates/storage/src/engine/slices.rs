@@ -145,7 +145,7 @@ where
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let listed = &page.stripes[stripe as usize];
         let holder = page.holder(stripe as usize, shard).ok_or(())?;
-        if !self.nodes.contains_key(&holder.node) || peers.rests(&holder.node, context.current()) {
+        if !self.nodes.contains_key(&holder.node) || peers.rank(&holder.node, context.current()) > 0 {
             return Err(());
         }
         let start = from / CHUNK_BYTES * CHUNK_BYTES;

@@ -1,0 +1,123 @@
+//! Read what a link or a pass is of, straight from those who keep it.
+//!
+//! Anybody can who reaches the network's members and the bucket's providers: the owner is not asked, and may be gone.
+//! Every byte is checked against ids and keys of the record; where it came from matters to speed alone.
+
+use crate::{
+    bucket::Record as Bucket,
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+    object::Body,
+    read::{self, Holders},
+};
+use alloy_primitives::B256;
+use hodei_storage::{
+    engine::{GetError, Provider, Served},
+    seal::{SealError, Secret},
+    share::{Record, Shared, Told},
+};
+use hodei_types::{
+    share::{Link, Reader},
+    transport::{NodeKey, Transport},
+};
+use std::{ops::Range, sync::Arc, time::Duration};
+
+/// What is behind a link.
+#[derive(Clone)]
+pub struct Opened {
+    pub told: Told,
+    pub expires_ms: u64,
+    /// Whose pass it is.
+    pub reader: Option<NodeKey>,
+    bucket: Bucket,
+    holders: Holders,
+}
+
+/// A provider, and what it gave this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub node: NodeKey,
+    /// Answers with bytes that were right.
+    pub reads: u64,
+    pub bytes: u64,
+    /// The fastest of them, from asking to the last byte.
+    pub fastest: Duration,
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// Who this client is to owners who make passes, and to providers.
+    pub fn reader(&self) -> Reader {
+        let network = *self.0.network.0.first_chunk().expect("a hash has 32 bytes");
+        Reader { network, key: self.0.client }
+    }
+
+    /// Refuses a link that opens nothing to this client, before anybody is asked.
+    pub fn check_link(&self, link: &Link) -> Result<(), Fault> {
+        if link.network != self.0.network.0[..8] {
+            return Err(Fault::Link("it is of another network than this one"));
+        }
+        if link.expires_ms <= self.now_ms() {
+            return Err(Fault::Link("it has expired"));
+        }
+        match link.reader {
+            Some(reader) if reader != self.0.client => Err(Fault::Pass { reader, client: self.0.client }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a link: what it is of. Anybody can, without any key of the bucket's owner; a pass its reader alone.
+    pub async fn open_link(&self, link: &Link) -> Result<Opened, Fault> {
+        self.check_link(link)?;
+        let gone = Fault::Link("it leads nowhere: it was revoked, or its bucket is gone");
+        let bucket = self.0.buckets.read(link.bucket).await?;
+        let bucket = bucket.filter(|bucket| bucket.state.root != B256::ZERO).ok_or(gone.clone())?;
+        let grant = link.grant().encode().to_vec();
+        let roster: Vec<Provider> =
+            self.0.buckets.deals(bucket.id).await?.into_iter().map(|deal| deal.provider(grant.clone())).collect();
+        let roster = Arc::new(roster);
+        let shard = self.0.engine.get_copy(&roster, link.record, link.record_bytes, |verdict| self.blame(verdict));
+        let shard = shard.await.map_err(|error| match error {
+            GetError::Gone { .. } => gone,
+            error => error.into(),
+        })?;
+        let secret = Secret::new(link.secret);
+        let told = Told::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
+        let overlay = self.overlay(bucket.id, bucket.state.overlay, &roster).await;
+        let holders = Holders { roster, overlay };
+        Ok(Opened { told, expires_ms: link.expires_ms, reader: link.reader, bucket, holders })
+    }
+
+    /// The bytes of an object a link tells of, all of them or a range.
+    pub fn fetch(&self, opened: &Opened, object: &Record, range: Option<Range<u64>>) -> Result<Body, Fault> {
+        let range = read::within(object.size_bytes(), range)?;
+        let (network, bucket) = (self.0.network.0, opened.bucket.id.0);
+        let holders = opened.holders.clone();
+        let wanted = read::cut(&object.parts, |part| part.size_bytes, &range);
+        Ok(self.read_parts(holders, wanted, move |part: Shared| {
+            let damaged = |error: SealError| Fault::Share(error.into());
+            let key = part.key(&network, &bucket).map_err(damaged)?;
+            let pack = match (part.pack_key(&network, &bucket), &part.pack) {
+                (Some(key), Some(pack)) => {
+                    let key = key.map_err(damaged)?;
+                    Some(read::Within { key, size_bytes: pack.size_bytes, offset: pack.offset })
+                }
+                _ => None,
+            };
+            Ok(read::Opened { key, shape: part.shape, page: part.page, size_bytes: part.size_bytes, pack })
+        }))
+    }
+
+    /// Which of the providers a link leads to gave this process bytes so far, of this link or another, the fastest first.
+    pub fn sources(&self, opened: &Opened) -> Vec<Source> {
+        let peers = self.0.engine.peers();
+        let of = |provider: &Provider| {
+            let node = provider.peer.key;
+            let Served { reads, bytes, fastest } = peers.served(&node)?;
+            Some(Source { node, reads, bytes, fastest })
+        };
+        let mut sources: Vec<Source> = opened.holders.roster.iter().filter_map(of).collect();
+        sources.sort_by_key(|source| (source.fastest, source.node));
+        sources.dedup_by_key(|source| source.node);
+        sources
+    }
+}
