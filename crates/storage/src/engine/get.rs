@@ -50,6 +50,9 @@ const K_PER_EXTRA: usize = 8;
 pub(super) const LATE_MIN: Duration = Duration::from_millis(50);
 pub(super) const LATE_TIMES: u32 = 3;
 
+/// Rounds in which all are asked again who may answer later, before a stripe is given up.
+const AGAIN_ROUNDS: u32 = 2;
+
 /// What is read.
 #[derive(Clone)]
 pub struct GetRequest {
@@ -197,9 +200,9 @@ where
         holders
             .sort_by_key(|holder| (self.engine.peers.rank(&holder.node, now), self.engine.peers.latency(&holder.node)));
         let copies = holders.len();
-        // Who was out of reach is asked once more: a busy machine is not a dead one.
+        // Who was out of reach or busy is asked once more: a busy machine is not a dead one.
         for _ in 0..2 {
-            let mut away = Vec::new();
+            let (mut away, mut rest) = (Vec::new(), Duration::ZERO);
             let asks = holders.into_iter().map(|holder| {
                 async move {
                     let read = self.read(&holder.node, holder.deal, page.id, page.bytes).await;
@@ -209,10 +212,16 @@ where
             });
             let lost = |(holder, error): (Holder, RemoteError)| {
                 failure = format!("{}: {error}", holder.node);
-                away.extend(error.is_down().then_some(holder));
+                if let Some(wait) = error.passes_after() {
+                    away.push(holder);
+                    rest = rest.max(wait);
+                }
             };
             if let Some(bytes) = race(&*self.engine.context, asks.collect::<Vec<_>>(), 1, lost).await {
                 return Ok(bytes);
+            }
+            if !away.is_empty() {
+                self.engine.context.sleep(rest).await;
             }
             holders = away;
         }
@@ -320,8 +329,8 @@ where
             running.push(ask((shard, holder)));
         }
         let mut late = context.current() + usual * LATE_TIMES;
-        // Who was out of reach is asked once more where it would do: a busy machine is not a dead one.
-        let mut again: Option<Vec<(u8, Holder)>> = Some(Vec::new());
+        // Who was out of reach or busy is asked again where it would do: a busy machine is not a dead one.
+        let (mut again, mut rest, mut rounds) = (Vec::new(), Duration::ZERO, AGAIN_ROUNDS);
         while count < k {
             let next = {
                 let sleep = context.sleep_until(late);
@@ -350,16 +359,21 @@ where
                     asked.remove(&shard);
                     if let Some(Err(error)) = result {
                         failure = format!("{}: {error}", holder.node);
-                        again.iter_mut().filter(|_| error.is_down()).for_each(|again| again.push((shard, holder)));
+                        if let Some(wait) = error.passes_after() {
+                            again.push((shard, holder));
+                            rest = rest.max(wait);
+                        }
                     }
                     running.extend(best(&mut queue, &mut asked).map(ask));
                 }
                 None => match best(&mut queue, &mut asked) {
                     Some(next) => running.push(ask(next)),
                     None => {
-                        let Some(mut again) = again.take().filter(|again| count + again.len() >= k) else {
+                        if rounds == 0 || count + again.len() < k {
                             return Err(GetError::Shards { stripe, found: count, want: k, failure });
-                        };
+                        }
+                        rounds -= 1;
+                        context.sleep(std::mem::take(&mut rest)).await;
                         queue.append(&mut again);
                         running.extend(std::iter::from_fn(|| best(&mut queue, &mut asked)).map(ask));
                     }

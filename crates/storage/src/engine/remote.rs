@@ -3,6 +3,7 @@
 //! Upon an ack: its signature and the shard's path to the signed root are checked. Upon bytes: they are checked
 //! against the shard's id. What does not hold becomes a [`Verdict`] naming the provider, expected and found.
 
+use super::spread::BUSY_MAX;
 use crate::wire::{self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, UploadId, WireError};
 use bytes::Bytes;
 use commonware_runtime::Clock;
@@ -74,6 +75,14 @@ impl RemoteError {
     pub(crate) fn is_down(&self) -> bool {
         matches!(self, Self::Transport(_) | Self::Slow(_) | Self::Stream(_) | Self::Full { .. })
             || matches!(self, Self::Refused { reason: Reason::Broken | Reason::DealFull, .. })
+    }
+
+    /// Whether the same question may be answered soon, and after which rest.
+    pub(crate) fn passes_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after_ms } => Some(Duration::from_millis((*retry_after_ms).into()).min(BUSY_MAX)),
+            error => error.is_down().then_some(Duration::ZERO),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use std::{
 /// Tries of a provider that says it is busy.
 const BUSY_TRIES: u32 = 20;
 /// Longest rest between them.
-const BUSY_MAX: Duration = Duration::from_secs(2);
+pub(super) const BUSY_MAX: Duration = Duration::from_secs(2);
 /// Tries of a provider whose view of the ledger is behind ours, and the rest between them: 2 s.
 const BEHIND_TRIES: u32 = 10;
 const BEHIND_REST: Duration = Duration::from_millis(200);

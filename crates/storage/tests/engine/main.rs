@@ -259,15 +259,24 @@ fn any_n_less_k_providers_may_be_lost_after_a_full_put() {
 
 #[test]
 fn one_of_the_last_k_that_was_late_once_is_asked_again() {
+    late_and_asked_again(Mode::Mute, Duration::from_secs(1));
+}
+
+#[test]
+fn one_of_the_last_k_that_was_busy_is_asked_again_after_it_said() {
+    late_and_asked_again(Mode::Busy(1_000), Duration::from_millis(900));
+}
+
+fn late_and_asked_again(mode: Mode, until: Duration) {
     for stalled in 3..6 {
         run(stalled as u64, |context, fleet, engine| async move {
             let data = plain(2_000_000);
             let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
             (0..3).for_each(|host| fleet.set(host, Mode::Down));
-            fleet.set(stalled, Mode::Mute);
+            fleet.set(stalled, mode);
             let wakes = fleet.clone();
             context.child("wake").spawn(move |context| async move {
-                context.sleep(Duration::from_secs(1)).await;
+                context.sleep(until).await;
                 wakes.set(stalled, Mode::Up);
             });
             let got = get(&fleet, &engine, &stored, 0..data.len() as u64).await;

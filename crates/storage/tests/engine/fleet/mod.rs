@@ -36,6 +36,8 @@ pub(crate) enum Mode {
     Forget,
     /// Answers after this many milliseconds.
     Slow(u64),
+    /// Says that it is busy for so many milliseconds.
+    Busy(u32),
     /// Has no room.
     Full,
 }
@@ -135,6 +137,9 @@ async fn serve(
         _ => {}
     }
     let mut after = Bytes::new();
+    if let Mode::Busy(retry_after_ms) = mode {
+        return wire::send(&mut sink, Answer::Busy { retry_after_ms }.encode(), Bytes::new()).await;
+    }
     let answer = match request {
         Request::Put { .. } if mode == Mode::Full => Answer::Full { free_bytes: 0 },
         Request::Put { deal, id, len, grant, .. } => {
