@@ -139,6 +139,10 @@ pub(crate) enum Node {
     Drain(NodeDrain),
     /// Show what a provider earned, each payment with its reason.
     Earnings(NodeEarnings),
+    /// Refuse to hold and give shards from now on, by a signed statement; others take them.
+    Decline(NodeDecline),
+    /// List what this node declines, with its signed statements.
+    Declined(NodeDeclined),
 }
 
 #[derive(Args, Debug)]
@@ -180,6 +184,34 @@ pub(crate) struct NodeEarnings {
     /// How many of the last blocks are looked through.
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) blocks: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeDecline {
+    /// Shards, 64 hex digits each: `hodei data where --stripes --json` and whoever names them tell them.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// All that this node holds of a bucket now, by the bucket's id, 0x and 64 hex digits.
+    #[arg(long, value_name = "BUCKET")]
+    pub(crate) bucket: Option<String>,
+    /// On what ground; anybody who asks for one of these is told it, signed.
+    #[arg(long, value_name = "GROUND", value_parser = ["court", "authority", "report", "terms"])]
+    pub(crate) reason: String,
+    /// For this node's own log, such as the order's number; nobody else is told.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) note: String,
+    /// The node's folder; without it the context's node.
+    #[arg(long, value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeDeclined {
+    /// The node's folder; without it the context's node.
+    #[arg(long, value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]

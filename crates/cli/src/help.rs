@@ -141,6 +141,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("verify", &["hodei verify a.receipt --file a.jpg --network-key network.key", "hodei verify a.receipt"]),
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
     ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),
+    (
+        "node decline",
+        &[
+            "hodei node decline 1f0c2a9be75d34c86a1e90f7b2d45c3388e6f1a07d9b24c5630e8fa1b7d2c940 --reason court",
+            "hodei node decline --bucket 0x1f0c2a9be75d34c86a1e90f7b2d45c3388e6f1a07d9b24c5630e8fa1b7d2c940 --reason report --note 'notice 7' -y",
+        ],
+    ),
+    ("node declined", &["hodei node declined", "hodei node declined --folder ~/cloud/node --json"]),
     ("node earnings", &["hodei node earnings", "hodei node earnings 3f9a --json"]),
     (
         "pool create",

@@ -13,6 +13,7 @@ mod care;
 mod chain;
 mod context;
 mod data;
+mod decline;
 mod demo;
 mod doctor;
 mod earnings;
@@ -257,6 +258,16 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::Node(Node::Drain(drain)) => in_cloud(&global, async |session| node::drain(&drain, session, out).await),
         Verb::Node(Node::Earnings(args)) => {
             in_cloud(&global, async |session| earnings::show(&args, session, out).await)
+        }
+        Verb::Node(Node::Decline(args)) => {
+            let folder =
+                serve::folder(args.folder.as_ref(), || Ok(Contexts::of(&Paths::of_user()?).open(asked)?.1.node))?;
+            decline::decline(&args, &folder, out)
+        }
+        Verb::Node(Node::Declined(args)) => {
+            let folder =
+                serve::folder(args.folder.as_ref(), || Ok(Contexts::of(&Paths::of_user()?).open(asked)?.1.node))?;
+            decline::declined(&folder, out)
         }
         Verb::Pool(pool) => {
             let paths = Paths::of_user()?;

@@ -276,3 +276,64 @@ fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
     let back = demo.one(&["data", "care", "withdraw", "vault", "-y"]);
     assert!(wei(&back["wei"]) >= reserve, "{back}");
 }
+
+#[test]
+fn what_a_provider_declines_is_read_and_put_elsewhere() {
+    let demo = Demo::start("decline");
+    demo.one(&["data", "create", "vault", "--code", "3/6", "--operators", "6", "-y"]);
+    let objects = BTreeMap::from([("large".to_owned(), content(1, LARGE / 8))]);
+    objects.iter().for_each(|(key, content)| demo.put(key, content, "full"));
+    let node = demo.ready(0)["node"].as_str().unwrap().to_owned();
+    let folder = demo.folder(0);
+    let stripes = demo.lines(&["data", "where", "hodei://vault/large", "--stripes"]);
+    let shards = stripes.iter().filter_map(|line| line["shards"].as_array()).flatten();
+    let ids: Vec<String> = shards
+        .filter(|shard| shard["node"] == node.as_str())
+        .map(|shard| shard["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(ids.len() >= 4, "{stripes:?}");
+
+    // What is no id is refused before anything is done.
+    let refuse = |words: &[&str]| demo.user.refused(words, "HD1001");
+    refuse(&["node", "decline", "--folder", text(&folder), "--reason", "court", "-y"]);
+    refuse(&["node", "decline", "123", "--folder", text(&folder), "--reason", "court", "-y"]);
+    let named = [
+        &["node", "decline", "--folder", text(&folder), "--reason", "court", "--note", "17 B 4"][..],
+        &[&ids[0], &ids[1]],
+    ]
+    .concat();
+    demo.user.one(&[&named[..], &["--dry-run"]].concat());
+    assert!(demo.user.run(&["node", "declined", "--folder", text(&folder)]).1.is_empty());
+    let declined = demo.user.one(&[&named[..], &["-y"]].concat());
+    assert_eq!((&declined["done"], &declined["declined_shards"]), (&true.into(), &2.into()), "{declined}");
+    let (_, listed, _) = demo.user.run(&["node", "declined", "--folder", text(&folder)]);
+    assert!(
+        listed.len() == 2
+            && listed
+                .iter()
+                .all(|line| line["ground"] == "court" && ids.contains(&line["shard"].as_str().unwrap().to_owned())),
+        "{listed:?}"
+    );
+
+    // It is read all the same, and the survey tells who declines how much; then it lies elsewhere, and is whole.
+    demo.check(&objects);
+    let survey = demo.look(&[]);
+    assert_eq!(
+        (&seat(&survey, &node)["shards_declined"], &survey["stripes"]["lost"]),
+        (&2.into(), &0.into()),
+        "{survey}"
+    );
+    assert_eq!((&survey["stripes"]["margins"]["2"], &survey["due_parts"]), (&2.into(), &1.into()), "{survey}");
+    let done = demo.one(&["data", "repair", "vault", "-y"]);
+    assert_eq!(
+        (&done["stripes"]["margins"], &done["due_parts"], &done["parts"]),
+        (&serde_json::json!({}), &0.into(), &1.into()),
+        "{done}"
+    );
+    let survey = demo.look(&[]);
+    assert_eq!(seat(&survey, &node)["shards_declined"], 0, "{survey}");
+    demo.check(&objects);
+    // With all parity gone beside it, everything is there.
+    (1..4).for_each(|index| demo.kill(index));
+    demo.check(&objects);
+}

@@ -167,6 +167,13 @@ impl Buckets {
                         waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
                         batch = kept;
                     }
+                    // A custodian's, of a deal whose provider declined more than came since: its owner's to post.
+                    Some(IDeals::IDealsErrors::NotParty(shrunk)) => {
+                        let (out, kept) =
+                            batch.into_iter().partition::<Vec<_>, _>(|ack| ack.statement.deal == shrunk.deal);
+                        waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
+                        batch = kept;
+                    }
                     _ => return Err(error.into()),
                 }
             }

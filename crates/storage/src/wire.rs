@@ -15,6 +15,7 @@ use hodei_types::{
     ack::Ack,
     cbor::{CborError, Reader, Writer},
     code::SHARD_BYTES_MAX,
+    decline::{DeclineError, Declined},
     holding::{self, HoldingError, NODE_BYTES, PATH_MAX},
     slice::{CHUNK_BYTES, HASHES_MAX, ShardId},
     transport::NodeKey,
@@ -110,6 +111,13 @@ pub enum Answer {
     },
     /// The provider does not have this shard.
     Gone,
+    /// It will not have this shard, nor give it; its signed word for it, bound to the deal that was asked.
+    Declined(Declined),
+    /// As [`Answer::Bitmap`], after HAS, where some of the ids are declined: these have a bit in the second map.
+    Known {
+        held: Vec<u8>,
+        declined: Vec<u8>,
+    },
     Refused {
         reason: Reason,
         text: String,
@@ -154,6 +162,8 @@ pub enum WireError {
     Stream(#[from] RuntimeError),
     #[error("message: {0}")]
     Cbor(#[from] CborError),
+    #[error("refusal: {0}")]
+    Decline(#[from] DeclineError),
     #[error("message kind {0} is unknown")]
     Kind(u64),
     #[error("message of {found} bytes, at most {max} allowed")]
@@ -295,6 +305,13 @@ impl Answer {
             Self::Gone => {
                 out.array(1).uint(8);
             }
+            Self::Declined(declined) => {
+                out.array(2).uint(11);
+                declined.write(&mut out);
+            }
+            Self::Known { held, declined } => {
+                out.array(3).uint(12).bytes(held).bytes(declined);
+            }
             Self::Refused { reason, text } => {
                 let end = text.floor_char_boundary(REASON_BYTES_MAX);
                 out.array(3).uint(9).uint(*reason as u64).text(&text[..end]);
@@ -327,6 +344,10 @@ impl Answer {
             (6, 2) => Self::Busy { retry_after_ms: small(&mut input, "retry_after_ms")? },
             (7, 2) => Self::Full { free_bytes: input.uint()? },
             (8, 1) => Self::Gone,
+            (11, 2) => Self::Declined(Declined::read(&mut input)?),
+            (12, 3) => {
+                Self::Known { held: input.bytes(IDS_MAX / 8)?.to_vec(), declined: input.bytes(IDS_MAX / 8)?.to_vec() }
+            }
             (9, 3) => Self::Refused {
                 reason: Reason::from_u8(input.byte()?).ok_or(WireError::Limit("reason"))?,
                 text: input.text(REASON_BYTES_MAX)?.to_owned(),
@@ -409,7 +430,10 @@ fn shard_len(input: &mut Reader<'_>) -> Result<u32, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hodei_types::ack::{Signer, Statement};
+    use hodei_types::{
+        ack::{Signer, Statement},
+        decline::{Decline, Ground},
+    };
 
     fn requests() -> Vec<Request> {
         let (deal, id, grant) = (7, ShardId([3; 32]), vec![9; 100]);
@@ -429,6 +453,11 @@ mod tests {
         ShardId([3; 32])
     }
 
+    fn declined() -> Declined {
+        let decline = Decline { deal: 7, id: id(), time_ms: 1_800_000_000_000, ground: Ground::Report };
+        decline.sign(5, &Signer::new(&[1; 32]))
+    }
+
     fn answers() -> Vec<Answer> {
         let statement = Statement { deal: 7, sequence: 2, position: 1, root: [4; 32], leaves: 512 };
         let ack = Signer::new(&[1; 32]).ack(5, statement);
@@ -444,6 +473,8 @@ mod tests {
             Answer::Gone,
             Answer::Refused { reason: Reason::WrongBytes, text: "shard hashes to 00".into() },
             Answer::Listed { next: 5000, end: 5001, shards: vec![(id(), 256); LISTED_MAX] },
+            Answer::Declined(declined()),
+            Answer::Known { held: vec![5; 512], declined: vec![2; 512] },
         ]
     }
 
@@ -468,14 +499,17 @@ mod tests {
     fn the_protocol_is_frozen() {
         let requests = requests();
         let is_new = |bytes: &Vec<u8>| matches!(bytes[1], 8 | 10) && matches!(bytes[0], 0x84);
-        // KEEP came later, then LIST and LISTED, and changed no other message.
+        // KEEP came later, then LIST and LISTED, then what a provider declines, and changed no other message.
         let (later, first): (Vec<_>, Vec<_>) = requests.iter().partition(|one| matches!(one, Request::Keep { .. }));
         let (latest, first): (Vec<_>, Vec<_>) = first.into_iter().map(Request::encode).partition(is_new);
-        let (told, answers): (Vec<_>, Vec<_>) = answers().iter().map(Answer::encode).partition(is_new);
+        let (newest, answers): (Vec<_>, Vec<_>) =
+            answers().into_iter().partition(|one| matches!(one, Answer::Declined(_) | Answer::Known { .. }));
+        let (told, answers): (Vec<_>, Vec<_>) = answers.iter().map(Answer::encode).partition(is_new);
         let hash = |messages: Vec<Vec<u8>>| blake3::hash(&messages.concat()).to_hex()[..16].to_owned();
         assert_eq!(hash([first, answers].concat()), "664972c0fa6048a7");
         assert_eq!(hash(later.into_iter().map(Request::encode).collect()), "5ddfc4b9255035c6");
         assert_eq!(hash([latest, told].concat()), "5583ac71c38e83b6");
+        assert_eq!(hash(newest.iter().map(Answer::encode).collect()), "ff0bbaefe85828ef");
     }
 
     #[test]

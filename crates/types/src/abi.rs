@@ -6,7 +6,7 @@
 //! caller does wrong is a revert with one of the typed errors. Node keys are Ed25519 public keys.
 //!
 //! What is signed outside of a transaction is a fixed byte string under a tag of its own, built by
-//! [`operator_consent`], [`spender_consent`] and [`root_statement`].
+//! [`operator_consent`], [`spender_consent`], [`root_statement`] and [`decline_statement`].
 
 use alloy_primitives::{Address, B256, address, keccak256};
 use alloy_sol_types::sol;
@@ -19,7 +19,7 @@ mod statement;
 pub use addresses::{pack_addresses, unpack_addresses};
 pub use buckets::IBuckets;
 pub use deals::IDeals;
-pub use statement::{operator_consent, root_statement, spender_consent};
+pub use statement::{decline_statement, operator_consent, root_statement, spender_consent};
 
 /// Spending accounts.
 pub const BUDGETS: Address = address!("0000000000000000000000000000000000000de1");

@@ -76,10 +76,12 @@ pub enum Kind {
     Release = 12,
     /// The way to an object was given to whoever has a link, or taken back.
     Share = 13,
+    /// A provider refuses a shard from now on: which, since when, on what ground, and its signed word.
+    Decline = 14,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Put,
         Self::Get,
         Self::Transfer,
@@ -93,6 +95,7 @@ impl Kind {
         Self::Repair,
         Self::Release,
         Self::Share,
+        Self::Decline,
     ];
 
     pub fn from_code(code: u64) -> Option<Self> {
@@ -115,6 +118,7 @@ impl Kind {
             Self::Repair => "repair",
             Self::Release => "release",
             Self::Share => "share",
+            Self::Decline => "decline",
         }
     }
 }

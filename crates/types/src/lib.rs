@@ -10,6 +10,7 @@ pub mod cbor;
 pub mod chain;
 pub mod checkpoint;
 pub mod code;
+pub mod decline;
 pub mod ethereum;
 pub mod event;
 pub mod grant;

@@ -62,7 +62,11 @@ fn standing(seat: &Seat) -> String {
         State::GivenUp => "gone, as you say",
         State::Ending => "its deal ends",
     };
-    format!("{what}{missed}")
+    let declined = match seat.declined {
+        0 => String::new(),
+        count => format!(", declines {count}"),
+    };
+    format!("{what}{missed}{declined}")
 }
 
 /// For people: what is left of each stripe, and who has it.
@@ -107,7 +111,7 @@ pub(super) fn survey(bucket: &str, survey: &Survey) -> Value {
         json!({
             "node": seat.node().to_string(), "operator": seat.deal.offer.operator.to_string(),
             "zone": seat.deal.offer.zone, "deal": seat.deal.id, "state": state(seat), "answers": seat.answers,
-            "missed_in_row": seat.missed_in_row, "shards": seat.named, "shards_there": seat.there,
+            "missed_in_row": seat.missed_in_row, "shards": seat.named, "shards_there": seat.there, "shards_declined": seat.declined,
         })
     };
     let unreadable = survey.unreadable.iter();
@@ -156,6 +160,10 @@ pub(super) fn assumed(planned: &Repair) -> Vec<String> {
     say(&of(State::Closed), &format!("closed by the ledger for missed proofs: {end}"));
     say(&of(State::GivenUp), &format!("gone, as you say, with all that lies there: {end}"));
     say(&|seat| seat.state == State::GivenUp && seat.answers, "answers all the same: is it the one you mean?");
+    say(
+        &|seat| seat.declined > 0,
+        "declines some of it, by its signed word: that is put elsewhere, and paid for no more once its new root is posted.",
+    );
     say(&Seat::is_leaving, "what lies there stays, and nothing new comes: `hodei data redundancy` moves it elsewhere.");
     lines
 }

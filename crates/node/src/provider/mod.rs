@@ -4,6 +4,7 @@
 //! stream ─► gate ─► access (deals, grants) ─► quota, queue, disk ─► store ─► log ─► ack     serve
 //! ledger ─► follow ─► deals, log (payments)                                               follow
 //! window ─► challenge ─► store's leaves and paths ─► ledger                                 prove
+//! order ─► log ─► store: refused, released ─► its signed word to who asks                    decline
 //! store ─► read again, hashed ─► what rotted: log, no longer claimed                      scrub
 //! ```
 //! The promise: an ack is signed only when what it states is on disk. Who might break it: a disk that lies
@@ -11,6 +12,7 @@
 
 pub mod access;
 pub mod deals;
+pub mod decline;
 pub mod earnings;
 pub mod follow;
 pub mod gate;
@@ -187,6 +189,7 @@ impl<E: Storage> Provider<E> {
             ("the shard store", write.boxed()),
             ("compaction", self.clone().compact(parts.tasks.enter("compact"), parts.stop.clone()).boxed()),
             ("the ledger's events", self.clone().report(parts.tasks.enter("report"), parts.stop.clone()).boxed()),
+            ("the refusals", self.clone().decline_ordered(parts.tasks.enter("decline"), parts.stop.clone()).boxed()),
             ("the scrub", self.clone().scrub(parts.tasks.enter("scrub"), parts.stop.clone()).boxed()),
             ("the proofs", self.clone().prove(parts.tasks.enter("prove"), parts.stop.clone()).boxed()),
         ]
@@ -261,6 +264,7 @@ impl<E: Storage> Provider<E> {
         meters.lost_shards.set(signed(lost_shards));
         meters.lost_bytes.set(signed(lost_bytes));
         meters.deals.set(signed(self.0.deals.list().len() as u64));
+        meters.declined_shards.set(signed(store.declined_shards() as u64));
         meters.draining.set(self.is_draining().into());
     }
 
@@ -279,6 +283,7 @@ impl<E: Storage> Provider<E> {
             "queued_bytes": self.0.queue.bytes(),
             "lost_shards": lost_shards,
             "lost_bytes": lost_bytes,
+            "declined_shards": store.declined_shards(),
             "streams": self.0.gate.streams(),
             "peers": self.0.gate.peers(),
             "deals": deals.len(),

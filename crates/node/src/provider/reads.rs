@@ -44,6 +44,9 @@ impl<E: Storage> Provider<E> {
         let slice = match self.store().get(deal, id, range.start, len).await {
             Ok(Some(slice)) => slice,
             Ok(None) => {
+                if let Some(declined) = self.declined(deal, &id) {
+                    return Err(Answer::Declined(declined));
+                }
                 let is_lost = self.store().is_lost(deal, id).await.map_err(|error| self.store_failed(error))?;
                 return Err(if is_lost { self.store_failed(StoreError::Damaged(id)) } else { Answer::Gone });
             }
@@ -84,7 +87,11 @@ impl<E: Storage> Provider<E> {
     ) -> Result<Answer, Answer> {
         self.access().check(from, deal, grant, rights, now_ms()).await.map_err(denied)?;
         let held = self.store().has(deal, ids).await.map_err(|error| self.store_failed(error))?;
-        Ok(Answer::Bitmap(bitmap(&held)))
+        let declined: Vec<bool> = ids.iter().map(|id| self.store().declined(id).is_some()).collect();
+        Ok(match declined.contains(&true) {
+            true => Answer::Known { held: bitmap(&held), declined: bitmap(&declined) },
+            false => Answer::Bitmap(bitmap(&held)),
+        })
     }
 
     /// Zeroes the shards' counts in the deal's tree; they are no longer paid for.
@@ -173,6 +180,8 @@ impl<E: Storage> Provider<E> {
             StoreError::Full { free_bytes } => Answer::Full { free_bytes },
             StoreError::Busy { .. } => Answer::Busy { retry_after_ms: BUSY_MS },
             StoreError::Length(_) => refused(Reason::Malformed, error),
+            // Told before the body; it was declined while that came.
+            StoreError::Declined(_) => Answer::Gone,
             StoreError::DealBroken { .. } => refused(Reason::UnknownDeal, error),
             // It was acknowledged, and is still counted: told apart from what was never held.
             StoreError::Damaged(_) => refused(Reason::WrongBytes, "damaged on its disk"),

@@ -128,6 +128,9 @@ impl<E: Storage> Provider<E> {
         if self.is_closed() {
             return Err(refused(Reason::UnknownDeal, "the ledger closed this provider: nothing new would be proven"));
         }
+        if let Some(declined) = self.declined(deal, &id) {
+            return Err(Answer::Declined(declined));
+        }
         let bytes = u64::from(len);
         if self.store().leaves(deal) * CHUNK_BYTES as u64 + bytes > terms.capacity_bytes {
             return Err(refused(Reason::DealFull, format!("deal {deal} is for {} bytes", terms.capacity_bytes)));

@@ -49,7 +49,7 @@ fn rot(home: &Home, content: &[u8]) {
 }
 
 /// The log's events of a kind whose field `name` has this value.
-async fn told(provider_log: &Log<Context>, kind: Kind, name: &str, value: &Value) -> Vec<Event> {
+pub(super) async fn told(provider_log: &Log<Context>, kind: Kind, name: &str, value: &Value) -> Vec<Event> {
     provider_log.sync().await.unwrap();
     let mut found = Vec::new();
     for sequence in 0..provider_log.len() {

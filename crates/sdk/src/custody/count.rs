@@ -34,6 +34,8 @@ pub(super) struct Due {
     pub(super) there: Vec<(u8, u64)>,
     /// What others shall have: what is lost, and what lies with those who leave.
     pub(super) lost: Vec<u8>,
+    /// Deals that declined some of these: nothing of the stripe is tried there.
+    pub(super) declined: Vec<u64>,
 }
 
 impl Scene {
@@ -82,10 +84,12 @@ impl Scene {
     /// What is left of a stripe, and what is to be done about it if anything is.
     pub(super) fn stripe(&self, id: ShardId, page: &Arc<Page>, at: usize) -> (Count, Option<Due>) {
         let (mut count, mut there, mut lost, mut back) = (Count::default(), Vec::new(), Vec::new(), Vec::new());
-        let mut leaving = Vec::new();
+        let (mut leaving, mut declined) = (Vec::new(), Vec::new());
         for (shard, id) in page.stripes[at].ids.iter().enumerate() {
             let shard = shard as u8;
             let named = page.holder(at, shard).map(|holder| holder.deal);
+            let told = named.into_iter().chain(self.overlay.deals(id));
+            declined.extend(told.filter(|deal| self.voices.declined.contains(&(*deal, *id))));
             let Some(deal) = self.voices.deal_of(&self.overlay, named, *id) else { continue };
             let before = count;
             if self.voices.count(&mut count, deal, *id) {
@@ -109,6 +113,6 @@ impl Scene {
         }
         lost.append(&mut leaving);
         let margin = (count.there + count.spare).saturating_sub(page.k.into());
-        (count, Some(Due { margin, id, page: page.clone(), at, there, lost }))
+        (count, Some(Due { margin, id, page: page.clone(), at, there, lost, declined }))
     }
 }

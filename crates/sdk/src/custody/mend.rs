@@ -116,7 +116,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 wave.push((id, page));
             }
             let asked = wave.iter().flat_map(|(id, page)| scene.questions(*id, page)).collect();
-            scene.voices.there = self.0.engine.inventory(&scene.roster, asked).await.there;
+            self.learn(scene, asked).await;
             for (id, page) in wave {
                 let copies = scene.copies(id);
                 let is_held = page.shards().any(|shard| scene.voices.there.contains(&shard));
@@ -143,13 +143,19 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         due
     }
 
+    /// Asks who has these, and who refuses to.
+    async fn learn(&self, scene: &mut Scene, asked: Vec<(u64, ShardId)>) {
+        let heard = self.0.engine.inventory(&scene.roster, asked).await;
+        (scene.voices.there, scene.voices.declined) = (heard.there, heard.declined);
+    }
+
     /// Copies lists of pages, the index's root and the overlay's newest sheet where there are too few.
     async fn copy_others(&self, scene: &mut Scene, notes: &mut Notes, tended: &mut Tended) {
         let (root, sheet) = (scene.record.state.root, scene.record.state.overlay);
         let named = [root, sheet].into_iter().filter(|id| *id != B256::ZERO).map(|id| ShardId(id.0));
         let ids: Vec<ShardId> = notes.lists.keys().copied().chain(named).collect();
         let asked = ids.iter().flat_map(|id| scene.anywhere(*id)).collect();
-        scene.voices.there = self.0.engine.inventory(&scene.roster, asked).await.there;
+        self.learn(scene, asked).await;
         for id in ids {
             let copies = scene.copies(id);
             if copies.is_empty() {
@@ -191,9 +197,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return;
         }
         let Some(bytes) = bytes() else { return };
+        let id = ShardId::of(&bytes);
         let others = (0..scene.roster.len()).filter(|at| {
             let deal = scene.roster[*at].deal;
-            takers.contains(&deal) && !has.contains(&deal)
+            takers.contains(&deal) && !has.contains(&deal) && !scene.voices.declined.contains(&(deal, id))
         });
         let mut made = 0;
         for at in others {
@@ -275,7 +282,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let avoid: Vec<NodeKey> = scene
             .roster
             .iter()
-            .filter(|provider| !takers.contains(&provider.deal))
+            .filter(|provider| !takers.contains(&provider.deal) || due.declined.contains(&provider.deal))
             .map(|provider| provider.peer.key)
             .collect();
         let slots: Vec<usize> = (0..due.page.n)
@@ -350,10 +357,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.0.buckets.open_reserved(record.id, parts).await?;
         self.forget_roster(record.id);
         let record = self.0.buckets.read(record.id).await?.unwrap_or(record);
-        let there = std::mem::take(&mut scene.voices.there);
+        let Voices { there, declined, .. } = std::mem::replace(&mut scene.voices, Voices::of(&[]));
         scene.roster = self.roster(&record).await?;
         scene.seats = self.seats(&record, &scene.roster, &[]).await?;
-        scene.voices = Voices { there, ..Voices::of(&scene.seats) };
+        scene.voices = Voices { there, declined, ..Voices::of(&scene.seats) };
         scene.record = record;
         Ok(Ok(()))
     }

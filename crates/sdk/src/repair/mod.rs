@@ -242,6 +242,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Stores again what is due, and the index where it is. Run again after an interruption, with a new survey, it goes
     /// on.
     pub async fn repair(&self, bucket: &str, planned: &Repair, options: Options) -> Result<Recoded, Fault> {
+        self.owe_declined(bucket, &planned.survey.seats).await?;
         let mut recoded = self.store_again(bucket, options, Some(&planned.survey.due)).await?;
         // Every swap leaves a new root.
         if planned.survey.is_root_due && recoded.swaps == 0 {
@@ -249,6 +250,23 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             recoded.swaps += 1;
         }
         Ok(recoded)
+    }
+
+    /// Takes the newest statement of each deal whose provider declined something, to be posted: from then on what it
+    /// refuses is neither proven nor paid.
+    async fn owe_declined(&self, bucket: &str, seats: &[Seat]) -> Result<(), Fault> {
+        if seats.iter().all(|seat| seat.declined == 0) {
+            return Ok(());
+        }
+        let roster = self.roster(&self.live(bucket).await?).await?;
+        for seat in seats.iter().filter(|seat| seat.declined > 0) {
+            let Some(provider) = roster.iter().find(|provider| provider.deal == seat.deal.id) else { continue };
+            match self.0.engine.state(provider).await {
+                Ok(ack) => self.owe(&ack.map(|ack| (seat.deal.id, ack)).into_iter().collect()),
+                Err(error) => tracing::warn!(node = %seat.node(), %error, "what it declined is paid for still"),
+            }
+        }
+        Ok(())
     }
 
     /// Ends the deals of those that are gone, if nothing needs them any more by what was found `now`.

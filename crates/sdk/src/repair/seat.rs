@@ -60,6 +60,8 @@ pub struct Seat {
     /// Shards, copies of pages among them, that the index says it has; and that are there.
     pub named: u64,
     pub there: u64,
+    /// Of those named, how many it declines to have.
+    pub declined: u64,
 }
 
 impl Seat {
@@ -136,7 +138,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     missed_in_row: standing.missesInRow,
                 };
                 let (state, missed_in_row) = (judge(word, answers, is_given_up), word.missed_in_row);
-                Ok::<_, Fault>(Seat { deal, state, answers, missed_in_row, named: 0, there: 0 })
+                Ok::<_, Fault>(Seat { deal, state, answers, missed_in_row, named: 0, there: 0, declined: 0 })
             }
         });
         // Boxed: closures over references make futures that are not provably Send.
@@ -208,6 +210,7 @@ pub(super) mod tests {
             missed_in_row: 0,
             named: 0,
             there: 0,
+            declined: 0,
         }
     }
 

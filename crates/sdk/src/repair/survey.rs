@@ -212,6 +212,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             asked.retain(|(deal, _)| heard.silent.contains_key(deal));
             let again = self.0.engine.inventory(roster, asked).await;
             heard.there.extend(again.there);
+            heard.declined.extend(again.declined);
             heard.silent = again.silent;
         }
         for (deal, error) in heard.silent {
@@ -224,6 +225,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             voices.states.insert(deal, (seat.state, false));
         }
         tally.takers = tally.survey.seats.iter().filter(|seat| seat.takes()).count();
-        voices.there = heard.there;
+        (voices.there, voices.declined) = (heard.there, heard.declined);
     }
 }

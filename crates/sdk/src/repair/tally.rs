@@ -95,12 +95,14 @@ pub(super) fn cut(plots: Vec<Plot>) -> Vec<Vec<Plot>> {
 pub(crate) struct Voices {
     pub(crate) states: BTreeMap<u64, (State, bool)>,
     pub(crate) there: BTreeSet<(u64, ShardId)>,
+    /// What they refuse to have.
+    pub(crate) declined: BTreeSet<(u64, ShardId)>,
 }
 
 impl Voices {
     pub(crate) fn of(seats: &[Seat]) -> Self {
         let states = seats.iter().map(|seat| (seat.deal.id, (seat.state, seat.answers)));
-        Self { states: states.collect(), there: BTreeSet::new() }
+        Self { states: states.collect(), there: BTreeSet::new(), declined: BTreeSet::new() }
     }
 
     /// Whether it is asked: also one of whom nothing is expected, since what it has can be read.
@@ -120,6 +122,8 @@ impl Voices {
     /// Takes a shard into a stripe's count; gives whether it is there.
     pub(crate) fn count(&self, count: &mut Count, deal: u64, id: ShardId) -> bool {
         let is_held = self.there.contains(&(deal, id));
+        // By its own word it will not have it again: whoever it is, somebody else shall.
+        count.declined += u16::from(self.declined.contains(&(deal, id)));
         match self.states.get(&deal) {
             Some((State::Answers, _)) if is_held => count.there += 1,
             Some((State::Leaving, _)) if is_held => {
@@ -145,7 +149,8 @@ pub(super) struct Tally {
     pub(super) overlay: Arc<Overlay>,
     /// Parts that cannot be read: stripes, and whether they may come back.
     lost: BTreeMap<[u8; 16], (u64, bool)>,
-    named: BTreeMap<u64, (u64, u64)>,
+    /// By deal: what the index names, what is there of it, and what is declined.
+    named: BTreeMap<u64, (u64, u64, u64)>,
 }
 
 impl Tally {
@@ -185,16 +190,17 @@ impl Tally {
         let mut count = Count::default();
         for deal in deals {
             let is_there = voices.count(&mut count, *deal, id);
-            self.name(*deal, is_there);
+            self.name(*deal, is_there, voices.declined.contains(&(*deal, id)));
         }
         self.survey.pages.add(count, 1, u16::try_from(deals.len()).unwrap_or(u16::MAX));
         bar.pages(self.takers).fate(count)
     }
 
-    fn name(&mut self, deal: u64, is_there: bool) {
-        let (named, there) = self.named.entry(deal).or_default();
+    fn name(&mut self, deal: u64, is_there: bool, is_declined: bool) {
+        let (named, there, declined) = self.named.entry(deal).or_default();
         *named += 1;
         *there += u64::from(is_there);
+        *declined += u64::from(is_declined);
     }
 
     /// Takes a part whose pages were read.
@@ -208,7 +214,7 @@ impl Tally {
                     let named = page.holder(at, shard as u8).map(|holder| holder.deal);
                     let Some(deal) = voices.deal_of(&self.overlay, named, *id) else { continue };
                     let is_there = voices.count(&mut count, deal, *id);
-                    self.name(deal, is_there);
+                    self.name(deal, is_there, voices.declined.contains(&(deal, *id)));
                 }
                 let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
                 margins.add(count, shape.k().into(), shape.n().into());
@@ -277,7 +283,7 @@ impl Tally {
             }
         }
         for seat in &mut self.survey.seats {
-            (seat.named, seat.there) = self.named.get(&seat.deal.id).copied().unwrap_or_default();
+            (seat.named, seat.there, seat.declined) = self.named.get(&seat.deal.id).copied().unwrap_or_default();
         }
         self.survey
     }

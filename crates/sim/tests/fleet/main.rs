@@ -3,11 +3,13 @@
 //! `cargo test --release -p hodei-sim --test fleet -- --ignored --nocapture` runs ten thousand through a year.
 
 mod device;
+mod duty;
 mod law;
 mod plan;
 mod world;
 
 use device::Life;
+use duty::{Duty, Kind, Mix, State, live};
 use hodei_types::code::Shape;
 use plan::{Outcome, Plan};
 use world::World;
@@ -115,6 +117,96 @@ fn shards_of_devices_that_sleep_are_gathered_over_a_day() {
     let outcome = World::new(Plan { life, ..plan(500, 60, 20, 20) }).run();
     assert!(outcome.asleep * 10 > outcome.looks * 9, "{outcome:?}");
     assert_eq!(outcome.lost, 0, "{outcome:?}");
+}
+
+/// Fleets by who is in them: name, Androids and machines that are always on in a hundred.
+const FLEETS: [(&str, u32, u32); 7] = [
+    ("iPhones", 0, 0),
+    ("Androids", 100, 0),
+    ("half and half", 50, 0),
+    ("a fifth always on", 40, 20),
+    ("two fifths always on", 30, 40),
+    ("three fifths always on", 20, 60),
+    ("four fifths always on", 10, 80),
+];
+
+fn told(name: &str, duty: &Duty) {
+    let (worst, mean, best) = duty.span();
+    let percent = |part: u64, of: u64| if of == 0 { 0.0 } else { 100.0 * part as f64 / of as f64 };
+    let kinds = |part: &[u64; 3], of: &[u64; 3]| [0, 1, 2].map(|kind| percent(part[kind], of[kind]));
+    println!("{name}: readable at worst {worst:.1} %, on average {mean:.1} %, at best {best:.1} %");
+    println!("  by hour {:?}", [0, 3, 6, 9, 12, 15, 18, 21].map(|hour| duty.at(hour).round() as u32));
+    println!("  the first asked serves, iPhone, Android, always on: {:.1?} %", kinds(&duty.served, &duty.asked));
+    println!(
+        "  days without a proof: {:.2?} %, third in a row: {:.3?} %",
+        kinds(&duty.unproven, &duty.windows),
+        kinds(&duty.thirds, &duty.windows)
+    );
+    for (at, state) in State::ALL.iter().enumerate() {
+        let all: u64 = duty.asked_in.iter().sum();
+        println!(
+            "  {state:?}: {:.1} % of the first asked, serves {:.0} %",
+            percent(duty.asked_in[at], all),
+            percent(duty.served_in[at], duty.asked_in[at])
+        );
+    }
+}
+
+/// What must hold, whatever the seed.
+fn served_as_ruled(duty: &Duty) {
+    let of = |state: State| State::ALL.iter().position(|one| *one == state).expect("one of them");
+    for state in [State::Front, State::On] {
+        assert_eq!(duty.served_in[of(state)], duty.asked_in[of(state)], "{state:?} serves");
+    }
+    for state in [State::Pocket, State::Off] {
+        assert_eq!(duty.served_in[of(state)], 0, "{state:?} does not");
+    }
+    for hour in 0..24 {
+        let looks = duty.looks[hour] as f64;
+        let (measured, computed) = (duty.readable[hour] as f64 / looks, duty.computed[hour] / looks);
+        assert!((measured - computed).abs() < 0.06, "hour {hour}: {measured} readable, computed {computed}");
+    }
+}
+
+#[test]
+fn phones_serve_at_night_or_in_hands_and_machines_that_stay_on_close_the_gap() {
+    let world = World::new(plan(2000, 1, 150, 4));
+    let of = |android, always, is_world| {
+        let duty = live(&world, Mix { android, always, is_world }, 7, 3);
+        served_as_ruled(&duty);
+        duty
+    };
+    let (iphones, androids) = (of(0, 0, false), of(100, 0, false));
+    assert!(iphones.span().2 < 1.0, "iPhones alone are never read: {:?}", iphones.span());
+    assert!(androids.at(1) > 95.0 && androids.at(15) < 1.0, "by night {}, by day {}", androids.at(1), androids.at(15));
+    // Phones in all zones of time are no help of their own: a quarter of them serves at any hour.
+    let world_wide = of(100, 0, true);
+    assert!(world_wide.span().0 > androids.span().0 && world_wide.span().2 < androids.span().2);
+    let worst = [20, 40, 60, 80].map(|always| of((100 - always) / 2, always, false).span().0);
+    assert!(worst.is_sorted() && worst[0] < 20.0 && worst[2] > 99.0, "{worst:?}");
+    // Serving is rare; proving is not.
+    let kind = |kind: Kind| Kind::ALL.iter().position(|one| *one == kind).expect("one of them");
+    let unproven = |duty: &Duty, of: usize| duty.unproven[of] as f64 / duty.windows[of] as f64;
+    let (iphone, android) = (unproven(&iphones, kind(Kind::Iphone)), unproven(&androids, kind(Kind::Android)));
+    assert!((0.02..0.09).contains(&iphone) && (0.005..0.04).contains(&android), "{iphone} {android}");
+    assert_eq!(of(50, 0, false), of(50, 0, false), "a seed is a run");
+}
+
+#[test]
+#[ignore = "a recorded run: some minutes"]
+fn two_weeks_of_four_thousand_devices_by_what_they_do() {
+    let seeds = std::env::var("HODEI_SEEDS").map_or(1, |seeds| seeds.parse().expect("a number of seeds"));
+    for seed in 1..=seeds {
+        let world = World::new(Plan { seed, ..plan(4000, 1, 150, 6) });
+        for is_world in [false, true] {
+            for (name, android, always) in FLEETS {
+                let duty = live(&world, Mix { android, always, is_world }, 14, seed);
+                served_as_ruled(&duty);
+                let zones = if is_world { "all zones of time" } else { "one zone of time" };
+                told(&format!("seed {seed}, {zones}, {name}"), &duty);
+            }
+        }
+    }
 }
 
 #[test]

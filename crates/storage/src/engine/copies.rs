@@ -96,7 +96,7 @@ where
                 failure = format!("{node}: {error}");
                 is_answered = !error.is_down();
             }
-            gone += usize::from(matches!(error, RemoteError::Gone));
+            gone += usize::from(matches!(error, RemoteError::Gone | RemoteError::Declined(_)));
             if error.is_down() {
                 self.peers.failed(&node, self.context.current());
             }

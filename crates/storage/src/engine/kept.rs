@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    remote::{RemoteError, Verdict},
+    remote::{RemoteError, Verdict, Word},
     spread::Provider,
 };
 use crate::{
@@ -35,6 +35,8 @@ pub struct Released {
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     pub there: BTreeSet<(u64, ShardId)>,
+    /// What their providers refuse to have.
+    pub declined: BTreeSet<(u64, ShardId)>,
     /// Deals whose provider did not answer, and why.
     pub silent: BTreeMap<u64, String>,
 }
@@ -123,13 +125,22 @@ where
         let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
             let Provider { peer, deal, grant, .. } = provider;
             let held = self.remote.has(&peer, deal, &grant, &ids, BATCH).await;
-            (deal, held.map(|held| ids.into_iter().zip(held).filter(|(_, held)| *held).collect::<Vec<_>>()))
+            (
+                deal,
+                held.map(|held| ids.into_iter().zip(held).filter(|(_, word)| *word != Word::Not).collect::<Vec<_>>()),
+            )
         });
         let answers: Vec<_> = answers.buffer_unordered(ASKED).collect().await;
         let mut inventory = Inventory::default();
         for (deal, answer) in answers {
             match answer {
-                Ok(held) => inventory.there.extend(held.into_iter().map(|(id, _)| (deal, id))),
+                Ok(told) => {
+                    for (id, word) in told {
+                        let (there, declined) = (&mut inventory.there, &mut inventory.declined);
+                        let set = if word == Word::There { there } else { declined };
+                        set.insert((deal, id));
+                    }
+                }
                 Err(error) => _ = inventory.silent.insert(deal, error.to_string()),
             }
         }
@@ -176,7 +187,7 @@ where
                         // The others of them are let go of.
                         Err(RemoteError::Refused { reason: Reason::Kept, .. }) => {
                             if let Ok(held) = self.remote.has(&peer, deal, &grant, batch, BATCH).await {
-                                let held = batch.iter().zip(held).filter(|(_, held)| *held);
+                                let held = batch.iter().zip(held).filter(|(_, word)| *word == Word::There);
                                 let before = left.len();
                                 left.extend(held.map(|(id, _)| (deal, *id)));
                                 kept += left.len() - before;

@@ -13,6 +13,7 @@ use futures::{
 };
 use hodei_types::{
     ack::Ack,
+    decline::Declined,
     slice::{self, CHUNK_BYTES, ShardId},
     transport::{NodeKey, Peer, SHARD, Transport, TransportError},
 };
@@ -58,6 +59,9 @@ pub enum RemoteError {
     Full { free_bytes: u64 },
     #[error("it does not have it")]
     Gone,
+    /// Its signature was checked.
+    #[error("it declines it since {} ms after 1970, on the ground of: {}", .0.decline.time_ms, .0.decline.ground.name())]
+    Declined(Box<Declined>),
     #[error("refused ({reason:?}): {text}")]
     Refused { reason: Reason, text: String },
     #[error("{0}")]
@@ -83,6 +87,27 @@ impl RemoteError {
             Self::Busy { retry_after_ms } => Some(Duration::from_millis((*retry_after_ms).into()).min(BUSY_MAX)),
             error => error.is_down().then_some(Duration::ZERO),
         }
+    }
+}
+
+/// What a provider says of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    There,
+    Not,
+    /// It will not have it.
+    Declined,
+}
+
+fn bit(bits: &[u8], at: usize) -> bool {
+    bits[at / 8] >> (at % 8) & 1 == 1
+}
+
+fn word(is_held: bool, is_declined: bool) -> Word {
+    match (is_held, is_declined) {
+        (_, true) => Word::Declined,
+        (true, false) => Word::There,
+        (false, false) => Word::Not,
     }
 }
 
@@ -149,7 +174,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
                 Ok(()) => Ok(held),
                 Err(error) => Err(lie(ask, error.to_string())),
             },
-            other => Err(refusal(ask, other, "an ack")),
+            other => Err(self.refusal(ask, other, "an ack")),
         }
     }
 
@@ -183,7 +208,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
             Answer::Refused { reason: Reason::WrongBytes, text } => {
                 return Err(lie(ask, format!("expected shard {}, found it {text}", ask.id)));
             }
-            other => return Err(refusal(ask, other, "a slice")),
+            other => return Err(self.refusal(ask, other, "a slice")),
         };
         let bytes = self.within(SHARD_GET, wire::body(&mut stream, given as usize)).await??;
         let first = offset as usize / CHUNK_BYTES;
@@ -208,7 +233,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
             Answer::Refused { reason: Reason::WrongBytes, text } => {
                 return Err(lie(ask, format!("expected shard {}, found it {text}", ask.id)));
             }
-            other => return Err(refusal(ask, other, "a first KiB")),
+            other => return Err(self.refusal(ask, other, "a first KiB")),
         };
         let bytes = self.within(SHARD_GET, wire::body(&mut stream, CHUNK_BYTES)).await??;
         match slice::verify(&ask.id, shard_bytes.into(), 0, &bytes, &hashes) {
@@ -217,7 +242,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         }
     }
 
-    /// Which of `ids` the deal holds, in order.
+    /// Which of `ids` the deal holds, and which its provider declines, in order.
     pub(crate) async fn has(
         &self,
         peer: &Peer,
@@ -225,7 +250,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         grant: &[u8],
         ids: &[ShardId],
         batch: usize,
-    ) -> Result<Vec<bool>, RemoteError> {
+    ) -> Result<Vec<Word>, RemoteError> {
         let request = |ids: &[ShardId]| Request::Has { deal, ids: ids.to_vec(), grant: grant.to_vec() };
         self.bitmap((peer, deal, grant), ids, batch, request).await
     }
@@ -240,26 +265,30 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         until_ms: u64,
     ) -> Result<Vec<bool>, RemoteError> {
         let request = |ids: &[ShardId]| Request::Keep { deal, ids: ids.to_vec(), until_ms, grant: grant.to_vec() };
-        self.bitmap((peer, deal, grant), ids, wire::IDS_MAX, request).await
+        let words = self.bitmap((peer, deal, grant), ids, wire::IDS_MAX, request).await?;
+        Ok(words.into_iter().map(|word| word == Word::There).collect())
     }
 
-    /// Asks in batches for one bit per id.
+    /// Asks in batches for one word per id.
     async fn bitmap(
         &self,
         (peer, deal, grant): (&Peer, u64, &[u8]),
         ids: &[ShardId],
         batch: usize,
         request: impl Fn(&[ShardId]) -> Request,
-    ) -> Result<Vec<bool>, RemoteError> {
+    ) -> Result<Vec<Word>, RemoteError> {
         let mut found = Vec::with_capacity(ids.len());
         for batch in ids.chunks(batch) {
             let request = request(batch);
             let ask = Ask { peer, deal, grant, id: batch[0] };
             match self.answer(peer, request).await? {
-                Answer::Bitmap(bits) if bits.len() == batch.len().div_ceil(8) => {
-                    found.extend((0..batch.len()).map(|i| bits[i / 8] >> (i % 8) & 1 == 1));
+                Answer::Bitmap(held) if held.len() == batch.len().div_ceil(8) => {
+                    found.extend((0..batch.len()).map(|at| word(bit(&held, at), false)));
                 }
-                other => return Err(refusal(&ask, other, "a bitmap of the asked length")),
+                Answer::Known { held, declined } if [held.len(), declined.len()] == [batch.len().div_ceil(8); 2] => {
+                    found.extend((0..batch.len()).map(|at| word(bit(&held, at), bit(&declined, at))));
+                }
+                other => return Err(self.refusal(&ask, other, "a bitmap of the asked length")),
             }
         }
         Ok(found)
@@ -296,7 +325,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         let ask = Ask { peer, deal, grant, id: ShardId([0; 32]) };
         match self.answer_within(peer, request, LIST_BYTES_MAX).await? {
             Answer::Listed { next, end, shards } if next > from || end <= from => Ok((shards, next, end)),
-            other => Err(refusal(&ask, other, "a list that goes on")),
+            other => Err(self.refusal(&ask, other, "a list that goes on")),
         }
     }
 
@@ -311,7 +340,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
                 Ok(()) => Ok(Some(ack)),
                 Err(error) => Err(lie(&ask, error.to_string())),
             },
-            other => Err(refusal(&ask, other, "the deal's statement")),
+            other => Err(self.refusal(&ask, other, "the deal's statement")),
         }
     }
 
@@ -329,18 +358,31 @@ impl<E: Clock, T: Transport> Remote<E, T> {
             .await??;
         Ok(Answer::decode(&answer)?)
     }
+
+    fn refusal(&self, ask: &Ask<'_>, answer: Answer, expected: &str) -> RemoteError {
+        match answer {
+            Answer::Busy { retry_after_ms } => RemoteError::Busy { retry_after_ms },
+            Answer::Full { free_bytes } => RemoteError::Full { free_bytes },
+            Answer::Gone => RemoteError::Gone,
+            Answer::Declined(declined) => self.declined(ask, declined),
+            Answer::Refused { reason, text } => RemoteError::Refused { reason, text },
+            other => lie(ask, format!("expected {expected}, found {other:?}")),
+        }
+    }
+
+    /// A refusal that is not signed, or is of something else, is a lie.
+    fn declined(&self, ask: &Ask<'_>, declined: Declined) -> RemoteError {
+        let found = (declined.decline.deal, declined.decline.id);
+        if found != (ask.deal, ask.id) {
+            return lie(ask, format!("expected a refusal of it, found one of shard {} of deal {}", found.1, found.0));
+        }
+        match declined.verify(self.chain_id, &ask.peer.key) {
+            Ok(()) => RemoteError::Declined(Box::new(declined)),
+            Err(error) => lie(ask, error.to_string()),
+        }
+    }
 }
 
 fn lie(ask: &Ask<'_>, what: String) -> RemoteError {
     RemoteError::Lie(Box::new(Verdict { node: ask.peer.key, deal: ask.deal, shard: ask.id, what }))
-}
-
-fn refusal(ask: &Ask<'_>, answer: Answer, expected: &str) -> RemoteError {
-    match answer {
-        Answer::Busy { retry_after_ms } => RemoteError::Busy { retry_after_ms },
-        Answer::Full { free_bytes } => RemoteError::Full { free_bytes },
-        Answer::Gone => RemoteError::Gone,
-        Answer::Refused { reason, text } => RemoteError::Refused { reason, text },
-        other => lie(ask, format!("expected {expected}, found {other:?}")),
-    }
 }

@@ -26,6 +26,8 @@ pub struct Count {
     pub leaving: u16,
     /// With providers that are away and not given up.
     pub away: u16,
+    /// Refused by who should have them: they are put elsewhere, however many others are there.
+    pub declined: u16,
 }
 
 /// What is to be done about a stripe.
@@ -79,12 +81,12 @@ impl Bar {
     }
 
     pub fn fate(self, count: Count) -> Fate {
-        let Count { there, back, spare, leaving, away } = count;
+        let Count { there, back, spare, leaving, away, declined } = count;
         if there + spare < self.k {
             return if there + spare + back + away < self.k { Fate::Lost } else { Fate::OutOfReach };
         }
         let is_urgent = there <= self.k && there < self.least;
-        if leaving > 0 || there + back < self.least || is_urgent { Fate::Due } else { Fate::Enough }
+        if leaving + declined > 0 || there + back < self.least || is_urgent { Fate::Due } else { Fate::Enough }
     }
 }
 

@@ -47,6 +47,10 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     payload.filter(|payload| crc32fast::hash(payload) == header.payload_crc)
                 }
             };
+            if header.kind == Kind::Decline && payload.is_none() {
+                tracing::error!("what is declined has rotted: only the index knows it now");
+                continue;
+            }
             if header.kind == Kind::Keep {
                 match &payload {
                     Some(payload) if self.keeps_any(header.deal, payload).await? => {}
@@ -140,7 +144,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                         changes.push((key, owed.then(|| Location { segment, offset, ..known }.encode())));
                     }
                 }
-                Kind::Release | Kind::Forget | Kind::Keep => {}
+                Kind::Release | Kind::Forget | Kind::Keep | Kind::Decline => {}
             }
         }
         changes.extend(self.lock().facts());

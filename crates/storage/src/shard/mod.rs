@@ -9,6 +9,7 @@
 //! anew. Nothing here reads a clock; batches form from what arrived during the last sync.
 
 mod compact;
+mod decline;
 mod keep;
 mod plan;
 mod record;
@@ -37,6 +38,7 @@ use futures::{
 };
 use hodei_types::{
     ack::{Ack, Signer, Statement},
+    decline::Ground,
     holding::Node,
     index::{Index, IndexError},
     slice::{self, CHUNK_BYTES, ShardId, SliceError},
@@ -46,6 +48,7 @@ use crate::{
     prove::{self, Drawn, ProveError},
     wire::{Held, LISTED_MAX, UploadId},
 };
+pub use decline::DECLINED_MAX;
 use record::HEADER_BYTES;
 pub use scrub::{Lost, Mark, Removed, Scrubbed};
 use state::{Location, State};
@@ -107,6 +110,10 @@ pub enum StoreError {
     Prove { deal: u64, error: ProveError },
     #[error("shard {0} is on disk but damaged")]
     Damaged(ShardId),
+    #[error("shard {0} is declined")]
+    Declined(ShardId),
+    #[error("{known} shards are declined and {more} more were named, at most {DECLINED_MAX} can be")]
+    DeclinedFull { known: usize, more: usize },
     #[error("the pledge of {0} bytes is below {PLEDGE_BYTES_MIN}")]
     Pledge(u64),
     #[error("segment {segment} belongs to another node or version")]
@@ -194,6 +201,12 @@ enum Op {
         ids: Vec<ShardId>,
         until_ms: u64,
         done: oneshot::Sender<Result<Vec<bool>, StoreError>>,
+    },
+    Decline {
+        ids: Vec<ShardId>,
+        time_ms: u64,
+        ground: Ground,
+        done: oneshot::Sender<Result<(), StoreError>>,
     },
     Forget {
         deal: u64,
@@ -302,7 +315,7 @@ impl<E: Storage, I: Index> Store<E, I> {
     /// not hold it or there are no such bytes.
     pub async fn get(&self, deal: u64, id: ShardId, offset: u32, len: u32) -> Result<Option<Slice>, StoreError> {
         let Some(location) = self.inner.locate(deal, &id).await? else { return Ok(None) };
-        if !self.lock().holds(deal, &location) {
+        if !self.lock().holds(deal, &location) || self.declined(&id).is_some() {
             return Ok(None);
         }
         let shard = self.read(deal, id, &location).await?;
@@ -327,7 +340,9 @@ impl<E: Storage, I: Index> Store<E, I> {
         let mut held = Vec::with_capacity(ids.len());
         for id in ids {
             let location = self.inner.locate(deal, id).await?;
-            held.push(location.is_some_and(|location| self.lock().holds(deal, &location)));
+            held.push(
+                location.is_some_and(|location| self.lock().holds(deal, &location)) && self.declined(id).is_none(),
+            );
         }
         Ok(held)
     }

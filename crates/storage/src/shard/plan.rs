@@ -50,13 +50,16 @@ pub(super) struct Plan {
     pub(super) going: BTreeSet<(u64, u32)>,
     pub(super) kept: BTreeMap<(u64, ShardId), u64>,
     pub(super) ended: BTreeSet<u64>,
+    pub(super) declined: BTreeSet<ShardId>,
 }
 
 impl<E: Storage, I: Index> Inner<E, I> {
     pub(super) async fn plan(&self, op: Op, plan: &mut Plan) -> Result<(), StoreError> {
         match op {
             Op::Put(Put { deal, id, upload, bytes, ticket, done }) => {
-                if !self.open_for_changes(deal, plan) {
+                if plan.declined.contains(&id) || self.lock().declined.contains_key(&id) {
+                    let _ = done.send(Err(StoreError::Declined(id)));
+                } else if !self.open_for_changes(deal, plan) {
                     let _ = done.send(Err(StoreError::DealBroken { deal }));
                 } else if let Some(position) = self.holding(deal, &id, plan).await? {
                     plan.replies.push(Reply::Held { deal, position, ticket, done });
@@ -88,6 +91,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     plan.replies.push(Reply::Held { deal, position, ticket, done });
                 }
             }
+            Op::Decline { ids, time_ms, ground, done } => self.plan_decline((ids, time_ms, ground), done, plan).await,
             Op::Release { deal, ids, done } => {
                 let mut released = Vec::new();
                 if self.open_for_changes(deal, plan) {
@@ -97,7 +101,8 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     }
                     for id in ids {
                         let Some(position) = self.counted(deal, &id, plan).await? else { continue };
-                        if self.is_kept(deal, &id, plan).await? {
+                        // What is declined goes, whatever was promised of it: its provider says so under its key.
+                        if !self.lock().declined.contains_key(&id) && self.is_kept(deal, &id, plan).await? {
                             continue;
                         }
                         let (sequence, entries) = self.next(deal, plan);

@@ -29,6 +29,9 @@ pub(super) enum Kind {
     Forget = 4,
     /// Shards are kept until a time: `sequence` in milliseconds since 1970; their ids follow, 32 bytes each.
     Keep = 5,
+    /// Shards are declined, of whatever deal (`deal` is 0): `sequence` is since when, in milliseconds since 1970,
+    /// `leaves` on what ground; their ids follow, 32 bytes each.
+    Decline = 6,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ impl Header {
         if bytes[..4] != MAGIC || bytes[4] != VERSION || u32_at(92) != crc32fast::hash(&bytes[..92]) {
             return None;
         }
-        let kind = [Kind::Append, Kind::Spent, Kind::Release, Kind::Forget, Kind::Keep]
+        let kind = [Kind::Append, Kind::Spent, Kind::Release, Kind::Forget, Kind::Keep, Kind::Decline]
             .into_iter()
             .find(|kind| *kind as u8 == bytes[5])?;
         let len = u32_at(8);

@@ -21,7 +21,7 @@ use hodei_types::{
 use super::{
     StoreError,
     compact::record_start,
-    keep,
+    decline, keep,
     record::{ALIGN, HEADER_BYTES, Header, Kind, record_bytes},
     state::{self, Deal, Entry, Location, Segment, State, Watermark},
 };
@@ -101,6 +101,7 @@ pub(super) async fn recover<E: Storage, I: Index>(
         // A torn batch used the next number; its remains are zeroed.
         batch,
         lost: BTreeMap::new(),
+        declined: decline::known(index).await?,
     };
     let entries = build(&mut state, &gathered);
     let changes = catch_up(&mut state, &gathered, &entries, index).await?;
@@ -228,7 +229,7 @@ impl Gathered {
                 self.scanned.push((segment, offset, header));
                 return;
             }
-            Kind::Keep => {
+            Kind::Keep | Kind::Decline => {
                 self.scanned.push((segment, offset, header));
                 return;
             }
@@ -312,6 +313,7 @@ async fn catch_up<B: Blob, I: Index>(
         }
     }
     changes.extend(kept(state, gathered, index).await?);
+    changes.extend(declined(state, gathered).await?);
     changes.extend(locations.iter().map(|((deal, id), at)| (state::location_key(*deal, id), Some(at.encode()))));
     changes.extend(entries.iter().map(|((deal, at), entry)| (state::entry_key(*deal, *at), Some(entry.encode()))));
     let forgotten = gathered.forgotten.iter();
@@ -332,13 +334,10 @@ async fn kept<B: Blob, I: Index>(
         if gathered.forgotten.contains(&header.deal) {
             continue;
         }
-        let from = offset + HEADER_BYTES as u64;
-        let payload = known.blob.read_at(from, header.len as usize, ReadOptions::default()).await?.freeze().coalesce();
-        let payload = Bytes::copy_from_slice(payload.as_ref());
-        if crc32fast::hash(&payload) != header.payload_crc {
+        let Some(payload) = payload(&*known.blob, *offset, header).await? else {
             tracing::error!(deal = header.deal, "what is kept has rotted");
             continue;
-        }
+        };
         for (key, until) in keep::changes(index, header, &payload).await? {
             // Big-endian: the later time is the greater.
             let latest = kept.entry(key).or_default();
@@ -346,6 +345,27 @@ async fn kept<B: Blob, I: Index>(
         }
     }
     Ok(kept.into_iter().collect())
+}
+
+/// What scanned records decline, as far as they can be read.
+async fn declined<B: Blob>(state: &mut State<B>, gathered: &Gathered) -> Result<Vec<IndexChange>, StoreError> {
+    let mut changes = Vec::new();
+    for (segment, offset, header) in gathered.scanned.iter().filter(|(.., header)| header.kind == Kind::Decline) {
+        let Some(blob) = state.segments.get(segment).map(|known| known.blob.clone()) else { continue };
+        match payload(&*blob, *offset, header).await? {
+            Some(payload) => changes.extend(decline::take(&mut state.declined, header, &payload)),
+            None => tracing::error!(segment, "what is declined has rotted: decline it again"),
+        }
+    }
+    Ok(changes)
+}
+
+/// A record's payload; `None` if it has rotted.
+async fn payload<B: Blob>(blob: &B, offset: u64, header: &Header) -> Result<Option<Bytes>, StoreError> {
+    let from = offset + HEADER_BYTES as u64;
+    let payload = blob.read_at(from, header.len as usize, ReadOptions::default()).await?.freeze().coalesce();
+    let payload = Bytes::copy_from_slice(payload.as_ref());
+    Ok((crc32fast::hash(&payload) == header.payload_crc).then_some(payload))
 }
 
 /// Reads headers from `from` to `end`, where records are known to be whole; skips what has rotted.

@@ -1,7 +1,8 @@
 //! Know what the segments hold, in memory and in the index.
 //!
 //! Index keys: `d` ‖ deal → posted sequence, whether forgotten; `e` ‖ deal ‖ position → an entry of the deal's tree; `l` ‖ deal ‖
-//! shard id → where its bytes are; `k` ‖ deal ‖ shard id → until when it is kept; `s` ‖ segment → its dead bytes and end; `w` → how far the segments are in it.
+//! shard id → where its bytes are; `k` ‖ deal ‖ shard id → until when it is kept; `s` ‖ segment → its dead bytes and end;
+//! `x` ‖ shard id → since when and on what ground it is declined; `w` → how far the segments are in it.
 //! All integers big-endian, so that ranges are in order.
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use hodei_types::{ack::Statement, holding::Node, index::Change, slice::ShardId};
+use hodei_types::{ack::Statement, decline::Ground, holding::Node, index::Change, slice::ShardId};
 
 use crate::prove::Tree;
 
@@ -24,6 +25,9 @@ pub(super) struct Location {
     /// The bytes there are not the shard's any more.
     pub(super) lost: bool,
 }
+
+/// Since when, in milliseconds since 1970, and on what ground a shard is declined.
+pub(super) type Refusal = (u64, Ground);
 
 /// An entry of a deal's tree, as the index keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,8 @@ pub(super) struct State<B> {
     pub(super) last_segment: u64,
     /// Shards found to be lost since the start, and their bytes.
     pub(super) lost: BTreeMap<(u64, ShardId), u32>,
+    /// Shards that are refused, whatever the deal: at most [`super::DECLINED_MAX`].
+    pub(super) declined: BTreeMap<ShardId, Refusal>,
 }
 
 impl<B> State<B> {

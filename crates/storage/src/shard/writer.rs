@@ -23,7 +23,7 @@ use hodei_types::{
 };
 
 use super::{
-    Inner, Op, StoreError, keep,
+    Inner, Op, StoreError, decline, keep,
     plan::{Plan, Reply},
     record::{ALIGN, HEADER_BYTES, Header, Kind, record_bytes},
     recover::{self, segment_header},
@@ -93,7 +93,7 @@ impl Op {
         match self {
             Self::Put(put) => record_bytes(put.bytes.len() as u32),
             Self::Release { ids, .. } => ids.len() as u64 * ALIGN,
-            Self::Keep { ids, .. } => record_bytes((ids.len() * 32) as u32),
+            Self::Keep { ids, .. } | Self::Decline { ids, .. } => record_bytes((ids.len() * 32) as u32),
             Self::Forget { .. } => ALIGN,
             Self::Posted { .. } | Self::Compact { .. } | Self::Judge { .. } | Self::NoticeRemoved { .. } => 0,
         }
@@ -273,7 +273,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
             }
         }
         let mut state = self.lock();
-        for ((header, _), (segment, offset)) in plan.records.iter().zip(places) {
+        for ((header, payload), (segment, offset)) in plan.records.iter().zip(places) {
             let Header { deal, position, id, leaves, sequence, len, .. } = *header;
             match header.kind {
                 Kind::Append => {
@@ -308,6 +308,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                     changes.push((state::deal_key(deal), Some(state::encode_deal(0, true))));
                 }
                 Kind::Spent | Kind::Keep => {}
+                Kind::Decline => changes.extend(decline::take(&mut state.declined, header, payload)),
             }
         }
         for (key, location) in ended {

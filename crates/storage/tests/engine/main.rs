@@ -1,5 +1,6 @@
 //! Show that what was put comes back, whoever fails, and that who lies is named.
 
+mod decline;
 mod fleet;
 mod restore;
 
@@ -511,7 +512,7 @@ fn who_has_nothing_is_told_from_who_says_nothing() {
         let roster = fleet.roster();
         let nobodys = (99, stored.kept[0].1);
         let asked = stored.kept.iter().copied().chain([nobodys]).collect();
-        let Inventory { there, silent } = engine.inventory(&roster, asked).await;
+        let Inventory { there, silent, .. } = engine.inventory(&roster, asked).await;
         assert_eq!(silent.into_keys().collect::<Vec<_>>(), [2, 4]);
         let expected = stored.kept.iter().filter(|(deal, _)| [1, 3, 5].contains(deal)).copied();
         assert_eq!(there, expected.collect(), "neither of who forgot it, nor of a deal that is none");

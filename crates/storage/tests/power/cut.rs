@@ -6,10 +6,11 @@ use commonware_runtime::{Runner as _, deterministic::Runner};
 use futures::future::{Either, join_all, select};
 use hodei_storage::{
     prove::{Change as TreeChange, Tree},
-    shard::{Config, Store},
+    shard::{Config, Store, StoreError},
 };
 use hodei_types::{
     ack::Signer,
+    decline::Ground,
     holding,
     index::{Change, Index as _, Ordered},
     slice::ShardId,
@@ -23,6 +24,8 @@ use std::{
 
 const CHAIN: u64 = 9;
 const PLEDGE_BYTES: u64 = 64 << 20;
+/// Since when something is declined.
+const SINCE_MS: u64 = 7000;
 /// The unit in which disks tear.
 const SECTOR: usize = 512;
 
@@ -32,6 +35,8 @@ pub(crate) enum Op {
     Put(u64, u32, usize),
     Release(u64, u32),
     Keep(u64, u32, u64),
+    /// Of whatever deal; no other deal here has it.
+    Decline(u64, u32),
     Forget(u64),
 }
 
@@ -95,6 +100,10 @@ impl Life {
             }
             Op::Keep(deal, number, until) => {
                 assert_eq!(self.store.keep(deal, &[self.id(deal, number)], until).await.unwrap(), [true]);
+            }
+            Op::Decline(deal, number) => {
+                let id = self.id(deal, number);
+                assert_eq!(self.store.decline(&[id], SINCE_MS, Ground::Court).await.unwrap(), [(deal, id)]);
             }
             Op::Forget(deal) => self.store.forget(deal).await.unwrap(),
         }
@@ -304,7 +313,11 @@ impl Moments<'_> {
         for done in self.ops {
             let is_acknowledged = done.at <= at;
             let deal = match done.op {
-                Op::Put(deal, ..) | Op::Release(deal, _) | Op::Keep(deal, ..) | Op::Forget(deal) => deal,
+                Op::Put(deal, ..)
+                | Op::Release(deal, _)
+                | Op::Decline(deal, _)
+                | Op::Keep(deal, ..)
+                | Op::Forget(deal) => deal,
             };
             deals.entry(deal).or_default().take(done.op, is_acknowledged);
         }
@@ -339,6 +352,8 @@ struct Past {
     /// Of each shard: its length, and whether it is held after each change that concerns it, from the last acknowledged on.
     shards: BTreeMap<u32, (usize, Vec<bool>)>,
     keeps: BTreeMap<u32, (u64, bool)>,
+    /// Whether that was acknowledged.
+    declines: BTreeMap<u32, bool>,
     /// `Some(true)` if that was acknowledged.
     ended: Option<bool>,
 }
@@ -351,7 +366,10 @@ impl Past {
                 self.tree.apply(TreeChange::Append { id, leaves: (len / 1024) as u16 }).unwrap();
                 self.hold(number, len, true, is_acknowledged);
             }
-            Op::Release(deal, number) => {
+            Op::Release(deal, number) | Op::Decline(deal, number) => {
+                if let Op::Decline(..) = op {
+                    self.declines.insert(number, is_acknowledged);
+                }
                 let len = self.shards[&number].0;
                 let id = shard(deal, number, len).0;
                 let mut positions = (0..self.tree.shards() as u32).rev();
@@ -420,6 +438,19 @@ impl Past {
                 is_held.then_some(bytes),
                 "shard {number} of {deal}, cut in step {at}"
             );
+        }
+        for (number, is_acknowledged) in &self.declines {
+            let (id, bytes) = shard(deal, *number, self.shards[number].0);
+            let declined = store.declined(&id);
+            let is_so = declined == Some((SINCE_MS, Ground::Court));
+            assert!(is_so || (declined.is_none() && !is_acknowledged), "{declined:?}, cut in step {at}");
+            if is_so {
+                // Whatever was cut, it is neither given nor taken, and what is left to do of it is done.
+                assert!(matches!(store.put(deal, id, [6; 16], bytes).await, Err(StoreError::Declined(_))));
+                store.release_declined().await.expect("it is let go of");
+                let state = store.state(deal).await.unwrap().0.expect("it had a root").statement;
+                assert!(self.roots.contains(&(state.root, state.leaves)), "a root it never had, cut in step {at}");
+            }
         }
         for (number, (until, is_acknowledged)) in &self.keeps {
             let id = shard(deal, *number, self.shards[number].0).0;

@@ -50,6 +50,8 @@ fn a_cut_at_every_byte_of_puts_releases_keeps_and_endings() {
         life.all(&[Op::Put(WATCHED, 3, 4096), Op::Put(WATCHED, 4, 8192), Op::Put(WATCHED, 5, 4096)]).await;
         life.all(&[Op::Release(WATCHED, 2), Op::Keep(WATCHED, 3, 5000), Op::Put(WATCHED, 6, 4096)]).await;
         life.all(&[Op::Forget(ENDED), Op::Release(WATCHED, 4)]).await;
+        // Kept, and declined all the same.
+        life.all(&[Op::Decline(WATCHED, 3)]).await;
         life.posted(WATCHED).await;
         life.all(&[Op::Put(WATCHED, 2, 4096)]).await;
         life.end()
@@ -70,8 +72,9 @@ fn a_cut_at_every_byte_of_a_compaction() {
         }
         life.all(&[Op::Keep(WATCHED, 1, 5000)]).await;
         life.all(&[Op::Release(WATCHED, 2)]).await;
+        life.all(&[Op::Decline(WATCHED, 4)]).await;
         life.put(ENDED, 1, 4096).await;
-        let mut used = 512 + 5 * 4608 + 2 * 512;
+        let mut used = 512 + 5 * 4608 + 4 * 512;
         fill(&life, DOOMED, &mut used, 0).await;
         fill(&life, FILLER, &mut 512, 96 << 10).await;
         life.all(&[Op::Forget(DOOMED), Op::Forget(ENDED)]).await;

@@ -31,6 +31,12 @@ pub fn root_statement(chain_id: u64, deal: u64, sequence: u64, position: u64, ro
     .concat()
 }
 
+/// What a node key signs when its operator declines a shard: 16 + 8 × 3 + 32 + 1 bytes.
+pub fn decline_statement(chain_id: u64, deal: u64, id: B256, time_ms: u64, ground: u8) -> Vec<u8> {
+    let tag = b"hodei-decline--1";
+    [&tag[..], &chain_id.to_be_bytes(), &deal.to_be_bytes(), id.as_slice(), &time_ms.to_be_bytes(), &[ground]].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use hodei_storage::{
 };
 use hodei_types::{
     ack::{Signer, Statement},
+    decline::{Decline, Ground},
     holding::{self, Node},
     slice::{self, CHUNK_BYTES, ShardId},
     transport::{NodeKey, Peer, Protocol, Transport, TransportError},
@@ -40,6 +41,10 @@ pub(crate) enum Mode {
     Busy(u32),
     /// Has no room.
     Full,
+    /// Declines each shard it is asked about, by its signed word.
+    Decline,
+    /// The same under another key's signature.
+    Excuse,
 }
 
 struct Store {
@@ -140,7 +145,21 @@ async fn serve(
     if let Mode::Busy(retry_after_ms) = mode {
         return wire::send(&mut sink, Answer::Busy { retry_after_ms }.encode(), Bytes::new()).await;
     }
+    let declined = |deal, id| {
+        let signer = if mode == Mode::Excuse { &Signer::new(&[200; 32]) } else { &host.signer };
+        Answer::Declined(Decline { deal, id, time_ms: 5, ground: Ground::Report }.sign(CHAIN_ID, signer))
+    };
     let answer = match request {
+        Request::Put { deal, id, .. } | Request::Get { deal, id, .. }
+            if matches!(mode, Mode::Decline | Mode::Excuse) =>
+        {
+            declined(deal, id)
+        }
+        Request::Has { ids, .. } if mode == Mode::Decline => {
+            let bytes = ids.len().div_ceil(8);
+            let all = (0..bytes).map(|at| 0xffu16 >> (8 - (ids.len() - 8 * at).min(8)));
+            Answer::Known { held: vec![0; bytes], declined: all.map(|bits| bits as u8).collect() }
+        }
         Request::Put { .. } if mode == Mode::Full => Answer::Full { free_bytes: 0 },
         Request::Put { deal, id, len, grant, .. } => {
             assert_eq!((deal, grant.as_slice()), (deal_here, &b"granted"[..]));

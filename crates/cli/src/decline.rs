@@ -1,0 +1,130 @@
+//! Have this machine refuse shards, and show what it refuses.
+//!
+//! An order is left in the node's folder: the node that runs there carries it out within a second, or the one that starts
+//! there next. Who asks for one of these shards is told so under the node's key.
+
+use crate::{
+    args::NodeDecline,
+    fault::{self, Fault, Result},
+    out::{Out, table},
+    serve, time,
+};
+use hodei_node::{
+    home::Home,
+    provider::decline::{self, Order, shard_id},
+};
+use serde_json::json;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// A node looks for orders twice a second; ten thousands of shards take it seconds.
+const DONE_WITHIN: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// `hodei node decline`.
+pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()> {
+    let home = provider(folder)?;
+    let help = "`hodei data where --stripes --json` names each shard of an object; whoever complains must name theirs";
+    if let Some(text) = args.ids.iter().find(|text| shard_id(text).is_none()) {
+        return Err(
+            Fault::new(&fault::USAGE, "that is no shard's id", help).between("64 hex digits", format!("{text:?}"))
+        );
+    }
+    let is_id = |bucket: &String| bucket.starts_with("0x") && shard_id(bucket).is_some();
+    if let Some(bucket) = args.bucket.as_ref().filter(|bucket| !is_id(bucket)) {
+        let help = "`hodei node earnings --json` and the node's log name deals; the ledger names the bucket of each";
+        return Err(Fault::new(&fault::USAGE, "that is no bucket's id", help)
+            .between("0x and 64 hex digits", format!("{bucket:?}")));
+    }
+    if args.ids.is_empty() && args.bucket.is_none() {
+        return Err(Fault::new(&fault::USAGE, "nothing was named that is to be declined", help)
+            .between("shards' ids or --bucket", "neither"));
+    }
+    let what = match (&args.bucket, args.ids.len()) {
+        (None, count) => format!("{count} shards"),
+        (Some(bucket), 0) => format!("all it holds now of bucket {bucket}"),
+        (Some(bucket), count) => format!("{count} shards and all it holds now of bucket {bucket}"),
+    };
+    out.say(format!(
+        "Decline {what}, ground: {}. It gives and takes none of them from then on and says so under its key; they are let \
+         go of and paid for no more once their owner's next root is on the ledger. There is no way back for an id.",
+        args.reason
+    ));
+    if args.plan.dry_run {
+        let plan = json!({
+            "schema": "hodei.node.decline.plan/1", "shards": args.ids.len(), "bucket": args.bucket,
+            "ground": args.reason, "price_wei": "0",
+        });
+        out.result("", &plan);
+        return Ok(());
+    }
+    out.confirm("Decline them?", args.plan.yes)?;
+    let order = Order {
+        ids: args.ids.clone(),
+        bucket: args.bucket.clone(),
+        ground: args.reason.clone(),
+        note: args.note.clone(),
+    };
+    let file = decline::leave(&home, &order).map_err(serve::home_fault)?;
+    let is_running = home.read_ready().is_some();
+    let begun = Instant::now();
+    while is_running && file.exists() && begun.elapsed() < DONE_WITHIN {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    if let Some(why) = decline::put_aside(&file) {
+        return Err(
+            Fault::new(&fault::NODE, why, "mend what it names and run the same command again").at(folder.display())
+        );
+    }
+    let is_done = !file.exists();
+    let count = decline::list(&home).len();
+    let text = match (is_done, is_running) {
+        (true, _) => format!("declined; this node declines {count} shards now"),
+        (false, true) => "the node has not answered yet: it goes on by itself".to_owned(),
+        (false, false) => {
+            "no node runs here now: it will decline them when it starts, before anybody reads them".to_owned()
+        }
+    };
+    out.result(
+        text,
+        &json!({ "schema": "hodei.node.decline/1", "done": is_done, "running": is_running, "declined_shards": count }),
+    );
+    out.next(format!("hodei node declined --folder {}", folder.display()));
+    Ok(())
+}
+
+/// `hodei node declined`.
+pub(crate) fn declined(folder: &Path, out: Out) -> Result<()> {
+    let home = provider(folder)?;
+    let lines = decline::list(&home);
+    if out.json {
+        for line in &lines {
+            let value = json!({
+                "schema": "hodei.node.declined/1", "shard": line.id, "since_ms": line.time_ms, "ground": line.ground,
+                "statement": line.statement,
+            });
+            out.result("", &value);
+        }
+        return Ok(());
+    }
+    let rows: Vec<_> =
+        lines.iter().map(|line| vec![line.id.clone(), time::utc(line.time_ms), line.ground.clone()]).collect();
+    let text = match rows.is_empty() {
+        true => "nothing is declined here".to_owned(),
+        false => table(&["SHARD", "SINCE", "GROUND"], &rows),
+    };
+    out.result(text, &json!({}));
+    Ok(())
+}
+
+/// The folder of a node that offers disk.
+fn provider(folder: &Path) -> Result<Home> {
+    let checked = serve::check(folder)?;
+    if checked.config.provider.is_none() {
+        let help = "name the folder of a provider";
+        return Err(Fault::new(&fault::SETTINGS, "this node offers nothing", help).at(folder.display()));
+    }
+    Ok(checked.home)
+}

@@ -1,0 +1,289 @@
+//! Refuse shards that this machine's operator was told of.
+//!
+//! ```text
+//! `hodei node decline` ─► an order in the node's folder ─► log ─► store: refused, released ─► signed word to who asks
+//! ```
+//! Upon an order: what it names goes into the log, signed, before the store refuses it, so that nothing is refused in
+//! silence; after a crash in between the order is still there and is carried out again. An order that cannot be carried
+//! out is put aside with the reason. What is refused is written down for people as well: that file is a copy, the store
+//! is the truth.
+
+use super::Provider;
+use crate::{
+    home::{Home, HomeError, replace},
+    journal::now_ms,
+    tasks::Task,
+};
+use alloy_primitives::B256;
+use commonware_runtime::Storage;
+use hodei_storage::shard::{DECLINED_MAX, StoreError};
+use hodei_types::{
+    decline::{Decline, Declined, Ground},
+    event::{Fields, Kind},
+    slice::ShardId,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeSet,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// The folder of orders is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Of an order: as many ids as can be declined, in hex, and a note.
+const ORDER_BYTES_MAX: u64 = 80 * DECLINED_MAX as u64;
+/// Of the operator's own note, which goes into the log alone.
+pub const NOTE_BYTES_MAX: usize = 1024;
+/// Tells two orders of one process in one millisecond apart.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+const FOLDER: &str = "declines";
+const LIST: &str = "declined.jsonl";
+
+/// What an operator orders its node to refuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Shards, 64 hex digits each.
+    pub ids: Vec<String>,
+    /// All that the node now holds of a bucket, 0x and 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+    /// One of [`Ground`]'s words.
+    pub ground: String,
+    /// For the operator's log; nobody else is told.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// A shard that is declined, as the list for people has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    pub id: String,
+    pub time_ms: u64,
+    pub ground: String,
+    /// The signed statement, of no one deal: hex.
+    pub statement: String,
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    #[error("the order is not readable: {0}")]
+    Order(String),
+    #[error("this node has no deal of bucket {0}")]
+    Bucket(B256),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the log has stopped")]
+    Log,
+    #[error(transparent)]
+    Home(#[from] HomeError),
+}
+
+/// A shard's id from 64 hex digits.
+pub fn shard_id(text: &str) -> Option<ShardId> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    (digits.len() == 64).then(|| digits.parse::<B256>().ok()).flatten().map(|id| ShardId(id.0))
+}
+
+/// A ground from its word.
+pub fn ground(text: &str) -> Option<Ground> {
+    Ground::ALL.into_iter().find(|ground| ground.name() == text)
+}
+
+/// Leaves an order for the node of a folder, running or not; gives its file, which is gone once it is carried out.
+pub fn leave(home: &Home, order: &Order) -> Result<PathBuf, HomeError> {
+    let folder = home.path().join(FOLDER);
+    std::fs::create_dir_all(&folder).map_err(|source| HomeError::Io { path: folder.clone(), source })?;
+    let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+    let file = folder.join(format!("{:020}-{}-{turn:06}.order", now_ms(), std::process::id()));
+    replace(&file, &serde_json::to_vec(order).expect("plain values"), 0o600)?;
+    Ok(file)
+}
+
+/// Why an order was put aside, if it was.
+pub fn put_aside(file: &Path) -> Option<String> {
+    std::fs::read_to_string(file.with_extension("refused")).ok()
+}
+
+/// What the node of a folder declines, as it wrote it down last.
+pub fn list(home: &Home) -> Vec<Line> {
+    let text = std::fs::read_to_string(home.path().join(LIST)).unwrap_or_default();
+    text.lines().take(DECLINED_MAX).filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Orders that wait, the oldest first.
+fn waiting(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let orders = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "order"));
+    let mut orders: Vec<PathBuf> = orders.collect();
+    orders.sort();
+    orders
+}
+
+fn read(file: &Path) -> Result<Order, OrderError> {
+    let unreadable = |error: &dyn std::fmt::Display| OrderError::Order(error.to_string());
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(|error| unreadable(&error))?;
+    opened.take(ORDER_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))
+}
+
+impl<E: Storage> Provider<E> {
+    /// Carries out orders until `stop`.
+    pub(super) async fn decline_ordered(self, task: Task, mut stop: watch::Receiver<bool>) {
+        // A decline that a crash interrupted ends here.
+        if let Err(error) = self.store().release_declined().await {
+            task.failed(&error);
+        }
+        self.write_list();
+        loop {
+            for file in waiting(&self.0.home.path().join(FOLDER)) {
+                task.doing("refusing what its operator named");
+                let done = match read(&file) {
+                    Ok(order) => self.carry_out(&order).await,
+                    Err(error) => Err(error),
+                };
+                match done {
+                    Ok(released) => {
+                        tracing::info!(released, "shards declined");
+                        task.passed();
+                    }
+                    Err(error) => {
+                        task.failed(&error);
+                        // Said where the operator waits for it; one that waits for its turn again would wait for ever.
+                        let _ = replace(&file.with_extension("refused"), error.to_string().as_bytes(), 0o600);
+                    }
+                }
+                let _ = std::fs::remove_file(&file);
+            }
+            task.doing(format!("{} shards are declined", self.store().declined_shards()));
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY + task.delay().unwrap_or_default()) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    async fn carry_out(&self, order: &Order) -> Result<usize, OrderError> {
+        let ground = ground(&order.ground).ok_or_else(|| {
+            OrderError::Order(format!("expected court, authority, report or terms, found {:?}", order.ground))
+        })?;
+        let ids = order.ids.iter().map(|text| {
+            shard_id(text).ok_or_else(|| OrderError::Order(format!("expected 64 hex digits, found {text:?}")))
+        });
+        let mut ids = ids.collect::<Result<Vec<_>, _>>()?;
+        if let Some(bucket) = &order.bucket {
+            let bucket: B256 =
+                bucket.parse().map_err(|_| OrderError::Order(format!("{bucket:?} is no bucket's id")))?;
+            ids.extend(self.held_of(bucket).await?);
+        }
+        Ok(self.decline(&ids, ground, &order.note).await?.len())
+    }
+
+    /// All that deals of a bucket hold now, as far as it can be declined.
+    async fn held_of(&self, bucket: B256) -> Result<Vec<ShardId>, OrderError> {
+        let deals: Vec<u64> =
+            self.0.deals.list().into_iter().filter(|terms| terms.bucket == bucket).map(|terms| terms.id).collect();
+        if deals.is_empty() {
+            return Err(OrderError::Bucket(bucket));
+        }
+        let mut ids = Vec::new();
+        for deal in deals {
+            let (mut from, mut end) = (0, 1);
+            while from < end && ids.len() <= DECLINED_MAX {
+                let (held, next, last) = self.store().list(deal, from).await?;
+                ids.extend(held.into_iter().map(|(id, _)| id));
+                (from, end) = (next, last);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Refuses these shards from now on, on some ground; gives what deals held of them, by deal. The note is in this
+    /// node's log alone.
+    pub async fn decline(
+        &self,
+        ids: &[ShardId],
+        ground: Ground,
+        note: &str,
+    ) -> Result<Vec<(u64, ShardId)>, OrderError> {
+        let time_ms = now_ms();
+        let note = &note[..note.floor_char_boundary(NOTE_BYTES_MAX)];
+        let fresh: BTreeSet<ShardId> = ids.iter().copied().filter(|id| self.store().declined(id).is_none()).collect();
+        let (known, more) = (self.store().declined_shards(), fresh.len());
+        if known + more > DECLINED_MAX {
+            return Err(StoreError::DeclinedFull { known, more }.into());
+        }
+        for id in &fresh {
+            let declined = self.sign(Decline { deal: 0, id: *id, time_ms, ground });
+            let event = Fields::new()
+                .bytes("shard", &id.0)
+                .uint("since_ms", time_ms)
+                .text("ground", ground.name())
+                .text("note", note)
+                .bytes("statement", &declined.encode());
+            self.journal().note(Kind::Decline, event).await.map_err(|error| {
+                tracing::error!(%error, "log");
+                OrderError::Log
+            })?;
+        }
+        let released = self.store().decline(ids, time_ms, ground).await?;
+        for (deal, id) in &released {
+            let event = Fields::new().bytes("shard", &id.0).uint("deal", *deal).text("why", "declined");
+            self.journal().note(Kind::Release, event).await.map_err(|_| OrderError::Log)?;
+            self.meters().released_shards.inc();
+        }
+        self.write_list();
+        Ok(released)
+    }
+
+    /// This node's word that it declines a shard, bound to the deal it is asked under; `None` if it does not.
+    pub fn declined(&self, deal: u64, id: &ShardId) -> Option<Declined> {
+        let (time_ms, ground) = self.store().declined(id)?;
+        Some(self.sign(Decline { deal, id: *id, time_ms, ground }))
+    }
+
+    fn sign(&self, decline: Decline) -> Declined {
+        decline.sign(self.0.parts.chain_id, &self.0.parts.signer)
+    }
+
+    fn write_list(&self) {
+        let lines = self.store().all_declined().into_iter().map(|(id, time_ms, ground)| {
+            let statement = self.sign(Decline { deal: 0, id, time_ms, ground }).encode();
+            let statement = alloy_primitives::hex::encode(statement);
+            Line { id: id.to_string(), time_ms, ground: ground.name().to_owned(), statement }
+        });
+        let text: String = lines.map(|line| serde_json::to_string(&line).expect("plain values") + "\n").collect();
+        if let Err(error) = replace(&self.0.home.path().join(LIST), text.as_bytes(), 0o600) {
+            tracing::warn!(%error, "the list of what is declined was not written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn orders_are_left_and_read_in_turn_and_only_ids_are_ids() {
+        let scratch = Scratch::new("declines");
+        let home = Home::create(scratch.path().join("node")).unwrap();
+        let order = Order { ids: vec!["ab".repeat(32)], ground: "court".into(), ..Order::default() };
+        let first = leave(&home, &order).unwrap();
+        assert_eq!(waiting(&home.path().join(FOLDER)), std::slice::from_ref(&first));
+        assert_eq!(read(&first).unwrap(), order);
+        std::fs::write(&first, b"{\"ids\":[],\"ground\":\"court\",\"more\":1}").unwrap();
+        assert!(matches!(read(&first), Err(OrderError::Order(_))), "what it does not know it does not do");
+        assert_eq!((put_aside(&first), list(&home)), (None, Vec::new()));
+        assert_eq!(shard_id(&order.ids[0]), Some(ShardId([0xab; 32])));
+        assert_eq!([&"ab".repeat(31)[..], "", "court", &"zz".repeat(32)].map(shard_id), [None; 4]);
+        assert_eq!(Ground::ALL.map(|one| ground(one.name())), Ground::ALL.map(Some));
+        assert_eq!(ground("whim"), None);
+    }
+}
