@@ -137,7 +137,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("data share reader", &["hodei share reader", "hodei share reader --json"]),
-    ("data share serve", &["hodei share serve", "hodei share serve --listen 127.0.0.1:9001 --json"]),
+    (
+        "data share serve",
+        &[
+            "hodei share serve",
+            "hodei share serve --listen 127.0.0.1:9001 --json",
+            "hodei share serve --keep 2GiB --upload 8Mbit --address 203.0.113.7:4501",
+            "hodei share serve --no-crowd",
+        ],
+    ),
     ("verify", &["hodei verify a.receipt --file a.jpg --network-key network.key", "hodei verify a.receipt"]),
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
     ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),

@@ -13,7 +13,7 @@ use commonware_runtime::{Supervisor as _, tokio::Context as Runtime};
 use hodei_sdk::{
     Cloud, Local,
     chain::{Client, Verifier},
-    link::{Config, Link},
+    link::{Config, Link, Listener},
     log::{self, Log},
     wallet::{Budget, Wallet},
 };
@@ -22,11 +22,11 @@ use hodei_types::{
     chain::{Chain, ChainError},
     network::NetworkKey,
     share::Reader,
-    transport::{NodeKey, Peer},
+    transport::{CROWD, NodeKey, Peer, Protocol},
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 use zeroize::Zeroizing;
@@ -91,6 +91,11 @@ impl Session {
         Ok(Self { name, context, network_key, link, chain, purse, runtime, bind, peers, passphrase_file, slot })
     }
 
+    /// Where what survives this command is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.slot.home.path()
+    }
+
     /// The ledger through one member alone, to see whether that one answers.
     pub(crate) fn only(&self, member: usize) -> Client<Link, Runtime> {
         let verifier = Verifier::new(&self.network_key).expect("checked when the session was opened");
@@ -114,15 +119,35 @@ impl Session {
     /// The same as the reader whom passes name: providers see the key that `hodei share reader` tells, whichever command
     /// of this identity asks. The link is to be closed in the end.
     pub(crate) async fn reader_cloud(&self) -> Result<(Local, Link)> {
+        let (cloud, link, _) = self.reader_cloud_at(None).await?;
+        Ok((cloud, link))
+    }
+
+    /// The same, reached by other readers: at that port, or any.
+    pub(crate) async fn reader_cloud_at(&self, port: Option<u16>) -> Result<(Local, Link, Listener)> {
         let wallet = self.wallet()?;
-        let link = dialler(*wallet.reader_seed(&self.network_key.genesis), self.bind).await?;
+        let (seed, protocols) = (*wallet.reader_seed(&self.network_key.genesis), vec![CROWD]);
+        let bind = SocketAddr::new(self.bind.ip(), port.unwrap_or(0));
+        let (link, listener) = listen(seed, bind, protocols).await?;
         match self.cloud_over(wallet, link.clone()).await {
-            Ok(cloud) => Ok((cloud, link)),
+            Ok(cloud) => Ok((cloud, link, listener)),
             Err(fault) => {
                 link.close().await;
                 Err(fault)
             }
         }
+    }
+
+    /// This machine's address towards the network, for a link that is bound to `bound`.
+    pub(crate) fn own_address(&self, bound: SocketAddr) -> Option<SocketAddr> {
+        if !bound.ip().is_unspecified() {
+            return Some(bound);
+        }
+        // No packet is sent: the system only says which way it would go.
+        let member = self.peers.iter().flat_map(|peer| &peer.addresses).find(|member| member.is_ipv4())?;
+        let socket = std::net::UdpSocket::bind(SocketAddr::new(bound.ip(), 0)).ok()?;
+        socket.connect(member).ok()?;
+        Some(SocketAddr::new(socket.local_addr().ok()?.ip(), bound.port()))
     }
 
     /// Who this identity is to owners who make passes.
@@ -185,10 +210,12 @@ impl Session {
 
 /// A link that dials and answers nobody.
 async fn dialler(secret: [u8; 32], bind: SocketAddr) -> Result<Link> {
-    let bound = Link::bind(Config { secret, bind, protocols: Vec::new() }).await;
-    let (link, _listener) =
-        bound.map_err(|error| Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket"))?;
-    Ok(link)
+    listen(secret, bind, Vec::new()).await.map(|(link, _)| link)
+}
+
+async fn listen(secret: [u8; 32], bind: SocketAddr, protocols: Vec<Protocol>) -> Result<(Link, Listener)> {
+    let bound = Link::bind(Config { secret, bind, protocols }).await;
+    bound.map_err(|error| Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket"))
 }
 
 pub(crate) fn peers(name: &str, context: &Context) -> Result<Vec<Peer>> {

@@ -2,26 +2,25 @@
 
 mod create;
 mod get;
+mod serve;
 
 pub(crate) use create::{create, reader};
 pub(crate) use get::get;
+pub(crate) use serve::serve;
 
 use create::below;
 
 use crate::{
-    args::{ShareList, ShareRevoke, ShareServe},
-    budget,
+    args::{ShareList, ShareRevoke},
     data::{finish, reference},
     fault::{self, Fault, Result},
     out::{Out, table},
-    serve::stopped,
     session::{Session, sdk_fault},
     time::{self, now_ms},
 };
 use hodei_sdk::share::Share;
 use hodei_types::share::{Link, LinkError, PREFIX};
 use serde_json::json;
-use tokio::net::TcpListener;
 
 /// `hodei share list`.
 pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Result<()> {
@@ -153,36 +152,6 @@ fn choose<'a>(shares: &'a [Share], key: &str, names: &[String], now_ms: u64) -> 
         (true, true) => share.expires_ms <= now_ms,
     };
     Ok(shares.iter().filter(of_key).filter(is_meant).collect())
-}
-
-/// `hodei share serve`.
-pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Result<()> {
-    if !args.listen.ip().is_loopback() {
-        let help = "listen on 127.0.0.1, and let a server that speaks TLS pass on what comes for /s/";
-        return Err(
-            Fault::new(&fault::SETTINGS, "links are secrets, and this door speaks plain HTTP", help).at(args.listen)
-        );
-    }
-    let stop = stopped(args.process.until_stdin_closes)?;
-    let (cloud, wire) = session.reader_cloud().await?;
-    let bound = TcpListener::bind(args.listen).await;
-    let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) = bound
-        .map_err(|error| Fault::new(&fault::NODE, format!("{}: {error}", args.listen), "choose another address"))?;
-    let door = tokio::spawn(hodei_gateway::share::serve(listener, cloud.clone()));
-    let follower = budget::follow(session.purse.clone(), cloud.clone(), out);
-    let url = format!("http://{address}");
-    let reader = cloud.reader().to_string();
-    out.result(
-        format!("links are served at {url}, and passes for {reader}"),
-        &json!({ "schema": "hodei.share.ready/1", "url": url, "reader": reader }),
-    );
-    stop.await;
-    door.abort();
-    follower.abort();
-    finish(&cloud, out).await;
-    wire.close().await;
-    Ok(())
 }
 
 /// A link as it is passed on: the word alone, or behind a gateway's address.

@@ -143,6 +143,8 @@ pub struct Provider {
     pub collect_windows: u64,
     /// Bytes of stored shards read again and checked each second; 0 = no scrub.
     pub scrub_bytes_per_s: u64,
+    /// Tells readers of a bucket of others who keep what they read of it, and remembers those for minutes.
+    pub crowd: bool,
 }
 
 /// What owners may expect of a provider's uptime.
@@ -220,6 +222,7 @@ impl Default for Provider {
             collect_windows: 7,
             // A disk of 1 TB in thirty days.
             scrub_bytes_per_s: 400_000,
+            crowd: true,
         }
     }
 }

@@ -192,6 +192,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
                 stop: stopping.clone(),
                 chain_id: network.chain_id(),
                 addresses: addresses.clone(),
+                probe: provider::crowd::probe(link.clone()),
             };
             let provider = Provider::start(context.child("provider"), &home, offer.clone(), parts).await?;
             for (name, work) in provider.loops() {

@@ -107,7 +107,9 @@ async fn offering(
         tasks: tasks.clone(),
         stop: stopping,
         chain_id: CHAIN_ID,
-        addresses: vec![],
+        addresses: vec!["127.0.0.1:1".parse().unwrap()],
+        // Whoever says that it is at an even port is there.
+        probe: Arc::new(|peer| Box::pin(async move { peer.addresses.iter().all(|at| at.port() % 2 == 0) })),
     };
     let provider = Provider::start(context.child("provider"), home, offer, parts).await?;
     for (_, work) in provider.loops() {
@@ -394,6 +396,74 @@ fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_no
             let (answer, _) = ask(&reader, &peer, request, none()).await.unwrap();
             assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
         }
+    });
+}
+
+#[test]
+fn readers_meet_at_a_provider_that_called_them_back_and_holds_what_they_read() {
+    begun("meet", offer(), |Begun { provider, .. }| async move {
+        let (listening, listener) = bind(PROVIDER).await;
+        tokio::spawn(accept(listener, provider.clone()));
+        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let [(first, _a), (second, _b), (thief, _c)] =
+            [bind([11; 32]).await, bind([12; 32]).await, bind([13; 32]).await];
+        let (id, body) = shard(1, 8 << 10);
+        let (absent, _) = shard(2, 8 << 10);
+        provider.store().put(DEAL, id, [0; 16], body).await.unwrap();
+        let none = bytes::Bytes::new;
+        let pass = |link: &Link| grant(link.key(), Rights::READ);
+        let at = |address: &str| vec![address.parse::<SocketAddr>().unwrap()];
+        let announce = |link: &Link, ids: &[ShardId], addresses| Request::Announce {
+            deal: DEAL,
+            ids: ids.to_vec(),
+            addresses,
+            secs: 1,
+            grant: pass(link),
+        };
+        let who = |grant| Request::Who { deal: DEAL, ids: vec![absent, id], grant };
+        // Nobody answers at an odd port, by the probe that this provider was given.
+        for addresses in [at("127.0.0.1:4001"), at("0.0.0.0:4000"), at("224.0.0.1:4000"), vec![]] {
+            let (answer, _) = ask(&first, &peer, announce(&first, &[id], addresses), none()).await.unwrap();
+            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
+        }
+        let (answer, _) = ask(&first, &peer, announce(&first, &[absent], at("127.0.0.1:4000")), none()).await.unwrap();
+        assert_eq!((answer, provider.keepers()), (Answer::Announced { kept: 0, secs: 0 }, 0));
+        let both = announce(&first, &[absent, id], at("127.0.0.1:4000"));
+        let (answer, _) = ask(&first, &peer, both.clone(), none()).await.unwrap();
+        assert_eq!(
+            (answer, provider.keepers()),
+            (Answer::Announced { kept: 1, secs: 60 }, 1),
+            "what it holds, for a minute"
+        );
+        let (answer, _) = ask(&second, &peer, who(pass(&second)), none()).await.unwrap();
+        let Answer::Keepers(keepers) = answer else { panic!("{answer:?}") };
+        let told =
+            keepers.iter().map(|keeper| (keeper.node, &keeper.addresses[..], &keeper.has[..])).collect::<Vec<_>>();
+        assert_eq!(told, [(first.key(), &at("127.0.0.1:4000")[..], &[0b10][..])]);
+        let (answer, _) = ask(&first, &peer, who(pass(&first)), none()).await.unwrap();
+        assert_eq!(answer, Answer::Keepers(Vec::new()), "nobody is told of itself");
+
+        // A stolen pass tells nothing, and is told nothing.
+        for request in [who(pass(&second)), announce(&second, &[id], at("127.0.0.1:4000"))] {
+            let (answer, _) = ask(&thief, &peer, request, none()).await.unwrap();
+            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
+        }
+        assert_eq!(provider.keepers(), 1);
+    });
+}
+
+#[test]
+fn a_provider_that_introduces_nobody_says_so() {
+    let offer = config::Provider { crowd: false, ..offer() };
+    begun("alone", offer, |Begun { provider, .. }| async move {
+        let (listening, listener) = bind(PROVIDER).await;
+        tokio::spawn(accept(listener, provider));
+        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let (reader, _reader) = bind([11; 32]).await;
+        let grant = grant(reader.key(), Rights::READ);
+        let who = Request::Who { deal: DEAL, ids: vec![ShardId([1; 32])], grant };
+        let (answer, _) = ask(&reader, &peer, who, bytes::Bytes::new()).await.unwrap();
+        assert!(matches!(answer, Answer::Refused { reason: Reason::Malformed, .. }), "{answer:?}");
     });
 }
 

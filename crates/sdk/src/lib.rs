@@ -7,6 +7,7 @@ pub mod cloud;
 pub mod complete;
 pub mod condition;
 pub mod content;
+pub mod crowd;
 pub mod custody;
 pub mod customer;
 mod cut;
@@ -64,7 +65,7 @@ pub mod chain {
 
 /// The wire.
 pub mod link {
-    pub use hodei_link::{Config, Link, LinkError};
+    pub use hodei_link::{Config, Link, LinkError, Listener};
 }
 
 /// What a put may wait for and tells on its way; bytes that are best read at once.

@@ -74,7 +74,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Which providers hold a version's shards, or the newest's, and when each was last proven to hold what it is
     /// paid for.
     pub async fn locate(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Location>, Fault> {
-        let (Holders { roster, overlay }, pages) = self.pages(bucket, key, version).await?;
+        let (Holders { roster, overlay, .. }, pages) = self.pages(bucket, key, version).await?;
         let mut held: BTreeMap<(NodeKey, u64), (u64, u64)> = BTreeMap::new();
         for mut striped in pages.iter().flat_map(|(part, pages)| striped(*part, pages)) {
             follow(&mut striped, &roster, &overlay);
@@ -113,7 +113,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Every stripe of a version, or of the newest, in order.
     pub async fn stripes(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Striped>, Fault> {
-        let (Holders { roster, overlay }, pages) = self.pages(bucket, key, version).await?;
+        let (Holders { roster, overlay, .. }, pages) = self.pages(bucket, key, version).await?;
         let mut stripes: Vec<Striped> = pages.iter().flat_map(|(part, pages)| striped(*part, pages)).collect();
         stripes.iter_mut().for_each(|striped| follow(striped, &roster, &overlay));
         Ok(stripes)

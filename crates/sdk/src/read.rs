@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use hodei_storage::{
-    engine::{Coder, GetError, GetRequest, Provider},
+    engine::{Coder, Crowd, GetError, GetRequest, Provider},
     index::{Home, Part},
     manifest::PageRef,
     overlay::Overlay,
@@ -27,7 +27,12 @@ pub(crate) struct Holders {
     pub(crate) roster: Arc<Vec<Provider>>,
     /// Where custodians put what they restored.
     pub(crate) overlay: Arc<Overlay>,
+    /// Who has a part besides, by its page.
+    pub(crate) crowd: Option<Circles>,
 }
+
+/// Gives whom to ask for a part beside its providers.
+pub(crate) type Circles = Arc<dyn Fn(&PageRef) -> Arc<dyn Crowd> + Send + Sync>;
 
 /// One part: where it is, and what opens it.
 pub(crate) struct Opened {
@@ -96,7 +101,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub(crate) async fn holders(&self, record: &Record) -> Result<Holders, Fault> {
         let roster = self.roster(record).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
-        Ok(Holders { roster, overlay })
+        Ok(Holders { roster, overlay, crowd: None })
     }
 
     /// Bytes of one part.
@@ -139,6 +144,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             coder: Arc::new(coder),
             roster: holders.roster.clone(),
             overlay: holders.overlay.clone(),
+            crowd: holders.crowd.as_ref().map(|of| of(&page)),
             page,
             size_bytes,
             range,

@@ -19,7 +19,7 @@ mod open;
 pub use hodei_storage::share::{Collection, Record, Told};
 pub use list::{Share, brief};
 pub(crate) use list::{linked, list, listed, over};
-pub use open::{Opened, Source};
+pub use open::{Opened, Others, Source};
 
 use list::{SETTING, shares};
 

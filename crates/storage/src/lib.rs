@@ -29,6 +29,7 @@
 //! ```
 
 pub mod code;
+pub mod crowd;
 pub mod engine;
 pub mod index;
 pub mod manifest;

@@ -6,12 +6,14 @@
 //! canonical CBOR `[kind, …]`. A provider that will not take a body says so before it, and a client that reads
 //! an answer early stops sending: a refusal is always a typed message, never a bare reset.
 //!
+//! Upon ANNOUNCE and WHO a provider lets readers of one bucket find each other: [`crate::crowd`].
 //! Upon PUT the provider hashes while receiving and answers [`Answer::Held`] only when shard and deal tree
 //! are on disk; the same PUT again gives an ack for the same position. Nothing here trusts a peer: every
 //! length has a limit, and what a provider says of a shard is checked against its id.
 
 use commonware_runtime::{Buf, Error as RuntimeError, IoBuf, Sink, Stream};
 use hodei_types::{
+    abi::{pack_addresses, unpack_addresses},
     ack::Ack,
     cbor::{CborError, Reader, Writer},
     code::SHARD_BYTES_MAX,
@@ -20,6 +22,7 @@ use hodei_types::{
     slice::{CHUNK_BYTES, HASHES_MAX, ShardId},
     transport::NodeKey,
 };
+use std::net::SocketAddr;
 
 /// Version of this protocol, in HELLO.
 pub const VERSION: u64 = 1;
@@ -35,6 +38,14 @@ pub const LISTED_MAX: usize = 4096;
 const LISTED_BYTES: usize = 34;
 /// Bytes of an owner's grant, opaque here: see `types::grant`.
 pub const GRANT_BYTES_MAX: usize = 512;
+/// Ids of one ANNOUNCE.
+pub const ANNOUNCED_MAX: usize = 256;
+/// Ids of one WHO.
+pub const WHO_MAX: usize = 64;
+/// Readers that one answer names.
+pub const KEEPERS_MAX: usize = 8;
+/// Addresses of each.
+pub const KEEPER_ADDRESSES_MAX: usize = 4;
 /// Bytes of a reason for people.
 const REASON_BYTES_MAX: usize = 256;
 
@@ -60,6 +71,22 @@ pub enum Request {
     State { deal: u64, grant: Vec<u8> },
     /// What the deal holds, in the order in which it came, from position `from` on.
     List { deal: u64, from: u64, grant: Vec<u8> },
+    /// This reader keeps what these pages lead to, and gives it to others who may read the bucket, for so long.
+    Announce { deal: u64, ids: Vec<ShardId>, addresses: Vec<SocketAddr>, secs: u64, grant: Vec<u8> },
+    /// Which readers keep what these pages lead to?
+    Who { deal: u64, ids: Vec<ShardId>, grant: Vec<u8> },
+}
+
+/// A reader that said that it keeps what pages lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    pub node: NodeKey,
+    /// Where it says it is.
+    pub addresses: Vec<SocketAddr>,
+    /// One bit per id asked, as in [`Answer::Bitmap`].
+    pub has: Vec<u8>,
+    /// Since it said so.
+    pub age_secs: u64,
 }
 
 /// A provider's ack of one shard, with what ties the shard to the signed root.
@@ -122,6 +149,13 @@ pub enum Answer {
         reason: Reason,
         text: String,
     },
+    /// So many of the pages announced are remembered, for so long.
+    Announced {
+        kept: u64,
+        secs: u64,
+    },
+    /// Readers that keep what some of the pages lead to.
+    Keepers(Vec<Keeper>),
 }
 
 /// Why a request was refused; trying it again unchanged is of no use.
@@ -224,6 +258,12 @@ impl Request {
             }
             Self::State { deal, grant } => out.array(3).uint(6).uint(*deal).bytes(grant),
             Self::List { deal, from, grant } => out.array(4).uint(8).uint(*deal).uint(*from).bytes(grant),
+            Self::Announce { deal, ids, addresses, secs, grant } => {
+                out.array(6).uint(9).uint(*secs).bytes(&pack_addresses(addresses)).uint(*deal).array(ids.len());
+                ids.iter().for_each(|id| _ = out.bytes(&id.0));
+                out.bytes(grant)
+            }
+            Self::Who { deal, ids, grant } => list(&mut out, 10, *deal, ids).bytes(grant),
         };
         out.finish()
     }
@@ -255,6 +295,14 @@ impl Request {
             }
             (6, 3) => Self::State { deal: input.uint()?, grant: grant(&mut input)? },
             (8, 4) => Self::List { deal: input.uint()?, from: input.uint()?, grant: grant(&mut input)? },
+            (9, 6) => {
+                let (secs, addresses) = (input.uint()?, addresses(&mut input)?);
+                let (deal, ids) = (input.uint()?, some_ids(&mut input, ANNOUNCED_MAX)?);
+                Self::Announce { deal, ids, addresses, secs, grant: grant(&mut input)? }
+            }
+            (10, 4) => {
+                Self::Who { deal: input.uint()?, ids: some_ids(&mut input, WHO_MAX)?, grant: grant(&mut input)? }
+            }
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
@@ -306,15 +354,24 @@ impl Answer {
                 out.array(1).uint(8);
             }
             Self::Declined(declined) => {
-                out.array(2).uint(11);
+                out.array(2).uint(14);
                 declined.write(&mut out);
             }
             Self::Known { held, declined } => {
-                out.array(3).uint(12).bytes(held).bytes(declined);
+                out.array(3).uint(15).bytes(held).bytes(declined);
             }
             Self::Refused { reason, text } => {
                 let end = text.floor_char_boundary(REASON_BYTES_MAX);
                 out.array(3).uint(9).uint(*reason as u64).text(&text[..end]);
+            }
+            Self::Announced { kept, secs } => {
+                out.array(3).uint(11).uint(*kept).uint(*secs);
+            }
+            Self::Keepers(keepers) => {
+                out.array(2).uint(12).array(keepers.len());
+                for Keeper { node, addresses, has, age_secs } in keepers {
+                    out.array(4).bytes(&node.0).bytes(&pack_addresses(addresses)).bytes(has).uint(*age_secs);
+                }
             }
         }
         out.finish()
@@ -344,8 +401,8 @@ impl Answer {
             (6, 2) => Self::Busy { retry_after_ms: small(&mut input, "retry_after_ms")? },
             (7, 2) => Self::Full { free_bytes: input.uint()? },
             (8, 1) => Self::Gone,
-            (11, 2) => Self::Declined(Declined::read(&mut input)?),
-            (12, 3) => {
+            (14, 2) => Self::Declined(Declined::read(&mut input)?),
+            (15, 3) => {
                 Self::Known { held: input.bytes(IDS_MAX / 8)?.to_vec(), declined: input.bytes(IDS_MAX / 8)?.to_vec() }
             }
             (9, 3) => Self::Refused {
@@ -357,6 +414,11 @@ impl Answer {
                 end: input.uint()?,
                 shards: listed(input.bytes(LISTED_MAX * LISTED_BYTES)?)?,
             },
+            (11, 3) => Self::Announced { kept: input.uint()?, secs: input.uint()? },
+            (12, 2) => {
+                let count = input.array(KEEPERS_MAX)?;
+                Self::Keepers((0..count).map(|_| keeper(&mut input)).collect::<Result<_, _>>()?)
+            }
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
@@ -405,6 +467,28 @@ fn ids(input: &mut Reader<'_>) -> Result<Vec<ShardId>, WireError> {
     (0..len).map(|_| Ok(ShardId(input.fixed()?))).collect()
 }
 
+/// At least one, and so many at most.
+fn some_ids(input: &mut Reader<'_>, max: usize) -> Result<Vec<ShardId>, WireError> {
+    match input.array(max)? {
+        0 => Err(WireError::Limit("no ids")),
+        len => (0..len).map(|_| Ok(ShardId(input.fixed()?))).collect(),
+    }
+}
+
+fn addresses(input: &mut Reader<'_>) -> Result<Vec<SocketAddr>, WireError> {
+    unpack_addresses(input.bytes(KEEPER_ADDRESSES_MAX * 18)?).ok_or(WireError::Limit("addresses"))
+}
+
+fn keeper(input: &mut Reader<'_>) -> Result<Keeper, WireError> {
+    input.tuple(4)?;
+    Ok(Keeper {
+        node: NodeKey(input.fixed()?),
+        addresses: addresses(input)?,
+        has: input.bytes(WHO_MAX / 8)?.to_vec(),
+        age_secs: input.uint()?,
+    })
+}
+
 fn listed(bytes: &[u8]) -> Result<Vec<(ShardId, u16)>, WireError> {
     let (shards, []) = bytes.as_chunks::<LISTED_BYTES>() else { return Err(WireError::Limit("a list's end")) };
     let shard = |bytes: &[u8; LISTED_BYTES]| {
@@ -449,6 +533,18 @@ mod tests {
         ]
     }
 
+    /// What came with readers that keep and serve.
+    fn meeting() -> (Vec<Request>, Vec<Answer>) {
+        let (deal, grant) = (7, vec![9; 100]);
+        let addresses = vec!["127.0.0.1:4000".parse().unwrap(), "[2001:db8::1]:1".parse().unwrap()];
+        let ids = vec![id(); ANNOUNCED_MAX];
+        let announce = Request::Announce { deal, ids, addresses: addresses.clone(), secs: 300, grant: grant.clone() };
+        let who = Request::Who { deal, ids: vec![id(); WHO_MAX], grant };
+        let keeper = Keeper { node: NodeKey([2; 32]), addresses, has: vec![1; WHO_MAX / 8], age_secs: 9 };
+        let answers = [Answer::Announced { kept: 256, secs: 300 }, Answer::Keepers(vec![keeper; KEEPERS_MAX])];
+        (vec![announce, who], answers.into())
+    }
+
     fn id() -> ShardId {
         ShardId([3; 32])
     }
@@ -480,13 +576,16 @@ mod tests {
 
     #[test]
     fn messages_have_one_encoding_within_their_limit() {
-        for request in requests() {
+        for request in requests().into_iter().chain(meeting().0) {
             let bytes = request.encode();
-            let list = matches!(request, Request::Has { .. } | Request::Release { .. } | Request::Keep { .. });
+            let list = matches!(
+                request,
+                Request::Has { .. } | Request::Release { .. } | Request::Keep { .. } | Request::Announce { .. }
+            );
             assert!(bytes.len() <= if list { LIST_BYTES_MAX } else { MESSAGE_BYTES_MAX });
             assert_eq!(Request::decode(&bytes).unwrap(), request);
         }
-        for answer in answers() {
+        for answer in answers().into_iter().chain(meeting().1) {
             let bytes = answer.encode();
             let is_list = matches!(answer, Answer::Listed { .. });
             assert!(bytes.len() <= if is_list { LIST_BYTES_MAX } else { MESSAGE_BYTES_MAX });
@@ -510,6 +609,9 @@ mod tests {
         assert_eq!(hash(later.into_iter().map(Request::encode).collect()), "5ddfc4b9255035c6");
         assert_eq!(hash([latest, told].concat()), "5583ac71c38e83b6");
         assert_eq!(hash(newest.iter().map(Answer::encode).collect()), "ff0bbaefe85828ef");
+        let (asked, told) = meeting();
+        let all = asked.iter().map(Request::encode).chain(told.iter().map(Answer::encode));
+        assert_eq!(hash(all.collect()), "70acf2080879b52c");
     }
 
     #[test]
@@ -521,6 +623,7 @@ mod tests {
         };
         let mut good: Vec<Vec<u8>> = requests().iter().map(Request::encode).collect();
         good.extend(answers().iter().map(Answer::encode));
+        good.extend(meeting().0.iter().map(Request::encode).chain(meeting().1.iter().map(Answer::encode)));
         for _ in 0..30_000 {
             let mut bytes = good[random() % good.len()].clone();
             bytes.truncate(400);
@@ -546,6 +649,14 @@ mod tests {
         let id = ShardId([0; 32]);
         let long = Request::Put { deal, id, len: SHARD_BYTES_MAX + 1, upload: [0; 16], grant: vec![] };
         assert!(matches!(Request::decode(&long.encode()), Err(WireError::Limit("shard length"))));
+        let (announce, who) = (
+            |ids| Request::Announce { deal, ids, addresses: vec![], secs: 60, grant: vec![] },
+            |ids| Request::Who { deal, ids, grant: vec![] },
+        );
+        for beyond in [announce(vec![id; ANNOUNCED_MAX + 1]), announce(vec![]), who(vec![id; WHO_MAX + 1]), who(vec![])]
+        {
+            assert!(Request::decode(&beyond.encode()).is_err());
+        }
         assert!(matches!(Request::decode(&[0x81, 0x18, 0x63]), Err(WireError::Kind(0x63))));
     }
 

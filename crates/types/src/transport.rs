@@ -37,6 +37,8 @@ pub struct Protocol(pub &'static str);
 pub const CHAIN: Protocol = Protocol("hodei/chain/1");
 /// Shards between a client and a provider.
 pub const SHARD: Protocol = Protocol("hodei/shard/1");
+/// Shards between readers of one bucket.
+pub const CROWD: Protocol = Protocol("hodei/crowd/1");
 /// A device of an app and the door of its publisher's pool.
 pub const POOL: Protocol = Protocol("hodei/pool/1");
 

@@ -83,6 +83,55 @@ pub(crate) struct ShareServe {
     /// Where browsers are answered, by plain HTTP: a server that speaks TLS stands before it.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     pub(crate) listen: SocketAddr,
+    /// Keep so much of what is read, as 2GiB, and give it to other readers who have the owner's word for it. What they
+    /// learn by it: THREATS.md.
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "no_crowd")]
+    pub(crate) keep: Option<u64>,
+    /// Give others at most so much each second, as 8Mbit.
+    #[arg(long, value_name = "RATE", value_parser = rate, requires = "keep")]
+    pub(crate) upload: Option<u64>,
+    /// Where other readers reach this one, by UDP, on this machine at the first one's port; once more for each further
+    /// address. Without it this machine's own address towards the network, which a router at home hides.
+    #[arg(long = "address", value_name = "IP:PORT", requires = "keep")]
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Ask providers alone, and no other reader.
+    #[arg(long)]
+    pub(crate) no_crowd: bool,
     #[command(flatten)]
     pub(crate) process: Process,
+}
+
+/// `512MiB`, `2GiB`, `1TiB` in bytes.
+fn size(text: &str) -> Result<u64, String> {
+    scaled(
+        text,
+        &[("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)],
+        "a size is a number and MiB, GiB or TiB, as 2GiB",
+    )
+}
+
+/// `500kbit`, `8Mbit`, `1Gbit` in bytes a second.
+fn rate(text: &str) -> Result<u64, String> {
+    let units = [("kbit", 125), ("Mbit", 125_000), ("Gbit", 125_000_000)];
+    scaled(text, &units, "a rate is a number and kbit, Mbit or Gbit, as 8Mbit")
+}
+
+fn scaled(text: &str, units: &[(&str, u64)], expected: &str) -> Result<u64, String> {
+    let of = |(unit, scale): &(&str, u64)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*scale);
+    units.iter().find_map(of).filter(|value| *value > 0).ok_or_else(|| expected.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_rates_are_read_as_written() {
+        assert_eq!((size("2GiB"), size("512MiB")), (Ok(2 << 30), Ok(512 << 20)));
+        assert_eq!((rate("8Mbit"), rate("500kbit")), (Ok(1_000_000), Ok(62_500)));
+        for text in ["", "2", "0GiB", "-1GiB", "1.5GiB", "2GB", "99999999999999999TiB", "2gib"] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+        assert!(rate("8MiB").is_err() && rate("0Mbit").is_err());
+    }
 }

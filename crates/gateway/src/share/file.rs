@@ -9,7 +9,7 @@ use crate::percent::encode;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_sdk::{
     Local,
-    share::{Opened, Record},
+    share::{Opened, Others, Record},
 };
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{
@@ -24,7 +24,8 @@ const FILE_POLICY: &str = "default-src 'none'; sandbox";
 /// keeps nothing.
 const PAGE_POLICY: &str = "sandbox allow-scripts; default-src 'self' blob: data:; base-uri 'none'; \
                            form-action 'none'; frame-ancestors 'none'";
-/// How many providers gave this door bytes of the same bucket so far, and the fastest answer of them.
+/// How many providers gave this door bytes of the same bucket so far, and the fastest answer of them; how many other
+/// readers did, and how many bytes.
 const FROM: &str = "x-hodei-from";
 
 /// How an object is shown.
@@ -119,7 +120,10 @@ pub(super) async fn file(
     if !is_head {
         let sources = cloud.sources(opened);
         let nearest = sources.first().map_or(0.0, |source| source.fastest.as_secs_f64() * 1000.0);
-        to.insert(FROM, value(&format!("providers={}, nearest_ms={nearest:.1}", sources.len())));
+        let Others { readers, bytes } = cloud.others(opened);
+        let from =
+            format!("providers={}, nearest_ms={nearest:.1}, crowd={readers}, crowd_bytes={bytes}", sources.len());
+        to.insert(FROM, value(&from));
     }
     answer
 }

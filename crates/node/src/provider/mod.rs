@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stream ─► gate ─► access (deals, grants) ─► quota, queue, disk ─► store ─► log ─► ack     serve
+//!                                          └► readers that keep and serve, called back       crowd
 //! ledger ─► follow ─► deals, log (payments)                                               follow
 //! window ─► challenge ─► store's leaves and paths ─► ledger                                 prove
 //! order ─► log ─► store: refused, released ─► its signed word to who asks                    decline
@@ -11,6 +12,7 @@
 //! about fsync; the scrub and the next challenge find out, and this node's collateral pays.
 
 pub mod access;
+pub mod crowd;
 pub mod deals;
 pub mod decline;
 pub mod earnings;
@@ -86,6 +88,8 @@ pub struct Parts<E: Storage> {
     pub chain_id: u64,
     /// Where others reach this node, for the ledger.
     pub addresses: Vec<SocketAddr>,
+    /// Calls readers back that say where they are.
+    pub probe: crowd::Probe,
 }
 
 /// A provider; clones share it.
@@ -108,6 +112,7 @@ struct Inner<E: Storage> {
     deals: Deals,
     access: Access,
     gate: Gate,
+    crowd: crowd::Crowd,
     queue: Queue,
     meters: Meters,
     draining: AtomicBool,
@@ -159,6 +164,7 @@ impl<E: Storage> Provider<E> {
             access: Access::new(deals.clone(), parts.chain_id),
             deals,
             gate: Gate::new(config.streams_max, config.peer_streams_max),
+            crowd: crowd::Crowd::default(),
             queue: Queue::new(config.queue_bytes_max),
             meters,
             store,
@@ -286,6 +292,7 @@ impl<E: Storage> Provider<E> {
             "declined_shards": store.declined_shards(),
             "streams": self.0.gate.streams(),
             "peers": self.0.gate.peers(),
+            "keepers": self.keepers(),
             "deals": deals.len(),
             "draining": self.is_draining(),
             "closed": self.is_closed(),

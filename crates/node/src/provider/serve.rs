@@ -113,6 +113,13 @@ impl<E: Storage> Provider<E> {
             Request::List { deal, from: first, grant } => {
                 (self.list(from, deal, first, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
             }
+            Request::Announce { deal, ids, addresses, secs, grant } => {
+                let announced = self.announce(from, deal, (ids, addresses), secs, &grant).await;
+                (announced.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
+            Request::Who { deal, ids, grant } => {
+                (self.who(from, deal, &ids, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
             Request::State { deal, grant } => {
                 (self.state(from, deal, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
             }

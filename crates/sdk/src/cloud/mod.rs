@@ -11,6 +11,7 @@ use crate::{
     bucket::{AT_ONCE, Buckets, Deal, Record},
     catalog::Catalogs,
     change::Change,
+    crowd::Crowd,
     custody::Overlays,
     escrow::{Calendar, Holding},
     fault::Fault,
@@ -40,7 +41,7 @@ use hodei_types::{
 use rand::CryptoRng;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -72,7 +73,7 @@ struct Roster {
     takers: Arc<Vec<Provider>>,
 }
 
-pub(crate) struct Inner<E: Storage, T> {
+pub(crate) struct Inner<E: Runtime, T> {
     pub(crate) context: E,
     pub(crate) engine: Engine<E, T>,
     pub(crate) wallet: Wallet,
@@ -99,6 +100,8 @@ pub(crate) struct Inner<E: Storage, T> {
     pub(crate) sweeping: futures::lock::Mutex<()>,
     /// Who failed a check in this process, as recorded.
     blamed: Mutex<Vec<Blamed>>,
+    /// Readers that keep and serve, once this one joined them.
+    pub(crate) crowd: OnceLock<Crowd<E, T>>,
 }
 
 /// A provider that failed, and where that is recorded.
@@ -112,9 +115,9 @@ pub struct Blamed {
 }
 
 /// See the module.
-pub struct Cloud<E: Storage, T>(pub(crate) Arc<Inner<E, T>>);
+pub struct Cloud<E: Runtime, T>(pub(crate) Arc<Inner<E, T>>);
 
-impl<E: Storage, T> Clone for Cloud<E, T> {
+impl<E: Runtime, T> Clone for Cloud<E, T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
@@ -155,6 +158,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             orphans: Orphans::default(),
             sweeping: futures::lock::Mutex::new(()),
             blamed: Mutex::default(),
+            crowd: OnceLock::new(),
         }));
         cloud.find_orphans().await?;
         cloud.keep(keeper);

@@ -69,7 +69,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Copies of sheets that others replaced, by deal. A custodian names them, who may name anything: what is no sheet is
     /// not among them.
     pub(crate) async fn stale_sheets(&self, holders: &Holders) -> Vec<(u64, ShardId)> {
-        let Holders { roster, overlay } = holders;
+        let Holders { roster, overlay, .. } = holders;
         let asked = overlay.stale().iter();
         let asked = asked.flat_map(|id| roster.iter().map(|provider| (provider.deal, *id))).collect::<Vec<_>>();
         if asked.is_empty() {

@@ -8,11 +8,12 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
     object::Body,
-    read::{self, Holders},
+    read::{self, Circles, Holders},
 };
 use alloy_primitives::B256;
 use hodei_storage::{
     engine::{GetError, Provider, Served},
+    manifest::PageRef,
     seal::{SealError, Secret},
     share::{Record, Shared, Told},
 };
@@ -31,6 +32,18 @@ pub struct Opened {
     pub reader: Option<NodeKey>,
     bucket: Bucket,
     holders: Holders,
+}
+
+/// Objects of a folder behind one that is read, whose pages are asked about with it: what is read in order is found ahead.
+const AHEAD: usize = 16;
+/// Pages of one object that are asked about at once.
+const PAGES_AHEAD: usize = 64;
+
+/// Other readers, and what they gave this process of a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    pub readers: usize,
+    pub bytes: u64,
 }
 
 /// A provider, and what it gave this process.
@@ -83,7 +96,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let secret = Secret::new(link.secret);
         let told = Told::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
         let overlay = self.overlay(bucket.id, bucket.state.overlay, &roster).await;
-        let holders = Holders { roster, overlay };
+        let crowd = self.0.crowd.get().map(|crowd| {
+            crowd.opened(bucket.id, bucket.state.owner, link.expires_ms, &roster);
+            let (crowd, id) = (crowd.clone(), bucket.id);
+            let of: Circles = Arc::new(move |page| crowd.circle(id, page));
+            of
+        });
+        let holders = Holders { roster, overlay, crowd };
         Ok(Opened { told, expires_ms: link.expires_ms, reader: link.reader, bucket, holders })
     }
 
@@ -92,6 +111,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let range = read::within(object.size_bytes(), range)?;
         let (network, bucket) = (self.0.network.0, opened.bucket.id.0);
         let holders = opened.holders.clone();
+        if let Some(crowd) = self.0.crowd.get() {
+            crowd.seek(opened.bucket.id, ahead(&opened.told, object));
+        }
         let wanted = read::cut(&object.parts, |part| part.size_bytes, &range);
         Ok(self.read_parts(holders, wanted, move |part: Shared| {
             let damaged = |error: SealError| Fault::Share(error.into());
@@ -120,4 +142,22 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         sources.dedup_by_key(|source| source.node);
         sources
     }
+
+    /// What other readers gave this process so far of the bucket a link leads into.
+    pub fn others(&self, opened: &Opened) -> Others {
+        let (readers, bytes) = self.0.crowd.get().map_or((0, 0), |crowd| crowd.gave(opened.bucket.id));
+        Others { readers, bytes }
+    }
+}
+
+/// Pages of an object, and of those that follow it in its folder.
+fn ahead(told: &Told, object: &Record) -> Vec<PageRef> {
+    let of = |object: &Record| object.parts.iter().map(|part| part.page.clone()).take(PAGES_AHEAD).collect::<Vec<_>>();
+    let mut pages = of(object);
+    if let Told::Many(folder) = told {
+        let at = folder.files.partition_point(|file| file.name <= object.name);
+        pages.extend(folder.files[at..].iter().take(AHEAD).flat_map(of));
+    }
+    pages.truncate(AHEAD * PAGES_AHEAD);
+    pages
 }

@@ -7,7 +7,9 @@ use crate::{
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
 use commonware_runtime::{Clock as _, Handle, Spawner as _, Supervisor as _, deterministic::Context, mocks};
+use futures::future::BoxFuture;
 use hodei_storage::{
+    crowd::Book,
     shard::{Config, Store, StoreError},
     wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, WireError},
 };
@@ -16,7 +18,7 @@ use hodei_types::{
     ack::Signer,
     grant::{Grant, Rights},
     index::Ordered,
-    transport::{NodeKey, Peer, Protocol, Transport, TransportError},
+    transport::{CROWD, Incoming, NodeKey, Peer, Protocol, Transport, TransportError},
 };
 use std::{
     collections::BTreeMap,
@@ -41,7 +43,12 @@ struct Running {
 struct Host {
     signer: Arc<Signer>,
     running: Mutex<Running>,
+    /// Readers that keep and serve, as they said to it.
+    book: Mutex<Book>,
 }
+
+/// Answers a stream that another reader opened.
+pub(crate) type ReaderDoor = Arc<dyn Fn(Incoming<mocks::Sink, mocks::Stream>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// All providers.
 pub(crate) struct Fleet {
@@ -49,6 +56,7 @@ pub(crate) struct Fleet {
     dice: Dice,
     ledger: Arc<Ledger>,
     hosts: Vec<Host>,
+    readers: Mutex<BTreeMap<NodeKey, ReaderDoor>>,
     buckets: Mutex<BTreeMap<u64, B256>>,
     signers: Mutex<BTreeMap<(NodeKey, B256, Vec<u8>), Option<Address>>>,
 }
@@ -57,12 +65,17 @@ impl Fleet {
     pub(crate) async fn start(context: &Context, dice: &Dice, ledger: &Arc<Ledger>) -> Arc<Self> {
         let epoch = UNIX_EPOCH;
         let running = || Running { disk: Disk::default(), store: None, writer: None, slow_until: epoch };
-        let host = |seed| Host { signer: Arc::new(Signer::new(&[seed; 32])), running: Mutex::new(running()) };
+        let host = |seed| Host {
+            signer: Arc::new(Signer::new(&[seed; 32])),
+            running: Mutex::new(running()),
+            book: Mutex::default(),
+        };
         let fleet = Arc::new(Self {
             context: context.child("fleet"),
             dice: dice.clone(),
             ledger: ledger.clone(),
             hosts: (0..HOSTS as u8).map(|index| host(100 + index)).collect(),
+            readers: Mutex::default(),
             buckets: Mutex::default(),
             signers: Mutex::default(),
         });
@@ -105,6 +118,17 @@ impl Fleet {
         self.power_off(host);
         self.hosts[host].running.lock().unwrap().disk = image.image();
         self.power_on(host).await;
+    }
+
+    /// From now on a reader answers others.
+    pub(crate) fn reached(&self, reader: NodeKey, door: ReaderDoor) {
+        self.readers.lock().unwrap().insert(reader, door);
+    }
+
+    /// Readers hold the fleet, and it held them.
+    pub(crate) fn forget_readers(&self) {
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap());
+        drop(readers);
     }
 
     pub(crate) fn slow(&self, host: usize, until: SystemTime) {
@@ -151,6 +175,7 @@ impl Fleet {
             Request::Release { deal, grant, .. } => (*deal, grant, Rights::RELEASE),
             Request::Keep { deal, grant, .. } => (*deal, grant, Rights::WRITE),
             Request::State { deal, grant } => (*deal, grant, Rights::READ | Rights::WRITE),
+            Request::Announce { deal, grant, .. } | Request::Who { deal, grant, .. } => (*deal, grant, Rights::READ),
             other => panic!("no client here asks {other:?}"),
         };
         let mut body = Bytes::new();
@@ -173,6 +198,19 @@ impl Fleet {
                 Request::Has { ids, .. } => store.has(deal, &ids).await.map(|held| bitmap(&held)),
                 Request::Keep { ids, until_ms, .. } => store.keep(deal, &ids, until_ms).await.map(|held| bitmap(&held)),
                 Request::State { .. } => state(&store, deal).await,
+                Request::Announce { ids, addresses, secs, .. } => {
+                    let held = store.has(deal, &ids).await.unwrap_or_default();
+                    let ids: Vec<_> = ids.into_iter().zip(held).filter_map(|(id, held)| held.then_some(id)).collect();
+                    let (bucket, kept) = (self.buckets.lock().unwrap()[&deal].0, ids.len() as u64);
+                    let mut book = self.hosts[host].book.lock().unwrap();
+                    let secs = book.remember(bucket, client.me, (addresses, ids), secs, clock.current());
+                    Ok(Answer::Announced { kept, secs })
+                }
+                Request::Who { ids, .. } => {
+                    let (bucket, chance) = (self.buckets.lock().unwrap()[&deal].0, self.dice.within(0..1000) as usize);
+                    let book = self.hosts[host].book.lock().unwrap();
+                    Ok(Answer::Keepers(book.who(bucket, client.me, &ids, chance, clock.current())))
+                }
                 Request::Release { ids, .. } => {
                     let now_ms = self.ledger.head().time_ms;
                     store.tell(now_ms);
@@ -230,8 +268,20 @@ impl Transport for Wire {
     type Sink = mocks::Sink;
     type Stream = mocks::Stream;
 
-    async fn open(&self, peer: &Peer, _: Protocol) -> Result<(mocks::Sink, mocks::Stream), TransportError> {
+    async fn open(&self, peer: &Peer, protocol: Protocol) -> Result<(mocks::Sink, mocks::Stream), TransportError> {
         let fleet = &self.fleet;
+        if protocol == CROWD {
+            let door = fleet.readers.lock().unwrap().get(&peer.key).cloned();
+            let door = door.ok_or(TransportError::Unreachable(peer.key, "no reader is there".into()))?;
+            fleet.context.sleep(Duration::from_millis(1)).await;
+            let (client_sink, stream) = mocks::Channel::init();
+            let (sink, client_stream) = mocks::Channel::init();
+            fleet.context.child("reader").spawn({
+                let from = self.me;
+                move |_| async move { door(Incoming { from, protocol, sink, stream }).await }
+            });
+            return Ok((client_sink, client_stream));
+        }
         let host = fleet.hosts.iter().position(|host| host.signer.node() == peer.key).expect("one of ours");
         self.mood.moves(&fleet.context).await;
         fleet.context.sleep(Duration::from_millis(1)).await;

@@ -8,6 +8,7 @@
 //! everything is calm, what nothing names is released, and a reader who was never there compares the bucket with what
 //! was told.
 
+mod crowd;
 mod fleet;
 mod law;
 mod ledger;

@@ -9,6 +9,7 @@
 
 use super::{
     Engine, Permit,
+    crowd::{Crowd, Place},
     peers::Asked,
     race::race,
     remote::{Ask, RemoteError, Verdict},
@@ -71,6 +72,8 @@ pub struct GetRequest {
     pub range: Range<u64>,
     /// Told of each provider that lied.
     pub verdict: Arc<dyn Fn(Verdict) + Send + Sync>,
+    /// Who has it besides.
+    pub crowd: Option<Arc<dyn Crowd>>,
 }
 
 /// Why a part cannot be read.
@@ -194,6 +197,9 @@ where
 
     /// A page from whichever copy answers.
     pub(super) async fn page(&self, page: &PageRef) -> Result<Bytes, GetError> {
+        if let Some(bytes) = self.kept(page.id, page.bytes).await {
+            return Ok(bytes);
+        }
         let mut failure = "no holder is among the bucket's providers".to_string();
         let now = self.engine.context.current();
         let mut holders = page.holders.clone();
@@ -201,19 +207,21 @@ where
             .sort_by_key(|holder| (self.engine.peers.rank(&holder.node, now), self.engine.peers.latency(&holder.node)));
         let copies = holders.len();
         // Who was out of reach or busy is asked once more: a busy machine is not a dead one.
-        for _ in 0..2 {
+        let mut holders: Vec<Place> = holders.into_iter().map(Place::Deal).collect();
+        holders.extend(self.keepers().into_iter().map(Place::Crowd));
+        for _ in 0..=AGAIN_ROUNDS {
             let (mut away, mut rest) = (Vec::new(), Duration::ZERO);
-            let asks = holders.into_iter().map(|holder| {
+            let asks = holders.into_iter().map(|place| {
                 async move {
-                    let read = self.read(&holder.node, holder.deal, page.id, page.bytes).await;
-                    read.unwrap_or(Err(RemoteError::Gone)).map_err(|error| (holder, error))
+                    let read = self.read(&place, page.id, page.bytes).await;
+                    read.unwrap_or(Err(RemoteError::Gone)).map_err(|error| (place, error))
                 }
                 .boxed()
             });
-            let lost = |(holder, error): (Holder, RemoteError)| {
-                failure = format!("{}: {error}", holder.node);
+            let lost = |(place, error): (Place, RemoteError)| {
+                failure = format!("{}: {error}", place.node());
                 if let Some(wait) = error.passes_after() {
-                    away.push(holder);
+                    away.push(place);
                     rest = rest.max(wait);
                 }
             };
@@ -236,17 +244,25 @@ where
     }
 
     /// Who may have a shard: who its page names, and whoever took it when it was restored.
-    fn places(&self, page: &Page, at: usize, shard: u8) -> Vec<(u8, Holder)> {
+    fn places(&self, page: &Page, at: usize, shard: u8) -> Vec<(u8, Place)> {
         let named = page.holder(at, shard).filter(|holder| self.nodes.contains_key(&holder.node)).copied();
         let of = |deal: u64| self.request.roster.iter().find(|provider| provider.deal == deal);
         let restored = self.request.overlay.deals(&page.stripes[at].ids[usize::from(shard)]).filter_map(of);
         let restored = restored.map(|provider| Holder { node: provider.peer.key, deal: provider.deal });
-        named.into_iter().chain(restored).map(|holder| (shard, holder)).collect()
+        named.into_iter().chain(restored).map(|holder| (shard, Place::Deal(holder))).collect()
     }
 
-    /// One whole shard from one provider; `None` if it is not in the roster any more.
-    async fn read(&self, node: &NodeKey, deal: u64, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
-        self.read_range(&Holder { node: *node, deal }, id, bytes, 0..bytes).await
+    /// One whole shard from one place; `None` if it is not in the roster any more.
+    async fn read(&self, place: &Place, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
+        let holder = match place {
+            Place::Deal(holder) => holder,
+            Place::Crowd(keeper) => return self.ask(keeper, id, bytes).await,
+        };
+        let read = self.read_range(holder, id, bytes, 0..bytes).await;
+        if let Some(Ok(shard)) = &read {
+            self.got(id, shard);
+        }
+        read
     }
 
     /// Whole chunks of a shard that is `bytes` long.
@@ -307,26 +323,42 @@ where
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let k = usize::from(page.k);
         let listed = &page.stripes[at];
+        let mut found = self.own(page, at).await;
+        let mut asked: BTreeSet<u8> = (0..page.n).filter(|shard| found[usize::from(*shard)].is_some()).collect();
+        let mut count = asked.len();
         let now = context.current();
         // Last is best.
-        let mut queue: Vec<(u8, Holder)> = (0..page.n).flat_map(|shard| self.places(page, at, shard)).collect();
-        queue.sort_by_key(|(shard, holder)| {
-            let node = &holder.node;
+        let mut queue: Vec<(u8, Place)> = (0..page.n).flat_map(|shard| self.places(page, at, shard)).collect();
+        queue.sort_by_key(|(shard, place)| {
+            let node = place.node();
             std::cmp::Reverse((peers.rank(node, now), *shard >= page.k, peers.latency(node), *shard))
         });
-        let ask = |(shard, holder): (u8, Holder)| {
+        let ask = |(shard, place): (u8, Place)| {
             let id = listed.ids[usize::from(shard)];
-            async move { (shard, holder, self.read(&holder.node, holder.deal, id, listed.shard_bytes).await) }.boxed()
+            async move {
+                let read = self.read(&place, id, listed.shard_bytes).await;
+                (shard, place, read)
+            }
+            .boxed()
         };
-        let mut found: Vec<Option<Bytes>> = vec![None; page.n.into()];
-        let mut asked: BTreeSet<u8> = BTreeSet::new();
-        let (mut count, mut failure) = (0, "no provider left".to_string());
+        let mut failure = "no provider left".to_string();
         let mut running = FuturesUnordered::new();
         let mut usual = LATE_MIN / LATE_TIMES;
-        for _ in 0..k + k / K_PER_EXTRA {
-            let Some((shard, holder)) = best(&mut queue, &mut asked) else { break };
-            usual = usual.max(peers.latency(&holder.node));
-            running.push(ask((shard, holder)));
+        let mut missing = k.saturating_sub(count);
+        let (near, others) = self.others(page, at, &queue, (&asked, missing.min(k / 2)));
+        for (shard, place) in near {
+            asked.insert(shard);
+            usual = usual.max(peers.latency(place.node()));
+            running.push(ask((shard, place)));
+            missing -= 1;
+        }
+        // Whom providers may fail to give.
+        queue.splice(0..0, others);
+        let extra = if missing > 0 { k / K_PER_EXTRA } else { 0 };
+        for _ in 0..missing + extra {
+            let Some((shard, place)) = best(&mut queue, &mut asked) else { break };
+            usual = usual.max(peers.latency(place.node()));
+            running.push(ask((shard, place)));
         }
         let mut late = context.current() + usual * LATE_TIMES;
         // Who was out of reach or busy is asked again where it would do: a busy machine is not a dead one.
@@ -355,12 +387,12 @@ where
                     found[usize::from(shard)] = Some(bytes);
                     count += 1;
                 }
-                Some((shard, holder, result)) => {
+                Some((shard, place, result)) => {
                     asked.remove(&shard);
                     if let Some(Err(error)) = result {
-                        failure = format!("{}: {error}", holder.node);
+                        failure = format!("{}: {error}", place.node());
                         if let Some(wait) = error.passes_after() {
-                            again.push((shard, holder));
+                            again.push((shard, place));
                             rest = rest.max(wait);
                         }
                     }
@@ -385,7 +417,7 @@ where
 }
 
 /// The best place left of a shard that nobody is asked for, or gave.
-fn best(queue: &mut Vec<(u8, Holder)>, asked: &mut BTreeSet<u8>) -> Option<(u8, Holder)> {
+fn best(queue: &mut Vec<(u8, Place)>, asked: &mut BTreeSet<u8>) -> Option<(u8, Place)> {
     let at = queue.iter().rposition(|(shard, _)| !asked.contains(shard))?;
     let place = queue.remove(at);
     asked.insert(place.0);

@@ -7,11 +7,13 @@
 //! kept  page → is it still there? let go of it
 //! lock  page → nobody lets go of it before a time
 //! restore  page → k shards → those that are lost, with others
+//! crowd what this machine and other readers have of it
 //!       pool bounds memory, peers remember who is slow or down
 //! ```
 //! Generic over clock, spawner, randomness and transport, so that a simulation replays it from a seed.
 
 mod copies;
+mod crowd;
 mod get;
 mod kept;
 mod lock;
@@ -27,6 +29,7 @@ mod source;
 mod spread;
 mod stripe;
 
+pub use crowd::{Crowd, Outcome};
 pub use get::{Body, GetError, GetRequest};
 pub use kept::{Inventory, Released};
 pub use lock::Keeping;

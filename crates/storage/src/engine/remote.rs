@@ -3,8 +3,11 @@
 //! Upon an ack: its signature and the shard's path to the signed root are checked. Upon bytes: they are checked
 //! against the shard's id. What does not hold becomes a [`Verdict`] naming the provider, expected and found.
 
-use super::spread::BUSY_MAX;
-use crate::wire::{self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, UploadId, WireError};
+use super::spread::{BUSY_MAX, Provider};
+use crate::{
+    crowd::Question,
+    wire::{self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, UploadId, WireError},
+};
 use bytes::Bytes;
 use commonware_runtime::Clock;
 use futures::{
@@ -15,7 +18,7 @@ use hodei_types::{
     ack::Ack,
     decline::Declined,
     slice::{self, CHUNK_BYTES, ShardId},
-    transport::{NodeKey, Peer, SHARD, Transport, TransportError},
+    transport::{CROWD, NodeKey, Peer, Protocol, SHARD, Transport, TransportError},
 };
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -121,7 +124,7 @@ pub(crate) struct Ask<'a> {
     pub id: ShardId,
 }
 
-/// The client's side of `hodei/shard/1`.
+/// The client's side of `hodei/shard/1`, and of `hodei/crowd/1`.
 pub(crate) struct Remote<E, T> {
     pub(crate) context: Arc<E>,
     transport: T,
@@ -149,7 +152,11 @@ impl<E: Clock, T: Transport> Remote<E, T> {
     }
 
     async fn open(&self, peer: &Peer) -> Result<(T::Sink, T::Stream), RemoteError> {
-        Ok(self.within(OPEN, self.transport.open(peer, SHARD)).await??)
+        self.open_for(peer, SHARD).await
+    }
+
+    async fn open_for(&self, peer: &Peer, protocol: Protocol) -> Result<(T::Sink, T::Stream), RemoteError> {
+        Ok(self.within(OPEN, self.transport.open(peer, protocol)).await??)
     }
 
     /// Stores a whole shard; returns its checked ack.
@@ -186,8 +193,23 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         offset: u32,
         len: u32,
     ) -> Result<Bytes, RemoteError> {
-        let (mut sink, mut stream) = self.open(ask.peer).await?;
         let request = Request::Get { deal: ask.deal, id: ask.id, offset, len, grant: ask.grant.to_vec() }.encode();
+        self.slice(ask, SHARD, request, (shard_bytes, offset, len)).await
+    }
+
+    /// Asks another reader for a whole shard; checked against its id.
+    pub(crate) async fn ask(&self, ask: &Ask<'_>, question: Question, bytes: u32) -> Result<Bytes, RemoteError> {
+        self.slice(ask, CROWD, question.encode(), (bytes, 0, bytes)).await
+    }
+
+    async fn slice(
+        &self,
+        ask: &Ask<'_>,
+        protocol: Protocol,
+        request: Vec<u8>,
+        (shard_bytes, offset, len): (u32, u32, u32),
+    ) -> Result<Bytes, RemoteError> {
+        let (mut sink, mut stream) = self.open_for(ask.peer, protocol).await?;
         let answer = self
             .within(FIRST_BYTE, async {
                 wire::send(&mut sink, request, Bytes::new()).await?;
@@ -344,8 +366,14 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         }
     }
 
-    async fn answer(&self, peer: &Peer, request: Request) -> Result<Answer, RemoteError> {
+    pub(crate) async fn answer(&self, peer: &Peer, request: Request) -> Result<Answer, RemoteError> {
         self.answer_within(peer, request, MESSAGE_BYTES_MAX).await
+    }
+
+    /// What an answer of another kind than was asked for says.
+    pub(crate) fn unmeant(&self, provider: &Provider, answer: Answer, expected: &str) -> RemoteError {
+        let Provider { peer, deal, grant, .. } = provider;
+        refusal(&Ask { peer, deal: *deal, grant, id: ShardId([0; 32]) }, answer, expected)
     }
 
     async fn answer_within(&self, peer: &Peer, request: Request, max: usize) -> Result<Answer, RemoteError> {

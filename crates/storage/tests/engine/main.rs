@@ -87,6 +87,7 @@ fn wanted(fleet: &Fleet, stored: &Stored, range: std::ops::Range<u64>, told: Arc
         size_bytes: stored.size_bytes,
         range,
         verdict: Arc::new(move |verdict| told.lock().unwrap().push(verdict)),
+        crowd: None,
     }
 }
 

@@ -1,0 +1,205 @@
+//! Tell providers which pages were read here, and ask them who read those that are next.
+
+use super::{Crowd, Known, MISSES_MAX, PAGES_MAX, Page, State};
+use crate::cloud::Runtime;
+use alloy_primitives::B256;
+use hodei_storage::{
+    crowd::{SECS_MAX, SECS_MIN},
+    engine::{Provider, RemoteError},
+    manifest::PageRef,
+    wire::{ANNOUNCED_MAX, KEEPERS_MAX, Keeper, Reason, WHO_MAX},
+};
+use hodei_types::{
+    slice::ShardId,
+    transport::{NodeKey, Peer, Transport},
+};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// Looked so often whether there is something to announce.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A provider is told no sooner again, whatever else was read.
+const TELL_EVERY: Duration = Duration::from_secs(35);
+/// What an announcement lasts; it is said again after half of it.
+const TOLD: Duration = Duration::from_secs(5 * 60);
+/// Providers are asked about a page no sooner again.
+const ASK_EVERY: Duration = Duration::from_secs(60);
+/// A provider that does not know the question is not asked again for so long.
+const MUTE: Duration = Duration::from_secs(3600);
+/// Providers asked about each page.
+const ASKED_OF: usize = 2;
+
+const _: () = assert!(TOLD.as_secs() >= SECS_MIN && TOLD.as_secs() <= SECS_MAX);
+
+impl<E: Runtime, T: Transport> Crowd<E, T> {
+    /// Learns who keeps what these pages lead to, the first of which are read now. Nobody waits for it.
+    pub(crate) fn seek(&self, bucket: B256, pages: Vec<PageRef>) {
+        let now = self.0.context.current();
+        let asks = {
+            let mut state = self.lock();
+            let State { buckets, mute, .. } = &mut *state;
+            let Some(known) = buckets.get_mut(&bucket) else { return };
+            if known.pages.len() + pages.len() > PAGES_MAX {
+                known.pages.clear();
+            }
+            for page in &pages {
+                let deals = page.holders.iter().map(|holder| holder.deal);
+                known.pages.entry(page.id).or_insert_with(|| Page { deals: deals.collect(), ..Page::default() });
+            }
+            let is_due = |known: &Known, id: &ShardId| {
+                known.pages.get(id).is_some_and(|page| page.asked.is_none_or(|asked| now >= asked + ASK_EVERY))
+            };
+            // Those that are far ahead wait until one that is near is due.
+            if !self.0.settings.is_asking || !pages.iter().take(2).any(|page| is_due(known, &page.id)) {
+                return;
+            }
+            let due: Vec<ShardId> = pages.iter().map(|page| page.id).filter(|id| is_due(known, id)).collect();
+            for id in &due {
+                if let Some(page) = known.pages.get_mut(id) {
+                    page.asked = Some(now);
+                }
+            }
+            self.nearest(known, &due, |node| mute.get(node).is_none_or(|until| *until <= now))
+        };
+        let crowd = self.clone();
+        self.0.context.child("seek").spawn(move |_| async move {
+            for (provider, ids) in asks {
+                for ids in ids.chunks(WHO_MAX) {
+                    crowd.ask_who(bucket, &provider, ids).await;
+                }
+            }
+        });
+    }
+
+    /// Whom to ask about which pages: the nearest of those who hold each.
+    fn nearest(
+        &self,
+        known: &Known,
+        due: &[ShardId],
+        may_ask: impl Fn(&NodeKey) -> bool,
+    ) -> Vec<(Provider, Vec<ShardId>)> {
+        let roster = &known.roster;
+        let (peers, now) = (self.0.engine.peers(), self.0.context.current());
+        let mut asks: BTreeMap<usize, Vec<ShardId>> = BTreeMap::new();
+        for id in due {
+            let Some(page) = known.pages.get(id) else { continue };
+            let mut holders: Vec<usize> = (0..roster.len())
+                .filter(|at| page.deals.contains(&roster[*at].deal) && may_ask(&roster[*at].peer.key))
+                .collect();
+            holders.sort_by_key(|at| {
+                let node = &roster[*at].peer.key;
+                (peers.rests(node, now), peers.latency(node))
+            });
+            for at in holders.into_iter().take(ASKED_OF) {
+                asks.entry(at).or_default().push(*id);
+            }
+        }
+        asks.into_iter().map(|(at, ids)| (roster[at].clone(), ids)).collect()
+    }
+
+    async fn ask_who(&self, bucket: B256, provider: &Provider, ids: &[ShardId]) {
+        match self.0.engine.who(provider, ids.to_vec()).await {
+            Ok(keepers) => {
+                let mut state = self.lock();
+                let Some(known) = state.buckets.get_mut(&bucket) else { return };
+                for keeper in keepers.into_iter().filter(|keeper| keeper.node != self.0.me) {
+                    meet(known, ids, &keeper);
+                }
+            }
+            Err(error) => self.unanswered(provider.peer.key, &error),
+        }
+    }
+
+    /// An older provider knows neither question.
+    fn unanswered(&self, node: NodeKey, error: &RemoteError) {
+        tracing::debug!(%node, %error, "a provider tells of no readers");
+        if matches!(error, RemoteError::Refused { reason: Reason::Malformed, .. }) {
+            let until = self.0.context.current() + MUTE;
+            self.lock().mute.insert(node, until);
+        }
+    }
+
+    /// Announces what is kept, for as long as somebody else holds the crowd.
+    pub(super) fn announce(&self) {
+        if self.0.shelf.is_none() || self.0.settings.addresses.is_empty() {
+            return;
+        }
+        let weak = Arc::downgrade(&self.0);
+        self.0.context.child("announce").spawn(move |context| async move {
+            loop {
+                context.sleep(LOOK_EVERY).await;
+                let Some(inner) = weak.upgrade() else { return };
+                let crowd = Self(inner);
+                for (bucket, provider, ids) in crowd.untold(context.current()) {
+                    let addresses = crowd.0.settings.addresses.clone();
+                    if let Err(error) = crowd.0.engine.announce(&provider, ids, addresses, TOLD.as_secs()).await {
+                        crowd.unanswered(provider.peer.key, &error);
+                        crowd.tell_again(bucket, provider.deal);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Which providers are to be told of which pages now; taken for told.
+    fn untold(&self, now: SystemTime) -> Vec<(B256, Provider, Vec<ShardId>)> {
+        let (now_ms, Some(shelf)) = (self.now_ms(), &self.0.shelf) else { return Vec::new() };
+        let mut tell = Vec::new();
+        let mut state = self.lock();
+        let mute = state.mute.clone();
+        for (bucket, known) in state.buckets.iter_mut().filter(|(_, known)| known.expires_ms > now_ms) {
+            let Known { pages, roster, told, .. } = known;
+            for provider in roster.iter() {
+                if mute.get(&provider.peer.key).is_some_and(|until| *until > now) {
+                    continue;
+                }
+                let is_meant = |(id, page): &(&ShardId, &Page)| {
+                    page.is_read && page.deals.contains(&provider.deal) && shelf.holds(id)
+                };
+                let ids: Vec<ShardId> = pages.iter().filter(is_meant).map(|(id, _)| *id).take(ANNOUNCED_MAX).collect();
+                let is_due = match told.get(&provider.deal) {
+                    Some((last, same)) if *same == ids => now >= *last + TOLD / 2,
+                    Some((last, _)) => now >= *last + TELL_EVERY,
+                    None => true,
+                };
+                if is_due && !ids.is_empty() {
+                    told.insert(provider.deal, (now, ids.clone()));
+                    tell.push((*bucket, provider.clone(), ids));
+                }
+            }
+        }
+        tell
+    }
+
+    /// What was not taken is said again as soon as may be.
+    fn tell_again(&self, bucket: B256, deal: u64) {
+        let mut state = self.lock();
+        if let Some((_, ids)) = state.buckets.get_mut(&bucket).and_then(|known| known.told.get_mut(&deal)) {
+            ids.clear();
+        }
+    }
+}
+
+/// Takes in what a provider says of one reader.
+fn meet(known: &mut Known, ids: &[ShardId], keeper: &Keeper) {
+    let has = |at: usize| keeper.has.get(at / 8).is_some_and(|bits| bits >> (at % 8) & 1 == 1);
+    for (_, id) in ids.iter().enumerate().filter(|(at, _)| has(*at)) {
+        let Some(page) = known.pages.get_mut(id) else { continue };
+        let peer = Peer { key: keeper.node, addresses: keeper.addresses.clone() };
+        match page.keepers.iter_mut().find(|(known, _)| known.key == peer.key) {
+            Some(known) => *known = (peer, 0),
+            None => {
+                // Who has nothing of it makes room.
+                if page.keepers.len() >= KEEPERS_MAX {
+                    page.keepers.retain(|(_, misses)| *misses < MISSES_MAX);
+                }
+                if page.keepers.len() < KEEPERS_MAX {
+                    page.keepers.push((peer, 0));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Read shards from who read them before: this machine, and other readers of the bucket.
+//!
+//! Upon a page or stripe: what this machine keeps is taken first, then other readers are asked for at most half of the
+//! shards, so that providers stay measured, and for the others only where providers fail. What they give is checked against
+//! its id. A reader that lies is told to whoever knows the crowd, and is no verdict: it promised nobody anything.
+
+use super::{
+    Engine,
+    get::{Fetch, LATE_MIN, LATE_TIMES},
+    peers::Asked,
+    remote::{Ask, RemoteError},
+    spread::Provider,
+};
+use crate::{
+    crowd::Question,
+    manifest::{Holder, Page},
+    wire::{Answer, Keeper, Request},
+};
+use bytes::Bytes;
+use commonware_runtime::{Clock, Spawner};
+use futures::future::BoxFuture;
+use hodei_types::{
+    slice::ShardId,
+    transport::{NodeKey, Peer, Transport},
+};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+/// What a reader knows beside the bucket's providers, for one part.
+pub trait Crowd: Send + Sync {
+    /// The bucket's id.
+    fn bucket(&self) -> [u8; 32];
+    /// A shard that this machine keeps, whole and checked.
+    fn kept(&self, id: ShardId) -> BoxFuture<'_, Option<Bytes>>;
+    /// Somebody else gave it, and it is right.
+    fn got(&self, id: ShardId, shard: &Bytes);
+    /// Other readers that said that they keep what the part's page leads to, the best first.
+    fn keepers(&self) -> Vec<Peer>;
+    /// What became of a question to one of them.
+    fn asked(&self, keeper: &NodeKey, outcome: Outcome);
+}
+
+/// Who is asked for a shard: the holder of a deal, or another reader.
+#[derive(Clone)]
+pub(super) enum Place {
+    Deal(Holder),
+    Crowd(Arc<Peer>),
+}
+
+impl Place {
+    pub(super) fn node(&self) -> &NodeKey {
+        match self {
+            Self::Deal(holder) => &holder.node,
+            Self::Crowd(keeper) => &keeper.key,
+        }
+    }
+}
+
+/// How a reader answered another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Gave {
+        bytes: u64,
+        took: Duration,
+    },
+    /// It does not have it.
+    Missed,
+    /// It has other things to do just now.
+    Busy,
+    /// It could not be reached, or would not.
+    Failed,
+    /// What it gave is not what it was asked for.
+    Lied,
+}
+
+impl<E, T> Fetch<E, T>
+where
+    E: Clock + Spawner,
+    T: Transport,
+{
+    /// A shard of this machine's own.
+    pub(super) async fn kept(&self, id: ShardId, bytes: u32) -> Option<Bytes> {
+        let shard = self.request.crowd.as_ref()?.kept(id).await?;
+        (shard.len() == bytes as usize).then_some(shard)
+    }
+
+    /// Takes note of a whole shard that came from elsewhere.
+    pub(super) fn got(&self, id: ShardId, shard: &Bytes) {
+        if let Some(crowd) = &self.request.crowd {
+            crowd.got(id, shard);
+        }
+    }
+
+    pub(super) fn keepers(&self) -> Vec<Arc<Peer>> {
+        let of = |crowd: &Arc<dyn Crowd>| crowd.keepers().into_iter().map(Arc::new).collect();
+        self.request.crowd.as_ref().map_or_else(Vec::new, of)
+    }
+
+    /// The shards of a stripe that this machine keeps: as many as are needed at most.
+    pub(super) async fn own(&self, page: &Page, at: usize) -> Vec<Option<Bytes>> {
+        let (listed, mut missing) = (&page.stripes[at], page.k);
+        let mut found = vec![None; page.n.into()];
+        for (shard, id) in found.iter_mut().zip(&listed.ids).filter(|_| self.request.crowd.is_some()) {
+            if missing > 0 {
+                *shard = self.kept(*id, listed.shard_bytes).await;
+                missing -= u8::from(shard.is_some());
+            }
+        }
+        found
+    }
+
+    /// Other readers as places of a stripe: those that are asked at once, `max` at most and each for a shard that is not
+    /// asked for yet; and all others, last the best. `queue` are the providers', last the best.
+    pub(super) fn others(
+        &self,
+        page: &Page,
+        at: usize,
+        queue: &[(u8, Place)],
+        (asked, max): (&BTreeSet<u8>, usize),
+    ) -> (Vec<(u8, Place)>, Vec<(u8, Place)>) {
+        let keepers = self.keepers();
+        let usual = |shard: u8| {
+            let best = queue.iter().rev().find(|(other, _)| *other == shard);
+            best.map(|(_, place)| self.engine.peers.latency(place.node()))
+        };
+        let (mut near, mut rest, mut taken) = (Vec::new(), Vec::new(), asked.clone());
+        for shard in 0..page.n {
+            let usual = usual(shard);
+            // Each is the first to be asked for another shard, and in another stripe.
+            for turn in 0..keepers.len() {
+                let keeper = keepers[(at + usize::from(shard) + turn) % keepers.len()].clone();
+                let is_near = usual.is_none_or(|usual| self.is_near(&keeper.key, usual));
+                if near.len() < max && is_near && taken.insert(shard) {
+                    near.push((shard, Place::Crowd(keeper)));
+                } else {
+                    rest.push((shard, Place::Crowd(keeper)));
+                }
+            }
+        }
+        rest.reverse();
+        (near, rest)
+    }
+
+    /// Whether a reader is asked before providers: it is no later than what is late for them, as far as is known.
+    fn is_near(&self, keeper: &NodeKey, provider: Duration) -> bool {
+        let (peers, now) = (&self.engine.peers, self.engine.context.current());
+        peers.rank(keeper, now) == 0 && peers.latency(keeper) <= (provider * LATE_TIMES).max(LATE_MIN)
+    }
+
+    /// One whole shard from another reader.
+    pub(super) async fn ask(&self, keeper: &Peer, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
+        let (crowd, grant) = (self.request.crowd.as_ref()?, &self.request.roster.first()?.grant);
+        let (peers, context) = (&self.engine.peers, &self.engine.context);
+        let _slot = peers.slot(&keeper.key).await;
+        let asked = Asked::new(peers, &**context, keeper.key);
+        let question = Question::Ask { bucket: crowd.bucket(), id, grant: grant.clone() };
+        let ask = Ask { peer: keeper, deal: 0, grant, id };
+        let result = self.engine.remote.ask(&ask, question, bytes).await;
+        let took = asked.answered();
+        let outcome = match &result {
+            Ok(shard) => {
+                peers.succeeded(&keeper.key, took);
+                self.got(id, shard);
+                Outcome::Gave { bytes: shard.len() as u64, took }
+            }
+            Err(error) => {
+                tracing::debug!(keeper = %keeper.key, %id, %error, "shard not read from a reader");
+                match error {
+                    RemoteError::Lie(_) => Outcome::Lied,
+                    RemoteError::Gone => Outcome::Missed,
+                    RemoteError::Busy { .. } => Outcome::Busy,
+                    _ => Outcome::Failed,
+                }
+            }
+        };
+        // Who is busy rests too: others have it as well.
+        if matches!(outcome, Outcome::Lied | Outcome::Failed | Outcome::Busy) {
+            peers.failed(&keeper.key, context.current());
+        }
+        crowd.asked(&keeper.key, outcome);
+        Some(result)
+    }
+}
+
+impl<E, T> Engine<E, T>
+where
+    E: Clock + Spawner,
+    T: Transport,
+{
+    /// Tells a provider that this reader keeps what these pages lead to, at most 256; gives how many it remembers, and
+    /// for how many seconds.
+    pub async fn announce(
+        &self,
+        provider: &Provider,
+        ids: Vec<ShardId>,
+        addresses: Vec<SocketAddr>,
+        secs: u64,
+    ) -> Result<(u64, u64), RemoteError> {
+        let (deal, grant) = (provider.deal, provider.grant.clone());
+        let request = Request::Announce { deal, ids, addresses, secs, grant };
+        match self.remote.answer(&provider.peer, request).await? {
+            Answer::Announced { kept, secs } => Ok((kept, secs)),
+            other => Err(self.remote.unmeant(provider, other, "whether it remembers an announcement")),
+        }
+    }
+
+    /// Asks a provider which readers keep what these pages lead to, at most 64.
+    pub async fn who(&self, provider: &Provider, ids: Vec<ShardId>) -> Result<Vec<Keeper>, RemoteError> {
+        let request = Request::Who { deal: provider.deal, ids, grant: provider.grant.clone() };
+        match self.remote.answer(&provider.peer, request).await? {
+            Answer::Keepers(keepers) => Ok(keepers),
+            other => Err(self.remote.unmeant(provider, other, "readers")),
+        }
+    }
+}
