@@ -127,6 +127,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             secret: *secret.expose(),
             expires_ms,
             reader,
+            purse: None,
             signature: grant.signature,
         };
         Ok(grants.into_iter().map(link).collect())

@@ -10,6 +10,10 @@
 //! are on disk; the same PUT again gives an ack for the same position. Nothing here trusts a peer: every
 //! length has a limit, and what a provider says of a shard is checked against its id.
 
+mod tick;
+
+pub use tick::{Tab, Tick};
+
 use commonware_runtime::{Buf, Error as RuntimeError, IoBuf, Sink, Stream};
 use hodei_types::{
     ack::Ack,
@@ -59,6 +63,8 @@ pub enum Request {
     State { deal: u64, grant: Vec<u8> },
     /// What the deal holds, in the order in which it came, from position `from` on.
     List { deal: u64, from: u64, grant: Vec<u8> },
+    /// Pay for what was read under a metered grant: the next value of one of its tab's chains.
+    Tick { deal: u64, tick: Tick, grant: Vec<u8> },
 }
 
 /// A provider's ack of one shard, with what ties the shard to the signed root.
@@ -100,6 +106,8 @@ pub enum Answer {
         end: u64,
         shards: Vec<(ShardId, u16)>,
     },
+    /// Where the provider counts, after a tick.
+    Tab(Tab),
     /// Too much queued: again after so many milliseconds.
     Busy {
         retry_after_ms: u32,
@@ -136,12 +144,14 @@ pub enum Reason {
     Version = 7,
     /// Some of these are kept until a later time; the others were released.
     Kept = 8,
+    /// More was read under this metered grant than its ticks and the credit pay for, or a tick pays for nothing here.
+    Unpaid = 9,
 }
 
 impl Reason {
     fn from_u8(reason: u8) -> Option<Self> {
-        use Reason::{Broken, DealFull, Kept, Malformed, NotGranted, UnknownDeal, Version, WrongBytes};
-        [Malformed, UnknownDeal, NotGranted, WrongBytes, DealFull, Broken, Version, Kept]
+        use Reason::{Broken, DealFull, Kept, Malformed, NotGranted, Unpaid, UnknownDeal, Version, WrongBytes};
+        [Malformed, UnknownDeal, NotGranted, WrongBytes, DealFull, Broken, Version, Kept, Unpaid]
             .into_iter()
             .find(|known| *known as u8 == reason)
     }
@@ -214,6 +224,11 @@ impl Request {
             }
             Self::State { deal, grant } => out.array(3).uint(6).uint(*deal).bytes(grant),
             Self::List { deal, from, grant } => out.array(4).uint(8).uint(*deal).uint(*from).bytes(grant),
+            Self::Tick { deal, tick, grant } => {
+                out.array(8).uint(11).uint(*deal);
+                tick.write(&mut out);
+                out.bytes(grant)
+            }
         };
         out.finish()
     }
@@ -245,6 +260,9 @@ impl Request {
             }
             (6, 3) => Self::State { deal: input.uint()?, grant: grant(&mut input)? },
             (8, 4) => Self::List { deal: input.uint()?, from: input.uint()?, grant: grant(&mut input)? },
+            (11, 8) => {
+                Self::Tick { deal: input.uint()?, tick: Tick::read(&mut input)?, grant: grant(&mut input)? }
+            }
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
@@ -285,6 +303,10 @@ impl Answer {
             Self::Listed { next, end, shards } => {
                 let bytes = shards.iter().flat_map(|(id, kib)| id.0.into_iter().chain(kib.to_be_bytes()));
                 out.array(4).uint(10).uint(*next).uint(*end).bytes(&bytes.collect::<Vec<u8>>());
+            }
+            Self::Tab(tab) => {
+                out.array(5).uint(13);
+                tab.write(&mut out);
             }
             Self::Busy { retry_after_ms } => {
                 out.array(2).uint(6).uint((*retry_after_ms).into());
@@ -336,6 +358,7 @@ impl Answer {
                 end: input.uint()?,
                 shards: listed(input.bytes(LISTED_MAX * LISTED_BYTES)?)?,
             },
+            (13, 5) => Self::Tab(Tab::read(&mut input)?),
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
@@ -421,8 +444,14 @@ mod tests {
             Request::Release { deal, ids: vec![id], grant: grant.clone() },
             Request::Keep { deal, ids: vec![id; IDS_MAX], until_ms: 1 << 41, grant: grant.clone() },
             Request::State { deal, grant: grant.clone() },
-            Request::List { deal, from: 9, grant },
+            Request::List { deal, from: 9, grant: grant.clone() },
+            Request::Tick { deal, tick: tick(vec![]), grant: grant.clone() },
+            Request::Tick { deal, tick: tick(vec![6; 452]), grant },
         ]
+    }
+
+    fn tick(opening: Vec<u8>) -> Tick {
+        Tick { tab: [4; 32], leaf: 1023, index: 77, value: [5; 32], opening }
     }
 
     fn id() -> ShardId {
@@ -444,6 +473,7 @@ mod tests {
             Answer::Gone,
             Answer::Refused { reason: Reason::WrongBytes, text: "shard hashes to 00".into() },
             Answer::Listed { next: 5000, end: 5001, shards: vec![(id(), 256); LISTED_MAX] },
+            Answer::Tab(Tab { taken: 77, value: [5; 32], served_bytes: 80 << 20, credit_bytes: 4 << 20 }),
         ]
     }
 
@@ -466,16 +496,19 @@ mod tests {
     /// The bytes of version 1: a change here is a new version, not an edit.
     #[test]
     fn the_protocol_is_frozen() {
-        let requests = requests();
-        let is_new = |bytes: &Vec<u8>| matches!(bytes[1], 8 | 10) && matches!(bytes[0], 0x84);
-        // KEEP came later, then LIST and LISTED, and changed no other message.
-        let (later, first): (Vec<_>, Vec<_>) = requests.iter().partition(|one| matches!(one, Request::Keep { .. }));
-        let (latest, first): (Vec<_>, Vec<_>) = first.into_iter().map(Request::encode).partition(is_new);
-        let (told, answers): (Vec<_>, Vec<_>) = answers().iter().map(Answer::encode).partition(is_new);
-        let hash = |messages: Vec<Vec<u8>>| blake3::hash(&messages.concat()).to_hex()[..16].to_owned();
-        assert_eq!(hash([first, answers].concat()), "664972c0fa6048a7");
-        assert_eq!(hash(later.into_iter().map(Request::encode).collect()), "5ddfc4b9255035c6");
-        assert_eq!(hash([latest, told].concat()), "5583ac71c38e83b6");
+        let requests: Vec<_> = requests().iter().map(Request::encode).collect();
+        let answers: Vec<_> = answers().iter().map(Answer::encode).collect();
+        let of = |ask: &[u8], tell: &[u8]| {
+            let asked = requests.iter().filter(|bytes| ask.contains(&bytes[1]));
+            let told = answers.iter().filter(|bytes| tell.contains(&bytes[1]));
+            let messages: Vec<&[u8]> = asked.chain(told).map(Vec::as_slice).collect();
+            blake3::hash(&messages.concat()).to_hex()[..16].to_owned()
+        };
+        assert_eq!(of(&[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 6, 7, 8, 9]), "664972c0fa6048a7");
+        // KEEP came later, then LIST and LISTED, then TICK and TAB, and changed no other message.
+        assert_eq!(of(&[7], &[]), "5ddfc4b9255035c6");
+        assert_eq!(of(&[8], &[10]), "5583ac71c38e83b6");
+        assert_eq!(of(&[11], &[13]), "0000000000000000");
     }
 
     #[test]
@@ -509,6 +542,8 @@ mod tests {
         let deal = 1;
         let many = Request::Has { deal, ids: vec![ShardId([0; 32]); IDS_MAX + 1], grant: vec![] };
         assert!(matches!(Request::decode(&many.encode()), Err(WireError::Cbor(CborError::TooLong { .. }))));
+        let tick = Request::Tick { deal, tick: tick(vec![0; 453]), grant: vec![] };
+        assert!(matches!(Request::decode(&tick.encode()), Err(WireError::Cbor(CborError::TooLong { .. }))));
         let id = ShardId([0; 32]);
         let long = Request::Put { deal, id, len: SHARD_BYTES_MAX + 1, upload: [0; 16], grant: vec![] };
         assert!(matches!(Request::decode(&long.encode()), Err(WireError::Limit("shard length"))));

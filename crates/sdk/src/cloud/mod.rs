@@ -329,8 +329,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let grant =
             Grant::sign(signer.signing().bytes(), self.0.chain_id, record.id, &self.0.client, Rights::ALL, expires_ms)
                 .map_err(|_| Fault::Key("the account's secret is not a secp256k1 key"))?
-                .encode()
-                .to_vec();
+                .encode();
         let deals = self.0.buckets.deals(record.id).await?;
         let shunned = self.0.shunned.lock().expect("no panic under this lock").clone();
         let takes = |deal: &Deal| deal.state.capacityBytes > 0 && !shunned.contains(&deal.offer.node);

@@ -71,7 +71,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let gone = Fault::Link("it leads nowhere: it was revoked, or its bucket is gone");
         let bucket = self.0.buckets.read(link.bucket).await?;
         let bucket = bucket.filter(|bucket| bucket.state.root != B256::ZERO).ok_or(gone.clone())?;
-        let grant = link.grant().encode().to_vec();
+        let grant = link.grant().encode();
         let roster: Vec<Provider> =
             self.0.buckets.deals(bucket.id).await?.into_iter().map(|deal| deal.provider(grant.clone())).collect();
         let roster = Arc::new(roster);

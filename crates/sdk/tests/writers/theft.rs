@@ -86,7 +86,7 @@ impl Thief {
             operator: deal.offer.operator.into_array(),
             network: String::new(),
             zone: String::new(),
-            grant: grant.encode().to_vec(),
+            grant: grant.encode(),
         });
         Self {
             account: Account::new(Arc::new(door), key.bytes()).unwrap(),
