@@ -7,6 +7,7 @@ use hodei_types::{
     merkle,
     network::NetworkKey,
     receipt::{Anchored, Checkpointed, Path, Receipt},
+    tab::{GWEI, Leaf, Opening, TabError, Tree},
     transport::NodeKey,
 };
 
@@ -162,5 +163,43 @@ fn paths_of_any_shape_do_not_panic() {
             assert_eq!(merkle::root_from_sides(B256::ZERO, sides, &path), Ok(root), "{index} of {size}");
         }
         let _ = merkle::verify_consistency(index, size, &path, B256::ZERO, B256::ZERO);
+    }
+}
+
+#[test]
+fn mutated_openings_are_refused_or_have_one_encoding_and_prove_nothing_else() {
+    let leaf = |i: u8| Leaf {
+        provider: B256::repeat_byte(i),
+        anchor: B256::repeat_byte(i ^ 0x55),
+        ticks: 1 + u32::from(i),
+        price: GWEI * 7 + u128::from(i),
+    };
+    let tree = Tree::build((0..11).map(leaf).collect()).unwrap();
+    let (root, gwei) = (tree.root(), tree.gwei());
+    let (mut accepted, mut proven) = (0, 0);
+    for seed in 0..40_000 {
+        let mut numbers = Numbers(seed);
+        let good = tree.opening(numbers.below(11) as u32).unwrap();
+        let mut bytes = good.to_bytes();
+        numbers.mutate(&mut bytes);
+        let number = if numbers.below(4) == 0 { numbers.next() as u32 >> numbers.below(32) } else { good.number };
+        let Ok(read) = Opening::from_bytes(number, good.leaf.provider, &bytes) else { continue };
+        assert_eq!(read.to_bytes(), bytes, "seed {seed}");
+        accepted += 1;
+        match read.check(root, gwei) {
+            Ok(()) => {
+                assert_eq!(read, good, "seed {seed}");
+                proven += 1;
+            }
+            Err(error) => assert!(matches!(error, TabError::Root | TabError::Sum), "seed {seed}: {error}"),
+        }
+    }
+    assert!(accepted > 1_000 && proven > 0 && proven < accepted, "{accepted} read, {proven} of them unchanged");
+    for seed in 0..20_000 {
+        let mut numbers = Numbers(seed);
+        let bytes: Vec<u8> = (0..numbers.below(Opening::BYTES_MAX + 90)).map(|_| numbers.next() as u8).collect();
+        if let Ok(read) = Opening::from_bytes(0, B256::ZERO, &bytes) {
+            assert!(read.check(root, gwei).is_err());
+        }
     }
 }
