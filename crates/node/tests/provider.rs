@@ -5,6 +5,8 @@
 
 #[path = "provider/failing.rs"]
 mod failing;
+#[path = "provider/paid.rs"]
+mod paid;
 #[path = "provider/played.rs"]
 mod played;
 

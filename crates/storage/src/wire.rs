@@ -150,7 +150,7 @@ pub enum Reason {
 
 impl Reason {
     fn from_u8(reason: u8) -> Option<Self> {
-        use Reason::{Broken, DealFull, Kept, Malformed, NotGranted, Unpaid, UnknownDeal, Version, WrongBytes};
+        use Reason::{Broken, DealFull, Kept, Malformed, NotGranted, UnknownDeal, Unpaid, Version, WrongBytes};
         [Malformed, UnknownDeal, NotGranted, WrongBytes, DealFull, Broken, Version, Kept, Unpaid]
             .into_iter()
             .find(|known| *known as u8 == reason)
@@ -260,9 +260,7 @@ impl Request {
             }
             (6, 3) => Self::State { deal: input.uint()?, grant: grant(&mut input)? },
             (8, 4) => Self::List { deal: input.uint()?, from: input.uint()?, grant: grant(&mut input)? },
-            (11, 8) => {
-                Self::Tick { deal: input.uint()?, tick: Tick::read(&mut input)?, grant: grant(&mut input)? }
-            }
+            (11, 8) => Self::Tick { deal: input.uint()?, tick: Tick::read(&mut input)?, grant: grant(&mut input)? },
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
