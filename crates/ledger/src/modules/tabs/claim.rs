@@ -60,8 +60,9 @@ pub(super) fn claim(ctx: &mut Ctx<'_, '_>, claim: &ITabs::Claim) -> Result<U256,
     ctx.emit(
         TABS,
         &ITabs::Claimed {
-            tab: id,
+            payer: tab.payer,
             provider: leaf.provider,
+            tab: id,
             operator: provider.operator,
             leaf: number,
             index: given.index,

@@ -35,6 +35,8 @@ use record::{ENDED, Tab};
 const PAYABLE: &[[u8; 4]] = &[ITabs::openCall::SELECTOR];
 /// A tab is open so many windows at least: one in which ticks are taken, and one in which they are claimed.
 const WINDOWS_MIN: u64 = 2;
+/// And no longer than that where windows are long: what two of a day come to.
+const LEAST_MS_MAX: u64 = 2 * 24 * 3600 * 1000;
 /// Coin is bound so long at most: a year, and a month to renew in.
 const TERM_MS_MAX: u64 = 400 * 24 * 3600 * 1000;
 
@@ -84,7 +86,7 @@ fn open(ctx: &mut Ctx<'_, '_>, call: &ITabs::openCall) -> Result<B256, Stop> {
     if ctx.value != U256::from(deposit) || deposit == 0 {
         return Err(revert(ITabs::WrongDeposit { value: ctx.value, needed: U256::from(deposit) }));
     }
-    let least_ms = ctx.params.window_ms.saturating_mul(WINDOWS_MIN);
+    let least_ms = ctx.params.window_ms.saturating_mul(WINDOWS_MIN).min(LEAST_MS_MAX);
     if call.termMs < least_ms || call.termMs > TERM_MS_MAX {
         return Err(revert(ITabs::BadTerm { leastMs: least_ms, mostMs: TERM_MS_MAX }));
     }

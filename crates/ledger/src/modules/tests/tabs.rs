@@ -7,8 +7,8 @@ use hodei_types::{
     tab::{Chain, GWEI, Leaf, Tick, Tree, tab_id},
 };
 
-use super::world::{CHAIN, COIN, Host, Person, WINDOW_MS, World, events};
-use crate::execute::{Applied, Call};
+use super::world::{CHAIN, COIN, Host, Person, WINDOW_MS, World, events, params};
+use crate::execute::{Applied, Call, Params};
 
 const SALT: B256 = B256::repeat_byte(9);
 const BUCKET: B256 = B256::repeat_byte(8);
@@ -318,6 +318,10 @@ fn a_tab_opens_with_its_whole_sum_and_for_a_bounded_time() {
     }
     assert_eq!(it.world.balance(TABS), U256::ZERO);
     assert!(it.world.send(payer, TABS, deposit, good.abi_encode()).success);
+    let long = Params { window_ms: 100 * 86_400_000, ..params() };
+    let mut slow = World::with(long, &[payer]);
+    let call = ITabs::openCall { termMs: 2 * 86_400_000, ..good.clone() };
+    slow.must(payer, TABS, deposit, call.abi_encode());
     // The same salt is another's own.
     let stranger = it.stranger.address;
     assert!(it.world.send(stranger, TABS, deposit, good.abi_encode()).success);
@@ -348,5 +352,5 @@ fn a_provider_that_retired_is_paid_and_each_hash_costs_gas() {
     assert!(!dry.success);
     assert_eq!(it.tab().claimed, LEAVES[0].2);
     it.must(0, 100);
-    assert_eq!(ITabs::Claimed::SIGNATURE, "Claimed(bytes32,bytes32,address,uint32,uint32,uint32,uint256)");
+    assert_eq!(ITabs::Claimed::SIGNATURE, "Claimed(address,bytes32,bytes32,address,uint32,uint32,uint32,uint256)");
 }
