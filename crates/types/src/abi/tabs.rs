@@ -43,7 +43,7 @@ sol! {
 
         event Opened(bytes32 indexed tab, address indexed payer, bytes32 indexed bucket, uint128 deposit, uint64 untilMs);
         /// `ticks` more of that leaf are paid, `index` in all.
-        event Claimed(bytes32 indexed tab, bytes32 indexed provider, address operator, uint32 leaf, uint32 index, uint32 ticks, uint256 amount);
+        event Claimed(address indexed payer, bytes32 indexed provider, bytes32 indexed tab, address operator, uint32 leaf, uint32 index, uint32 ticks, uint256 amount);
         event Ended(bytes32 indexed tab, address indexed payer, uint256 refund);
 
         error UnknownTab(bytes32 tab);
@@ -54,7 +54,7 @@ sol! {
         error UnknownProvider(bytes32 provider);
         /// Value and sum of the leaves differ, or are nothing.
         error WrongDeposit(uint256 value, uint256 needed);
-        /// A tab is open for two windows at least, and 400 days at most.
+        /// A tab is open for two windows or two days at least, whichever is less, and 400 days at most.
         error BadTerm(uint64 leastMs, uint64 mostMs);
         error BadPath(bytes32 tab, uint32 leaf);
         error BadValue(bytes32 tab, uint32 leaf, uint32 index);
