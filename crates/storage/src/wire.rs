@@ -506,7 +506,7 @@ mod tests {
         // KEEP came later, then LIST and LISTED, then TICK and TAB, and changed no other message.
         assert_eq!(of(&[7], &[]), "5ddfc4b9255035c6");
         assert_eq!(of(&[8], &[10]), "5583ac71c38e83b6");
-        assert_eq!(of(&[11], &[13]), "0000000000000000");
+        assert_eq!(of(&[11], &[13]), "d8fcdaa8eb954b6b");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
     market,
     plan::{Plan, Wish, plan},
     rounds::Rounds,
+    share::meter::Meters,
     wallet::Wallet,
 };
 use alloy_primitives::{B256, U256};
@@ -90,6 +91,8 @@ pub(crate) struct Inner<E: Storage, T> {
     pub(crate) rounds: Rounds,
     pub(crate) leaves: Leaves,
     pub(crate) overlays: Overlays,
+    /// What pays for reads by passes.
+    pub(crate) meters: Meters,
     unposted: Mutex<BTreeMap<u64, Ack>>,
     posting: futures::lock::Mutex<()>,
     verdicts: Mutex<Vec<Verdict>>,
@@ -148,6 +151,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             rounds: Rounds::default(),
             leaves: Leaves::default(),
             overlays: Overlays::default(),
+            meters: Meters::default(),
             unposted: Mutex::default(),
             posting: futures::lock::Mutex::new(()),
             verdicts: Mutex::default(),

@@ -72,8 +72,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let bucket = self.0.buckets.read(link.bucket).await?;
         let bucket = bucket.filter(|bucket| bucket.state.root != B256::ZERO).ok_or(gone.clone())?;
         let grant = link.grant().encode();
-        let roster: Vec<Provider> =
+        let mut roster: Vec<Provider> =
             self.0.buckets.deals(bucket.id).await?.into_iter().map(|deal| deal.provider(grant.clone())).collect();
+        if let Some(purse) = &link.purse {
+            self.meter(purse, &mut roster).await?;
+        }
         let roster = Arc::new(roster);
         let shard = self.0.engine.get_copy(&roster, link.record, link.record_bytes, |verdict| self.blame(verdict));
         let shard = shard.await.map_err(|error| match error {
@@ -81,7 +84,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             error => error.into(),
         })?;
         let secret = Secret::new(link.secret);
-        let told = Told::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
+        let (told, fares) = Told::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
+        if let Some(purse) = &link.purse {
+            self.learn(purse, fares, &roster).await?;
+        }
         let overlay = self.overlay(bucket.id, bucket.state.overlay, &roster).await;
         let holders = Holders { roster, overlay };
         Ok(Opened { told, expires_ms: link.expires_ms, reader: link.reader, bucket, holders })

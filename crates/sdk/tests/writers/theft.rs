@@ -87,6 +87,7 @@ impl Thief {
             network: String::new(),
             zone: String::new(),
             grant: grant.encode(),
+            meter: None,
         });
         Self {
             account: Account::new(Arc::new(door), key.bytes()).unwrap(),

@@ -6,6 +6,7 @@
 //!              slices (of a pack: the one shard)
 //! kept  page → is it still there? let go of it
 //! lock  page → nobody lets go of it before a time
+//! ticks  bytes that came → paid for, where they are metered
 //! restore  page → k shards → those that are lost, with others
 //!       pool bounds memory, peers remember who is slow or down
 //! ```
@@ -26,6 +27,7 @@ mod slices;
 mod source;
 mod spread;
 mod stripe;
+mod ticks;
 
 pub use get::{Body, GetError, GetRequest};
 pub use kept::{Inventory, Released};
@@ -37,6 +39,7 @@ pub use remote::{RemoteError, Verdict};
 pub use restore::{Loss, RestoreError, Restored};
 pub use spread::{Offers, Provider};
 pub use stripe::{Coded, Coder, plain_bytes};
+pub use ticks::{Count, Meter, Till};
 
 use remote::Remote;
 use std::sync::Arc;

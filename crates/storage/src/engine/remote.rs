@@ -3,7 +3,9 @@
 //! Upon an ack: its signature and the shard's path to the signed root are checked. Upon bytes: they are checked
 //! against the shard's id. What does not hold becomes a [`Verdict`] naming the provider, expected and found.
 
-use crate::wire::{self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, UploadId, WireError};
+use crate::wire::{
+    self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, Tab, Tick, UploadId, WireError,
+};
 use bytes::Bytes;
 use commonware_runtime::Clock;
 use futures::{
@@ -73,7 +75,7 @@ impl RemoteError {
     /// Whether it tells of the provider as a whole, so that asking it for the next thing is useless now.
     pub(crate) fn is_down(&self) -> bool {
         matches!(self, Self::Transport(_) | Self::Slow(_) | Self::Stream(_) | Self::Full { .. })
-            || matches!(self, Self::Refused { reason: Reason::Broken | Reason::DealFull, .. })
+            || matches!(self, Self::Refused { reason: Reason::Broken | Reason::DealFull | Reason::Unpaid, .. })
     }
 }
 
@@ -288,6 +290,15 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         match self.answer_within(peer, request, LIST_BYTES_MAX).await? {
             Answer::Listed { next, end, shards } if next > from || end <= from => Ok((shards, next, end)),
             other => Err(refusal(&ask, other, "a list that goes on")),
+        }
+    }
+
+    /// Pays, and hears where the provider counts.
+    pub(crate) async fn tick(&self, ask: &Ask<'_>, tick: Tick) -> Result<Tab, RemoteError> {
+        let request = Request::Tick { deal: ask.deal, tick, grant: ask.grant.to_vec() };
+        match self.answer(ask.peer, request).await? {
+            Answer::Tab(tab) => Ok(tab),
+            other => Err(refusal(ask, other, "where it counts")),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod restore;
+mod ticks;
 
 use bytes::Bytes;
 use commonware_runtime::{
