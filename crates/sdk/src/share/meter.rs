@@ -165,7 +165,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use commonware_runtime::{Runner as _, deterministic};
+    use commonware_runtime::{Blob as _, Runner as _, deterministic};
     use hodei_types::tab::{TICKS_MAX, Tick, follows};
 
     #[test]
