@@ -16,7 +16,7 @@ use alloy_primitives::{B256, U256};
 use hodei_node::{
     home::Home,
     keys::Keys,
-    provider::earnings::{Earnings, earnings},
+    provider::earnings::{Earnings, Payment, Read, earnings},
 };
 use hodei_sdk::market::{self, Offer};
 use hodei_types::{
@@ -51,24 +51,23 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
     if out.json {
         for payment in &earned.payments {
             let value = json!({
-                "schema": "hodei.node.payment/1", "node": offer.node.to_string(), "deal": payment.deal, "height": payment.height,
+                "schema": "hodei.node.payment/1", "what": "store", "node": offer.node.to_string(), "deal": payment.deal, "height": payment.height,
                 "transaction": payment.tx.to_string(), "windows": payment.windows, "amount_wei": payment.amount.to_string(),
                 "each": payment.each.iter().map(|share| json!({ "window": share.window, "amount_wei": share.amount.to_string() })).collect::<Vec<_>>(),
                 "why": reason(payment.deal, payment.windows),
             });
             out.result("", &value);
         }
-    } else if !earned.payments.is_empty() {
-        let rows: Vec<_> = earned
-            .payments
-            .iter()
-            .map(|payment| {
-                let (deal, windows) = (payment.deal, payment.windows);
-                vec![payment.height.to_string(), deal.to_string(), money::exact(payment.amount), reason(deal, windows)]
-            })
-            .collect();
-        out.line(&table(&["BLOCK", "DEAL", "PAID", "WHY"], &rows));
-        out.line("");
+        for read in &earned.reads {
+            let value = json!({
+                "schema": "hodei.node.payment/1", "what": "read", "node": offer.node.to_string(), "tab": read.tab.to_string(),
+                "leaf": read.leaf, "height": read.height, "transaction": read.tx.to_string(), "ticks": read.ticks,
+                "amount_wei": read.amount.to_string(), "why": read_reason(read),
+            });
+            out.result("", &value);
+        }
+    } else {
+        tables(&earned, reason, out);
     }
     let mut text = format!(
         "provider {} in zone {} was paid {} in blocks {} to {}",
@@ -78,6 +77,9 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
         earned.from,
         earned.to
     );
+    if !earned.read.is_zero() {
+        text.push_str(&format!("\n{} of it for what was read", money::exact(earned.read)));
+    }
     text.push_str(&format!(
         "\n{} more is earned and not yet paid out, in {}",
         money::exact(owed),
@@ -99,16 +101,41 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
         text,
         &json!({
             "schema": "hodei.node.earnings/1", "node": offer.node.to_string(), "operator": offer.operator.to_string(),
-            "from": earned.from, "to": earned.to, "paid_wei": earned.paid.to_string(), "owed_wei": owed.to_string(),
+            "from": earned.from, "to": earned.to, "paid_wei": earned.paid.to_string(), "read_wei": earned.read.to_string(), "owed_wei": owed.to_string(),
             "slashed_wei": earned.slashed.to_string(), "windows_proven": standing.proven, "windows_missed": standing.misses,
             "suspended": standing.suspended, "open_deals": open(&deals),
         }),
     );
-    out.next(match earned.payments.last() {
-        Some(payment) => format!("hodei chain show {}", payment.tx),
+    let last = earned.payments.last().map(|payment| payment.tx).or(earned.reads.last().map(|read| read.tx));
+    out.next(match last {
+        Some(tx) => format!("hodei chain show {tx}"),
         None => "hodei status".into(),
     });
     Ok(())
+}
+
+/// What deals paid, and what tabs did.
+fn tables(earned: &Earnings, reason: impl Fn(u64, u64) -> String, out: Out) {
+    if !earned.payments.is_empty() {
+        let row = |payment: &Payment| {
+            let (deal, windows) = (payment.deal, payment.windows);
+            vec![payment.height.to_string(), deal.to_string(), money::exact(payment.amount), reason(deal, windows)]
+        };
+        out.line(&table(&["BLOCK", "DEAL", "PAID", "WHY"], &earned.payments.iter().map(row).collect::<Vec<_>>()));
+        out.line("");
+    }
+    if !earned.reads.is_empty() {
+        let row = |read: &Read| {
+            let tab = short(&hex::encode(read.tab));
+            vec![read.height.to_string(), tab, money::exact(read.amount), read_reason(read)]
+        };
+        out.line(&table(&["BLOCK", "TAB", "PAID", "WHY"], &earned.reads.iter().map(row).collect::<Vec<_>>()));
+        out.line("");
+    }
+}
+
+fn read_reason(read: &Read) -> String {
+    format!("{} MiB read", read.ticks)
 }
 
 /// The provider meant: named by the beginning of its key, or the one in a folder.

@@ -7,6 +7,8 @@
 mod declining;
 #[path = "provider/failing.rs"]
 mod failing;
+#[path = "provider/paid.rs"]
+mod paid;
 #[path = "provider/played.rs"]
 mod played;
 
@@ -197,7 +199,7 @@ fn grant(client: NodeKey, rights: Rights) -> Vec<u8> {
 }
 
 fn signed(signer: &[u8; 32], client: NodeKey, rights: Rights) -> Vec<u8> {
-    Grant::sign(signer, CHAIN_ID, bucket(), &client, rights, u64::MAX).unwrap().encode().to_vec()
+    Grant::sign(signer, CHAIN_ID, bucket(), &client, rights, u64::MAX).unwrap().encode()
 }
 
 fn shard(number: u64, bytes: usize) -> (ShardId, bytes::Bytes) {
@@ -362,7 +364,7 @@ fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_no
         };
         let pass = sell(&OWNER, now_ms + 3_600_000);
         let get = |grant: &Grant| {
-            let grant = grant.encode().to_vec();
+            let grant = grant.encode();
             Request::Get { deal: DEAL, id, offset: 0, len: 8192, grant }
         };
         let none = bytes::Bytes::new;
@@ -390,8 +392,8 @@ fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_no
         let ids = vec![id];
         for request in [
             put(other, bytes.len(), &pass.encode()),
-            Request::Release { deal: DEAL, ids: ids.clone(), grant: pass.encode().to_vec() },
-            Request::Keep { deal: DEAL, ids, until_ms: now_ms, grant: pass.encode().to_vec() },
+            Request::Release { deal: DEAL, ids: ids.clone(), grant: pass.encode() },
+            Request::Keep { deal: DEAL, ids, until_ms: now_ms, grant: pass.encode() },
         ] {
             let (answer, _) = ask(&reader, &peer, request, none()).await.unwrap();
             assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");

@@ -49,6 +49,7 @@ impl Deal {
             network: self.offer.network(),
             zone: self.offer.zone,
             grant,
+            meter: None,
         }
     }
 }

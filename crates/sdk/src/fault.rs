@@ -5,7 +5,7 @@ use alloy_sol_types::{SolError as _, SolInterface};
 use hodei_ledger::account::AccountError;
 use hodei_storage::index::Version;
 use hodei_types::{
-    abi::{IBuckets, IBudgets, IDeals, IModule, IProviders},
+    abi::{IBuckets, IBudgets, IDeals, IModule, IProviders, ITabs},
     chain::ChainError,
     code::{Domain, ShapeError},
     transport::NodeKey,
@@ -167,6 +167,7 @@ pub(crate) fn explain(output: &[u8]) -> String {
         .or_else(|| told::<IBuckets::IBucketsErrors>(output))
         .or_else(|| told::<IProviders::IProvidersErrors>(output))
         .or_else(|| told::<IBudgets::IBudgetsErrors>(output))
+        .or_else(|| told::<ITabs::ITabsErrors>(output))
         .or_else(|| told::<IModule::IModuleErrors>(output))
         .unwrap_or_else(|| format!("0x{}", alloy_primitives::hex::encode(output)))
 }

@@ -37,6 +37,7 @@ pub mod retain;
 mod rounds;
 pub mod share;
 mod sweep;
+pub mod tab;
 pub mod upload;
 pub mod usage;
 pub mod verify;

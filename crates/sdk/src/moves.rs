@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join3, stream};
 use hodei_types::{
-    abi::{BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, PROVIDERS, SYSTEM},
+    abi::{BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, ITabs, PROVIDERS, SYSTEM, TABS},
     call::ask,
     chain::{Chain, ChainError, Fee, LOG_BLOCKS_MAX, Log, LogFilter, TxReceipt},
 };
@@ -42,6 +42,10 @@ pub enum Why {
     /// Into what custodians of a bucket may put into its deals, and back.
     Reserve,
     ReserveReturned,
+    /// Into tabs for what is read, from them to an operator, and what was left of one.
+    Tab,
+    TabPaid,
+    TabReturned,
     /// To the account as an operator.
     Pay,
     Budget,
@@ -62,6 +66,9 @@ impl Why {
             Self::Refund => "refund",
             Self::Reserve => "reserve",
             Self::ReserveReturned => "reserve returned",
+            Self::Tab => "tab",
+            Self::TabPaid => "paid from tab",
+            Self::TabReturned => "tab returned",
             Self::Pay => "pay",
             Self::Budget => "budget",
             Self::BudgetReturned => "budget returned",
@@ -186,8 +193,30 @@ async fn piece(
             text,
         });
     }
+    for account in accounts {
+        let me = Some(B256::left_padding_from(account.as_slice()));
+        let claimed = chain.logs(LogFilter { topic1: me, ..logs(TABS, ITabs::Claimed::SIGNATURE_HASH) }).await?;
+        found.extend(claimed.iter().filter_map(|log| read(*account, log)));
+    }
     found.sort_by_key(|moved| std::cmp::Reverse((moved.height, moved.index)));
     Ok(found)
+}
+
+/// What the account's own tab paid.
+fn read(account: Address, log: &Log) -> Option<Move> {
+    let claimed = event::<ITabs::Claimed>(log)?;
+    let Log { height, index, tx, .. } = *log;
+    Some(Move {
+        height,
+        index,
+        tx,
+        account,
+        flow: Flow::Still,
+        why: Why::TabPaid,
+        amount: claimed.amount,
+        fee: U256::ZERO,
+        text: format!("tab {} paid operator {} for {} MiB read", claimed.tab, claimed.operator, claimed.ticks),
+    })
 }
 
 /// Whose these deals are.
@@ -214,6 +243,8 @@ fn moved(account: Address, log: &Log) -> Option<Move> {
     let why = match (other, flow) {
         (DEALS, Flow::Out) => Why::Escrow,
         (DEALS, _) => Why::Refund,
+        (TABS, Flow::Out) => Why::Tab,
+        (TABS, _) => Why::TabReturned,
         (BUDGETS, _) => Why::Budget,
         (PROVIDERS, Flow::Out) => Why::Collateral,
         (PROVIDERS, _) => Why::CollateralReturned,
@@ -300,6 +331,18 @@ fn reason(moved: &Move, receipt: &TxReceipt) -> Option<(Why, String)> {
             ended.or_else(back).or_else(|| {
                 let paid = event::<IDeals::Paid>(next)?;
                 Some((Why::Pay, format!("deal {} for {}", paid.deal, windows(paid.windows))))
+            })
+        }
+        (Why::Tab, _) => {
+            let opened = behind.find_map(event::<ITabs::Opened>)?;
+            Some((Why::Tab, format!("{} opened to read bucket {}", opened.tab, opened.bucket)))
+        }
+        (Why::TabReturned, _) => {
+            let next = behind.next()?;
+            let ended = event::<ITabs::Ended>(next).map(|ended| (Why::TabReturned, format!("{} ended", ended.tab)));
+            ended.or_else(|| {
+                let claimed = event::<ITabs::Claimed>(next)?;
+                Some((Why::Pay, format!("tab {} for {} MiB read", claimed.tab, claimed.ticks)))
             })
         }
         (Why::Budget, Flow::Out) => {

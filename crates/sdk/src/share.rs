@@ -5,7 +5,8 @@
 //! open    link → record → pages → shards, under the link's own grant → plaintext
 //! ```
 //! A link's grant is for whoever has the word. A *pass* is a link whose grant names one reader: others who have the word
-//! are refused by each provider, as the ledger and its own clock let it judge, without asking the owner.
+//! are refused by each provider, as the ledger and its own clock let it judge, without asking the owner. What a pass's
+//! reader reads may be paid for: by a tab that is opened with the pass, tick by tick, to whoever gives the bytes.
 //!
 //! The bucket lists its shares in one of its settings, so that they are found again from the recovery kit.
 //! What a link tells of is kept until it ends, by a pin in the bucket's index: whoever replaces or removes the object
@@ -14,12 +15,15 @@
 //! check. A bucket that is removed takes its links with it. Neither takes back what somebody read before; [`Cloud::rekey`] makes what is kept of it useless.
 
 mod list;
+pub(crate) mod meter;
 mod open;
+mod pay;
 
 pub use hodei_storage::share::{Collection, Record, Told};
 pub use list::{Share, brief};
 pub(crate) use list::{linked, list, listed, over};
 pub use open::{Opened, Others, Source};
+pub use pay::Fees;
 
 use list::{SETTING, shares};
 
@@ -31,8 +35,10 @@ use crate::{
     fault::Fault,
     intent::{Cause, End},
     list::PAGE_MAX,
+    tab::Tab,
     upload::{Judged, Options, Put},
 };
+use alloy_primitives::U256;
 use hodei_storage::{
     engine::Released,
     index::{Entry, Version},
@@ -42,7 +48,7 @@ use hodei_storage::{
 use hodei_types::{
     event::Kind,
     grant::{BadSecret, Grant, Rights},
-    share::Link,
+    share::{Link, Purse},
     slice::ShardId,
     transport::{NodeKey, Transport},
 };
@@ -72,6 +78,33 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         readers: &[NodeKey],
         expires_ms: u64,
     ) -> Result<Vec<Link>, Fault> {
+        self.share_with(bucket, what, readers, expires_ms, None).await
+    }
+
+    /// The same, of passes whose reads are paid for: opens a tab for each of `readers` and binds its deposit.
+    pub async fn sell(
+        &self,
+        bucket: &str,
+        what: What<'_>,
+        readers: &[NodeKey],
+        expires_ms: u64,
+        fees: &Fees,
+    ) -> Result<Vec<Link>, Fault> {
+        if readers.is_empty() {
+            return Err(Fault::Setting("what is paid for is for named readers"));
+        }
+        self.0.buckets.afford(fees.deposit.saturating_mul(U256::from(readers.len()))).await?;
+        self.share_with(bucket, what, readers, expires_ms, Some(fees)).await
+    }
+
+    async fn share_with(
+        &self,
+        bucket: &str,
+        what: What<'_>,
+        readers: &[NodeKey],
+        expires_ms: u64,
+        fees: Option<&Fees>,
+    ) -> Result<Vec<Link>, Fault> {
         if self.0.wallet.main().is_none() {
             return Err(Fault::NeedsOwner);
         }
@@ -84,9 +117,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let named = self.unpack(&record, named).await?;
         let told = self.tell(&record, what, &named)?;
         let secret = Secret::new(self.random());
-        let (shard, id) = told.seal(&self.0.network.0, &record.id.0, &secret)?;
+        let (shard, id) = told.seal(&self.0.network.0, &record.id.0, &secret, fees.map_or(&[], |fees| &fees.fares))?;
         let record_bytes = shard.len() as u32;
-        let grants = self.grants(&record, readers, expires_ms)?;
+        let tabs = match fees {
+            Some(fees) => readers.iter().map(|_| self.draw(&fees.fares)).collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        };
+        let grants = self.grants(&record, readers, &tabs, expires_ms)?;
         let journal = self.journal(Cause::Once, &record, "").await?;
         let roster = self.takers(&record).await?;
         let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;
@@ -112,6 +149,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return Err(error);
         }
         journal.finish(&self.0.context).await;
+        if let Some(fees) = fees
+            && let Err(error) = self.open_tabs(&record, &tabs, fees).await
+        {
+            // Passes that nothing pays for would be read by on credit alone.
+            self.unshare(bucket, &[id]).await?;
+            return Err(error);
+        }
         let (blinded, passes) = (self.blind(record.id), readers.len() as u64);
         self.note(Kind::Share, |fields| {
             let fields = fields.bytes("bucket", blinded.as_slice()).bytes("record", &id.0);
@@ -119,7 +163,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         })
         .await;
         let network = *self.0.network.0.first_chunk().expect("a hash has 32 bytes");
-        let link = |(reader, grant): (Option<NodeKey>, Grant)| Link {
+        let purse = |tab: &Tab| Purse { tab: tab.id(), seed: *tab.seed(), flags: 0 };
+        let purses = tabs.iter().map(|tab| Some(purse(tab))).chain(std::iter::repeat(None));
+        let link = |((reader, grant), purse): ((Option<NodeKey>, Grant), Option<Purse>)| Link {
             network,
             bucket: record.id,
             record: id,
@@ -127,9 +173,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             secret: *secret.expose(),
             expires_ms,
             reader,
+            purse,
             signature: grant.signature,
         };
-        Ok(grants.into_iter().map(link).collect())
+        Ok(grants.into_iter().zip(purses).map(link).collect())
     }
 
     /// The owner's word for each reader, or for whoever brings it.
@@ -137,11 +184,18 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         &self,
         record: &Bucket,
         readers: &[NodeKey],
+        tabs: &[Tab],
         expires_ms: u64,
     ) -> Result<Vec<(Option<NodeKey>, Grant)>, Fault> {
         let (key, chain_id) = (self.0.wallet.signing(), self.0.chain_id);
         let signed = if readers.is_empty() {
             Grant::sign_bearer(key.bytes(), chain_id, record.id, expires_ms).map(|grant| vec![(None, grant)])
+        } else if !tabs.is_empty() {
+            let sign = |(reader, tab): (&NodeKey, &Tab)| -> Result<(Option<NodeKey>, Grant), BadSecret> {
+                let grant = Grant::sign_metered(key.bytes(), chain_id, record.id, reader, tab.id(), expires_ms)?;
+                Ok((Some(*reader), grant))
+            };
+            readers.iter().zip(tabs).map(sign).collect()
         } else {
             let sign = |reader: &NodeKey| -> Result<(Option<NodeKey>, Grant), BadSecret> {
                 let grant = Grant::sign(key.bytes(), chain_id, record.id, reader, Rights::READ, expires_ms)?;

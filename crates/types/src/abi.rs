@@ -15,11 +15,13 @@ mod addresses;
 mod buckets;
 mod deals;
 mod statement;
+mod tabs;
 
 pub use addresses::{pack_addresses, unpack_addresses};
 pub use buckets::IBuckets;
 pub use deals::IDeals;
 pub use statement::{decline_statement, operator_consent, root_statement, spender_consent};
+pub use tabs::ITabs;
 
 /// Spending accounts.
 pub const BUDGETS: Address = address!("0000000000000000000000000000000000000de1");
@@ -33,8 +35,10 @@ pub const DEALS: Address = address!("0000000000000000000000000000000000000de4");
 pub const ANCHORS: Address = address!("0000000000000000000000000000000000000de5");
 /// The clock and what falls due.
 pub const QUEUE: Address = address!("0000000000000000000000000000000000000de6");
+/// Tabs for what is read.
+pub const TABS: Address = address!("0000000000000000000000000000000000000de7");
 /// Every module, in address order.
-pub const MODULES: [Address; 6] = [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE];
+pub const MODULES: [Address; 7] = [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE, TABS];
 /// Sender of the system transaction at body index 0, and address of [`ICoin`]'s logs; nobody holds its key.
 pub const SYSTEM: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
 

@@ -7,7 +7,11 @@
 //! A *bearer* grant names no client: it is part of a share link, lets whoever has that read shards of the bucket
 //! by their ids, and nothing else. What is read so is sealed; the link alone knows which shards, and their key.
 //!
-//! Encoding: version (1; 2 for a bearer) ‖ rights u8 ‖ expires u64 ‖ signature 65 (r, s, recovery id), big-endian.
+//! A *metered* grant is for one client too, to read, and names the tab on the ledger that pays for what is read:
+//! providers give a little on credit, and go on while ticks of that tab come (`types::tab`). The others are free.
+//!
+//! Encoding, big-endian: version (1; 2 for a bearer) ‖ rights u8 ‖ expires u64 ‖ signature 65 (r, s, recovery id).
+//! Metered: 3 ‖ rights u8 ‖ expires u64 ‖ payer u8 (1: a tab) ‖ tab 32 ‖ signature 65.
 
 use crate::transport::NodeKey;
 use alloy_primitives::{Address, B256, keccak256};
@@ -18,10 +22,16 @@ use secp256k1::{
 
 /// Bytes of an encoded grant.
 pub const GRANT_BYTES: usize = 1 + 1 + 8 + 65;
+/// Bytes of one that is metered.
+pub const METERED_BYTES: usize = GRANT_BYTES + 1 + 32;
 const VERSION: u8 = 1;
 const BEARER: u8 = 2;
+const METERED: u8 = 3;
+/// The tab that the grant names pays.
+const BY_TAB: u8 = 1;
 const TAG: &[u8; 16] = b"hodei-grant----1";
 const BEARER_TAG: &[u8; 16] = b"hodei-bearer---1";
+const METERED_TAG: &[u8; 16] = b"hodei-metered--1";
 
 /// What a client may do; combine with `|`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +72,8 @@ pub struct Grant {
     pub expires_ms: u64,
     /// Whoever has it may use it; its rights are to read.
     pub is_bearer: bool,
+    /// What pays for reads; `None`: they are free. A bearer's are.
+    pub tab: Option<B256>,
     /// Over the keccak of the statement: r ‖ s ‖ recovery id.
     pub signature: [u8; 65],
 }
@@ -82,13 +94,28 @@ impl Grant {
         expires_ms: u64,
     ) -> Result<Self, BadSecret> {
         let hash = statement(chain_id, bucket, client, rights, expires_ms);
-        Ok(Self { rights, expires_ms, is_bearer: false, signature: sign_hash(secret, hash)? })
+        Ok(Self { rights, expires_ms, is_bearer: false, tab: None, signature: sign_hash(secret, hash)? })
+    }
+
+    /// Signs for one client that reads, and whose reads a tab pays for.
+    pub fn sign_metered(
+        secret: &[u8; 32],
+        chain_id: u64,
+        bucket: B256,
+        client: &NodeKey,
+        tab: B256,
+        expires_ms: u64,
+    ) -> Result<Self, BadSecret> {
+        let hash = metered_statement(chain_id, bucket, client, expires_ms, tab);
+        let signature = sign_hash(secret, hash)?;
+        Ok(Self { rights: Rights::READ, expires_ms, is_bearer: false, tab: Some(tab), signature })
     }
 
     /// Signs for anybody who reads, with the secret of the bucket's owner: a holder's word ends with its term.
     pub fn sign_bearer(secret: &[u8; 32], chain_id: u64, bucket: B256, expires_ms: u64) -> Result<Self, BadSecret> {
         let hash = bearer_statement(chain_id, bucket, expires_ms);
-        Ok(Self { rights: Rights::READ, expires_ms, is_bearer: true, signature: sign_hash(secret, hash)? })
+        let signature = sign_hash(secret, hash)?;
+        Ok(Self { rights: Rights::READ, expires_ms, is_bearer: true, tab: None, signature })
     }
 
     /// Who signed this for that client and bucket; `None` if nobody did. Compare with the ledger.
@@ -97,33 +124,51 @@ impl Grant {
             let is_read = self.rights == Rights::READ;
             return is_read.then(|| recover(bearer_statement(chain_id, bucket, self.expires_ms), &self.signature))?;
         }
+        if let Some(tab) = self.tab {
+            let hash = metered_statement(chain_id, bucket, client, self.expires_ms, tab);
+            return (self.rights == Rights::READ).then(|| recover(hash, &self.signature))?;
+        }
         recover(statement(chain_id, bucket, client, self.rights, self.expires_ms), &self.signature)
     }
 
-    pub fn encode(&self) -> [u8; GRANT_BYTES] {
-        let mut out = [0; GRANT_BYTES];
-        out[0] = if self.is_bearer { BEARER } else { VERSION };
-        out[1] = self.rights.0;
-        out[2..10].copy_from_slice(&self.expires_ms.to_be_bytes());
-        out[10..].copy_from_slice(&self.signature);
+    pub fn encode(&self) -> Vec<u8> {
+        let version = match (self.is_bearer, self.tab) {
+            (true, _) => BEARER,
+            (false, Some(_)) => METERED,
+            (false, None) => VERSION,
+        };
+        let mut out = Vec::with_capacity(METERED_BYTES);
+        out.extend([version, self.rights.0]);
+        out.extend(self.expires_ms.to_be_bytes());
+        if version == METERED {
+            out.push(BY_TAB);
+            out.extend(self.tab.unwrap_or_default());
+        }
+        out.extend(self.signature);
         out
     }
 
     /// `None` unless it is exactly one grant.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; GRANT_BYTES] = bytes.try_into().ok()?;
-        let rights = Rights(bytes[1]);
-        let is_bearer = bytes[0] == BEARER;
-        let most = if is_bearer { Rights::READ } else { Rights::ALL };
-        if !(is_bearer || bytes[0] == VERSION) || !most.contains(rights) {
-            return None;
-        }
-        Some(Self {
-            rights,
-            is_bearer,
-            expires_ms: u64::from_be_bytes(bytes[2..10].try_into().expect("8 bytes")),
-            signature: bytes[10..].try_into().expect("65 bytes"),
-        })
+        let (&[version, rights], rest) = bytes.split_first_chunk()?;
+        let (expires, rest) = rest.split_first_chunk()?;
+        let (tab, rest) = match version {
+            METERED => {
+                let (&[BY_TAB], rest) = rest.split_first_chunk::<1>()? else { return None };
+                let (tab, rest) = rest.split_first_chunk::<32>()?;
+                (Some(B256::new(*tab)), rest)
+            }
+            VERSION | BEARER => (None, rest),
+            _ => return None,
+        };
+        let (rights, is_bearer) = (Rights(rights), version == BEARER);
+        let is_allowed = match version {
+            VERSION => Rights::ALL.contains(rights),
+            BEARER => Rights::READ.contains(rights),
+            _ => rights == Rights::READ,
+        };
+        let signature = rest.try_into().ok().filter(|_| is_allowed)?;
+        Some(Self { rights, expires_ms: u64::from_be_bytes(*expires), is_bearer, tab, signature })
     }
 }
 
@@ -153,6 +198,14 @@ fn statement(chain_id: u64, bucket: B256, client: &NodeKey, rights: Rights, expi
     let chain_id = chain_id.to_be_bytes();
     let expires = expires_ms.to_be_bytes();
     keccak256([&TAG[..], &chain_id, bucket.as_slice(), &client.0, &[rights.0], &expires].concat())
+}
+
+fn metered_statement(chain_id: u64, bucket: B256, client: &NodeKey, expires_ms: u64, tab: B256) -> B256 {
+    let (chain_id, expires) = (chain_id.to_be_bytes(), expires_ms.to_be_bytes());
+    let rights = [Rights::READ.0];
+    let parts: [&[u8]; 8] =
+        [METERED_TAG, &chain_id, bucket.as_slice(), &client.0, &rights, &expires, &[BY_TAB], tab.as_slice()];
+    keccak256(parts.concat())
 }
 
 fn bearer_statement(chain_id: u64, bucket: B256, expires_ms: u64) -> B256 {
@@ -194,8 +247,8 @@ mod tests {
         let bytes = grant.encode();
         assert_eq!(Grant::decode(&bytes), Some(grant));
         assert_eq!(Grant::decode(&bytes[1..]), None);
-        for (at, byte) in [(0, 3), (1, 8)] {
-            let mut bent = bytes;
+        for (at, byte) in [(0, 3), (0, 4), (1, 8)] {
+            let mut bent = bytes.clone();
             bent[at] = byte;
             assert_eq!(Grant::decode(&bent), None);
         }
@@ -216,12 +269,41 @@ mod tests {
         assert_eq!(Grant { rights: Rights::ALL, ..grant }.signer(9, bucket, &NodeKey([4; 32])), None);
         let bytes = grant.encode();
         assert_eq!(Grant::decode(&bytes), Some(grant));
-        let mut bent = bytes;
+        let mut bent = bytes.clone();
         bent[1] = 7;
         assert_eq!(Grant::decode(&bent), None, "a bearer never writes");
         // Neither is the other with its first byte changed.
         bent = bytes;
         bent[0] = 1;
         assert_ne!(Grant::decode(&bent).unwrap().signer(9, bucket, &NodeKey([4; 32])), signer);
+    }
+
+    #[test]
+    fn a_metered_grant_is_for_its_client_and_tab_and_reads_alone() {
+        let (bucket, client, tab) = (B256::repeat_byte(3), NodeKey([4; 32]), B256::repeat_byte(6));
+        let grant = Grant::sign_metered(&one(), 9, bucket, &client, tab, 77).unwrap();
+        let signer = grant.signer(9, bucket, &client);
+        assert_eq!(signer.unwrap().to_string(), "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
+        for other in [
+            grant.signer(8, bucket, &client),
+            grant.signer(9, B256::repeat_byte(2), &client),
+            grant.signer(9, bucket, &NodeKey([5; 32])),
+            Grant { tab: Some(B256::repeat_byte(7)), ..grant }.signer(9, bucket, &client),
+            Grant { tab: None, ..grant }.signer(9, bucket, &client),
+            Grant { tab: None, is_bearer: true, ..grant }.signer(9, bucket, &client),
+            Grant { rights: Rights::ALL, ..grant }.signer(9, bucket, &client),
+            Grant { expires_ms: 78, ..grant }.signer(9, bucket, &client),
+        ] {
+            assert_ne!(other, signer, "what is paid for is not free with a word changed");
+        }
+        let bytes = grant.encode();
+        assert_eq!((bytes.len(), Grant::decode(&bytes)), (METERED_BYTES, Some(grant)));
+        // Another version, more rights, another payer.
+        for (at, byte) in [(0, 1), (0, 2), (1, 7), (1, 0), (10, 2)] {
+            let mut bent = bytes.clone();
+            bent[at] = byte;
+            assert_eq!(Grant::decode(&bent), None, "{at}");
+        }
+        assert_eq!(Grant::decode(&bytes[..bytes.len() - 1]), None);
     }
 }

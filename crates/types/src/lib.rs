@@ -23,6 +23,7 @@ pub mod network;
 pub mod receipt;
 pub mod share;
 pub mod slice;
+pub mod tab;
 pub mod transport;
 
 /// The product's name in texts; everything user-visible takes it from here.

@@ -4,7 +4,9 @@
 //! share's record (a shard of that bucket), the key that opens the record, and the owner's grant. Who has the word of
 //! version 1, a *link*, has the objects: its grant is a bearer's. Version 2, a *pass*, names one reader by the key it has
 //! on the wire, between the grant's end and its signature: providers answer that client alone, so the word is of no use
-//! to others. Either is shown once, and kept nowhere by whoever made it. The bucket's key is not in it, nor does it
+//! to others. Version 3, a *paid pass*, names behind its reader the tab that pays for what is read, the seed of that tab's
+//! chains, and a byte of flags: bit 0 says that its reader shall keep nothing of it for others; the rest are none yet.
+//! Each is shown once, and kept nowhere by whoever made it. The bucket's key is not in it, nor does it
 //! follow from it.
 
 mod reader;
@@ -32,6 +34,11 @@ const VERSION: u8 = 1;
 const PASS: u8 = 2;
 const DATA_BYTES: usize = 1 + 8 + 32 + 32 + 2 + 32 + 8 + 65;
 const PASS_BYTES: usize = DATA_BYTES + 32;
+/// Of a pass whose reads a tab pays for.
+const PAID: u8 = 3;
+const PAID_BYTES: usize = PASS_BYTES + 32 + 32 + 1;
+/// Flags that mean something.
+const FLAGS: u8 = 1;
 
 /// The way to an object of somebody's bucket, or to several.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,8 +55,26 @@ pub struct Link {
     pub expires_ms: u64,
     /// Whose pass it is: providers answer this client alone. `None`: whoever has the word.
     pub reader: Option<NodeKey>,
+    /// What pays for its reader's reads; `None`: they are free.
+    pub purse: Option<Purse>,
     /// The owner's, of a bearer grant or of the reader's.
     pub signature: [u8; 65],
+}
+
+/// What a reader pays with for what it reads: it can reveal ticks of this tab, to the providers that the tab names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Purse {
+    pub tab: B256,
+    /// All chains of the tab follow from it.
+    pub seed: [u8; 32],
+    /// Bit 0: what is read is kept for no other reader.
+    pub flags: u8,
+}
+
+impl std::fmt::Debug for Purse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Purse({}, …)", self.tab)
+    }
 }
 
 /// Why a text is no link.
@@ -59,7 +84,7 @@ pub enum LinkError {
     Prefix,
     #[error("checksum does not fit: a character was changed, lost or added")]
     Checksum,
-    #[error("link version {0}; this program knows versions {VERSION} and {PASS}")]
+    #[error("link version {0}; this program knows versions {VERSION} to {PAID}")]
     Version(u8),
     #[error("the link is malformed")]
     Form,
@@ -68,6 +93,9 @@ pub enum LinkError {
 impl Drop for Link {
     fn drop(&mut self) {
         self.secret.zeroize();
+        if let Some(purse) = &mut self.purse {
+            purse.seed.zeroize();
+        }
     }
 }
 
@@ -81,7 +109,8 @@ impl Link {
     /// What lets its bearer read, or its reader.
     pub fn grant(&self) -> Grant {
         let is_bearer = self.reader.is_none();
-        Grant { rights: Rights::READ, expires_ms: self.expires_ms, is_bearer, signature: self.signature }
+        let tab = self.purse.as_ref().map(|purse| purse.tab);
+        Grant { rights: Rights::READ, expires_ms: self.expires_ms, is_bearer, tab, signature: self.signature }
     }
 
     /// What the owner calls it: the first digits of its record's id, which open nothing.
@@ -91,8 +120,12 @@ impl Link {
 
     pub fn text(&self) -> Zeroizing<String> {
         let units = u16::try_from(self.record_bytes / SHARD_ALIGN).expect("a shard is at most 256 units");
-        let mut data = Zeroizing::new(Vec::with_capacity(PASS_BYTES));
-        data.push(if self.reader.is_some() { PASS } else { VERSION });
+        let mut data = Zeroizing::new(Vec::with_capacity(PAID_BYTES));
+        data.push(match (&self.reader, &self.purse) {
+            (None, _) => VERSION,
+            (Some(_), None) => PASS,
+            (Some(_), Some(_)) => PAID,
+        });
         data.extend_from_slice(&self.network);
         data.extend_from_slice(self.bucket.as_slice());
         data.extend_from_slice(&self.record.0);
@@ -101,10 +134,15 @@ impl Link {
         data.extend_from_slice(&self.expires_ms.to_be_bytes());
         if let Some(reader) = &self.reader {
             data.extend_from_slice(&reader.0);
+            if let Some(Purse { tab, seed, flags }) = &self.purse {
+                data.extend_from_slice(tab.as_slice());
+                data.extend_from_slice(seed);
+                data.push(*flags);
+            }
         }
         data.extend_from_slice(&self.signature);
         let prefix = Hrp::parse(PREFIX).expect("the prefix is a valid human-readable part");
-        Zeroizing::new(bech32::encode::<Bech32m>(prefix, &data).expect("212 bytes fit bech32m"))
+        Zeroizing::new(bech32::encode::<Bech32m>(prefix, &data).expect("277 bytes fit bech32m"))
     }
 }
 
@@ -138,7 +176,7 @@ fn read(mut data: &[u8]) -> Result<Link, LinkError> {
         Ok(*head)
     }
     let [version] = take(&mut data)?;
-    if version != VERSION && version != PASS {
+    if !(VERSION..=PAID).contains(&version) {
         return Err(LinkError::Version(version));
     }
     let network = take(&mut data)?;
@@ -147,12 +185,21 @@ fn read(mut data: &[u8]) -> Result<Link, LinkError> {
     check_length(record_bytes.into()).map_err(|_| LinkError::Form)?;
     let secret = take(&mut data)?;
     let expires_ms = u64::from_be_bytes(take(&mut data)?);
-    let reader = if version == PASS { Some(NodeKey(take(&mut data)?)) } else { None };
+    let reader = if version == VERSION { None } else { Some(NodeKey(take(&mut data)?)) };
+    let purse = if version == PAID {
+        let (tab, seed, [flags]) = (B256::new(take(&mut data)?), take(&mut data)?, take(&mut data)?);
+        if flags & !FLAGS != 0 {
+            return Err(LinkError::Form);
+        }
+        Some(Purse { tab, seed, flags })
+    } else {
+        None
+    };
     let signature = take(&mut data)?;
     if !data.is_empty() {
         return Err(LinkError::Form);
     }
-    Ok(Link { network, bucket, record, record_bytes, secret, expires_ms, reader, signature })
+    Ok(Link { network, bucket, record, record_bytes, secret, expires_ms, reader, purse, signature })
 }
 
 #[cfg(test)]
@@ -168,6 +215,7 @@ mod tests {
             secret: [4; 32],
             expires_ms: 1 << 41,
             reader: None,
+            purse: None,
             signature: [5; 65],
         }
     }
@@ -176,9 +224,13 @@ mod tests {
         Link { reader: Some(NodeKey([6; 32])), ..link() }
     }
 
+    fn paid() -> Link {
+        Link { purse: Some(Purse { tab: [7; 32].into(), seed: [4; 32], flags: 1 }), ..pass() }
+    }
+
     #[test]
     fn a_link_returns_from_its_word_and_every_changed_letter_is_noticed() {
-        for link in [link(), pass()] {
+        for link in [link(), pass(), paid()] {
             let text = link.text();
             assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
             assert_eq!(text.parse::<Link>(), Ok(link.clone()));
@@ -197,6 +249,9 @@ mod tests {
         assert!(link().grant().is_bearer && !pass().grant().is_bearer);
         let back: Link = pass().text().parse().unwrap();
         assert_eq!((back.reader, back.grant().rights), (Some(NodeKey([6; 32])), Rights::READ));
+        assert_eq!((paid().grant().tab, pass().grant().tab), (Some([7; 32].into()), None));
+        let back: Link = paid().text().parse().unwrap();
+        assert_eq!(back.grant(), paid().grant());
         // A pass without its reader is no link: what was signed names the reader.
         let (secret, bucket) = ([1; 32], B256::repeat_byte(2));
         let signed = Grant::sign(&secret, 9, bucket, &NodeKey([6; 32]), Rights::READ, 1 << 41).unwrap();
@@ -219,6 +274,13 @@ mod tests {
         let mut data = vec![1; DATA_BYTES];
         data[0] = PASS;
         assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form), "a pass without a reader");
+        let mut data = vec![1; PAID_BYTES];
+        data[0] = PAID;
+        assert_eq!(word(PREFIX, &data).parse::<Link>().unwrap().purse.unwrap().flags, 1);
+        data[PASS_BYTES - 1] = 2;
+        assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form), "a flag that means nothing yet");
+        data.truncate(PASS_BYTES);
+        assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form), "a paid pass without a tab");
         // A record of no length.
         let mut data = vec![1; DATA_BYTES];
         data[73..75].fill(0);

@@ -1,12 +1,13 @@
 //! Feed the audit decoders garbage: they refuse or have one encoding, and never panic.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, b256};
 use hodei_types::{
     checkpoint::Registration,
     event::{Actor, Event, Kind, Put, Salt, Value},
     merkle,
     network::NetworkKey,
     receipt::{Anchored, Checkpointed, Path, Receipt},
+    tab::{Chain, GWEI, Leaf, Opening, TabError, Tree, step, tab_id},
     transport::NodeKey,
 };
 
@@ -163,4 +164,65 @@ fn paths_of_any_shape_do_not_panic() {
         }
         let _ = merkle::verify_consistency(index, size, &path, B256::ZERO, B256::ZERO);
     }
+}
+
+#[test]
+fn mutated_openings_are_refused_or_have_one_encoding_and_prove_nothing_else() {
+    let leaf = |i: u8| Leaf {
+        provider: B256::repeat_byte(i),
+        anchor: B256::repeat_byte(i ^ 0x55),
+        ticks: 1 + u32::from(i),
+        price: GWEI * 7 + u128::from(i),
+    };
+    let tree = Tree::build((0..11).map(leaf).collect()).unwrap();
+    let (root, gwei) = (tree.root(), tree.gwei());
+    let (mut accepted, mut proven) = (0, 0);
+    for seed in 0..40_000 {
+        let mut numbers = Numbers(seed);
+        let good = tree.opening(numbers.below(11) as u32).unwrap();
+        let mut bytes = good.to_bytes();
+        numbers.mutate(&mut bytes);
+        let number = if numbers.below(4) == 0 { numbers.next() as u32 >> numbers.below(32) } else { good.number };
+        let Ok(read) = Opening::from_bytes(number, good.leaf.provider, &bytes) else { continue };
+        assert_eq!(read.to_bytes(), bytes, "seed {seed}");
+        accepted += 1;
+        match read.check(root, gwei) {
+            Ok(()) => {
+                assert_eq!(read, good, "seed {seed}");
+                proven += 1;
+            }
+            Err(error) => assert!(matches!(error, TabError::Root | TabError::Sum), "seed {seed}: {error}"),
+        }
+    }
+    assert!(accepted > 1_000 && proven > 0 && proven < accepted, "{accepted} read, {proven} of them unchanged");
+    for seed in 0..20_000 {
+        let mut numbers = Numbers(seed);
+        let bytes: Vec<u8> = (0..numbers.below(Opening::BYTES_MAX + 90)).map(|_| numbers.next() as u8).collect();
+        if let Ok(read) = Opening::from_bytes(0, B256::ZERO, &bytes) {
+            assert!(read.check(root, gwei).is_err());
+        }
+    }
+}
+
+#[test]
+fn hashes_of_a_tab_are_frozen() {
+    // Computed apart from this code, from keccak's definition and the layouts stated in `tab`.
+    let [one, two, three] = [1, 2, 3].map(B256::repeat_byte);
+    let id = b256!("9f4fac9e000509e85644e093fc76af3eb6ddb8500f32d5c4ae7307b2fcf3a24c");
+    assert_eq!(tab_id(7, Address::repeat_byte(1), two), id);
+    let before = b256!("d06c0c45845644708f635b48779d40319756df8807c53b3f2c428c5cb79ef781");
+    assert_eq!(step(one, two, three), before);
+    let leaf = |i: u8| Leaf {
+        provider: B256::repeat_byte(i),
+        anchor: B256::repeat_byte(i + 8),
+        ticks: 10 + u32::from(i),
+        price: 1_500_000_000 + u128::from(i),
+    };
+    let tree = Tree::build((0..3).map(leaf).collect()).unwrap();
+    let root = b256!("a84451654379e39ea17fb308b47d54a9693c2d571138b0a2d32ee10cbc01360a");
+    assert_eq!((tree.root(), tree.gwei()), (root, 51));
+    // The seed is BLAKE3's, which no ledger sees: who opened a tab must find its chains again.
+    let seed = blake3::derive_key("hodei 2026 tick chain seed v1", &[&[9; 32][..], &two[..], &[0, 0, 0, 4]].concat());
+    let last = Chain::prepare(&[9; 32], one, two, 4, 3).unwrap().tick(3).unwrap();
+    assert_eq!((last.index, last.value), (3, B256::from(seed)));
 }

@@ -32,6 +32,12 @@ pub(crate) struct ShareCreate {
     /// Make a pass for this reader, as `hodei share reader` prints it there; once more for each further one.
     #[arg(long = "for", value_name = "READER", conflicts_with = "gateway")]
     pub(crate) readers: Vec<String>,
+    /// Have what each of these readers reads paid for, by a tab of so many coins each; what is not read comes back.
+    #[arg(long, value_name = "COINS", requires = "readers")]
+    pub(crate) pay: Option<String>,
+    /// What a GiB pays; without it what each provider asks.
+    #[arg(long, value_name = "COINS", requires = "pay")]
+    pub(crate) per_gib: Option<String>,
     /// How long the link leads there: 30m, 12h, 7d, 52w.
     #[arg(long, value_name = "TIME", default_value = "7d")]
     pub(crate) expires: String,

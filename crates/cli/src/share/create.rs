@@ -4,15 +4,17 @@ use crate::{
     args::ShareCreate,
     data::{finish, object, reference},
     fault::{self, Fault, Result},
+    money,
     out::{Out, bytes},
     session::{Session, sdk_fault},
     time::{self, now_ms},
 };
+use alloy_primitives::U256;
 use hodei_sdk::{
     Local,
     index::Version,
     object::PAGE_MAX,
-    share::{What, brief},
+    share::{Fees, What, brief},
 };
 use hodei_types::{share::Reader, transport::NodeKey};
 use serde_json::json;
@@ -47,6 +49,20 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
         [one] => out.say(format!("readers:  {} alone, until {until}", brief(one))),
         some => out.say(format!("readers:  these {}, each by a pass of its own, until {until}", some.len())),
     }
+    let fees = fees(args, &cloud, bucket, expires_ms).await?;
+    let bound = fees.as_ref().map(|fees| fees.deposit.saturating_mul(U256::from(readers.len())));
+    if let (Some(fees), Some(bound)) = (&fees, bound) {
+        let paid = fees.paid_bytes();
+        let times = paid / size.max(1);
+        out.say(format!(
+            "paid:     {} for each reader, {} in all, bound now: {} of reads, {times} times what is shared",
+            money::show(fees.deposit),
+            money::show(bound),
+            bytes(paid)
+        ));
+        let end = time::utc(now_ms() + fees.term_ms);
+        out.say(format!("returns:  what no provider claimed by {end}, to this account, with a command after that"));
+    }
     out.say("revoked:  by `hodei share revoke`; what somebody read before stays with them");
     out.say("kept:     until then, and paid for, even if its name is overwritten or removed");
     if args.plan.dry_run {
@@ -55,12 +71,19 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
             &json!({
                 "schema": "hodei.share.create.plan/1", "bucket": bucket, "key": key, "size_bytes": size,
                 "expires_ms": expires_ms, "prefix": is_below, "objects": objects, "readers": readers.len(),
+                "deposit_wei": bound.map(|wei| wei.to_string()),
+                "paid_bytes": fees.as_ref().map(|fees| fees.paid_bytes()),
+                "returns_ms": fees.as_ref().map(|fees| now_ms() + fees.term_ms),
             }),
         );
         return Ok(());
     }
     out.confirm(if readers.is_empty() { "Make the link?" } else { "Make the passes?" }, args.plan.yes)?;
-    let made = cloud.share(bucket, what, &readers, expires_ms).await.map_err(sdk_fault)?;
+    let made = match &fees {
+        Some(fees) => cloud.sell(bucket, what, &readers, expires_ms, fees).await,
+        None => cloud.share(bucket, what, &readers, expires_ms).await,
+    };
+    let made = made.map_err(sdk_fault)?;
     finish(&cloud, out).await;
     for link in &made {
         let word = link.text();
@@ -72,6 +95,8 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
                 "schema": "hodei.share.create/1", "bucket": bucket, "key": key, "size_bytes": size,
                 "name": link.name(), "expires_ms": expires_ms, "link": shown, "word": *word, "prefix": is_below,
                 "objects": objects, "reader": link.reader.map(|reader| reader.to_string()),
+                "tab": link.purse.map(|purse| purse.tab.to_string()),
+                "deposit_wei": fees.as_ref().map(|fees| fees.deposit.to_string()),
             }),
         );
     }
@@ -80,6 +105,13 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
         out.say(format!("{it} shown this once. To take {is} back: hodei share revoke {bucket} {}", link.name()));
     }
     Ok(())
+}
+
+/// What a tab for each reader promises, if their reads are paid for.
+async fn fees(args: &ShareCreate, cloud: &Local, bucket: &str, expires_ms: u64) -> Result<Option<Fees>> {
+    let Some(pay) = &args.pay else { return Ok(None) };
+    let per_gib = args.per_gib.as_deref().map(money::parse).transpose()?.map(|wei| wei.saturating_to());
+    cloud.fees(bucket, money::parse(pay)?, per_gib, expires_ms).await.map(Some).map_err(sdk_fault)
 }
 
 /// How many objects are meant, and their bytes.

@@ -21,12 +21,13 @@ mod list;
 pub(crate) mod providers;
 pub(crate) mod queue;
 mod slots;
+pub(crate) mod tabs;
 #[cfg(test)]
 mod tests;
 
 use alloy_evm::precompiles::{DynPrecompile, PrecompilesMap};
 use alloy_primitives::Address;
-use hodei_types::abi::{ANCHORS, BUCKETS, BUDGETS, DEALS, PROVIDERS, QUEUE};
+use hodei_types::abi::{ANCHORS, BUCKETS, BUDGETS, DEALS, PROVIDERS, QUEUE, TABS};
 use revm::precompile::{PrecompileId, PrecompileSpecId, Precompiles};
 use revm::primitives::hardfork::SpecId;
 
@@ -41,13 +42,14 @@ type Entry = fn(&mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop>;
 
 /// Ethereum's precompiles and ours.
 pub(crate) fn precompiles(params: Params) -> PrecompilesMap {
-    let modules: [(Address, &'static str, Entry); 6] = [
+    let modules: [(Address, &'static str, Entry); 7] = [
         (BUDGETS, "budgets", budgets::call),
         (PROVIDERS, "providers", providers::call),
         (BUCKETS, "buckets", buckets::call),
         (DEALS, "deals", deals::call),
         (ANCHORS, "anchors", anchors::call),
         (QUEUE, "queue", queue::call),
+        (TABS, "tabs", tabs::call),
     ];
     let mut map = PrecompilesMap::from_static(Precompiles::new(PrecompileSpecId::from_spec_id(SpecId::OSAKA)));
     for (address, name, entry) in modules {

@@ -124,7 +124,7 @@ impl Door {
 }
 
 fn note(pool: &mut Pool, node: B256, what: &What, seen_s: u64) {
-    if let What::Paid { amount, .. } = what {
+    if let What::Paid { amount, .. } | What::Claimed { amount, .. } = what {
         pool.paid(node, *amount);
     }
     let Some(device) = pool.devices.get_mut(&node) else { return };

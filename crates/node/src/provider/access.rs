@@ -35,8 +35,8 @@ pub enum AccessError {
     Chain(#[from] ChainError),
 }
 
-/// Verified grants: (expiry, client, bucket, grant) → signer.
-type Verified = BTreeMap<(u64, NodeKey, B256, [u8; 65]), (Rights, Address)>;
+/// Verified grants: (expiry, client, bucket, the whole grant) → signer. One with another word in it is another.
+type Verified = BTreeMap<(u64, NodeKey, B256, Vec<u8>), Address>;
 
 /// The door-keeper; clones share what was verified.
 #[derive(Clone)]
@@ -111,21 +111,16 @@ impl Access {
     }
 
     fn signer(&self, terms: &Terms, client: NodeKey, grant: &Grant, now_ms: u64) -> Option<Address> {
-        let key = (grant.expires_ms, client, terms.bucket, grant.signature);
-        {
-            let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((rights, signer)) = verified.get(&key)
-                && *rights == grant.rights
-            {
-                return Some(*signer);
-            }
+        let key = (grant.expires_ms, client, terms.bucket, grant.encode());
+        if let Some(signer) = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Some(*signer);
         }
         let signer = grant.signer(self.chain_id, terms.bucket, &client)?;
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         while verified.first_key_value().is_some_and(|(key, _)| key.0 <= now_ms) || verified.len() >= GRANTS_MAX {
             verified.pop_first();
         }
-        verified.insert(key, (grant.rights, signer));
+        verified.insert(key, signer);
         Some(signer)
     }
 }

@@ -1,7 +1,7 @@
 //! Say what was earned, from the ledger's own events.
 //!
 //! The ledger pays a deal when something touches it: for all windows the provider proved since the last time. Its
-//! events of proofs tell which those were. What a deal holds and its price never change between two payments,
+//! events of proofs tell which those were. Tabs pay what was read, claim by claim. What a deal holds and its price never change between two payments,
 //! so the windows of one payment earned the same, to the wei that does not divide.
 
 use super::follow::{Happened, What, range};
@@ -14,13 +14,16 @@ use serde::Serialize;
 pub struct Earnings {
     pub from: u64,
     pub to: u64,
-    /// Wei.
+    /// Wei, of deals and for what was read.
     pub paid: U256,
+    /// Wei of it for what was read.
+    pub read: U256,
     /// Wei of collateral taken.
     pub slashed: U256,
     pub windows_proven: u64,
     pub windows_missed: u64,
     pub payments: Vec<Payment>,
+    pub reads: Vec<Read>,
     /// Windows whose proof was accepted in these blocks, in order.
     #[serde(skip)]
     proven: Vec<u64>,
@@ -37,6 +40,20 @@ pub struct Payment {
     pub amount: U256,
     /// What each window came to, in order; they sum to the amount.
     pub each: Vec<Share>,
+}
+
+/// One claim of a tab: pay for what was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Read {
+    pub height: u64,
+    pub tx: B256,
+    pub tab: B256,
+    /// Which leaf of it.
+    pub leaf: u32,
+    /// MiB that nobody had paid for before.
+    pub ticks: u32,
+    /// Wei.
+    pub amount: U256,
 }
 
 /// What one window brought, of one payment.
@@ -68,6 +85,12 @@ impl Earnings {
                 let Happened { height, tx, .. } = *event;
                 let each = self.shares(windows, amount);
                 self.payments.push(Payment { height, tx, deal, windows, amount, each });
+            }
+            What::Claimed { tab, leaf, ticks, amount } => {
+                self.paid += amount;
+                self.read += amount;
+                let Happened { height, tx, .. } = *event;
+                self.reads.push(Read { height, tx, tab, leaf, ticks, amount });
             }
             What::Slashed { amount, .. } => self.slashed += amount,
             What::Proven { window } => {
@@ -115,6 +138,7 @@ mod tests {
             What::Proven { window: 7 },
             What::Proven { window: 8 },
             paid(2, 5),
+            What::Claimed { tab: B256::repeat_byte(1), leaf: 2, ticks: 3, amount: U256::from(40) },
         ] {
             sum.add(&happened(what));
         }
@@ -125,6 +149,8 @@ mod tests {
             assert_eq!(payment.each.iter().map(|share| share.amount).sum::<U256>(), payment.amount);
         }
         assert_eq!(sum.payments[0].each[0].amount - sum.payments[0].each[3].amount, U256::from(1));
-        assert_eq!((sum.paid, sum.windows_proven, sum.windows_missed), (U256::from(15), 5, 1));
+        assert_eq!((sum.paid, sum.windows_proven, sum.windows_missed), (U256::from(55), 5, 1));
+        let read = &sum.reads[0];
+        assert_eq!((sum.read, read.amount, read.leaf, read.ticks), (U256::from(40), U256::from(40), 2, 3));
     }
 }

@@ -6,9 +6,10 @@
 
 use super::deals::Deals;
 use alloy_primitives::{Address, B256, U256};
-use alloy_sol_types::SolEventInterface;
+use alloy_sol_types::{SolEvent as _, SolEventInterface};
+use futures::future::try_join;
 use hodei_types::{
-    abi::{DEALS, IDeals::IDealsEvents, IProviders::IProvidersEvents, PROVIDERS},
+    abi::{DEALS, IDeals::IDealsEvents, IProviders::IProvidersEvents, ITabs, PROVIDERS, TABS},
     chain::{Chain, ChainError, Log, LogFilter},
 };
 use std::sync::Arc;
@@ -54,6 +55,13 @@ pub enum What {
     Paid {
         deal: u64,
         windows: u64,
+        amount: U256,
+    },
+    /// By a tab, for what was read.
+    Claimed {
+        tab: B256,
+        leaf: u32,
+        ticks: u32,
         amount: U256,
     },
     Proven {
@@ -125,17 +133,21 @@ pub(super) async fn range(
     Ok((happened.into_iter().filter(|(of, _)| *of == node).map(|(_, event)| event).collect(), to))
 }
 
-/// What happened to the deals of every provider from block `from` on; second value: the last block looked at, at
-/// most `to`.
+/// What happened to the deals of every provider from block `from` on, and what tabs paid, in the ledger's order; second
+/// value: the last block looked at, at most `to`.
 pub(crate) async fn all(chain: &dyn Chain, from: u64, to: u64) -> Result<(Vec<(B256, Happened)>, u64), ChainError> {
     let to = to.min(from.saturating_add(RANGE_MAX - 1));
     let filter = LogFilter { from, to, address: Some(DEALS), ..LogFilter::default() };
-    let logs = chain.logs(filter).await?;
-    let happened = logs.iter().filter_map(|log| {
-        let (node, what) = read(log)?;
+    let topic0 = Some(ITabs::Claimed::SIGNATURE_HASH);
+    let claims = LogFilter { address: Some(TABS), topic0, ..filter.clone() };
+    let (logs, claims) = try_join(chain.logs(filter), chain.logs(claims)).await?;
+    let happened = logs.iter().chain(&claims).filter_map(|log| {
+        let (node, what) = if log.address == TABS { claimed(log)? } else { read(log)? };
         Some((node, Happened { height: log.height, tx: log.tx, index: log.index, what }))
     });
-    Ok((happened.collect(), to))
+    let mut happened: Vec<_> = happened.collect();
+    happened.sort_by_key(|(_, event)| (event.height, event.index));
+    Ok((happened, to))
 }
 
 /// What became of its registration from block `from` to `to`.
@@ -162,7 +174,8 @@ impl What {
             | Self::Closing { deal }
             | Self::Posted { deal, .. }
             | Self::Paid { deal, .. } => Some(*deal),
-            Self::Proven { .. }
+            Self::Claimed { .. }
+            | Self::Proven { .. }
             | Self::Missed { .. }
             | Self::Slashed { .. }
             | Self::Closed { .. }
@@ -170,6 +183,13 @@ impl What {
             | Self::Registered => None,
         }
     }
+}
+
+/// A claim paid by `tabs`: to which provider, and how much.
+fn claimed(log: &Log) -> Option<(B256, What)> {
+    let event = ITabs::Claimed::decode_raw_log(log.topics.iter().copied(), &log.data).ok()?;
+    let ITabs::Claimed { provider, tab, leaf, ticks, amount, .. } = event;
+    Some((provider, What::Claimed { tab, leaf, ticks, amount }))
 }
 
 /// A log of `deals`: which provider it is about, and what it says.
@@ -211,6 +231,19 @@ mod tests {
         let node = B256::repeat_byte(1);
         let missed = IDeals::Missed { provider: node, window: 4, inRow: 2 };
         assert_eq!(read(&log(&missed)), Some((node, What::Missed { window: 4, in_row: 2 })));
+        let claim = ITabs::Claimed {
+            payer: Address::repeat_byte(2),
+            provider: node,
+            tab: B256::repeat_byte(3),
+            operator: Address::ZERO,
+            leaf: 4,
+            index: 50,
+            ticks: 6,
+            amount: U256::from(7),
+        };
+        let told = What::Claimed { tab: B256::repeat_byte(3), leaf: 4, ticks: 6, amount: U256::from(7) };
+        assert_eq!(claimed(&log(&claim)), Some((node, told)));
+        assert_eq!((claimed(&log(&missed)), read(&log(&claim))), (None, None));
         let strange = Log { topics: vec![B256::repeat_byte(9)], ..log(&missed) };
         assert_eq!(read(&strange), None);
     }

@@ -18,6 +18,10 @@ pub struct Meters {
     pub busy: Counter,
     pub full: Counter,
     pub refused: Counter,
+    pub ticks: Counter,
+    pub unpaid_refusals: Counter,
+    /// As the other figures of coins, in thousandths.
+    pub claim_owed_millicoins: Gauge,
     pub streams: Gauge,
     pub peers: Gauge,
     pub queued_bytes: Gauge,
@@ -55,6 +59,10 @@ impl Meters {
             busy: context.counter("busy", "Requests told to come again"),
             full: context.counter("full", "Puts refused because the pledge or the disk is used up"),
             refused: context.counter("refused", "Requests refused for good"),
+            ticks: context.counter("ticks", "Ticks taken for reads, each for a MiB"),
+            unpaid_refusals: context.counter("unpaid_refusals", "Reads refused because ticks were missing"),
+            claim_owed_millicoins: context
+                .gauge("claim_owed_millicoins", "Thousandths of a coin that ticks are worth and were not claimed"),
             streams: context.gauge("streams", "Requests being served"),
             peers: context.gauge("peers", "Peers with requests being served or waiting"),
             queued_bytes: context.gauge("queued_bytes", "Bytes received and not yet on disk"),

@@ -7,6 +7,7 @@
 //! window ─► challenge ─► store's leaves and paths ─► ledger                                 prove
 //! order ─► log ─► store: refused, released ─► its signed word to who asks                    decline
 //! store ─► read again, hashed ─► what rotted: log, no longer claimed                      scrub
+//! ticks ─► books of tabs ─► ledger                                                        tabs
 //! ```
 //! The promise: an ack is signed only when what it states is on disk. Who might break it: a disk that lies
 //! about fsync; the scrub and the next challenge find out, and this node's collateral pays.
@@ -25,6 +26,7 @@ pub mod register;
 mod report;
 mod scrub;
 mod serve;
+pub mod tabs;
 
 use crate::{
     config,
@@ -53,6 +55,7 @@ use std::{
     },
     time::Duration,
 };
+use tabs::Tabs;
 use tokio::sync::watch;
 
 /// A segment is looked for that is worth rewriting.
@@ -64,11 +67,16 @@ const SMALL_CACHE_BYTES: usize = 4 << 20;
 /// Of a phone's segment: rewriting one takes little disk and little time at once.
 const SMALL_SEGMENT_BYTES: u64 = 32 << 20;
 
+/// Graphs count in thousandths of a coin.
+const WEI_PER_MILLICOIN: u128 = 1_000_000_000_000_000;
+
 /// Why a provider did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
     #[error("index: {0}")]
     Index(#[from] hodei_types::index::IndexError),
+    #[error("books of tabs: {0}")]
+    Tabs(#[from] commonware_runtime::Error),
     #[error("shard store: {0}")]
     Store(#[from] shard::StoreError),
     #[error(
@@ -115,6 +123,7 @@ struct Inner<E: Storage> {
     crowd: crowd::Crowd,
     queue: Queue,
     meters: Meters,
+    tabs: Tabs<E>,
     draining: AtomicBool,
     /// By the ledger, for missed proofs; for good.
     closed: AtomicBool,
@@ -148,6 +157,7 @@ impl<E: Storage> Provider<E> {
         if is_small {
             settings.segment_bytes = SMALL_SEGMENT_BYTES;
         }
+        let tabs = Tabs::open(context.child("tabs"), parts.chain.clone(), id, config.price_read.0).await?;
         let (store, writer) = Store::open(context, settings, parts.signer.clone(), index).await?;
         let (used, free) = (store.used_bytes(), free_bytes(home));
         let (pledge, keep_free) = (config.pledge_bytes, config.keep_free_bytes);
@@ -167,6 +177,7 @@ impl<E: Storage> Provider<E> {
             crowd: crowd::Crowd::default(),
             queue: Queue::new(config.queue_bytes_max),
             meters,
+            tabs,
             store,
             writer: Mutex::new(Some(writer)),
             home: home.clone(),
@@ -197,6 +208,7 @@ impl<E: Storage> Provider<E> {
             ("the ledger's events", self.clone().report(parts.tasks.enter("report"), parts.stop.clone()).boxed()),
             ("the refusals", self.clone().decline_ordered(parts.tasks.enter("decline"), parts.stop.clone()).boxed()),
             ("the scrub", self.clone().scrub(parts.tasks.enter("scrub"), parts.stop.clone()).boxed()),
+            ("the claims for reads", self.clone().claims(parts.tasks.enter("claims"), parts.stop.clone()).boxed()),
             ("the proofs", self.clone().prove(parts.tasks.enter("prove"), parts.stop.clone()).boxed()),
         ]
     }
@@ -271,6 +283,7 @@ impl<E: Storage> Provider<E> {
         meters.lost_bytes.set(signed(lost_bytes));
         meters.deals.set(signed(self.0.deals.list().len() as u64));
         meters.declined_shards.set(signed(store.declined_shards() as u64));
+        meters.claim_owed_millicoins.set(signed((self.0.tabs.owed_wei() / WEI_PER_MILLICOIN) as u64));
         meters.draining.set(self.is_draining().into());
     }
 
@@ -357,6 +370,10 @@ impl<E: Storage> Provider<E> {
 
     fn queue(&self) -> &Queue {
         &self.0.queue
+    }
+
+    fn tabs(&self) -> &Tabs<E> {
+        &self.0.tabs
     }
 
     fn meters(&self) -> &Meters {

@@ -4,6 +4,7 @@ use super::{
     Provider,
     access::AccessError,
     serve::{BUSY_MS, denied, refused},
+    tabs::Unpaid,
 };
 use crate::journal::now_ms;
 use bytes::Bytes;
@@ -29,6 +30,10 @@ fn bitmap(held: &[bool]) -> Vec<u8> {
     bits
 }
 
+fn unpaid(error: Unpaid) -> Answer {
+    refused(Reason::Unpaid, error)
+}
+
 impl<E: Storage> Provider<E> {
     /// A slice of a shard, with the hashes beside it; an empty range at its start means to the end.
     pub(super) async fn get(
@@ -40,6 +45,11 @@ impl<E: Storage> Provider<E> {
         grant: &[u8],
     ) -> Result<(Answer, Bytes), Answer> {
         self.access().check(from, deal, grant, Rights::READ, now_ms()).await.map_err(denied)?;
+        let payer = Self::payer(grant);
+        // Before the disk is asked: who is behind costs no more than a question.
+        if let Some(tab) = &payer {
+            self.tabs().check(tab).map_err(unpaid)?;
+        }
         let len = range.end - range.start;
         let slice = match self.store().get(deal, id, range.start, len).await {
             Ok(Some(slice)) => slice,
@@ -58,6 +68,9 @@ impl<E: Storage> Provider<E> {
             Err(error) => return Err(self.store_failed(error)),
         };
         let bytes = slice.bytes.len() as u64;
+        if let Some(tab) = payer {
+            self.tabs().give(tab, bytes).map_err(unpaid)?;
+        }
         let event = Fields::new()
             .text("direction", "out")
             .bytes("peer", &from.0)

@@ -146,6 +146,12 @@ impl<E: Storage> Provider<E> {
                 let fields = fields.uint("deal", *deal).uint("windows", *windows);
                 (Kind::Payment, fields.bytes("wei", &amount.to_be_bytes_trimmed_vec()))
             }
+            What::Claimed { tab, leaf, ticks, amount } => {
+                self.meters().earned_millicoins.inc_by(millicoins(*amount));
+                let fields = fields.text("what", "read").bytes("tab", tab.as_slice()).uint("leaf", (*leaf).into());
+                let fields = fields.uint("ticks", (*ticks).into());
+                (Kind::Payment, fields.bytes("wei", &amount.to_be_bytes_trimmed_vec()))
+            }
             What::Proven { .. } => {
                 self.meters().proven_windows.inc();
                 // The proving loop has logged it, with the bytes it sent.

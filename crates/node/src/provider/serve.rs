@@ -65,6 +65,9 @@ impl<E: Storage> Provider<E> {
             Answer::Refused { reason, text } => {
                 tracing::debug!(%from, ?reason, text, "refused");
                 self.meters().refused.inc();
+                if *reason == Reason::Unpaid {
+                    self.meters().unpaid_refusals.inc();
+                }
             }
             _ => {}
         }
@@ -119,6 +122,9 @@ impl<E: Storage> Provider<E> {
             }
             Request::Who { deal, ids, grant } => {
                 (self.who(from, deal, &ids, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
+            }
+            Request::Tick { deal, tick, grant } => {
+                (self.tick(from, deal, &tick, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())
             }
             Request::State { deal, grant } => {
                 (self.state(from, deal, &grant).await.unwrap_or_else(|refusal| refusal), Bytes::new())

@@ -6,13 +6,17 @@ use alloy_sol_types::{SolCall, SolInterface, SolValue};
 use futures::{FutureExt, future::BoxFuture};
 use hodei_ledger::account::address_of;
 use hodei_types::{
-    abi::{BUCKETS, BUDGETS, DEALS, IBuckets, IBudgets, IDeals, IProviders, PROVIDERS},
+    abi::{BUCKETS, BUDGETS, DEALS, IBuckets, IBudgets, IDeals, IProviders, ITabs, PROVIDERS, TABS},
     ack::{Signer, Statement},
     chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
+    tab::{Leaf, Tick, fold, follows},
 };
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// One open deal, and a challenge if one is set; transactions are refused unless it takes them.
@@ -22,15 +26,18 @@ pub(super) struct Played {
     pub(super) challenge: Mutex<Option<IDeals::Challenge>>,
     /// Transactions taken, if it takes any; each succeeds at once.
     pub(super) taken: Mutex<Option<Vec<Bytes>>>,
+    /// A tab, and what claims took of it: by leaf, what was claimed last.
+    pub(super) tab: Mutex<Option<ITabs::Tab>>,
+    claimed: Mutex<BTreeMap<u32, Tick>>,
     /// One a block, from the second.
     events: tokio::sync::watch::Sender<Vec<chain::Log>>,
 }
 
 impl Played {
     pub(super) fn new(capacity_bytes: u64) -> Arc<Self> {
-        let (challenge, taken) = Default::default();
-        let time_ms = AtomicU64::new(0);
-        Arc::new(Self { capacity_bytes, time_ms, challenge, taken, events: tokio::sync::watch::Sender::default() })
+        let (challenge, taken, tab, claimed) = Default::default();
+        let (time_ms, events) = (AtomicU64::new(0), tokio::sync::watch::Sender::default());
+        Arc::new(Self { capacity_bytes, time_ms, challenge, taken, tab, claimed, events })
     }
 
     pub(super) fn head_now(&self) -> Head {
@@ -58,6 +65,32 @@ impl Played {
         });
     }
 
+    /// Wei that claims drew, and the ticks they paid.
+    pub(super) fn drawn(&self) -> (u128, u32) {
+        let ticks = self.claimed.lock().unwrap().values().map(|tick| tick.index).sum();
+        (self.tab.lock().unwrap().as_ref().map_or(0, |tab| tab.claimed), ticks)
+    }
+
+    /// Pays claims as the ledger would; `None` if it would not.
+    fn claim(&self, raw: &[u8]) -> Option<()> {
+        let at = raw.windows(4).position(|bytes| bytes == ITabs::claimCall::SELECTOR)?;
+        let call = ITabs::claimCall::abi_decode(&raw[at..]).ok()?;
+        let (mut tab, mut claimed) = (self.tab.lock().unwrap(), self.claimed.lock().unwrap());
+        let tab = tab.as_mut()?;
+        for claim in call.claims {
+            let leaf = Leaf { provider: claim.provider, anchor: claim.anchor, ticks: claim.ticks, price: claim.price };
+            (fold(&leaf, claim.leaf, &claim.path).ok()? == (tab.root, tab.gwei)).then_some(())?;
+            let known = claimed.get(&claim.leaf).copied().unwrap_or(Tick { index: 0, value: claim.anchor });
+            let tick = Tick { index: claim.index, value: claim.value };
+            follows(tab.id, claim.provider, &known, &tick, claim.ticks).ok()?;
+            let wei = u128::from(tick.index - known.index) * claim.price;
+            tab.left = tab.left.checked_sub(wei)?;
+            tab.claimed += wei;
+            claimed.insert(claim.leaf, tick);
+        }
+        Some(())
+    }
+
     fn answer(&self, to: Address, data: &[u8]) -> Option<Vec<u8>> {
         let owner = address_of(&OWNER)?;
         let node = B256::from(Signer::new(&PROVIDER).node().0);
@@ -76,6 +109,20 @@ impl Played {
             (record.node, record.operator) = (call.node, owner);
             return Some(record.abi_encode());
         }
+        if to == TABS {
+            return match ITabs::ITabsCalls::abi_decode(data).ok()? {
+                ITabs::ITabsCalls::get(call) => {
+                    let tab = self.tab.lock().unwrap().clone()?;
+                    (tab.id == call.tab).then(|| tab.abi_encode())
+                }
+                ITabs::ITabsCalls::claimed(call) => {
+                    let claimed = self.claimed.lock().unwrap();
+                    let tick = claimed.get(&call.leaf).copied().unwrap_or(Tick { index: 0, value: B256::ZERO });
+                    Some((tick.index, tick.value).abi_encode())
+                }
+                _ => None,
+            };
+        }
         if to == BUDGETS {
             let spender = IBudgets::ownerOfCall::abi_decode(data).ok()?.spender;
             let its = if Some(spender) == address_of(&BUDGET) { owner } else { Address::ZERO };
@@ -92,6 +139,11 @@ impl Played {
                 Some(deal.abi_encode())
             }
             IDeals::IDealsCalls::ofProvider(_) => Some(IDeals::ofProviderCall::abi_encode_returns(&vec![DEAL])),
+            IDeals::IDealsCalls::window(_) => {
+                let window =
+                    IDeals::Window { index: 1, clockMs: 0, openedMs: 0, endsMs: 1000, height: 1, seed: B256::ZERO };
+                Some(window.abi_encode())
+            }
             IDeals::IDealsCalls::challenge(_) => {
                 let challenge = self.challenge.lock().unwrap().clone();
                 Some(challenge.unwrap_or_else(no_challenge).abi_encode())
@@ -163,6 +215,12 @@ impl Chain for Played {
 
     fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
         let hash = keccak256(&raw);
+        if raw.windows(4).any(|bytes| bytes == ITabs::claimCall::SELECTOR) {
+            let paid = self.claim(&raw);
+            if paid.is_none() {
+                return async { Err(ChainError::Refused("a claim that the ledger would not pay".into())) }.boxed();
+            }
+        }
         let mut taken = self.taken.lock().unwrap();
         let taken = taken.as_mut().map(|taken| taken.push(raw));
         async move { taken.map(|()| hash).ok_or_else(|| ChainError::Refused("played".into())) }.boxed()

@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// Turns of the keeper between looks whether removed buckets' deals have ended.
 const END_EVERY: u64 = 5;
-/// Turns of the keeper between looks whether buckets are still paid for.
+/// Turns of the keeper between looks whether buckets are still paid for, and tabs have ended.
 const PAY_EVERY: u64 = 300;
 /// Turns of the keeper between looks whether links have ended.
 const LINKS_EVERY: u64 = 60;
@@ -52,6 +52,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 };
                 if turn % LINKS_EVERY == LINKS_EVERY - 1 {
                     cloud.end_links().await;
+                }
+                if turn % PAY_EVERY == 0
+                    && let Err(error) = cloud.end_tabs().await
+                {
+                    tracing::warn!(%error, "what is left of tabs waits for the ledger");
                 }
                 if turn % PAY_EVERY == PAY_EVERY - 1
                     && let Err(error) = cloud.keep_paid().await
@@ -113,10 +118,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.0.blamed.lock().expect("no panic under this lock").clone()
     }
 
-    /// For a process that ends: releases what nothing names any more, but for what somebody may still be reading, and
+    /// For a process that ends: pays for what was read by passes, releases what nothing names any more, but for what somebody may still be reading, and
     /// posts what is owed, for some seconds if a running challenge keeps it out. What then is left a later process of
     /// this identity goes on with.
     pub async fn close(&self) -> Result<(), Fault> {
+        self.settle_reads().await;
         self.sweep_once_more().await;
         for _ in 0..CLOSE_TRIES {
             self.flush().await?;

@@ -20,6 +20,7 @@ use crate::{
     market,
     plan::{Plan, Wish, plan},
     rounds::Rounds,
+    share::meter::Meters,
     wallet::Wallet,
 };
 use alloy_primitives::{B256, U256};
@@ -91,6 +92,8 @@ pub(crate) struct Inner<E: Runtime, T> {
     pub(crate) rounds: Rounds,
     pub(crate) leaves: Leaves,
     pub(crate) overlays: Overlays,
+    /// What pays for reads by passes.
+    pub(crate) meters: Meters,
     unposted: Mutex<BTreeMap<u64, Ack>>,
     posting: futures::lock::Mutex<()>,
     verdicts: Mutex<Vec<Verdict>>,
@@ -151,6 +154,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             rounds: Rounds::default(),
             leaves: Leaves::default(),
             overlays: Overlays::default(),
+            meters: Meters::default(),
             unposted: Mutex::default(),
             posting: futures::lock::Mutex::new(()),
             verdicts: Mutex::default(),
@@ -333,8 +337,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let grant =
             Grant::sign(signer.signing().bytes(), self.0.chain_id, record.id, &self.0.client, Rights::ALL, expires_ms)
                 .map_err(|_| Fault::Key("the account's secret is not a secp256k1 key"))?
-                .encode()
-                .to_vec();
+                .encode();
         let deals = self.0.buckets.deals(record.id).await?;
         let shunned = self.0.shunned.lock().expect("no panic under this lock").clone();
         let takes = |deal: &Deal| deal.state.capacityBytes > 0 && !shunned.contains(&deal.offer.node);

@@ -219,6 +219,47 @@ fn what_goes_into_a_reserve_and_comes_back_is_told_as_that() {
 }
 
 #[test]
+fn a_tab_is_told_to_its_payer_and_to_whom_it_pays() {
+    let (mut ledger, tab) = (Ledger { first: 1, ..Ledger::default() }, B256::repeat_byte(6));
+    ledger.tx(OTHER, 7, vec![transfer(OTHER, SPENDER, 1000)]);
+    // The budget opens it; who owns the budget is its payer.
+    let opened = ITabs::Opened { tab, payer: ME, bucket: NODE, deposit: 100, untilMs: 9 };
+    ledger.tx(SPENDER, 1, vec![transfer(SPENDER, TABS, 100), told(TABS, &opened)]);
+    let claimed = |amount: u64, ticks, payer| {
+        let amount = U256::from(amount);
+        let event = ITabs::Claimed { payer, provider: NODE, tab, operator: OPERATOR, leaf: 0, index: 9, ticks, amount };
+        told(TABS, &event)
+    };
+    // Two in one transaction, one of them of a stranger's tab, and one that costs nothing.
+    let claims =
+        vec![transfer(TABS, OPERATOR, 30), claimed(30, 3, ME), transfer(TABS, OPERATOR, 50), claimed(50, 5, OTHER)];
+    ledger.tx(OPERATOR, 2, claims);
+    ledger.tx(OPERATOR, 2, vec![claimed(0, 4, ME)]);
+    let ended = ITabs::Ended { tab, payer: ME, refund: U256::from(70) };
+    ledger.tx(OTHER, 7, vec![transfer(TABS, ME, 70), told(TABS, &ended)]);
+    let found = block_on(moves(&ledger, &[ME, SPENDER], 100)).unwrap();
+    let expected = [
+        ("tab returned", Flow::In, 70, 0),
+        ("paid from tab", Flow::Still, 0, 0),
+        ("paid from tab", Flow::Still, 30, 0),
+        ("tab", Flow::Out, 100, 1),
+        ("received", Flow::In, 1000, 0),
+    ];
+    assert_eq!(names(&found), expected);
+    assert_eq!(found.moves[0].text, format!("{tab} ended"));
+    assert_eq!(found.moves[2].text, format!("tab {tab} paid operator {OPERATOR} for 3 MiB read"));
+    assert_eq!(found.moves[3].text, format!("{tab} opened to read bucket {NODE}"));
+    let paid = block_on(moves(&ledger, &[OPERATOR], 100)).unwrap();
+    let expected = [("fee", Flow::Still, 0, 2), ("pay", Flow::In, 50, 0), ("pay", Flow::In, 30, 0)];
+    assert_eq!(
+        names(&paid).iter().map(|name| (name.0, name.1, name.2)).collect::<Vec<_>>(),
+        expected.map(|name| (name.0, name.1, name.2))
+    );
+    assert_eq!(paid.moves.iter().map(|moved| moved.fee).sum::<U256>(), U256::from(4));
+    assert_eq!(paid.moves[2].text, format!("tab {tab} for 3 MiB read"));
+}
+
+#[test]
 fn the_newest_are_told_first_and_the_rest_is_said_to_be_left_out() {
     let found = block_on(moves(&life(1), &[ME], 2)).unwrap();
     assert_eq!(names(&found).iter().map(|name| name.0).collect::<Vec<_>>(), ["collateral", "budget returned"]);

@@ -216,6 +216,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 network: offer.network(),
                 zone: offer.zone.clone(),
                 grant: grant.clone(),
+                meter: None,
             };
             let cloud = self.clone();
             async move { (offer, cloud.is_there(&provider).await) }

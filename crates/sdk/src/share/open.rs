@@ -84,9 +84,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let gone = Fault::Link("it leads nowhere: it was revoked, or its bucket is gone");
         let bucket = self.0.buckets.read(link.bucket).await?;
         let bucket = bucket.filter(|bucket| bucket.state.root != B256::ZERO).ok_or(gone.clone())?;
-        let grant = link.grant().encode().to_vec();
-        let roster: Vec<Provider> =
+        let grant = link.grant().encode();
+        let mut roster: Vec<Provider> =
             self.0.buckets.deals(bucket.id).await?.into_iter().map(|deal| deal.provider(grant.clone())).collect();
+        if let Some(purse) = &link.purse {
+            self.meter(purse, &mut roster).await?;
+        }
         let roster = Arc::new(roster);
         let shard = self.0.engine.get_copy(&roster, link.record, link.record_bytes, |verdict| self.blame(verdict));
         let shard = shard.await.map_err(|error| match error {
@@ -94,7 +97,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             error => error.into(),
         })?;
         let secret = Secret::new(link.secret);
-        let told = Told::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
+        let (told, fares) = Told::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
+        if let Some(purse) = &link.purse {
+            self.learn(purse, fares, &roster).await?;
+        }
         let overlay = self.overlay(bucket.id, bucket.state.overlay, &roster).await;
         let crowd = self.0.crowd.get().map(|crowd| {
             crowd.opened(bucket.id, bucket.state.owner, link.expires_ms, &roster);

@@ -86,7 +86,8 @@ impl Thief {
             operator: deal.offer.operator.into_array(),
             network: String::new(),
             zone: String::new(),
-            grant: grant.encode().to_vec(),
+            grant: grant.encode(),
+            meter: None,
         });
         Self {
             account: Account::new(Arc::new(door), key.bytes()).unwrap(),

@@ -47,9 +47,8 @@ where
         let asks = self.likely(roster).into_iter().map(|provider| {
             async move {
                 let node = provider.peer.key;
-                let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
                 let asked = Asked::new(&self.peers, &*self.context, node);
-                let answer = self.remote.get(&ask, bytes, 0, bytes).await;
+                let answer = self.read_from((&provider, provider.deal), id, (bytes, 0, bytes)).await;
                 let took = asked.answered();
                 let shard = answer.map_err(|error| (node, error))?;
                 self.peers.succeeded(&node, took);

@@ -12,7 +12,7 @@ use super::{
     crowd::{Crowd, Place},
     peers::Asked,
     race::race,
-    remote::{Ask, RemoteError, Verdict},
+    remote::{RemoteError, Verdict},
     spread::Provider,
     stripe::{Coder, plain_bytes, slot_bytes},
 };
@@ -274,11 +274,10 @@ where
         range: Range<u32>,
     ) -> Option<Result<Bytes, RemoteError>> {
         let provider = &self.request.roster[*self.nodes.get(node)?];
-        let ask = Ask { peer: &provider.peer, deal: *deal, grant: &provider.grant, id };
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let _slot = peers.slot(node).await;
         let asked = Asked::new(peers, &**context, *node);
-        let result = self.engine.remote.get(&ask, bytes, range.start, range.end - range.start).await;
+        let result = self.engine.read_from((provider, *deal), id, (bytes, range.start, range.end - range.start)).await;
         let took = asked.answered();
         match &result {
             Ok(bytes) => {

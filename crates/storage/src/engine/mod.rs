@@ -6,6 +6,7 @@
 //!              slices (of a pack: the one shard)
 //! kept  page → is it still there? let go of it
 //! lock  page → nobody lets go of it before a time
+//! ticks  bytes that came → paid for, where they are metered
 //! restore  page → k shards → those that are lost, with others
 //! crowd what this machine and other readers have of it
 //!       pool bounds memory, peers remember who is slow or down
@@ -28,6 +29,7 @@ mod slices;
 mod source;
 mod spread;
 mod stripe;
+mod ticks;
 
 pub use crowd::{Crowd, Outcome};
 pub use get::{Body, GetError, GetRequest};
@@ -40,6 +42,7 @@ pub use remote::{RemoteError, Verdict};
 pub use restore::{Loss, RestoreError, Restored};
 pub use spread::{Offers, Provider};
 pub use stripe::{Coded, Coder, plain_bytes};
+pub use ticks::{Count, Meter, Till};
 
 use remote::Remote;
 use std::sync::Arc;

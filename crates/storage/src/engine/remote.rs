@@ -6,7 +6,9 @@
 use super::spread::{BUSY_MAX, Provider};
 use crate::{
     crowd::Question,
-    wire::{self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, UploadId, WireError},
+    wire::{
+        self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, Tab, Tick, UploadId, WireError,
+    },
 };
 use bytes::Bytes;
 use commonware_runtime::Clock;
@@ -81,7 +83,7 @@ impl RemoteError {
     /// Whether it tells of the provider as a whole, so that asking it for the next thing is useless now.
     pub(crate) fn is_down(&self) -> bool {
         matches!(self, Self::Transport(_) | Self::Slow(_) | Self::Stream(_) | Self::Full { .. })
-            || matches!(self, Self::Refused { reason: Reason::Broken | Reason::DealFull, .. })
+            || matches!(self, Self::Refused { reason: Reason::Broken | Reason::DealFull | Reason::Unpaid, .. })
     }
 
     /// Whether the same question may be answered soon, and after which rest.
@@ -348,6 +350,15 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         match self.answer_within(peer, request, LIST_BYTES_MAX).await? {
             Answer::Listed { next, end, shards } if next > from || end <= from => Ok((shards, next, end)),
             other => Err(self.refusal(&ask, other, "a list that goes on")),
+        }
+    }
+
+    /// Pays, and hears where the provider counts.
+    pub(crate) async fn tick(&self, ask: &Ask<'_>, tick: Tick) -> Result<Tab, RemoteError> {
+        let request = Request::Tick { deal: ask.deal, tick, grant: ask.grant.to_vec() };
+        match self.answer(ask.peer, request).await? {
+            Answer::Tab(tab) => Ok(tab),
+            other => Err(refusal(ask, other, "where it counts")),
         }
     }
 

@@ -7,6 +7,7 @@
 use super::{
     peers::Peers,
     remote::{Ask, Remote, RemoteError, Verdict},
+    ticks::Meter,
 };
 use crate::{
     place::Candidate,
@@ -55,6 +56,8 @@ pub struct Provider {
     pub zone: String,
     /// The owner's grant for this deal, as `wire` carries it.
     pub grant: Vec<u8>,
+    /// What pays it for reads under that grant; `None`: they are free.
+    pub meter: Option<Arc<Meter>>,
 }
 
 impl Provider {

@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn a_collection_opens_with_its_own_key_and_finds_each_path() {
         let secret = Secret::new([5; 32]);
-        let (shard, id) = Told::Many(film()).seal(&NETWORK, &BUCKET, &secret).unwrap();
+        let (shard, id) = Told::Many(film()).seal(&NETWORK, &BUCKET, &secret, &[]).unwrap();
         assert_eq!(ShardId::of(&shard), id);
-        let Told::Many(back) = Told::open(&shard, &NETWORK, &BUCKET, &secret).unwrap() else {
+        let Told::Many(back) = Told::open(&shard, &NETWORK, &BUCKET, &secret).unwrap().0 else {
             panic!("it is of several objects")
         };
         assert_eq!(back, film());
@@ -151,7 +151,7 @@ mod tests {
     fn a_collection_takes_what_one_record_has_room_for() {
         let secret = Secret::new([5; 32]);
         let of = |files: usize| Collection::new("many", (0..files).map(|at| named(&format!("{at:05}"), 1)).collect());
-        let seal = |collection: Collection| Told::Many(collection).seal(&NETWORK, &BUCKET, &secret);
+        let seal = |collection: Collection| Told::Many(collection).seal(&NETWORK, &BUCKET, &secret, &[]);
         assert!(seal(of(3_000)).is_ok());
         assert_eq!(seal(of(PARTS_MAX + 1)), Err(ShareError::Room { files: PARTS_MAX + 1, parts: PARTS_MAX + 1 }));
         // Long paths take room too.

@@ -3,6 +3,7 @@
 mod decline;
 mod fleet;
 mod restore;
+mod ticks;
 
 use bytes::Bytes;
 use commonware_runtime::{

@@ -14,4 +14,5 @@ mod records;
 mod reserve;
 mod resize;
 mod scene;
+mod tabs;
 mod world;

@@ -3,8 +3,8 @@
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, hex};
 use alloy_sol_types::{SolCall, SolError};
 use hodei_types::abi::{
-    ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, IModule, IProviders, IQueue, MODULES,
-    PROVIDERS, QUEUE,
+    ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, IModule, IProviders, IQueue, ITabs,
+    MODULES, PROVIDERS, QUEUE, TABS,
 };
 
 use super::{
@@ -167,6 +167,9 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
         (DEALS, IDeals::fundCall { bucket: id }.abi_encode()),
         (DEALS, IDeals::withdrawCall { bucket: id, amount: U256::MAX }.abi_encode()),
         (ANCHORS, IAnchors::anchorCall { leaf: b"x".into() }.abi_encode()),
+        (TABS, ITabs::openCall { salt: id, bucket: id, root: id, gwei: 1, termMs: 0 }.abi_encode()),
+        (TABS, ITabs::claimCall { claims: Vec::new() }.abi_encode()),
+        (TABS, ITabs::closeCall { tabs: Vec::new() }.abi_encode()),
     ];
     for op in [STATICCALL, DELEGATECALL, CALLCODE] {
         let relays = MODULES.map(|module| (module, deploy(&mut world, a.address, relay(module, op, false))));

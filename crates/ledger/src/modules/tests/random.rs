@@ -1,11 +1,13 @@
 //! Throw seeded random transactions at the ledger; nothing may be made, lost or decided differently.
 
 mod custody;
+mod tabs;
 
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::SolCall;
 use hodei_types::abi::{
-    self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, IProviders, MODULES, PROVIDERS,
+    self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, IProviders, ITabs, MODULES,
+    PROVIDERS, TABS,
 };
 use std::collections::BTreeMap;
 
@@ -51,6 +53,7 @@ struct Game {
     seen: BTreeMap<B256, (u64, u64)>,
     /// By bucket and leaf: until when it must be listed.
     kept: BTreeMap<(B256, B256), u64>,
+    tabs: tabs::Seen,
 }
 
 impl Game {
@@ -80,6 +83,7 @@ impl Game {
             asleep: [false; 3],
             seen: BTreeMap::new(),
             kept: BTreeMap::new(),
+            tabs: tabs::Seen::default(),
         }
     }
 
@@ -101,7 +105,7 @@ impl Game {
         let other = self.dice.pick(&self.people);
         let amount = u128::from(self.dice.below(1000)) * COIN / 100;
         let stray = if self.dice.below(20) == 0 { 3 } else { 0 };
-        match self.dice.below(32) {
+        match self.dice.below(36) {
             0 => (from, other.address, amount, Vec::new()),
             1 => (self.hosts[host].operator.address, PROVIDERS, amount, self.hosts[host].register()),
             2 => (from, PROVIDERS, amount, IProviders::depositCall { node }.abi_encode()),
@@ -208,6 +212,7 @@ impl Game {
                 (from, BUCKETS, stray, call.abi_encode())
             }
             25..=30 => self.custody(from, node, amount),
+            31..=34 => self.reading(from, stray),
             _ => {
                 let len = self.dice.below(200);
                 (from, self.dice.pick(&MODULES), stray, self.dice.bytes(len))
@@ -290,6 +295,7 @@ impl Game {
         for kept in super::world::events::<IBuckets::LeafKept>(&applied.logs) {
             self.kept.insert((kept.id, kept.leaf), kept.untilMs);
         }
+        self.learn_tabs(&applied.logs);
         let _ = sender;
         // What was refused was not agreed: forget shards the ledger does not know.
         for (deal, host, _) in &self.deals {
@@ -358,6 +364,7 @@ impl Game {
         self.check_buckets();
         self.check_kept();
         self.check_custody();
+        self.check_tabs();
     }
 
     fn deal(&self, id: u64) -> IDeals::Deal {
@@ -408,6 +415,7 @@ impl Game {
 fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
+    let (mut claims, mut refunds) = (0, 0);
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -417,6 +425,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         };
         let game = run(seed);
         kept += game.kept.len();
+        (claims, refunds) = (claims + game.tabs.claims, refunds + game.tabs.refunds);
         drawn += u32::from(!game.world.drawn.is_zero());
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
@@ -428,6 +437,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         }
     }
     assert!(kept > 20, "only {kept} leaves");
+    assert!(claims > 50 && refunds > 10, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");
     // A test that never reaches pay and slashing would show nothing.
     assert!(proven > 20, "only {proven} proofs");
@@ -500,6 +510,7 @@ fn decoders_survive_anything() {
         (BUCKETS, IBuckets::IBucketsCalls::SELECTORS),
         (DEALS, IDeals::IDealsCalls::SELECTORS),
         (ANCHORS, IAnchors::IAnchorsCalls::SELECTORS),
+        (TABS, ITabs::ITabsCalls::SELECTORS),
     ]
     .into_iter()
     .flat_map(|(to, all)| all.iter().map(move |selector| (to, *selector)))

@@ -1,5 +1,9 @@
 //! Run providers in memory that keep, lose, corrupt or ignore what they are given.
 
+mod tab;
+
+pub(crate) use tab::Tab;
+
 use bytes::Bytes;
 use commonware_runtime::{Clock as _, Spawner as _, Supervisor as _, deterministic::Context, mocks};
 use hodei_storage::{
@@ -20,6 +24,8 @@ use std::{
 };
 
 pub(crate) const CHAIN_ID: u64 = 77;
+/// The grant of who pays.
+pub(crate) const METERED: &[u8] = b"metered";
 
 /// How a provider behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +58,8 @@ struct Store {
     shards: BTreeMap<ShardId, Bytes>,
     /// (id, leaves) in ack order.
     entries: Vec<(ShardId, u64)>,
+    /// What pays for reads under a metered grant.
+    tab: Option<Tab>,
 }
 
 pub(crate) struct Host {
@@ -70,13 +78,28 @@ impl Fleet {
     pub(crate) fn new(context: &Context, count: u8) -> Self {
         let host = |i: u8| Host {
             signer: Signer::new(&[i + 1; 32]),
-            store: Mutex::new(Store { mode: Mode::Up, shards: BTreeMap::new(), entries: Vec::new() }),
+            store: Mutex::new(Store { mode: Mode::Up, shards: BTreeMap::new(), entries: Vec::new(), tab: None }),
         };
         Self { context: Arc::new(context.child("fleet")), hosts: Arc::new((0..count).map(host).collect()) }
     }
 
     pub(crate) fn set(&self, host: usize, mode: Mode) {
         self.hosts[host].store.lock().unwrap().mode = mode;
+    }
+
+    /// Gives to who has the metered grant only as this tab pays.
+    pub(crate) fn meter(&self, host: usize, tab: Tab) {
+        self.hosts[host].store.lock().unwrap().tab = Some(tab);
+    }
+
+    pub(crate) fn tab(&self, host: usize, change: impl FnOnce(&mut Tab)) {
+        change(self.hosts[host].store.lock().unwrap().tab.as_mut().unwrap());
+    }
+
+    /// Bytes a host gave under its tab, ticks it has for them, and reads it refused.
+    pub(crate) fn counted(&self, host: usize) -> (u64, u32, u32) {
+        let store = self.hosts[host].store.lock().unwrap();
+        store.tab.as_ref().map_or((0, 0, 0), |tab| (tab.served, tab.tick.index, tab.refused))
     }
 
     /// Shards kept by all together.
@@ -97,6 +120,7 @@ impl Fleet {
             network: format!("zone {}", i % 3),
             zone: format!("{}", i % 3),
             grant: b"granted".to_vec(),
+            meter: None,
         };
         Arc::new(self.hosts.iter().enumerate().map(provider).collect())
     }
@@ -172,9 +196,15 @@ async fn serve(
                 Answer::Held(hold(host, mode, deal, id, body))
             }
         }
-        Request::Get { id, offset, len, .. } => {
-            let found = host.store.lock().unwrap().shards.get(&id).cloned();
+        Request::Tick { tick, .. } => host.store.lock().unwrap().tab.as_mut().unwrap().take(&tick),
+        Request::Get { id, offset, len, grant, .. } => {
+            let mut store = host.store.lock().unwrap();
+            let found = store.shards.get(&id).cloned();
+            let payer = store.tab.as_mut().filter(|_| found.is_some() && grant == METERED);
+            let refusal = payer.and_then(|tab| tab.give(len.into()));
+            drop(store);
             match found {
+                _ if refusal.is_some() => refusal.unwrap(),
                 None => Answer::Gone,
                 Some(shard) => {
                     let (from, to) = (offset as usize, (offset + len) as usize);

@@ -1,0 +1,235 @@
+//! Give on credit under metered grants, take ticks, and know what they are worth.
+//!
+//! ```text
+//! GET   grant names a tab → book: served within paid and credit? ─► bytes, or Unpaid
+//! TICK  opening → ledger: root and sum of the tab → book ─► disk, each 16 ticks
+//!       leaf's chain → book
+//! turn  what is owed exceeds its fee fifty times, or its leaf or tab ends ─► ledger: claim         claim
+//! ```
+//! The promise: nobody reads more than [`CREDIT_BYTES`] and one answer beyond what was paid, and no tick counts that the
+//! ledger would not pay. Who might break it: a crash forgets up to 16 ticks of a tab, with what they paid for.
+
+mod book;
+mod claim;
+mod kept;
+
+pub use book::{CREDIT_BYTES, Unpaid};
+
+use super::{
+    Provider,
+    access::AccessError,
+    serve::{denied, refused},
+};
+use crate::journal::now_ms;
+use alloy_primitives::B256;
+use book::{Account, Book, Untaken};
+use commonware_runtime::{Error, Storage};
+use hodei_storage::wire::{self, Answer, Reason};
+use hodei_types::{
+    abi::{DEALS, IDeals, ITabs, TABS},
+    call::{ask, revert},
+    chain::{Chain, ChainError},
+    grant::{Grant, Rights},
+    tab::{Opening, TabError, Tick, tick_price},
+    transport::NodeKey,
+};
+use kept::Kept;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// Questions to the ledger at once on behalf of readers.
+const QUESTIONS_MAX: usize = 2;
+/// Of a tab, as the ledger tells: it can be claimed from.
+const OPEN: u8 = 1;
+
+/// Why a tick was not taken.
+#[derive(Debug, thiserror::Error)]
+enum TickRefused {
+    #[error(transparent)]
+    Untaken(#[from] Untaken),
+    #[error(transparent)]
+    Opening(#[from] TabError),
+    #[error("a tick costs at least {least} wei here, the leaf pays {found}")]
+    Price { least: u128, found: u128 },
+    #[error("the ledger has no such tab open for this bucket")]
+    NoTab,
+    #[error("the tab takes no more ticks: they ended {last_ms} ms after 1970, a window before its claims do")]
+    Over { last_ms: u64 },
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error("{0}")]
+    Disk(#[from] Error),
+}
+
+/// The books of all tabs, on disk.
+pub(super) struct Tabs<E: Storage> {
+    chain: Arc<dyn Chain>,
+    node: B256,
+    /// Least wei per tick.
+    price: u128,
+    book: Mutex<Book>,
+    kept: futures::lock::Mutex<Kept<E>>,
+    questions: Semaphore,
+}
+
+impl<E: Storage> Tabs<E> {
+    /// Reads what is on disk; `price_read` is this provider's, in wei per GiB.
+    pub(super) async fn open(storage: E, chain: Arc<dyn Chain>, node: B256, price_read: u128) -> Result<Self, Error> {
+        let (kept, records) = Kept::open(storage).await?;
+        let mut book = Book::default();
+        for record in records {
+            match Account::decode(&record, node) {
+                Ok((tab, account)) if account == Account::default() => book.remove(&tab),
+                Ok((tab, account)) => book.set(tab, account),
+                Err(error) => tracing::error!(%error, "a record of a tab is left out"),
+            }
+        }
+        let (kept, questions) = (futures::lock::Mutex::new(kept), Semaphore::new(QUESTIONS_MAX));
+        Ok(Self { chain, node, price: tick_price(price_read), book: Mutex::new(book), kept, questions })
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses who is behind already.
+    pub(super) fn check(&self, tab: &B256) -> Result<(), Unpaid> {
+        self.book().get(tab).map_or(Ok(()), Account::check)
+    }
+
+    /// Counts bytes that are about to be given, unless their reader is behind.
+    pub(super) fn give(&self, tab: B256, bytes: u64) -> Result<(), Unpaid> {
+        let mut book = self.book();
+        let account = book.of(tab);
+        account.check()?;
+        account.served_bytes = account.served_bytes.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Wei that ticks are worth and the ledger has not paid.
+    pub(super) fn owed_wei(&self) -> u128 {
+        self.book().owed_wei()
+    }
+
+    /// Counts what was taken of a leaf as paid for.
+    fn claimed(&self, tab: B256, leaf: u32, index: u32) {
+        if let Some(paid) = self.book().of(tab).leaves.get_mut(&leaf) {
+            paid.claimed = paid.claimed.max(index);
+        }
+    }
+
+    /// Takes a tick under a tab that the reader's grant names, for a bucket; gives how many it was.
+    async fn take(&self, bucket: B256, tick: &wire::Tick, at_ms: u64) -> Result<(wire::Tab, u64), TickRefused> {
+        let tab = B256::new(tick.tab);
+        let known = {
+            let book = self.book();
+            let account = book.get(&tab);
+            account.filter(|account| account.leaves.contains_key(&tick.leaf)).map(|account| account.last_ms)
+        };
+        match known {
+            Some(last_ms) if at_ms < last_ms => {}
+            // Its end moves away while the ledger stands still.
+            Some(_) => _ = self.read(tab, bucket, at_ms).await?,
+            None if tick.opening.is_empty() => return Err(Untaken::Unknown(tick.leaf).into()),
+            None => {
+                let opening = Opening::from_bytes(tick.leaf, self.node, &tick.opening)?;
+                if opening.leaf.price < self.price {
+                    return Err(TickRefused::Price { least: self.price, found: opening.leaf.price });
+                }
+                let read = self.read(tab, bucket, at_ms).await?;
+                opening.check(read.root, read.gwei)?;
+                self.book().of(tab).open(opening)?;
+            }
+        }
+        let given = Tick { index: tick.index, value: B256::new(tick.value) };
+        let (answer, new, is_due) = {
+            let mut book = self.book();
+            let account = book.of(tab);
+            let before = account.ticks();
+            let (last, is_due) = account.take((tab, self.node), tick.leaf, &given)?;
+            let served_bytes = account.served_of(tick.leaf);
+            let answer = wire::Tab { taken: last.index, value: last.value.0, served_bytes, credit_bytes: CREDIT_BYTES };
+            (answer, account.ticks() - before, is_due)
+        };
+        if is_due {
+            self.write(&[tab]).await?;
+        }
+        Ok((answer, new))
+    }
+
+    /// A tab as the ledger has it, which takes ticks; its times are remembered.
+    async fn read(&self, tab: B256, bucket: B256, at_ms: u64) -> Result<ITabs::Tab, TickRefused> {
+        let _turn = self.questions.acquire().await.expect("never closed");
+        let read = match ask(&*self.chain, TABS, &ITabs::getCall { tab }).await {
+            Ok(read) => read,
+            Err(error) => match revert(&error) {
+                Some(ITabs::ITabsErrors::UnknownTab(_)) => return Err(TickRefused::NoTab),
+                _ => return Err(error.into()),
+            },
+        };
+        if read.state != OPEN || read.bucket != bucket {
+            return Err(TickRefused::NoTab);
+        }
+        let window = ask(&*self.chain, DEALS, &IDeals::windowCall {}).await?;
+        let last_ms = read.untilMs.saturating_sub(window.endsMs.saturating_sub(window.openedMs));
+        if at_ms >= last_ms {
+            return Err(TickRefused::Over { last_ms });
+        }
+        let mut book = self.book();
+        let account = book.of(tab);
+        (account.last_ms, account.until_ms) = (last_ms, read.untilMs);
+        Ok(read)
+    }
+
+    /// Puts these accounts on disk; one that is gone is written as an empty one.
+    async fn write(&self, tabs: &[B256]) -> Result<(), Error> {
+        let mut kept = self.kept.lock().await;
+        if kept.is_due() {
+            let all: Vec<B256> = self.book().iter().map(|(tab, _)| *tab).collect();
+            let records: Vec<Vec<u8>> = all.iter().filter_map(|tab| self.book().record(tab)).collect();
+            return kept.renew(&records).await;
+        }
+        let record = |tab: &B256| self.book().record(tab).unwrap_or_else(|| Account::default().encode(*tab));
+        kept.write(&tabs.iter().map(record).collect::<Vec<_>>()).await
+    }
+
+    /// Puts on disk what is not.
+    pub(super) async fn flush(&self) -> Result<(), Error> {
+        let changed = self.book().changed();
+        if changed.is_empty() { Ok(()) } else { self.write(&changed).await }
+    }
+}
+
+impl<E: Storage> Provider<E> {
+    /// What pays for a read under this grant; `None`: nothing needs to.
+    pub(super) fn payer(grant: &[u8]) -> Option<B256> {
+        Grant::decode(grant)?.tab
+    }
+
+    /// Takes a tick from the reader whose grant names its tab.
+    pub(super) async fn tick(
+        &self,
+        from: NodeKey,
+        deal: u64,
+        tick: &wire::Tick,
+        grant: &[u8],
+    ) -> Result<Answer, Answer> {
+        let terms = self.access().check(from, deal, grant, Rights::READ, now_ms()).await.map_err(denied)?;
+        if Self::payer(grant) != Some(B256::new(tick.tab)) {
+            return Err(refused(Reason::NotGranted, "the grant names another tab, or none"));
+        }
+        match self.tabs().take(terms.bucket, tick, now_ms()).await {
+            Ok((tab, ticks)) => {
+                self.meters().ticks.inc_by(ticks);
+                tracing::debug!(%from, taken = tab.taken, served_bytes = tab.served_bytes, "tick");
+                Ok(Answer::Tab(tab))
+            }
+            Err(TickRefused::Chain(error)) => Err(denied(AccessError::Chain(error))),
+            Err(TickRefused::Disk(error)) => {
+                tracing::error!(%error, "the books of tabs");
+                Err(refused(Reason::Broken, "the books of tabs have stopped"))
+            }
+            Err(error) => Err(refused(Reason::Unpaid, error)),
+        }
+    }
+}

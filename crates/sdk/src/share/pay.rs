@@ -1,0 +1,175 @@
+//! Split what a reader may spend among the bucket's providers, and open its tab.
+//!
+//! Each provider is promised ticks by what it holds of the bucket, at one price for all or at its own. The tabs of a
+//! share are alike but for their chains. They are drawn before the share is made, and opened once it is: whoever stops us
+//! between has bound no coin.
+
+use crate::{
+    bucket::Record as Bucket,
+    cloud::{Cloud, Runtime},
+    fault::Fault,
+    tab::{Promise, Tab},
+};
+use alloy_primitives::{B256, U256};
+use hodei_storage::share::{FARES_MAX, Fare};
+use hodei_types::{
+    abi::ITabs,
+    tab::{GWEI, TICK_BYTES, TICKS_MAX, tick_price},
+    transport::{NodeKey, Transport},
+};
+use std::collections::BTreeMap;
+
+/// Leaves a provider takes of one tab: 256 GiB.
+const LEAVES_EACH: u32 = 64;
+/// After the pass ends its tab takes claims for so many windows; the last of them takes no ticks.
+const CLAIM_WINDOWS: u64 = 2;
+/// The ledger keeps a tab no longer: 400 days.
+const TERM_MS_MAX: u64 = 400 * 86_400_000;
+/// Beside those, so that the ledger's clock may be ahead.
+const MARGIN_MS: u64 = 60_000;
+
+/// What a tab for one reader promises, and binds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fees {
+    /// By leaf.
+    pub fares: Vec<Fare>,
+    /// Wei bound for each reader.
+    pub deposit: U256,
+    /// How long from now; what was not claimed then returns.
+    pub term_ms: u64,
+}
+
+impl Fees {
+    /// Bytes it pays for in all, from whichever providers they come.
+    pub fn paid_bytes(&self) -> u64 {
+        self.fares.iter().map(|fare| u64::from(fare.ticks) * TICK_BYTES).sum()
+    }
+}
+
+/// A provider, its share of the whole, and wei per tick.
+type Seat = (NodeKey, u64, u128);
+
+/// Splits `wei` by the seats' shares; the sum is at most that.
+fn split(wei: U256, seats: &[Seat]) -> Result<Vec<Fare>, Fault> {
+    let whole: U256 = seats.iter().map(|(_, weight, _)| U256::from(*weight)).sum();
+    let few = Fault::Setting("that pays some provider for less than one MiB: pay more, or less per GiB");
+    let mut fares = Vec::new();
+    for (node, weight, price) in seats {
+        // A leaf's sum is rounded up to whole gwei.
+        let part = (wei * U256::from(*weight) / whole).saturating_sub(U256::from(GWEI) * U256::from(LEAVES_EACH));
+        let ticks = part.checked_div(U256::from(*price)).unwrap_or(U256::MAX);
+        let ticks = ticks.min(U256::from(LEAVES_EACH * TICKS_MAX)).to::<u32>();
+        if ticks == 0 {
+            return Err(few);
+        }
+        for done in (0..ticks).step_by(TICKS_MAX as usize) {
+            fares.push(Fare { node: *node, ticks: (ticks - done).min(TICKS_MAX), price: *price });
+        }
+    }
+    if fares.is_empty() || fares.len() > FARES_MAX {
+        return Err(Fault::Setting("a tab has 1 to 1,024 leaves of 4 GiB: pay less, or for fewer providers"));
+    }
+    Ok(fares)
+}
+
+fn promises(fares: &[Fare]) -> Vec<Promise> {
+    fares.iter().map(|fare| Promise { provider: fare.node, ticks: fare.ticks, price: fare.price }).collect()
+}
+
+impl<E: Runtime, T: Transport> Cloud<E, T> {
+    /// What a tab of at most `wei` for one reader would promise until `expires_ms`, at `per_gib` wei per GiB or at what
+    /// each provider asks; changes nothing.
+    pub async fn fees(&self, bucket: &str, wei: U256, per_gib: Option<u128>, expires_ms: u64) -> Result<Fees, Fault> {
+        let mut seats: BTreeMap<NodeKey, (u64, u128)> = BTreeMap::new();
+        for deal in self.deals(bucket).await? {
+            let asks = tick_price(deal.offer.price_read);
+            let price = per_gib.map_or(asks, tick_price);
+            if price < asks {
+                return Err(Fault::Setting(
+                    "a provider of the bucket asks for more per GiB: `hodei status` shows prices",
+                ));
+            }
+            // One that holds nothing yet may be put to before the pass ends: it gets the least.
+            seats.entry(deal.offer.node).or_insert((1, price)).0 += deal.state.leaves;
+        }
+        let seats: Vec<Seat> = seats.into_iter().map(|(node, (weight, price))| (node, weight, price)).collect();
+        let fares = split(wei, &seats)?;
+        let window_ms = self.calendar().await?.window_secs() * 1000;
+        let term_ms = expires_ms.saturating_sub(self.now_ms()) + CLAIM_WINDOWS * window_ms + MARGIN_MS;
+        if term_ms > TERM_MS_MAX {
+            return Err(Fault::Setting("the ledger keeps a tab for 400 days: let the pass end before"));
+        }
+        let deposit = self.draw(&fares)?.deposit();
+        Ok(Fees { fares, deposit, term_ms })
+    }
+
+    /// A tab of this wallet's owner with a seed of its own, open nowhere yet.
+    pub(super) fn draw(&self, fares: &[Fare]) -> Result<Tab, Fault> {
+        let (payer, salt, seed) = (self.0.wallet.owner(), B256::new(self.random()), self.random());
+        let drawn = Tab::draw(self.0.chain_id, payer, salt, &seed, &promises(fares));
+        drawn.map_err(|_| Fault::Setting("these prices make no tab: they draw more than the ledger counts"))
+    }
+
+    /// Opens the tabs of a share's passes; binds their deposits.
+    pub(super) async fn open_tabs(&self, bucket: &Bucket, tabs: &[Tab], fees: &Fees) -> Result<(), Fault> {
+        for tab in tabs {
+            self.0.buckets.open_tab(tab, bucket.id, fees.term_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what is left of this owner's tabs whose claims ended.
+    pub(crate) async fn end_tabs(&self) -> Result<(), Fault> {
+        let head = self.0.wallet.chain().head().await?;
+        let is_over = |tab: &ITabs::Tab| head.time_ms > tab.untilMs;
+        let over: Vec<B256> =
+            self.0.buckets.tabs().await?.iter().filter(|tab| is_over(tab)).map(|tab| tab.id).collect();
+        if !over.is_empty() {
+            let back: U256 = self.0.buckets.close_tabs(&over).await?.into_iter().sum();
+            tracing::info!(tabs = over.len(), wei = %back, "what is left of tabs came back");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(at: u8, weight: u64, price: u128) -> Seat {
+        (NodeKey([at; 32]), weight, price)
+    }
+
+    fn cost(fares: &[Fare]) -> U256 {
+        fares
+            .iter()
+            .map(|fare| (U256::from(fare.ticks) * U256::from(fare.price)).div_ceil(U256::from(GWEI)) * U256::from(GWEI))
+            .sum()
+    }
+
+    #[test]
+    fn what_is_paid_is_split_by_what_is_held_and_never_exceeded() {
+        let coin = U256::from(10u64).pow(U256::from(18));
+        let seats = [
+            seat(1, 10, 1_000_000_000_000_000),
+            seat(2, 30, 1_000_000_000_000_000),
+            seat(3, 10, 3_000_000_000_000_001),
+        ];
+        let fares = split(coin, &seats).unwrap();
+        let ticks: Vec<_> = fares.iter().map(|fare| (fare.node.0[0], fare.ticks)).collect();
+        assert_eq!(ticks, [(1, 199), (2, 599), (3, 66)]);
+        assert!(cost(&fares) <= coin);
+        // More than a leaf has.
+        let fares = split(coin * U256::from(50), &seats).unwrap();
+        let of =
+            |node: u8| fares.iter().filter(|fare| fare.node.0[0] == node).map(|fare| fare.ticks).collect::<Vec<_>>();
+        assert_eq!((of(1), of(2).len(), of(2)[0]), (vec![4096, 5903], 8, 4096));
+        assert!(cost(&fares) <= coin * U256::from(50));
+        // What costs nothing is bounded by what a provider takes.
+        assert_eq!(split(coin, &[seat(1, 1, 0)]).unwrap().len(), LEAVES_EACH as usize);
+        split(U256::from(1_000_000u64), &seats).unwrap_err();
+        split(coin, &[]).unwrap_err();
+        let many: Vec<Seat> = (0..17).map(|at| seat(at, 1, 1)).collect();
+        split(coin, &many).unwrap_err();
+    }
+}
