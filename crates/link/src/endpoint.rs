@@ -30,6 +30,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// A connection is dead after this long without a packet.
 pub const IDLE: Duration = Duration::from_secs(6);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// A farewell is confirmed within a round trip by whoever lives, and never by who was being dialled in vain: for those QUIC
+/// waits three seconds.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Accepted streams waiting for [`Listener::accept`]; a peer's further ones wait in QUIC's limits.
 const QUEUE: usize = 64;
 /// Connections accepted at once; one more is refused.
@@ -125,9 +128,12 @@ impl Link {
         self.0.endpoint.bound_sockets().first().copied()
     }
 
-    /// Says goodbye to all peers. What no peer has confirmed yet is lost: await the answers first.
+    /// Says goodbye to all peers, and waits half a second at most for them to hear it. What no peer has confirmed yet is
+    /// lost: await the answers first.
     pub async fn close(&self) {
-        self.0.endpoint.close().await;
+        let endpoint = self.0.endpoint.clone();
+        let heard = tokio::spawn(async move { endpoint.close().await });
+        let _ = tokio::time::timeout(FAREWELL, heard).await;
     }
 
     async fn accept(self) {

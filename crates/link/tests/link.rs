@@ -91,6 +91,30 @@ async fn a_writer_waits_for_a_slow_reader() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farewell_does_not_wait_for_who_is_dead() {
+    // A socket that never answers.
+    let mute = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dead = Peer { key: NodeKey([9; 32]), addresses: vec![mute.local_addr().unwrap()] };
+    let dead = Peer { key: link(5, &[]).await.0.key(), ..dead };
+    let (leaves, _none, _) = link(1, &[]).await;
+    let (stays, _none, _) = link(2, &[]).await;
+    let dial = |link: Link| {
+        let dead = dead.clone();
+        tokio::spawn(async move { link.open(&dead, SHARD).await.is_err() })
+    };
+    let (left, given_up) = (dial(leaves.clone()), dial(stays));
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    // Who stays gives up by itself in the end; who leaves is gone before.
+    let farewell = tokio::spawn(async move { leaves.close().await });
+    tokio::select! {
+        biased;
+        closed = farewell => closed.unwrap(),
+        _ = given_up => panic!("the farewell took longer than a peer is dialled"),
+    }
+    assert!(left.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_left_is_dialled_again_when_back() {
     let (server, listener, peer) = link(1, &[SHARD]).await;
     let (client, _none, _) = link(2, &[]).await;
