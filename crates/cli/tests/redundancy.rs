@@ -17,6 +17,8 @@ use std::{
 /// More than one swap's worth.
 const LARGE: usize = 100 << 20;
 const SMALL: usize = 100_000;
+/// Objects put while the bucket is raised: each is read again at the end, with half of the providers dead.
+const ROUNDS: u64 = 10;
 
 /// Wei of the owner: what it has, and what came, went and was paid for being carried since the ledger began.
 #[derive(Debug)]
@@ -184,6 +186,10 @@ fn a_living_bucket_is_lowered_and_raised_and_killed_on_the_way() {
     let mut process = demo.begin(&raise);
     let mut rounds = 0;
     while process.try_wait().unwrap().is_none() {
+        if rounds == ROUNDS {
+            std::thread::sleep(Duration::from_millis(300));
+            continue;
+        }
         let key = format!("during-{rounds}");
         objects.insert(key.clone(), small(100 + rounds));
         demo.put(&key, &objects[&key]);
