@@ -44,7 +44,7 @@ impl Game {
             let number = self.dice.below(40) as u8;
             let (_, salt, tree, _) = self.tab(payer, number);
             self.tabs.tried.push((payer, number));
-            let (root, gwei, term) = (tree.root(), tree.gwei(), 15_000 + self.dice.below(40_000));
+            let (root, gwei, term) = (tree.root(), tree.gwei(), 20_000 + self.dice.below(40_000));
             let call = ITabs::openCall { salt, bucket: self.dice.pick(&self.buckets), root, gwei, termMs: term };
             return (from, TABS, u128::from(gwei) * GWEI + stray, call.abi_encode());
         }
@@ -60,10 +60,17 @@ impl Game {
     }
 
     fn claim(&mut self) -> ITabs::Claim {
-        // Mostly of a young one.
-        let young = self.tabs.tried.len().saturating_sub(4);
-        let from = if self.dice.below(4) == 0 { 0 } else { young };
-        let (payer, number) = self.dice.pick(&self.tabs.tried[from..]);
+        // Mostly of one that is open.
+        let is_open = |id: &B256| {
+            self.tabs.coin.contains_key(id) && self.world.view(TABS, ITabs::getCall { tab: *id }).state == 1
+        };
+        let salt = |number| B256::repeat_byte(number);
+        let is_claimable = |tab: &&(Address, u8)| is_open(&tab_id(CHAIN, tab.0, salt(tab.1)));
+        let mut tabs: Vec<_> = self.tabs.tried.iter().filter(is_claimable).copied().collect();
+        if tabs.is_empty() || self.dice.below(8) == 0 {
+            tabs.clone_from(&self.tabs.tried);
+        }
+        let (payer, number) = self.dice.pick(&tabs);
         let (id, _, tree, chains) = self.tab(payer, number);
         let leaf = self.dice.below(4) as u32;
         let chain = &chains[leaf as usize];
