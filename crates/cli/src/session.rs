@@ -185,7 +185,7 @@ impl Session {
 
 /// A link that dials and answers nobody.
 async fn dialler(secret: [u8; 32], bind: SocketAddr) -> Result<Link> {
-    let bound = Link::bind(Config { secret, bind, protocols: Vec::new() }).await;
+    let bound = Link::bind(Config { secret, bind, protocols: Vec::new(), relays: Vec::new() }).await;
     let (link, _listener) =
         bound.map_err(|error| Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket"))?;
     Ok(link)
@@ -202,7 +202,7 @@ pub(crate) fn peers(name: &str, context: &Context) -> Result<Vec<Peer>> {
             let mut key = [0; 32];
             hex::decode_to_slice(&member.key, &mut key)
                 .map_err(|_| wrong(format!("member key {:?} is not 64 hex digits", member.key)))?;
-            Ok(Peer { key: NodeKey(key), addresses: member.addresses.clone() })
+            Ok(Peer::at(NodeKey(key), member.addresses.clone()))
         })
         .collect::<Result<_>>()?;
     if peers.is_empty() {

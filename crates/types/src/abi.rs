@@ -16,7 +16,7 @@ mod buckets;
 mod deals;
 mod statement;
 
-pub use addresses::{pack_addresses, unpack_addresses};
+pub use addresses::{REACH_BYTES_MAX, pack_addresses, pack_reach, unpack_reach};
 pub use buckets::IBuckets;
 pub use deals::IDeals;
 pub use statement::{operator_consent, root_statement, spender_consent};
