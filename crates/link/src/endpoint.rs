@@ -3,7 +3,7 @@
 use crate::pipe::{Sink, Stream, duplex, quic};
 use hodei_types::transport::{Incoming, NodeKey, Peer, Protocol, Transport, TransportError};
 use iroh::{
-    EndpointAddr, NetReportConfig, PublicKey, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey,
+    EndpointAddr, NetReportConfig, PublicKey, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey, Watcher as _,
     endpoint::{Connection, Endpoint, PortmapperConfig, QuicTransportConfig, VarInt, WeakConnectionHandle, presets},
 };
 use std::{
@@ -135,6 +135,11 @@ impl Link {
     /// The bound socket, with the port the system chose.
     pub fn address(&self) -> Option<SocketAddr> {
         self.0.endpoint.bound_sockets().first().copied()
+    }
+
+    /// Whether this node is connected to a relay of its own, and so reached through it.
+    pub fn is_at(&self, relay: SocketAddr) -> bool {
+        self.0.endpoint.home_relay_status().get().iter().any(|at| at.is_connected() && *at.url() == url(relay))
     }
 
     /// Says goodbye to all peers. What no peer has confirmed yet is lost: await the answers first.

@@ -98,6 +98,7 @@ async fn whom_no_address_reaches_is_reached_through_its_relay() {
     assert!(client.open(&direct, SHARD).await.is_err(), "the addresses are of two families");
     let peer = Peer { relays: vec![at], ..Peer::at(provider.key(), vec![]) };
     let mut open = dialled(&client, &peer).await;
+    assert!(provider.is_at(at) && !client.is_at(at), "the client is there only while it asks");
     there_and_back(&mut open, 32).await;
     let counts = hall.counts();
     assert!(counts.bytes > 2 * 32 * PIECE as u64, "all of it went through the relay: {counts:?}");

@@ -246,7 +246,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         rpc: None,
     };
     if let Some(address) = config.doors.status {
-        let views = views(&context, &config, &ready, &network, &journal, &tasks, provider.clone(), relay);
+        let views = views(&context, &config, &ready, &network, &journal, &tasks, provider.clone(), relay, link.clone());
         let (bound, work) = door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
         ready.status = Some(bound);
         let mut stopping = stopping.clone();
@@ -414,6 +414,7 @@ fn views(
     tasks: &Tasks,
     provider: Option<Provider<Context>>,
     relay: Option<Arc<Hall>>,
+    link: Link,
 ) -> door::Views {
     let metrics = context.child("door");
     let name = network.genesis.as_ref().map(|genesis| genesis.name.clone());
@@ -427,11 +428,11 @@ fn views(
         "node": ready.node,
         "account": ready.account,
         "link": ready.link,
-        "relays": config.link.relays,
         "validator": config.validator.is_some(),
     });
     let gauges = Gauges::new(&context.child("node"));
     let relaying = relay.as_ref().map(|hall| relay::Gauges::new(&context.child("relay"), hall.clone()));
+    let relays = config.link.relays.clone();
     let (measured, counted, log) = (provider.clone(), tasks.clone(), journal.log().clone());
     door::Views {
         metrics: Arc::new(move || {
@@ -449,6 +450,9 @@ fn views(
             if let Some(provider) = &provider {
                 status["provider"] = provider.status();
             }
+            // Of several only one is kept a connection to.
+            status["relays"] =
+                relays.iter().map(|at| serde_json::json!({"address": at, "connected": link.is_at(*at)})).collect();
             if let Some(hall) = &relay {
                 status["relay"] = relay::status(hall);
             }

@@ -130,7 +130,8 @@ sol! {
             string zone;
             /// Network as declared (an AS number or a prefix), up to 31 bytes.
             string network;
-            /// Up to 8 socket addresses, 18 bytes each: IPv6 (or mapped IPv4) and port, big-endian.
+            /// Up to 8 socket addresses, 18 bytes each: IPv6 (or mapped IPv4) and port, big-endian. Where relays are
+            /// named among them, the last ones, one byte before all that counts those that are no relays.
             bytes addresses;
             uint64 capacityBytes;
             /// Wei per GiB and window.
