@@ -125,7 +125,7 @@ fn wire(size: usize) -> Result<f64> {
     runtime.block_on(async {
         let bind = |secret: u8| {
             let bind = "127.0.0.1:0".parse().expect("an address");
-            Link::bind(Config { secret: [secret; 32], bind, protocols: vec![SHARD] })
+            Link::bind(Config { secret: [secret; 32], bind, protocols: vec![SHARD], relays: Vec::new() })
         };
         let (client, _none) = bind(100).await?;
         let chunk = SHARD_BYTES as usize;
@@ -135,7 +135,7 @@ fn wire(size: usize) -> Result<f64> {
         let start = Instant::now();
         for sink in 1..=SINKS {
             let (link, mut listener) = bind(sink).await?;
-            let peer = Peer { key: link.key(), addresses: link.address().into_iter().collect() };
+            let peer = Peer::at(link.key(), link.address().into_iter().collect());
             links.push(link);
             tasks.push(tokio::spawn(async move {
                 let mut incoming = listener.accept().await.context("no stream came")?;

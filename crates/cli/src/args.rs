@@ -328,6 +328,12 @@ pub(crate) struct Provide {
     /// Where others reach this machine; without it the address it sends from, port 4433.
     #[arg(long, value_name = "ADDRESS", requires = "gib")]
     pub(crate) address: Option<SocketAddr>,
+    /// Nobody reaches this machine from outside: pass what is sent to it through this relay. May be repeated.
+    #[arg(long = "behind-nat", value_name = "RELAY", requires = "gib")]
+    pub(crate) relays: Vec<SocketAddr>,
+    /// Be such a relay for others, under this address, over TCP.
+    #[arg(long, value_name = "ADDRESS", requires = "gib", conflicts_with = "relays")]
+    pub(crate) relay_for_others: Option<SocketAddr>,
     /// The node's folder; without it one beside the wallet.
     #[arg(long, value_name = "FOLDER", requires = "gib")]
     pub(crate) node_folder: Option<PathBuf>,

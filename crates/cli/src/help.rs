@@ -187,6 +187,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei net join hodeijoin1…",
             "hodei join - < ticket.txt",
             "hodei join hodeijoin1… --provide 100 --zone attic",
+            "hodei join hodeijoin1… --provide 100 --behind-nat 203.0.113.9:4435",
+            "hodei join hodeijoin1… --provide 100 --address 203.0.113.9:4433 --relay-for-others 203.0.113.9:4435",
         ],
     ),
     ("net revoke", &["hodei net revoke", "hodei net revoke 0x00000000000000000000000000000000000000aa -y"]),

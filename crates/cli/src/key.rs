@@ -188,7 +188,7 @@ fn member(text: &str) -> Result<Peer> {
         let (key, address) = text.split_once('@')?;
         let mut bytes = [0; 32];
         hex::decode_to_slice(key, &mut bytes).ok()?;
-        Some(Peer { key: NodeKey(bytes), addresses: vec![address.parse().ok()?] })
+        Some(Peer::at(NodeKey(bytes), vec![address.parse().ok()?]))
     };
     read().ok_or_else(|| {
         Fault::new(&fault::USAGE, "that is no member", "copy it from another member's context file or `hodei node run`")

@@ -13,7 +13,7 @@ use crate::{
 };
 use alloy_primitives::{Address, U256};
 use hodei_node::{
-    config::{Coins, Config, Doors, Followed, GIB, Link, Provider},
+    config::{Coins, Config, Doors, Followed, GIB, Link, Provider, Relay},
     disk,
     home::{Home, replace},
     keys::Keys,
@@ -66,16 +66,23 @@ impl Offer {
             .at(folder.display())
             .between(format!("{needed} bytes free"), free));
         }
+        let mut link = wire(args.address, members, LINK_PORT);
+        if !args.relays.is_empty() {
+            link.relays = args.relays.clone();
+            // An address that was only seen here is one that others do not reach.
+            link.advertise = args.address.into_iter().collect();
+        }
         let config = Config {
             name: format!("{name}-provider"),
             network_key: Some(key.to_string()),
-            link: wire(args.address, members, LINK_PORT),
+            link,
             doors: Doors { status: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)), rpc: None },
             follow: members
                 .iter()
                 .map(|member| Followed { key: member.key.clone(), addresses: member.addresses.clone() })
                 .collect(),
             provider: Some(offer),
+            relay: args.relay_for_others.map(relay),
             ..Config::default()
         };
         config.check().map_err(|error| settings(&error))?;
@@ -140,15 +147,24 @@ pub(crate) fn wire(named: Option<SocketAddr>, members: &[Member], port: u16) -> 
     let seen = match named {
         Some(named) => Some(named),
         None if addresses.all(|address| address.ip().is_loopback()) => {
-            return Link { listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), advertise: Vec::new() };
+            return Link { listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), ..Link::default() };
         }
         None => first.and_then(outward).map(|ip| SocketAddr::new(ip, port)),
     };
     let Some(seen) = seen else { return Link::default() };
+    Link { listen: anywhere(seen), advertise: vec![seen], relays: Vec::new() }
+}
+
+/// A relay that others name by this address.
+fn relay(named: SocketAddr) -> Relay {
+    Relay { listen: anywhere(named), advertise: vec![named], ..Relay::default() }
+}
+
+/// Where to listen for what is sent to this address: on all interfaces, but for loopback.
+fn anywhere(seen: SocketAddr) -> SocketAddr {
     let unspecified: std::net::IpAddr =
         if seen.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-    let listen = if seen.ip().is_loopback() { seen.ip() } else { unspecified };
-    Link { listen: SocketAddr::new(listen, seen.port()), advertise: vec![seen] }
+    SocketAddr::new(if seen.ip().is_loopback() { seen.ip() } else { unspecified }, seen.port())
 }
 
 /// The address packets to `member` leave from; none is sent.
@@ -175,6 +191,8 @@ mod tests {
         let named = wire(Some("203.0.113.9:77".parse().unwrap()), &[member("198.51.100.1:7")], 4433);
         assert_eq!(named.listen, "0.0.0.0:77".parse().unwrap());
         assert_eq!(named.advertise, vec!["203.0.113.9:77".parse().unwrap()]);
+        let relay = relay("203.0.113.9:4435".parse().unwrap());
+        assert_eq!((relay.listen, relay.advertise.len()), ("0.0.0.0:4435".parse().unwrap(), 1));
     }
 
     #[test]

@@ -214,7 +214,7 @@ async fn dialler(secret: [u8; 32], bind: SocketAddr) -> Result<Link> {
 }
 
 async fn listen(secret: [u8; 32], bind: SocketAddr, protocols: Vec<Protocol>) -> Result<(Link, Listener)> {
-    let bound = Link::bind(Config { secret, bind, protocols }).await;
+    let bound = Link::bind(Config { secret, bind, protocols, relays: Vec::new() }).await;
     bound.map_err(|error| Fault::new(&fault::UNREACHABLE, error, "allow this user to open a UDP socket"))
 }
 
@@ -229,7 +229,7 @@ pub(crate) fn peers(name: &str, context: &Context) -> Result<Vec<Peer>> {
             let mut key = [0; 32];
             hex::decode_to_slice(&member.key, &mut key)
                 .map_err(|_| wrong(format!("member key {:?} is not 64 hex digits", member.key)))?;
-            Ok(Peer { key: NodeKey(key), addresses: member.addresses.clone() })
+            Ok(Peer::at(NodeKey(key), member.addresses.clone()))
         })
         .collect::<Result<_>>()?;
     if peers.is_empty() {

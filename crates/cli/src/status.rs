@@ -166,6 +166,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
             })).collect::<Vec<_>>(), "node": node.and_then(std::result::Result::ok),
             "providers": offers.iter().map(|offer| json!({
                 "node": offer.node.to_string(), "operator": offer.operator.to_string(), "zone": offer.zone,
+                "addresses": offer.addresses, "relays": offer.relays,
                 "capacity_bytes": offer.capacity_bytes, "used_bytes": offer.used_bytes,
                 "price_store_wei": offer.price_store.to_string(), "open": offer.open, "suspended": offer.suspended,
                 "collateral_wei": offer.collateral.to_string(),

@@ -367,7 +367,7 @@ mod tests {
             transport::{NodeKey, Peer},
         };
         let key = Signer::new(&[3; 32]).node();
-        let near = Peer { key: NodeKey(key.0), addresses: vec!["127.0.0.1:9".parse().unwrap()] };
+        let near = Peer::at(NodeKey(key.0), vec!["127.0.0.1:9".parse().unwrap()]);
         let network = NetworkKey { genesis: [1; 32].into(), group: [2; GROUP_KEY_BYTES] };
         let operator = [4; 20].into();
         let word =

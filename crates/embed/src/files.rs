@@ -123,12 +123,12 @@ impl Kept {
         let members: Vec<SocketAddr> = word.members.iter().flat_map(|member| &member.addresses).copied().collect();
         if members.iter().all(|address| address.ip().is_loopback()) {
             let near = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port);
-            return Link { listen: near, advertise: vec![near] };
+            return Link { listen: near, advertise: vec![near], relays: Vec::new() };
         }
         let seen = self.address.or_else(|| Some(SocketAddr::new(outward(*members.first()?)?, self.port)));
         let is_v4 = seen.is_none_or(|seen| seen.is_ipv4());
         let any: IpAddr = if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        Link { listen: SocketAddr::new(any, self.port), advertise: seen.into_iter().collect() }
+        Link { listen: SocketAddr::new(any, self.port), advertise: seen.into_iter().collect(), relays: Vec::new() }
     }
 
     pub(crate) fn offer(&self, place: &Link) -> Offer {

@@ -394,7 +394,7 @@ mod tests {
         deterministic::Runner::timed(Duration::from_secs(60)).start(|context| async move {
             let (key, _) = network(B256::repeat_byte(1));
             let pair = Pair { context: Arc::new(context.child("pair")), is_executed };
-            let peer = |key| Peer { key, addresses: vec![] };
+            let peer = |key| Peer::at(key, vec![]);
             let peers = vec![peer(first), peer(NodeKey([2; 32]))];
             let client = Client::new(pair, context.child("client"), peers, Verifier::new(&key).unwrap());
             client.submit(Bytes::from_static(b"a transaction")).await
@@ -437,7 +437,7 @@ mod tests {
         deterministic::Runner::timed(Duration::from_secs(60)).start(|context| async move {
             let (key, _) = network(B256::repeat_byte(1));
             let behind = Behind(Arc::new(context.child("behind")), Arc::default());
-            let peer = |key| Peer { key, addresses: vec![] };
+            let peer = |key| Peer::at(key, vec![]);
             let peers = vec![peer(SILENT), peer(NodeKey([2; 32]))];
             let client = Client::new(behind, context.child("client"), peers, Verifier::new(&key).unwrap());
             assert_eq!(client.head().await.unwrap().height, 5);

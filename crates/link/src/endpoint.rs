@@ -3,7 +3,7 @@
 use crate::pipe::{Sink, Stream, duplex, quic};
 use hodei_types::transport::{Incoming, NodeKey, Peer, Protocol, Transport, TransportError};
 use iroh::{
-    EndpointAddr, PublicKey, SecretKey,
+    EndpointAddr, NetReportConfig, PublicKey, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey, Watcher as _,
     endpoint::{Connection, Endpoint, PortmapperConfig, QuicTransportConfig, VarInt, WeakConnectionHandle, presets},
 };
 use std::{
@@ -37,6 +37,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 const QUEUE: usize = 64;
 /// Connections accepted at once; one more is refused.
 const CONNECTIONS: usize = 1024;
+/// Relays of one peer that are asked for it.
+const RELAYS: usize = 4;
 
 /// What a link needs.
 pub struct Config {
@@ -46,6 +48,9 @@ pub struct Config {
     pub bind: SocketAddr,
     /// What incoming streams may speak; empty refuses all.
     pub protocols: Vec<Protocol>,
+    /// Relays through which others reach this node, if it stands behind an address translator: it keeps a
+    /// connection to the nearest that answers. Whom this node dials may name others.
+    pub relays: Vec<SocketAddr>,
 }
 
 /// Why a link did not start.
@@ -93,11 +98,18 @@ impl Link {
             .build();
         let secret = SecretKey::from_bytes(&config.secret);
         let key = NodeKey(*secret.public().as_bytes());
-        // `Minimal` sets the crypto provider and nothing else: no relays, no address lookup.
+        let relays: Vec<RelayConfig> = config.relays.iter().map(|at| RelayConfig::new(url(*at), None)).collect();
+        // Which relay answers first is asked of themselves, over the same port; nothing else is looked for.
+        let mut report = NetReportConfig::minimal();
+        report.https_probes = true;
+        // `Minimal` sets the crypto provider and nothing else: no relays of others, no address lookup.
         let endpoint = Endpoint::builder(presets::Minimal)
             .secret_key(secret)
             .alpns(config.protocols.iter().map(|p| p.0.as_bytes().to_vec()).collect())
             .portmapper_config(PortmapperConfig::Disabled)
+            .net_report_config(report)
+            // Of none, too: those of a peer come with its address.
+            .relay_mode(RelayMode::Custom(RelayMap::from_iter(relays)))
             .transport_config(transport)
             .clear_ip_transports()
             .bind_addr(config.bind)
@@ -126,6 +138,11 @@ impl Link {
     /// The bound socket, with the port the system chose.
     pub fn address(&self) -> Option<SocketAddr> {
         self.0.endpoint.bound_sockets().first().copied()
+    }
+
+    /// Whether this node is connected to a relay of its own, and so reached through it.
+    pub fn is_at(&self, relay: SocketAddr) -> bool {
+        self.0.endpoint.home_relay_status().get().iter().any(|at| at.is_connected() && *at.url() == url(relay))
     }
 
     /// Says goodbye to all peers, and waits half a second at most for them to hear it. What no peer has confirmed yet is
@@ -200,10 +217,11 @@ impl Link {
     async fn dial(&self, peer: &Peer, protocol: Protocol) -> Result<Connection, TransportError> {
         let failed = |reason: String| TransportError::Unreachable(peer.key, reason);
         let id = PublicKey::from_bytes(&peer.key.0).map_err(|e| failed(e.to_string()))?;
-        if peer.addresses.is_empty() {
+        if peer.addresses.is_empty() && peer.relays.is_empty() {
             return Err(failed("it has no address".into()));
         }
         let address = peer.addresses.iter().fold(EndpointAddr::new(id), |a, ip| a.with_ip_addr(*ip));
+        let address = peer.relays.iter().take(RELAYS).fold(address, |a, relay| a.with_relay_url(url(*relay)));
         let connect = self.0.endpoint.connect(address, protocol.0.as_bytes());
         let connection = match tokio::time::timeout(CONNECT, connect).await {
             Err(_) => return Err(failed(format!("no answer within {} s", CONNECT.as_secs()))),
@@ -220,6 +238,12 @@ impl Link {
         self.share_windows(&connection);
         Ok(connection)
     }
+}
+
+/// A relay's name in iroh. No TLS: a relay is trusted with nothing, what it passes on is QUIC's, sealed for the
+/// key that was dialled.
+fn url(relay: SocketAddr) -> RelayUrl {
+    format!("http://{relay}").parse().expect("an address is a host and a port")
 }
 
 impl Transport for Link {

@@ -7,9 +7,14 @@ use hodei_link::{Config, Link, Listener};
 use hodei_types::transport::{CHAIN, NodeKey, Peer, Protocol, SHARD, Transport as _, TransportError};
 
 async fn link(secret: u8, protocols: &[Protocol]) -> (Link, Listener, Peer) {
-    let config = Config { secret: [secret; 32], bind: "127.0.0.1:0".parse().unwrap(), protocols: protocols.to_vec() };
+    let config = Config {
+        secret: [secret; 32],
+        bind: "127.0.0.1:0".parse().unwrap(),
+        protocols: protocols.to_vec(),
+        relays: vec![],
+    };
     let (link, listener) = Link::bind(config).await.unwrap();
-    let peer = Peer { key: link.key(), addresses: vec![link.address().unwrap()] };
+    let peer = Peer::at(link.key(), vec![link.address().unwrap()]);
     (link, listener, peer)
 }
 
@@ -47,9 +52,9 @@ async fn a_wrong_key_or_protocol_is_refused() {
     assert!(matches!(client.open(&peer, CHAIN).await, Err(TransportError::Protocol(..))));
     // The right address with somebody else's key.
     let (_other, _listener, other) = link(3, &[SHARD]).await;
-    let impostor = Peer { key: other.key, addresses: peer.addresses.clone() };
+    let impostor = Peer::at(other.key, peer.addresses.clone());
     assert!(matches!(client.open(&impostor, SHARD).await, Err(TransportError::Unreachable(..))));
-    let homeless = Peer { key: NodeKey([9; 32]), addresses: vec![] };
+    let homeless = Peer::at(NodeKey([9; 32]), vec![]);
     assert!(matches!(client.open(&homeless, SHARD).await, Err(TransportError::Unreachable(..))));
 }
 
@@ -94,7 +99,7 @@ async fn a_writer_waits_for_a_slow_reader() {
 async fn a_farewell_does_not_wait_for_who_is_dead() {
     // A socket that never answers.
     let mute = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let dead = Peer { key: NodeKey([9; 32]), addresses: vec![mute.local_addr().unwrap()] };
+    let dead = Peer::at(NodeKey([9; 32]), vec![mute.local_addr().unwrap()]);
     let dead = Peer { key: link(5, &[]).await.0.key(), ..dead };
     let (leaves, _none, _) = link(1, &[]).await;
     let (stays, _none, _) = link(2, &[]).await;
@@ -123,12 +128,12 @@ async fn a_peer_that_left_is_dialled_again_when_back() {
     server.close().await;
     task.abort();
     drop(server);
-    let config = Config { secret: [1; 32], bind: peer.addresses[0], protocols: vec![SHARD] };
+    let config = Config { secret: [1; 32], bind: peer.addresses[0], protocols: vec![SHARD], relays: vec![] };
     let mut again = Link::bind(config).await;
     while again.is_err() {
         // The old socket is released by a task of iroh's.
         tokio::task::yield_now().await;
-        let config = Config { secret: [1; 32], bind: peer.addresses[0], protocols: vec![SHARD] };
+        let config = Config { secret: [1; 32], bind: peer.addresses[0], protocols: vec![SHARD], relays: vec![] };
         again = Link::bind(config).await;
     }
     let (_server, listener) = again.unwrap();

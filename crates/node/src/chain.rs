@@ -71,7 +71,7 @@ pub(crate) async fn start(
         .iter()
         .filter_map(|followed| {
             let key: [u8; 32] = hex::decode(&followed.key).ok()?.try_into().ok()?;
-            Some(Peer { key: NodeKey(key), addresses: followed.addresses.clone() })
+            Some(Peer::at(NodeKey(key), followed.addresses.clone()))
         })
         .collect();
     if peers.is_empty() {

@@ -4,7 +4,7 @@
 //! mistake never silently means "default". [`Config::default`] is what production wants, [`Config::dev`] a
 //! node on a laptop, [`Config::test`] one of many on the same machine.
 
-use hodei_types::network::NetworkKey;
+use hodei_types::{abi::ADDRESSES_MAX, network::NetworkKey};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -50,6 +50,8 @@ pub struct Config {
     pub validator: Option<Validator>,
     /// Offers disk to the cloud.
     pub provider: Option<Provider>,
+    /// Passes on what is sent to providers that nobody reaches directly.
+    pub relay: Option<Relay>,
 }
 
 /// The wire: protocols `hodei/*`, one UDP port.
@@ -58,8 +60,29 @@ pub struct Config {
 pub struct Link {
     /// Socket the node listens on; port 0 takes any free one, and keeps it over restarts.
     pub listen: SocketAddr,
-    /// Addresses under which others reach this node, registered on the ledger. Empty: the bound address.
+    /// Addresses under which others reach this node, registered on the ledger. Empty: the bound address, or
+    /// where relays are named none.
     pub advertise: Vec<SocketAddr>,
+    /// Relays through which others reach this node, registered on the ledger: for a machine behind an address
+    /// translator. It keeps a TCP connection to one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<SocketAddr>,
+}
+
+/// A relay, on one TCP port: for providers that name it on the ledger, and for whoever asks for them.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Relay {
+    /// Socket the relay listens on.
+    pub listen: SocketAddr,
+    /// Under which addresses providers name it. Empty: the one it listens on.
+    pub advertise: Vec<SocketAddr>,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Of them from one IPv4 address or one /64 of IPv6; providers of one household share theirs.
+    pub network_connections_max: usize,
+    /// Bytes a second that one connection may send; it is read more slowly beyond.
+    pub bytes_per_s: u64,
 }
 
 /// Local HTTP doors. Each is on loopback unless changed.
@@ -169,13 +192,14 @@ impl Default for Config {
             follow: Vec::new(),
             validator: None,
             provider: None,
+            relay: None,
         }
     }
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 4433), advertise: Vec::new() }
+        Self { listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 4433), advertise: Vec::new(), relays: Vec::new() }
     }
 }
 
@@ -199,6 +223,19 @@ impl Default for Validator {
             sync: false,
             observers: Default::default(),
             after_loss: false,
+        }
+    }
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 4435),
+            advertise: Vec::new(),
+            // Each may have 512 KiB waiting: at most 128 MiB.
+            connections_max: 256,
+            network_connections_max: 32,
+            bytes_per_s: 16 << 20,
         }
     }
 }
@@ -231,7 +268,7 @@ impl Config {
     /// A node on one's own machine: loopback, free ports.
     pub fn dev() -> Self {
         Self {
-            link: Link { listen: loopback(0), advertise: Vec::new() },
+            link: Link { listen: loopback(0), ..Link::default() },
             doors: Doors { status: Some(loopback(0)), rpc: None },
             ..Self::default()
         }
@@ -315,6 +352,21 @@ impl Config {
                 return value("validator.observers", key, "64 hex digits = host:port");
             }
         }
+        if self.link.relays.len() + self.link.advertise.len() > ADDRESSES_MAX {
+            let found = self.link.relays.len() + self.link.advertise.len();
+            return value("link.advertise and link.relays", &found, "at most 8 addresses together");
+        }
+        if let Some(relay) = &self.relay {
+            if relay.advertise.is_empty() && (relay.listen.ip().is_unspecified() || relay.listen.port() == 0) {
+                return value("relay.advertise", &"empty", "the address under which providers reach the relay");
+            }
+            if relay.connections_max == 0 || relay.connections_max > 65_536 || relay.network_connections_max == 0 {
+                return value("relay.connections_max", &relay.connections_max, "1 to 65536, and at least 1 a network");
+            }
+            if relay.bytes_per_s < 1 << 16 {
+                return value("relay.bytes_per_s", &relay.bytes_per_s, "at least 65536");
+            }
+        }
         if let Some(provider) = &self.provider {
             let letters = |zone: &str| zone.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
             if !(1..=31).contains(&provider.zone.len()) || !letters(&provider.zone) {
@@ -396,6 +448,15 @@ mod tests {
             config.check().expect("shipped configurations are valid");
             assert_eq!(Config::parse(&config.text()).expect("own text parses"), config);
         }
+    }
+
+    #[test]
+    fn a_relay_says_where_it_is_reached() {
+        let relay = |text: &str| Config::parse(&format!("[relay]\n{text}")).unwrap().check();
+        assert!(relay("").is_err(), "nobody can name 0.0.0.0");
+        assert!(relay("advertise = [\"203.0.113.9:4435\"]").is_ok());
+        assert!(relay("listen = \"203.0.113.9:4435\"").is_ok());
+        assert!(relay("listen = \"203.0.113.9:4435\"\nconnections_max = 0").is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod logs;
 mod node;
 pub mod pool;
 pub mod provider;
+mod relay;
 mod streams;
 pub mod tasks;
 #[cfg(feature = "full")]

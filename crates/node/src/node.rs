@@ -15,7 +15,7 @@ use crate::{
     journal::Journal,
     keys::Keys,
     provider::{self, Provider},
-    streams,
+    relay, streams,
     tasks::Tasks,
 };
 use alloy_primitives::B256;
@@ -29,13 +29,13 @@ use hodei_ledger::{
     account::Account,
     genesis::{self, Genesis},
 };
-use hodei_link::Link;
+use hodei_link::{Link, relay::Hall};
 use hodei_types::{
     ack::Signer,
     chain::Chain,
     event::{Fields, Kind},
     network::NetworkKey,
-    transport::{CHAIN, NodeKey, SHARD},
+    transport::{CHAIN, NodeKey, Reach, SHARD},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
@@ -154,11 +154,16 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
             .into_iter()
             .flatten()
             .collect(),
+        relays: config.link.relays.clone(),
     })
     .await?;
     let bound = link.address().unwrap_or(config.link.listen);
     keep_port(&home, bound)?;
-    let addresses = if config.link.advertise.is_empty() { vec![bound] } else { config.link.advertise.clone() };
+    let relays = config.link.relays.clone();
+    let addresses = match config.link.advertise.is_empty() && relays.is_empty() {
+        true => vec![bound],
+        false => config.link.advertise.clone(),
+    };
 
     let chain = chain::start(context.child("ledger"), &home, &config, &keys, &network, &link).await?;
     let account = Account::new(chain.door.clone(), keys.account.bytes())?;
@@ -191,7 +196,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
                 tasks: tasks.clone(),
                 stop: stopping.clone(),
                 chain_id: network.chain_id(),
-                addresses: addresses.clone(),
+                reach: Reach { addresses: addresses.clone(), relays: relays.clone() },
                 probe: provider::crowd::probe(link.clone()),
             };
             let provider = Provider::start(context.child("provider"), &home, offer.clone(), parts).await?;
@@ -202,6 +207,23 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
                 });
             }
             Some(provider)
+        }
+        None => None,
+    };
+
+    let relay = match &config.relay {
+        Some(config) => {
+            let relay = relay::open(config, chain.door.clone()).await?;
+            let hall = relay.hall();
+            let mut stopping = stopping.clone();
+            loops.spawn(async move {
+                tokio::select! {
+                    () = relay.run() => {}
+                    _ = stopping.wait_for(|stop| *stop) => {}
+                }
+                "the relay"
+            });
+            Some(hall)
         }
         None => None,
     };
@@ -225,7 +247,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         rpc: None,
     };
     if let Some(address) = config.doors.status {
-        let views = views(&context, &config, &ready, &network, &journal, &tasks, provider.clone());
+        let views = views(&context, &config, &ready, &network, &journal, &tasks, provider.clone(), relay, link.clone());
         let (bound, work) = door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
         ready.status = Some(bound);
         let mut stopping = stopping.clone();
@@ -392,6 +414,8 @@ fn views(
     journal: &Journal<Context>,
     tasks: &Tasks,
     provider: Option<Provider<Context>>,
+    relay: Option<Arc<Hall>>,
+    link: Link,
 ) -> door::Views {
     let metrics = context.child("door");
     let name = network.genesis.as_ref().map(|genesis| genesis.name.clone());
@@ -408,11 +432,16 @@ fn views(
         "validator": config.validator.is_some(),
     });
     let gauges = Gauges::new(&context.child("node"));
+    let relaying = relay.as_ref().map(|hall| relay::Gauges::new(&context.child("relay"), hall.clone()));
+    let relays = config.link.relays.clone();
     let (measured, counted, log) = (provider.clone(), tasks.clone(), journal.log().clone());
     door::Views {
         metrics: Arc::new(move || {
             if let Some(provider) = &measured {
                 provider.measure();
+            }
+            if let Some(relaying) = &relaying {
+                relaying.set();
             }
             gauges.set(&log, &counted);
             metrics.encode()
@@ -421,6 +450,12 @@ fn views(
             let mut status = base.clone();
             if let Some(provider) = &provider {
                 status["provider"] = provider.status();
+            }
+            // Of several only one is kept a connection to.
+            status["relays"] =
+                relays.iter().map(|at| serde_json::json!({"address": at, "connected": link.is_at(*at)})).collect();
+            if let Some(hall) = &relay {
+                status["relay"] = relay::status(hall);
             }
             status
         }),

@@ -30,7 +30,7 @@ use hodei_types::{
     ack::Signer,
     grant::{Grant, Rights},
     slice::ShardId,
-    transport::{NodeKey, Peer, SHARD, Transport as _},
+    transport::{NodeKey, Peer, Reach, SHARD, Transport as _},
 };
 use played::Played;
 use std::{
@@ -109,7 +109,7 @@ async fn offering(
         tasks: tasks.clone(),
         stop: stopping,
         chain_id: CHAIN_ID,
-        addresses: vec!["127.0.0.1:1".parse().unwrap()],
+        reach: Reach { addresses: vec!["127.0.0.1:1".parse().unwrap()], ..Reach::default() },
         // Whoever says that it is at an even port is there.
         probe: Arc::new(|peer| Box::pin(async move { peer.addresses.iter().all(|at| at.port() % 2 == 0) })),
     };
@@ -149,7 +149,7 @@ async fn accept(mut listener: Listener, provider: Provider<Context>) {
 
 async fn bind(secret: [u8; 32]) -> (Link, Listener) {
     let bind = "127.0.0.1:0".parse().unwrap();
-    Link::bind(hodei_link::Config { secret, bind, protocols: vec![SHARD] }).await.unwrap()
+    Link::bind(hodei_link::Config { secret, bind, protocols: vec![SHARD], relays: Vec::new() }).await.unwrap()
 }
 
 /// Not a test of its own: the provider's process, when started as one.
@@ -182,7 +182,7 @@ impl Process {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("listening ")?.parse().ok())
             .expect("the provider says where it listens");
-        Self(child, Peer { key: Signer::new(&PROVIDER).node(), addresses: vec![address] })
+        Self(child, Peer::at(Signer::new(&PROVIDER).node(), vec![address]))
     }
 }
 
@@ -349,7 +349,7 @@ fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_no
         let (provider, _) = provider(&context, &home, ledger.clone()).await;
         let (listening, listener) = bind(PROVIDER).await;
         tokio::spawn(accept(listener, provider));
-        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
         let (owner, _owner) = bind(CLIENT).await;
         let (reader, _reader) = bind([11; 32]).await;
         let (thief, _thief) = bind([12; 32]).await;
@@ -406,7 +406,7 @@ fn readers_meet_at_a_provider_that_called_them_back_and_holds_what_they_read() {
     begun("meet", offer(), |Begun { provider, .. }| async move {
         let (listening, listener) = bind(PROVIDER).await;
         tokio::spawn(accept(listener, provider.clone()));
-        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
         let [(first, _a), (second, _b), (thief, _c)] =
             [bind([11; 32]).await, bind([12; 32]).await, bind([13; 32]).await];
         let (id, body) = shard(1, 8 << 10);
@@ -460,7 +460,7 @@ fn a_provider_that_introduces_nobody_says_so() {
     begun("alone", offer, |Begun { provider, .. }| async move {
         let (listening, listener) = bind(PROVIDER).await;
         tokio::spawn(accept(listener, provider));
-        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
         let (reader, _reader) = bind([11; 32]).await;
         let grant = grant(reader.key(), Rights::READ);
         let who = Request::Who { deal: DEAL, ids: vec![ShardId([1; 32])], grant };
@@ -497,7 +497,7 @@ fn what_is_kept_is_released_for_nobody_before_the_ledgers_time() {
         let (provider, _) = provider(&context, &home, ledger.clone()).await;
         let (listening, listener) = bind(PROVIDER).await;
         tokio::spawn(accept(listener, provider));
-        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
         let (link, _listener) = bind(CLIENT).await;
         let rights = grant(link.key(), Rights::ALL);
         let reply =
@@ -550,7 +550,7 @@ fn a_custodian_reads_adds_and_lists_and_has_nothing_let_go_of_or_kept() {
     begun("custodian", offer(), |Begun { provider, .. }| async move {
         let (listening, listener) = bind(PROVIDER).await;
         tokio::spawn(accept(listener, provider));
-        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
         let (link, _listener) = bind(CLIENT).await;
         let rights = signed(&CUSTODIAN, link.key(), Rights::ALL);
         let reply =

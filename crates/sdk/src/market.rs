@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, U256};
 use hodei_types::{
-    abi::{IProviders, PAGE_MAX, PROVIDERS, unpack_addresses},
+    abi::{IProviders, PAGE_MAX, PROVIDERS, unpack_reach},
     call::ask,
     chain::{Chain, ChainError},
     code::Class,
@@ -22,6 +22,8 @@ pub struct Offer {
     /// Failure domain, as declared.
     pub zone: String,
     pub addresses: Vec<SocketAddr>,
+    /// Relays it is reached through.
+    pub relays: Vec<SocketAddr>,
     pub capacity_bytes: u64,
     /// Promised in open deals.
     pub used_bytes: u64,
@@ -49,13 +51,13 @@ impl Offer {
     }
 
     pub fn peer(&self) -> Peer {
-        Peer { key: self.node, addresses: self.addresses.clone() }
+        Peer { key: self.node, addresses: self.addresses.clone(), relays: self.relays.clone() }
     }
 
-    /// What fails together with it: the /24 or /48 of its first public address; on loopback and private
-    /// networks, where addresses say nothing, the zone it declares.
+    /// What fails together with it: the /24 or /48 of its first public address, or of the relay it is reached
+    /// through; on loopback and private networks, where addresses say nothing, the zone it declares.
     pub fn network(&self) -> String {
-        match self.addresses.iter().map(SocketAddr::ip).find(|ip| is_public(*ip)) {
+        match self.addresses.iter().chain(&self.relays).map(SocketAddr::ip).find(|ip| is_public(*ip)) {
             Some(IpAddr::V4(v4)) => {
                 let [a, b, c, _] = v4.octets();
                 format!("{a}.{b}.{c}.0/24")
@@ -79,11 +81,13 @@ fn is_public(ip: IpAddr) -> bool {
 }
 
 fn offer(provider: IProviders::Provider) -> Offer {
+    let reach = unpack_reach(&provider.offer.addresses).unwrap_or_default();
     Offer {
         node: NodeKey(provider.node.0),
         operator: provider.operator,
         zone: provider.offer.zone,
-        addresses: unpack_addresses(&provider.offer.addresses).unwrap_or_default(),
+        addresses: reach.addresses,
+        relays: reach.relays,
         capacity_bytes: provider.offer.capacityBytes,
         used_bytes: provider.usedBytes,
         price_store: provider.offer.priceStore,
@@ -135,6 +139,7 @@ mod tests {
             operator: Address::ZERO,
             zone: zone.into(),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            relays: vec![],
             capacity_bytes: 5,
             used_bytes: 7,
             price_store: 0,
@@ -162,5 +167,8 @@ mod tests {
         assert_eq!(at(&["192.168.1.7:1", "203.0.113.9:1"]), "203.0.113.0/24");
         assert_eq!(at(&["[2001:db8:1:2::3]:1"]), "2001:db8:1::/48");
         assert_eq!(at(&[]), "zone attic");
+        let mut hidden = some("attic", &["192.168.1.7:1"]);
+        hidden.relays = vec!["203.0.113.9:1".parse().unwrap()];
+        assert_eq!(hidden.network(), "203.0.113.0/24", "all behind one relay are gone when it is");
     }
 }

@@ -100,7 +100,7 @@ pub fn class_of(offers: &[Offer]) -> Class {
 }
 
 pub(crate) fn usable(offer: &&Offer) -> bool {
-    offer.open && !offer.suspended && !offer.addresses.is_empty()
+    offer.open && !offer.suspended && !(offer.addresses.is_empty() && offer.relays.is_empty())
 }
 
 /// One deal to open.
@@ -295,6 +295,7 @@ pub(crate) mod tests {
             operator: Address::repeat_byte(operator),
             zone: zone.into(),
             addresses: vec!["127.0.0.1:1".parse().unwrap()],
+            relays: vec![],
             capacity_bytes: 10 << 30,
             used_bytes: 0,
             price_store: price,

@@ -17,7 +17,7 @@ mod deals;
 mod statement;
 mod tabs;
 
-pub use addresses::{pack_addresses, unpack_addresses};
+pub use addresses::{REACH_BYTES_MAX, pack_addresses, pack_reach, unpack_reach};
 pub use buckets::IBuckets;
 pub use deals::IDeals;
 pub use statement::{decline_statement, operator_consent, root_statement, spender_consent};
@@ -134,7 +134,8 @@ sol! {
             string zone;
             /// Network as declared (an AS number or a prefix), up to 31 bytes.
             string network;
-            /// Up to 8 socket addresses, 18 bytes each: IPv6 (or mapped IPv4) and port, big-endian.
+            /// Up to 8 socket addresses, 18 bytes each: IPv6 (or mapped IPv4) and port, big-endian. Where relays are
+            /// named among them, the last ones, one byte before all that counts those that are no relays.
             bytes addresses;
             uint64 capacityBytes;
             /// Wei per GiB and window.

@@ -160,7 +160,7 @@ impl Kit {
                 let address = input.text(ADDRESS_BYTES_MAX)?;
                 addresses.push(address.parse().map_err(|_| KitError::Content("a member's address"))?);
             }
-            members.push(Peer { key, addresses });
+            members.push(Peer::at(key, addresses));
         }
         let main = SecretKey::new(KeyKind::Account, input.fixed()?);
         let spender = match input.array(1)? {
@@ -208,7 +208,7 @@ mod tests {
         Kit {
             network_key: NetworkKey { genesis: [1; 32].into(), group: [2; GROUP_KEY_BYTES] },
             name: "family".into(),
-            members: vec![Peer { key: NodeKey([3; 32]), addresses }],
+            members: vec![Peer::at(NodeKey([3; 32]), addresses)],
             main: SecretKey::new(KeyKind::Account, [4; 32]),
             spender: Some(SecretKey::new(KeyKind::Account, [5; 32])),
             files: [("s3.keys".to_owned(), vec![6; 10])].into(),

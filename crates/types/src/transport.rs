@@ -27,6 +27,31 @@ impl std::fmt::Display for NodeKey {
 pub struct Peer {
     pub key: NodeKey,
     pub addresses: Vec<SocketAddr>,
+    /// Relays that pass on what is sent to it, for who stands behind an address translator; over TCP.
+    pub relays: Vec<SocketAddr>,
+}
+
+impl Peer {
+    /// One that is reached directly.
+    pub fn at(key: NodeKey, addresses: Vec<SocketAddr>) -> Self {
+        Self { key, addresses, relays: Vec::new() }
+    }
+}
+
+/// Under which addresses others reach a node, as the `providers` module keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// UDP sockets of its own.
+    pub addresses: Vec<SocketAddr>,
+    /// TCP sockets of relays; none where it is reached directly.
+    pub relays: Vec<SocketAddr>,
+}
+
+impl Reach {
+    /// Neither an address of its own nor a relay.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.relays.is_empty()
+    }
 }
 
 /// The application protocol a stream speaks, as ALPN.

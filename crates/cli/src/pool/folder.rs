@@ -137,7 +137,7 @@ impl Folder {
 
     pub(crate) fn peer(&self, door: &Door) -> Result<Peer> {
         let key = Signer::new(self.keys()?.node.bytes()).node();
-        Ok(Peer { key, addresses: door.addresses.clone() })
+        Ok(Peer::at(key, door.addresses.clone()))
     }
 
     /// The word by which devices join.
@@ -145,7 +145,7 @@ impl Folder {
         let member = |member: &Member| {
             let mut key = [0; 32];
             hex::decode_to_slice(&member.key, &mut key).ok()?;
-            Some(Peer { key: NodeKey(key), addresses: member.addresses.clone() })
+            Some(Peer::at(NodeKey(key), member.addresses.clone()))
         };
         let word = Word {
             network: session.network_key,

@@ -229,9 +229,15 @@ pub(crate) struct Provider {
 impl Provider {
     /// Two commands: join by the ticket, run the node.
     pub(crate) fn join(network: &Network, zone: &str) -> Self {
+        Self::join_with(network, zone, &[])
+    }
+
+    /// The same, with further options of `net join`.
+    pub(crate) fn join_with(network: &Network, zone: &str, options: &[&str]) -> Self {
         let user = User::new(&format!("{}-{zone}", network.name));
         let (ticket, _) = network.invite("100");
-        let joined = user.one(&["net", "join", &ticket, "--provide", "4", "--zone", zone, "--collateral", "40"]);
+        let words = ["net", "join", &ticket, "--provide", "4", "--zone", zone, "--collateral", "40"];
+        let joined = user.one(&[&words, options].concat());
         let folder = PathBuf::from(joined["node"]["folder"].as_str().unwrap());
         let node = Node::start(&user, &["-C", &network.name, "node", "run"], folder);
         let account = joined["node"]["account"].as_str().unwrap();
@@ -247,7 +253,7 @@ impl Provider {
 }
 
 /// Free TCP ports whose predecessor is a free UDP port.
-fn ports(count: usize) -> Vec<u16> {
+pub(crate) fn ports(count: usize) -> Vec<u16> {
     let mut held = Vec::new();
     while held.len() < count {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();

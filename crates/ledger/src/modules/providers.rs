@@ -9,7 +9,7 @@ use alloy_sol_types::SolCall as _;
 use hodei_types::abi::{
     IModule,
     IProviders::{self, Offer},
-    PAGE_MAX, PROVIDERS, operator_consent, unpack_addresses,
+    PAGE_MAX, PROVIDERS, operator_consent, unpack_reach,
 };
 
 use super::{
@@ -246,7 +246,7 @@ fn check_offer(offer: &Offer) -> Result<(), Stop> {
     if offer.network.len() > 31 || !offer.network.bytes().all(|byte| byte.is_ascii_graphic()) {
         return bad("network");
     }
-    if unpack_addresses(&offer.addresses).is_none() {
+    if unpack_reach(&offer.addresses).is_none() {
         return bad("addresses");
     }
     // A deal's pay is a product of these; the bound keeps it far below 2^256 and above any sane price.

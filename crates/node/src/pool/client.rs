@@ -49,7 +49,7 @@ pub async fn ask(link: &Link, door: &Peer, request: &Request) -> Result<Answer, 
 pub async fn ask_once(secret: [u8; 32], door: &Peer, request: &Request) -> Result<Answer, AskError> {
     let is_near = door.addresses.iter().all(|address| address.ip().is_loopback());
     let ip = if is_near { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
-    let config = Config { secret, bind: SocketAddr::new(ip.into(), 0), protocols: Vec::new() };
+    let config = Config { secret, bind: SocketAddr::new(ip.into(), 0), protocols: Vec::new(), relays: Vec::new() };
     let (link, _listener) = Link::bind(config).await?;
     let answer = ask(&link, door, request).await;
     link.close().await;

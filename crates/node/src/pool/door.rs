@@ -20,10 +20,10 @@ use hodei_ledger::{
 };
 use hodei_link::{Link, LinkError, Listener};
 use hodei_types::{
-    abi::{IProviders, PROVIDERS, operator_consent, pack_addresses},
+    abi::{IProviders, PROVIDERS, operator_consent, pack_reach},
     ack::is_signed,
     chain::ChainError,
-    transport::{NodeKey, POOL},
+    transport::{NodeKey, POOL, Reach},
 };
 use std::{
     collections::BTreeSet,
@@ -153,7 +153,7 @@ impl Door {
 
     /// Listens with the pool's own node key.
     pub async fn listen(secret: [u8; 32], bind: SocketAddr) -> Result<(Link, Listener), DoorError> {
-        Ok(Link::bind(hodei_link::Config { secret, bind, protocols: vec![POOL] }).await?)
+        Ok(Link::bind(hodei_link::Config { secret, bind, protocols: vec![POOL], relays: Vec::new() }).await?)
     }
 
     /// What the pool is now.
@@ -278,10 +278,11 @@ impl Door {
     /// Registers a device, or brings its record up to date.
     async fn register(&self, node: B256, possession: &[u8; 64], offer: &Offer) -> Result<(), Failed> {
         let (account, terms) = (&self.0.account, self.pool().terms);
+        let reach = Reach { addresses: offer.addresses.clone(), relays: Vec::new() };
         let stated = IProviders::Offer {
             zone: offer.zone.clone(),
-            network: network(&offer.addresses, &offer.zone),
-            addresses: pack_addresses(&offer.addresses),
+            network: network(&reach, &offer.zone),
+            addresses: pack_reach(&reach),
             capacityBytes: offer.capacity_bytes,
             priceStore: terms.price_keep.saturating_to(),
             priceRead: terms.price_read.saturating_to(),

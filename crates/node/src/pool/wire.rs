@@ -6,7 +6,7 @@
 
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::{
-    abi::{ADDRESSES_MAX, unpack_addresses},
+    abi::{ADDRESSES_MAX, unpack_reach},
     ack::SIGNATURE_BYTES,
     cbor::{CborError, Reader, Writer},
 };
@@ -152,7 +152,9 @@ impl Offer {
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         input.tuple(4)?;
         let zone = input.text(ZONE_BYTES_MAX)?.to_owned();
-        let addresses = unpack_addresses(input.bytes(18 * ADDRESSES_MAX)?).ok_or(WireError::Limit("addresses"))?;
+        // A device states addresses of its own: one that is reached through a relay is not enrolled.
+        let reach = unpack_reach(input.bytes(18 * ADDRESSES_MAX)?).filter(|reach| reach.relays.is_empty());
+        let addresses = reach.ok_or(WireError::Limit("addresses"))?.addresses;
         let capacity_bytes = input.uint()?;
         let class = u8::try_from(input.uint()?).map_err(|_| WireError::Limit("class"))?;
         Ok(Self { zone, addresses, capacity_bytes, class })

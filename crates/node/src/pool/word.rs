@@ -125,7 +125,7 @@ impl<'a> Rest<'a> {
             let ip = Ipv6Addr::from(self.fixed::<16>()?).to_canonical();
             addresses.push(SocketAddr::new(ip, u16::from_be_bytes(self.fixed()?)));
         }
-        (count > 0).then_some(Peer { key, addresses })
+        (count > 0).then_some(Peer::at(key, addresses))
     }
 }
 
@@ -152,9 +152,9 @@ mod tests {
     use super::*;
 
     fn word(members: usize) -> Word {
-        let peer = |index: usize| Peer {
-            key: NodeKey([index as u8; 32]),
-            addresses: vec!["10.0.0.1:1".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()],
+        let peer = |index: usize| {
+            let addresses = vec!["10.0.0.1:1".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()];
+            Peer::at(NodeKey([index as u8; 32]), addresses)
         };
         Word {
             network: NetworkKey { genesis: [7; 32].into(), group: [8; GROUP_KEY_BYTES] },

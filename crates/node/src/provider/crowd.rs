@@ -133,7 +133,7 @@ impl<E: Storage> Provider<E> {
         let Ok(_probing) = self.0.crowd.probes.try_acquire() else {
             return Err(Answer::Busy { retry_after_ms: BUSY_MS });
         };
-        let peer = Peer { key: from, addresses };
+        let peer = Peer::at(from, addresses);
         if !(self.0.parts.probe)(peer.clone()).await {
             return Err(refused(Reason::NotGranted, "nobody answers there under the key that announced"));
         }

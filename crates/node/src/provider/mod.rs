@@ -45,10 +45,9 @@ use gate::{Gate, Queue};
 use hodei_audit::Log;
 use hodei_ledger::account::Account;
 use hodei_storage::shard::{self, Store, Writer};
-use hodei_types::{ack::Signer, chain::Chain};
+use hodei_types::{ack::Signer, chain::Chain, transport::Reach};
 use meters::Meters;
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -95,7 +94,7 @@ pub struct Parts<E: Storage> {
     pub stop: watch::Receiver<bool>,
     pub chain_id: u64,
     /// Where others reach this node, for the ledger.
-    pub addresses: Vec<SocketAddr>,
+    pub reach: Reach,
     /// Calls readers back that say where they are.
     pub probe: crowd::Probe,
 }

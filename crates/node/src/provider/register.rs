@@ -5,10 +5,11 @@ use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall;
 use hodei_ledger::account::{Account, AccountError, Order};
 use hodei_types::{
-    abi::{DEALS, IDeals, IProviders, PAGE_MAX, PROVIDERS, operator_consent, pack_addresses},
+    abi::{DEALS, IDeals, IProviders, PAGE_MAX, PROVIDERS, operator_consent, pack_reach},
     ack::Signer,
     call::{ask, revert},
     chain::ChainError,
+    transport::Reach,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -43,12 +44,12 @@ pub async fn record(account: &Account, node: B256) -> Result<Option<IProviders::
     }
 }
 
-/// What the configuration offers at these addresses.
-pub fn offer(config: &Provider, addresses: &[SocketAddr]) -> IProviders::Offer {
+/// What the configuration offers where it is reached.
+pub fn offer(config: &Provider, reach: &Reach) -> IProviders::Offer {
     IProviders::Offer {
         zone: config.zone.clone(),
-        network: network(addresses, &config.zone),
-        addresses: pack_addresses(addresses),
+        network: network(reach, &config.zone),
+        addresses: pack_reach(reach),
         capacityBytes: config.pledge_bytes,
         priceStore: config.price_keep.0,
         priceRead: config.price_read.0,
@@ -65,9 +66,9 @@ pub async fn ensure(
     account: &Account,
     signer: &Signer,
     config: &Provider,
-    addresses: &[SocketAddr],
+    reach: &Reach,
 ) -> Result<bool, RegisterError> {
-    let offer = offer(config, addresses);
+    let offer = offer(config, reach);
     let node = B256::from(signer.node().0);
     let order = match record(account, node).await? {
         Some(record) if record.operator != account.address() => {
@@ -151,9 +152,10 @@ pub async fn leave(account: &Account, node: B256) -> Result<(), RegisterError> {
     Ok(())
 }
 
-/// The network shards are spread over: /24 or /48 of a public address, else the zone, as declared.
-pub(crate) fn network(addresses: &[SocketAddr], zone: &str) -> String {
-    let public = addresses.iter().map(SocketAddr::ip).find(|ip| match ip {
+/// The network shards are spread over: /24 or /48 of a public address, or of the relay, without which nobody
+/// reaches it; else the zone, as declared.
+pub(crate) fn network(reach: &Reach, zone: &str) -> String {
+    let public = reach.addresses.iter().chain(&reach.relays).map(SocketAddr::ip).find(|ip| match ip {
         IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()),
         IpAddr::V6(ip) => {
             !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
@@ -178,13 +180,18 @@ mod tests {
 
     #[test]
     fn networks_are_prefixes_of_public_addresses() {
-        let of = |text: &str| network(&[text.parse().unwrap()], "flat");
+        let at = |addresses: &[&str], relays: &[&str]| {
+            let parsed = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+            network(&Reach { addresses: parsed(addresses), relays: parsed(relays) }, "flat")
+        };
+        let of = |text: &str| at(&[text], &[]);
         assert_eq!(of("203.0.113.9:1"), "203.0.113.0/24");
         assert_eq!(of("[2001:db8:1:2::3]:1"), "2001:db8:1::/48");
         for private in ["127.0.0.1:1", "192.168.1.1:1", "[::1]:1", "[fd00::1]:1"] {
             assert_eq!(of(private), "flat");
         }
-        let both = ["10.0.0.1:1".parse().unwrap(), "203.0.113.9:1".parse().unwrap()];
-        assert_eq!(network(&both, "flat"), "203.0.113.0/24");
+        assert_eq!(at(&["10.0.0.1:1", "203.0.113.9:1"], &[]), "203.0.113.0/24");
+        assert_eq!(at(&[], &["203.0.113.9:1"]), "203.0.113.0/24", "gone with its relay");
+        assert_eq!(at(&["198.51.100.1:1"], &["203.0.113.9:1"]), "198.51.100.0/24");
     }
 }

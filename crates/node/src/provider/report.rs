@@ -100,7 +100,7 @@ impl<E: Storage> Provider<E> {
         };
         if self.0.config.register {
             task.doing("stating the offer on the ledger");
-            if register::ensure(self.account(), &parts.signer, &self.0.config, &parts.addresses).await? {
+            if register::ensure(self.account(), &parts.signer, &self.0.config, &parts.reach).await? {
                 tracing::info!(node = %self.id(), "offer stated on the ledger");
             }
         }

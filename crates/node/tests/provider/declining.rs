@@ -33,7 +33,7 @@ fn what_is_declined_is_refused_by_a_signed_word_that_is_in_the_log() {
         let (provider, _) = provider(&context, &home, ledger.clone()).await;
         let (listening, listener) = bind(PROVIDER).await;
         tokio::spawn(accept(listener, provider.clone()));
-        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
         let (link, _listener) = bind(CLIENT).await;
         let rights = grant(link.key(), Rights::ALL);
         let done = async |file: &Path| {

@@ -144,7 +144,7 @@ fn space_shown_is_what_the_file_system_says_also_after_a_restart() {
 /// A provider on the wire, and a client's grant for it.
 async fn served(provider: Provider<Context>) -> (hodei_link::Link, Peer, Vec<u8>) {
     let (link, listener) = bind(PROVIDER).await;
-    let peer = Peer { key: Signer::new(&PROVIDER).node(), addresses: vec![link.address().unwrap()] };
+    let peer = Peer::at(Signer::new(&PROVIDER).node(), vec![link.address().unwrap()]);
     tokio::spawn(async move {
         let _link = link;
         accept(listener, provider).await;

@@ -68,7 +68,7 @@ impl Stand {
         provider.store().put(DEAL, id, [0; 16], body).await.unwrap();
         let (listening, listener) = bind(PROVIDER).await;
         tokio::spawn(accept(listener, provider));
-        let peer = Peer { key: listening.key(), addresses: vec![listening.address().unwrap()] };
+        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
         Self { peer, id, ledger, _listening: listening }
     }
 

@@ -188,7 +188,7 @@ fn meet(known: &mut Known, ids: &[ShardId], keeper: &Keeper) {
     let has = |at: usize| keeper.has.get(at / 8).is_some_and(|bits| bits >> (at % 8) & 1 == 1);
     for (_, id) in ids.iter().enumerate().filter(|(at, _)| has(*at)) {
         let Some(page) = known.pages.get_mut(id) else { continue };
-        let peer = Peer { key: keeper.node, addresses: keeper.addresses.clone() };
+        let peer = Peer::at(keeper.node, keeper.addresses.clone());
         match page.keepers.iter_mut().find(|(known, _)| known.key == peer.key) {
             Some(known) => *known = (peer, 0),
             None => {

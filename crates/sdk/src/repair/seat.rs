@@ -175,6 +175,7 @@ pub(super) mod tests {
             operator: Address::repeat_byte(node),
             zone: "a".into(),
             addresses: Vec::new(),
+            relays: vec![],
             capacity_bytes: 1 << 40,
             used_bytes: 0,
             price_store: 1,

@@ -36,7 +36,7 @@ const MINUTE_MS: u64 = 60_000;
 const MET: u32 = 60;
 
 fn peer(key: NodeKey) -> Peer {
-    Peer { key, addresses: vec![([127, 0, 0, 1], 9).into()] }
+    Peer::at(key, vec![([127, 0, 0, 1], 9).into()])
 }
 
 fn settings(keep_bytes: u64) -> Settings {

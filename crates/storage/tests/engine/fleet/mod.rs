@@ -114,7 +114,7 @@ impl Fleet {
     /// One operator each, in three zones that are also the networks.
     pub(crate) fn roster(&self) -> Arc<Vec<Provider>> {
         let provider = |(i, host): (usize, &Host)| Provider {
-            peer: Peer { key: host.signer.node(), addresses: vec![] },
+            peer: Peer::at(host.signer.node(), vec![]),
             deal: i as u64 + 1,
             operator: [i as u8; 20],
             network: format!("zone {}", i % 3),
