@@ -117,7 +117,7 @@ impl<E: Storage> Provider<E> {
     ) -> Result<Answer, Answer> {
         let terms = self.meet(from, deal, grant, true).await?;
         let addresses: Vec<SocketAddr> =
-            addresses.into_iter().filter(|address| is_reachable(*address, &self.0.parts.addresses)).collect();
+            addresses.into_iter().filter(|address| is_reachable(*address, &self.0.parts.reach.addresses)).collect();
         if addresses.is_empty() {
             return Err(refused(
                 Reason::NotGranted,
