@@ -17,7 +17,7 @@ pub use tick::{Tab, Tick};
 
 use commonware_runtime::{Buf, Error as RuntimeError, IoBuf, Sink, Stream};
 use hodei_types::{
-    abi::{pack_addresses, unpack_addresses},
+    abi::{pack_addresses, unpack_reach},
     ack::Ack,
     cbor::{CborError, Reader, Writer},
     code::SHARD_BYTES_MAX,
@@ -497,7 +497,9 @@ fn some_ids(input: &mut Reader<'_>, max: usize) -> Result<Vec<ShardId>, WireErro
 }
 
 fn addresses(input: &mut Reader<'_>) -> Result<Vec<SocketAddr>, WireError> {
-    unpack_addresses(input.bytes(KEEPER_ADDRESSES_MAX * 18)?).ok_or(WireError::Limit("addresses"))
+    let reach = unpack_reach(input.bytes(KEEPER_ADDRESSES_MAX * 18)?);
+    // Readers are reached directly.
+    reach.filter(|reach| reach.relays.is_empty()).map(|reach| reach.addresses).ok_or(WireError::Limit("addresses"))
 }
 
 fn keeper(input: &mut Reader<'_>) -> Result<Keeper, WireError> {

@@ -138,7 +138,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// From now on these are paid, by what the record says of the tab.
-    pub(super) async fn learn(&self, purse: &Purse, fares: Vec<Fare>, roster: &[Provider]) -> Result<(), Fault> {
+    pub(super) async fn learn_fares(&self, purse: &Purse, fares: Vec<Fare>, roster: &[Provider]) -> Result<(), Fault> {
         let (purse, making) = (*purse, self.0.context.child("chains").shared(true));
         let made = making.spawn(move |_| async move { leaves(&purse, &fares) }).await;
         let wrong = Fault::Link("its record does not say what its tab pays");

@@ -99,7 +99,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let secret = Secret::new(link.secret);
         let (told, fares) = Told::open(&shard, &self.0.network.0, &bucket.id.0, &secret)?;
         if let Some(purse) = &link.purse {
-            self.learn(purse, fares, &roster).await?;
+            self.learn_fares(purse, fares, &roster).await?;
         }
         let overlay = self.overlay(bucket.id, bucket.state.overlay, &roster).await;
         let crowd = self.0.crowd.get().map(|crowd| {

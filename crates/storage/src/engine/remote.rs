@@ -6,9 +6,7 @@
 use super::spread::{BUSY_MAX, Provider};
 use crate::{
     crowd::Question,
-    wire::{
-        self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, Tab, Tick, UploadId, WireError,
-    },
+    wire::{self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, Tab, Tick, UploadId, WireError},
 };
 use bytes::Bytes;
 use commonware_runtime::Clock;
@@ -358,7 +356,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         let request = Request::Tick { deal: ask.deal, tick, grant: ask.grant.to_vec() };
         match self.answer(ask.peer, request).await? {
             Answer::Tab(tab) => Ok(tab),
-            other => Err(refusal(ask, other, "where it counts")),
+            other => Err(self.refusal(ask, other, "where it counts")),
         }
     }
 
@@ -384,7 +382,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
     /// What an answer of another kind than was asked for says.
     pub(crate) fn unmeant(&self, provider: &Provider, answer: Answer, expected: &str) -> RemoteError {
         let Provider { peer, deal, grant, .. } = provider;
-        refusal(&Ask { peer, deal: *deal, grant, id: ShardId([0; 32]) }, answer, expected)
+        self.refusal(&Ask { peer, deal: *deal, grant, id: ShardId([0; 32]) }, answer, expected)
     }
 
     async fn answer_within(&self, peer: &Peer, request: Request, max: usize) -> Result<Answer, RemoteError> {
