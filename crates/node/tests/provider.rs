@@ -147,6 +147,14 @@ async fn accept(mut listener: Listener, provider: Provider<Context>) {
     }
 }
 
+/// Lets clients reach a provider as long as the link is kept.
+async fn reached(provider: Provider<Context>) -> (Link, Peer) {
+    let (link, listener) = bind(PROVIDER).await;
+    tokio::spawn(accept(listener, provider));
+    let peer = Peer::at(link.key(), vec![link.address().unwrap()]);
+    (link, peer)
+}
+
 async fn bind(secret: [u8; 32]) -> (Link, Listener) {
     let bind = "127.0.0.1:0".parse().unwrap();
     Link::bind(hodei_link::Config { secret, bind, protocols: vec![SHARD], relays: Vec::new() }).await.unwrap()
@@ -347,9 +355,7 @@ fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_no
     on_runtime(home.store(), |context| async move {
         let ledger = Played::new(1 << 30);
         let (provider, _) = provider(&context, &home, ledger.clone()).await;
-        let (listening, listener) = bind(PROVIDER).await;
-        tokio::spawn(accept(listener, provider));
-        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
+        let (_listening, peer) = reached(provider).await;
         let (owner, _owner) = bind(CLIENT).await;
         let (reader, _reader) = bind([11; 32]).await;
         let (thief, _thief) = bind([12; 32]).await;
@@ -404,9 +410,7 @@ fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_no
 #[test]
 fn readers_meet_at_a_provider_that_called_them_back_and_holds_what_they_read() {
     begun("meet", offer(), |Begun { provider, .. }| async move {
-        let (listening, listener) = bind(PROVIDER).await;
-        tokio::spawn(accept(listener, provider.clone()));
-        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
+        let (_listening, peer) = reached(provider.clone()).await;
         let [(first, _a), (second, _b), (thief, _c)] =
             [bind([11; 32]).await, bind([12; 32]).await, bind([13; 32]).await];
         let (id, body) = shard(1, 8 << 10);
@@ -458,9 +462,7 @@ fn readers_meet_at_a_provider_that_called_them_back_and_holds_what_they_read() {
 fn a_provider_that_introduces_nobody_says_so() {
     let offer = config::Provider { crowd: false, ..offer() };
     begun("alone", offer, |Begun { provider, .. }| async move {
-        let (listening, listener) = bind(PROVIDER).await;
-        tokio::spawn(accept(listener, provider));
-        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
+        let (_listening, peer) = reached(provider).await;
         let (reader, _reader) = bind([11; 32]).await;
         let grant = grant(reader.key(), Rights::READ);
         let who = Request::Who { deal: DEAL, ids: vec![ShardId([1; 32])], grant };
@@ -495,9 +497,7 @@ fn what_is_kept_is_released_for_nobody_before_the_ledgers_time() {
     on_runtime(home.store(), |context| async move {
         let ledger = Played::new(1 << 30);
         let (provider, _) = provider(&context, &home, ledger.clone()).await;
-        let (listening, listener) = bind(PROVIDER).await;
-        tokio::spawn(accept(listener, provider));
-        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
+        let (_listening, peer) = reached(provider).await;
         let (link, _listener) = bind(CLIENT).await;
         let rights = grant(link.key(), Rights::ALL);
         let reply =
@@ -548,9 +548,7 @@ fn what_is_kept_is_released_for_nobody_before_the_ledgers_time() {
 #[test]
 fn a_custodian_reads_adds_and_lists_and_has_nothing_let_go_of_or_kept() {
     begun("custodian", offer(), |Begun { provider, .. }| async move {
-        let (listening, listener) = bind(PROVIDER).await;
-        tokio::spawn(accept(listener, provider));
-        let peer = Peer::at(listening.key(), vec![listening.address().unwrap()]);
+        let (_listening, peer) = reached(provider).await;
         let (link, _listener) = bind(CLIENT).await;
         let rights = signed(&CUSTODIAN, link.key(), Rights::ALL);
         let reply =

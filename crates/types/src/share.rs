@@ -269,21 +269,26 @@ mod tests {
     fn a_word_of_another_kind_or_length_is_refused() {
         let word = |prefix: &str, data: &[u8]| bech32::encode::<Bech32m>(Hrp::parse(prefix).unwrap(), data).unwrap();
         assert_eq!(word("hodeikey", &[1; 34]).parse::<Link>(), Err(LinkError::Prefix));
-        assert_eq!(word(PREFIX, &[9; DATA_BYTES]).parse::<Link>(), Err(LinkError::Version(9)));
-        assert_eq!(word(PREFIX, &[1; DATA_BYTES + 1]).parse::<Link>(), Err(LinkError::Form));
-        let mut data = vec![1; DATA_BYTES];
-        data[0] = PASS;
-        assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form), "a pass without a reader");
-        let mut data = vec![1; PAID_BYTES];
-        data[0] = PAID;
-        assert_eq!(word(PREFIX, &data).parse::<Link>().unwrap().purse.unwrap().flags, 1);
-        data[PASS_BYTES - 1] = 2;
-        assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form), "a flag that means nothing yet");
-        data.truncate(PASS_BYTES);
-        assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form), "a paid pass without a tab");
+        // Ones, but for the length of the record.
+        let data = |version, bytes| {
+            let mut data = vec![1; bytes];
+            data[0] = version;
+            data[73..75].copy_from_slice(&[0, 1]);
+            data
+        };
+        word(PREFIX, &data(VERSION, DATA_BYTES)).parse::<Link>().unwrap();
+        assert_eq!(word(PREFIX, &data(9, DATA_BYTES)).parse::<Link>(), Err(LinkError::Version(9)));
+        assert_eq!(word(PREFIX, &data(VERSION, DATA_BYTES + 1)).parse::<Link>(), Err(LinkError::Form));
+        assert_eq!(word(PREFIX, &data(PASS, DATA_BYTES)).parse::<Link>(), Err(LinkError::Form), "a pass without a reader");
+        let mut paid = data(PAID, PAID_BYTES);
+        assert_eq!(word(PREFIX, &paid).parse::<Link>().unwrap().purse.unwrap().flags, 1);
+        paid[PAID_BYTES - 66] = 2;
+        assert_eq!(word(PREFIX, &paid).parse::<Link>(), Err(LinkError::Form), "a flag that means nothing yet");
+        paid.truncate(PASS_BYTES);
+        assert_eq!(word(PREFIX, &paid).parse::<Link>(), Err(LinkError::Form), "a paid pass without a tab");
         // A record of no length.
-        let mut data = vec![1; DATA_BYTES];
-        data[73..75].fill(0);
-        assert_eq!(word(PREFIX, &data).parse::<Link>(), Err(LinkError::Form));
+        let mut none = data(VERSION, DATA_BYTES);
+        none[73..75].fill(0);
+        assert_eq!(word(PREFIX, &none).parse::<Link>(), Err(LinkError::Form));
     }
 }

@@ -177,11 +177,13 @@ mod tests {
             for at in 1..4 {
                 slate.keep(count(at)).await.unwrap();
             }
+            drop(slate);
             let (slate, found) = Slate::open(&context, &[1; 32]).await.unwrap();
             assert_eq!(found, count(3));
             // The third is in the second slot; a part of the fourth overwrites the first.
-            let (blob, _) = &*slate.0.lock().await;
-            blob.write_at(0, IoBuf::from(slot(4, &count(4))[..20].to_vec()), WriteOptions::default()).await.unwrap();
+            let torn = IoBuf::from(slot(4, &count(4))[..20].to_vec());
+            slate.0.lock().await.0.write_at(0, torn, WriteOptions::default()).await.unwrap();
+            drop(slate);
             let (_, found) = Slate::open(&context, &[1; 32]).await.unwrap();
             assert_eq!(found, count(3));
             let (_, other) = Slate::open(&context, &[2; 32]).await.unwrap();

@@ -163,7 +163,7 @@ mod tests {
         let fares = split(coin * U256::from(50), &seats).unwrap();
         let of =
             |node: u8| fares.iter().filter(|fare| fare.node.0[0] == node).map(|fare| fare.ticks).collect::<Vec<_>>();
-        assert_eq!((of(1), of(2).len(), of(2)[0]), (vec![4096, 5903], 8, 4096));
+        assert_eq!((of(1), of(2).len(), of(2)[0]), (vec![4096, 4096, 1807], 8, 4096));
         assert!(cost(&fares) <= coin * U256::from(50));
         // What costs nothing is bounded by what a provider takes.
         assert_eq!(split(coin, &[seat(1, 1, 0)]).unwrap().len(), LEAVES_EACH as usize);

@@ -72,11 +72,11 @@ mod tests {
         for count in [1, 3, FARES_MAX] {
             let fares: Vec<Fare> = (0..count).map(|at| fare(at as u8)).collect();
             let mut bytes = encode(&fares).unwrap();
+            for at in 0..bytes.len().min(200) {
+                assert_ne!(decode(&bytes[..at]).ok().as_ref(), Some(&fares), "cut at {at}");
+            }
             bytes.resize(bytes.len() + 40, 0);
             assert_eq!(decode(&bytes), Ok(fares));
-            for at in 0..bytes.len().min(200) {
-                assert!(at == 0 || decode(&bytes[..at]) != decode(&bytes), "cut at {at}");
-            }
         }
         for none in [&[][..], &[0; 3], &[0; 400]] {
             assert_eq!(decode(none), Ok(vec![]));

@@ -419,7 +419,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
-            game.play(150);
+            game.play(200);
             game.check();
             game
         };

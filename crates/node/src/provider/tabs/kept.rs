@@ -126,6 +126,7 @@ mod tests {
                 .await
                 .unwrap();
             kept.blob.sync().await.unwrap();
+            drop(kept);
             let (mut kept, found) = open().await;
             assert_eq!(found, [b"one", b"two"]);
             kept.write(&[vec![7; BODY_BYTES_MAX]]).await.unwrap();
@@ -135,6 +136,7 @@ mod tests {
             }
             kept.renew(&[b"three".to_vec()]).await.unwrap();
             kept.write(&[b"four".to_vec()]).await.unwrap();
+            drop(kept);
             let (kept, found) = open().await;
             assert_eq!((found, kept.number), (vec![b"three".to_vec(), b"four".to_vec()], 2));
         });
