@@ -36,6 +36,10 @@ pub(crate) async fn repair(args: &DataRepair, session: &Session, out: Out) -> Re
     if planned.is_done() {
         out.say("Nothing is to be put back.");
     }
+    // What is refused is not to be paid for, whether or not it can be put elsewhere.
+    if !args.plan.dry_run {
+        cloud.owe_declined(name, &planned.survey).await.map_err(sdk_fault)?;
+    }
     if args.plan.dry_run || planned.is_done() {
         finish(&cloud, out).await;
         match args.plan.dry_run {

@@ -277,6 +277,13 @@ fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
     assert!(wei(&back["wei"]) >= reserve, "{back}");
 }
 
+/// What the ledger has of the bucket's deals, by the roots that were posted.
+fn held_bytes(demo: &Demo) -> u64 {
+    let status = demo.one(&["status"]);
+    let bucket = status["buckets"].as_array().unwrap().iter().find(|bucket| bucket["bucket"] == "vault");
+    bucket.expect("it is listed")["held_bytes"].as_u64().unwrap()
+}
+
 #[test]
 fn what_a_provider_declines_is_read_and_put_elsewhere() {
     let demo = Demo::start("decline");
@@ -285,13 +292,18 @@ fn what_a_provider_declines_is_read_and_put_elsewhere() {
     objects.iter().for_each(|(key, content)| demo.put(key, content, "full"));
     let node = demo.ready(0)["node"].as_str().unwrap().to_owned();
     let folder = demo.folder(0);
-    let stripes = demo.lines(&["data", "where", "hodei://vault/large", "--stripes"]);
-    let shards = stripes.iter().filter_map(|line| line["shards"].as_array()).flatten();
-    let ids: Vec<String> = shards
-        .filter(|shard| shard["node"] == node.as_str())
-        .map(|shard| shard["id"].as_str().unwrap().to_owned())
-        .collect();
-    assert!(ids.len() >= 4, "{stripes:?}");
+    // Shards of an object that this one has.
+    let its = |key: &str| {
+        let stripes = demo.lines(&["data", "where", &format!("hodei://vault/{key}"), "--stripes"]);
+        let shards = stripes.iter().filter_map(|line| line["shards"].as_array()).flatten();
+        let ids: Vec<String> = shards
+            .filter(|shard| shard["node"] == node.as_str())
+            .map(|shard| shard["id"].as_str().unwrap().to_owned())
+            .collect();
+        assert!(ids.len() >= 4, "{stripes:?}");
+        ids
+    };
+    let ids = its("large");
 
     // What is no id is refused before anything is done.
     let refuse = |words: &[&str]| demo.user.refused(words, "HD1001");
@@ -332,6 +344,28 @@ fn what_a_provider_declines_is_read_and_put_elsewhere() {
     );
     let survey = demo.look(&[]);
     assert_eq!(seat(&survey, &node)["shards_declined"], 0, "{survey}");
+    demo.check(&objects);
+
+    // What a link tells of is put nowhere else; who declines some of it is paid for that no more all the same.
+    demo.put("told", &content(3, LARGE / 8), "full");
+    demo.one(&["share", "create", "hodei://vault/told", "--expires", "1h", "-y"]);
+    let ids = its("told");
+    // Once nothing of what was put or let go of is on its way to the ledger.
+    let mut held = held_bytes(&demo);
+    wait_for("a ledger that has everything", || {
+        std::thread::sleep(Duration::from_secs(2));
+        std::mem::replace(&mut held, held_bytes(&demo)) == held
+    });
+    let held = held_bytes(&demo);
+    demo.user.one(
+        &[&["node", "decline", "--folder", text(&folder), "--reason", "report", "-y"][..], &[&ids[0], &ids[1]]]
+            .concat(),
+    );
+    let survey = demo.look(&[]);
+    assert_eq!((&seat(&survey, &node)["shards_declined"], &survey["due_parts"]), (&2.into(), &0.into()), "{survey}");
+    let done = demo.one(&["data", "repair", "vault", "-y"]);
+    assert_eq!(done["due_parts"], 0, "{done}");
+    wait_for("a root without what is declined", || held_bytes(&demo) < held);
     demo.check(&objects);
     // With all parity gone beside it, everything is there.
     (1..4).for_each(|index| demo.kill(index));

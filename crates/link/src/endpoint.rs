@@ -37,8 +37,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 const QUEUE: usize = 64;
 /// Connections accepted at once; one more is refused.
 const CONNECTIONS: usize = 1024;
-/// Relays of one peer that are asked for it.
-const RELAYS: usize = 4;
+/// Relays of one peer that are asked for it: as many as the ledger takes. Each costs a TCP connection for a minute.
+const RELAYS: usize = 8;
 
 /// What a link needs.
 pub struct Config {
@@ -243,6 +243,8 @@ impl Link {
 /// A relay's name in iroh. No TLS: a relay is trusted with nothing, what it passes on is QUIC's, sealed for the
 /// key that was dialled.
 fn url(relay: SocketAddr) -> RelayUrl {
+    // Without an IPv6 address's scope, which no URL has.
+    let relay = SocketAddr::new(relay.ip(), relay.port());
     format!("http://{relay}").parse().expect("an address is a host and a port")
 }
 
@@ -284,5 +286,17 @@ impl Listener {
     /// The next stream; `None` once the link is closed.
     pub async fn accept(&mut self) -> Option<Incoming<Sink, Stream>> {
         self.0.recv().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_relay_has_a_name() {
+        let scoped = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 4435, 0, 3);
+        assert_eq!(url(scoped.into()).to_string(), "http://[fe80::1]:4435/");
+        assert_eq!(url("203.0.113.9:4435".parse().unwrap()).to_string(), "http://203.0.113.9:4435/");
     }
 }

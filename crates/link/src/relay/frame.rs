@@ -127,18 +127,11 @@ pub(super) fn datagrams(from: NodeKey, is_batch: bool, rest: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// The next frame; `None` at the end, or for a message that is none.
+/// The next frame; `None` at the end, or for a message that is none. A web socket's own ping ends the connection too:
+/// below this each is answered into a queue without bound, and iroh's clients send none.
 pub(super) async fn next(socket: &mut (impl Stream<Item = Result<Message, Error>> + Unpin)) -> Option<Bytes> {
-    loop {
-        let message = socket.next().await?.ok()?;
-        if message.is_binary() {
-            return Some(message.into_payload().into());
-        }
-        // The web socket's own pings are answered below this.
-        if !message.is_ping() && !message.is_pong() {
-            return None;
-        }
-    }
+    let message = socket.next().await?.ok()?;
+    message.is_binary().then(|| message.into_payload().into())
 }
 
 pub(super) async fn send(socket: &mut (impl Sink<Message, Error = Error> + Unpin), frame: Bytes) -> Option<()> {

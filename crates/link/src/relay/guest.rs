@@ -25,8 +25,10 @@ const WRITE: Duration = Duration::from_secs(5);
 const BURST: Duration = Duration::from_millis(250);
 /// Answers that wait to be written; a node that asks faster than it reads gets no more.
 const ANSWERS: usize = 4;
+/// What a frame costs beside its contents, in bytes: many short ones are work too.
+const FRAME: usize = 128;
 
-/// Reads from and writes to one node until it is gone, or somebody comes under its key.
+/// Reads from and writes to one node until it is gone, or too many came under its key after it.
 pub(super) async fn attend(hall: Arc<Hall>, key: NodeKey, socket: WebSocketStream<TcpStream>) {
     let (connection, waiting) = hall.enter(key);
     let _left = Left(hall.clone(), key, connection);
@@ -40,11 +42,11 @@ pub(super) async fn attend(hall: Arc<Hall>, key: NodeKey, socket: WebSocketStrea
                 Some(Said::Ping(payload)) => _ = answers.try_send(frame::pong(payload)),
                 Some(Said::Pong) => {}
                 Some(Said::Datagrams { to, is_batch, rest }) => {
-                    hall.pass(key, to, frame::datagrams(key, is_batch, &rest));
+                    hall.pass((key, connection), to, frame::datagrams(key, is_batch, &rest));
                 }
                 None => return,
             }
-            pace.wait(length).await;
+            pace.wait(length + FRAME).await;
         }
     };
     tokio::select! {

@@ -4,7 +4,7 @@ use super::{Admission, Limits};
 use bytes::Bytes;
 use hodei_types::transport::NodeKey;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,8 +23,13 @@ const QUEUE_BYTES: usize = 512 * 1024;
 /// The ledger is asked again about who is served after this, and about who is not.
 const SERVED: Duration = Duration::from_secs(60);
 const REFUSED: Duration = Duration::from_secs(5);
-/// Questions to the ledger at once.
+/// Questions to the ledger at once, and how long one may take.
 const QUESTIONS: usize = 4;
+const QUESTION: Duration = Duration::from_secs(10);
+/// Connections under one key, since several programs of one reader share it; one more ends the oldest.
+const LINES: usize = 4;
+/// Nodes remembered of those whom a connection spoke to; one more forgets all.
+const SPOKEN_TO: usize = 256;
 
 /// What a relay did since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +48,7 @@ pub struct Counts {
 pub struct Hall {
     pub(super) limits: Limits,
     admission: Arc<dyn Admission>,
-    guests: Mutex<BTreeMap<NodeKey, Guest>>,
+    floor: Mutex<Floor>,
     networks: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
     questions: Arc<Semaphore>,
     connections: AtomicU64,
@@ -51,13 +56,28 @@ pub struct Hall {
     dropped: AtomicU64,
 }
 
+#[derive(Default)]
+struct Floor {
+    guests: BTreeMap<NodeKey, Guest>,
+    /// Who left and was served, and when the ledger said so: who comes back is not asked about anew.
+    served: BTreeMap<NodeKey, Instant>,
+}
+
+/// One key, and all who are connected under it.
 struct Guest {
-    connection: u64,
-    queue: Queue,
+    /// The newest is last; never empty.
+    lines: VecDeque<Line>,
     is_served: bool,
     /// When the ledger answered last.
     answered: Option<Instant>,
     is_asked: bool,
+}
+
+struct Line {
+    connection: u64,
+    queue: Queue,
+    /// Whom it sent to, and so hears from.
+    spoke_to: BTreeSet<NodeKey>,
 }
 
 impl Guest {
@@ -65,6 +85,26 @@ impl Guest {
     fn is_stale(&self) -> bool {
         let kept = if self.is_served { SERVED } else { REFUSED };
         !self.is_asked && self.answered.is_none_or(|at| at.elapsed() >= kept)
+    }
+
+    /// Notes whom a connection sends to.
+    fn speaks(&mut self, connection: u64, to: NodeKey) {
+        let Some(line) = self.lines.iter_mut().find(|line| line.connection == connection) else { return };
+        if line.spoke_to.contains(&to) {
+            return;
+        }
+        if line.spoke_to.len() >= SPOKEN_TO {
+            line.spoke_to.clear();
+        }
+        line.spoke_to.insert(to);
+    }
+
+    /// Brings a frame to the newest connection, and to each earlier one that spoke to its sender: only the two ends know
+    /// whose it is, and QUIC drops what it does not know. Gives how many took it.
+    fn hear(&self, from: NodeKey, frame: &Bytes) -> u64 {
+        let newest = self.lines.len().saturating_sub(1);
+        let hears = self.lines.iter().enumerate().filter(|(at, line)| *at == newest || line.spoke_to.contains(&from));
+        hears.filter(|(_, line)| line.queue.push(frame.clone())).count() as u64
     }
 }
 
@@ -92,7 +132,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// `None` when somebody else connected under the same key.
+    /// `None` when too many others connected under the same key.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         let frame = self.frames.recv().await?;
         self.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
@@ -120,7 +160,7 @@ impl Hall {
         Self {
             limits,
             admission,
-            guests: Mutex::default(),
+            floor: Mutex::default(),
             networks: Arc::default(),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             connections: AtomicU64::new(0),
@@ -131,10 +171,10 @@ impl Hall {
 
     /// What it did since it began.
     pub fn counts(&self) -> Counts {
-        let guests = lock(&self.guests);
+        let floor = lock(&self.floor);
         Counts {
-            connected: guests.len(),
-            served: guests.values().filter(|guest| guest.is_served).count(),
+            connected: floor.guests.len(),
+            served: floor.guests.values().filter(|guest| guest.is_served).count(),
             bytes: self.bytes.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
         }
@@ -153,40 +193,63 @@ impl Hall {
         Some(Place(self.networks.clone(), network))
     }
 
-    /// A node came; an earlier connection under its key ends.
+    /// A node came; of too many connections under its key the oldest ends.
     pub(super) fn enter(&self, key: NodeKey) -> (u64, Waiting) {
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (frames, waiting) = mpsc::channel(QUEUE_FRAMES);
         let bytes = Arc::new(AtomicUsize::new(0));
         let queue = Queue { frames, bytes: bytes.clone() };
-        let mut guests = lock(&self.guests);
-        // Whoever proves the key again is as much served as before: its answer is not waited for anew.
-        let (is_served, answered) = guests.get(&key).map_or((false, None), |guest| (guest.is_served, guest.answered));
-        guests.insert(key, Guest { connection, queue, is_served, answered, is_asked: false });
+        let mut floor = lock(&self.floor);
+        let Floor { guests, served } = &mut *floor;
+        let guest = guests.entry(key).or_insert_with(|| {
+            let answered = served.remove(&key).filter(|at| at.elapsed() < SERVED);
+            Guest { lines: VecDeque::new(), is_served: answered.is_some(), answered, is_asked: false }
+        });
+        guest.lines.push_back(Line { connection, queue, spoke_to: BTreeSet::new() });
+        if guest.lines.len() > LINES {
+            guest.lines.pop_front();
+        }
         (connection, Waiting { frames: waiting, bytes })
     }
 
     /// A connection ended.
     pub(super) fn leave(&self, key: NodeKey, connection: u64) {
-        let mut guests = lock(&self.guests);
-        if guests.get(&key).is_some_and(|guest| guest.connection == connection) {
-            guests.remove(&key);
+        let mut floor = lock(&self.floor);
+        let Floor { guests, served } = &mut *floor;
+        let Some(guest) = guests.get_mut(&key) else { return };
+        guest.lines.retain(|line| line.connection != connection);
+        if !guest.lines.is_empty() {
+            return;
         }
+        if let (true, Some(at)) = (guest.is_served, guest.answered) {
+            if served.len() >= self.limits.connections {
+                served.retain(|_, at| at.elapsed() < SERVED);
+            }
+            if served.len() < self.limits.connections {
+                served.insert(key, at);
+            }
+        }
+        guests.remove(&key);
     }
 
-    /// Passes a frame on, or drops it.
-    pub(super) fn pass(self: &Arc<Self>, from: NodeKey, to: NodeKey, frame: Bytes) {
+    /// Passes a frame on, or drops it. `from` is a key, and which connection under it.
+    pub(super) fn pass(self: &Arc<Self>, from: (NodeKey, u64), to: NodeKey, frame: Bytes) {
+        let (from, connection) = from;
         let length = frame.len() as u64;
         let passed = {
-            let mut guests = lock(&self.guests);
+            let mut floor = lock(&self.floor);
+            let guests = &mut floor.guests;
             // Who is dialled is asked about first: one answer does for both directions.
             let is_served = guests.contains_key(&to)
                 && [to, from].into_iter().any(|key| guests.get_mut(&key).is_some_and(|guest| self.serves(key, guest)));
-            is_served && guests.get(&to).is_some_and(|guest| guest.queue.push(frame))
+            if is_served && let Some(guest) = guests.get_mut(&from) {
+                guest.speaks(connection, to);
+            }
+            if is_served { guests.get(&to).map_or(0, |guest| guest.hear(from, &frame)) } else { 0 }
         };
         match passed {
-            true => self.bytes.fetch_add(length, Ordering::Relaxed),
-            false => self.dropped.fetch_add(1, Ordering::Relaxed),
+            0 => self.dropped.fetch_add(1, Ordering::Relaxed),
+            lines => self.bytes.fetch_add(length * lines, Ordering::Relaxed),
         };
     }
 
@@ -196,19 +259,19 @@ impl Hall {
             && let Ok(question) = self.questions.clone().try_acquire_owned()
         {
             guest.is_asked = true;
-            let (hall, connection) = (self.clone(), guest.connection);
+            let hall = self.clone();
             tokio::spawn(async move {
-                let answer = hall.admission.serves(key).await;
+                let answer = tokio::time::timeout(QUESTION, hall.admission.serves(key)).await;
                 drop(question);
-                hall.answered(key, connection, answer);
+                hall.answered(key, answer.ok().flatten());
             });
         }
         guest.is_served
     }
 
-    fn answered(&self, key: NodeKey, connection: u64, answer: Option<bool>) {
-        let mut guests = lock(&self.guests);
-        if let Some(guest) = guests.get_mut(&key).filter(|guest| guest.connection == connection) {
+    fn answered(&self, key: NodeKey, answer: Option<bool>) {
+        let mut floor = lock(&self.floor);
+        if let Some(guest) = floor.guests.get_mut(&key) {
             // A ledger that cannot be asked takes nobody's place away.
             guest.is_served = answer.unwrap_or(guest.is_served);
             guest.answered = Some(Instant::now());

@@ -4,9 +4,10 @@
 //! `hodei node decline` ─► an order in the node's folder ─► log ─► store: refused, released ─► signed word to who asks
 //! ```
 //! Upon an order: what it names goes into the log, signed, before the store refuses it, so that nothing is refused in
-//! silence; after a crash in between the order is still there and is carried out again. An order that cannot be carried
-//! out is put aside with the reason. What is refused is written down for people as well: that file is a copy, the store
-//! is the truth.
+//! silence; after a crash in between the order is still there and is carried out again. An order that says something
+//! impossible is put aside with the reason; where the ledger, the log or the disk is what fails, it waits for another try.
+//! What waited while no node ran is tried before anybody is served. What is refused is written down for people as well:
+//! that file is a copy, the store is the truth.
 
 use super::Provider;
 use crate::{
@@ -18,6 +19,7 @@ use alloy_primitives::B256;
 use commonware_runtime::Storage;
 use hodei_storage::shard::{DECLINED_MAX, StoreError};
 use hodei_types::{
+    chain::ChainError,
     decline::{Decline, Declined, Ground},
     event::{Fields, Kind},
     slice::ShardId,
@@ -34,6 +36,8 @@ use tokio::sync::watch;
 
 /// The folder of orders is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long the ledger may take to say whose a deal is.
+const QUESTION: Duration = Duration::from_secs(10);
 /// Of an order: as many ids as can be declined, in hex, and a note.
 const ORDER_BYTES_MAX: u64 = 80 * DECLINED_MAX as u64;
 /// Of the operator's own note, which goes into the log alone.
@@ -74,14 +78,25 @@ pub struct Line {
 pub enum OrderError {
     #[error("the order is not readable: {0}")]
     Order(String),
-    #[error("this node has no deal of bucket {0}")]
+    #[error("this node holds nothing of bucket {0}")]
     Bucket(B256),
+    #[error("whose deals these are was not learnt: {0}")]
+    Chain(#[from] ChainError),
+    #[error("the ledger did not say whose deals these are within {} s", QUESTION.as_secs())]
+    Late,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the log has stopped")]
     Log,
     #[error(transparent)]
     Home(#[from] HomeError),
+}
+
+impl OrderError {
+    /// Whether another try of the same order would end the same.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Order(_) | Self::Bucket(_) | Self::Store(StoreError::DeclinedFull { .. }))
+    }
 }
 
 /// A shard's id from 64 hex digits.
@@ -116,6 +131,11 @@ pub fn list(home: &Home) -> Vec<Line> {
     text.lines().take(DECLINED_MAX).filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
+/// Whether any order waits in a node's folder.
+pub(super) fn is_any_waiting(home: &Home) -> bool {
+    !waiting(&home.path().join(FOLDER)).is_empty()
+}
+
 /// Orders that wait, the oldest first.
 fn waiting(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -126,11 +146,11 @@ fn waiting(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn read(file: &Path) -> Result<Order, OrderError> {
-    let unreadable = |error: &dyn std::fmt::Display| OrderError::Order(error.to_string());
+    let io = |source| HomeError::Io { path: file.into(), source };
     let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).map_err(|error| unreadable(&error))?;
-    opened.take(ORDER_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
-    serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))
+    let opened = std::fs::File::open(file).map_err(io)?;
+    opened.take(ORDER_BYTES_MAX).read_to_end(&mut bytes).map_err(io)?;
+    serde_json::from_slice(&bytes).map_err(|error| OrderError::Order(error.to_string()))
 }
 
 impl<E: Storage> Provider<E> {
@@ -140,27 +160,37 @@ impl<E: Storage> Provider<E> {
         if let Err(error) = self.store().release_declined().await {
             task.failed(&error);
         }
-        self.write_list();
+        self.write_list().await;
         loop {
-            for file in waiting(&self.0.home.path().join(FOLDER)) {
+            let orders = waiting(&self.0.home.path().join(FOLDER));
+            for (at, file) in orders.iter().enumerate() {
                 task.doing("refusing what its operator named");
-                let done = match read(&file) {
+                let done = match read(file) {
                     Ok(order) => self.carry_out(&order).await,
                     Err(error) => Err(error),
                 };
+                // Whoever sees the last order gone is served.
+                if at + 1 == orders.len() {
+                    self.set_judged();
+                }
                 match done {
                     Ok(released) => {
                         tracing::info!(released, "shards declined");
                         task.passed();
                     }
-                    Err(error) => {
+                    Err(error) if error.is_final() => {
                         task.failed(&error);
                         // Said where the operator waits for it; one that waits for its turn again would wait for ever.
                         let _ = replace(&file.with_extension("refused"), error.to_string().as_bytes(), 0o600);
                     }
+                    Err(error) => {
+                        task.failed(&error);
+                        continue;
+                    }
                 }
-                let _ = std::fs::remove_file(&file);
+                let _ = std::fs::remove_file(file);
             }
+            self.set_judged();
             task.doing(format!("{} shards are declined", self.store().declined_shards()));
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY + task.delay().unwrap_or_default()) => {}
@@ -185,10 +215,17 @@ impl<E: Storage> Provider<E> {
         Ok(self.decline(&ids, ground, &order.note).await?.len())
     }
 
-    /// All that deals of a bucket hold now, as far as it can be declined.
+    /// All that deals of a bucket hold now, as far as it can be declined. Which deals there are the store knows from the
+    /// start, whose they are the ledger.
     async fn held_of(&self, bucket: B256) -> Result<Vec<ShardId>, OrderError> {
-        let deals: Vec<u64> =
-            self.0.deals.list().into_iter().filter(|terms| terms.bucket == bucket).map(|terms| terms.id).collect();
+        let mut deals = Vec::new();
+        for deal in self.store().deals() {
+            let asked = tokio::time::timeout(QUESTION, self.0.deals.get(deal)).await;
+            let terms = asked.map_err(|_| OrderError::Late)??;
+            if terms.is_some_and(|terms| terms.bucket == bucket) {
+                deals.push(deal);
+            }
+        }
         if deals.is_empty() {
             return Err(OrderError::Bucket(bucket));
         }
@@ -238,7 +275,7 @@ impl<E: Storage> Provider<E> {
             self.journal().note(Kind::Release, event).await.map_err(|_| OrderError::Log)?;
             self.meters().released_shards.inc();
         }
-        self.write_list();
+        self.write_list().await;
         Ok(released)
     }
 
@@ -252,15 +289,23 @@ impl<E: Storage> Provider<E> {
         decline.sign(self.0.parts.chain_id, &self.0.parts.signer)
     }
 
-    fn write_list(&self) {
-        let lines = self.store().all_declined().into_iter().map(|(id, time_ms, ground)| {
-            let statement = self.sign(Decline { deal: 0, id, time_ms, ground }).encode();
-            let statement = alloy_primitives::hex::encode(statement);
-            Line { id: id.to_string(), time_ms, ground: ground.name().to_owned(), statement }
-        });
-        let text: String = lines.map(|line| serde_json::to_string(&line).expect("plain values") + "\n").collect();
-        if let Err(error) = replace(&self.0.home.path().join(LIST), text.as_bytes(), 0o600) {
-            tracing::warn!(%error, "the list of what is declined was not written");
+    /// Ten thousands of signatures take seconds: on a thread where nobody waits for an answer.
+    async fn write_list(&self) {
+        let (declined, file) = (self.store().all_declined(), self.0.home.path().join(LIST));
+        let (chain_id, signer) = (self.0.parts.chain_id, self.0.parts.signer.clone());
+        let write = move || {
+            let lines = declined.into_iter().map(|(id, time_ms, ground)| {
+                let statement = Decline { deal: 0, id, time_ms, ground }.sign(chain_id, &signer).encode();
+                let statement = alloy_primitives::hex::encode(statement);
+                Line { id: id.to_string(), time_ms, ground: ground.name().to_owned(), statement }
+            });
+            let text: String = lines.map(|line| serde_json::to_string(&line).expect("plain values") + "\n").collect();
+            replace(&file, text.as_bytes(), 0o600)
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the list of what is declined was not written"),
+            Err(error) => tracing::warn!(%error, "the list of what is declined was not written"),
         }
     }
 }

@@ -128,6 +128,8 @@ struct Inner<E: Storage> {
     closed: AtomicBool,
     /// Neither takes nor gives shards for now; it proves what it holds all the same.
     resting: AtomicBool,
+    /// Orders to decline that waited at the start were tried: before, nothing is taken or given.
+    judged: AtomicBool,
 }
 
 impl<E: Storage> Provider<E> {
@@ -183,6 +185,7 @@ impl<E: Storage> Provider<E> {
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             resting: AtomicBool::new(false),
+            judged: AtomicBool::new(!decline::is_any_waiting(home)),
             config,
             parts,
         })))
@@ -249,6 +252,14 @@ impl<E: Storage> Provider<E> {
 
     pub fn is_resting(&self) -> bool {
         self.0.resting.load(Ordering::Relaxed)
+    }
+
+    fn set_judged(&self) {
+        self.0.judged.store(true, Ordering::Relaxed);
+    }
+
+    fn is_judged(&self) -> bool {
+        self.0.judged.load(Ordering::Relaxed)
     }
 
     /// Bytes of shards taken and given since the start.

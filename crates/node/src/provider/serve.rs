@@ -93,6 +93,10 @@ impl<E: Storage> Provider<E> {
             Request::Put { .. } | Request::Get { .. } if self.is_resting() => {
                 (Answer::Busy { retry_after_ms: RESTING_MS }, Bytes::new())
             }
+            // What its operator ordered it to refuse while it was stopped is not given before the order is read.
+            Request::Put { .. } | Request::Get { .. } if !self.is_judged() => {
+                (Answer::Busy { retry_after_ms: BUSY_MS }, Bytes::new())
+            }
             Request::Put { deal, id, len, upload, grant } => {
                 let put = Put { deal, id, len, upload, grant };
                 (self.put(from, put, stream).await.unwrap_or_else(|refusal| refusal), Bytes::new())

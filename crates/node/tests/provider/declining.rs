@@ -1,8 +1,8 @@
 //! Have a provider decline shards, as its operator does, and see what everybody is told.
 
 use super::{
-    CHAIN_ID, CLIENT, DEAL, Folder, PROVIDER, Played, STRANGER, accept, ask, bind, bucket, failing::told, grant,
-    on_runtime, provider, put, shard, signed,
+    CHAIN_ID, CLIENT, DEAL, Folder, PROVIDER, Played, Process, STRANGER, accept, ask, bind, bucket, failing::told,
+    grant, on_runtime, provider, put, shard, signed,
 };
 use alloy_primitives::B256;
 use hodei_node::{
@@ -43,8 +43,8 @@ fn what_is_declined_is_refused_by_a_signed_word_that_is_in_the_log() {
         };
         done(&early).await;
         done(&unknown).await;
-        let why = decline::put_aside(&unknown).expect("it has no deal of that bucket");
-        assert!(why.contains("no deal of bucket") && decline::put_aside(&early).is_none(), "{why}");
+        let why = decline::put_aside(&unknown).expect("it holds nothing of that bucket");
+        assert!(why.contains("holds nothing of bucket") && decline::put_aside(&early).is_none(), "{why}");
         let reply =
             async |request: Request| ask(&link, &peer, request, bytes::Bytes::new()).await.expect("an answer").0;
         let mut ids = Vec::new();
@@ -104,5 +104,52 @@ fn what_is_declined_is_refused_by_a_signed_word_that_is_in_the_log() {
         rest.sort_unstable();
         let named = [waiting, ids[1], rest[0], rest[1]].map(|id| Some(Value::Bytes(id.0.to_vec())));
         assert_eq!(logged, named);
+    });
+}
+
+#[test]
+fn what_is_ordered_while_nothing_runs_is_never_given_again() {
+    let folder = Folder::new("decline-stopped");
+    let home = Home::create(folder.0.join("provider")).unwrap();
+    on_runtime(folder.0.join("client"), |_| async move {
+        let (link, _listener) = bind(CLIENT).await;
+        let rights = grant(link.key(), Rights::ALL);
+        let process = Process::start(home.path());
+        let mut ids = Vec::new();
+        for number in 0..3 {
+            let (id, body) = shard(number, 64 << 10);
+            let (answer, _) = ask(&link, &process.1, put(id, body.len(), &rights), body).await.expect("an answer");
+            assert!(matches!(answer, Answer::Held(_)), "{answer:?}");
+            ids.push(id);
+        }
+        drop(process);
+        // One names an id, which needs no ledger; the other what the node learns only from the ledger.
+        let order = Order { ground: "court".into(), ..Order::default() };
+        let one = decline::leave(&home, &Order { ids: vec![ids[0].to_string()], ..order.clone() }).unwrap();
+        let all = decline::leave(&home, &Order { bucket: Some(bucket().to_string()), ..order }).unwrap();
+        let process = Process::start(home.path());
+        for id in ids {
+            let get = Request::Get { deal: DEAL, id, offset: 0, len: 1024, grant: rights.clone() };
+            loop {
+                match ask(&link, &process.1, get.clone(), bytes::Bytes::new()).await {
+                    // The wire notices in its own time that the process it talked to is gone.
+                    None => {}
+                    Some((Answer::Busy { .. }, _)) => {}
+                    Some((Answer::Declined(declined), _)) => {
+                        assert_eq!(declined.verify(CHAIN_ID, &process.1.key), Ok(()));
+                        break;
+                    }
+                    Some(other) => panic!("it was ordered to refuse {id}: {other:?}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        for file in [one, all] {
+            while file.exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(decline::put_aside(&file), None);
+        }
+        assert_eq!(decline::list(&home).len(), 3);
     });
 }

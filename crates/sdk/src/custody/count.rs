@@ -11,7 +11,7 @@ use hodei_storage::{
     repair::{Bar, Count, Fate},
 };
 use hodei_types::{code::Shape, slice::ShardId};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A bucket as a custodian sees it at a look.
 pub(super) struct Scene {
@@ -20,6 +20,8 @@ pub(super) struct Scene {
     pub(super) seats: Vec<Seat>,
     pub(super) overlay: Arc<Overlay>,
     pub(super) voices: Voices,
+    /// Deals whose provider declined something at this look.
+    pub(super) declining: BTreeSet<u64>,
 }
 
 /// A stripe that lacks too much.

@@ -98,8 +98,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     }
                 }
                 Ok(None) => {}
-                // Released meanwhile, or damaged: another has a copy.
-                Err(RemoteError::Gone | RemoteError::Lie(_)) => {}
+                // Released meanwhile, refused, or damaged: another has a copy.
+                Err(RemoteError::Gone | RemoteError::Declined(_) | RemoteError::Lie(_)) => {}
                 Err(error) => {
                     tracing::debug!(node = %provider.peer.key, %error, "a short shard is not read");
                     answers = false;

@@ -80,7 +80,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let seats = self.seats(&record, &roster, &[]).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let voices = Voices::of(&seats);
-        let mut scene = Scene { record, roster, seats, overlay, voices };
+        let mut scene = Scene { record, roster, seats, overlay, voices, declining: BTreeSet::new() };
         let asked = |provider: &&Provider| scene.voices.is_asked(provider.deal);
         let present: Vec<Provider> = scene.roster.iter().filter(asked).cloned().collect();
         notes.looks += 1;
@@ -88,6 +88,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut tended = Tended::default();
         let mut due = self.count(&mut scene, notes, &mut tended).await;
         self.copy_others(&mut scene, notes, &mut tended).await;
+        self.owe_newest(&scene.roster, &scene.seats, &scene.declining).await;
         tended.due = due.len() as u64;
         due.retain(|due| due.margin == 0 || notes.looks - notes.due[&due.id] > rank * LOOKS_BETWEEN);
         tended.left = tended.due - due.len() as u64;
@@ -146,6 +147,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Asks who has these, and who refuses to.
     async fn learn(&self, scene: &mut Scene, asked: Vec<(u64, ShardId)>) {
         let heard = self.0.engine.inventory(&scene.roster, asked).await;
+        scene.declining.extend(heard.declined.iter().map(|(deal, _)| *deal));
         (scene.voices.there, scene.voices.declined) = (heard.there, heard.declined);
     }
 

@@ -243,7 +243,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Stores again what is due, and the index where it is. Run again after an interruption, with a new survey, it goes
     /// on.
     pub async fn repair(&self, bucket: &str, planned: &Repair, options: Options) -> Result<Recoded, Fault> {
-        self.owe_declined(bucket, &planned.survey.seats).await?;
+        self.owe_declined(bucket, &planned.survey).await?;
         let mut recoded = self.store_again(bucket, options, Some(&planned.survey.due)).await?;
         // Every swap leaves a new root.
         if planned.survey.is_root_due && recoded.swaps == 0 {
@@ -254,20 +254,29 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Takes the newest statement of each deal whose provider declined something, to be posted: from then on what it
-    /// refuses is neither proven nor paid.
-    async fn owe_declined(&self, bucket: &str, seats: &[Seat]) -> Result<(), Fault> {
-        if seats.iter().all(|seat| seat.declined == 0) {
-            return Ok(());
+    /// refuses is neither proven nor paid. A repair does so too; where there is none to do, this alone does.
+    pub async fn owe_declined(&self, bucket: &str, survey: &Survey) -> Result<(), Fault> {
+        let decline = survey.seats.iter().filter(|seat| seat.declined > 0);
+        let deals: BTreeSet<u64> = decline.map(|seat| seat.deal.id).collect();
+        if !deals.is_empty() {
+            let roster = self.roster(&self.live(bucket).await?).await?;
+            self.owe_newest(&roster, &survey.seats, &deals).await;
         }
-        let roster = self.roster(&self.live(bucket).await?).await?;
-        for seat in seats.iter().filter(|seat| seat.declined > 0) {
+        Ok(())
+    }
+
+    /// Takes the newest statements of these deals, where the ledger has an older one.
+    pub(crate) async fn owe_newest(&self, roster: &[Provider], seats: &[Seat], deals: &BTreeSet<u64>) {
+        for seat in seats.iter().filter(|seat| deals.contains(&seat.deal.id)) {
             let Some(provider) = roster.iter().find(|provider| provider.deal == seat.deal.id) else { continue };
             match self.0.engine.state(provider).await {
-                Ok(ack) => self.owe(&ack.map(|ack| (seat.deal.id, ack)).into_iter().collect()),
+                Ok(Some(ack)) if ack.statement.sequence > seat.deal.state.sequence => {
+                    self.owe(&[(seat.deal.id, ack)].into());
+                }
+                Ok(_) => {}
                 Err(error) => tracing::warn!(node = %seat.node(), %error, "what it declined is paid for still"),
             }
         }
-        Ok(())
     }
 
     /// Ends the deals of those that are gone, if nothing needs them any more by what was found `now`.

@@ -60,7 +60,7 @@ pub struct Seat {
     /// Shards, copies of pages among them, that the index says it has; and that are there.
     pub named: u64,
     pub there: u64,
-    /// Of those named, how many it declines to have.
+    /// How many of those it was asked for it declines to have, whether it or another is to have them now.
     pub declined: u64,
 }
 

@@ -225,6 +225,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             voices.states.insert(deal, (seat.state, false));
         }
         tally.takers = tally.survey.seats.iter().filter(|seat| seat.takes()).count();
+        tally.decline(&heard.declined);
         (voices.there, voices.declined) = (heard.there, heard.declined);
     }
 }

@@ -110,13 +110,13 @@ impl Voices {
         matches!(self.states.get(&deal), Some((state, true)) if !matches!(state, State::GivenUp))
     }
 
-    /// The deal that counts for a shard: one that a custodian gave it to and that has it, or the one its page names.
+    /// The deal that counts for a shard, of the one its page names and those that custodians gave it to: one that has it
+    /// and is counted on, or else one that has it at all, though it leaves.
     pub(crate) fn deal_of(&self, overlay: &Overlay, named: Option<u64>, id: ShardId) -> Option<u64> {
-        let is_good = |deal: &u64| {
-            let answers = matches!(self.states.get(deal), Some((State::Answers, _)));
-            answers && self.there.contains(&(*deal, id))
-        };
-        overlay.deals(&id).find(is_good).or(named)
+        let has = |deal: &u64| self.there.contains(&(*deal, id));
+        let is_good = |deal: &u64| matches!(self.states.get(deal), Some((State::Answers, _))) && has(deal);
+        let given = || overlay.deals(&id);
+        given().find(is_good).or(named.filter(has)).or_else(|| given().find(has)).or(named)
     }
 
     /// Takes a shard into a stripe's count; gives whether it is there.
@@ -149,8 +149,10 @@ pub(super) struct Tally {
     pub(super) overlay: Arc<Overlay>,
     /// Parts that cannot be read: stripes, and whether they may come back.
     lost: BTreeMap<[u8; 16], (u64, bool)>,
-    /// By deal: what the index names, what is there of it, and what is declined.
-    named: BTreeMap<u64, (u64, u64, u64)>,
+    /// By deal: what the index names, and what is there of it.
+    named: BTreeMap<u64, (u64, u64)>,
+    /// By deal: what its provider declines of all it was asked for.
+    declined: BTreeMap<u64, u64>,
 }
 
 impl Tally {
@@ -174,7 +176,15 @@ impl Tally {
             due: BTreeSet::new(),
             is_root_due: false,
         };
-        Self { survey, all: ask.all, takers, overlay, lost: BTreeMap::new(), named: BTreeMap::new() }
+        Self {
+            survey,
+            all: ask.all,
+            takers,
+            overlay,
+            lost: BTreeMap::new(),
+            named: BTreeMap::new(),
+            declined: BTreeMap::new(),
+        }
     }
 
     /// By what a part is measured, which may be of a shape the bucket had before.
@@ -190,17 +200,23 @@ impl Tally {
         let mut count = Count::default();
         for deal in deals {
             let is_there = voices.count(&mut count, *deal, id);
-            self.name(*deal, is_there, voices.declined.contains(&(*deal, id)));
+            self.name(*deal, is_there);
         }
         self.survey.pages.add(count, 1, u16::try_from(deals.len()).unwrap_or(u16::MAX));
         bar.pages(self.takers).fate(count)
     }
 
-    fn name(&mut self, deal: u64, is_there: bool, is_declined: bool) {
-        let (named, there, declined) = self.named.entry(deal).or_default();
+    fn name(&mut self, deal: u64, is_there: bool) {
+        let (named, there) = self.named.entry(deal).or_default();
         *named += 1;
         *there += u64::from(is_there);
-        *declined += u64::from(is_declined);
+    }
+
+    /// Takes in what providers declined when they were asked for a wave.
+    pub(super) fn decline(&mut self, declined: &BTreeSet<(u64, ShardId)>) {
+        for (deal, _) in declined {
+            *self.declined.entry(*deal).or_default() += 1;
+        }
     }
 
     /// Takes a part whose pages were read.
@@ -214,7 +230,7 @@ impl Tally {
                     let named = page.holder(at, shard as u8).map(|holder| holder.deal);
                     let Some(deal) = voices.deal_of(&self.overlay, named, *id) else { continue };
                     let is_there = voices.count(&mut count, deal, *id);
-                    self.name(deal, is_there, voices.declined.contains(&(deal, *id)));
+                    self.name(deal, is_there);
                 }
                 let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
                 margins.add(count, shape.k().into(), shape.n().into());
@@ -283,7 +299,8 @@ impl Tally {
             }
         }
         for seat in &mut self.survey.seats {
-            (seat.named, seat.there, seat.declined) = self.named.get(&seat.deal.id).copied().unwrap_or_default();
+            (seat.named, seat.there) = self.named.get(&seat.deal.id).copied().unwrap_or_default();
+            seat.declined = self.declined.get(&seat.deal.id).copied().unwrap_or_default();
         }
         self.survey
     }

@@ -88,14 +88,16 @@ where
         id: ShardId,
         verdict: impl Fn(Verdict),
     ) -> Result<V, GetError> {
-        let (mut failure, mut is_answered, mut gone) = ("the bucket has no providers".to_string(), false, 0);
+        let (mut failure, mut is_answered) = ("the bucket has no providers".to_string(), false);
+        let (mut gone, mut declined) = (0, 0);
         let lost = |(node, error): (NodeKey, RemoteError)| {
             // Why somebody refused says more than that another is away.
             if !is_answered || !error.is_down() {
                 failure = format!("{node}: {error}");
                 is_answered = !error.is_down();
             }
-            gone += usize::from(matches!(error, RemoteError::Gone | RemoteError::Declined(_)));
+            gone += usize::from(matches!(error, RemoteError::Gone));
+            declined += usize::from(matches!(error, RemoteError::Declined(_)));
             if error.is_down() {
                 self.peers.failed(&node, self.context.current());
             }
@@ -105,8 +107,8 @@ where
         };
         match race(&*self.context, asks, COPIES_ASKED, lost).await {
             Some(value) => Ok(value),
-            // Told by most of those who were to have it: it is not only out of reach.
-            None if gone * 2 > asked => Err(GetError::Gone { page: id, gone, asked }),
+            // Told by most of those who were to have it: it is not only out of reach. Who declines says nothing of that.
+            None if gone * 2 > asked.saturating_sub(declined) => Err(GetError::Gone { page: id, gone, asked }),
             None => Err(GetError::Page { page: id, copies: asked, failure }),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    remote::{RemoteError, Verdict, Word},
+    remote::{Ask, RemoteError, Verdict, Word},
     spread::Provider,
 };
 use crate::{
@@ -13,7 +13,10 @@ use crate::{
 use commonware_runtime::{Clock, Spawner};
 use futures::{StreamExt as _, stream};
 use hodei_types::{ack::Ack, code::Shape, slice::ShardId, transport::Transport};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::UNIX_EPOCH,
+};
 
 /// Ids of one question or release: what a provider writes for them is one batch of its disk.
 const BATCH: usize = 1024;
@@ -35,7 +38,7 @@ pub struct Released {
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     pub there: BTreeSet<(u64, ShardId)>,
-    /// What their providers refuse to have.
+    /// What their providers refuse to have; each signed such a refusal when it was asked.
     pub declined: BTreeSet<(u64, ShardId)>,
     /// Deals whose provider did not answer, and why.
     pub silent: BTreeMap<u64, String>,
@@ -123,12 +126,12 @@ where
             Some((provider, ids))
         });
         let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
-            let Provider { peer, deal, grant, .. } = provider;
-            let held = self.remote.has(&peer, deal, &grant, &ids, BATCH).await;
-            (
-                deal,
-                held.map(|held| ids.into_iter().zip(held).filter(|(_, word)| *word != Word::Not).collect::<Vec<_>>()),
-            )
+            let Provider { peer, deal, grant, .. } = &provider;
+            let told = match self.remote.has(peer, *deal, grant, &ids, BATCH).await {
+                Ok(words) => Ok(self.believed(&provider, ids.into_iter().zip(words).collect()).await),
+                Err(error) => Err(error),
+            };
+            (provider.deal, told)
         });
         let answers: Vec<_> = answers.buffer_unordered(ASKED).collect().await;
         let mut inventory = Inventory::default();
@@ -136,15 +139,38 @@ where
             match answer {
                 Ok(told) => {
                     for (id, word) in told {
-                        let (there, declined) = (&mut inventory.there, &mut inventory.declined);
-                        let set = if word == Word::There { there } else { declined };
-                        set.insert((deal, id));
+                        match word {
+                            Word::There => _ = inventory.there.insert((deal, id)),
+                            Word::Declined => _ = inventory.declined.insert((deal, id)),
+                            Word::Not => {}
+                        }
                     }
                 }
                 Err(error) => _ = inventory.silent.insert(deal, error.to_string()),
             }
         }
         inventory
+    }
+
+    /// What a provider said, as far as it is believed. That it declines is not signed there, and has its owner store whole
+    /// parts anew: one such shard is asked for, and where that brings no signed word none of them counts as declined.
+    async fn believed(&self, provider: &Provider, mut told: Vec<(ShardId, Word)>) -> Vec<(ShardId, Word)> {
+        let declined = told.iter().filter(|(_, word)| *word == Word::Declined);
+        let declined: Vec<ShardId> = declined.map(|(id, _)| *id).collect();
+        if declined.is_empty() {
+            return told;
+        }
+        // Which one it will be asked for it cannot know before it speaks.
+        let now = self.context.current().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = declined[now.subsec_nanos() as usize % declined.len()];
+        let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+        let word = self.remote.glance(&ask).await;
+        if !matches!(word, Err(RemoteError::Declined(_))) {
+            let found = word.map_or_else(|error| error.to_string(), |_| "the shard".to_owned());
+            tracing::warn!(node = %provider.peer.key, shard = %id, found, "it says that it declines, and signs nothing");
+            told.iter_mut().filter(|(_, word)| *word == Word::Declined).for_each(|(_, word)| *word = Word::Not);
+        }
+        told
     }
 
     /// Whether a provider answers at all, if only to refuse; what it is asked under need be no deal of its own. Who does

@@ -181,7 +181,9 @@ impl Meter {
             Ok(bytes) => state.count.received += bytes.len() as u64,
             Err(RemoteError::Lie(_)) => state.wrong += len,
             // It was not given.
-            Err(RemoteError::Busy { .. } | RemoteError::Gone | RemoteError::Refused { .. }) => {
+            Err(
+                RemoteError::Busy { .. } | RemoteError::Gone | RemoteError::Declined(_) | RemoteError::Refused { .. },
+            ) => {
                 state.served = state.served.saturating_sub(len);
             }
             // Perhaps it was: the provider tells when it matters.

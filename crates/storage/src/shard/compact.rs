@@ -33,7 +33,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
         let Some((number, blob, end, size)) = self.most_dead() else { return Ok(None) };
         let found = scan(&*blob, record_start(), end).await?;
         let mut moved = 0;
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let (mut batch, mut bytes, mut is_decline_rotten) = (Vec::new(), 0, false);
         for (offset, header) in found {
             let mut header = header;
             let payload = match self.fate(number, offset, &header).await? {
@@ -48,7 +48,7 @@ impl<E: Storage, I: Index> Inner<E, I> {
                 }
             };
             if header.kind == Kind::Decline && payload.is_none() {
-                tracing::error!("what is declined has rotted: only the index knows it now");
+                is_decline_rotten = true;
                 continue;
             }
             if header.kind == Kind::Keep {
@@ -68,6 +68,20 @@ impl<E: Storage, I: Index> Inner<E, I> {
             bytes += header.record_bytes();
             moved += header.record_bytes();
             batch.push((header, payload));
+            if bytes >= BATCH_BYTES {
+                self.carry(number, std::mem::take(&mut batch)).await?;
+                bytes = 0;
+            }
+        }
+        // What a rotten record said is known still: it is written anew before its segment goes.
+        let anew = if is_decline_rotten { self.declined_records() } else { Vec::new() };
+        if !anew.is_empty() {
+            tracing::warn!(records = anew.len(), "what is declined has rotted in part: all of it is written anew");
+        }
+        for record in anew {
+            bytes += record.0.record_bytes();
+            moved += record.0.record_bytes();
+            batch.push(record);
             if bytes >= BATCH_BYTES {
                 self.carry(number, std::mem::take(&mut batch)).await?;
                 bytes = 0;

@@ -104,20 +104,39 @@ impl<E: Storage, I: Index> Inner<E, I> {
         let mut fresh = Vec::new();
         for id in ids {
             if !self.lock().declined.contains_key(&id) && plan.declined.insert(id) {
-                fresh.extend_from_slice(&id.0);
+                fresh.push(id);
             }
         }
         if !fresh.is_empty() {
-            let header = Header {
-                len: fresh.len() as u32,
-                leaves: ground as u16,
-                payload_crc: crc32fast::hash(&fresh),
-                ..bare(Kind::Decline, 0, time_ms, 0, ShardId([0; 32]))
-            };
-            plan.push(header, fresh.into());
+            let (header, payload) = record(&fresh, time_ms, ground);
+            plan.push(header, payload);
         }
         plan.replies.push(Reply::Done(done));
     }
+
+    /// All that is declined, to be written again where a record of it has rotted.
+    pub(super) fn declined_records(&self) -> Vec<(Header, Bytes)> {
+        let mut told: BTreeMap<Refusal, Vec<ShardId>> = BTreeMap::new();
+        for (id, refusal) in &self.lock().declined {
+            told.entry(*refusal).or_default().push(*id);
+        }
+        let records = |((time_ms, ground), ids): (Refusal, Vec<ShardId>)| {
+            ids.chunks(BATCH).map(|ids| record(ids, time_ms, ground)).collect::<Vec<_>>()
+        };
+        told.into_iter().flat_map(records).collect()
+    }
+}
+
+/// The record that declines these; behind the shards it stands for any deal.
+fn record(ids: &[ShardId], time_ms: u64, ground: Ground) -> (Header, Bytes) {
+    let payload: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
+    let header = Header {
+        len: payload.len() as u32,
+        leaves: ground as u16,
+        payload_crc: crc32fast::hash(&payload),
+        ..bare(Kind::Decline, 0, time_ms, 0, ShardId([0; 32]))
+    };
+    (header, payload.into())
 }
 
 /// Takes in what a record declines; gives what the index must learn. The earlier time stays.

@@ -4,7 +4,7 @@ use commonware_runtime::{
     Blob as _, Runner as _, Storage as _, WriteOptions,
     deterministic::{Context, Runner},
 };
-use hodei_types::{holding, index::Ordered, slice::ShardId};
+use hodei_types::{decline::Ground, holding, index::Ordered, slice::ShardId};
 
 use super::{
     Scrubbed, Store, StoreError, record,
@@ -155,6 +155,43 @@ fn compaction_does_not_carry_rot_to_where_it_would_hide_what_follows() {
                     let id = ShardId::of(&shard(i, BIG));
                     assert_eq!(store.has(7, &[id]).await.unwrap(), vec![i != 2], "shard {i}");
                 }
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn what_is_declined_is_written_anew_where_a_record_of_it_has_rotted() {
+    Runner::default().start(|context| async move {
+        const BIG: usize = 256 * 1024;
+        let (index, named) = (Ordered::default(), [id(1), id(2)]);
+        let first = ((8 * MIB - record::ALIGN) / record::record_bytes(BIG as u32)) as u32;
+        with_store(&context, 32 * MIB, index.clone(), async |store: Store<_, _>| {
+            // The first record of all, and a segment of shards behind it that go.
+            store.decline(&named, 1000, Ground::Court).await.unwrap();
+            for i in 0..=first {
+                put(&store, 7, i, BIG).await.unwrap();
+            }
+            let gone: Vec<_> = (0..first).map(|i| ShardId::of(&shard(i, BIG))).collect();
+            store.release(7, &gone).await.unwrap();
+            let sequence = store.state(7).await.unwrap().0.unwrap().statement.sequence;
+            store.posted(7, sequence).await.unwrap();
+        })
+        .await;
+        {
+            let (blob, _) = context.open("shards", &1u64.to_be_bytes()).await.unwrap();
+            let at = record::ALIGN + record::HEADER_BYTES as u64 + 5;
+            let byte = blob.read_at(at, 1, Default::default()).await.unwrap().freeze().coalesce().as_ref()[0];
+            blob.write_at(at, vec![byte ^ 4], WriteOptions::SYNC).await.unwrap();
+        }
+        with_store(&context, 32 * MIB, index.clone(), async |store: Store<_, _>| {
+            assert!(store.compact().await.unwrap().is_some());
+        })
+        .await;
+        for index in [index, Ordered::default()] {
+            with_store(&context, 32 * MIB, index, async |store: Store<_, _>| {
+                assert_eq!(named.map(|id| store.declined(&id)), [Some((1000, Ground::Court)); 2]);
             })
             .await;
         }

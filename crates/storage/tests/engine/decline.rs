@@ -26,6 +26,14 @@ fn what_is_declined_is_read_from_the_others_at_once_and_nobody_is_blamed() {
         assert_eq!(inventory.declined, of([1, 2, 3]).collect::<BTreeSet<_>>());
         assert_eq!(inventory.there, of([4, 5, 6]).collect::<BTreeSet<_>>());
         assert!(inventory.silent.is_empty());
+        // Who says so and does not sign it only lacks them: nothing is stored anew for a word that is nobody's.
+        fleet.set(1, Mode::Excuse);
+        let inventory = engine.inventory(&roster, stored.kept.clone()).await;
+        let declining: BTreeSet<u64> = inventory.declined.iter().map(|(deal, _)| *deal).collect();
+        assert_eq!(declining, BTreeSet::from([1, 3]));
+        assert_eq!(inventory.there, of([4, 5, 6]).collect::<BTreeSet<_>>());
+        assert!(inventory.silent.is_empty());
+        fleet.set(1, Mode::Decline);
         // One more is one too many.
         fleet.set(3, Mode::Decline);
         assert!(get(&fleet, &engine, &stored, 0..data.len() as u64).await.bytes.is_err());

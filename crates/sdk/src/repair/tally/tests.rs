@@ -146,3 +146,33 @@ fn no_deal_ends_while_its_provider_may_have_what_is_needed() {
     let answering = survey(answering, false, has_all);
     assert_eq!((answering.kept_parts, ends(&answering)), (1, 0));
 }
+
+#[test]
+fn a_shard_counts_with_who_has_it() {
+    use State::{Answers, Closed, Leaving};
+    let (id, mut overlay) = (ShardId([1; 32]), Overlay::default());
+    let mut voices = Voices::of(&seats([Closed, Leaving, Answers, Answers, Answers, Answers]));
+    (1..3).for_each(|deal| overlay.add(id, deal));
+    // Nobody has it, then more and more do: who leaves, who is named, and who stays.
+    assert_eq!(voices.deal_of(&overlay, Some(0), id), Some(0));
+    for has in [1, 0, 2] {
+        voices.there.insert((has, id));
+        assert_eq!(voices.deal_of(&overlay, Some(0), id), Some(has));
+    }
+    assert_eq!(voices.deal_of(&Overlay::default(), None, id), None);
+    // What a custodian brought to who leaves now is there, to be moved, and not lost.
+    voices.there = BTreeSet::from([(1, id)]);
+    let mut count = Count::default();
+    assert!(voices.count(&mut count, 1, id));
+    assert_eq!((count.spare, count.leaving), (1, 1));
+}
+
+#[test]
+fn what_is_declined_is_told_of_whoever_was_to_have_it() {
+    let seats = seats([State::Answers; 6]);
+    let mut tally = Tally::new(Shape::new(3, 6, 1).unwrap(), &Ask::default(), seats, Arc::default());
+    tally.decline(&BTreeSet::from([(2, ShardId([1; 32])), (2, ShardId([2; 32]))]));
+    tally.decline(&BTreeSet::from([(2, ShardId([3; 32])), (5, ShardId([3; 32]))]));
+    let declined: Vec<u64> = tally.end(&Run::default()).seats.iter().map(|seat| seat.declined).collect();
+    assert_eq!(declined, [0, 0, 3, 0, 0, 1]);
+}

@@ -179,7 +179,7 @@ async fn serve(
         {
             declined(deal, id)
         }
-        Request::Has { ids, .. } if mode == Mode::Decline => {
+        Request::Has { ids, .. } if matches!(mode, Mode::Decline | Mode::Excuse) => {
             let bytes = ids.len().div_ceil(8);
             let all = (0..bytes).map(|at| 0xffu16 >> (8 - (ids.len() - 8 * at).min(8)));
             Answer::Known { held: vec![0; bytes], declined: all.map(|bits| bits as u8).collect() }
