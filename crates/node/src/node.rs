@@ -197,7 +197,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
                 stop: stopping.clone(),
                 chain_id: network.chain_id(),
                 reach: Reach { addresses: addresses.clone(), relays: relays.clone() },
-                probe: provider::crowd::probe(link.clone()),
+                probe: provider::crowd::probe(bound.ip()),
             };
             let provider = Provider::start(context.child("provider"), &home, offer.clone(), parts).await?;
             for (name, work) in provider.loops() {

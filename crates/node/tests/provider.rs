@@ -22,15 +22,18 @@ use hodei_node::{
     config,
     home::Home,
     journal::Journal,
-    provider::{Parts, Provider, ProviderError, prove::ProveError},
+    provider::{Parts, Provider, ProviderError, crowd::probe, prove::ProveError},
     tasks::Tasks,
 };
-use hodei_storage::wire::{self, Answer, MESSAGE_BYTES_MAX, Reason, Request};
+use hodei_storage::{
+    crowd::VERSION,
+    wire::{self, Answer, MESSAGE_BYTES_MAX, Reason, Request},
+};
 use hodei_types::{
     ack::Signer,
     grant::{Grant, Rights},
     slice::ShardId,
-    transport::{NodeKey, Peer, Reach, SHARD, Transport as _},
+    transport::{CROWD, NodeKey, Peer, Reach, SHARD, Transport as _},
 };
 use played::Played;
 use std::{
@@ -455,6 +458,44 @@ fn readers_meet_at_a_provider_that_called_them_back_and_holds_what_they_read() {
             assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
         }
         assert_eq!(provider.keepers(), 1);
+    });
+}
+
+/// A reader that answers whatever it is asked so.
+async fn answering(secret: u8, answer: Answer) -> (Link, Peer) {
+    let (bind, protocols) = ("127.0.0.1:0".parse().unwrap(), vec![CROWD]);
+    let config = hodei_link::Config { secret: [secret; 32], bind, protocols, relays: Vec::new() };
+    let (link, mut listener) = Link::bind(config).await.unwrap();
+    tokio::spawn(async move {
+        while let Some(mut incoming) = listener.accept().await {
+            let answer = answer.encode();
+            tokio::spawn(async move {
+                if wire::receive(&mut incoming.stream, MESSAGE_BYTES_MAX).await.is_ok() {
+                    let _ = wire::send(&mut incoming.sink, answer, bytes::Bytes::new()).await;
+                }
+            });
+        }
+    });
+    let peer = Peer::at(link.key(), vec![link.address().unwrap()]);
+    (link, peer)
+}
+
+#[test]
+fn a_reader_is_called_back_at_the_addresses_it_names_each_time() {
+    on_runtime(Folder::new("probe").0.join("store"), |_| async move {
+        let probe = probe("127.0.0.1".parse().unwrap());
+        let hello = Answer::Hello { version: VERSION, free_bytes: 0, queued_bytes: 0 };
+        let (_there, there) = answering(31, hello).await;
+        let (_busy, busy) = answering(32, Answer::Busy { retry_after_ms: 1 }).await;
+        let (_gone, gone) = answering(33, Answer::Gone).await;
+        // Takes what comes, and says nothing.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let dead = vec![silent.local_addr().unwrap()];
+        assert!(probe(there.clone()).await && probe(busy.clone()).await, "who is busy is there");
+        assert!(!probe(gone).await, "that is no answer to the question");
+        assert!(!probe(Peer::at(there.key, dead.clone())).await, "it answered elsewhere, and counts for nothing");
+        assert!(!probe(Peer::at(there.key, busy.addresses.clone())).await, "another key answers there");
+        assert!(probe(Peer::at(there.key, [dead, there.addresses.clone()].concat())).await, "one of several is enough");
     });
 }
 

@@ -20,6 +20,7 @@ pub mod key;
 pub mod kit;
 pub mod merkle;
 pub mod network;
+pub mod reach;
 pub mod receipt;
 pub mod share;
 pub mod slice;

@@ -12,10 +12,11 @@ use crate::{
 use hodei_node::disk;
 use hodei_sdk::{
     Local,
-    crowd::Settings,
+    crowd::{PARTITION, Settings},
     link::{Link, Listener},
 };
 use serde_json::json;
+use std::path::Path;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// `hodei share serve`.
@@ -47,11 +48,13 @@ pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Res
         }),
     );
     if let Some(keep) = args.keep {
-        out.say(format!(
-            "up to {} of what is read is kept, and given to other readers at {}",
-            bytes(keep),
-            reached.join(", ")
-        ));
+        let given = match reached.is_empty() {
+            true => {
+                "given to nobody: no address is known by which others reach this machine, name one by --address".into()
+            }
+            false => format!("given to other readers at {}", reached.join(", ")),
+        };
+        out.say(format!("up to {} of what is read is kept, and {given}", bytes(keep)));
     }
     stop.await;
     door.abort();
@@ -62,17 +65,24 @@ pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Res
     Ok(())
 }
 
-/// What is kept takes at most half of what is free.
+/// What is kept takes at most half of what is free, or was before something was kept.
 fn check_room(args: &ShareServe, session: &Session) -> Result<()> {
     let Some(keep) = args.keep else { return Ok(()) };
     let folder = session.folder();
     let free = disk::free_bytes(folder).map_err(|error| Fault::io(folder, "asking the file system", &error))?;
+    let free = free.saturating_add(kept_bytes(folder));
     if keep <= free / 2 {
         return Ok(());
     }
     let help = "keep less, or make room";
     Err(Fault::new(&fault::SETTINGS, "that is more than half of what is free on this disk", help)
         .between(format!("at most {}", bytes(free / 2)), bytes(keep)))
+}
+
+/// What lies below an identity's folder of what was kept before; 0 if nothing can be seen there.
+fn kept_bytes(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder.join("store").join(PARTITION)).into_iter().flatten().flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
 /// Meets other readers, as it was told to; gives where they reach this one.
@@ -102,4 +112,22 @@ async fn join(
         }
     });
     (others, addresses.iter().map(ToString::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_before_is_seen() {
+        let folder = std::env::temp_dir().join(format!("hodei-kept-{}", std::process::id()));
+        assert_eq!(kept_bytes(&folder), 0, "nothing is there yet");
+        let shelf = folder.join("store").join(PARTITION);
+        std::fs::create_dir_all(&shelf).unwrap();
+        std::fs::write(shelf.join("00"), [0; 5000]).unwrap();
+        std::fs::write(shelf.join("01"), [0; 700]).unwrap();
+        let kept = kept_bytes(&folder);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(kept, 5700);
+    }
 }

@@ -1,8 +1,8 @@
 //! Remember which readers keep what they read here, and tell others of the same bucket.
 //!
 //! Upon ANNOUNCE: deal and grant are checked as for a read, pages that the deal does not hold are left out, and the reader is
-//! called back: only who answers, with the key that announced, is remembered. That it is where it says is found by readers. Upon WHO: readers that
-//! announced any of the pages. All of it is in memory: after a restart readers say it again.
+//! called back: only who answers there, with the key that announced, is remembered. Of several addresses one is enough: that it
+//! is at the others too is found by readers. Upon WHO: readers that announced any of the pages. All of it is in memory: after a restart readers say it again.
 
 use super::{
     Provider,
@@ -12,23 +12,24 @@ use crate::journal::now_ms;
 use bytes::Bytes;
 use commonware_runtime::Storage;
 use futures::{FutureExt as _, future::BoxFuture};
-use hodei_link::Link;
+use hodei_link::{Config, Link};
 use hodei_storage::{
     crowd::{Book, Question, VERSION},
     wire::{self, Answer, MESSAGE_BYTES_MAX, Reason},
 };
 use hodei_types::{
     grant::Rights,
+    reach::is_reachable,
     slice::ShardId,
     transport::{CROWD, NodeKey, Peer, Transport as _},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Readers called back at once; more are told BUSY.
 const PROBES_MAX: usize = 4;
@@ -44,19 +45,36 @@ const COUNTED_MAX: usize = 4096;
 /// Calls a reader back: whether it answers there, under that key.
 pub type Probe = Arc<dyn Fn(Peer) -> BoxFuture<'static, bool> + Send + Sync>;
 
-/// Calls readers back over a link.
-pub fn probe(link: Link) -> Probe {
+/// Calls readers back from this address of the machine's, each time from another port and under a key of that call's own:
+/// over the node's link an open connection, or a way that is known from one, would answer for whatever is announced.
+pub fn probe(from: IpAddr) -> Probe {
     Arc::new(move |peer| {
-        let link = link.clone();
         async move {
+            let config = Config {
+                secret: rand::random(),
+                bind: SocketAddr::new(from, 0),
+                protocols: Vec::new(),
+                relays: Vec::new(),
+            };
+            let (link, _nobody) = match Link::bind(config).await {
+                Ok(bound) => bound,
+                Err(error) => {
+                    tracing::warn!(%error, "readers cannot be called back");
+                    return false;
+                }
+            };
             let answers = async {
                 let (mut sink, mut stream) = link.open(&peer, CROWD).await.ok()?;
                 let hello = Question::Hello { version: VERSION }.encode();
                 wire::send(&mut sink, hello, Bytes::new()).await.ok()?;
                 let answer = wire::receive(&mut stream, MESSAGE_BYTES_MAX).await.ok()?;
-                matches!(Answer::decode(&answer), Ok(Answer::Hello { .. })).then_some(())
+                // Who is busy is there too.
+                matches!(Answer::decode(&answer), Ok(Answer::Hello { .. } | Answer::Busy { .. })).then_some(())
             };
-            matches!(tokio::time::timeout(PROBE, answers).await, Ok(Some(())))
+            let is_there = matches!(tokio::time::timeout(PROBE, answers).await, Ok(Some(())));
+            // Goodbye takes its time, for which nobody waits.
+            tokio::spawn(async move { link.close().await });
+            is_there
         }
         .boxed()
     })
@@ -68,17 +86,44 @@ pub(super) struct Crowd {
     /// When each reader's requests of a kind began to be counted, and how many came since.
     counts: Mutex<BTreeMap<(NodeKey, bool), (SystemTime, u32)>>,
     probes: Semaphore,
+    /// Buckets of which a reader is called back just now: one at a time, so that who may read one bucket keeps the places from
+    /// no other.
+    probed: Mutex<BTreeSet<[u8; 32]>>,
 }
 
 impl Default for Crowd {
     fn default() -> Self {
-        Self { book: Mutex::default(), counts: Mutex::default(), probes: Semaphore::new(PROBES_MAX) }
+        let (book, counts, probed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { book, counts, probes: Semaphore::new(PROBES_MAX), probed }
+    }
+}
+
+/// A place to call a reader of a bucket back; dropping it gives it back.
+struct Probing<'a> {
+    crowd: &'a Crowd,
+    bucket: [u8; 32],
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        self.crowd.probed().remove(&self.bucket);
     }
 }
 
 impl Crowd {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn probed(&self) -> MutexGuard<'_, BTreeSet<[u8; 32]>> {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place to call a reader of that bucket back; `None` while another of it is called, or all places are taken.
+    fn probing(&self, bucket: [u8; 32]) -> Option<Probing<'_>> {
+        let permit = self.probes.try_acquire().ok()?;
+        self.probed().insert(bucket).then(|| Probing { crowd: self, bucket, _permit: permit })
     }
 
     /// Counts a request; `false` if it is one too many.
@@ -130,7 +175,7 @@ impl<E: Storage> Provider<E> {
         if kept == 0 {
             return Ok(Answer::Announced { kept, secs: 0 });
         }
-        let Ok(_probing) = self.0.crowd.probes.try_acquire() else {
+        let Some(_probing) = self.0.crowd.probing(terms.bucket.0) else {
             return Err(Answer::Busy { retry_after_ms: BUSY_MS });
         };
         let peer = Peer::at(from, addresses);
@@ -167,55 +212,21 @@ impl<E: Storage> Provider<E> {
     }
 }
 
-/// How far an address is good: on one machine, in one place, anywhere; `None` if for nobody.
-fn reach(address: SocketAddr) -> Option<u8> {
-    let ip = address.ip().to_canonical();
-    if address.port() == 0 || ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255; 4]) {
-        return None;
-    }
-    let is_near = match ip {
-        IpAddr::V4(v4) => {
-            v4.is_private() || v4.is_link_local() || (v4.octets()[0] == 100 && v4.octets()[1] & 192 == 64)
-        }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
-    };
-    Some(if ip.is_loopback() { 0 } else { 2 - u8::from(is_near) })
-}
-
-/// Whether who reaches this provider may reach that address: it is good at least as far as the provider's own.
-fn is_reachable(address: SocketAddr, own: &[SocketAddr]) -> bool {
-    let needed = own.iter().filter_map(|own| reach(*own)).max().unwrap_or(2);
-    reach(address).is_some_and(|reach| reach >= needed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_good_at_least_as_far_as_the_providers_own() {
-        let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
-        let (loopback, home, public) = (at("127.0.0.1:1"), at("192.168.1.2:1"), at("203.0.113.7:1"));
-        for (address, own, is_good) in [
-            (loopback, vec![at("[::1]:9")], true),
-            (home, vec![loopback], true),
-            (loopback, vec![home], false),
-            (at("10.1.2.3:1"), vec![home, loopback], true),
-            (home, vec![home, public], false),
-            (at("100.64.3.2:1"), vec![public], false),
-            (at("[fd00::1]:1"), vec![public], false),
-            (at("169.254.0.1:1"), vec![public], false),
-            (at("[2001:db8::1]:1"), vec![public], true),
-            (public, vec![], true),
-            (home, vec![], false),
-            (at("203.0.113.7:0"), vec![loopback], false),
-            (at("0.0.0.0:1"), vec![loopback], false),
-            (at("224.0.0.1:1"), vec![loopback], false),
-            (at("[ff02::1]:1"), vec![loopback], false),
-            (at("[::ffff:127.0.0.1]:1"), vec![home], false),
-        ] {
-            assert_eq!(is_reachable(address, &own), is_good, "{address} beside {own:?}");
-        }
+    fn one_reader_of_a_bucket_is_called_back_at_a_time() {
+        let crowd = Crowd::default();
+        let first = crowd.probing([1; 32]).expect("there are places");
+        assert!(crowd.probing([1; 32]).is_none(), "one of that bucket is called");
+        let others: Vec<_> = (2..5).map(|bucket| crowd.probing([bucket; 32])).collect();
+        assert!(others.iter().all(Option::is_some) && crowd.probing([5; 32]).is_none(), "four are called");
+        drop(first);
+        assert!(crowd.probing([1; 32]).is_some());
+        drop(others);
+        assert_eq!((crowd.probed().len(), crowd.probes.available_permits()), (0, PROBES_MAX));
     }
 
     #[test]

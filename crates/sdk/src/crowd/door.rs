@@ -92,16 +92,16 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
     /// Serves one stream of `hodei/crowd/1` to its end.
     pub async fn serve<Si: Sink, St: Stream>(&self, incoming: Incoming<Si, St>) {
         let Incoming { from, mut sink, mut stream, .. } = incoming;
-        let place = self.0.door.enter(from);
-        let (answer, body) = match &place {
-            None => (busy(), Bytes::new()),
-            Some(_) => match self.within(REQUEST_TIMEOUT, wire::receive(&mut stream, MESSAGE_BYTES_MAX)).await {
-                None | Some(Err(WireError::Stream(_))) => return,
-                Some(received) => match received.and_then(|bytes| Question::decode(&bytes)) {
-                    Ok(question) => self.reply(from, question).await,
-                    Err(error) => (refused(Reason::Malformed, error), Bytes::new()),
-                },
-            },
+        // Who is silent takes up no place: how many wait here the link bounds, and the timeout for how long.
+        let received = match self.within(REQUEST_TIMEOUT, wire::receive(&mut stream, MESSAGE_BYTES_MAX)).await {
+            None | Some(Err(WireError::Stream(_))) => return,
+            Some(received) => received,
+        };
+        // Held until the answer is taken.
+        let mut place = None;
+        let (answer, body) = match received.and_then(|bytes| Question::decode(&bytes)) {
+            Ok(question) => self.reply(from, question, &mut place).await,
+            Err(error) => (refused(Reason::Malformed, error), Bytes::new()),
         };
         // Nothing more is read.
         drop(stream);
@@ -110,7 +110,8 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
         }
     }
 
-    async fn reply(&self, from: NodeKey, question: Question) -> (Answer, Bytes) {
+    /// Takes a place once it is known that something is to be given.
+    async fn reply<'a>(&'a self, from: NodeKey, question: Question, place: &mut Option<Place<'a>>) -> (Answer, Bytes) {
         let (bucket, id, grant) = match question {
             Question::Hello { version: VERSION } => {
                 return (Answer::Hello { version: VERSION, free_bytes: 0, queued_bytes: 0 }, Bytes::new());
@@ -123,18 +124,23 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
         if let Err(why) = self.judge(from, bucket, &grant) {
             return (refused(Reason::NotGranted, why), Bytes::new());
         }
-        let Some(shelf) = self.0.shelf.as_ref().filter(|shelf| shelf.holds(&id)) else {
-            return (Answer::Gone, Bytes::new());
-        };
-        let Some(shard) = shelf.get(id).await else { return (Answer::Gone, Bytes::new()) };
+        let found = self.0.shelf.as_ref().and_then(|shelf| Some((shelf, shelf.len_of(&bucket, &id)?)));
+        let Some((shelf, len)) = found else { return (Answer::Gone, Bytes::new()) };
+        *place = self.0.door.enter(from);
+        if place.is_none() {
+            return (busy(), Bytes::new());
+        }
+        // Before the disk is read: whoever is too much for the line is not too much for the disk.
         let (now, per_s) = (self.0.context.current(), self.0.settings.upload_bytes_per_s);
-        let Some(wait) = self.0.door.pace(shard.len(), per_s, now) else { return (busy(), Bytes::new()) };
+        let Some(wait) = self.0.door.pace(len as usize, per_s, now) else { return (busy(), Bytes::new()) };
         self.0.context.sleep(wait).await;
+        let Some(shard) = shelf.get(&bucket, id).await else { return (Answer::Gone, Bytes::new()) };
         let len = shard.len() as u32;
         (Answer::Slice { shard_bytes: len, offset: 0, len, hashes: Vec::new() }, shard)
     }
 
-    /// Whether the owner lets a reader have shards of a bucket, as far as is known without the ledger.
+    /// Whether the owner lets a reader have shards of a bucket, as far as is known without the ledger. Who is refused is not
+    /// told whether a link of that bucket is open here.
     fn judge(&self, from: NodeKey, bucket: B256, grant: &[u8]) -> Result<(), &'static str> {
         let grant = Grant::decode(grant).ok_or("the grant is malformed")?;
         let now_ms = self.now_ms();
@@ -144,11 +150,12 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
         if !grant.rights.contains(Rights::READ) {
             return Err("the grant does not allow this");
         }
+        // First, so that the time it takes tells nothing either.
+        let signer = grant.signer(self.0.chain_id, bucket, &from);
         let owner = self.lock().buckets.get(&bucket).filter(|known| known.expires_ms > now_ms).map(|known| known.owner);
-        let owner = owner.ok_or("no link of that bucket is open here")?;
-        match grant.signer(self.0.chain_id, bucket, &from) {
-            Some(signer) if signer == owner => Ok(()),
-            _ => Err("the grant is not of this client, or not by the bucket's owner"),
+        match signer.zip(owner) {
+            Some((signer, owner)) if signer == owner => Ok(()),
+            _ => Err("the grant is not of this client by the owner of a bucket of which a link is open here"),
         }
     }
 

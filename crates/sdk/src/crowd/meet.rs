@@ -3,19 +3,25 @@
 use super::{Crowd, Known, MISSES_MAX, PAGES_MAX, Page, State};
 use crate::cloud::Runtime;
 use alloy_primitives::B256;
+use futures::{StreamExt as _, stream};
 use hodei_storage::{
     crowd::{SECS_MAX, SECS_MIN},
     engine::{Provider, RemoteError},
     manifest::PageRef,
-    wire::{ANNOUNCED_MAX, KEEPERS_MAX, Keeper, Reason, WHO_MAX},
+    wire::{ANNOUNCED_MAX, KEEPER_ADDRESSES_MAX, KEEPERS_MAX, Keeper, Reason, WHO_MAX},
 };
 use hodei_types::{
+    reach::is_reachable,
     slice::ShardId,
     transport::{NodeKey, Peer, Transport},
 };
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -31,12 +37,17 @@ const ASK_EVERY: Duration = Duration::from_secs(60);
 const MUTE: Duration = Duration::from_secs(3600);
 /// Providers asked about each page.
 const ASKED_OF: usize = 2;
+/// Providers told at once.
+const TOLD_AT_ONCE: usize = 8;
+/// Addresses of a reader that are dialled, of all that providers say of it.
+const ADDRESSES_MAX: usize = 2 * KEEPER_ADDRESSES_MAX;
 
 const _: () = assert!(TOLD.as_secs() >= SECS_MIN && TOLD.as_secs() <= SECS_MAX);
 
 impl<E: Runtime, T: Transport> Crowd<E, T> {
-    /// Learns who keeps what these pages lead to, the first of which are read now. Nobody waits for it.
-    pub(crate) fn seek(&self, bucket: B256, pages: Vec<PageRef>) {
+    /// Learns who keeps what these pages lead to, the first of which are read now, where other readers may be asked for it.
+    /// Nobody waits for it.
+    pub(crate) fn seek(&self, bucket: B256, pages: Vec<PageRef>, may_ask: bool) {
         let now = self.0.context.current();
         let asks = {
             let mut state = self.lock();
@@ -53,7 +64,7 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
                 known.pages.get(id).is_some_and(|page| page.asked.is_none_or(|asked| now >= asked + ASK_EVERY))
             };
             // Those that are far ahead wait until one that is near is due.
-            if !self.0.settings.is_asking || !pages.iter().take(2).any(|page| is_due(known, &page.id)) {
+            if !may_ask || !self.0.settings.is_asking || !pages.iter().take(2).any(|page| is_due(known, &page.id)) {
                 return;
             }
             let due: Vec<ShardId> = pages.iter().map(|page| page.id).filter(|id| is_due(known, id)).collect();
@@ -104,9 +115,8 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
         match self.0.engine.who(provider, ids.to_vec()).await {
             Ok(keepers) => {
                 let mut state = self.lock();
-                let Some(known) = state.buckets.get_mut(&bucket) else { return };
-                for keeper in keepers.into_iter().filter(|keeper| keeper.node != self.0.me) {
-                    meet(known, ids, &keeper);
+                for keeper in keepers.iter().filter(|keeper| keeper.node != self.0.me) {
+                    state.meet(bucket, &provider.peer, ids, keeper);
                 }
             }
             Err(error) => self.unanswered(provider.peer.key, &error),
@@ -129,19 +139,29 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
         }
         let weak = Arc::downgrade(&self.0);
         self.0.context.child("announce").spawn(move |context| async move {
+            let is_refused = AtomicBool::new(false);
             loop {
                 context.sleep(LOOK_EVERY).await;
                 let Some(inner) = weak.upgrade() else { return };
-                let crowd = Self(inner);
-                for (bucket, provider, ids) in crowd.untold(context.current()) {
-                    let addresses = crowd.0.settings.addresses.clone();
-                    if let Err(error) = crowd.0.engine.announce(&provider, ids, addresses, TOLD.as_secs()).await {
-                        crowd.unanswered(provider.peer.key, &error);
-                        crowd.tell_again(bucket, provider.deal);
+                let (crowd, is_refused) = (&Self(inner), &is_refused);
+                let untold = stream::iter(crowd.untold(context.current()));
+                let told = untold.for_each_concurrent(TOLD_AT_ONCE, |(bucket, provider, ids)| async move {
+                    let Err(error) = crowd.tell(&provider, ids).await else { return };
+                    if matches!(error, RemoteError::Refused { .. }) && !is_refused.swap(true, Ordering::Relaxed) {
+                        let node = provider.peer.key;
+                        tracing::warn!(%node, %error, "a provider tells no other reader of this one");
                     }
-                }
+                    crowd.unanswered(provider.peer.key, &error);
+                    crowd.tell_again(bucket, provider.deal);
+                });
+                told.await;
             }
         });
+    }
+
+    async fn tell(&self, provider: &Provider, ids: Vec<ShardId>) -> Result<(), RemoteError> {
+        let addresses = self.0.settings.addresses.clone();
+        self.0.engine.announce(provider, ids, addresses, TOLD.as_secs()).await.map(drop)
     }
 
     /// Which providers are to be told of which pages now; taken for told.
@@ -157,7 +177,7 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
                     continue;
                 }
                 let is_meant = |(id, page): &(&ShardId, &Page)| {
-                    page.is_read && page.deals.contains(&provider.deal) && shelf.holds(id)
+                    page.is_read && page.deals.contains(&provider.deal) && shelf.holds(bucket, id)
                 };
                 let ids: Vec<ShardId> = pages.iter().filter(is_meant).map(|(id, _)| *id).take(ANNOUNCED_MAX).collect();
                 let is_due = match told.get(&provider.deal) {
@@ -183,23 +203,116 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
     }
 }
 
-/// Takes in what a provider says of one reader.
-fn meet(known: &mut Known, ids: &[ShardId], keeper: &Keeper) {
-    let has = |at: usize| keeper.has.get(at / 8).is_some_and(|bits| bits >> (at % 8) & 1 == 1);
-    for (_, id) in ids.iter().enumerate().filter(|(at, _)| has(*at)) {
-        let Some(page) = known.pages.get_mut(id) else { continue };
-        let peer = Peer::at(keeper.node, keeper.addresses.clone());
-        match page.keepers.iter_mut().find(|(known, _)| known.key == peer.key) {
-            Some(known) => *known = (peer, 0),
-            None => {
-                // Who has nothing of it makes room.
-                if page.keepers.len() >= KEEPERS_MAX {
-                    page.keepers.retain(|(_, misses)| *misses < MISSES_MAX);
+impl State {
+    /// Takes in what a provider says of one reader: where somebody who reaches that provider may reach the reader, and unless
+    /// it is a provider itself, whose failures as a reader would count against it.
+    fn meet(&mut self, bucket: B256, by: &Peer, ids: &[ShardId], keeper: &Keeper) {
+        let is_provider =
+            self.buckets.values().any(|known| known.roster.iter().any(|provider| provider.peer.key == keeper.node));
+        let near = keeper.addresses.iter().filter(|address| is_reachable(**address, &by.addresses));
+        let addresses: Vec<SocketAddr> = near.copied().take(KEEPER_ADDRESSES_MAX).collect();
+        let Some(known) = self.buckets.get_mut(&bucket).filter(|_| !is_provider && !addresses.is_empty()) else {
+            return;
+        };
+        let has = |at: usize| keeper.has.get(at / 8).is_some_and(|bits| bits >> (at % 8) & 1 == 1);
+        for (_, id) in ids.iter().enumerate().filter(|(at, _)| has(*at)) {
+            let Some(page) = known.pages.get_mut(id) else { continue };
+            match page.keepers.iter_mut().find(|(known, _)| known.key == keeper.node) {
+                // Where it was in vain counts no more.
+                Some((peer, misses)) if *misses >= MISSES_MAX => (peer.addresses, *misses) = (addresses.clone(), 0),
+                // No provider takes from it what another said.
+                Some((peer, misses)) => {
+                    *misses = 0;
+                    let new = addresses.iter().filter(|address| !peer.addresses.contains(address)).copied();
+                    let new: Vec<SocketAddr> = new.take(ADDRESSES_MAX.saturating_sub(peer.addresses.len())).collect();
+                    peer.addresses.extend(new);
                 }
-                if page.keepers.len() < KEEPERS_MAX {
-                    page.keepers.push((peer, 0));
+                None => {
+                    // Who has nothing of it makes room.
+                    if page.keepers.len() >= KEEPERS_MAX {
+                        page.keepers.retain(|(_, misses)| *misses < MISSES_MAX);
+                    }
+                    if page.keepers.len() < KEEPERS_MAX {
+                        page.keepers.push((Peer::at(keeper.node, addresses.clone()), 0));
+                    }
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::Address;
+    use std::net::Ipv4Addr;
+
+    const BUCKET: B256 = B256::repeat_byte(1);
+    const PAGE: ShardId = ShardId([2; 32]);
+
+    fn at(last: u8) -> SocketAddr {
+        (Ipv4Addr::new(203, 0, 113, last), 4433).into()
+    }
+
+    fn keeper(node: u8, addresses: Vec<SocketAddr>) -> Keeper {
+        Keeper { node: NodeKey([node; 32]), addresses, has: vec![1], age_secs: 0 }
+    }
+
+    /// A bucket with one page and a provider, key 9, that is reached from anywhere.
+    fn state() -> (State, Peer) {
+        let peer = Peer::at(NodeKey([9; 32]), vec![at(9)]);
+        let provider = Provider {
+            peer: peer.clone(),
+            deal: 1,
+            operator: [0; 20],
+            network: String::new(),
+            zone: String::new(),
+            grant: Vec::new(),
+            meter: None,
+        };
+        let known = Known {
+            owner: Address::ZERO,
+            expires_ms: u64::MAX,
+            opened: SystemTime::UNIX_EPOCH,
+            roster: Arc::new(vec![provider]),
+            pages: BTreeMap::from([(PAGE, Page::default())]),
+            told: BTreeMap::new(),
+            gave: BTreeMap::new(),
+        };
+        (State { buckets: BTreeMap::from([(BUCKET, known)]), ..State::default() }, peer)
+    }
+
+    fn met(state: &State) -> Vec<(u8, Vec<SocketAddr>)> {
+        let keepers = &state.buckets[&BUCKET].pages[&PAGE].keepers;
+        keepers.iter().map(|(peer, _)| (peer.key.0[0], peer.addresses.clone())).collect()
+    }
+
+    #[test]
+    fn no_provider_sends_readers_elsewhere_than_readers_are() {
+        let (mut state, provider) = state();
+        let home: Vec<SocketAddr> = vec![([127, 0, 0, 1], 22).into(), ([192, 168, 0, 1], 80).into()];
+        state.meet(BUCKET, &provider, &[PAGE], &keeper(3, home.clone()));
+        assert_eq!(met(&state), [], "nothing of the asker's own machine or home is dialled");
+        state.meet(BUCKET, &provider, &[PAGE], &keeper(9, vec![at(3)]));
+        assert_eq!(met(&state), [], "a provider is no reader");
+        state.meet(BUCKET, &provider, &[PAGE], &keeper(3, [home, vec![at(3)]].concat()));
+        assert_eq!(met(&state), [(3, vec![at(3)])]);
+    }
+
+    #[test]
+    fn what_one_provider_said_of_a_reader_another_does_not_take_back() {
+        let (mut state, provider) = state();
+        state.meet(BUCKET, &provider, &[PAGE], &keeper(3, vec![at(1)]));
+        state.meet(BUCKET, &provider, &[PAGE], &keeper(3, vec![at(2)]));
+        assert_eq!(met(&state), [(3, vec![at(1), at(2)])]);
+        for from in (10..50).step_by(4) {
+            state.meet(BUCKET, &provider, &[PAGE], &keeper(3, (from..from + 4).map(at).collect()));
+        }
+        let [(3, many)] = &met(&state)[..] else { panic!("one reader") };
+        assert_eq!((many.len(), &many[..2]), (ADDRESSES_MAX, &[at(1), at(2)][..]));
+        // Asked there in vain, it may have moved.
+        state.buckets.get_mut(&BUCKET).unwrap().pages.get_mut(&PAGE).unwrap().keepers[0].1 = MISSES_MAX;
+        state.meet(BUCKET, &provider, &[PAGE], &keeper(3, vec![at(7)]));
+        assert_eq!(met(&state), [(3, vec![at(7)])]);
     }
 }

@@ -14,7 +14,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 
-pub use shelf::Shelf;
+pub use shelf::{PARTITION, Shelf};
 
 use crate::cloud::{Cloud, Runtime};
 use alloy_primitives::{Address, B256};
@@ -76,7 +76,7 @@ struct Inner<E: Runtime, T> {
     me: NodeKey,
     settings: Settings,
     shelf: Option<Arc<Shelf<E>>>,
-    arriving: Mutex<mpsc::Sender<(ShardId, Bytes)>>,
+    arriving: Mutex<mpsc::Sender<(B256, ShardId, Bytes)>>,
     state: Mutex<State>,
     door: door::Limits,
 }
@@ -132,11 +132,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             bytes => Some(Arc::new(Shelf::open(context.child("shelf"), bytes).await)),
         };
-        let (sender, mut arriving) = mpsc::channel::<(ShardId, Bytes)>(ARRIVING_MAX);
+        let (sender, mut arriving) = mpsc::channel::<(B256, ShardId, Bytes)>(ARRIVING_MAX);
         if let Some(shelf) = shelf.clone() {
             context.child("keep").spawn(move |_| async move {
-                while let Some((id, shard)) = arriving.next().await {
-                    shelf.put(id, shard).await;
+                while let Some((bucket, id, shard)) = arriving.next().await {
+                    shelf.put(&bucket, id, shard).await;
                 }
             });
         }
@@ -233,7 +233,7 @@ impl<E: Runtime, T: Transport> engine::Crowd for Circle<E, T> {
 
     fn kept(&self, id: ShardId) -> BoxFuture<'_, Option<Bytes>> {
         async move {
-            let shard = self.crowd.0.shelf.as_ref()?.get(id).await?;
+            let shard = self.crowd.0.shelf.as_ref()?.get(&self.bucket, id).await?;
             self.with_page(|page| page.is_read = true);
             Some(shard)
         }
@@ -246,7 +246,8 @@ impl<E: Runtime, T: Transport> engine::Crowd for Circle<E, T> {
         }
         self.with_page(|page| page.is_read = true);
         // Where the disk is behind it is not kept.
-        let _ = self.crowd.0.arriving.lock().expect("no panic under this lock").try_send((id, shard.clone()));
+        let arrived = (self.bucket, id, shard.clone());
+        let _ = self.crowd.0.arriving.lock().expect("no panic under this lock").try_send(arrived);
     }
 
     fn keepers(&self) -> Vec<Peer> {

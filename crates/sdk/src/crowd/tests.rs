@@ -136,6 +136,9 @@ impl Blob for File {
 }
 
 const KIB: usize = 1024;
+const BUCKET: [u8; 32] = [1; 32];
+/// What 8 KiB take on a disk whose storage begins each blob with a page of its own.
+const ROOM: u64 = 12 * KIB as u64;
 
 fn shard(number: u8, kib: usize) -> (ShardId, Bytes) {
     let bytes: Vec<u8> = (0..kib * KIB).map(|at| (at / 7) as u8 ^ number).collect();
@@ -146,13 +149,13 @@ fn on_disk(disk: &Disk) -> u64 {
     disk.files.lock().unwrap().values().map(|file| file.lock().unwrap().len() as u64).sum()
 }
 
-/// What a reader does with a shelf of 40 KiB: twelve shards of 8 KiB come, and the first is used again and again.
+/// What a reader does with a shelf for five: twelve shards of 8 KiB come, and the first is used again and again.
 async fn live(disk: &Disk) {
-    let shelf = Shelf::open(disk.clone(), 40 * KIB as u64).await;
+    let shelf = Shelf::open(disk.clone(), 5 * ROOM).await;
     for number in 0..12 {
         let (id, bytes) = shard(number, 8);
-        shelf.put(id, bytes).await;
-        shelf.get(shard(0, 8).0).await;
+        shelf.put(&BUCKET, id, bytes).await;
+        shelf.get(&BUCKET, shard(0, 8).0).await;
     }
 }
 
@@ -168,25 +171,25 @@ fn wherever_the_power_is_cut_what_is_given_later_is_whole_and_fits() {
         block_on(live(&disk));
         let is_cut = disk.left.lock().unwrap().take() == Some(0);
         block_on(async {
-            let shelf = Shelf::open(disk.clone(), 40 * KIB as u64).await;
+            let shelf = Shelf::open(disk.clone(), 5 * ROOM).await;
             for number in 0..12 {
                 let (id, bytes) = shard(number, 8);
-                let was_there = shelf.holds(&id);
-                match shelf.get(id).await {
+                let was_there = shelf.holds(&BUCKET, &id);
+                match shelf.get(&BUCKET, id).await {
                     Some(given) => assert_eq!(given, bytes, "cut after {steps} steps"),
                     None => {
                         torn += usize::from(was_there);
-                        assert!(!shelf.holds(&id), "what is torn is forgotten");
+                        assert!(!shelf.holds(&BUCKET, &id), "what is torn is forgotten");
                     }
                 }
             }
             // It goes on: what comes now is kept, within its room.
             for number in 20..30 {
                 let (id, bytes) = shard(number, 8);
-                shelf.put(id, bytes.clone()).await;
-                assert_eq!(shelf.get(id).await, Some(bytes), "cut after {steps} steps");
+                shelf.put(&BUCKET, id, bytes.clone()).await;
+                assert_eq!(shelf.get(&BUCKET, id).await, Some(bytes), "cut after {steps} steps");
             }
-            assert_eq!(shelf.size(), (40 * KIB as u64, 5));
+            assert_eq!(shelf.size(), (5 * ROOM, 5));
             assert_eq!(on_disk(&disk), 40 * KIB as u64, "nothing is left beside it");
         });
         if !is_cut {
@@ -200,28 +203,89 @@ fn wherever_the_power_is_cut_what_is_given_later_is_whole_and_fits() {
 fn the_least_used_goes_first_and_a_changed_byte_is_never_given() {
     block_on(async {
         let disk = Disk::default();
-        let shelf = Shelf::open(disk.clone(), 24 * KIB as u64).await;
+        let shelf = Shelf::open(disk.clone(), 3 * ROOM).await;
         let [(a, first), (b, second), (c, third), (d, fourth)] = [0, 1, 2, 3].map(|number| shard(number, 8));
-        shelf.put(a, first.clone()).await;
-        shelf.put(b, second).await;
-        shelf.put(c, third).await;
-        assert_eq!(shelf.get(a).await, Some(first.clone()));
-        shelf.put(d, fourth).await;
-        assert_eq!([a, b, c, d].map(|id| shelf.holds(&id)), [true, false, true, true]);
-        assert_eq!((shelf.get(b).await, on_disk(&disk)), (None, 24 * KIB as u64));
+        shelf.put(&BUCKET, a, first.clone()).await;
+        shelf.put(&BUCKET, b, second).await;
+        shelf.put(&BUCKET, c, third).await;
+        assert_eq!(shelf.get(&BUCKET, a).await, Some(first.clone()));
+        shelf.put(&BUCKET, d, fourth).await;
+        assert_eq!([a, b, c, d].map(|id| shelf.holds(&BUCKET, &id)), [true, false, true, true]);
+        assert_eq!((shelf.get(&BUCKET, b).await, on_disk(&disk)), (None, 24 * KIB as u64));
         // What is larger than all of it is not tried.
-        let (large, bytes) = shard(9, 32);
-        shelf.put(large, bytes).await;
-        assert_eq!((shelf.holds(&large), shelf.size()), (false, (24 * KIB as u64, 3)));
-        disk.files.lock().unwrap()[&a.0.to_vec()].lock().unwrap()[5000] ^= 1;
-        assert_eq!((shelf.get(a).await, shelf.holds(&a)), (None, false));
-        shelf.put(a, first.clone()).await;
-        assert_eq!(shelf.get(a).await, Some(first.clone()), "it may come again");
+        let (large, bytes) = shard(9, 36);
+        shelf.put(&BUCKET, large, bytes).await;
+        assert_eq!((shelf.holds(&BUCKET, &large), shelf.size()), (false, (3 * ROOM, 3)));
+        // Only the name tells which file is whose.
+        let files: Vec<Content> = disk.files.lock().unwrap().values().cloned().collect();
+        let changed = files.iter().find(|file| file.lock().unwrap()[..] == first[..]).expect("it is on the disk");
+        changed.lock().unwrap()[5000] ^= 1;
+        assert_eq!((shelf.get(&BUCKET, a).await, shelf.holds(&BUCKET, &a)), (None, false));
+        shelf.put(&BUCKET, a, first.clone()).await;
+        assert_eq!(shelf.get(&BUCKET, a).await, Some(first.clone()), "it may come again");
         // Less room than before, and names that are no ids.
         disk.files.lock().unwrap().insert(vec![1, 2, 3], Arc::default());
-        let shelf = Shelf::open(disk.clone(), 16 * KIB as u64).await;
-        assert_eq!((shelf.size(), on_disk(&disk)), ((16 * KIB as u64, 2), 16 * KIB as u64));
+        let shelf = Shelf::open(disk.clone(), 2 * ROOM).await;
+        assert_eq!((shelf.size(), on_disk(&disk)), ((2 * ROOM, 2), 16 * KIB as u64));
         Shelf::clear(&disk).await;
         assert_eq!(on_disk(&disk), 0);
+    });
+}
+
+#[test]
+fn what_was_read_in_one_bucket_is_not_there_in_another() {
+    block_on(async {
+        let disk = Disk::default();
+        let shelf = Shelf::open(disk.clone(), 3 * ROOM).await;
+        let (id, bytes) = shard(0, 8);
+        shelf.put(&BUCKET, id, bytes.clone()).await;
+        let other = [2; 32];
+        assert_eq!((shelf.holds(&other, &id), shelf.get(&other, id).await), (false, None));
+        assert_eq!(shelf.len_of(&BUCKET, &id), Some(8 * KIB as u64));
+        // Also after a restart, and where both have it.
+        let shelf = Shelf::open(disk.clone(), 3 * ROOM).await;
+        assert_eq!((shelf.get(&other, id).await, shelf.get(&BUCKET, id).await), (None, Some(bytes.clone())));
+        shelf.put(&other, id, bytes.clone()).await;
+        assert_eq!((shelf.get(&other, id).await, shelf.size()), (Some(bytes), (2 * ROOM, 2)));
+    });
+}
+
+/// A disk that lets go of nothing.
+#[derive(Clone)]
+struct Sticky(Disk);
+
+impl Storage for Sticky {
+    type Blob = File;
+
+    async fn open_versioned(
+        &self,
+        partition: &str,
+        name: &[u8],
+        versions: RangeInclusive<BlobVersion>,
+    ) -> Result<(File, u64, BlobVersion), Error> {
+        self.0.open_versioned(partition, name, versions).await
+    }
+
+    async fn remove(&self, _: &str, _: Option<&[u8]>) -> Result<(), Error> {
+        Err(dark())
+    }
+
+    async fn scan(&self, partition: &str) -> Result<Vec<Vec<u8>>, Error> {
+        self.0.scan(partition).await
+    }
+}
+
+#[test]
+fn what_a_disk_does_not_let_go_of_still_counts() {
+    block_on(async {
+        let disk = Sticky(Disk::default());
+        let shelf = Shelf::open(disk.clone(), 2 * ROOM).await;
+        for number in 0..6 {
+            let (id, bytes) = shard(number, 8);
+            shelf.put(&BUCKET, id, bytes).await;
+        }
+        assert_eq!((shelf.size(), on_disk(&disk.0)), ((2 * ROOM, 2), 16 * KIB as u64), "no more is written than fits");
+        let (id, bytes) = shard(0, 8);
+        assert_eq!(shelf.get(&BUCKET, id).await, Some(bytes));
     });
 }

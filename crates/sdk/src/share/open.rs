@@ -118,7 +118,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (network, bucket) = (self.0.network.0, opened.bucket.id.0);
         let holders = opened.holders.clone();
         if let Some(crowd) = self.0.crowd.get() {
-            crowd.seek(opened.bucket.id, ahead(&opened.told, object));
+            // Under a link's word nobody else is asked.
+            crowd.seek(opened.bucket.id, ahead(&opened.told, object), opened.reader.is_some());
         }
         let wanted = read::cut(&object.parts, |part| part.size_bytes, &range);
         Ok(self.read_parts(holders, wanted, move |part: Shared| {

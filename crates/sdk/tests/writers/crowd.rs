@@ -2,12 +2,15 @@
 
 use crate::{
     BUCKET, HOSTS, SECOND, Scene,
+    ledger::Door,
+    machine::Mood,
     process::{Ours, Payer, content},
 };
-use commonware_runtime::{Clock as _, Runner as _, deterministic::Runner, mocks};
+use commonware_runtime::{Clock as _, Runner as _, Supervisor as _, deterministic::Runner, mocks};
 use futures::{FutureExt as _, TryStreamExt as _, stream};
 use hodei_sdk::{
     crowd::Settings,
+    plan::Wish,
     share::{Opened, Others, Told, What},
     upload::Options,
 };
@@ -21,7 +24,9 @@ use hodei_types::{
     transport::{CROWD, Incoming, NodeKey, Peer, Transport as _},
 };
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
+    fmt::Debug,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -57,17 +62,45 @@ async fn read(cloud: &Ours, opened: &Opened, path: &str) -> Vec<u8> {
     body.map_ok(|piece| piece.to_vec()).try_concat().await.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// What a question to the ledger leads to: its line drops one now and then.
+async fn patiently<T, E: Debug, F: Future<Output = Result<T, E>>>(mut work: impl FnMut() -> F) -> T {
+    for _ in 0..5 {
+        if let Ok(done) = work().await {
+            return done;
+        }
+    }
+    work().await.unwrap()
+}
+
+/// The page of a file of a folder: what whoever read it keeps.
+fn kept_in(opened: &Opened, path: &str) -> ShardId {
+    let Told::Many(folder) = &opened.told else { panic!("it is a folder") };
+    folder.file(path).expect("it is in the folder").parts[0].page.id
+}
+
 /// A film of two files, sold to as many readers; the passes are of readers `1..`.
 async fn sold(scene: &Scene, readers: u8, minutes: u64) -> Vec<Link> {
+    sold_in(scene, BUCKET, readers, minutes).await
+}
+
+/// The same in a bucket of that name, which is made where it is not there.
+async fn sold_in(scene: &Scene, bucket: &str, readers: u8, minutes: u64) -> Vec<Link> {
     let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
+    if bucket != BUCKET {
+        let door = Door::new(&scene.world.ledger, scene.context.child("door"), &scene.world.dice, &Mood::default(), 0);
+        let maker = scene.cloud_of(Payer::Owner.wallet(Arc::new(door))).await;
+        let plan = maker.plan(&Wish::default()).await.unwrap();
+        maker.create_bucket(bucket, &plan).await.unwrap();
+        maker.close().await.unwrap();
+    }
     for (number, key) in ["film/1", "film/2"].into_iter().enumerate() {
-        let source = stream::iter([Ok::<_, Infallible>(content(number + 1, LEN))]);
-        owner.put(BUCKET, key, source, Options::default()).await.unwrap();
+        let source = || stream::iter([Ok::<_, Infallible>(content(number + 1, LEN))]);
+        patiently(|| owner.put(bucket, key, source(), Options::default())).await;
     }
     let now_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let keys: Vec<NodeKey> = (1..=readers).map(|number| scene.wire(number).me).collect();
-    let passes = owner.share(BUCKET, What::Below("film/"), &keys, now_ms + minutes * MINUTE_MS).await.unwrap();
-    owner.close().await.unwrap();
+    let passes = patiently(|| owner.share(bucket, What::Below("film/"), &keys, now_ms + minutes * MINUTE_MS)).await;
+    patiently(|| owner.close()).await;
     passes
 }
 
@@ -88,8 +121,10 @@ fn a_reader_reads_from_another_what_providers_do_not_give_and_a_thief_from_nobod
     Runner::seeded(11).start(|context| async move {
         let scene = Scene::new(context).await;
         let passes = sold(&scene, 2, 60).await;
+        let elsewhere = sold_in(&scene, "other-bucket", 2, 60).await;
         let first = reader(&scene, 1, settings(64 << 20)).await;
-        let opened = first.open_link(&passes[0]).await.unwrap();
+        patiently(|| first.open_link(&elsewhere[0])).await;
+        let opened = patiently(|| first.open_link(&passes[0])).await;
         for (number, path) in [(1, "1"), (2, "2")] {
             assert!(read(&first, &opened, path).await == content(number, LEN));
         }
@@ -102,7 +137,7 @@ fn a_reader_reads_from_another_what_providers_do_not_give_and_a_thief_from_nobod
 
         // The second reads one, and hears of the first; then providers go until too few are left for any stripe.
         let second = reader(&scene, 2, settings(0)).await;
-        let theirs = second.open_link(&passes[1]).await.unwrap();
+        let theirs = patiently(|| second.open_link(&passes[1])).await;
         assert!(read(&second, &theirs, "1").await == content(1, LEN));
         scene.context.sleep(SECOND * MET).await;
         assert!(read(&second, &theirs, "1").await == content(1, LEN));
@@ -123,12 +158,33 @@ fn a_reader_reads_from_another_what_providers_do_not_give_and_a_thief_from_nobod
             grant: link.grant().encode().to_vec(),
         };
         assert_eq!(asked(&scene, 2, keeper, ask(&passes[1])).await, Answer::Gone, "the reader itself may ask");
-        let bent = Link { expires_ms: passes[1].expires_ms + MINUTE_MS, ..passes[1].clone() };
-        let elsewhere = Link { bucket: [3; 32].into(), ..passes[1].clone() };
-        for (number, link) in [(3, &passes[1]), (2, &bent), (2, &passes[0]), (2, &elsewhere)] {
-            let answer = asked(&scene, number, keeper, ask(link)).await;
-            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{number}: {answer:?}");
+        // What is kept is given under the word of its own bucket alone, though links of another are open here too.
+        let kept = kept_in(&theirs, "1");
+        let of = |link: &Link| Question::Ask { bucket: link.bucket.0, id: kept, grant: link.grant().encode().to_vec() };
+        let answer = asked(&scene, 2, keeper, of(&passes[1])).await;
+        assert!(matches!(answer, Answer::Slice { .. }), "{answer:?}");
+        assert_eq!(asked(&scene, 2, keeper, of(&elsewhere[1])).await, Answer::Gone, "nothing of another bucket");
+        // Who asks nothing keeps nobody out.
+        let mut silent = Vec::new();
+        for number in [3, 4, 5] {
+            for _ in 0..5 {
+                silent.push(scene.wire(number).open(&peer(keeper), CROWD).await.unwrap());
+            }
         }
+        scene.context.sleep(SECOND).await;
+        let answer = asked(&scene, 2, keeper, of(&passes[1])).await;
+        assert!(matches!(answer, Answer::Slice { .. }), "{answer:?}");
+        drop(silent);
+        let bent = Link { expires_ms: passes[1].expires_ms + MINUTE_MS, ..passes[1].clone() };
+        let unknown = Link { bucket: [3; 32].into(), ..passes[1].clone() };
+        let mut told = BTreeSet::new();
+        for (number, link) in [(3, &passes[1]), (2, &bent), (2, &passes[0]), (2, &unknown)] {
+            match asked(&scene, number, keeper, ask(link)).await {
+                Answer::Refused { reason: Reason::NotGranted, text } => told.insert(text),
+                answer => panic!("{number}: {answer:?}"),
+            };
+        }
+        assert_eq!(told.len(), 1, "nor is it told which buckets are open: {told:?}");
         scene.context.sleep(SECOND * 60 * 60).await;
         let answer = asked(&scene, 2, keeper, ask(&passes[1])).await;
         assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "it has ended: {answer:?}");
@@ -158,13 +214,13 @@ fn a_reader_that_lies_is_asked_no_more_and_costs_no_byte() {
             .boxed()
         };
         scene.fleet.reached(scene.wire(1).me, Arc::new(lies));
-        let opened = liar.open_link(&passes[0]).await.unwrap();
+        let opened = patiently(|| liar.open_link(&passes[0])).await;
         for path in ["1", "2"] {
             read(&liar, &opened, path).await;
         }
         scene.context.sleep(SECOND * MET).await;
         let honest = reader(&scene, 2, settings(0)).await;
-        let theirs = honest.open_link(&passes[1]).await.unwrap();
+        let theirs = patiently(|| honest.open_link(&passes[1])).await;
         assert!(read(&honest, &theirs, "1").await == content(1, LEN));
         scene.context.sleep(SECOND * MET).await;
         assert!(read(&honest, &theirs, "1").await == content(1, LEN));
@@ -179,6 +235,31 @@ fn a_reader_that_lies_is_asked_no_more_and_costs_no_byte() {
         assert_eq!(questions.load(Ordering::Relaxed), asked, "it is asked no more");
         assert_eq!(honest.others(&theirs), Others::default(), "nothing of it was used");
         assert!(honest.blamed().is_empty(), "nobody is blamed: it had promised nothing");
+        scene.fleet.forget_readers();
+    });
+}
+
+#[test]
+fn under_a_link_no_other_reader_is_shown_its_word() {
+    Runner::seeded(13).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let passes = sold(&scene, 1, 60).await;
+        let now_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
+        let links = patiently(|| owner.share(BUCKET, What::Below("film/"), &[], now_ms + 60 * MINUTE_MS)).await;
+        let first = reader(&scene, 1, settings(64 << 20)).await;
+        let opened = patiently(|| first.open_link(&passes[0])).await;
+        for (number, path) in [(1, "1"), (2, "2")] {
+            assert!(read(&first, &opened, path).await == content(number, LEN));
+        }
+        scene.context.sleep(SECOND * MET).await;
+        let second = reader(&scene, 2, settings(0)).await;
+        let theirs = patiently(|| second.open_link(&links[0])).await;
+        for _ in 0..2 {
+            assert!(read(&second, &theirs, "1").await == content(1, LEN));
+            scene.context.sleep(SECOND * MET).await;
+        }
+        assert_eq!(second.others(&theirs), Others::default());
         scene.fleet.forget_readers();
     });
 }

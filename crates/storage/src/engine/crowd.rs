@@ -2,7 +2,8 @@
 //!
 //! Upon a page or stripe: what this machine keeps is taken first, then other readers are asked for at most half of the
 //! shards, so that providers stay measured, and for the others only where providers fail. What they give is checked against
-//! its id. A reader that lies is told to whoever knows the crowd, and is no verdict: it promised nobody anything.
+//! its id. A reader that lies is told to whoever knows the crowd, and is no verdict: it promised nobody anything. Who asks
+//! shows the owner's word, so others are asked only with one that names its reader.
 
 use super::{
     Engine,
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use commonware_runtime::{Clock, Spawner};
 use futures::future::BoxFuture;
 use hodei_types::{
+    grant::Grant,
     slice::ShardId,
     transport::{NodeKey, Peer, Transport},
 };
@@ -53,6 +55,16 @@ impl Place {
             Self::Crowd(keeper) => &keeper.key,
         }
     }
+}
+
+/// Takes out of a stripe's places what is left of a reader, if `place` is one and what it answered is not of one shard alone:
+/// who is away, busy or lies is so for all that it may have.
+pub(super) fn others_of(queue: &mut Vec<(u8, Place)>, place: &Place, error: &RemoteError) -> Vec<(u8, Place)> {
+    let (Place::Crowd(keeper), false) = (place, matches!(error, RemoteError::Gone)) else { return Vec::new() };
+    let is_of = |other: &Place| matches!(other, Place::Crowd(other) if other.key == keeper.key);
+    let (of, rest) = std::mem::take(queue).into_iter().partition(|(_, other)| is_of(other));
+    *queue = rest;
+    of
 }
 
 /// How a reader answered another.
@@ -90,7 +102,12 @@ where
         }
     }
 
+    /// Other readers that may be asked: none under a word that is whoever's has it, which each of them would then have.
     pub(super) fn keepers(&self) -> Vec<Arc<Peer>> {
+        let grant = self.request.roster.first().and_then(|provider| Grant::decode(&provider.grant));
+        if grant.is_none_or(|grant| grant.is_bearer) {
+            return Vec::new();
+        }
         let of = |crowd: &Arc<dyn Crowd>| crowd.keepers().into_iter().map(Arc::new).collect();
         self.request.crowd.as_ref().map_or_else(Vec::new, of)
     }
@@ -209,6 +226,30 @@ where
         match self.remote.answer(&provider.peer, request).await? {
             Answer::Keepers(keepers) => Ok(keepers),
             other => Err(self.remote.unmeant(provider, other, "readers")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_answers_of_itself_goes_for_its_other_places_too() {
+        let reader = |key| Place::Crowd(Arc::new(Peer::at(NodeKey([key; 32]), Vec::new())));
+        let deal = Place::Deal(Holder { node: NodeKey([1; 32]), deal: 1 });
+        let places = [(0, reader(1)), (1, reader(2)), (2, deal.clone()), (3, reader(1))];
+        let shards = |places: &[(u8, Place)]| places.iter().map(|(shard, _)| *shard).collect::<Vec<_>>();
+        for (place, error, taken, left) in [
+            (reader(1), RemoteError::Slow(Duration::ZERO), vec![0, 3], vec![1, 2]),
+            (reader(1), RemoteError::Busy { retry_after_ms: 1 }, vec![0, 3], vec![1, 2]),
+            (reader(1), RemoteError::Gone, vec![], vec![0, 1, 2, 3]),
+            (reader(3), RemoteError::Slow(Duration::ZERO), vec![], vec![0, 1, 2, 3]),
+            (deal, RemoteError::Slow(Duration::ZERO), vec![], vec![0, 1, 2, 3]),
+        ] {
+            let mut queue = places.to_vec();
+            let of = others_of(&mut queue, &place, &error);
+            assert_eq!((shards(&of), shards(&queue)), (taken, left), "{error}");
         }
     }
 }

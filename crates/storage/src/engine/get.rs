@@ -9,7 +9,7 @@
 
 use super::{
     Engine, Permit,
-    crowd::{Crowd, Place},
+    crowd::{Crowd, Place, others_of},
     peers::Asked,
     race::race,
     remote::{RemoteError, Verdict},
@@ -390,7 +390,9 @@ where
                     asked.remove(&shard);
                     if let Some(Err(error)) = result {
                         failure = format!("{}: {error}", place.node());
+                        let others = others_of(&mut queue, &place, &error);
                         if let Some(wait) = error.passes_after() {
+                            again.extend(others);
                             again.push((shard, place));
                             rest = rest.max(wait);
                         }
