@@ -1,29 +1,31 @@
-//! Let others restore what a bucket loses, and look after the buckets of others.
+//! Let others restore what a bucket loses, and pay them for it.
+
+mod run;
+mod wage;
+
+pub(crate) use run::run;
+pub(crate) use wage::wage;
 
 use crate::{
-    again,
-    args::{CareAppoint, CareDismiss, CareRun, CareShow, CareWithdraw},
+    args::{CareAppoint, CareDismiss, CareShow, CareWithdraw},
     bucket::bucket_name,
     data::finish,
     fault::{self, Fault, Result},
     money,
-    out::{Out, bytes},
+    out::Out,
     paths::write_whole,
-    serve::stopped,
     session::{Session, sdk_fault},
-    status::short,
 };
-use hodei_sdk::{
-    Local,
-    custody::{Charge, Notes, Tended},
-};
-use serde_json::{Value, json};
-use std::{fs, path::Path, time::Duration};
+use alloy_primitives::U256;
+use serde_json::{Map, Value, json};
+use std::fs;
 
 /// `hodei data care appoint`.
 pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> Result<()> {
     let (name, account) = (bucket_name(&args.bucket)?, money::account(&args.account)?);
     let reserve = money::parse(&args.reserve)?;
+    let pay = args.per_gib.as_deref().zip(args.a_day.as_deref());
+    let pay = pay.map(|(per_gib, a_day)| wage::parse(per_gib, a_day)).transpose()?;
     if let Some(file) = args.out.as_deref().filter(|file| file.exists()) {
         return Err(Fault::new(&fault::USAGE, "the file is there already", "name one that is not").at(file.display()));
     }
@@ -42,10 +44,13 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
     out.say("it can:     read shards, which are sealed, make lost ones again, and add them to deals");
     out.say("it cannot:  read names or contents, write, remove or end anything; it sees sizes, and when they change");
     out.say(format!(
-        "reserve:    {} now, {} more: what custodians may put into new deals of this bucket, and nothing else",
+        "reserve:    {} now, {} more: what custodians may put into new deals of this bucket, and are paid of",
         money::show(before.reserve),
         money::show(reserve)
     ));
+    let now = if pay.is_some_and(|pay| pay != before.wage) { "from now on" } else { "as before" };
+    let pay_then = pay.unwrap_or(before.wage);
+    out.say(format!("wage:       {}, {now}", wage::text(&pay_then)));
     if args.plan.dry_run {
         finish(&cloud, out).await;
         out.result(
@@ -53,6 +58,7 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
             &json!({
                 "schema": "hodei.data.care.appoint.plan/1", "bucket": name, "account": account.to_string(),
                 "reserve_wei": reserve.to_string(), "reserve_before_wei": before.reserve.to_string(),
+                "wage": wage::told(&pay_then), "wage_before": wage::told(&before.wage),
             }),
         );
         return Ok(());
@@ -63,7 +69,7 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
     if let Some(file) = &args.out {
         write_whole(file, format!("{}\n", *word).as_bytes(), 0o600)?;
     }
-    if let Err(error) = cloud.appoint(name, account, reserve).await {
+    if let Err(error) = cloud.appoint(name, account, pay, reserve).await {
         finish(&cloud, out).await;
         if let Some(file) = &args.out {
             let _ = fs::remove_file(file);
@@ -79,7 +85,7 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
         shown,
         &json!({
             "schema": "hodei.data.care.appoint/1", "bucket": name, "account": account.to_string(),
-            "reserve_wei": (before.reserve + reserve).to_string(),
+            "reserve_wei": (before.reserve + reserve).to_string(), "wage": wage::told(&pay_then),
             "word": args.out.is_none().then(|| word.to_string()), "file": args.out,
         }),
     );
@@ -97,17 +103,30 @@ pub(crate) async fn show(args: &CareShow, session: &Session, out: Out) -> Result
     let custodians: Vec<String> = found.custodians.iter().map(ToString::to_string).collect();
     let mut text = match custodians.is_empty() {
         true => format!("nobody looks after hodei://{name}: what it loses is put back by `hodei data repair`"),
-        false => format!("hodei://{name} is looked after by\n  {}", custodians.join("\n  ")),
+        false => format!("hodei://{name} is looked after by"),
     };
+    for (custodian, wei) in custodians.iter().zip(&found.earned) {
+        text.push_str(&format!("\n  {custodian}, paid {} so far", money::exact(*wei)));
+    }
+    text.push_str(&format!("\nwage: {}", wage::text(&found.wage)));
+    if found.paid_today > 0 {
+        text.push_str(&format!("; paid today: {}", money::exact(U256::from(found.paid_today))));
+    }
     text.push_str(&format!(
         "\nreserve: {}; shards restored elsewhere: {}",
         money::exact(found.reserve),
         found.restored
     ));
+    let earned: Map<String, Value> = custodians
+        .iter()
+        .zip(&found.earned)
+        .map(|(custodian, wei)| (custodian.clone(), wei.to_string().into()))
+        .collect();
     out.result(
         text,
         &json!({
             "schema": "hodei.data.care/1", "bucket": name, "custodians": custodians,
+            "earned_wei": earned, "wage": wage::told(&found.wage), "paid_today_wei": found.paid_today.to_string(),
             "reserve_wei": found.reserve.to_string(), "restored_shards": found.restored,
         }),
     );
@@ -119,25 +138,28 @@ pub(crate) async fn dismiss(args: &CareDismiss, session: &Session, out: Out) -> 
     let (name, account) = (bucket_name(&args.bucket)?, money::account(&args.account)?);
     let cloud = session.cloud().await?;
     let found = cloud.custody(name).await.map_err(sdk_fault)?;
-    if !found.custodians.contains(&account) {
+    let mut named = found.custodians.iter().zip(&found.earned);
+    let Some((_, earned)) = named.find(|(custodian, _)| **custodian == account) else {
         finish(&cloud, out).await;
         let help = format!("`hodei data care show {name}` names those who do");
         return Err(Fault::new(&fault::CUSTODIAN, format!("{account} does not look after hodei://{name}"), help));
-    }
+    };
+    out.say(format!("It was paid {} in all.", money::exact(*earned)));
     out.say("What it restored stays where it is. It keeps the word you gave it, which alone lets it do nothing.");
-    let plan = json!({ "schema": "hodei.data.care.dismiss.plan/1", "bucket": name, "account": account.to_string() });
+    let mut plan = json!({
+        "schema": "hodei.data.care.dismiss.plan/1", "bucket": name, "account": account.to_string(),
+        "earned_wei": earned.to_string(),
+    });
     if args.plan.dry_run {
         finish(&cloud, out).await;
         out.result("", &plan);
         return Ok(());
     }
     out.confirm(&format!("Dismiss {account}?"), args.plan.yes)?;
+    plan["schema"] = "hodei.data.care.dismiss/1".into();
     cloud.dismiss(name, account).await.map_err(sdk_fault)?;
     finish(&cloud, out).await;
-    out.result(
-        format!("{account} looks after hodei://{name} no more"),
-        &json!({ "schema": "hodei.data.care.dismiss/1", "bucket": name, "account": account.to_string() }),
-    );
+    out.result(format!("{account} looks after hodei://{name} no more"), &plan);
     Ok(())
 }
 
@@ -167,132 +189,6 @@ pub(crate) async fn withdraw(args: &CareWithdraw, session: &Session, out: Out) -
 pub(crate) fn account(session: &Session, out: Out) -> Result<()> {
     let account = session.wallet()?.spender().address().to_string();
     out.result(&account, &json!({ "schema": "hodei.data.care.account/1", "account": account }));
-    out.say("It pays the fees of what it does from what it holds; new deals come from each bucket's reserve.");
+    out.say("It pays the fees of what it does from what it holds; new deals, and its wage, come from each bucket's reserve.");
     Ok(())
-}
-
-/// `hodei data care run`.
-pub(crate) async fn run(args: &CareRun, session: &Session, out: Out) -> Result<()> {
-    let charges = charges(&args.files)?;
-    let stop = stopped(args.process.until_stdin_closes)?;
-    let cloud = session.cloud().await?;
-    let account = cloud.wallet().spender().address();
-    out.result(
-        format!("buckets looked after as {account}: {}", charges.len()),
-        &json!({ "schema": "hodei.data.care.ready/1", "buckets": charges.len(), "account": account.to_string() }),
-    );
-    let work = async {
-        let mut kept: Vec<Notes> = charges.iter().map(|_| Notes::default()).collect();
-        loop {
-            let (mut unwell, mut left) = (None, 0);
-            for (charge, notes) in charges.iter().zip(&mut kept) {
-                match tend(&cloud, charge, notes, args, out).await {
-                    Ok(more) => left += more,
-                    Err(fault) => unwell = Some(fault),
-                }
-            }
-            if args.once && (left == 0 || unwell.is_some()) {
-                return unwell.map_or(Ok(()), Err);
-            }
-            tokio::time::sleep(Duration::from_secs(args.every)).await;
-        }
-    };
-    let done = tokio::select! {
-        done = work => done,
-        () = stop => Ok(()),
-    };
-    finish(&cloud, out).await;
-    done
-}
-
-/// One look at one bucket: how many stripes it left for the next. What failed is told, and is an error to who does not
-/// go on looking.
-async fn tend(cloud: &Local, charge: &Charge, notes: &mut Notes, args: &CareRun, out: Out) -> Result<u64> {
-    let bucket = charge.bucket.to_string();
-    let tended = match cloud.tend(charge, notes, again::rate(args.rate)).await {
-        Ok(tended) => tended,
-        Err(error) => {
-            let fault = sdk_fault(error);
-            match out.json {
-                true => out.line(&fault.json().to_string()),
-                false => out.say(format!("{}: {}", short(&bucket), fault.message)),
-            }
-            return Err(fault);
-        }
-    };
-    out.result(text(&bucket, &tended), &told(&bucket, &tended));
-    match tended.failures.first() {
-        Some(why) => {
-            let help = "the lines above say what stays; the next look tries again";
-            Err(Fault::new(&fault::UNREADABLE, format!("not everything was restored: {why}"), help).at(bucket))
-        }
-        None => Ok(tended.left),
-    }
-}
-
-fn text(bucket: &str, tended: &Tended) -> String {
-    let mut text = format!("{}: {} stripes, {} due", short(bucket), tended.stripes.all(), tended.due);
-    if tended.restored_shards > 0 {
-        text.push_str(&format!(", {} shards of {} restored", tended.restored_shards, tended.restored_stripes));
-    }
-    if tended.moved_shards > 0 {
-        text.push_str(&format!(", {} shards moved from who leaves", tended.moved_shards));
-    }
-    if tended.read_bytes + tended.sent_bytes > 0 {
-        text.push_str(&format!(", {} read and {} sent", bytes(tended.read_bytes), bytes(tended.sent_bytes)));
-    }
-    if tended.new_deals > 0 {
-        text.push_str(&format!(
-            ", {} new deals with {} from the reserve",
-            tended.new_deals,
-            money::show(tended.escrow)
-        ));
-    }
-    for (count, what) in [(tended.copies, "copies of pages made"), (tended.left, "left for the next look")] {
-        if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
-        }
-    }
-    for why in &tended.failures {
-        text.push_str(&format!("\n  not done: {why}"));
-    }
-    text
-}
-
-fn told(bucket: &str, tended: &Tended) -> Value {
-    let lacking: serde_json::Map<String, Value> =
-        tended.stripes.lacking.iter().map(|(margin, count)| (margin.to_string(), (*count).into())).collect();
-    json!({
-        "schema": "hodei.data.care.look/1", "bucket": bucket,
-        "stripes": { "whole": tended.stripes.whole, "margins": lacking, "lost": tended.stripes.lost },
-        "due_stripes": tended.due, "left_stripes": tended.left, "restored_stripes": tended.restored_stripes,
-        "restored_shards": tended.restored_shards, "moved_shards": tended.moved_shards, "copies": tended.copies, "read_bytes": tended.read_bytes,
-        "sent_bytes": tended.sent_bytes, "new_deals": tended.new_deals, "escrow_wei": tended.escrow.to_string(),
-        "failures": tended.failures,
-    })
-}
-
-/// Words from files, each a line; empty lines and those that begin with # say nothing.
-fn charges(files: &[impl AsRef<Path>]) -> Result<Vec<Charge>> {
-    let mut charges = Vec::new();
-    for file in files {
-        let file = file.as_ref();
-        let words = fs::read_to_string(file).map_err(|error| Fault::io(file, "reading the words", &error))?;
-        let lines = words.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        for word in lines {
-            let start: String = word.chars().take(12).collect();
-            let charge = Charge::parse(word).ok_or_else(|| {
-                Fault::new(&fault::CUSTODIAN, "that is no word of an owner's", "copy it whole, or ask for it again")
-                    .between("one lower-case word that starts with hodeicare1", start)
-                    .at(file.display())
-            })?;
-            if !charges.contains(&charge) {
-                charges.push(charge);
-            }
-        }
-    }
-    match charges.is_empty() {
-        true => Err(Fault::new(&fault::CUSTODIAN, "there is no word in it", "write the owners' words, one a line")),
-        false => Ok(charges),
-    }
 }

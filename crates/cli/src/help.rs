@@ -58,9 +58,19 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     (
         "data care appoint",
-        &["hodei data care appoint photos 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --reserve 5 --out photos.care"],
+        &[
+            "hodei data care appoint photos 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --reserve 5 --out photos.care",
+            "hodei data care appoint photos 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --per-gib 0.01 --a-day 0.5 --dry-run",
+        ],
     ),
     ("data care show", &["hodei data care show photos"]),
+    (
+        "data care wage",
+        &[
+            "hodei data care wage photos --per-gib 0.01 --a-day 0.5",
+            "hodei data care wage photos --per-gib 0 --a-day 0 -y",
+        ],
+    ),
     ("data care dismiss", &["hodei data care dismiss photos 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed -y"]),
     ("data care withdraw", &["hodei data care withdraw photos --dry-run"]),
     ("data care account", &["hodei data care account"]),

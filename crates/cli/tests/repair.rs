@@ -8,6 +8,7 @@ use machines::{
 };
 use serde_json::Value;
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs,
     path::PathBuf,
@@ -211,12 +212,29 @@ fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
     let account = custodian.one(&["data", "care", "account"])["account"].as_str().unwrap().to_owned();
     let file = demo.user.folder().join("vault.care");
     let appoint = ["data", "care", "appoint", "vault", &account, "--reserve", "20", "--out", text(&file), "-y"];
-    let appointed = demo.one(&appoint);
-    assert_eq!((&appointed["word"], &appointed["reserve_wei"]), (&Value::Null, &"20000000000000000000".into()));
+    let (coin, coins) = ("1000000000000000000", "20000000000000000000");
+    let wage = ["--per-gib", "1", "--a-day", "5"];
+    let appointed = demo.one(&[&appoint[..], &wage].concat());
+    assert_eq!((&appointed["word"], &appointed["reserve_wei"]), (&Value::Null, &coins.into()));
+    assert_eq!(appointed["wage"]["per_gib_wei"], coin);
+    // Another wage is shown first, and set by a word of its own.
+    let raise = ["data", "care", "wage", "vault", "--per-gib", "100", "--a-day", "5"];
+    let plan = demo.one(&[&raise[..], &["--dry-run"]].concat());
+    assert_eq!((&plan["wage_before"]["per_gib_wei"], &plan["reserve_wei"]), (&coin.into(), &coins.into()), "{plan}");
+    assert_eq!(demo.one(&["data", "care", "show", "vault"])["wage"]["per_gib_wei"], coin);
+    demo.one(&[&raise[..], &["-y"]].concat());
+    let shown = demo.one(&["data", "care", "show", "vault"]);
+    let wage = serde_json::json!({ "per_gib_wei": "100000000000000000000", "per_day_wei": "5000000000000000000" });
+    assert_eq!((&shown["wage"], &shown["earned_wei"][account.as_str()]), (&wage, &"0".into()), "{shown}");
     custodian.refused(&["data", "list", "hodei://vault"], "HD3001");
     let run = ["data", "care", "run", text(&file), "--once", "--every", "1"];
+    let wei = |text: &Value| text.as_str().unwrap().parse::<u128>().unwrap();
+    // By its own words: what the receipts of its posts told each time it ran.
+    let earned = Cell::new(0);
     let look = |user: &User| {
         let (code, lines, error) = user.run(&run);
+        let told = lines.iter().filter(|line| line["schema"] == "hodei.data.care.earned/1");
+        earned.set(earned.get() + told.map(|line| wei(&line["earned_wei"])).sum::<u128>());
         let look = lines.into_iter().rfind(|line| line["schema"] == "hodei.data.care.look/1");
         (code, look.unwrap_or_else(|| panic!("no look: {code} {error}")))
     };
@@ -242,12 +260,12 @@ fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
     let shown = demo.one(&["data", "care", "show", "vault"]);
     assert!(restored >= 8 && shown["restored_shards"].as_u64().unwrap() >= restored, "{restored} of {shown}");
     assert_eq!((deals, demo.deals()), (1, 7));
-    // Every coin that left the reserve is in a deal; what was slashed may have come to it.
-    let wei = |text: &Value| text.as_str().unwrap().parse::<u128>().unwrap();
+    // Every coin that left the reserve is in a deal or the custodian's; what was slashed may have come to it.
     let accounted = |escrow: u128| {
-        let reserve = wei(&demo.one(&["data", "care", "show", "vault"])["reserve_wei"]);
-        assert!(escrow > 0 && reserve + escrow >= 20_000_000_000_000_000_000, "{reserve} and {escrow}");
-        reserve
+        let shown = demo.one(&["data", "care", "show", "vault"]);
+        let (reserve, paid) = (wei(&shown["reserve_wei"]), wei(&shown["earned_wei"][account.as_str()]));
+        assert!(escrow > 0 && paid > 0 && reserve + escrow + paid >= wei(&coins.into()), "{escrow} of {shown}");
+        (reserve, paid)
     };
     accounted(escrow);
 
@@ -262,7 +280,13 @@ fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
         moved > 0 && look["due_stripes"] == 0 && whole(&look) && look["copies"] == 0
     });
     assert!(moved >= 8, "{moved}");
-    let reserve = accounted(escrow);
+    let (reserve, paid) = accounted(escrow);
+    // What the owner is shown is what came to the custodian's account, coin by coin; a run that did not hear of its last
+    // post said less.
+    let history = custodian.lines(&["wallet", "history", "--last", "1000"]);
+    let wages = history.iter().filter(|line| line["what"] == "wage" && line["flow"] == "in");
+    assert_eq!(wages.map(|line| wei(&line["amount_wei"])).sum::<u128>(), paid, "{history:?}");
+    assert!(0 < earned.get() && earned.get() <= paid, "{} of {paid}", earned.get());
     demo.kill(1);
 
     // Its owner finds everything with as many gone as parity allows, beside the one that was lost and the one that left.
@@ -271,7 +295,8 @@ fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
     let survey = demo.look(&[]);
     assert_eq!(survey["stripes"]["lost"], 0, "{survey}");
     // Who is dismissed can do nothing more; what is left comes back.
-    demo.one(&["data", "care", "dismiss", "vault", &account, "-y"]);
+    let dismissed = demo.one(&["data", "care", "dismiss", "vault", &account, "-y"]);
+    assert_eq!(wei(&dismissed["earned_wei"]), paid);
     custodian.refused(&run, "HD3033");
     let back = demo.one(&["data", "care", "withdraw", "vault", "-y"]);
     assert!(wei(&back["wei"]) >= reserve, "{back}");

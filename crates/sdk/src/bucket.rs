@@ -4,6 +4,7 @@
 //! found again from the backup alone. Its root changes only by compare-and-swap within a term.
 
 use crate::{
+    custody::Wages,
     deal::{DEAL_GAS, OPEN_BATCH},
     fault::Fault,
     plan::Plan,
@@ -70,6 +71,8 @@ impl Record {
 #[derive(Clone)]
 pub struct Buckets {
     pub(crate) wallet: Wallet,
+    /// Wages of this account that its posts' receipts told of, by bucket.
+    pub(crate) wages: Wages,
 }
 
 /// Refuses what no S3 client could name: 3 to 63 of a-z, 0-9, hyphen and dot, no edge of them special.
@@ -91,7 +94,7 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
 
 impl Buckets {
     pub fn new(wallet: Wallet) -> Self {
-        Self { wallet }
+        Self { wallet, wages: Wages::default() }
     }
 
     fn salt(&self, name: &str) -> B256 {

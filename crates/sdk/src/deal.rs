@@ -145,9 +145,13 @@ impl Buckets {
                 let posts = batch.iter().map(root_post).collect();
                 let call = IDeals::postCall { posts };
                 let gas = POST_GAS * (batch.len() as u64 + 1);
-                let Err(error) = self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await else {
-                    batch.clear();
-                    break;
+                let error = match self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await {
+                    Ok(logs) => {
+                        self.wages.book(&logs);
+                        batch.clear();
+                        break;
+                    }
+                    Err(error) => error,
                 };
                 match revert::<IDeals::IDealsErrors>(&error) {
                     Some(IDeals::IDealsErrors::StaleSequence(stale)) => {

@@ -42,6 +42,8 @@ pub enum Why {
     /// Into what custodians of a bucket may put into its deals, and back.
     Reserve,
     ReserveReturned,
+    /// From a bucket's reserve to the account as its custodian.
+    Wage,
     /// Into tabs for what is read, from them to an operator, and what was left of one.
     Tab,
     TabPaid,
@@ -66,6 +68,7 @@ impl Why {
             Self::Refund => "refund",
             Self::Reserve => "reserve",
             Self::ReserveReturned => "reserve returned",
+            Self::Wage => "wage",
             Self::Tab => "tab",
             Self::TabPaid => "paid from tab",
             Self::TabReturned => "tab returned",
@@ -328,7 +331,14 @@ fn reason(moved: &Move, receipt: &TxReceipt) -> Option<(Why, String)> {
                 let back = event::<IDeals::Withdrawn>(next).filter(|_| next.address == DEALS)?;
                 Some((Why::ReserveReturned, format!("of bucket {}", back.bucket)))
             };
-            ended.or_else(back).or_else(|| {
+            let wage = || {
+                let paid = event::<IDeals::WagePaid>(next)?;
+                Some((
+                    Why::Wage,
+                    format!("of bucket {} for {} KiB more in deal {}", paid.bucket, paid.leaves, paid.deal),
+                ))
+            };
+            ended.or_else(back).or_else(wage).or_else(|| {
                 let paid = event::<IDeals::Paid>(next)?;
                 Some((Why::Pay, format!("deal {} for {}", paid.deal, windows(paid.windows))))
             })

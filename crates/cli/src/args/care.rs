@@ -8,8 +8,10 @@ use std::path::PathBuf;
 pub(crate) enum Care {
     /// Name somebody who restores what the bucket loses while you are away, without being able to read it.
     Appoint(CareAppoint),
-    /// Show who looks after a bucket, and what they may spend.
+    /// Show who looks after a bucket, what they may spend, and what they were paid.
     Show(CareShow),
+    /// Set what those who look after a bucket are paid for what they restore.
+    Wage(CareWage),
     /// Let somebody look after it no more.
     Dismiss(CareDismiss),
     /// Take what is left of a bucket's reserve back.
@@ -31,6 +33,12 @@ pub(crate) struct CareAppoint {
     /// Coins added to the bucket's reserve: what custodians may put into deals with others in the place of those lost.
     #[arg(long, value_name = "COINS", default_value = "0")]
     pub(crate) reserve: String,
+    /// What all custodians of the bucket are paid from its reserve for each GiB they add to deals; without it as before.
+    #[arg(long, value_name = "COINS", requires = "a_day")]
+    pub(crate) per_gib: Option<String>,
+    /// The most of that a day, for all of them together.
+    #[arg(long, value_name = "COINS", requires = "per_gib")]
+    pub(crate) a_day: Option<String>,
     /// Write the word for the custodian to this file instead of showing it.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -43,6 +51,21 @@ pub(crate) struct CareShow {
     /// The bucket: a name, or hodei://NAME.
     #[arg(value_name = "BUCKET")]
     pub(crate) bucket: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CareWage {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+    /// Coins from the bucket's reserve for each GiB that a custodian adds to deals; 0 for none.
+    #[arg(long, value_name = "COINS")]
+    pub(crate) per_gib: String,
+    /// The most of it a day, for all custodians together; days begin at midnight UTC.
+    #[arg(long, value_name = "COINS")]
+    pub(crate) a_day: String,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
 }
 
 #[derive(Args, Debug)]

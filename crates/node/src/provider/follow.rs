@@ -210,7 +210,11 @@ fn read(log: &Log) -> Option<(B256, What)> {
         IDealsEvents::Missed(e) => (e.provider, What::Missed { window: e.window, in_row: e.inRow }),
         IDealsEvents::Slashed(e) => (e.provider, What::Slashed { window: e.window, amount: e.amount }),
         IDealsEvents::Closed(e) => (e.provider, What::Closed { window: e.window }),
-        IDealsEvents::ToppedUp(_) | IDealsEvents::Funded(_) | IDealsEvents::Withdrawn(_) => return None,
+        IDealsEvents::ToppedUp(_)
+        | IDealsEvents::Funded(_)
+        | IDealsEvents::Withdrawn(_)
+        | IDealsEvents::WageSet(_)
+        | IDealsEvents::WagePaid(_) => return None,
     })
 }
 

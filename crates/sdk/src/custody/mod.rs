@@ -8,18 +8,22 @@
 //! ```
 //! A custodian sees shards, pages and pads; it has no key to a name or a byte of an object. On the ledger it can open
 //! deals from the reserve and add to deals; it can end, shrink, swap or keep nothing, and providers release nothing for it.
-//! Of several each has its rank: the later ones step in where the earlier ones did not.
+//! Of several each has its rank: the later ones step in where the earlier ones did not. For what its posts add to deals
+//! each has the bucket's wage, where the owner set one.
 
 mod charge;
 mod count;
 mod look;
 mod mend;
 mod overlay;
+mod wage;
 
 pub use charge::Charge;
 pub use look::Notes;
 pub use mend::Tended;
 pub(crate) use overlay::Overlays;
+pub use wage::Wage;
+pub(crate) use wage::Wages;
 
 use crate::{
     bucket::Record,
@@ -44,7 +48,12 @@ const GAS: u64 = 500_000;
 pub struct Custody {
     pub bucket: B256,
     pub custodians: Vec<Address>,
-    /// Wei in the bucket's reserve: what custodians may put into new deals.
+    /// Wei that each of them was paid, ever, in the same order.
+    pub earned: Vec<U256>,
+    /// What they are paid, and wei of it today.
+    pub wage: Wage,
+    pub paid_today: u128,
+    /// Wei in the bucket's reserve: what custodians may put into new deals, and what they are paid of.
     pub reserve: U256,
     /// Shards that custodians put elsewhere, and that no page names there yet.
     pub restored: u64,
@@ -61,11 +70,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let record = self.live(bucket).await?;
         let chain = &**self.0.wallet.chain();
         let custodians = ask(chain, BUCKETS, &IBuckets::custodiansCall { id: record.id }).await?;
+        let mut earned = Vec::new();
+        for custodian in custodians.iter().copied() {
+            earned.push(ask(chain, DEALS, &IDeals::earnedCall { bucket: record.id, custodian }).await?);
+        }
+        let (wage, paid_today) = self.wage(record.id).await?;
         let reserve = self.reserve(record.id).await?;
         let roster = self.roster(&record).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let restored = overlay.pairs().count() as u64;
-        Ok(Custody { bucket: record.id, custodians, reserve, restored })
+        Ok(Custody { bucket: record.id, custodians, earned, wage, paid_today, reserve, restored })
     }
 
     /// Wei in a bucket's reserve.
@@ -79,14 +93,24 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(Charge { bucket: id, care: self.care(id) })
     }
 
-    /// Names a custodian, unless it is one, and adds to the reserve; nobody is named where that is too much.
-    pub async fn appoint(&self, bucket: &str, custodian: Address, reserve: U256) -> Result<(), Fault> {
+    /// Names a custodian, unless it is one, sets what all of the bucket's are paid, where that is given, and adds to the
+    /// reserve; nobody is named where that is too much.
+    pub async fn appoint(
+        &self,
+        bucket: &str,
+        custodian: Address,
+        wage: Option<Wage>,
+        reserve: U256,
+    ) -> Result<(), Fault> {
         let id = self.live(bucket).await?.id;
         self.0.buckets.afford(reserve).await?;
         let chain = &**self.0.wallet.chain();
         if !ask(chain, BUCKETS, &IBuckets::isCustodianCall { id, account: custodian }).await? {
             let call = IBuckets::appointCall { id, custodian };
             self.0.buckets.run(BUCKETS, call.abi_encode(), U256::ZERO, GAS).await?;
+        }
+        if let Some(wage) = wage {
+            self.pay_custodians(id, wage).await?;
         }
         self.fund_reserve(id, reserve).await?;
         self.note(Kind::Deal, |fields| fields.text("what", "custodian").bytes("account", custodian.as_slice())).await;

@@ -219,6 +219,21 @@ fn what_goes_into_a_reserve_and_comes_back_is_told_as_that() {
 }
 
 #[test]
+fn what_a_custodian_is_paid_is_told_as_its_wage_beside_its_pay_as_an_operator() {
+    let (mut ledger, amount) = (Ledger { first: 1, ..Ledger::default() }, U256::from(25));
+    ledger.tx(OTHER, 7, vec![transfer(OTHER, ME, 1000)]);
+    let paid_wage = IDeals::WagePaid { bucket: NODE, custodian: ME, deal: 3, leaves: 2048, amount };
+    // What the post settles goes to the deal's operator, who may be the same.
+    let logs = vec![transfer(DEALS, ME, 5), paid(3, 5), transfer(DEALS, ME, 25), told(DEALS, &paid_wage)];
+    ledger.tx(ME, 4, logs);
+    let found = block_on(moves(&ledger, &[ME], 100)).unwrap();
+    let told: Vec<_> = names(&found).into_iter().filter(|(_, flow, ..)| *flow == Flow::In).collect();
+    assert_eq!(told, [("wage", Flow::In, 25, 4), ("pay", Flow::In, 5, 0), ("received", Flow::In, 1000, 0)]);
+    let wage = found.moves.iter().find(|moved| moved.why == Why::Wage).unwrap();
+    assert_eq!(wage.text, format!("of bucket {NODE} for 2048 KiB more in deal 3"));
+}
+
+#[test]
 fn a_tab_is_told_to_its_payer_and_to_whom_it_pays() {
     let (mut ledger, tab) = (Ledger { first: 1, ..Ledger::default() }, B256::repeat_byte(6));
     ledger.tx(OTHER, 7, vec![transfer(OTHER, SPENDER, 1000)]);

@@ -104,6 +104,15 @@ sol! {
             uint64 totalLeaves;
             uint64 deals;
         }
+        /// What custodians of a bucket are paid out of its repair reserve; zero where it pays none.
+        struct Wage {
+            /// Wei for each GiB that a custodian's post adds to a deal, in leaves of 1,024 bytes.
+            uint128 perGib;
+            /// Most wei a day, for all custodians together. A day is 24 hours of the blocks' time, from midnight UTC.
+            uint128 perDay;
+            /// Wei paid in the day of the last block.
+            uint128 paidToday;
+        }
 
         event Opened(uint64 indexed deal, bytes32 indexed bucket, bytes32 indexed provider, address owner, uint64 capacityBytes, uint128 price, uint128 escrow);
         event Posted(uint64 indexed deal, bytes32 indexed provider, uint64 sequence, bytes32 root, uint64 leaves);
@@ -120,6 +129,9 @@ sol! {
         event Closed(bytes32 indexed provider, uint64 indexed window);
         event Funded(bytes32 indexed bucket, uint256 amount, uint256 reserve);
         event Withdrawn(bytes32 indexed bucket, uint256 amount);
+        event WageSet(bytes32 indexed bucket, uint128 perGib, uint128 perDay);
+        /// A custodian's post added so many leaves to the deal.
+        event WagePaid(bytes32 indexed bucket, address indexed custodian, uint64 indexed deal, uint64 leaves, uint256 amount);
 
         error UnknownDeal(uint64 deal);
         error UnknownProvider(bytes32 provider);
@@ -153,7 +165,8 @@ sol! {
         /// rest. Whoever opens one, it is the owner's, who gets back what is left of its escrow.
         function open(bytes32 bucket, Terms[] calldata terms) external payable returns (uint64[] memory deals);
         /// Posts newest roots, each signed by both sides. All or none. A custodian of the bucket may be the caller
-        /// in its owner's place, with the provider's signature, where the deal holds no less than before.
+        /// in its owner's place, with the provider's signature, where the deal holds no less than before; for what it
+        /// holds more that custodian is paid the bucket's wage, as far as the day's most and the repair reserve go.
         function post(RootPost[] calldata posts) external;
         /// Answers the challenge of `window`. Anybody may send it.
         function prove(bytes32 provider, uint64 window, bytes calldata proof) external;
@@ -172,6 +185,9 @@ sol! {
         /// Moves up to `amount` of a bucket's repair reserve to its owner's account, and returns how much: by the
         /// owner or a budget of the owner. More than there is, such as the maximum of uint256, means all.
         function withdraw(bytes32 bucket, uint256 amount) external returns (uint256);
+        /// Says what custodians of a bucket are paid from now on, 0 for nothing: by the owner or a budget of the
+        /// owner. What was paid today counts against the new `perDay` too.
+        function setWage(bytes32 bucket, uint128 perGib, uint128 perDay) external;
 
         function get(uint64 deal) external view returns (Deal memory);
         function many(uint64[] calldata deals) external view returns (Deal[] memory);
@@ -183,6 +199,9 @@ sol! {
         function ofProvider(bytes32 provider, uint64 first, uint64 most) external view returns (uint64[] memory deals);
         /// Coin for the repair of a bucket: from slashing, as far as settled, and what it was funded with.
         function reserve(bytes32 bucket) external view returns (uint256);
+        function wage(bytes32 bucket) external view returns (Wage memory);
+        /// Wei that an account was paid as a custodian of a bucket, ever.
+        function earned(bytes32 bucket, address custodian) external view returns (uint256);
         function window() external view returns (Window memory);
         function challenge(bytes32 provider) external view returns (Challenge memory);
         function standing(bytes32 provider) external view returns (Standing memory);

@@ -10,7 +10,7 @@
 //! provider; a window without a proof pays nothing and counts as a miss. Windows run on the active clock.
 //!
 //! A bucket's custodians open deals of it too, with their own coin or its repair reserve's, and post what grows; they
-//! end, shrink and resize none.
+//! end, shrink and resize none. For what grows they may have a wage out of the reserve. See [`wage`].
 //!
 //! Pay is lazy: the provider counts its proven windows, a deal remembers the count of its last touch. Slashing
 //! is lazy too: an index of wei per leaf, of which half goes to the repair reserve of the buckets that were
@@ -31,6 +31,7 @@ mod reserve;
 mod resize;
 mod standing;
 mod tree;
+mod wage;
 
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
@@ -101,6 +102,11 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             ctx.writes()?;
             returns(reserve::withdraw(ctx, call.bucket, call.amount)?)
         }
+        Calls::setWage(call) => {
+            ctx.writes()?;
+            wage::set(ctx, call.bucket, call.perGib, call.perDay)?;
+            Ok(Vec::new())
+        }
         Calls::get(call) => returns(show(ctx, call.deal)?),
         Calls::many(call) => {
             batch(call.deals.len())?;
@@ -123,6 +129,8 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             returns(ids(deals))
         }
         Calls::reserve(call) => returns(reserve::of(ctx, call.bucket)?),
+        Calls::wage(call) => returns(wage::of(ctx, call.bucket)?),
+        Calls::earned(call) => returns(wage::earned(ctx, call.bucket, call.custodian)?),
         Calls::window(_) => {
             let window = queue::window(ctx)?;
             returns(IDeals::Window {

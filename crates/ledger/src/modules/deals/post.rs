@@ -1,7 +1,7 @@
 //! Take a deal's newest root, signed by both sides.
 //!
 //! A custodian of the bucket posts in its owner's place: what a deal holds never gets less by that. The leaves say so
-//! here; that the root still has those of before is what the provider signs, and proves.
+//! here; that the root still has those of before is what the provider signs, and proves. For more leaves it has its wage.
 
 use hodei_types::abi::{DEALS, IDeals, LEAF_BYTES, root_statement};
 
@@ -12,7 +12,7 @@ use super::{
         providers, queue,
     },
     record::{Deal, OPEN},
-    settle, standing, tree,
+    settle, standing, tree, wage,
 };
 
 /// A shard's last leaf may be short: content may count up to an eighth more leaves than its bytes fill, plus one
@@ -41,7 +41,7 @@ pub(super) fn post(ctx: &mut Ctx<'_, '_>, entry: &IDeals::RootPost) -> Result<()
     if entry.leaves > most + most / 8 + SLACK_LEAVES {
         return Err(revert(IDeals::CapacityExceeded { freeBytes: deal.pledged_bytes }));
     }
-    check_signatures(ctx, &deal, entry)?;
+    let by_custodian = check_signatures(ctx, &deal, entry)?;
     settle(ctx, &mut deal, &standing)?;
     let was_empty = standing.total_leaves == 0;
     tree::add(ctx, &mut standing, deal.slot, deal.leaves, entry.leaves)?;
@@ -52,6 +52,7 @@ pub(super) fn post(ctx: &mut Ctx<'_, '_>, entry: &IDeals::RootPost) -> Result<()
     if deal.sequence == 0 {
         deal.missed_at = standing.misses;
     }
+    let added = entry.leaves.saturating_sub(deal.leaves);
     deal.sequence = entry.sequence;
     deal.root = entry.root;
     deal.leaves = entry.leaves;
@@ -65,11 +66,12 @@ pub(super) fn post(ctx: &mut Ctx<'_, '_>, entry: &IDeals::RootPost) -> Result<()
             root: entry.root,
             leaves: entry.leaves,
         },
-    )
+    )?;
+    if by_custodian { wage::pay(ctx, &deal, added) } else { Ok(()) }
 }
 
-/// Both sides agreed: by signature, or by being the caller.
-fn check_signatures(ctx: &mut Ctx<'_, '_>, deal: &Deal, entry: &IDeals::RootPost) -> Result<(), Stop> {
+/// Both sides agreed: by signature, or by being the caller. Whether that was a custodian in the owner's place.
+fn check_signatures(ctx: &mut Ctx<'_, '_>, deal: &Deal, entry: &IDeals::RootPost) -> Result<bool, Stop> {
     let id = deal.id;
     let chain = ctx.params.chain_id;
     let statement = root_statement(chain, id, entry.sequence, entry.position, entry.root, entry.leaves);
@@ -91,7 +93,7 @@ fn check_signatures(ctx: &mut Ctx<'_, '_>, deal: &Deal, entry: &IDeals::RootPost
         None => false,
     };
     if agreed {
-        return Ok(());
+        return Ok(false);
     }
     if !entry.ownerSignature.is_empty() || !buckets::is_custodian(ctx, deal.bucket, ctx.caller)? {
         return Err(revert(IDeals::BadOwnerSignature { deal: id }));
@@ -100,5 +102,5 @@ fn check_signatures(ctx: &mut Ctx<'_, '_>, deal: &Deal, entry: &IDeals::RootPost
     if entry.providerSignature.is_empty() {
         return Err(revert(IDeals::BadProviderSignature { deal: id }));
     }
-    if entry.leaves < deal.leaves { Err(revert(IDeals::NotParty { deal: id })) } else { Ok(()) }
+    if entry.leaves < deal.leaves { Err(revert(IDeals::NotParty { deal: id })) } else { Ok(true) }
 }

@@ -1,7 +1,7 @@
 //! Keep coin for the repair of a bucket: its share of slashings, and what anybody gives.
 //!
-//! The owner's side takes it back at any time, to the owner's account; a custodian only moves it into the escrows of
-//! deals that are the owner's. See [`super`] for what slashing adds.
+//! The owner's side takes it back at any time, to the owner's account; a custodian moves it into the escrows of deals that
+//! are the owner's, and has its wage of it where the owner's side set one. See [`super`] for what slashing adds.
 
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::abi::{DEALS, IDeals};
@@ -11,7 +11,7 @@ use super::{
         buckets, budgets,
         ctx::{Ctx, Stop, revert},
     },
-    record,
+    record, wage,
 };
 
 pub(super) fn of(ctx: &mut Ctx<'_, '_>, bucket: B256) -> Result<U256, Stop> {
@@ -49,24 +49,33 @@ pub(super) fn draw(ctx: &mut Ctx<'_, '_>, bucket: B256, needed: U256) -> Result<
     Ok(true)
 }
 
-/// Gives all to the owner of a bucket that is removed.
+/// Gives all to the owner of a bucket that is removed, and ends its wage.
 pub(in super::super) fn close(ctx: &mut Ctx<'_, '_>, bucket: B256, owner: Address) -> Result<(), Stop> {
+    wage::clear(ctx, bucket)?;
     take(ctx, bucket, owner, U256::MAX).map(drop)
 }
 
-/// Pays out at most `amount`.
+/// Gives at most `amount` back.
 fn take(ctx: &mut Ctx<'_, '_>, bucket: B256, owner: Address, amount: U256) -> Result<U256, Stop> {
+    let amount = pay(ctx, bucket, owner, amount)?;
+    if !amount.is_zero() {
+        ctx.emit(DEALS, &IDeals::Withdrawn { bucket, amount })?;
+    }
+    Ok(amount)
+}
+
+/// Pays out at most `amount`, and tells how much that was; the caller tells for what.
+pub(super) fn pay(ctx: &mut Ctx<'_, '_>, bucket: B256, to: Address, amount: U256) -> Result<U256, Stop> {
     let reserve = of(ctx, bucket)?;
     let amount = amount.min(reserve);
     if amount.is_zero() {
         return Ok(amount);
     }
     ctx.store(DEALS, record::reserve_slot(bucket), reserve - amount)?;
-    ctx.transfer(DEALS, owner, amount)?;
-    ctx.emit(DEALS, &IDeals::Withdrawn { bucket, amount })?;
+    ctx.transfer(DEALS, to, amount)?;
     Ok(amount)
 }
 
-fn known(ctx: &mut Ctx<'_, '_>, bucket: B256) -> Result<buckets::Record, Stop> {
+pub(super) fn known(ctx: &mut Ctx<'_, '_>, bucket: B256) -> Result<buckets::Record, Stop> {
     buckets::find(ctx, bucket)?.ok_or_else(|| revert(IDeals::UnknownBucket { bucket }))
 }

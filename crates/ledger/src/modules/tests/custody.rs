@@ -30,7 +30,7 @@ pub(super) fn open(bucket: B256, hosts: &[&Host], escrow: u128) -> Vec<u8> {
     IDeals::openCall { bucket, terms: hosts.iter().map(terms).collect() }.abi_encode()
 }
 
-fn post(posts: &[&IDeals::RootPost]) -> Vec<u8> {
+pub(super) fn post(posts: &[&IDeals::RootPost]) -> Vec<u8> {
     IDeals::postCall { posts: posts.iter().map(|post| (*post).clone()).collect() }.abi_encode()
 }
 
@@ -69,7 +69,7 @@ impl Scene {
     }
 
     /// Answers early in a window: roots move for some blocks.
-    fn answer(&mut self) {
+    pub(super) fn answer(&mut self) {
         let window = self.world.window();
         while self.world.window() == window {
             self.world.idle(1);
@@ -78,7 +78,7 @@ impl Scene {
     }
 
     /// A statement of the host about what it holds, that a custodian may send.
-    fn unsigned(&self, sequence: u64) -> IDeals::RootPost {
+    pub(super) fn unsigned(&self, sequence: u64) -> IDeals::RootPost {
         let post = self.host.statement(self.deal, sequence, &self.owner);
         IDeals::RootPost { ownerSignature: Bytes::new(), ..post }
     }
@@ -214,6 +214,8 @@ fn a_custodian_neither_writes_nor_ends_anything() {
     scene.refused(&custodian, DEALS, close, IDeals::NotParty { deal });
     let withdraw = IDeals::withdrawCall { bucket: id, amount: U256::MAX }.abi_encode();
     scene.refused(&custodian, DEALS, withdraw, IDeals::NotOwner { owner });
+    let wage = IDeals::setWageCall { bucket: id, perGib: COIN, perDay: COIN }.abi_encode();
+    scene.refused(&custodian, DEALS, wage, IDeals::NotOwner { owner });
     assert_eq!((scene.record(), scene.deal().state, scene.reserve()), (bucket, 1, coins(1)));
     scene.world.audit();
 }

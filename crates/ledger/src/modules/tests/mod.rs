@@ -15,4 +15,5 @@ mod reserve;
 mod resize;
 mod scene;
 mod tabs;
+mod wage;
 mod world;

@@ -166,6 +166,7 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
         (DEALS, IDeals::closeCall { deals: Vec::new() }.abi_encode()),
         (DEALS, IDeals::fundCall { bucket: id }.abi_encode()),
         (DEALS, IDeals::withdrawCall { bucket: id, amount: U256::MAX }.abi_encode()),
+        (DEALS, IDeals::setWageCall { bucket: id, perGib: 1, perDay: 1 }.abi_encode()),
         (ANCHORS, IAnchors::anchorCall { leaf: b"x".into() }.abi_encode()),
         (TABS, ITabs::openCall { salt: id, bucket: id, root: id, gwei: 1, termMs: 0 }.abi_encode()),
         (TABS, ITabs::claimCall { claims: Vec::new() }.abi_encode()),

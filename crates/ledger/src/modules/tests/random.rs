@@ -54,6 +54,7 @@ struct Game {
     /// By bucket and leaf: until when it must be listed.
     kept: BTreeMap<(B256, B256), u64>,
     tabs: tabs::Seen,
+    wages: custody::Wages,
 }
 
 impl Game {
@@ -70,6 +71,10 @@ impl Game {
             buckets.push(bucket);
             deals.extend(ids.into_iter().enumerate().map(|(host, id)| (id, host, n)));
         }
+        let owned: Vec<_> = people.iter().map(|owner| owner.address).zip(buckets.iter().copied()).collect();
+        let wages = custody::Wages::begin(&mut world, &owned, people[3].address);
+        // With these as many blocks as a window has: what follows begins where in its window it always did.
+        world.idle(1);
         let posts = deals.iter().map(|(id, host, owner)| hosts[*host].add(*id, 8, &people[*owner])).collect();
         world.must(people[0].address, DEALS, 0, IDeals::postCall { posts }.abi_encode());
         Self {
@@ -84,6 +89,7 @@ impl Game {
             seen: BTreeMap::new(),
             kept: BTreeMap::new(),
             tabs: tabs::Seen::default(),
+            wages,
         }
     }
 
@@ -296,7 +302,7 @@ impl Game {
             self.kept.insert((kept.id, kept.leaf), kept.untilMs);
         }
         self.learn_tabs(&applied.logs);
-        let _ = sender;
+        self.learn_wages(sender, &applied.logs);
         // What was refused was not agreed: forget shards the ledger does not know.
         for (deal, host, _) in &self.deals {
             let sequence = self.world.view(DEALS, IDeals::getCall { deal: *deal }).sequence as usize;
@@ -415,7 +421,7 @@ impl Game {
 fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
-    let (mut claims, mut refunds) = (0, 0);
+    let (mut claims, mut refunds, mut wages) = (0, 0, 0);
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -427,6 +433,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         kept += game.kept.len();
         (claims, refunds) = (claims + game.tabs.claims, refunds + game.tabs.refunds);
         drawn += u32::from(!game.world.drawn.is_zero());
+        wages += game.wages.count;
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -439,6 +446,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     assert!(kept > 20, "only {kept} leaves");
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");
+    assert!(wages > 5, "only {wages} wages paid");
     // A test that never reaches pay and slashing would show nothing.
     assert!(proven > 20, "only {proven} proofs");
     assert!(!slashed.is_zero());

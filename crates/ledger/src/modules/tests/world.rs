@@ -470,11 +470,12 @@ fn reserves(logs: &[Log]) -> (U256, U256, U256) {
     let logs: Vec<_> = logs.iter().filter(|log| [DEALS, SYSTEM].contains(&log.address)).cloned().collect();
     let slashed: U256 = events::<IDeals::Slashed>(&logs).iter().map(|slashed| slashed.reserved).sum();
     let funded: U256 = events::<IDeals::Funded>(&logs).iter().map(|funded| funded.amount).sum();
-    let withdrawn = events::<IDeals::Withdrawn>(&logs).iter().map(|withdrawn| withdrawn.amount).sum();
+    let withdrawn: U256 = events::<IDeals::Withdrawn>(&logs).iter().map(|withdrawn| withdrawn.amount).sum();
+    let wages: U256 = events::<IDeals::WagePaid>(&logs).iter().map(|paid| paid.amount).sum();
     let escrows: U256 = events::<IDeals::Opened>(&logs).iter().map(|opened| U256::from(opened.escrow)).sum();
     let sent = moves(&logs).into_iter().filter(|moved| moved.to == DEALS && moved.from != PROVIDERS);
     let sent: U256 = sent.map(|moved| moved.amount).sum();
-    (slashed + funded, withdrawn, escrows.saturating_sub(sent))
+    (slashed + funded, withdrawn + wages, escrows.saturating_sub(sent))
 }
 
 /// The events of one kind in `logs`.

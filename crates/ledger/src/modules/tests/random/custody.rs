@@ -1,6 +1,39 @@
 //! Throw the calls of custodians in, and of those who pay them.
 
+use hodei_types::abi::LEAVES_PER_GIB;
+
 use super::*;
+use crate::modules::tests::world;
+
+/// What is common: a thousandth of a coin a leaf.
+const PER_GIB: u128 = COIN / 1000 * LEAVES_PER_GIB as u128;
+const DAY_MS: u64 = 86_400_000;
+
+/// What was set of wages, and paid.
+#[derive(Default)]
+pub(super) struct Wages {
+    /// By bucket: wei per GiB and the day's most, as set last.
+    set: BTreeMap<B256, (u128, u128)>,
+    /// By bucket and day.
+    paid: BTreeMap<(B256, u64), U256>,
+    earned: BTreeMap<(B256, Address), U256>,
+    pub(super) count: u32,
+}
+
+impl Wages {
+    /// Each of these buckets begins with a custodian, a wage and a reserve.
+    pub(super) fn begin(world: &mut World, buckets: &[(Address, B256)], custodian: Address) -> Self {
+        let mut wages = Self::default();
+        for (owner, id) in buckets.iter().copied() {
+            world.must(owner, BUCKETS, 0, IBuckets::appointCall { id, custodian }.abi_encode());
+            let call = IDeals::setWageCall { bucket: id, perGib: PER_GIB, perDay: COIN };
+            world.must(owner, DEALS, 0, call.abi_encode());
+            world.must(owner, DEALS, COIN, IDeals::fundCall { bucket: id }.abi_encode());
+            wages.set.insert(id, (PER_GIB, COIN));
+        }
+        wages
+    }
+}
 
 impl Game {
     /// One random call about a bucket's custodians or its reserve; mostly by who may.
@@ -20,7 +53,7 @@ impl Game {
         let side = if is_stranger { from } else { side };
         let by = if is_stranger || named.is_empty() { from } else { self.dice.pick(&named) };
         let custodian = self.people[self.dice.below(4) as usize].address;
-        let step = if named.is_empty() && !is_stranger { 0 } else { self.dice.below(12) };
+        let step = if named.is_empty() && !is_stranger { 0 } else { self.dice.below(20) };
         match step {
             0..=1 => (side, BUCKETS, 0, IBuckets::appointCall { id, custodian }.abi_encode()),
             2 => (side, BUCKETS, 0, IBuckets::dismissCall { id, custodian: by }.abi_encode()),
@@ -29,15 +62,25 @@ impl Game {
                 let expected = if self.dice.below(4) == 0 { word(self.dice.below(3)) } else { overlay };
                 (by, BUCKETS, 0, IBuckets::layCall { id, expected, overlay: word(self.dice.below(3)) }.abi_encode())
             }
-            4..=6 => (from, DEALS, amount, IDeals::fundCall { bucket }.abi_encode()),
-            7 => {
+            4..=7 => (from, DEALS, amount, IDeals::fundCall { bucket }.abi_encode()),
+            8 => {
                 let amount = if self.dice.below(4) == 0 { U256::MAX } else { U256::from(amount) };
                 (side, DEALS, 0, IDeals::withdrawCall { bucket, amount }.abi_encode())
             }
-            8 => {
+            9..=12 => {
+                // One of the bucket's own, where it has any.
+                let is_own = |deal: &IDeals::Deal| deal.bucket == id && deal.state == 1;
+                let own = self.deals.iter().copied().filter(|(deal, ..)| is_own(&self.deal(*deal)));
+                let own: Vec<_> = own.collect();
+                let (deal, host, owner) = if own.is_empty() { (deal, host, owner) } else { self.dice.pick(&own) };
                 let mut post = self.hosts[host].add(deal, 4, &self.people[owner]);
                 post.ownerSignature = Bytes::new();
                 (by, DEALS, 0, IDeals::postCall { posts: vec![post] }.abi_encode())
+            }
+            13..=14 => {
+                let per_gib = self.dice.pick(&[0, 1, PER_GIB, PER_GIB, u128::MAX]);
+                let per_day = self.dice.pick(&[0, COIN / 500, COIN, u128::MAX]);
+                (side, DEALS, 0, IDeals::setWageCall { bucket, perGib: per_gib, perDay: per_day }.abi_encode())
             }
             _ => {
                 let escrow = amount / 30;
@@ -48,9 +91,44 @@ impl Game {
         }
     }
 
-    /// A bucket counts its custodians; one that is not there has none, and no reserve.
+    /// Books what wages a transaction set and paid, and that each was the sender's and within what was set.
+    pub(super) fn learn_wages(&mut self, sender: Address, logs: &[alloy_primitives::Log]) {
+        let of = |module| logs.iter().filter(|log| log.address == module).cloned().collect::<Vec<_>>();
+        for removed in world::events::<IBuckets::Removed>(&of(BUCKETS)) {
+            self.wages.set.remove(&removed.id);
+            self.wages.paid.retain(|(id, _), _| *id != removed.id);
+        }
+        let logs = of(DEALS);
+        for set in world::events::<IDeals::WageSet>(&logs) {
+            self.wages.set.insert(set.bucket, (set.perGib, set.perDay));
+        }
+        for paid in world::events::<IDeals::WagePaid>(&logs) {
+            let (per_gib, per_day) = self.wages.set[&paid.bucket];
+            let due = U256::from(paid.leaves) * U256::from(per_gib) / U256::from(LEAVES_PER_GIB);
+            assert!(!paid.amount.is_zero() && paid.amount <= due);
+            assert_eq!(paid.custodian, sender);
+            let day = self.world.env.time_ms / DAY_MS;
+            let today = self.wages.paid.entry((paid.bucket, day)).or_default();
+            *today += paid.amount;
+            assert!(*today <= U256::from(per_day), "more than the day's most");
+            *self.wages.earned.entry((paid.bucket, sender)).or_default() += paid.amount;
+            self.wages.count += 1;
+        }
+    }
+
+    /// A bucket counts its custodians; one that is not there has none, no wage and no reserve. What is told of wages is
+    /// what was set and paid.
     pub(super) fn check_custody(&self) {
+        for ((bucket, custodian), sum) in &self.wages.earned {
+            let call = IDeals::earnedCall { bucket: *bucket, custodian: *custodian };
+            assert_eq!(self.world.view(DEALS, call), *sum);
+        }
+        let day = self.world.env.time_ms / DAY_MS;
         for id in self.buckets.iter().copied() {
+            let wage = self.world.view(DEALS, IDeals::wageCall { bucket: id });
+            let set = self.wages.set.get(&id).copied().unwrap_or_default();
+            let paid = self.wages.paid.get(&(id, day)).copied().unwrap_or_default();
+            assert_eq!(((wage.perGib, wage.perDay), U256::from(wage.paidToday)), (set, paid));
             let is_custodian = |account| self.world.view(BUCKETS, IBuckets::isCustodianCall { id, account });
             let named = self.people.iter().filter(|person| is_custodian(person.address)).count();
             let Some(bucket) = self.bucket(id) else {
