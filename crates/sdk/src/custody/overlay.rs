@@ -86,7 +86,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Says of these, at most as many as a sheet takes, where they are now, beside what others say.
-    pub(super) async fn lay(&self, record: &Record, pairs: &[(ShardId, u64)]) -> Result<(), Fault> {
+    pub(crate) async fn lay(&self, record: &Record, pairs: &[(ShardId, u64)]) -> Result<(), Fault> {
         let roster = self.roster(record).await?;
         for _ in 0..LAY_TRIES {
             let now = self.0.buckets.read(record.id).await?.ok_or_else(|| Fault::NoBucket(record.id.to_string()))?;

@@ -10,11 +10,13 @@
 //! read.
 
 mod choice;
+mod rebalance;
 mod seat;
 mod survey;
 mod tally;
 
 pub use hodei_storage::repair::{Margins, least};
+pub use rebalance::{Rebalance, Rebalanced, Share};
 pub use seat::{Seat, State};
 pub use survey::{Ask, NAMED_MAX, Survey, Unreadable};
 

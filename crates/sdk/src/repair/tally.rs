@@ -112,11 +112,12 @@ impl Voices {
 
     /// The deal that counts for a shard: one that a custodian gave it to and that has it, or the one its page names.
     pub(crate) fn deal_of(&self, overlay: &Overlay, named: Option<u64>, id: ShardId) -> Option<u64> {
-        let is_good = |deal: &u64| {
-            let answers = matches!(self.states.get(deal), Some((State::Answers, _)));
-            answers && self.there.contains(&(*deal, id))
-        };
-        overlay.deals(&id).find(is_good).or(named)
+        overlay.deals(&id).find(|deal| self.is_good(*deal, id)).or(named)
+    }
+
+    /// Whether one of whom everything is expected has a shard.
+    pub(super) fn is_good(&self, deal: u64, id: ShardId) -> bool {
+        matches!(self.states.get(&deal), Some((State::Answers, _))) && self.there.contains(&(deal, id))
     }
 
     /// Takes a shard into a stripe's count; gives whether it is there.
