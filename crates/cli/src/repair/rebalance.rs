@@ -33,6 +33,9 @@ pub(super) async fn rebalance(args: &DataRepair, session: &Session, out: Out) ->
     out.result(shares_text(&planned.shares), &plan(name, &planned));
     plan_text(name, &planned, rate).into_iter().for_each(|line| out.say(line));
     if args.plan.dry_run || planned.is_done() {
+        if !args.plan.dry_run {
+            cloud.end_rebalance(name).await.map_err(sdk_fault)?;
+        }
         finish(&cloud, out).await;
         if !args.plan.dry_run {
             let done = Rebalanced { shares: planned.shares.clone(), ..Rebalanced::default() };
@@ -90,6 +93,12 @@ fn plan_text(bucket: &str, planned: &Rebalance, rate: Option<u64>) -> Vec<String
             planned.lacking_stripes, planned.unread_parts
         ));
     }
+    if planned.move_shards == planned.steps_left {
+        lines.push(format!(
+            "The bucket's overlay takes {} shards more, and then none: parts that are stored again need none.",
+            planned.steps_left
+        ));
+    }
     if planned.is_done() {
         lines.push("Nothing is to be moved: it lies as evenly as its promise and its deals allow.".to_owned());
         return lines;
@@ -124,7 +133,7 @@ fn plan(bucket: &str, planned: &Rebalance) -> Value {
         "schema": "hodei.data.rebalance.plan/1", "bucket": bucket, "providers": shares(&planned.shares),
         "fair_bytes": planned.fair_bytes, "shards": planned.move_shards, "bytes": planned.move_bytes,
         "twins": planned.twins, "lacking_stripes": planned.lacking_stripes, "unread_parts": planned.unread_parts,
-        "new_deals": planned.open.len(), "escrow_wei": planned.escrow().to_string(),
+        "overlay_left": planned.steps_left, "new_deals": planned.open.len(), "escrow_wei": planned.escrow().to_string(),
         "window_wei": planned.window_then.to_string(), "window_before_wei": planned.window_now.to_string(),
     })
 }

@@ -53,7 +53,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             self.0.buckets.enlarge(record.id, &planned.open, &[]).await?;
         }
         let mut ground = self.ground(bucket).await?;
-        let mut fleet = Fleet::new(ground.record.shape, ground.places(&planned.held_bytes()));
+        self.owe_newest(&ground).await;
+        self.copy_sheets(&ground.record).await?;
+        let mut fleet = Fleet::new(ground.record.shape, ground.places(&planned.held_bytes()), ground.steps_left());
         let (mut done, mut old) = (Rebalanced::default(), Old::default());
         let (run, mut after) = (ground.known.run.clone(), None::<String>);
         let (mut todo, _) = objects(&run, self.now_ms());
@@ -92,6 +94,28 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.note(Kind::Deal, |fields| fields.text("what", "rebalanced").uint("shards", shards).uint("bytes", bytes))
             .await;
         Ok(done)
+    }
+
+    /// Posts what the ledger does not know of a bucket's deals, as a killed run leaves it: what was brought is paid
+    /// from then on, and what was released is not any more.
+    pub async fn end_rebalance(&self, bucket: &str) -> Result<(), Fault> {
+        self.owe_newest(&self.ground(bucket).await?).await;
+        self.flush().await
+    }
+
+    /// Takes statements that are newer than the ledger's, to be posted.
+    async fn owe_newest(&self, ground: &Ground) {
+        let asked = ground.roster.iter().filter_map(|provider| {
+            let seat = ground.seat(provider.deal).filter(|seat| seat.answers)?;
+            let (cloud, provider, known) = (self.clone(), provider.clone(), seat.deal.state.sequence);
+            let newest = async move {
+                let ack = cloud.0.engine.state(&provider).await.ok().flatten();
+                ack.filter(|ack| ack.statement.sequence > known).map(|ack| (provider.deal, ack))
+            };
+            Some(newest.boxed())
+        });
+        let newest: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
+        self.owe(&newest.into_iter().flatten().collect());
     }
 
     /// Says where shards will be, then brings them there: what a kill leaves on the way is looked for there. Their old

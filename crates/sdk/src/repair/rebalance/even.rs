@@ -39,15 +39,18 @@ pub(super) struct Fleet {
     places: Vec<Place>,
     fair_bytes: u64,
     is_even: bool,
+    /// Steps that may be taken still.
+    steps_left: u64,
 }
 
 impl Fleet {
-    pub(super) fn new(shape: Shape, places: Vec<Place>) -> Self {
+    /// Of so many steps at most.
+    pub(super) fn new(shape: Shape, places: Vec<Place>, steps_left: u64) -> Self {
         let held = || places.iter().filter(|place| place.takes).map(|place| place.held_bytes);
         let fair_bytes = held().fold(0, u64::saturating_add) / held().count().max(1) as u64;
         let slack = SLACK_BYTES + fair_bytes / SLACK_PARTS;
         let is_even = held().all(|held| held.abs_diff(fair_bytes) <= slack);
-        Self { shape, places, fair_bytes, is_even }
+        Self { shape, places, fair_bytes, is_even, steps_left }
     }
 
     pub(super) fn places(&self) -> &[Place] {
@@ -66,6 +69,7 @@ impl Fleet {
         while let Some(step) = self.best(slots, may_go, shard_bytes, &steps) {
             self.bring(step.from, step.to, shard_bytes);
             slots[step.shard] = Some(step.to);
+            self.steps_left -= 1;
             steps.push(step);
         }
         steps
@@ -77,7 +81,7 @@ impl Fleet {
     }
 
     fn best(&self, slots: &[Option<usize>], may_go: &[bool], bytes: u64, taken: &[Step]) -> Option<Step> {
-        if self.is_even {
+        if self.is_even || self.steps_left == 0 {
             return None;
         }
         // What is on its way is not sent on.
@@ -144,14 +148,14 @@ mod tests {
         let shape = Shape::new(3, 6, 1).unwrap().spread_over(Spread { operators: 6, networks: 0, zones: 0 }).unwrap();
         let mut places: Vec<Place> = (0..7).map(|node| at(node, node, node)).collect();
         places[..6].iter_mut().for_each(|place| place.held_bytes = 70 * MIB);
-        let mut fleet = Fleet::new(shape, places.clone());
+        let mut fleet = Fleet::new(shape, places.clone(), 1000);
         let mut lies = stripes(70);
         let moved: usize = lies.iter_mut().map(|slots| fleet.steps(slots, &[true; 6], MIB).len()).sum();
         assert_eq!((moved, held(&fleet)), (60, vec![60; 7]));
         let twice = |slots: &Vec<Option<usize>>| slots.iter().collect::<BTreeSet<_>>().len() < 6;
         assert!(!lies.iter().any(twice), "{lies:?}");
         // Looked at again there is nothing to do.
-        let mut again = Fleet::new(shape, fleet.places().to_vec());
+        let mut again = Fleet::new(shape, fleet.places().to_vec(), 1000);
         assert!(lies.iter_mut().all(|slots| again.steps(slots, &[true; 6], MIB).is_empty()));
         // One that takes nothing counts for nothing; what is bound stays; a full deal gets nothing.
         let mut apart = places.clone();
@@ -159,7 +163,7 @@ mod tests {
         let mut full = places.clone();
         full[6].free_bytes = MIB - 1;
         for (places, may_go) in [(apart, true), (full, true), (places, false)] {
-            let mut fleet = Fleet::new(shape, places);
+            let mut fleet = Fleet::new(shape, places, 1000);
             assert!(stripes(70).iter_mut().all(|slots| fleet.steps(slots, &[may_go; 6], MIB).is_empty()));
         }
     }
@@ -169,7 +173,7 @@ mod tests {
         let shape = Shape::new(3, 6, 1).unwrap();
         let fleet = |held: [u64; 7]| {
             let place = |(node, held): (u8, u64)| Place { held_bytes: held * MIB, ..at(node, node, node) };
-            Fleet::new(shape, (0..).zip(held).map(place).collect())
+            Fleet::new(shape, (0..).zip(held).map(place).collect(), 1)
         };
         let mut even = fleet([102, 100, 100, 100, 100, 100, 98]);
         assert!(stripes(9).iter_mut().all(|slots| even.steps(slots, &[true; 6], MIB).is_empty()));
@@ -177,6 +181,7 @@ mod tests {
         let steps = uneven.steps(&mut stripes(1)[0], &[true; 6], MIB);
         assert_eq!(steps, [Step { shard: 0, from: 0, to: 6 }]);
         assert_eq!(held(&uneven), [129, 100, 100, 100, 100, 100, 71]);
+        assert_eq!(uneven.steps(&mut stripes(1)[0], &[true; 6], MIB), [], "no more than that");
         uneven.undo(steps[0], MIB);
         assert_eq!(held(&uneven), [130, 100, 100, 100, 100, 100, 70]);
     }
@@ -221,7 +226,7 @@ mod tests {
                 let held = || fleet.places().iter().filter(|place| place.takes).map(|place| place.held_bytes);
                 (held().max().unwrap_or(0), Reverse(held().min().unwrap_or(0)))
             };
-            let mut fleet = Fleet::new(shape, places);
+            let mut fleet = Fleet::new(shape, places, u64::MAX);
             let (before, mut passes) = (all(&fleet), 0);
             loop {
                 let mut steps_taken = 0;
@@ -232,6 +237,7 @@ mod tests {
                     assert!(now.0 <= was.0 && now.1 <= was.1, "round {round}: {was:?} {now:?}");
                     for step in &steps {
                         assert!(may_go[step.shard] && !at_first.contains(&Some(step.to)), "round {round}: {step:?}");
+                        assert_eq!(at_first[step.shard], Some(step.from), "round {round}: sent on before it is there");
                         assert!(fleet.places()[step.from].takes && fleet.places()[step.to].takes);
                     }
                     let holders = slots.iter().flatten().map(|at| &fleet.places()[*at].candidate);

@@ -20,7 +20,7 @@ use hodei_storage::{
     engine::Provider,
     index::{Part, Run},
     manifest::Page,
-    overlay::Overlay,
+    overlay::{Overlay, PAIRS_MAX, SHEETS_MAX},
 };
 use hodei_types::{abi::LEAF_BYTES, slice::ShardId, transport::Transport};
 use std::{
@@ -31,6 +31,9 @@ use std::{
 
 /// Pages read at once.
 const PAGES_AT_ONCE: usize = 16;
+
+/// Shards that an overlay may tell of before no more are moved: half of what is followed, the rest is for custodians.
+const LAID_MAX: usize = PAIRS_MAX * SHEETS_MAX / 2;
 
 /// A bucket as it is when it is looked at.
 pub(super) struct Ground {
@@ -65,6 +68,11 @@ impl Ground {
             }
         };
         self.roster.iter().map(place).collect()
+    }
+
+    /// Shards that may be moved until its overlay is full.
+    pub(super) fn steps_left(&self) -> u64 {
+        LAID_MAX.saturating_sub(self.overlay.pairs().count()) as u64
     }
 
     /// Whether nothing of a part may go elsewhere.

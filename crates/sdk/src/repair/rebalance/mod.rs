@@ -51,6 +51,8 @@ pub struct Rebalance {
     /// Stripes that lack a shard, and parts that cannot be looked at now.
     pub lacking_stripes: u64,
     pub unread_parts: u64,
+    /// Shards that the bucket's overlay takes still: no more are moved.
+    pub steps_left: u64,
     /// Wei per window for the shards, as they lie and as they will.
     pub window_now: U256,
     pub window_then: U256,

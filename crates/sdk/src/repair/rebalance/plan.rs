@@ -113,7 +113,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         let held = ground.roster.iter().map(|provider| provider.deal).zip(held).collect();
         let mut open = self.joining(&ground, &held, wanted, windows).await?;
-        let places = ground.places(&held);
+        let (places, steps_left) = (ground.places(&held), ground.steps_left());
         // Who would get nothing does not join, and then others may get more.
         let (fleet, move_shards, move_bytes) = loop {
             let joining = open.iter().map(|part| Place {
@@ -122,7 +122,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 free_bytes: part.capacity_bytes,
                 takes: true,
             });
-            let fleet = Fleet::new(ground.record.shape, places.iter().cloned().chain(joining).collect());
+            let fleet = Fleet::new(ground.record.shape, places.iter().cloned().chain(joining).collect(), steps_left);
             let (fleet, shards, bytes) = tried(fleet, &stripes);
             let before = open.len();
             let mut gets = fleet.places()[places.len()..].iter().map(|place| place.held_bytes > 0);
@@ -156,6 +156,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             twins,
             lacking_stripes,
             unread_parts,
+            steps_left,
         })
     }
 
@@ -260,7 +261,7 @@ mod tests {
         };
         let slots: Box<[u16]> = (0..6).map(|at| at | MAY_GO).collect();
         let stripes: Vec<Thin> = (0..48).map(|_| Thin { shard_bytes: 256 << 10, slots: slots.clone() }).collect();
-        let fleet = Fleet::new(Shape::new(3, 6, 1).unwrap(), (0..7).map(place).collect());
+        let fleet = Fleet::new(Shape::new(3, 6, 1).unwrap(), (0..7).map(place).collect(), 1000);
         let (fleet, shards, bytes) = tried(fleet, &stripes);
         assert_eq!((shards, bytes), (41, 41 * (256 << 10)));
         let then = fleet.places().iter().map(|place| place.held_bytes);
