@@ -109,6 +109,9 @@ fn plan_text(bucket: &str, planned: &Rebalance, rate: Option<u64>) -> Vec<String
     if planned.twins > 0 {
         moved.push_str(&format!("; {} lie at two places, and are released at the older", planned.twins));
     }
+    if planned.astray > 0 {
+        moved.push_str(&format!("; {} never left where they are, which is said again", planned.astray));
+    }
     if let Some(rate) = rate {
         moved.push_str(&format!("; at least {} s at this rate", planned.move_bytes.div_ceil(rate)));
     }
@@ -132,7 +135,7 @@ fn plan(bucket: &str, planned: &Rebalance) -> Value {
     json!({
         "schema": "hodei.data.rebalance.plan/1", "bucket": bucket, "providers": shares(&planned.shares),
         "fair_bytes": planned.fair_bytes, "shards": planned.move_shards, "bytes": planned.move_bytes,
-        "twins": planned.twins, "lacking_stripes": planned.lacking_stripes, "unread_parts": planned.unread_parts,
+        "twins": planned.twins, "astray": planned.astray, "lacking_stripes": planned.lacking_stripes, "unread_parts": planned.unread_parts,
         "overlay_left": planned.steps_left, "new_deals": planned.open.len(), "escrow_wei": planned.escrow().to_string(),
         "window_wei": planned.window_then.to_string(), "window_before_wei": planned.window_now.to_string(),
     })

@@ -25,6 +25,9 @@ const _: () = assert!(LAID_AT_ONCE <= PAIRS_MAX);
 /// Shards that lie at two places before the older are released: 4 GiB of them.
 const TWINS_MAX: usize = 1 << 14;
 
+/// Reasons that are told.
+const FAILURES_MAX: usize = 16;
+
 /// A shard that goes elsewhere.
 struct Move {
     object: [u8; 16],
@@ -67,13 +70,23 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 done.lacking_stripes += seen.lacking;
                 done.twins += seen.twins.len() as u64;
                 old.shards.extend(seen.twins);
-                let mut moves = Vec::new();
+                let (mut moves, mut back) = (Vec::new(), Vec::<(ShardId, u64)>::new());
                 for mut stripe in seen.stripes {
                     let shard_bytes = stripe.shard_bytes;
+                    let was = stripe.slots.clone();
                     let steps = fleet.steps(&mut stripe.slots, &stripe.may_go, shard_bytes.into());
-                    let one =
-                        |step: Step| Move { object: stripe.object, id: stripe.ids[step.shard], shard_bytes, step };
-                    moves.extend(steps.into_iter().map(one));
+                    let stayed = stripe.astray.iter().filter(|shard| !steps.iter().any(|step| step.shard == **shard));
+                    let here = |shard: &usize| Some((stripe.ids[*shard], ground.roster[was[*shard]?].deal));
+                    back.extend(stayed.filter_map(here));
+                    moves.extend(steps.into_iter().map(|step| Move {
+                        object: stripe.object,
+                        id: stripe.ids[step.shard],
+                        shard_bytes,
+                        step,
+                    }));
+                }
+                for pairs in back.chunks(LAID_AT_ONCE) {
+                    self.lay(&ground.record, pairs).await?;
                 }
                 for moves in moves.chunks(LAID_AT_ONCE) {
                     self.bring_all(&ground, &mut fleet, moves, &options, (&mut done, &mut old)).await?;
@@ -147,7 +160,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     Err(why) => {
                         fleet.undo(one.step, one.shard_bytes.into());
                         back.push((one.id, deal(one.step.from)));
-                        done.failures.insert(why);
+                        if done.failures.len() < FAILURES_MAX {
+                            done.failures.insert(why);
+                        }
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Seat,
+        Seat, State,
         tally::{Plot, Voices},
     },
     even::Place,
@@ -27,10 +27,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 /// Pages read at once.
 const PAGES_AT_ONCE: usize = 16;
+/// A provider that does not answer is asked once more after this.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Shards that an overlay may tell of before no more are moved: half of what is followed, the rest is for custodians.
 const LAID_MAX: usize = PAIRS_MAX * SHEETS_MAX / 2;
@@ -80,46 +83,69 @@ impl Ground {
         self.stays.contains(&plot.part.object)
     }
 
-    /// Whether who answers has it by its own word.
-    fn is_there(&self, deal: u64, id: ShardId) -> bool {
-        self.voices.there.contains(&(deal, id))
+    /// Where a shard counts that its page names in deal `named`: with whoever took it last and has it.
+    fn find(&self, named: Option<u64>, id: ShardId) -> Found {
+        let is_there = |deal: &u64| self.voices.there.contains(&(*deal, id));
+        let is_good = |deal: &u64| self.voices.is_good(*deal, id);
+        let laid: Vec<u64> = self.overlay.deals(&id).collect();
+        let (told, last) = (named.into_iter().chain(laid.iter().copied()), laid.last().copied());
+        let deal = laid.iter().rev().copied().find(is_good).or(named);
+        let is_held = deal.is_some_and(|deal| is_good(&deal));
+        // Somebody may be bringing it to who is told last: that one is no twin.
+        let twins = told.clone().filter(|other| Some(*other) != deal && Some(*other) != last && is_held);
+        let never_came = |last: &u64| Some(*last) != deal && self.voices.is_asked(*last) && !is_there(last);
+        Found {
+            is_there: deal.as_ref().is_some_and(is_there),
+            is_astray: is_held && last.as_ref().is_some_and(never_came),
+            twins: twins.filter(is_there).collect(),
+            is_held: is_held && !told.clone().any(|deal| self.voices.declined.contains(&(deal, id))),
+            deal,
+        }
     }
 
     /// Takes in one page of a part; its stripes and what lies twice go to `seen`.
     fn page(&self, object: [u8; 16], page: &Page, place: &BTreeMap<u64, usize>, seen: &mut Seen) {
         let shape = &self.record.shape;
         // Of another shape it is stored again anyway.
-        let is_bound = self.stays.contains(&object) || (page.k, page.n) != (shape.k(), shape.n());
+        let is_other = (page.k, page.n) != (shape.k(), shape.n());
         for (at, stripe) in page.stripes.iter().enumerate() {
-            let is_mixed = stripe.ids.iter().collect::<BTreeSet<_>>().len() < stripe.ids.len();
-            let (mut slots, mut may_go, mut is_whole) = (Vec::new(), Vec::new(), true);
-            let shard_bytes = stripe.shard_bytes;
+            let stays = is_other || self.stays.contains(&object) || {
+                // By its id a shard is told from the others.
+                stripe.ids.iter().collect::<BTreeSet<_>>().len() < stripe.ids.len()
+            };
+            let (mut slots, mut may_go, mut astray, mut is_whole) = (Vec::new(), Vec::new(), Vec::new(), true);
             for (shard, id) in stripe.ids.iter().enumerate() {
-                let named = page.holder(at, shard as u8).map(|holder| holder.deal);
-                let laid: Vec<u64> = self.overlay.deals(id).collect();
-                let is_good = |deal: &u64| self.voices.is_good(*deal, *id);
-                let holder = laid.iter().rev().copied().find(is_good).or(named);
-                let is_held = holder.is_some_and(|deal| is_good(&deal));
-                // Who took it last has it, or soon will.
-                let others = named.into_iter().chain(laid.iter().copied());
-                let others = others.filter(|deal| Some(*deal) != holder && Some(deal) != laid.last());
-                let twins: BTreeSet<u64> = others.filter(|deal| is_held && self.is_there(*deal, *id)).collect();
-                may_go.push(is_held && !is_bound && !is_mixed && twins.is_empty());
-                if !is_bound && !is_mixed {
-                    seen.twins.extend(twins.into_iter().map(|deal| (deal, *id)));
+                let found = self.find(page.holder(at, shard as u8).map(|holder| holder.deal), *id);
+                let slot = found.deal.and_then(|deal| place.get(&deal).copied());
+                if let Some(slot) = slot.filter(|_| found.is_there) {
+                    seen.held_bytes[slot] += u64::from(stripe.shard_bytes);
                 }
-                let slot = holder.and_then(|deal| place.get(&deal).copied());
-                let is_there = holder.is_some_and(|deal| self.is_there(deal, *id));
-                if let Some(slot) = slot.filter(|_| is_there) {
-                    seen.held_bytes[slot] += u64::from(shard_bytes);
-                }
-                is_whole &= is_there;
+                is_whole &= found.is_there;
                 slots.push(slot);
+                may_go.push(found.is_held && found.twins.is_empty() && !stays);
+                if !stays {
+                    seen.twins.extend(found.twins.into_iter().map(|deal| (deal, *id)));
+                    astray.extend(Some(shard).filter(|_| found.is_astray && slot.is_some()));
+                }
             }
+            let (ids, shard_bytes) = (stripe.ids.clone(), stripe.shard_bytes);
             seen.lacking += u64::from(!is_whole);
-            seen.stripes.push(Lying { object, ids: stripe.ids.clone(), shard_bytes, slots, may_go });
+            seen.stripes.push(Lying { object, ids, shard_bytes, slots, may_go, astray });
         }
     }
+}
+
+/// Where one shard is.
+struct Found {
+    /// The deal that counts.
+    deal: Option<u64>,
+    is_there: bool,
+    /// Everything is expected of who has it, and nobody declined it.
+    is_held: bool,
+    /// Others that have it too.
+    twins: BTreeSet<u64>,
+    /// The overlay has it last where it never came.
+    is_astray: bool,
 }
 
 /// A stripe as it lies.
@@ -131,6 +157,8 @@ pub(super) struct Lying {
     pub(super) slots: Vec<Option<usize>>,
     /// By shard, whether it may go elsewhere: it is there, and there alone, and nothing binds it.
     pub(super) may_go: Vec<bool>,
+    /// Shards that the overlay has last where an interrupted run never brought them.
+    pub(super) astray: Vec<usize>,
 }
 
 /// What some parts were found to be.
@@ -197,16 +225,30 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 asked.extend(ground.overlay.deals(id).map(|deal| (deal, *id)));
             }
         }
-        asked.retain(|(deal, _)| ground.voices.is_asked(*deal));
         asked.sort_unstable();
         asked.dedup();
-        let heard = self.0.engine.inventory(&ground.roster, asked).await;
-        for (deal, error) in &heard.silent {
-            tracing::warn!(deal, error, "a provider stopped answering");
-        }
-        (ground.voices.there, ground.voices.declined) = (heard.there, heard.declined);
+        self.listen(ground, asked).await;
         let place = ground.roster.iter().enumerate().map(|(at, provider)| (provider.deal, at)).collect();
         pages.iter().for_each(|(object, page)| ground.page(*object, page, &place, &mut seen));
         seen
+    }
+
+    /// Asks who has these, once more who does not answer; then that one is heard no more.
+    async fn listen(&self, ground: &mut Ground, mut asked: Vec<(u64, ShardId)>) {
+        asked.retain(|(deal, _)| ground.voices.is_asked(*deal));
+        let mut heard = self.0.engine.inventory(&ground.roster, asked.clone()).await;
+        if !heard.silent.is_empty() {
+            self.0.context.sleep(AGAIN).await;
+            asked.retain(|(deal, _)| heard.silent.contains_key(deal));
+            let again = self.0.engine.inventory(&ground.roster, asked).await;
+            heard.there.extend(again.there);
+            heard.declined.extend(again.declined);
+            heard.silent = again.silent;
+        }
+        for (deal, error) in heard.silent {
+            tracing::warn!(deal, error, "a provider stopped answering");
+            ground.voices.states.insert(deal, (State::Away, false));
+        }
+        (ground.voices.there, ground.voices.declined) = (heard.there, heard.declined);
     }
 }

@@ -48,6 +48,8 @@ pub struct Rebalance {
     pub move_bytes: u64,
     /// Shards that an interrupted run left at two places: the older is released.
     pub twins: u64,
+    /// Shards that it said would be elsewhere and never brought there: that is taken back.
+    pub astray: u64,
     /// Stripes that lack a shard, and parts that cannot be looked at now.
     pub lacking_stripes: u64,
     pub unread_parts: u64,
@@ -64,9 +66,9 @@ impl Rebalance {
         set_aside(&self.open, &[])
     }
 
-    /// Whether nothing that may go makes it more even, and nothing lies at two places.
+    /// Whether nothing that may go makes it more even, and an interrupted run left nothing to do.
     pub fn is_done(&self) -> bool {
-        self.move_shards == 0 && self.twins == 0
+        self.move_shards == 0 && self.twins == 0 && self.astray == 0
     }
 
     /// Bytes by deal, as it lies.
@@ -86,7 +88,7 @@ pub struct Rebalanced {
     pub left: u64,
     /// Stripes that lack a shard.
     pub lacking_stripes: u64,
-    /// Why shards stayed where they are, for people.
+    /// Why shards stayed where they are, for people: some of the reasons.
     pub failures: BTreeSet<String>,
     pub shares: Vec<Share>,
 }

@@ -92,7 +92,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut ground = self.ground(bucket).await?;
         let (mut todo, total) = objects(&ground.known.run, self.now_ms());
         let (mut stripes, mut held) = (Vec::new(), vec![0u64; ground.roster.len()]);
-        let (mut twins, mut lacking_stripes, mut unread_parts, mut looked) = (0, 0, 0, 0);
+        let (mut twins, mut astray, mut lacking_stripes, mut unread_parts, mut looked) = (0, 0, 0, 0, 0);
         let (run, mut after) = (ground.known.run.clone(), None::<String>);
         loop {
             let (plots, last) = wave(&run, after.as_deref(), &mut todo);
@@ -102,6 +102,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 held.iter_mut().zip(&seen.held_bytes).for_each(|(held, bytes)| *held += bytes);
                 stripes.extend(seen.stripes.iter().map(Thin::of));
                 twins += seen.twins.len() as u64;
+                astray += seen.stripes.iter().map(|stripe| stripe.astray.len() as u64).sum::<u64>();
                 lacking_stripes += seen.lacking;
                 unread_parts += seen.unread_parts;
                 told(looked, total);
@@ -154,6 +155,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             move_shards,
             move_bytes,
             twins,
+            astray,
             lacking_stripes,
             unread_parts,
             steps_left,
@@ -244,6 +246,7 @@ mod tests {
             shard_bytes: 4096,
             slots: vec![Some(0), Some(509), None, Some(3)],
             may_go: vec![true, true, true, false],
+            astray: Vec::new(),
         };
         let thin = Thin::of(&stripe);
         assert_eq!(thin.lie(), (stripe.slots, vec![true, true, false, false]), "what is nowhere goes nowhere");
