@@ -84,6 +84,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei data repair photos --dry-run",
             "hodei data repair photos --without 3f9a --rate 10",
             "hodei data repair photos --all -y",
+            "hodei data repair photos --rebalance --dry-run",
         ],
     ),
     ("data extend", &["hodei data extend photos --windows 60", "hodei data extend photos --windows 365 --dry-run"]),

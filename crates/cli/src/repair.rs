@@ -1,5 +1,6 @@
-//! Show what providers still hold of a bucket, and put back what was lost with some of them.
+//! Show what providers still hold of a bucket, put back what was lost with some of them, and even it out.
 
+mod rebalance;
 mod told;
 
 use crate::{
@@ -23,6 +24,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// `hodei data repair`.
 pub(crate) async fn repair(args: &DataRepair, session: &Session, out: Out) -> Result<()> {
+    if args.rebalance {
+        return rebalance::rebalance(args, session, out).await;
+    }
     let name = bucket_name(&args.bucket)?;
     let cloud = session.cloud().await?;
     let ask = Ask { without: without(&cloud, name, &args.without).await?, all: args.all };

@@ -396,3 +396,106 @@ fn what_a_provider_declines_is_read_and_put_elsewhere() {
     (1..4).for_each(|index| demo.kill(index));
     demo.check(&objects);
 }
+
+#[test]
+fn shards_are_brought_as_they_are_to_one_that_joins_and_as_many_may_go_as_before() {
+    let demo = Demo::start("rebalance");
+    demo.one(&["data", "create", "vault", "--code", "3/6", "--operators", "6", "-y"]);
+    let mut objects = BTreeMap::from([("large".to_owned(), content(1, LARGE))]);
+    objects.extend((2..5).map(|at| (format!("small-{at}"), small(at))));
+    objects.iter().for_each(|(key, content)| demo.put(key, content, "full"));
+    let even_out = ["data", "repair", "vault", "--rebalance"];
+    let count = |told: &Value, what: &str| told[what].as_u64().unwrap_or_else(|| panic!("no {what} in {told}"));
+    // On a busy machine one may not answer in time: then it is asked again.
+    let plan = || {
+        let mut plan = Value::Null;
+        wait_for("an answer of all", || {
+            plan = demo.one(&[&even_out[..], &["--dry-run"]].concat());
+            count(&plan, "lacking_stripes") + count(&plan, "unread_parts") == 0
+        });
+        assert_eq!(plan["schema"], "hodei.data.rebalance.plan/1");
+        plan
+    };
+    let held = |told: &Value, node: &str| count(seat(told, node), "bytes");
+
+    // Six with a shard of each stripe are even, and nobody else is there.
+    let before = plan();
+    assert_eq!((count(&before, "shards"), count(&before, "new_deals"), count(&before, "twins")), (0, 0, 0), "{before}");
+    let total: u64 = before["providers"].as_array().unwrap().iter().map(|share| count(share, "bytes")).sum();
+    let wei = |text: &Value| text.as_str().unwrap().parse::<u128>().unwrap();
+    assert!(total >= 2 * LARGE as u64 && wei(&before["window_wei"]) > 0, "{before}");
+
+    // One joins: it would get a seventh, at its price; nothing is done before somebody agrees.
+    let late = demo.join("attic");
+    let planned = plan();
+    assert_eq!((count(&planned, "new_deals"), held(&planned, &late.key)), (1, 0), "{planned}");
+    let then = |told: &Value, node: &str| count(seat(told, node), "bytes_then");
+    assert!(then(&planned, &late.key) >= total / 8 && then(&planned, &late.key) <= total / 6, "{planned}");
+    assert!(wei(&planned["escrow_wei"]) > 0 && wei(&planned["window_before_wei"]) > 0, "{planned}");
+    demo.user.refused(&demo.words(&even_out), "HD1104");
+    let none = demo.one(&[&even_out[..], &["--new", "0", "--dry-run"]].concat());
+    assert_eq!((count(&none, "new_deals"), count(&none, "shards"), demo.deals()), (0, 0, 6), "{none}");
+
+    // Killed on the way, before any old place has let go: everything is there, and the same command goes on.
+    let words = demo.words(&["data", "repair", "vault", "--rebalance", "--rate", "1", "-y"]);
+    let mut process = demo.user.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("a deal with who joined", || demo.deals() == 7 || process.try_wait().unwrap().is_some());
+    std::thread::sleep(Duration::from_secs(8));
+    let _ = process.kill();
+    process.wait().unwrap();
+    demo.check(&objects);
+    let interrupted = plan();
+    let left = |plan: &Value| ["shards", "twins", "astray"].map(|what| count(plan, what)).iter().sum::<u64>();
+    assert!(left(&interrupted) > 0, "{interrupted}");
+    assert_eq!(count(&interrupted, "new_deals") == 0, demo.deals() == 7, "nobody joins twice: {interrupted}");
+    let (begun, mut moved) = (Instant::now(), 0);
+    let after = loop {
+        let done = demo.one(&[&even_out[..], &["-y"]].concat());
+        moved += count(&done, "shards") + count(&done, "twins");
+        let after = plan();
+        if left(&after) == 0 {
+            break after;
+        }
+        assert!(begun.elapsed() < 3 * PATIENCE, "it does not become even: {after}");
+    };
+    assert!(moved > 0 && demo.deals() == 7);
+
+    // Each shard is at one place, and nobody has much more than another.
+    let mut shares: Vec<(u64, String)> = after["providers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|share| (count(share, "bytes"), share["node"].as_str().unwrap().to_owned()))
+        .collect();
+    shares.sort();
+    assert_eq!((shares.len(), shares.iter().map(|(bytes, _)| bytes).sum::<u64>()), (7, total), "{after}");
+    assert!(shares[6].0 - shares[0].0 <= 2 << 20 && held(&after, &late.key) > 0, "{after}");
+    let survey = demo.look(&[]);
+    let whole = (&survey["stripes"]["margins"], &survey["stripes"]["lost"]);
+    assert_eq!(whole, (&serde_json::json!({}), &0.into()), "{survey}");
+    let places = || demo.lines(&["data", "where", "hodei://vault/large"]);
+    let here = places().into_iter().find(|place| place["node"] == late.key.as_str());
+    let here = here.expect("who joined has some of it");
+    assert!(count(&here, "shards") > 0 && count(&here, "shards") <= count(seat(&survey, &late.key), "shards_there"));
+    // A second run has nothing to do and costs nothing.
+    let again = demo.one(&[&even_out[..], &["-y"]].concat());
+    assert_eq!((count(&again, "shards"), count(&again, "twins"), count(&again, "new_deals")), (0, 0, 0), "{again}");
+
+    // All of them prove what they have now.
+    let proven = |places: &[Value]| places.iter().map(|place| count(place, "last_proven_window")).collect::<Vec<_>>();
+    let last = proven(&places()).into_iter().max().unwrap();
+    wait_for("proofs of all seven", || {
+        let proven = proven(&places());
+        proven.len() == 7 && proven.iter().all(|window| *window > last)
+    });
+
+    // The fullest three go, as many as parity allows.
+    let mut late = Some(late);
+    for (_, node) in shares.iter().rev().take(3) {
+        match (0..6).find(|index| demo.ready(*index)["node"] == node.as_str()) {
+            Some(index) => demo.kill(index),
+            None => drop(late.take()),
+        }
+    }
+    demo.check(&objects);
+}

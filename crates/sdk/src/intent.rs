@@ -91,6 +91,8 @@ pub(crate) struct Intent {
     pub(crate) olds: Vec<Part>,
     pub(crate) old_root: Option<ShardId>,
     pub(crate) end: Option<End>,
+    /// It tells only of what could not be released before: whether something names that it does not know any more.
+    pub(crate) is_rest: bool,
     /// Bytes of whole records.
     bytes: u64,
 }
@@ -387,6 +389,7 @@ fn record(body: &[u8], intent: &mut Option<Intent>) -> Option<()> {
             intent.offers.clear();
             intent.olds.clear();
             intent.old_root = None;
+            intent.is_rest = true;
         }
         (5, Some(intent)) => {
             let (code, ms) = (input.uint().ok()?, input.uint().ok()?);
@@ -421,6 +424,7 @@ fn first(input: &mut Reader<'_>) -> Result<Option<Intent>, CborError> {
         olds: Vec::new(),
         old_root: None,
         end: None,
+        is_rest: false,
         bytes: 0,
     }))
 }
@@ -488,6 +492,12 @@ mod tests {
                 let (parts, offers) = found.map_or((0, 0), |intent| (intent.parts.len(), intent.offers.len()));
                 assert!(parts <= 1 && (parts, offers) != (1, 1), "{cut} of {}", bytes.len());
             }
+            // What is left of it knows nothing of parts.
+            let mut rest = Writer::new();
+            rest.array(1).uint(6);
+            let rest = decode(&[&bytes[..], &framed(&rest.finish()), &offered(&[shard(2)])].concat()).unwrap();
+            assert_eq!((rest.parts.len(), rest.offers, rest.is_rest), (0, vec![shard(2)], true));
+            assert!(!whole.is_rest);
             drop(blob);
             let journal = Journal::resume(&context, &orphans, name, &whole).await.unwrap();
             journal.end(End::Unknown { since_ms: 5 }).await;

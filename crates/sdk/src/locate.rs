@@ -139,11 +139,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 }
 
-/// Names whoever a custodian gave a shard to, since whoever the page names had lost it then.
+/// Names whoever took a shard last, from a custodian or as the bucket was evened out, instead of whom the page names.
 fn follow(striped: &mut Striped, roster: &[Provider], overlay: &Overlay) {
     for shard in &mut striped.shards {
-        let restored = overlay.deals(&shard.id).filter_map(|deal| roster.iter().find(|provider| provider.deal == deal));
-        if let Some(provider) = restored.last() {
+        let mut laid = overlay.deals(&shard.id).filter_map(|deal| roster.iter().find(|provider| provider.deal == deal));
+        if let Some(provider) = laid.next_back() {
             (shard.node, shard.deal) = (provider.peer.key, provider.deal);
         }
     }

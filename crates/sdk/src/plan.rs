@@ -22,7 +22,7 @@ use hodei_types::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Providers a bucket deals with at most, for each shard of a stripe: the spares that a put re-sends to.
-const PROVIDERS_PER_SHARD: usize = 2;
+pub(crate) const PROVIDERS_PER_SHARD: usize = 2;
 /// Deals of one bucket at most: the ledger allows twice as many, for those that replace others.
 pub(crate) const DEALS_MAX: usize = 255;
 /// Room of a deal beyond its even share: placement is even only on average, pages are copied n - k + 1

@@ -190,8 +190,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 named.insert(shard.1);
             }
         }
-        // A custodian may have restored what was begun and never named.
-        let restored = shards.iter().filter(|(_, id)| !named.contains(id));
+        // A straggler's copy may be where the overlay has its shard since.
+        shards.retain(|(deal, id)| !named.contains(id) || !holders.overlay.deals(id).any(|laid| laid == *deal));
+        // A custodian may have restored what was begun and never named. That was looked for when nothing was left out.
+        let restored = shards.iter().filter(|(_, id)| !named.contains(id) && !intent.is_rest);
         let restored: Vec<(u64, ShardId)> =
             restored.flat_map(|(_, id)| holders.overlay.deals(id).map(move |deal| (deal, *id))).collect();
         shards.extend(restored);

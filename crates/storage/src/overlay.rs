@@ -90,9 +90,14 @@ impl Overlay {
         self.deals.is_empty()
     }
 
-    /// Takes in what a sheet says; gives the one before it.
+    /// Takes in what a sheet says, the newest sheet first; gives the one before it.
     pub fn take(&mut self, sheet: Sheet) -> Option<ShardId> {
-        self.extend(sheet.pairs);
+        for (id, deal) in sheet.pairs.into_iter().rev() {
+            let deals = self.deals.entry(id).or_default();
+            if !deals.contains(&deal) {
+                deals.insert(0, deal);
+            }
+        }
         // Who read the ledger a moment ago may be asking for the newest of them.
         let old = sheet.stale.len().saturating_sub(STALE_KEPT);
         self.stale.extend(&sheet.stale[..old]);
@@ -111,8 +116,8 @@ impl Overlay {
         }
     }
 
-    /// Deals that have a shard besides the one its page names.
-    pub fn deals(&self, id: &ShardId) -> impl Iterator<Item = u64> + '_ {
+    /// Deals that have a shard besides the one its page names; the last of them took it last.
+    pub fn deals(&self, id: &ShardId) -> impl DoubleEndedIterator<Item = u64> + '_ {
         self.deals.get(id).into_iter().flatten().copied()
     }
 
@@ -177,5 +182,17 @@ mod tests {
         assert_eq!(overlay.deals(&a).collect::<Vec<_>>(), [7, 9]);
         assert_eq!(overlay.deals(&ShardId([3; 32])).count(), 0);
         assert_eq!(overlay.pairs().collect::<Vec<_>>(), [(a, 7), (a, 9), (b, 8)]);
+    }
+
+    #[test]
+    fn who_took_a_shard_last_is_named_last_however_often_it_went() {
+        let (a, b) = (ShardId([1; 32]), ShardId([2; 32]));
+        let sheet = |pairs: &[(ShardId, u64)]| Sheet { pairs: pairs.to_vec(), ..Sheet::default() };
+        let mut overlay = Overlay::default();
+        // It went to 7, 8 and 9, then back to 8.
+        overlay.take(sheet(&[(a, 9), (b, 5), (a, 8)]));
+        overlay.take(sheet(&[(a, 7), (a, 8), (b, 6), (b, 5)]));
+        assert_eq!(overlay.deals(&a).collect::<Vec<_>>(), [7, 9, 8]);
+        assert_eq!(overlay.deals(&b).collect::<Vec<_>>(), [6, 5]);
     }
 }

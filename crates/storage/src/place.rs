@@ -134,6 +134,13 @@ pub fn within_caps(shape: &Shape, holders: &[&Candidate]) -> bool {
     true
 }
 
+/// Whether a provider may take one more shard of a stripe beside those who hold the others, within the caps.
+pub fn has_room(shape: &Shape, others: &[&Candidate], candidate: &Candidate) -> bool {
+    let mut load = Load::default();
+    others.iter().for_each(|other| load.add(other));
+    load.room(candidate, shape)
+}
+
 impl<'a> Load<'a> {
     fn room(&self, candidate: &Candidate, shape: &Shape) -> bool {
         let below = |held: Option<&u8>, domain| held.is_none_or(|held| *held < shape.cap(domain));
@@ -429,5 +436,9 @@ mod tests {
         assert_ne!(candidates[spare].node, lost);
         slots[2] = spare;
         check(&shape, &candidates, &slots);
+        // Who holds as much as one may takes no more.
+        let cap = usize::from(shape.cap(Domain::Operator));
+        assert!(has_room(&shape, &vec![&candidates[0]; cap - 1], &candidates[0]));
+        assert!(!has_room(&shape, &vec![&candidates[0]; cap], &candidates[0]));
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     read::Holders,
 };
 use alloy_primitives::B256;
+use bytes::Bytes;
 use hodei_storage::{
     engine::{GetError, Provider},
     overlay::{Overlay, SHEET_BYTES_MAX, SHEETS_MAX, Sheet},
@@ -85,8 +86,39 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         there.into_iter().filter(|(_, id)| sheets.contains(id)).collect()
     }
 
+    /// Brings copies of sheets to others where who takes shards has too few of one.
+    pub(crate) async fn copy_sheets(&self, record: &Record) -> Result<(), Fault> {
+        let (roster, takers) = (self.roster(record).await?, self.takers(record).await?);
+        let (mut next, mut sheets) = (Some(record.state.overlay).filter(|id| *id != B256::ZERO), 0);
+        while let Some(id) = next.take().map(|id| ShardId(id.0)).filter(|_| sheets < SHEETS_MAX) {
+            sheets += 1;
+            let Some(sheet) = self.sheet(&roster, id).await? else { break };
+            let asked = takers.iter().map(|provider| (provider.deal, id));
+            let there = self.0.engine.inventory(&takers, asked.collect()).await.there;
+            let lacking = record.shape.page_copies().min(takers.len()).saturating_sub(there.len());
+            let others = (0..takers.len()).filter(|at| !there.contains(&(takers[*at].deal, id)));
+            let shard = Bytes::from(sheet.seal().0);
+            let mut made = 0;
+            for at in others {
+                if made == lacking {
+                    break;
+                }
+                let place = (takers.clone(), at);
+                match self.0.engine.copy_to(record.shape, place, self.random(), shard.clone()).await {
+                    Ok(held) => {
+                        self.owe(&[(held.ack.statement.deal, held.ack)].into());
+                        made += 1;
+                    }
+                    Err(error) => tracing::warn!(%error, "a sheet of an overlay is not copied"),
+                }
+            }
+            next = sheet.before.map(|id| B256::from(id.0));
+        }
+        Ok(())
+    }
+
     /// Says of these, at most as many as a sheet takes, where they are now, beside what others say.
-    pub(super) async fn lay(&self, record: &Record, pairs: &[(ShardId, u64)]) -> Result<(), Fault> {
+    pub(crate) async fn lay(&self, record: &Record, pairs: &[(ShardId, u64)]) -> Result<(), Fault> {
         let roster = self.roster(record).await?;
         for _ in 0..LAY_TRIES {
             let now = self.0.buckets.read(record.id).await?.ok_or_else(|| Fault::NoBucket(record.id.to_string()))?;

@@ -121,9 +121,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     async fn bind_part(&self, record: &Record, part: &Part, until_ms: u64) -> Result<(), Fault> {
-        let roster = self.roster(record).await?;
-        let pages = self.0.engine.pages(&roster, part.page(), |verdict| self.blame(verdict)).await?;
-        self.bind_all(record, Keeping::of_part(part.shape, part.page(), &pages), until_ms).await
+        let holders = self.holders(record).await?;
+        let pages = self.0.engine.pages(&holders.roster, part.page(), |verdict| self.blame(verdict)).await?;
+        // What was brought elsewhere since is kept there.
+        let keeping =
+            Keeping::of_part(part.shape, part.page(), &pages).or_in(|id| holders.overlay.deals(id).collect::<Vec<_>>());
+        self.bind_all(record, keeping, until_ms).await
     }
 
     async fn bind_all(&self, record: &Record, keeping: Keeping, until_ms: u64) -> Result<(), Fault> {

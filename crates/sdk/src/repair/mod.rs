@@ -10,11 +10,13 @@
 //! read.
 
 mod choice;
+mod rebalance;
 mod seat;
 mod survey;
 mod tally;
 
 pub use hodei_storage::repair::{Margins, least};
+pub use rebalance::{Rebalance, Rebalanced, Share};
 pub use seat::{Seat, State};
 pub use survey::{Ask, NAMED_MAX, Survey, Unreadable};
 
@@ -244,6 +246,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// on.
     pub async fn repair(&self, bucket: &str, planned: &Repair, options: Options) -> Result<Recoded, Fault> {
         self.owe_declined(bucket, &planned.survey).await?;
+        // Where shards lie that no page names must not be lost with who leaves.
+        if let Err(error) = self.copy_sheets(&self.live(bucket).await?).await {
+            tracing::warn!(%error, "the overlay may have too few copies");
+        }
         let mut recoded = self.store_again(bucket, options, Some(&planned.survey.due)).await?;
         // Every swap leaves a new root.
         if planned.survey.is_root_due && recoded.swaps == 0 {

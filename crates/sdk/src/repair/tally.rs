@@ -114,9 +114,14 @@ impl Voices {
     /// and is counted on, or else one that has it at all, though it leaves.
     pub(crate) fn deal_of(&self, overlay: &Overlay, named: Option<u64>, id: ShardId) -> Option<u64> {
         let has = |deal: &u64| self.there.contains(&(*deal, id));
-        let is_good = |deal: &u64| matches!(self.states.get(deal), Some((State::Answers, _))) && has(deal);
         let given = || overlay.deals(&id);
-        given().find(is_good).or(named.filter(has)).or_else(|| given().find(has)).or(named)
+        let good = given().find(|deal| self.is_good(*deal, id));
+        good.or(named.filter(has)).or_else(|| given().find(has)).or(named)
+    }
+
+    /// Whether one of whom everything is expected has a shard.
+    pub(super) fn is_good(&self, deal: u64, id: ShardId) -> bool {
+        matches!(self.states.get(&deal), Some((State::Answers, _))) && self.there.contains(&(deal, id))
     }
 
     /// Takes a shard into a stripe's count; gives whether it is there.

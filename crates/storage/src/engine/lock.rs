@@ -26,7 +26,7 @@ pub struct Keeping {
     pub shape: Shape,
     /// Shards that are copied, each with the deals it is in.
     pub copies: Vec<(ShardId, Vec<u64>)>,
-    /// Shards of each stripe, by deal.
+    /// Shards of each stripe, by deal; one may be in several, and counts once.
     pub stripes: Vec<Vec<(u64, ShardId)>>,
 }
 
@@ -50,6 +50,16 @@ impl Keeping {
         Self { shape, copies: vec![(id, deals)], stripes: Vec::new() }
     }
 
+    /// The same, where shards of stripes may be in other deals besides.
+    pub fn or_in<I: IntoIterator<Item = u64>>(mut self, deals: impl Fn(&ShardId) -> I) -> Self {
+        for stripe in &mut self.stripes {
+            let others = stripe.iter().flat_map(|(_, id)| deals(id).into_iter().map(|deal| (deal, *id)));
+            let others: Vec<(u64, ShardId)> = others.collect();
+            stripe.extend(others);
+        }
+        self
+    }
+
     fn shards(&self) -> BTreeSet<(u64, ShardId)> {
         let copies = self.copies.iter().flat_map(|(id, deals)| deals.iter().map(|deal| (*deal, *id)));
         copies.chain(self.stripes.iter().flatten().copied()).collect()
@@ -59,7 +69,8 @@ impl Keeping {
     fn check(&self, roster: &[Provider], kept: &BTreeSet<(u64, ShardId)>, failure: &str) -> Result<(), PutError> {
         let want = usize::from(self.shape.q());
         for (stripe, shards) in self.stripes.iter().enumerate() {
-            let acks = shards.iter().filter(|shard| kept.contains(shard)).count();
+            let acks = shards.iter().filter(|shard| kept.contains(shard)).map(|(_, id)| id);
+            let acks = acks.collect::<BTreeSet<_>>().len();
             if acks < want {
                 let failure = format!("not kept: {failure}");
                 return Err(PutError::Acks { stripe: stripe as u32, acks, want, failure });

@@ -13,7 +13,7 @@ use super::{
     get::{Fetch, GetError, GetRequest, LATE_TIMES},
     stripe::plain_bytes,
 };
-use crate::manifest::Page;
+use crate::manifest::{Holder, Page};
 use bytes::Bytes;
 use commonware_runtime::{Clock, Spawner};
 use futures::{
@@ -144,15 +144,22 @@ where
         let Piece { stripe, shard, from, len } = piece;
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let listed = &page.stripes[stripe as usize];
-        let holder = page.holder(stripe as usize, shard).ok_or(())?;
+        let id = listed.ids[usize::from(shard)];
+        // Whoever took it last has it, not whom its page names.
+        let roster = &self.request.roster;
+        let of = |deal: u64| roster.iter().find(|provider| provider.deal == deal);
+        let laid = self.request.overlay.deals(&id).rev().find_map(of);
+        let holder = match laid {
+            Some(provider) => Holder { node: provider.peer.key, deal: provider.deal },
+            None => *page.holder(stripe as usize, shard).ok_or(())?,
+        };
         if !self.nodes.contains_key(&holder.node) || peers.rank(&holder.node, context.current()) > 0 {
             return Err(());
         }
         let start = from / CHUNK_BYTES * CHUNK_BYTES;
         let end = (from + len).next_multiple_of(CHUNK_BYTES);
         let late = context.sleep((peers.latency(&holder.node) * LATE_TIMES).max(LATE_MIN));
-        let id = listed.ids[usize::from(shard)];
-        let read = self.read_range(holder, id, listed.shard_bytes, start as u32..end as u32);
+        let read = self.read_range(&holder, id, listed.shard_bytes, start as u32..end as u32);
         pin_mut!(read, late);
         let bytes = match select(read, late).await {
             Either::Left((Some(Ok(bytes)), _)) => bytes,
