@@ -64,7 +64,8 @@ pub const READERS_MAX: usize = 256;
 pub struct Sold {
     /// Of the first readers, in their order.
     pub links: Vec<Link>,
-    /// Why the readers after those have none: their tabs could not be opened. Nothing is bound for them.
+    /// Why the readers after those have none: their tabs could not be opened. Nothing is bound for them, unless
+    /// a transaction that could not be followed is executed yet: that returns with its tab's end.
     pub failed: Option<Fault>,
 }
 

@@ -225,8 +225,10 @@ fn is_known(roster: &[Provider]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::U256;
     use commonware_runtime::{Runner as _, deterministic};
     use hodei_types::tab::{TICKS_MAX, Tick, follows};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn counts_return_and_a_torn_slot_leaves_the_one_before() {
@@ -248,6 +250,34 @@ mod tests {
             assert_eq!(found, count(3));
             let (_, other) = Slate::open(&context, &[2; 32]).await.unwrap();
             assert_eq!(other, Count::default());
+        });
+    }
+
+    /// Counts how often it was written to.
+    #[derive(Default)]
+    struct Disk(AtomicUsize);
+
+    impl Till for Disk {
+        fn keep(&self, _: Count) -> BoxFuture<'_, Result<(), String>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            async { Ok(()) }.boxed()
+        }
+    }
+
+    #[test]
+    fn meters_in_use_stay_and_the_others_are_written_down() {
+        deterministic::Runner::default().start(|_| async move {
+            let disk = Arc::new(Disk::default());
+            let key = |at: usize| (B256::from(U256::from(at)), NodeKey([1; 32]));
+            let meter = || Arc::new(Meter::new([1; 32], Count::default(), disk.clone()));
+            let mut meters: Known = (1..METERS_MAX).map(|at| (key(at), meter())).collect();
+            let used = meters[&key(7)].clone();
+            make_room(&mut meters).await.unwrap();
+            assert_eq!((meters.len(), disk.0.load(Ordering::Relaxed)), (METERS_MAX - 1, 0));
+            meters.insert(key(0), meter());
+            make_room(&mut meters).await.unwrap();
+            assert_eq!((meters.len(), disk.0.load(Ordering::Relaxed)), (1, METERS_MAX - 1));
+            assert!(Arc::ptr_eq(&meters[&key(7)], &used));
         });
     }
 
