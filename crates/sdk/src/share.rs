@@ -59,6 +59,16 @@ const HEADERS: [&str; 3] = ["cache-control", "content-encoding", "content-langua
 /// Passes of one share: a bucket's list has room for a few such.
 pub const READERS_MAX: usize = 256;
 
+/// Passes that are paid for.
+#[derive(Clone, Debug)]
+pub struct Sold {
+    /// Of the first readers, in their order.
+    pub links: Vec<Link>,
+    /// Why the readers after those have none: their tabs could not be opened. Nothing is bound for them, unless
+    /// a transaction that could not be followed is executed yet: that returns with its tab's end.
+    pub failed: Option<Fault>,
+}
+
 /// What a link is made to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What<'a> {
@@ -78,10 +88,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         readers: &[NodeKey],
         expires_ms: u64,
     ) -> Result<Vec<Link>, Fault> {
-        self.share_with(bucket, what, readers, expires_ms, None).await
+        Ok(self.share_with(bucket, what, readers, expires_ms, None).await?.links)
     }
 
-    /// The same, of passes whose reads are paid for: opens a tab for each of `readers` and binds its deposit.
+    /// The same, of passes whose reads are paid for: opens a tab for each of `readers` and binds its deposit. An error if
+    /// none could be opened.
     pub async fn sell(
         &self,
         bucket: &str,
@@ -89,7 +100,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         readers: &[NodeKey],
         expires_ms: u64,
         fees: &Fees,
-    ) -> Result<Vec<Link>, Fault> {
+    ) -> Result<Sold, Fault> {
         if readers.is_empty() {
             return Err(Fault::Setting("what is paid for is for named readers"));
         }
@@ -104,7 +115,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         readers: &[NodeKey],
         expires_ms: u64,
         fees: Option<&Fees>,
-    ) -> Result<Vec<Link>, Fault> {
+    ) -> Result<Sold, Fault> {
         if self.0.wallet.main().is_none() {
             return Err(Fault::NeedsOwner);
         }
@@ -120,7 +131,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (shard, id) = told.seal(&self.0.network.0, &record.id.0, &secret, fees.map_or(&[], |fees| &fees.fares))?;
         let record_bytes = shard.len() as u32;
         let tabs = match fees {
-            Some(fees) => readers.iter().map(|_| self.draw(&fees.fares)).collect::<Result<_, _>>()?,
+            Some(fees) => self.draw(&fees.fares, readers.len()).await?,
             None => Vec::new(),
         };
         let grants = self.grants(&record, readers, &tabs, expires_ms)?;
@@ -149,14 +160,18 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return Err(error);
         }
         journal.finish(&self.0.context).await;
-        if let Some(fees) = fees
-            && let Err(error) = self.open_tabs(&record, &tabs, fees).await
-        {
+        let (mut count, mut failed) = (grants.len(), None);
+        if let Some(fees) = fees {
+            (count, failed) = self.open_tabs(&record, &tabs, fees).await;
+        }
+        if let Some(error) = failed.take_if(|_| count == 0) {
             // Passes that nothing pays for would be read by on credit alone.
-            self.unshare(bucket, &[id]).await?;
+            if let Err(error) = self.unshare(bucket, &[id]).await {
+                tracing::warn!(%error, record = %id, "a share that nothing pays for stays listed");
+            }
             return Err(error);
         }
-        let (blinded, passes) = (self.blind(record.id), readers.len() as u64);
+        let (blinded, passes) = (self.blind(record.id), if readers.is_empty() { 0 } else { count as u64 });
         self.note(Kind::Share, |fields| {
             let fields = fields.bytes("bucket", blinded.as_slice()).bytes("record", &id.0);
             fields.uint("expires_ms", expires_ms).uint("passes", passes)
@@ -176,7 +191,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             purse,
             signature: grant.signature,
         };
-        Ok(grants.into_iter().zip(purses).map(link).collect())
+        Ok(Sold { links: grants.into_iter().zip(purses).take(count).map(link).collect(), failed })
     }
 
     /// The owner's word for each reader, or for whoever brings it.

@@ -11,6 +11,7 @@ use hodei_ledger::account::Order;
 use hodei_types::{
     abi::{ITabs, PAGE_MAX, TABS},
     call::{ask, revert},
+    chain::ChainError,
     tab::{Chain, GWEI, LEAVES_MAX, Leaf, Opening, TICKS_MAX, TabError, Tree, tab_id},
     transport::NodeKey,
 };
@@ -178,20 +179,22 @@ impl Buckets {
     }
 
     /// Takes back what is left of tabs whose claims ended; what each gave back, by the ledger's receipts. One that
-    /// somebody else closed meanwhile is not among them.
+    /// somebody else closed meanwhile is not among them. One that the ledger does not close keeps no other back: the first
+    /// such is the error, once all were tried.
     pub async fn close_tabs(&self, tabs: &[B256]) -> Result<Vec<U256>, Fault> {
-        let mut refunds = Vec::new();
+        let (mut refunds, mut failed) = (Vec::new(), None);
         for tab in tabs {
             let call = ITabs::closeCall { tabs: vec![*tab] };
             match self.attempt(&Order::call(TABS, call.abi_encode(), CLOSE_GAS)).await {
                 Ok(logs) => refunds.extend(logs.iter().filter_map(event::<ITabs::Ended>).map(|ended| ended.refund)),
                 Err(error) => match revert(&error) {
                     Some(ITabs::ITabsErrors::NotOpen(_)) => {}
+                    _ if matches!(error, ChainError::Reverted(_)) => failed = failed.or(Some(error)),
                     _ => return Err(error.into()),
                 },
             }
         }
-        Ok(refunds)
+        failed.map_or(Ok(refunds), |error| Err(error.into()))
     }
 }
 

@@ -8,7 +8,7 @@ mod collection;
 mod fare;
 
 pub use collection::Collection;
-pub use fare::{FARES_MAX, Fare};
+pub use fare::{FARES_MAX, Fare, decode as read_fares, encode as write_fares};
 
 use crate::{
     index::{Home, Part},

@@ -5,8 +5,7 @@
 //! version 1, a *link*, has the objects: its grant is a bearer's. Version 2, a *pass*, names one reader by the key it has
 //! on the wire, between the grant's end and its signature: providers answer that client alone, so the word is of no use
 //! to others. Version 3, a *paid pass*, names behind its reader the tab that pays for what is read, the seed of that tab's
-//! chains, and a byte of flags: bit 0 says that its reader shall keep nothing of it for others; the rest are none yet.
-//! Each is shown once, and kept nowhere by whoever made it. The bucket's key is not in it, nor does it
+//! chains, and a byte of flags, of which none means anything yet: it is zero. Each is shown once, and kept nowhere by whoever made it. The bucket's key is not in it, nor does it
 //! follow from it.
 
 mod reader;
@@ -37,8 +36,6 @@ const PASS_BYTES: usize = DATA_BYTES + 32;
 /// Of a pass whose reads a tab pays for.
 const PAID: u8 = 3;
 const PAID_BYTES: usize = PASS_BYTES + 32 + 32 + 1;
-/// Flags that mean something.
-const FLAGS: u8 = 1;
 
 /// The way to an object of somebody's bucket, or to several.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,7 +64,7 @@ pub struct Purse {
     pub tab: B256,
     /// All chains of the tab follow from it.
     pub seed: [u8; 32],
-    /// Bit 0: what is read is kept for no other reader.
+    /// Zero.
     pub flags: u8,
 }
 
@@ -188,7 +185,7 @@ fn read(mut data: &[u8]) -> Result<Link, LinkError> {
     let reader = if version == VERSION { None } else { Some(NodeKey(take(&mut data)?)) };
     let purse = if version == PAID {
         let (tab, seed, [flags]) = (B256::new(take(&mut data)?), take(&mut data)?, take(&mut data)?);
-        if flags & !FLAGS != 0 {
+        if flags != 0 {
             return Err(LinkError::Form);
         }
         Some(Purse { tab, seed, flags })
@@ -225,7 +222,7 @@ mod tests {
     }
 
     fn paid() -> Link {
-        Link { purse: Some(Purse { tab: [7; 32].into(), seed: [4; 32], flags: 1 }), ..pass() }
+        Link { purse: Some(Purse { tab: [7; 32].into(), seed: [4; 32], flags: 0 }), ..pass() }
     }
 
     #[test]
@@ -279,11 +276,18 @@ mod tests {
         word(PREFIX, &data(VERSION, DATA_BYTES)).parse::<Link>().unwrap();
         assert_eq!(word(PREFIX, &data(9, DATA_BYTES)).parse::<Link>(), Err(LinkError::Version(9)));
         assert_eq!(word(PREFIX, &data(VERSION, DATA_BYTES + 1)).parse::<Link>(), Err(LinkError::Form));
-        assert_eq!(word(PREFIX, &data(PASS, DATA_BYTES)).parse::<Link>(), Err(LinkError::Form), "a pass without a reader");
+        assert_eq!(
+            word(PREFIX, &data(PASS, DATA_BYTES)).parse::<Link>(),
+            Err(LinkError::Form),
+            "a pass without a reader"
+        );
         let mut paid = data(PAID, PAID_BYTES);
-        assert_eq!(word(PREFIX, &paid).parse::<Link>().unwrap().purse.unwrap().flags, 1);
-        paid[PAID_BYTES - 66] = 2;
-        assert_eq!(word(PREFIX, &paid).parse::<Link>(), Err(LinkError::Form), "a flag that means nothing yet");
+        for flags in [1, 2, 128] {
+            paid[PAID_BYTES - 66] = flags;
+            assert_eq!(word(PREFIX, &paid).parse::<Link>(), Err(LinkError::Form), "a flag that means nothing yet");
+        }
+        paid[PAID_BYTES - 66] = 0;
+        assert_eq!(word(PREFIX, &paid).parse::<Link>().unwrap().purse.unwrap().flags, 0);
         paid.truncate(PASS_BYTES);
         assert_eq!(word(PREFIX, &paid).parse::<Link>(), Err(LinkError::Form), "a paid pass without a tab");
         // A record of no length.

@@ -14,7 +14,7 @@ use hodei_sdk::{
     Local,
     index::Version,
     object::PAGE_MAX,
-    share::{Fees, What, brief},
+    share::{Fees, Sold, What, brief},
 };
 use hodei_types::{share::Reader, transport::NodeKey};
 use serde_json::json;
@@ -81,9 +81,9 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
     out.confirm(if readers.is_empty() { "Make the link?" } else { "Make the passes?" }, args.plan.yes)?;
     let made = match &fees {
         Some(fees) => cloud.sell(bucket, what, &readers, expires_ms, fees).await,
-        None => cloud.share(bucket, what, &readers, expires_ms).await,
+        None => cloud.share(bucket, what, &readers, expires_ms).await.map(|links| Sold { links, failed: None }),
     };
-    let made = made.map_err(sdk_fault)?;
+    let Sold { links: made, failed } = made.map_err(sdk_fault)?;
     finish(&cloud, out).await;
     for link in &made {
         let word = link.text();
@@ -104,7 +104,13 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
         let (it, is) = if made.len() > 1 { ("They are", "them") } else { ("It is", "it") };
         out.say(format!("{it} shown this once. To take {is} back: hodei share revoke {bucket} {}", link.name()));
     }
-    Ok(())
+    match failed {
+        None => Ok(()),
+        Some(error) => {
+            out.say(format!("Made for the first {} of {} readers: name the others again.", made.len(), readers.len()));
+            Err(sdk_fault(error))
+        }
+    }
 }
 
 /// What a tab for each reader promises, if their reads are paid for.

@@ -2,7 +2,8 @@
 //!
 //! A folder is read file by file: its record is read once for many of them. Upon a question about a link that was opened
 //! before: where the ledger or the record's keepers cannot be asked now, what was opened stays good until the link's own
-//! end, for each provider still checks the grant itself. A link that was taken back is open here for a few seconds more.
+//! end, for each provider still checks the grant itself. A link that was taken back is open here for a few seconds more, a
+//! pass whose reads are paid for a minute.
 
 use hodei_sdk::{
     Fault, Local,
@@ -17,6 +18,8 @@ use std::{
 
 /// Nobody is asked about a folder again for so long.
 const FRESH: Duration = Duration::from_secs(5);
+/// The same where what is read is paid for: each question costs the record once more, from several providers.
+const PAID: Duration = Duration::from_secs(60);
 /// The same where the last time nobody answered: that took its time.
 const LEFT: Duration = Duration::from_secs(30);
 /// Links kept: a record is some kilobytes, 1 MiB at most. One more forgets the one that was asked for first.
@@ -43,7 +46,11 @@ impl Shelf {
         match cloud.open_link(link).await {
             Ok(opened) => {
                 let opened = Arc::new(opened);
-                let fresh = if is_folder(&opened) { FRESH } else { Duration::ZERO };
+                let fresh = match is_folder(&opened) {
+                    _ if link.purse.is_some() => PAID,
+                    true => FRESH,
+                    false => Duration::ZERO,
+                };
                 self.keep(word, &opened, fresh);
                 Ok(opened)
             }

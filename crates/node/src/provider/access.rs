@@ -3,8 +3,8 @@
 //! A request names a deal and brings a grant. The deal must be this provider's and open on the ledger; the
 //! grant must be signed for the very key the stream was authenticated with, by the bucket's owner, by a budget of the
 //! owner's, or by who holds its term: a budget that is spent can pay for no term, and its owner's reads go on. A custodian
-//! of the bucket may sign for reading and for putting, so that it restores what is lost; nothing is released or kept on
-//! its word. Recovering a signature costs about as much as hashing a shard, so what was verified once is remembered until
+//! of the bucket may sign for reading and for putting, so that it restores what is lost; nothing is released, kept or paid
+//! on its word. Recovering a signature costs about as much as hashing a shard, so what was verified once is remembered until
 //! it expires.
 
 use super::deals::{Deals, Terms};
@@ -90,7 +90,8 @@ impl Access {
         if signer == terms.owner || signer == terms.holder || self.deals.owner_of(signer).await? == terms.owner {
             return Ok(terms);
         }
-        if may_custodian && self.deals.is_custodian(terms.bucket, signer).await? {
+        // Who restores what is lost has no tab of the owner's to spend.
+        if may_custodian && grant.tab.is_none() && self.deals.is_custodian(terms.bucket, signer).await? {
             return Ok(terms);
         }
         Err(AccessError::Grant(

@@ -129,18 +129,34 @@ pub(super) async fn range(
     from: u64,
     to: u64,
 ) -> Result<(Vec<Happened>, u64), ChainError> {
-    let (happened, to) = all(chain, from, to).await?;
+    let (happened, to) = logged(chain, Some(node), from, to).await?;
     Ok((happened.into_iter().filter(|(of, _)| *of == node).map(|(_, event)| event).collect(), to))
 }
 
 /// What happened to the deals of every provider from block `from` on, and what tabs paid, in the ledger's order; second
 /// value: the last block looked at, at most `to`.
 pub(crate) async fn all(chain: &dyn Chain, from: u64, to: u64) -> Result<(Vec<(B256, Happened)>, u64), ChainError> {
-    let to = to.min(from.saturating_add(RANGE_MAX - 1));
-    let filter = LogFilter { from, to, address: Some(DEALS), ..LogFilter::default() };
-    let topic0 = Some(ITabs::Claimed::SIGNATURE_HASH);
-    let claims = LogFilter { address: Some(TABS), topic0, ..filter.clone() };
-    let (logs, claims) = try_join(chain.logs(filter), chain.logs(claims)).await?;
+    logged(chain, None, from, to).await
+}
+
+/// The same; of claims only those that paid `node`, if it is named.
+async fn logged(
+    chain: &dyn Chain,
+    node: Option<B256>,
+    from: u64,
+    to: u64,
+) -> Result<(Vec<(B256, Happened)>, u64), ChainError> {
+    let mut to = to.min(from.saturating_add(RANGE_MAX - 1));
+    let (logs, claims) = loop {
+        let filter = LogFilter { from, to, address: Some(DEALS), ..LogFilter::default() };
+        let topic0 = Some(ITabs::Claimed::SIGNATURE_HASH);
+        let claims = LogFilter { address: Some(TABS), topic0, topic2: node, ..filter.clone() };
+        match try_join(chain.logs(filter), chain.logs(claims)).await {
+            // A block has fewer than the door gives at once.
+            Err(error) if is_too_many(&error) && to > from => to = from + (to - from) / 2,
+            read => break read?,
+        }
+    };
     let happened = logs.iter().chain(&claims).filter_map(|log| {
         let (node, what) = if log.address == TABS { claimed(log)? } else { read(log)? };
         Some((node, Happened { height: log.height, tx: log.tx, index: log.index, what }))
@@ -148,6 +164,11 @@ pub(crate) async fn all(chain: &dyn Chain, from: u64, to: u64) -> Result<(Vec<(B
     let mut happened: Vec<_> = happened.collect();
     happened.sort_by_key(|(_, event)| (event.height, event.index));
     Ok((happened, to))
+}
+
+/// Whether a range has more logs than are given at once.
+fn is_too_many(error: &ChainError) -> bool {
+    matches!(error, ChainError::Refused(reason) if reason.contains("query returned more than"))
 }
 
 /// What became of its registration from block `from` to `to`.

@@ -44,11 +44,11 @@ impl<E: Storage> Provider<E> {
         range: Range<u32>,
         grant: &[u8],
     ) -> Result<(Answer, Bytes), Answer> {
-        self.access().check(from, deal, grant, Rights::READ, now_ms()).await.map_err(denied)?;
-        let payer = Self::payer(grant);
+        let terms = self.access().check(from, deal, grant, Rights::READ, now_ms()).await.map_err(denied)?;
+        let payer = Self::payer(terms.bucket, grant);
         // Before the disk is asked: who is behind costs no more than a question.
-        if let Some(tab) = &payer {
-            self.tabs().check(tab).map_err(unpaid)?;
+        if let Some(payer) = &payer {
+            self.tabs().check(payer).map_err(unpaid)?;
         }
         let len = range.end - range.start;
         let slice = match self.store().get(deal, id, range.start, len).await {
@@ -68,8 +68,8 @@ impl<E: Storage> Provider<E> {
             Err(error) => return Err(self.store_failed(error)),
         };
         let bytes = slice.bytes.len() as u64;
-        if let Some(tab) = payer {
-            self.tabs().give(tab, bytes).map_err(unpaid)?;
+        if let Some(payer) = &payer {
+            self.tabs().give(payer, bytes).map_err(unpaid)?;
         }
         let event = Fields::new()
             .text("direction", "out")

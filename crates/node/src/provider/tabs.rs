@@ -7,13 +7,15 @@
 //! turn  what is owed exceeds its fee fifty times, or its leaf or tab ends ─► ledger: claim         claim
 //! ```
 //! The promise: nobody reads more than [`CREDIT_BYTES`] and one answer beyond what was paid, and no tick counts that the
-//! ledger would not pay. Who might break it: a crash forgets up to 16 ticks of a tab, with what they paid for.
+//! ledger would not pay. Who might break it: a crash forgets up to 16 ticks of a tab, with what they paid for. Books that
+//! are lost begin again where the ledger's claims are.
 
+mod account;
 mod book;
 mod claim;
 mod kept;
 
-pub use book::{CREDIT_BYTES, Unpaid};
+pub use account::{CREDIT_BYTES, Unpaid};
 
 use super::{
     Provider,
@@ -21,12 +23,13 @@ use super::{
     serve::{denied, refused},
 };
 use crate::journal::now_ms;
+use account::{Account, Untaken};
 use alloy_primitives::B256;
-use book::{Account, Book, Untaken};
+use book::{Book, Key};
 use commonware_runtime::{Error, Storage};
 use hodei_storage::wire::{self, Answer, Reason};
 use hodei_types::{
-    abi::{DEALS, IDeals, ITabs, TABS},
+    abi::{DEALS, IDeals, IProviders, ITabs, PROVIDERS, TABS},
     call::{ask, revert},
     chain::{Chain, ChainError},
     grant::{Grant, Rights},
@@ -61,6 +64,13 @@ enum TickRefused {
     Disk(#[from] Error),
 }
 
+/// The tab that pays for a read, and where it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Payer {
+    tab: B256,
+    key: Key,
+}
+
 /// The books of all tabs, on disk.
 pub(super) struct Tabs<E: Storage> {
     chain: Arc<dyn Chain>,
@@ -79,8 +89,8 @@ impl<E: Storage> Tabs<E> {
         let mut book = Book::default();
         for record in records {
             match Account::decode(&record, node) {
-                Ok((tab, account)) if account == Account::default() => book.remove(&tab),
-                Ok((tab, account)) => book.set(tab, account),
+                Ok((key, account)) if account.is_nothing() => book.remove(&key),
+                Ok((key, account)) => book.set(key, account),
                 Err(error) => tracing::error!(%error, "a record of a tab is left out"),
             }
         }
@@ -93,14 +103,14 @@ impl<E: Storage> Tabs<E> {
     }
 
     /// Refuses who is behind already.
-    pub(super) fn check(&self, tab: &B256) -> Result<(), Unpaid> {
-        self.book().get(tab).map_or(Ok(()), Account::check)
+    pub(super) fn check(&self, payer: &Payer) -> Result<(), Unpaid> {
+        self.book().get(&payer.key).map_or(Ok(()), Account::check)
     }
 
     /// Counts bytes that are about to be given, unless their reader is behind.
-    pub(super) fn give(&self, tab: B256, bytes: u64) -> Result<(), Unpaid> {
+    pub(super) fn give(&self, payer: &Payer, bytes: u64) -> Result<(), Unpaid> {
         let mut book = self.book();
-        let account = book.of(tab);
+        let account = book.of(payer.key, payer.tab);
         account.check()?;
         account.served_bytes = account.served_bytes.saturating_add(bytes);
         Ok(())
@@ -111,54 +121,78 @@ impl<E: Storage> Tabs<E> {
         self.book().owed_wei()
     }
 
-    /// Counts what was taken of a leaf as paid for.
-    fn claimed(&self, tab: B256, leaf: u32, index: u32) {
-        if let Some(paid) = self.book().of(tab).leaves.get_mut(&leaf) {
-            paid.claimed = paid.claimed.max(index);
-        }
-    }
-
     /// Takes a tick under a tab that the reader's grant names, for a bucket; gives how many it was.
-    async fn take(&self, bucket: B256, tick: &wire::Tick, at_ms: u64) -> Result<(wire::Tab, u64), TickRefused> {
-        let tab = B256::new(tick.tab);
+    async fn take(
+        &self,
+        payer: &Payer,
+        bucket: B256,
+        tick: &wire::Tick,
+        at_ms: u64,
+    ) -> Result<(wire::Tab, u64), TickRefused> {
         let known = {
             let book = self.book();
-            let account = book.get(&tab);
+            let account = book.get(&payer.key);
             account.filter(|account| account.leaves.contains_key(&tick.leaf)).map(|account| account.last_ms)
         };
         match known {
             Some(last_ms) if at_ms < last_ms => {}
             // Its end moves away while the ledger stands still.
-            Some(_) => _ = self.read(tab, bucket, at_ms).await?,
+            Some(_) => _ = self.read(payer, bucket, at_ms).await?,
             None if tick.opening.is_empty() => return Err(Untaken::Unknown(tick.leaf).into()),
             None => {
                 let opening = Opening::from_bytes(tick.leaf, self.node, &tick.opening)?;
-                if opening.leaf.price < self.price {
-                    return Err(TickRefused::Price { least: self.price, found: opening.leaf.price });
+                let least = self.least(opening.leaf.price).await?;
+                if opening.leaf.price < least {
+                    return Err(TickRefused::Price { least, found: opening.leaf.price });
                 }
-                let read = self.read(tab, bucket, at_ms).await?;
+                let read = self.read(payer, bucket, at_ms).await?;
                 opening.check(read.root, read.gwei)?;
-                self.book().of(tab).open(opening)?;
+                let claimed = self.claimed(payer.tab, tick.leaf).await?;
+                self.book().open(payer.key, payer.tab, opening, claimed)?;
             }
         }
         let given = Tick { index: tick.index, value: B256::new(tick.value) };
         let (answer, new, is_due) = {
             let mut book = self.book();
-            let account = book.of(tab);
+            let account = book.of(payer.key, payer.tab);
             let before = account.ticks();
-            let (last, is_due) = account.take((tab, self.node), tick.leaf, &given)?;
+            let (last, is_due) = account.take(self.node, tick.leaf, &given)?;
             let served_bytes = account.served_of(tick.leaf);
             let answer = wire::Tab { taken: last.index, value: last.value.0, served_bytes, credit_bytes: CREDIT_BYTES };
             (answer, account.ticks() - before, is_due)
         };
         if is_due {
-            self.write(&[tab]).await?;
+            self.write(&[payer.key]).await?;
         }
         Ok((answer, new))
     }
 
+    /// The least wei a tick may pay, if `price` is to be held against it: what is asked here, or on the ledger if that is
+    /// less, as a device's is whose publisher says what it asks.
+    async fn least(&self, price: u128) -> Result<u128, TickRefused> {
+        if price >= self.price {
+            return Ok(self.price);
+        }
+        let _turn = self.questions.acquire().await.expect("never closed");
+        match ask(&*self.chain, PROVIDERS, &IProviders::getCall { node: self.node }).await {
+            Ok(record) => Ok(self.price.min(tick_price(record.offer.priceRead))),
+            Err(error) => match revert(&error) {
+                Some(IProviders::IProvidersErrors::UnknownProvider(_)) => Ok(self.price),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// The last tick of a leaf that the ledger paid; zero if it paid none.
+    async fn claimed(&self, tab: B256, leaf: u32) -> Result<Tick, ChainError> {
+        let _turn = self.questions.acquire().await.expect("never closed");
+        let claimed = ask(&*self.chain, TABS, &ITabs::claimedCall { tab, leaf }).await?;
+        Ok(Tick { index: claimed.index, value: claimed.value })
+    }
+
     /// A tab as the ledger has it, which takes ticks; its times are remembered.
-    async fn read(&self, tab: B256, bucket: B256, at_ms: u64) -> Result<ITabs::Tab, TickRefused> {
+    async fn read(&self, payer: &Payer, bucket: B256, at_ms: u64) -> Result<ITabs::Tab, TickRefused> {
+        let tab = payer.tab;
         let _turn = self.questions.acquire().await.expect("never closed");
         let read = match ask(&*self.chain, TABS, &ITabs::getCall { tab }).await {
             Ok(read) => read,
@@ -176,21 +210,22 @@ impl<E: Storage> Tabs<E> {
             return Err(TickRefused::Over { last_ms });
         }
         let mut book = self.book();
-        let account = book.of(tab);
+        let account = book.of(payer.key, tab);
         (account.last_ms, account.until_ms) = (last_ms, read.untilMs);
         Ok(read)
     }
 
     /// Puts these accounts on disk; one that is gone is written as an empty one.
-    async fn write(&self, tabs: &[B256]) -> Result<(), Error> {
+    async fn write(&self, keys: &[Key]) -> Result<(), Error> {
         let mut kept = self.kept.lock().await;
         if kept.is_due() {
-            let all: Vec<B256> = self.book().iter().map(|(tab, _)| *tab).collect();
-            let records: Vec<Vec<u8>> = all.iter().filter_map(|tab| self.book().record(tab)).collect();
-            return kept.renew(&records).await;
+            let all: Vec<Key> = self.book().iter().map(|(key, _)| *key).collect();
+            let records: Vec<Vec<u8>> = all.iter().filter_map(|key| self.book().record(key)).collect();
+            return kept.renew(&records).await.inspect_err(|_| self.book().unwritten(&all));
         }
-        let record = |tab: &B256| self.book().record(tab).unwrap_or_else(|| Account::default().encode(*tab));
-        kept.write(&tabs.iter().map(record).collect::<Vec<_>>()).await
+        let record = |key: &Key| self.book().record(key).unwrap_or_else(|| Account::default().encode(*key));
+        let records: Vec<Vec<u8>> = keys.iter().map(record).collect();
+        kept.write(&records).await.inspect_err(|_| self.book().unwritten(keys))
     }
 
     /// Puts on disk what is not.
@@ -201,9 +236,10 @@ impl<E: Storage> Tabs<E> {
 }
 
 impl<E: Storage> Provider<E> {
-    /// What pays for a read under this grant; `None`: nothing needs to.
-    pub(super) fn payer(grant: &[u8]) -> Option<B256> {
-        Grant::decode(grant)?.tab
+    /// What pays for a read of this bucket under this grant; `None`: nothing needs to.
+    pub(super) fn payer(bucket: B256, grant: &[u8]) -> Option<Payer> {
+        let tab = Grant::decode(grant)?.tab?;
+        Some(Payer { tab, key: Key::of(bucket, tab) })
     }
 
     /// Takes a tick from the reader whose grant names its tab.
@@ -215,10 +251,11 @@ impl<E: Storage> Provider<E> {
         grant: &[u8],
     ) -> Result<Answer, Answer> {
         let terms = self.access().check(from, deal, grant, Rights::READ, now_ms()).await.map_err(denied)?;
-        if Self::payer(grant) != Some(B256::new(tick.tab)) {
+        let payer = Self::payer(terms.bucket, grant).filter(|payer| payer.tab.0 == tick.tab);
+        let Some(payer) = payer else {
             return Err(refused(Reason::NotGranted, "the grant names another tab, or none"));
-        }
-        match self.tabs().take(terms.bucket, tick, now_ms()).await {
+        };
+        match self.tabs().take(&payer, terms.bucket, tick, now_ms()).await {
             Ok((tab, ticks)) => {
                 self.meters().ticks.inc_by(ticks);
                 tracing::debug!(%from, taken = tab.taken, served_bytes = tab.served_bytes, "tick");

@@ -1,21 +1,24 @@
 //! Play the ledger for a provider: one open deal, and what a test lets it ask and tell.
 
-use super::{BUDGET, CHAIN_ID, CUSTODIAN, DEAL, OWNER, PROVIDER, bucket};
-use alloy_primitives::{Address, B256, Bytes, LogData, keccak256};
+use super::{
+    BUDGET, CHAIN_ID, CUSTODIAN, DEAL, OWNER, PROVIDER, STRANGER, bucket,
+    paid::{STRANGERS_DEAL, strangers_bucket},
+};
+use alloy_primitives::{Address, B256, Bytes, LogData, U256, keccak256};
 use alloy_sol_types::{SolCall, SolInterface, SolValue};
 use futures::{FutureExt, future::BoxFuture};
-use hodei_ledger::account::address_of;
+use hodei_ledger::{account::address_of, read::LogsRefused};
 use hodei_types::{
     abi::{BUCKETS, BUDGETS, DEALS, IBuckets, IBudgets, IDeals, IProviders, ITabs, PROVIDERS, TABS},
     ack::{Signer, Statement},
-    chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
+    chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LOGS_MAX, LogFilter, TxReceipt},
     tab::{Leaf, Tick, fold, follows},
 };
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -29,6 +32,14 @@ pub(super) struct Played {
     /// A tab, and what claims took of it: by leaf, what was claimed last.
     pub(super) tab: Mutex<Option<ITabs::Tab>>,
     claimed: Mutex<BTreeMap<u32, Tick>>,
+    /// A leaf of which it pays nothing.
+    pub(super) unpaid: Mutex<Option<u32>>,
+    /// Claims that were handed in and not paid.
+    wasted: AtomicUsize,
+    /// What the provider asks for a GiB by its record, in wei.
+    pub(super) price_read: Mutex<u128>,
+    /// Logs it gives at once.
+    pub(super) logs_max: AtomicUsize,
     /// One a block, from the second.
     events: tokio::sync::watch::Sender<Vec<chain::Log>>,
 }
@@ -37,7 +48,21 @@ impl Played {
     pub(super) fn new(capacity_bytes: u64) -> Arc<Self> {
         let (challenge, taken, tab, claimed) = Default::default();
         let (time_ms, events) = (AtomicU64::new(0), tokio::sync::watch::Sender::default());
-        Arc::new(Self { capacity_bytes, time_ms, challenge, taken, tab, claimed, events })
+        let (unpaid, wasted, logs_max) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(LOGS_MAX));
+        let price_read = Mutex::new(1_000_000_000_000_000);
+        Arc::new(Self {
+            capacity_bytes,
+            time_ms,
+            challenge,
+            taken,
+            tab,
+            claimed,
+            unpaid,
+            wasted,
+            price_read,
+            logs_max,
+            events,
+        })
     }
 
     pub(super) fn head_now(&self) -> Head {
@@ -71,13 +96,17 @@ impl Played {
         (self.tab.lock().unwrap().as_ref().map_or(0, |tab| tab.claimed), ticks)
     }
 
-    /// Pays claims as the ledger would; `None` if it would not.
-    fn claim(&self, raw: &[u8]) -> Option<()> {
-        let at = raw.windows(4).position(|bytes| bytes == ITabs::claimCall::SELECTOR)?;
-        let call = ITabs::claimCall::abi_decode(&raw[at..]).ok()?;
-        let (mut tab, mut claimed) = (self.tab.lock().unwrap(), self.claimed.lock().unwrap());
-        let tab = tab.as_mut()?;
+    /// Claims that cost their provider a fee and brought nothing.
+    pub(super) fn wasted(&self) -> usize {
+        self.wasted.load(Ordering::Relaxed)
+    }
+
+    /// Pays claims as the ledger would, all or none, or only tries it; `None` if it would not.
+    fn claim(&self, call: ITabs::claimCall, is_tried: bool) -> Option<()> {
+        let (mut tab_now, mut claimed_now) = (self.tab.lock().unwrap(), self.claimed.lock().unwrap());
+        let (mut tab, mut claimed) = (tab_now.clone()?, claimed_now.clone());
         for claim in call.claims {
+            (*self.unpaid.lock().unwrap() != Some(claim.leaf)).then_some(())?;
             let leaf = Leaf { provider: claim.provider, anchor: claim.anchor, ticks: claim.ticks, price: claim.price };
             (fold(&leaf, claim.leaf, &claim.path).ok()? == (tab.root, tab.gwei)).then_some(())?;
             let known = claimed.get(&claim.leaf).copied().unwrap_or(Tick { index: 0, value: claim.anchor });
@@ -88,7 +117,16 @@ impl Played {
             tab.claimed += wei;
             claimed.insert(claim.leaf, tick);
         }
+        if !is_tried {
+            (*tab_now, *claimed_now) = (Some(tab), claimed);
+        }
         Some(())
+    }
+
+    /// The same, from a transaction.
+    fn claim_in(&self, raw: &[u8]) -> Option<()> {
+        let at = raw.windows(4).position(|bytes| bytes == ITabs::claimCall::SELECTOR)?;
+        self.claim(ITabs::claimCall::abi_decode(&raw[at..]).ok()?, false)
     }
 
     fn answer(&self, to: Address, data: &[u8]) -> Option<Vec<u8>> {
@@ -100,13 +138,16 @@ impl Played {
             return Some((Some(call.account) == address_of(&CUSTODIAN)).abi_encode());
         }
         if to == BUCKETS {
-            let bucket = IBuckets::Bucket { id: bucket(), owner, holder: owner, ..empty_bucket() };
+            let id = IBuckets::getCall::abi_decode(data).map_or(bucket(), |call| call.id);
+            let owner = if id == strangers_bucket() { address_of(&STRANGER)? } else { owner };
+            let bucket = IBuckets::Bucket { id, owner, holder: owner, ..empty_bucket() };
             return Some(bucket.abi_encode());
         }
         if to == PROVIDERS {
             let call = IProviders::getCall::abi_decode(data).ok()?;
             let mut record = IProviders::Provider::abi_decode(&[&[0; 31][..], &[32], &[0; 32 * 24]].concat()).ok()?;
             (record.node, record.operator) = (call.node, owner);
+            record.offer.priceRead = *self.price_read.lock().unwrap();
             return Some(record.abi_encode());
         }
         if to == TABS {
@@ -120,6 +161,7 @@ impl Played {
                     let tick = claimed.get(&call.leaf).copied().unwrap_or(Tick { index: 0, value: B256::ZERO });
                     Some((tick.index, tick.value).abi_encode())
                 }
+                ITabs::ITabsCalls::claim(call) => self.claim(call, true).map(|()| U256::ZERO.abi_encode()),
                 _ => None,
             };
         }
@@ -132,9 +174,13 @@ impl Played {
             return None;
         }
         match IDeals::IDealsCalls::abi_decode(data).ok()? {
-            IDeals::IDealsCalls::get(call) if call.deal == DEAL => {
+            IDeals::IDealsCalls::get(call) if [DEAL, STRANGERS_DEAL].contains(&call.deal) => {
                 let mut deal = empty_deal();
-                (deal.id, deal.bucket, deal.provider, deal.owner) = (DEAL, bucket(), node, owner);
+                let (bucket, owner) = match call.deal {
+                    STRANGERS_DEAL => (strangers_bucket(), address_of(&STRANGER)?),
+                    _ => (bucket(), owner),
+                };
+                (deal.id, deal.bucket, deal.provider, deal.owner) = (call.deal, bucket, node, owner);
                 (deal.state, deal.capacityBytes) = (1, self.capacity_bytes);
                 Some(deal.abi_encode())
             }
@@ -216,8 +262,9 @@ impl Chain for Played {
     fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, ChainError>> {
         let hash = keccak256(&raw);
         if raw.windows(4).any(|bytes| bytes == ITabs::claimCall::SELECTOR) {
-            let paid = self.claim(&raw);
+            let paid = self.claim_in(&raw);
             if paid.is_none() {
+                self.wasted.fetch_add(1, Ordering::Relaxed);
                 return async { Err(ChainError::Refused("a claim that the ledger would not pay".into())) }.boxed();
             }
         }
@@ -243,10 +290,18 @@ impl Chain for Played {
         let fits = |log: &&chain::Log| {
             (filter.from..=filter.to).contains(&log.height)
                 && filter.address.is_none_or(|address| address == log.address)
-                && filter.topic1.is_none_or(|topic| log.topics.get(1) == Some(&topic))
+                && [filter.topic0, filter.topic1, filter.topic2]
+                    .iter()
+                    .enumerate()
+                    .all(|(at, topic)| topic.is_none_or(|topic| log.topics.get(at) == Some(&topic)))
         };
         let logs: Vec<_> = self.events.borrow().iter().filter(fits).cloned().collect();
-        async { Ok(logs) }.boxed()
+        let logs = match self.logs_max.load(Ordering::Relaxed) {
+            // The ledger's own words: a client goes by them.
+            most if logs.len() > most => Err(ChainError::Refused(LogsRefused::Count.to_string())),
+            _ => Ok(logs),
+        };
+        async { logs }.boxed()
     }
 
     fn anchor(&self, _: u64, _: Bytes) -> BoxFuture<'_, Result<AnchorProof, ChainError>> {

@@ -1,8 +1,10 @@
 //! Split what a reader may spend among the bucket's providers, and open its tab.
 //!
 //! Each provider is promised ticks by what it holds of the bucket, at one price for all or at its own. The tabs of a
-//! share are alike but for their chains. They are drawn before the share is made, and opened once it is: whoever stops us
-//! between has bound no coin.
+//! share are alike but for their chains. They are drawn before the share is made, and opened once it is, one after another:
+//! whoever stops us before has bound no coin. Upon one that cannot be opened the readers of those that are have their
+//! passes all the same, and no further one is bound. What the process's end leaves open without a pass returns with the
+//! tab's end.
 
 use crate::{
     bucket::Record as Bucket,
@@ -14,10 +16,11 @@ use alloy_primitives::{B256, U256};
 use hodei_storage::share::{FARES_MAX, Fare};
 use hodei_types::{
     abi::ITabs,
-    tab::{GWEI, TICK_BYTES, TICKS_MAX, tick_price},
+    tab::{GWEI, Leaf, TICK_BYTES, TICKS_MAX, TabError, tick_price},
     transport::{NodeKey, Transport},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use zeroize::Zeroizing;
 
 /// Leaves a provider takes of one tab: 256 GiB.
 const LEAVES_EACH: u32 = 64;
@@ -27,6 +30,14 @@ const CLAIM_WINDOWS: u64 = 2;
 const TERM_MS_MAX: u64 = 400 * 86_400_000;
 /// Beside those, so that the ledger's clock may be ahead.
 const MARGIN_MS: u64 = 60_000;
+/// A provider that holds little has this part of the weight of the one that holds most: it may be put to before the pass
+/// ends, and one that is paid for nothing would make no tab.
+const LEAST_PART: u64 = 64;
+/// After a tab could not be opened for now, and how often.
+const OPEN_REST: Duration = Duration::from_secs(2);
+const OPEN_TRIES: u32 = 5;
+/// A tab is closed so long after its end: the clock of the ledger's windows may be behind its blocks' time.
+const OVER_MS: u64 = 1000;
 
 /// What a tab for one reader promises, and binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +62,17 @@ type Seat = (NodeKey, u64, u128);
 
 /// Splits `wei` by the seats' shares; the sum is at most that.
 fn split(wei: U256, seats: &[Seat]) -> Result<Vec<Fare>, Fault> {
-    let whole: U256 = seats.iter().map(|(_, weight, _)| U256::from(*weight)).sum();
+    if !seats.is_empty() && seats.iter().all(|(_, _, price)| *price == 0) {
+        return Err(Fault::Setting("these providers ask nothing for reads: leave out --pay, or say --per-gib"));
+    }
+    let least = seats.iter().map(|(_, weight, _)| weight / LEAST_PART).max().unwrap_or(0) + 1;
+    let seats = seats.iter().map(|(node, weight, price)| (node, (*weight).max(least), price));
+    let whole: U256 = seats.clone().map(|(_, weight, _)| U256::from(weight)).sum();
     let few = Fault::Setting("that pays some provider for less than one MiB: pay more, or less per GiB");
     let mut fares = Vec::new();
     for (node, weight, price) in seats {
         // A leaf's sum is rounded up to whole gwei.
-        let part = (wei * U256::from(*weight) / whole).saturating_sub(U256::from(GWEI) * U256::from(LEAVES_EACH));
+        let part = (wei * U256::from(weight) / whole).saturating_sub(U256::from(GWEI) * U256::from(LEAVES_EACH));
         let ticks = part.checked_div(U256::from(*price)).unwrap_or(U256::MAX);
         let ticks = ticks.min(U256::from(LEAVES_EACH * TICKS_MAX)).to::<u32>();
         if ticks == 0 {
@@ -70,6 +86,20 @@ fn split(wei: U256, seats: &[Seat]) -> Result<Vec<Fare>, Fault> {
         return Err(Fault::Setting("a tab has 1 to 1,024 leaves of 4 GiB: pay less, or for fewer providers"));
     }
     Ok(fares)
+}
+
+/// What opening a tab by these binds, in wei.
+fn deposit(fares: &[Fare]) -> Result<U256, Fault> {
+    let gwei = |fare: &Fare| {
+        let Fare { node, ticks, price } = *fare;
+        Leaf { provider: B256::from(node.0), anchor: B256::ZERO, ticks, price }.gwei()
+    };
+    let sum = fares.iter().try_fold(0u64, |sum, fare| sum.checked_add(gwei(fare)?).ok_or(TabError::Sum));
+    Ok(U256::from(sum.map_err(no_tab)?) * U256::from(GWEI))
+}
+
+fn no_tab(_: TabError) -> Fault {
+    Fault::Setting("these prices make no tab: they draw more than the ledger counts")
 }
 
 fn promises(fares: &[Fare]) -> Vec<Promise> {
@@ -89,7 +119,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     "a provider of the bucket asks for more per GiB: `hodei status` shows prices",
                 ));
             }
-            // One that holds nothing yet may be put to before the pass ends: it gets the least.
             seats.entry(deal.offer.node).or_insert((1, price)).0 += deal.state.leaves;
         }
         let seats: Vec<Seat> = seats.into_iter().map(|(node, (weight, price))| (node, weight, price)).collect();
@@ -99,29 +128,51 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         if term_ms > TERM_MS_MAX {
             return Err(Fault::Setting("the ledger keeps a tab for 400 days: let the pass end before"));
         }
-        let deposit = self.draw(&fares)?.deposit();
+        let deposit = deposit(&fares)?;
         Ok(Fees { fares, deposit, term_ms })
     }
 
-    /// A tab of this wallet's owner with a seed of its own, open nowhere yet.
-    pub(super) fn draw(&self, fares: &[Fare]) -> Result<Tab, Fault> {
-        let (payer, salt, seed) = (self.0.wallet.owner(), B256::new(self.random()), self.random());
-        let drawn = Tab::draw(self.0.chain_id, payer, salt, &seed, &promises(fares));
-        drawn.map_err(|_| Fault::Setting("these prices make no tab: they draw more than the ledger counts"))
+    /// So many tabs of this wallet's owner, each with a seed of its own, open nowhere yet. They cost a hash for each tick.
+    pub(super) async fn draw(&self, fares: &[Fare], count: usize) -> Result<Vec<Tab>, Fault> {
+        let (chain_id, payer, promises) = (self.0.chain_id, self.0.wallet.owner(), promises(fares));
+        let seeds: Vec<(B256, Zeroizing<[u8; 32]>)> =
+            (0..count).map(|_| (B256::new(self.random()), Zeroizing::new(self.random()))).collect();
+        let making = self.0.context.child("chains").shared(true);
+        let draw = move || {
+            seeds.iter().map(|(salt, seed)| Tab::draw(chain_id, payer, *salt, seed, &promises)).collect::<Vec<_>>()
+        };
+        let drawn = making.spawn(move |_| async move { draw() }).await;
+        let drawn = drawn.map_err(|_| Fault::Local("the runtime is shutting down".into()))?;
+        drawn.into_iter().collect::<Result<_, _>>().map_err(no_tab)
     }
 
-    /// Opens the tabs of a share's passes; binds their deposits.
-    pub(super) async fn open_tabs(&self, bucket: &Bucket, tabs: &[Tab], fees: &Fees) -> Result<(), Fault> {
-        for tab in tabs {
-            self.0.buckets.open_tab(tab, bucket.id, fees.term_ms).await?;
+    /// Opens the tabs of a share's passes, in their order; binds their deposits. Gives how many are open, and why no
+    /// more are.
+    pub(super) async fn open_tabs(&self, bucket: &Bucket, tabs: &[Tab], fees: &Fees) -> (usize, Option<Fault>) {
+        for (at, tab) in tabs.iter().enumerate() {
+            let mut tries = 1;
+            while let Err(error) = self.0.buckets.open_tab(tab, bucket.id, fees.term_ms).await {
+                // One whose answer was lost is not paid twice: the ledger is asked first.
+                let may_help = error.is_temporary() || matches!(error, Fault::Pending { .. });
+                if tries < OPEN_TRIES && may_help {
+                    tries += 1;
+                    self.0.context.sleep(OPEN_REST).await;
+                    continue;
+                }
+                // An earlier try may have been executed meanwhile, and this one refused for it.
+                if !matches!(self.0.buckets.tab(tab.id()).await, Ok(Some(known)) if known.root == tab.tree().root()) {
+                    return (at, Some(error));
+                }
+                break;
+            }
         }
-        Ok(())
+        (tabs.len(), None)
     }
 
     /// Takes back what is left of this owner's tabs whose claims ended.
     pub(crate) async fn end_tabs(&self) -> Result<(), Fault> {
         let head = self.0.wallet.chain().head().await?;
-        let is_over = |tab: &ITabs::Tab| head.time_ms > tab.untilMs;
+        let is_over = |tab: &ITabs::Tab| head.time_ms > tab.untilMs.saturating_add(OVER_MS);
         let over: Vec<B256> =
             self.0.buckets.tabs().await?.iter().filter(|tab| is_over(tab)).map(|tab| tab.id).collect();
         if !over.is_empty() {
@@ -165,8 +216,16 @@ mod tests {
             |node: u8| fares.iter().filter(|fare| fare.node.0[0] == node).map(|fare| fare.ticks).collect::<Vec<_>>();
         assert_eq!((of(1), of(2).len(), of(2)[0]), (vec![4096, 4096, 1807], 8, 4096));
         assert!(cost(&fares) <= coin * U256::from(50));
-        // What costs nothing is bounded by what a provider takes.
-        assert_eq!(split(coin, &[seat(1, 1, 0)]).unwrap().len(), LEAVES_EACH as usize);
+        // What costs nothing is bounded by what a provider takes; where nothing costs anything, nothing is paid.
+        let fares = split(coin, &[seat(1, 1, 0), seat(2, 1, 1_000_000_000_000_000)]).unwrap();
+        assert_eq!((fares.len(), fares[64].ticks), (LEAVES_EACH as usize + 1, 499));
+        let error = split(coin, &[seat(1, 1, 0), seat(2, 1, 0)]).unwrap_err();
+        assert!(error.to_string().contains("ask nothing for reads"), "{error}");
+        // One that holds next to nothing is paid for a little.
+        let seats = [seat(1, 1, 1_000_000_000_000_000), seat(2, 1_000_000, 1_000_000_000_000_000)];
+        let fares = split(coin, &seats).unwrap();
+        assert_eq!(fares.iter().map(|fare| fare.ticks).collect::<Vec<_>>(), [15, 984]);
+        assert_eq!(deposit(&fares).unwrap(), cost(&fares));
         split(U256::from(1_000_000u64), &seats).unwrap_err();
         split(coin, &[]).unwrap_err();
         let many: Vec<Seat> = (0..17).map(|at| seat(at, 1, 1)).collect();

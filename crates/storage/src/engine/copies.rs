@@ -91,14 +91,15 @@ where
         let (mut failure, mut is_answered) = ("the bucket has no providers".to_string(), false);
         let (mut gone, mut declined) = (0, 0);
         let lost = |(node, error): (NodeKey, RemoteError)| {
+            let is_away = error.is_down() && !error.is_unpaid();
             // Why somebody refused says more than that another is away.
-            if !is_answered || !error.is_down() {
+            if !is_answered || !is_away {
                 failure = format!("{node}: {error}");
-                is_answered = !error.is_down();
+                is_answered = !is_away;
             }
             gone += usize::from(matches!(error, RemoteError::Gone));
             declined += usize::from(matches!(error, RemoteError::Declined(_)));
-            if error.is_down() {
+            if is_away {
                 self.peers.failed(&node, self.context.current());
             }
             if let RemoteError::Lie(lie) = error {

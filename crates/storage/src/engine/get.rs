@@ -289,7 +289,7 @@ where
                 if let RemoteError::Lie(verdict) = error {
                     (self.request.verdict)((**verdict).clone());
                 }
-                if error.is_down() || matches!(error, RemoteError::Lie(_)) {
+                if error.is_down() && !error.is_unpaid() || matches!(error, RemoteError::Lie(_)) {
                     peers.failed(node, context.current());
                 }
             }

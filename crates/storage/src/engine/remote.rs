@@ -84,6 +84,11 @@ impl RemoteError {
             || matches!(self, Self::Refused { reason: Reason::Broken | Reason::DealFull | Reason::Unpaid, .. })
     }
 
+    /// Whether a provider gives no more under a tab before it is paid: that tells of who reads, and not of the provider.
+    pub(crate) fn is_unpaid(&self) -> bool {
+        matches!(self, Self::Refused { reason: Reason::Unpaid, .. })
+    }
+
     /// Whether the same question may be answered soon, and after which rest.
     pub(crate) fn passes_after(&self) -> Option<Duration> {
         match self {

@@ -104,11 +104,6 @@ fn unpaid(text: impl Into<String>) -> RemoteError {
     RemoteError::Refused { reason: Reason::Unpaid, text: text.into() }
 }
 
-/// Whether a provider will not give more before it is paid.
-fn is_unpaid(error: &RemoteError) -> bool {
-    matches!(error, RemoteError::Refused { reason: Reason::Unpaid, .. })
-}
-
 fn mib(ticks: u32) -> u64 {
     u64::from(ticks) * TICK_BYTES
 }
@@ -135,8 +130,18 @@ impl Meter {
         let _ = self.leaves.set(leaves);
     }
 
+    /// Whether what pays this provider was told.
+    pub fn is_known(&self) -> bool {
+        self.leaves.get().is_some()
+    }
+
     pub fn count(&self) -> Count {
         self.state().count
+    }
+
+    /// Writes down where it is.
+    pub async fn keep(&self) -> Result<(), String> {
+        self.till.keep(self.count()).await
     }
 
     /// MiB its leaves pay for in all.
@@ -225,12 +230,12 @@ impl Meter {
         let _turn = self.turn.lock().await;
         let mut has_failed = false;
         for _ in 0..ROUNDS_MAX {
-            let (count, told, added, is_open) = {
+            let (count, told, is_open) = {
                 let mut state = self.state();
                 let added = self.debt(&state);
                 state.count.own += added;
                 state.count.revealed += added;
-                (state.count, state.told.min(state.count.revealed), added, state.is_open)
+                (state.count, state.told.min(state.count.revealed), state.is_open)
             };
             if told == count.revealed && !asks {
                 return Ok(());
@@ -258,16 +263,17 @@ impl Meter {
                     let mut state = self.state();
                     state.told = before + tab.taken;
                     if state.told > state.count.revealed {
-                        // Another process of this reader was there before: these ticks were its.
+                        // Another process of this reader was there before: what this one revealed since it last heard,
+                        // in this message or in one that was lost, were its ticks.
                         state.count.revealed = state.told;
-                        state.count.own = state.count.own.saturating_sub(added);
+                        state.count.own = state.count.own.saturating_sub(count.revealed - told);
                     }
                     let served = tab.served_bytes.saturating_add(mib(before));
                     state.served = if state.flying == 0 { served } else { state.served.max(served) };
                     (state.is_open, asks) = (true, false);
                 }
                 // It may have forgotten: told again what pays, it tells where it is.
-                Err(error) if is_unpaid(&error) && !has_failed => {
+                Err(error) if error.is_unpaid() && !has_failed => {
                     self.state().is_open = false;
                     (has_failed, asks) = (true, true);
                 }
@@ -311,7 +317,7 @@ impl Meter {
         let result = remote.get(ask, shard_bytes, offset, len).await;
         self.landed(len.into(), &result);
         match result {
-            Err(error) if is_unpaid(&error) && self.leaves.get().is_some() => {
+            Err(error) if error.is_unpaid() && self.leaves.get().is_some() => {
                 self.pay(remote, ask, true).await?;
                 self.forgive();
                 self.pay(remote, ask, false).await?;
@@ -371,7 +377,7 @@ where
             self.context.sleep(LOOK_EVERY).await;
         }
         for meter in meters {
-            if let Err(error) = meter.till.keep(meter.count()).await {
+            if let Err(error) = meter.keep().await {
                 tracing::warn!(error, "what was read and not paid yet is not written down");
             }
         }

@@ -23,8 +23,8 @@ pub struct Fare {
     pub price: u128,
 }
 
-/// In the order of the leaves.
-pub(super) fn encode(fares: &[Fare]) -> Result<Vec<u8>, ShareError> {
+/// In the order of the leaves; none take no bytes.
+pub fn encode(fares: &[Fare]) -> Result<Vec<u8>, ShareError> {
     if fares.is_empty() {
         return Ok(Vec::new());
     }
@@ -40,7 +40,8 @@ pub(super) fn encode(fares: &[Fare]) -> Result<Vec<u8>, ShareError> {
     Ok([&(body.len() as u32).to_be_bytes()[..], &body].concat())
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Fare>, ShareError> {
+/// What [`encode`] wrote, whatever follows it.
+pub fn decode(bytes: &[u8]) -> Result<Vec<Fare>, ShareError> {
     let Some((len, rest)) = bytes.split_first_chunk::<4>() else { return Ok(Vec::new()) };
     let len = u32::from_be_bytes(*len) as usize;
     if len == 0 {

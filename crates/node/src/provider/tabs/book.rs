@@ -1,309 +1,204 @@
-//! Count bytes against ticks, tab by tab.
+//! Keep the accounts of all tabs, a bucket's apart from another's.
 //!
-//! ```text
-//! GET   served ≤ paid + credit → served += bytes; else it is refused
-//! TICK  a value further along the leaf's chain → paid += ticks
-//! ```
-//! What was served is counted when it is given, whatever its reader does with it. Nothing here waits or asks anybody.
+//! Whose bucket it is lets somebody read, and names any tab as what pays: counted by the tab alone, a stranger's would be
+//! used up so. A tab that has shown a leaf is on the ledger, with coin; one that has not may be nothing, and takes room
+//! among its like alone.
 
-use alloy_primitives::B256;
-use hodei_types::{
-    cbor::{CborError, Reader, Writer},
-    tab::{Opening, TICK_BYTES, TabError, Tick, TickError, follows},
-};
-use std::collections::BTreeMap;
+use super::account::{Account, Untaken};
+use alloy_primitives::{B256, keccak256};
+use hodei_types::tab::{Opening, Tick};
+use std::collections::{BTreeMap, VecDeque};
 
-/// Given before a tick is missed: a shard under way in each of a reader's four slots.
-pub const CREDIT_BYTES: u64 = 4 * TICK_BYTES;
-/// Hashes one TICK may cost: one that comes after an hour apart comes in steps.
-pub(super) const STEPS_MAX: u32 = 64;
-/// Ticks after which an account is written down.
-const WRITE_TICKS: u32 = 16;
-/// Tabs remembered; one more forgets who is owed least, and was served least.
+/// Tabs remembered that showed a leaf; one more forgets who is owed least, and was served least.
 const ACCOUNTS_MAX: usize = 65_536;
-/// Leaves of one tab that are this provider's: 256 GiB.
-const LEAVES_MAX: usize = 64;
-const VERSION: u64 = 1;
+/// Tabs that showed none: one more forgets the first that came.
+const BARE_MAX: usize = 4_096;
 
-/// A leaf that was shown to be of its tab, and the last tick of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Paid {
-    pub(super) opening: Opening,
-    pub(super) tick: Tick,
-    /// Ticks the ledger paid for.
-    pub(super) claimed: u32,
-}
+/// Which account: keccak of bucket 32 ‖ tab 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key(pub(super) B256);
 
-impl Paid {
-    pub(super) fn new(opening: Opening) -> Self {
-        let tick = Tick { index: 0, value: opening.leaf.anchor };
-        Self { opening, tick, claimed: 0 }
+impl Key {
+    pub(super) fn of(bucket: B256, tab: B256) -> Self {
+        Self(keccak256([bucket.0, tab.0].concat()))
     }
-
-    pub(super) fn owed_wei(&self) -> u128 {
-        u128::from(self.tick.index.saturating_sub(self.claimed)).saturating_mul(self.opening.leaf.price)
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.tick.index >= self.opening.leaf.ticks
-    }
-}
-
-/// One tab, as this provider counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Account {
-    pub(super) served_bytes: u64,
-    /// Ledger's times: no ticks are taken from the first on, no claims from the second; zero if it was not read.
-    pub(super) last_ms: u64,
-    pub(super) until_ms: u64,
-    pub(super) leaves: BTreeMap<u32, Paid>,
-    /// Ticks that are not on disk.
-    unwritten: u32,
-    /// It changed since it was written.
-    is_changed: bool,
-}
-
-/// Why more is not given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("served {} MiB of this tab, {ticks} ticks came; {} MiB are given on credit", .served_bytes >> 20, CREDIT_BYTES >> 20)]
-pub struct Unpaid {
-    pub served_bytes: u64,
-    pub ticks: u64,
-}
-
-/// Why a tick was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Untaken {
-    #[error("leaf {0} of this tab is not known here: send its opening")]
-    Unknown(u32),
-    #[error("a tab has at most {LEAVES_MAX} leaves here")]
-    Leaves,
-    #[error("the leaf has {most} ticks, found tick {found}")]
-    Beyond { most: u32, found: u32 },
-    #[error(transparent)]
-    Tick(#[from] TickError),
-}
-
-/// Why a record of an account is none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadRecord {
-    #[error(transparent)]
-    Cbor(#[from] CborError),
-    #[error(transparent)]
-    Leaf(#[from] TabError),
-    #[error("expected 32 bits, found {0}")]
-    Number(u64),
-}
-
-impl Account {
-    pub(super) fn ticks(&self) -> u64 {
-        self.leaves.values().map(|paid| u64::from(paid.tick.index)).sum()
-    }
-
-    /// Refuses who is behind by more than the credit.
-    pub(super) fn check(&self) -> Result<(), Unpaid> {
-        let ticks = self.ticks();
-        let paid_bytes = ticks.saturating_mul(TICK_BYTES).saturating_add(CREDIT_BYTES);
-        if self.served_bytes <= paid_bytes { Ok(()) } else { Err(Unpaid { served_bytes: self.served_bytes, ticks }) }
-    }
-
-    /// What of it no other leaf's ticks paid: what this leaf's are held against.
-    pub(super) fn served_of(&self, leaf: u32) -> u64 {
-        let others = self.leaves.iter().filter(|(number, _)| **number != leaf);
-        let others: u64 = others.map(|(_, paid)| u64::from(paid.tick.index) * TICK_BYTES).sum();
-        self.served_bytes.saturating_sub(others)
-    }
-
-    /// Takes a leaf that was checked against its tab.
-    pub(super) fn open(&mut self, opening: Opening) -> Result<(), Untaken> {
-        if self.leaves.len() >= LEAVES_MAX && !self.leaves.contains_key(&opening.number) {
-            return Err(Untaken::Leaves);
-        }
-        self.leaves.entry(opening.number).or_insert_with(|| Paid::new(opening));
-        Ok(())
-    }
-
-    /// Takes a tick, unless as many are known; gives the leaf's last, and whether the account is to be written.
-    pub(super) fn take(&mut self, (tab, node): (B256, B256), leaf: u32, tick: &Tick) -> Result<(Tick, bool), Untaken> {
-        let paid = self.leaves.get_mut(&leaf).ok_or(Untaken::Unknown(leaf))?;
-        if tick.index > paid.opening.leaf.ticks {
-            return Err(Untaken::Beyond { most: paid.opening.leaf.ticks, found: tick.index });
-        }
-        if tick.index > paid.tick.index {
-            follows(tab, node, &paid.tick, tick, STEPS_MAX)?;
-            self.unwritten += tick.index - paid.tick.index;
-            paid.tick = *tick;
-        }
-        Ok((paid.tick, self.unwritten >= WRITE_TICKS))
-    }
-
-    fn owed_wei(&self) -> u128 {
-        self.leaves.values().fold(0, |sum, paid| sum.saturating_add(paid.owed_wei()))
-    }
-
-    pub(super) fn encode(&self, tab: B256) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.array(5 + self.leaves.len() * 5).uint(VERSION).bytes(tab.as_slice()).uint(self.served_bytes);
-        out.uint(self.last_ms).uint(self.until_ms);
-        for (number, paid) in &self.leaves {
-            out.uint((*number).into()).bytes(&paid.opening.to_bytes()).uint(paid.tick.index.into());
-            out.bytes(paid.tick.value.as_slice()).uint(paid.claimed.into());
-        }
-        out.finish()
-    }
-
-    /// What [`Self::encode`] wrote, at the provider `node`.
-    pub(super) fn decode(bytes: &[u8], node: B256) -> Result<(B256, Self), BadRecord> {
-        let mut input = Reader::new(bytes);
-        let values = input.array(5 + LEAVES_MAX * 5)?;
-        input.exactly("version", VERSION)?;
-        let (tab, served_bytes) = (B256::new(input.fixed()?), input.uint()?);
-        let mut account = Self { served_bytes, last_ms: input.uint()?, until_ms: input.uint()?, ..Self::default() };
-        for _ in 0..values.saturating_sub(5) / 5 {
-            let number = small(&mut input)?;
-            let opening = Opening::from_bytes(number, node, input.bytes(Opening::BYTES_MAX)?)?;
-            let (index, value) = (small(&mut input)?, B256::new(input.fixed()?));
-            let (tick, claimed) = (Tick { index, value }, small(&mut input)?);
-            account.leaves.insert(number, Paid { opening, tick, claimed });
-        }
-        input.end()?;
-        Ok((tab, account))
-    }
-}
-
-fn small(input: &mut Reader<'_>) -> Result<u32, BadRecord> {
-    let value = input.uint()?;
-    u32::try_from(value).map_err(|_| BadRecord::Number(value))
 }
 
 /// All tabs.
 #[derive(Debug, Default)]
-pub(super) struct Book(BTreeMap<B256, Account>);
+pub(super) struct Book {
+    accounts: BTreeMap<Key, Account>,
+    /// Of tabs that showed no leaf: they read on credit alone, and are not written down.
+    bare: BTreeMap<Key, Account>,
+    /// Those, as they came.
+    came: VecDeque<Key>,
+}
 
 impl Book {
-    pub(super) fn get(&self, tab: &B256) -> Option<&Account> {
-        self.0.get(tab)
+    pub(super) fn get(&self, key: &Key) -> Option<&Account> {
+        self.accounts.get(key).or_else(|| self.bare.get(key))
     }
 
-    /// The account of a tab; a new one is empty.
-    pub(super) fn of(&mut self, tab: B256) -> &mut Account {
-        if self.0.len() >= ACCOUNTS_MAX && !self.0.contains_key(&tab) {
-            let least = self.0.iter().min_by_key(|(_, account)| (account.owed_wei(), account.served_bytes));
-            let least = least.map(|(tab, _)| *tab);
-            least.and_then(|tab| self.0.remove(&tab));
+    /// The account of a tab, to change it; a new one is empty.
+    pub(super) fn of(&mut self, key: Key, tab: B256) -> &mut Account {
+        if self.accounts.contains_key(&key) {
+            let account = self.accounts.entry(key).or_default();
+            account.changed();
+            return account;
         }
-        let account = self.0.entry(tab).or_default();
-        account.is_changed = true;
-        account
+        if !self.bare.contains_key(&key) {
+            if self.bare.len() >= BARE_MAX
+                && let Some(first) = self.came.pop_front()
+            {
+                self.bare.remove(&first);
+            }
+            self.came.push_back(key);
+        }
+        self.bare.entry(key).or_insert_with(|| Account::of(tab))
     }
 
-    pub(super) fn set(&mut self, tab: B256, account: Account) {
-        *self.of(tab) = account;
+    /// Takes a leaf of a tab that was checked against it, and the last tick that the ledger paid of it.
+    pub(super) fn open(&mut self, key: Key, tab: B256, opening: Opening, claimed: Tick) -> Result<(), Untaken> {
+        if !self.accounts.contains_key(&key) {
+            let bare = self.bare.remove(&key);
+            self.came.retain(|came| *came != key);
+            self.set(key, bare.unwrap_or_else(|| Account::of(tab)));
+        }
+        self.of(key, tab).open(opening, claimed)
     }
 
-    pub(super) fn remove(&mut self, tab: &B256) {
-        self.0.remove(tab);
+    /// Puts an account that showed a leaf.
+    pub(super) fn set(&mut self, key: Key, account: Account) {
+        if self.accounts.len() >= ACCOUNTS_MAX && !self.accounts.contains_key(&key) {
+            let least = self.accounts.iter().min_by_key(|(_, account)| (account.owed_wei(), account.served_bytes));
+            let least = least.map(|(key, _)| *key);
+            least.and_then(|key| self.accounts.remove(&key));
+        }
+        self.accounts.insert(key, account);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&B256, &Account)> {
-        self.0.iter()
+    /// Notes that the ledger paid so many ticks of a leaf.
+    pub(super) fn claimed(&mut self, key: &Key, leaf: u32, index: u32) {
+        if let Some(account) = self.accounts.get_mut(key)
+            && let Some(paid) = account.leaves.get_mut(&leaf)
+        {
+            paid.claimed = paid.claimed.max(index);
+            account.changed();
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) {
+        self.accounts.remove(key);
+    }
+
+    /// Those that showed a leaf.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Account)> {
+        self.accounts.iter()
     }
 
     /// Accounts that are not on disk as they are.
-    pub(super) fn changed(&self) -> Vec<B256> {
-        self.0.iter().filter(|(_, account)| account.is_changed).map(|(tab, _)| *tab).collect()
+    pub(super) fn changed(&self) -> Vec<Key> {
+        self.accounts.iter().filter(|(_, account)| account.is_changed()).map(|(key, _)| *key).collect()
     }
 
     /// An account's record, which is about to be written.
-    pub(super) fn record(&mut self, tab: &B256) -> Option<Vec<u8>> {
-        let account = self.0.get_mut(tab)?;
-        (account.unwritten, account.is_changed) = (0, false);
-        Some(account.encode(*tab))
+    pub(super) fn record(&mut self, key: &Key) -> Option<Vec<u8>> {
+        let account = self.accounts.get_mut(key)?;
+        account.written();
+        Some(account.encode(*key))
+    }
+
+    /// These were not written: they are with the next tick.
+    pub(super) fn unwritten(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Some(account) = self.accounts.get_mut(key) {
+                account.unwritten();
+            }
+        }
     }
 
     pub(super) fn owed_wei(&self) -> u128 {
-        self.0.values().fold(0, |sum, account| sum.saturating_add(account.owed_wei()))
+        self.accounts.values().fold(0, |sum, account| sum.saturating_add(account.owed_wei()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hodei_types::tab::{Chain, Leaf, Tree};
+    use alloy_primitives::U256;
+    use hodei_types::tab::{Chain, Leaf, TICK_BYTES, Tree};
 
     const TAB: B256 = B256::repeat_byte(1);
     const NODE: B256 = B256::repeat_byte(2);
+    /// Of a leaf that nobody claimed from.
+    const NONE: Tick = Tick { index: 0, value: B256::ZERO };
 
-    fn leaf(number: u32, ticks: u32) -> (Chain, Opening) {
-        let chain = Chain::prepare(&[3; 32], TAB, NODE, number, ticks).unwrap();
-        let leaf = Leaf { provider: NODE, anchor: chain.anchor(), ticks, price: 7 };
-        let tree = Tree::build(vec![leaf; number as usize + 2]).unwrap();
-        (chain, tree.opening(number).unwrap())
+    fn key(at: u64) -> Key {
+        Key(B256::from(U256::from(at)))
+    }
+
+    fn leaf() -> (Chain, Opening) {
+        let chain = Chain::prepare(&[3; 32], TAB, NODE, 0, 100).unwrap();
+        let leaf = Leaf { provider: NODE, anchor: chain.anchor(), ticks: 100, price: 7 };
+        (chain, Tree::build(vec![leaf; 2]).unwrap().opening(0).unwrap())
     }
 
     #[test]
-    fn who_stops_paying_is_given_the_credit_and_one_answer_more() {
-        let (chain, opening) = leaf(0, 100);
-        let mut account = Account::default();
-        account.open(opening).unwrap();
-        let mut given = 0;
-        while account.check().is_ok() {
-            account.served_bytes += TICK_BYTES;
-            given += 1;
-        }
-        assert_eq!(given, 5);
-        assert_eq!(account.check(), Err(Unpaid { served_bytes: 5 * TICK_BYTES, ticks: 0 }));
-        account.take((TAB, NODE), 0, &chain.tick(1).unwrap()).unwrap();
-        assert!(account.check().is_ok());
-    }
-
-    #[test]
-    fn a_tick_counts_once_and_only_along_its_chain() {
-        let (chain, opening) = leaf(0, 100);
-        let (other, second) = leaf(1, 100);
-        let mut account = Account::default();
-        let take = |account: &mut Account, leaf, tick: Tick| account.take((TAB, NODE), leaf, &tick);
-        assert_eq!(take(&mut account, 0, chain.tick(1).unwrap()), Err(Untaken::Unknown(0)));
-        account.open(opening.clone()).unwrap();
-        assert_eq!(take(&mut account, 0, chain.tick(0).unwrap()), Ok((chain.tick(0).unwrap(), false)));
-        for _ in 0..2 {
-            assert_eq!(take(&mut account, 0, chain.tick(15).unwrap()), Ok((chain.tick(15).unwrap(), false)));
-            assert_eq!(account.ticks(), 15);
-        }
-        assert_eq!(
-            take(&mut account, 0, chain.tick(3).unwrap()),
-            Ok((chain.tick(15).unwrap(), false)),
-            "none goes back"
-        );
-        assert_eq!(take(&mut account, 0, chain.tick(16).unwrap()), Ok((chain.tick(16).unwrap(), true)), "to disk");
-        let error = take(&mut account, 0, other.tick(17).unwrap()).unwrap_err();
-        assert_eq!(error, Untaken::Tick(TickError::Value(17)));
-        let error = take(&mut account, 0, chain.tick(81).unwrap()).unwrap_err();
-        assert_eq!(error, Untaken::Tick(TickError::Far { known: 16, given: 81, most: 64 }));
-        let beyond = Tick { index: 101, value: B256::ZERO };
-        assert_eq!(take(&mut account, 0, beyond), Err(Untaken::Beyond { most: 100, found: 101 }));
-        // Opened again it starts nowhere else.
-        account.open(opening).unwrap();
-        assert_eq!(account.ticks(), 16);
-        account.open(second).unwrap();
-        account.served_bytes = 30 * TICK_BYTES;
-        take(&mut account, 1, other.tick(4).unwrap()).unwrap();
-        assert_eq!((account.ticks(), account.owed_wei()), (20, 140));
-        assert_eq!((account.served_of(0), account.served_of(1)), (26 * TICK_BYTES, 14 * TICK_BYTES));
-        let back = Account::decode(&account.encode(TAB), NODE).unwrap();
-        assert_eq!(back, (TAB, Account { unwritten: 0, is_changed: false, ..account }));
-    }
-
-    #[test]
-    fn a_full_book_forgets_who_is_owed_nothing() {
+    fn what_the_ledger_paid_of_a_forgotten_leaf_is_taken_no_second_time() {
+        let (chain, opening) = leaf();
         let mut book = Book::default();
-        let (chain, opening) = leaf(0, 100);
-        book.of(TAB).open(opening).unwrap();
-        book.of(TAB).take((TAB, NODE), 0, &chain.tick(1).unwrap()).unwrap();
-        for at in 0..ACCOUNTS_MAX as u64 {
-            book.of(B256::from(alloy_primitives::U256::from(at))).served_bytes = 1;
+        book.of(key(1), TAB).served_bytes = TICK_BYTES;
+        book.open(key(1), TAB, opening.clone(), chain.tick(40).unwrap()).unwrap();
+        let account = book.of(key(1), TAB);
+        assert_eq!((account.ticks(), account.served_bytes, account.owed_wei()), (40, 41 * TICK_BYTES, 0));
+        assert_eq!(account.take(NODE, 0, &chain.tick(7).unwrap()), Ok((chain.tick(40).unwrap(), false)));
+        account.take(NODE, 0, &chain.tick(42).unwrap()).unwrap();
+        assert_eq!(account.owed_wei(), 14);
+        // What is known here counts, not what the ledger knew when it was asked again.
+        book.open(key(1), TAB, opening, chain.tick(41).unwrap()).unwrap();
+        assert_eq!(book.of(key(1), TAB).served_bytes, 41 * TICK_BYTES);
+        assert_eq!(book.owed_wei(), 14);
+    }
+
+    #[test]
+    fn two_buckets_count_one_tab_apart() {
+        let [mine, strangers] = [3, 4].map(|bucket| Key::of(B256::repeat_byte(bucket), TAB));
+        let mut book = Book::default();
+        book.of(strangers, TAB).served_bytes = 9 * TICK_BYTES;
+        assert!(book.get(&mine).is_none() && book.get(&strangers).unwrap().check().is_err());
+    }
+
+    #[test]
+    fn a_full_book_forgets_who_is_owed_nothing_and_who_showed_no_leaf_pushes_out_only_such() {
+        let mut book = Book::default();
+        let (chain, opening) = leaf();
+        book.open(key(0), TAB, opening, NONE).unwrap();
+        book.of(key(0), TAB).take(NODE, 0, &chain.tick(1).unwrap()).unwrap();
+        for at in 1..=BARE_MAX as u64 + 1 {
+            book.of(key(at), TAB).served_bytes = 1;
+        }
+        assert!(book.get(&key(1)).is_none(), "the first that came");
+        assert!(book.get(&key(2)).is_some() && book.get(&key(BARE_MAX as u64 + 1)).is_some());
+        assert_eq!((book.iter().count(), book.changed()), (1, vec![key(0)]), "nothing of them is written");
+        for at in 1..=ACCOUNTS_MAX as u64 {
+            let mut account = Account::of(TAB);
+            account.served_bytes = 1;
+            book.set(key(at), account);
         }
         assert_eq!((book.iter().count(), book.owed_wei()), (ACCOUNTS_MAX, 7));
-        assert!(book.get(&TAB).is_some());
+        assert!(book.get(&key(0)).is_some());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_still_to_be() {
+        let mut book = Book::default();
+        let (chain, opening) = leaf();
+        book.open(key(0), TAB, opening, NONE).unwrap();
+        book.of(key(0), TAB).take(NODE, 0, &chain.tick(16).unwrap()).unwrap();
+        assert!(book.record(&key(0)).is_some() && book.changed().is_empty());
+        book.unwritten(&[key(0), key(1)]);
+        assert_eq!(book.changed(), [key(0)]);
+        let last = chain.tick(16).unwrap();
+        assert_eq!(book.of(key(0), TAB).take(NODE, 0, &last), Ok((last, true)), "with the next tick");
     }
 }

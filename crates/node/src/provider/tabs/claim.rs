@@ -1,9 +1,10 @@
 //! Claim what ticks are worth, when it is worth the fee.
 //!
 //! Upon each turn: what is owed by a leaf is claimed if it exceeds fifty fees, or, as long as it exceeds one, if the leaf
-//! has no further ticks or its tab takes none any more. What nobody can be paid for any more is forgotten.
+//! has no further ticks or its tab takes none any more. What nobody can be paid for any more is forgotten. Upon a batch
+//! that the ledger would not pay whole: its leaves one by one, so that one keeps no other back.
 
-use super::{OPEN, Tabs, book::Paid};
+use super::{OPEN, Tabs, account::Paid, book::Key};
 use crate::{journal::now_ms, provider::Provider, tasks::Task};
 use alloy_primitives::B256;
 use alloy_sol_types::SolCall;
@@ -42,8 +43,16 @@ enum ClaimError {
     Late,
 }
 
+impl ClaimError {
+    /// The ledger would not pay it, or did not.
+    fn is_reverted(&self) -> bool {
+        matches!(self, Self::Chain(ChainError::Reverted(_)) | Self::Account(AccountError::Reverted(_)))
+    }
+}
+
 /// A leaf that owes something.
 struct Owed {
+    key: Key,
     tab: B256,
     paid: Paid,
     /// Its tab takes no more ticks.
@@ -65,9 +74,9 @@ impl Owed {
 impl<E: Storage> Tabs<E> {
     fn owed(&self, at_ms: u64) -> Vec<Owed> {
         let book = self.book();
-        let leaves = book.iter().flat_map(|(tab, account)| {
-            let is_over = at_ms >= account.last_ms;
-            account.leaves.values().map(move |paid| Owed { tab: *tab, paid: paid.clone(), is_over })
+        let leaves = book.iter().flat_map(|(key, account)| {
+            let (key, tab, is_over) = (*key, account.tab, at_ms >= account.last_ms);
+            account.leaves.values().map(move |paid| Owed { key, tab, paid: paid.clone(), is_over })
         });
         leaves.filter(|owed| owed.paid.tick.index > owed.paid.claimed).collect()
     }
@@ -75,20 +84,20 @@ impl<E: Storage> Tabs<E> {
     /// Forgets tabs that ended.
     async fn forget(&self, at_ms: u64) -> Result<(), commonware_runtime::Error> {
         let over = |until_ms: u64| until_ms > 0 && at_ms >= until_ms;
-        let gone: Vec<B256> =
-            self.book().iter().filter(|(_, account)| over(account.until_ms)).map(|(tab, _)| *tab).collect();
+        let gone: Vec<Key> =
+            self.book().iter().filter(|(_, account)| over(account.until_ms)).map(|(key, _)| *key).collect();
         if gone.is_empty() {
             return Ok(());
         }
-        gone.iter().for_each(|tab| self.book().remove(tab));
+        gone.iter().for_each(|key| self.book().remove(key));
         self.write(&gone).await
     }
 
     /// Whether the ledger would pay it, as it stands there.
     async fn is_payable(&self, owed: &Owed) -> Result<bool, ChainError> {
         let (tab, leaf) = (owed.tab, owed.paid.opening.number);
-        let known = ask(&*self.chain, TABS, &ITabs::claimedCall { tab, leaf }).await?;
-        self.claimed(tab, leaf, known.index);
+        let known = self.claimed(tab, leaf).await?;
+        self.book().claimed(&owed.key, leaf, known.index);
         if known.index >= owed.paid.tick.index {
             return Ok(false);
         }
@@ -97,7 +106,7 @@ impl<E: Storage> Tabs<E> {
         let is_open = read.state == OPEN && head.time_ms <= read.untilMs;
         if !is_open {
             tracing::error!(%tab, leaf, wei = owed.paid.owed_wei(), "a tab ended before its last ticks were claimed");
-            self.claimed(tab, leaf, owed.paid.tick.index);
+            self.book().claimed(&owed.key, leaf, owed.paid.tick.index);
         }
         Ok(is_open)
     }
@@ -126,37 +135,63 @@ impl<E: Storage> Provider<E> {
     }
 
     async fn claim_due(&self, task: &Task) -> Result<(), ClaimError> {
-        let at_ms = now_ms();
-        let tabs = self.tabs();
-        let owed = tabs.owed(at_ms);
-        if !owed.is_empty() {
-            let base_fee = self.chain().head().await?.base_fee;
+        let mut at_ms = now_ms();
+        let (tabs, mut failed) = (self.tabs(), None);
+        if tabs.owed_wei() > 0 {
+            let head = self.chain().head().await?;
+            // What ends by the ledger's time ends, whatever this machine's clock says.
+            at_ms = at_ms.max(head.time_ms);
             let mut due = Vec::new();
-            for one in owed.into_iter().filter(|one| one.is_due(base_fee)) {
+            for one in tabs.owed(at_ms).into_iter().filter(|one| one.is_due(head.base_fee)) {
                 if tabs.is_payable(&one).await? {
                     due.push(one);
                 }
             }
             for batch in due.chunks(CLAIMS_MAX) {
                 task.doing(format!("claiming from {} leaves", batch.len()));
-                self.claim(batch).await?;
+                failed = failed.or(self.claim_what_may(batch).await?);
             }
         }
         tabs.forget(at_ms).await?;
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Claims a batch, or what of it the ledger pays; gives why it did not pay the first that it did not.
+    async fn claim_what_may(&self, batch: &[Owed]) -> Result<Option<ClaimError>, ClaimError> {
+        match self.claim(batch).await {
+            Ok(()) => return Ok(None),
+            Err(error) if !error.is_reverted() => return Err(error),
+            Err(_) => {}
+        }
+        let mut failed = None;
+        for one in batch.chunks(1) {
+            match self.claim(one).await {
+                Ok(()) => {}
+                Err(error) if error.is_reverted() => {
+                    for Owed { tab, paid, .. } in one {
+                        tracing::warn!(%tab, leaf = paid.opening.number, %error, "the ledger pays no tick of a leaf");
+                    }
+                    failed = failed.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(failed)
     }
 
     async fn claim(&self, batch: &[Owed]) -> Result<(), ClaimError> {
         let claims = batch.iter().map(|one| one.paid.opening.claim(one.tab, &one.paid.tick)).collect();
         let gas = batch.iter().map(Owed::gas).sum::<u64>() + CLAIM_GAS;
         let order = Order::call(TABS, ITabs::claimCall { claims }.abi_encode(), gas).patient();
+        // On the finalized head first: what is refused there costs nothing.
+        self.chain().call(self.account().address(), TABS, order.data.clone()).await?;
         // What it paid is logged by who follows the ledger's events.
         let settled = tokio::time::timeout(SETTLE_TIMEOUT, self.account().execute(&order)).await;
         settled.map_err(|_| ClaimError::Late)??;
-        let mut changed: Vec<B256> = Vec::new();
-        for Owed { tab, paid, .. } in batch {
-            self.tabs().claimed(*tab, paid.opening.number, paid.tick.index);
-            changed.push(*tab);
+        let mut changed: Vec<Key> = Vec::new();
+        for Owed { key, paid, .. } in batch {
+            self.tabs().book().claimed(key, paid.opening.number, paid.tick.index);
+            changed.push(*key);
         }
         changed.dedup();
         self.tabs().write(&changed).await?;

@@ -19,7 +19,7 @@ pub(super) struct Kept<E: Storage> {
     blob: E::Blob,
     number: u64,
     bytes: u64,
-    /// What it was begun with.
+    /// What it was begun with; zero where that is not known any more.
     base_bytes: u64,
 }
 
@@ -47,7 +47,7 @@ fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 impl<E: Storage> Kept<E> {
-    /// Opens the journal; gives all records there are, the oldest first. The next write begins a new file.
+    /// Opens the journal; gives all records there are, the oldest first.
     pub(super) async fn open(storage: E) -> Result<(Self, Vec<Vec<u8>>), Error> {
         let names = match storage.scan(PARTITION).await {
             Ok(names) => names,
@@ -74,7 +74,7 @@ impl<E: Storage> Kept<E> {
             }
             None => (1, storage.open(PARTITION, &1u64.to_be_bytes()).await?.0, 0),
         };
-        Ok((Self { storage, blob, number, bytes, base_bytes: bytes }, found))
+        Ok((Self { storage, blob, number, bytes, base_bytes: 0 }, found))
     }
 
     /// Whether most of the file is outdated.
@@ -95,9 +95,10 @@ impl<E: Storage> Kept<E> {
     /// Goes on in a new file that begins with these; the files before it go.
     pub(super) async fn renew(&mut self, bodies: &[Vec<u8>]) -> Result<(), Error> {
         let (number, old) = (self.number + 1, self.number);
-        (self.blob, _) = self.storage.open(PARTITION, &number.to_be_bytes()).await?;
-        self.blob.resize(0).await?;
-        (self.number, self.bytes) = (number, 0);
+        let (blob, _) = self.storage.open(PARTITION, &number.to_be_bytes()).await?;
+        blob.resize(0).await?;
+        // Together: what is written goes behind what this very file has.
+        (self.blob, self.number, self.bytes) = (blob, number, 0);
         self.write(bodies).await?;
         self.base_bytes = self.bytes;
         for number in (1..=old).rev() {
@@ -134,6 +135,9 @@ mod tests {
             while !kept.is_due() {
                 kept.write(&[vec![8; BODY_BYTES_MAX]]).await.unwrap();
             }
+            drop(kept);
+            let (mut kept, _) = open().await;
+            assert!(kept.is_due(), "how much of it was there at first is not known");
             kept.renew(&[b"three".to_vec()]).await.unwrap();
             kept.write(&[b"four".to_vec()]).await.unwrap();
             drop(kept);
