@@ -65,11 +65,11 @@ fn a_custodian_is_paid_for_what_its_post_adds_and_the_owners_side_is_not() {
     let applied = scene.world.must(budget.address, DEALS, 0, set(bucket, WAGE, u128::MAX));
     let told = IDeals::WageSet { bucket, perGib: WAGE, perDay: u128::MAX };
     assert_eq!(events::<IDeals::WageSet>(&applied.logs), [told]);
-    let sequence = scene.grown(5).sequence;
+    let sequence = scene.grown(4).sequence;
     let statement = scene.unsigned(sequence);
     let applied = scene.world.must(custodian.address, DEALS, 0, post(&[&statement]));
-    let amount = U256::from(50);
-    let told = IDeals::WagePaid { bucket, custodian: custodian.address, deal, leaves: 5, amount };
+    let amount = U256::from(40);
+    let told = IDeals::WagePaid { bucket, custodian: custodian.address, deal, leaves: 4, amount };
     assert_eq!(events::<IDeals::WagePaid>(&applied.logs), [told]);
     // Its move of coin is the log before it: that is how histories know what it was for.
     let [.., moved, paid] = &applied.logs[..] else { panic!("two logs at least") };
@@ -77,7 +77,7 @@ fn a_custodian_is_paid_for_what_its_post_adds_and_the_owners_side_is_not() {
     let last = moves(&applied.logs).pop().unwrap();
     assert_eq!((last.from, last.to, last.amount), (DEALS, custodian.address, amount));
     assert_eq!((scene.reserve(), scene.earned(&custodian)), (coins(1) - amount, amount));
-    assert_eq!(scene.wage(), (WAGE, u128::MAX, 50));
+    assert_eq!(scene.wage(), (WAGE, u128::MAX, 40));
     // The owner's own posts, a budget's, be it named a custodian, and what the owner signed, whoever sends it.
     scene.world.must(owner.address, BUCKETS, 0, appoint(bucket, budget.address));
     assert_eq!((scene.grow(&owner, 4), scene.grow(&budget, 4)), (None, None));
@@ -96,9 +96,9 @@ fn a_custodian_is_paid_for_what_its_post_adds_and_the_owners_side_is_not() {
     };
     // The host answers by what was posted last: each of these is a single shard.
     assert_eq!(other(leaves, &custodian).0, None);
-    assert_eq!(other(leaves - 2, &owner).0, None);
-    assert_eq!(other(leaves, &custodian).0, Some(U256::from(20)));
-    assert_eq!((scene.reserve(), scene.earned(&custodian)), (coins(1) - U256::from(70), U256::from(70)));
+    assert_eq!(other(leaves - 4, &owner).0, None);
+    assert_eq!(other(leaves, &custodian).0, Some(U256::from(40)));
+    assert_eq!((scene.reserve(), scene.earned(&custodian)), (coins(1) - U256::from(80), U256::from(80)));
     scene.world.audit();
 }
 
@@ -115,14 +115,14 @@ fn a_days_wages_end_at_its_most_and_the_next_day_begins_anew() {
     // What was paid today counts against another most too.
     scene.set_wage(2 * WAGE, 150);
     assert_eq!(scene.grow(&first, 8), Some((8, 50)));
-    scene.set_wage(WAGE, 30);
-    assert_eq!((scene.grow(&first, 8), scene.wage()), (None, (WAGE, 30, 150)));
+    scene.set_wage(WAGE, 60);
+    assert_eq!((scene.grow(&first, 8), scene.wage()), (None, (WAGE, 60, 150)));
     scene.world.block_after(DAY_MS, &[]);
-    assert_eq!(scene.wage(), (WAGE, 30, 0));
-    assert_eq!((scene.grow(&second, 2), scene.grow(&first, 2)), (Some((2, 20)), Some((2, 10))));
-    assert_eq!(scene.wage(), (WAGE, 30, 30));
-    assert_eq!((scene.earned(&first), scene.earned(&second)), (U256::from(140), U256::from(40)));
-    assert_eq!(scene.reserve(), coins(1) - U256::from(180));
+    assert_eq!(scene.wage(), (WAGE, 60, 0));
+    assert_eq!((scene.grow(&second, 4), scene.grow(&first, 4)), (Some((4, 40)), Some((4, 20))));
+    assert_eq!(scene.wage(), (WAGE, 60, 60));
+    assert_eq!((scene.earned(&first), scene.earned(&second)), (U256::from(150), U256::from(60)));
+    assert_eq!(scene.reserve(), coins(1) - U256::from(210));
 }
 
 #[test]
