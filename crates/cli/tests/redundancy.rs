@@ -177,8 +177,9 @@ fn a_living_bucket_is_lowered_and_raised_and_killed_on_the_way() {
     let after = demo.account();
     let (came, went, fees) = (after.came - before.came, after.went - before.went, after.fees - before.fees);
     assert_eq!(after.has - before.has, came - went - fees, "{before:?} became {after:?}");
-    assert_eq!(after.refunds - before.refunds, refunded, "{before:?} became {after:?}");
-    assert!(refunded > 0);
+    // A deal that owes a proof ends with that, after the command: its refund is in the history alone.
+    let refunds = after.refunds - before.refunds;
+    assert!(refunds > 0 && refunded <= refunds, "{refunded}: {before:?} became {after:?}");
 
     // Raised: two shards of six suffice, each with another operator. New deals are opened for it. Five acknowledgements
     // are the least that a part has, so any three providers may go, however slow one was.

@@ -426,7 +426,7 @@ fn shards_are_brought_as_they_are_to_one_that_joins_and_as_many_may_go_as_before
     assert!(total >= 2 * LARGE as u64 && wei(&before["window_wei"]) > 0, "{before}");
 
     // One joins: it would get a seventh, at its price; nothing is done before somebody agrees.
-    let late = demo.join("attic");
+    let late = demo.join("loft");
     let planned = plan();
     assert_eq!((count(&planned, "new_deals"), held(&planned, &late.key)), (1, 0), "{planned}");
     let then = |told: &Value, node: &str| count(seat(told, node), "bytes_then");
