@@ -115,7 +115,7 @@ pub(crate) fn declined(folder: &Path, out: Out) -> Result<()> {
         true => "nothing is declined here".to_owned(),
         false => table(&["SHARD", "SINCE", "GROUND"], &rows),
     };
-    out.result(text, &json!({}));
+    out.line(&text);
     Ok(())
 }
 

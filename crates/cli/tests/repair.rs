@@ -343,6 +343,9 @@ fn what_a_provider_declines_is_read_and_put_elsewhere() {
     assert!(demo.user.run(&["node", "declined", "--folder", text(&folder)]).1.is_empty());
     let declined = demo.user.one(&[&named[..], &["-y"]].concat());
     assert_eq!((&declined["done"], &declined["declined_shards"]), (&true.into(), &2.into()), "{declined}");
+    let told = demo.user.command(&["node", "declined", "--folder", text(&folder)]).output().unwrap();
+    let rows = String::from_utf8(told.stdout).unwrap();
+    assert!(told.status.success() && ids[..2].iter().all(|id| rows.contains(id.as_str())), "{rows}");
     let (_, listed, _) = demo.user.run(&["node", "declined", "--folder", text(&folder)]);
     assert!(
         listed.len() == 2
