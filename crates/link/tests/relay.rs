@@ -66,6 +66,14 @@ async fn link(secret: u8, bind: &str, relays: &[SocketAddr]) -> (Link, Listener)
     Link::bind(Config { secret: [secret; 32], bind, protocols: vec![SHARD], relays }).await.unwrap()
 }
 
+/// A node that the ledger names and that sends back what comes.
+async fn provider(listed: &Listed, bind: &str, relays: &[SocketAddr]) -> Link {
+    let (provider, listener) = link(1, bind, relays).await;
+    listed.0.lock().unwrap().insert(provider.key());
+    tokio::spawn(echo(listener));
+    provider
+}
+
 /// Sends back what comes, 64 KiB at a time.
 async fn echo(mut listener: Listener) {
     while let Some(mut incoming) = listener.accept().await {
@@ -108,9 +116,7 @@ async fn connected(hall: &Hall, count: usize) {
 async fn whom_no_address_reaches_is_reached_through_its_relay() {
     let listed = Listed::default();
     let (at, hall) = relay(&listed, limits()).await;
-    let (provider, listener) = link(1, HIDDEN, &[at]).await;
-    listed.0.lock().unwrap().insert(provider.key());
-    tokio::spawn(echo(listener));
+    let provider = provider(&listed, HIDDEN, &[at]).await;
     let (client, _none) = link(2, OPEN, &[]).await;
 
     let direct = Peer::at(provider.key(), vec![provider.address().unwrap()]);
@@ -146,9 +152,7 @@ async fn a_relay_serves_nobody_else() {
 async fn where_there_is_a_direct_path_it_is_taken() {
     let listed = Listed::default();
     let (at, hall) = relay(&listed, limits()).await;
-    let (provider, listener) = link(1, OPEN, &[at]).await;
-    listed.0.lock().unwrap().insert(provider.key());
-    tokio::spawn(echo(listener));
+    let provider = provider(&listed, OPEN, &[at]).await;
     let (client, _none) = link(2, OPEN, &[]).await;
     // Only the relay is named: the two tell each other of their sockets through it.
     let peer = Peer { relays: vec![at], ..Peer::at(provider.key(), vec![]) };
@@ -172,9 +176,7 @@ const ROUNDS: usize = 500;
 async fn two_programs_under_one_key_are_both_served() {
     let listed = Listed::default();
     let (at, hall) = relay(&listed, limits()).await;
-    let (provider, listener) = link(1, HIDDEN, &[at]).await;
-    listed.0.lock().unwrap().insert(provider.key());
-    tokio::spawn(echo(listener));
+    let provider = provider(&listed, HIDDEN, &[at]).await;
     let peer = Peer { relays: vec![at], ..Peer::at(provider.key(), vec![]) };
     let (older, _none) = link(2, OPEN, &[]).await;
     let (newer, _none) = link(2, OPEN, &[]).await;
@@ -196,9 +198,7 @@ async fn two_programs_under_one_key_are_both_served() {
 async fn who_comes_back_is_served_though_the_ledger_hangs() {
     let ledger = Stuck::default();
     let (at, hall) = relay(&ledger, limits()).await;
-    let (provider, listener) = link(1, HIDDEN, &[at]).await;
-    ledger.0.0.lock().unwrap().insert(provider.key());
-    tokio::spawn(echo(listener));
+    let provider = provider(&ledger.0, HIDDEN, &[at]).await;
     let (client, _none) = link(2, OPEN, &[]).await;
     let peer = Peer { relays: vec![at], ..Peer::at(provider.key(), vec![]) };
     there_and_back(&mut dialled(&client, &peer).await, 1).await;
@@ -223,9 +223,7 @@ async fn a_node_whose_relay_is_gone_moves_to_another() {
         relays.push((relay.address().unwrap(), tokio::spawn(relay.run())));
     }
     let named: Vec<SocketAddr> = relays.iter().map(|(at, _)| *at).collect();
-    let (provider, listener) = link(1, HIDDEN, &named).await;
-    listed.0.lock().unwrap().insert(provider.key());
-    tokio::spawn(echo(listener));
+    let provider = provider(&listed, HIDDEN, &named).await;
     let its_own = async || loop {
         if let Some(at) = (0..2).find(|at| provider.is_at(named[*at])) {
             return at;
@@ -250,9 +248,7 @@ async fn a_relay_that_comes_back_is_found_again() {
     let first = Relay::bind(OPEN.parse().unwrap(), limits(), Arc::new(listed.clone())).await.unwrap();
     let (at, hall) = (first.address().unwrap(), first.hall());
     let running = tokio::spawn(first.run());
-    let (provider, listener) = link(1, HIDDEN, &[at]).await;
-    listed.0.lock().unwrap().insert(provider.key());
-    tokio::spawn(echo(listener));
+    let provider = provider(&listed, HIDDEN, &[at]).await;
     connected(&hall, 1).await;
     running.abort();
     _ = running.await;
@@ -285,9 +281,7 @@ async fn places_are_bounded_and_given_back() {
     for mut silent in held {
         assert!(matches!(silent.read(&mut [0; 1]).await, Ok(0) | Err(_)));
     }
-    let (provider, listener) = link(1, HIDDEN, &[at]).await;
-    listed.0.lock().unwrap().insert(provider.key());
-    tokio::spawn(echo(listener));
+    let provider = provider(&listed, HIDDEN, &[at]).await;
     let (client, _none) = link(2, OPEN, &[]).await;
     let peer = Peer { relays: vec![at], ..Peer::at(provider.key(), vec![]) };
     there_and_back(&mut dialled(&client, &peer).await, 1).await;
@@ -404,9 +398,7 @@ async fn nonsense_in_a_web_socket_is_sent_away() {
     while hall.counts().connected > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (provider, listener) = link(1, HIDDEN, &[at]).await;
-    listed.0.lock().unwrap().insert(provider.key());
-    tokio::spawn(echo(listener));
+    let provider = provider(&listed, HIDDEN, &[at]).await;
     let (client, _none) = link(2, OPEN, &[]).await;
     let peer = Peer { relays: vec![at], ..Peer::at(provider.key(), vec![]) };
     there_and_back(&mut dialled(&client, &peer).await, 1).await;
