@@ -21,7 +21,7 @@ pub use seat::{Seat, State};
 pub use survey::{Ask, NAMED_MAX, Survey, Unreadable};
 
 use crate::{
-    bucket::{OPEN, Record},
+    bucket::{Closed, OPEN, Record},
     change::Change,
     cloud::{Cloud, Runtime},
     fault::Fault,
@@ -92,10 +92,8 @@ impl Repair {
 
 /// What became of the deals of those that are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closed {
-    pub closed_deals: u64,
-    /// Wei that came back to the owner with them, or will with a window's end.
-    pub refunded: U256,
+pub struct Ended {
+    pub closed: Closed,
     /// Deals that stay: what their providers may still have is needed, or locked versions keep them.
     pub kept_deals: u64,
 }
@@ -292,24 +290,23 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Ends the deals of those that are gone, if nothing needs them any more by what was found `now`.
-    pub async fn end_repair(&self, bucket: &str, planned: &Repair, now: &Survey) -> Result<Closed, Fault> {
+    pub async fn end_repair(&self, bucket: &str, planned: &Repair, now: &Survey) -> Result<Ended, Fault> {
         let record = self.live(bucket).await?;
-        let mut closed = Closed::default();
+        let mut ended = Ended::default();
         self.shun(BTreeSet::new());
         self.forget_roster(record.id);
         if record.kept_until_ms(self.now_ms()).is_some() {
-            closed.kept_deals = now.seats.iter().filter(|seat| seat.is_gone()).count() as u64;
-            return Ok(closed);
+            ended.kept_deals = now.seats.iter().filter(|seat| seat.is_gone()).count() as u64;
+            return Ok(ended);
         }
         let gone = || now.seats.iter().filter(|seat| planned.gone.contains(&seat.deal.id) && seat.is_gone());
         let ending: BTreeSet<u64> = gone().filter(|seat| now.may_end(seat)).map(|seat| seat.deal.id).collect();
-        closed.kept_deals = gone().count() as u64 - ending.len() as u64;
+        ended.kept_deals = gone().count() as u64 - ending.len() as u64;
         let states = self.0.buckets.states(record.id).await?;
         let ending: Vec<_> = states.iter().filter(|deal| ending.contains(&deal.id) && deal.state == OPEN).collect();
-        let refunds = self.0.buckets.close(&ending.iter().map(|deal| deal.id).collect::<Vec<_>>()).await?;
-        (closed.closed_deals, closed.refunded) = (refunds.len() as u64, refunds.into_iter().sum());
+        ended.closed = self.0.buckets.close(&ending.iter().map(|deal| deal.id).collect::<Vec<_>>()).await?;
         self.forget_roster(record.id);
-        Ok(closed)
+        Ok(ended)
     }
 }
 
