@@ -9,6 +9,7 @@ use crate::{
 use alloy_primitives::U256;
 use hodei_sdk::{
     Local,
+    bucket::Closed,
     recode::{Options, Recoded},
 };
 use std::sync::{Mutex, PoisonError};
@@ -54,11 +55,18 @@ pub(crate) fn price((then, now): (U256, U256), escrow: U256, (open, enlarge): (u
 }
 
 /// `; 2 deals ended, 0.1 hod come back`, or nothing.
-pub(crate) fn ended(deals: u64, refunded: U256) -> String {
-    match deals {
-        0 => String::new(),
-        deals => format!("; {deals} deals ended, {} come back", money::show(refunded)),
+pub(crate) fn ended(closed: &Closed) -> String {
+    let mut text = String::new();
+    if closed.ended > 0 {
+        text.push_str(&format!("; {} deals ended, {} come back", closed.ended, money::show(closed.refunded)));
     }
+    if closed.closing > 0 {
+        text.push_str(&format!(
+            "; {} deals end with the proof they owe, and their escrow comes back then",
+            closed.closing
+        ));
+    }
+    text
 }
 
 /// What parts have fewer shards than they should, or nothing.

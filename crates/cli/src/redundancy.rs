@@ -117,8 +117,8 @@ fn whole(bucket: &str, planned: &Redundancy, recoded: &Recoded, ended: &Ended) -
         "schema": "hodei.data.redundancy/1", "bucket": bucket, "k": to.k(), "n": to.n(), "survives": to.t(),
         "spread": spread(&to), "escrow_wei": planned.escrow().to_string(), "parts": recoded.parts, "bytes": recoded.bytes,
         "swaps": recoded.swaps, "kept_parts": recoded.kept_parts,
-        "short_parts": recoded.short_parts, "ended_deals": ended.closed_deals,
-        "refund_wei": ended.refunded.to_string(), "holding_deals": ended.holding_deals,
+        "short_parts": recoded.short_parts, "ended_deals": ended.closed.ended,
+        "closing_deals": ended.closed.closing, "refund_wei": ended.closed.refunded.to_string(), "holding_deals": ended.holding_deals,
     })
 }
 
@@ -131,7 +131,7 @@ fn done(bucket: &str, planned: &Redundancy, recoded: &Recoded, ended: &Ended) ->
         bytes(recoded.bytes),
         recoded.parts
     );
-    text.push_str(&again::ended(ended.closed_deals, ended.refunded));
+    text.push_str(&again::ended(&ended.closed));
     if recoded.kept_parts > 0 {
         text.push_str(&format!("; {} parts keep their shape", recoded.kept_parts));
     }

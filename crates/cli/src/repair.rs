@@ -17,7 +17,7 @@ use crate::{
 use hodei_sdk::{
     Local,
     recode::Recoded,
-    repair::{Ask, Closed, Repair, Survey},
+    repair::{Ask, Ended, Repair, Survey},
 };
 use hodei_types::transport::NodeKey;
 use std::sync::{Mutex, PoisonError};
@@ -49,7 +49,7 @@ pub(crate) async fn repair(args: &DataRepair, session: &Session, out: Out) -> Re
         match args.plan.dry_run {
             true => out.result("", &told::plan(name, &planned)),
             false => {
-                out.result("", &told::done(name, &planned, &Recoded::default(), &Closed::default(), &planned.survey))
+                out.result("", &told::done(name, &planned, &Recoded::default(), &Ended::default(), &planned.survey))
             }
         }
         enough(name, &planned)?;
@@ -122,7 +122,7 @@ async fn put_back(
     planned: &Repair,
     rate: Option<u64>,
     out: Out,
-) -> Result<(Recoded, Closed, Survey)> {
+) -> Result<(Recoded, Ended, Survey)> {
     cloud.begin_repair(bucket, planned).await.map_err(sdk_fault)?;
     out.say("Stopped at any point, the same command goes on.");
     let options = again::options(bucket, planned.survey.due_bytes, rate, out);

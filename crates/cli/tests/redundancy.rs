@@ -167,11 +167,13 @@ fn a_living_bucket_is_lowered_and_raised_and_killed_on_the_way() {
     // Deals that are not needed end as soon as the shards of the killed runs are gone as well.
     let begun = Instant::now();
     let mut refunded = number(&done["refund_wei"]);
+    let mut closing = done["closing_deals"].as_u64().unwrap();
     while demo.bucket()["deals"] != 4 {
         assert!(begun.elapsed() < 4 * PATIENCE, "{}", demo.bucket());
         std::thread::sleep(Duration::from_secs(20));
         let again = demo.one(&[&lower[..], &["-y"]].concat());
         refunded += again["refund_wei"].as_str().map_or(0, |_| number(&again["refund_wei"]));
+        closing += again["closing_deals"].as_u64().unwrap_or(0);
     }
     // Every coin is accounted for, also what went into escrows meanwhile so that nothing outlives its pay.
     let after = demo.account();
@@ -180,6 +182,7 @@ fn a_living_bucket_is_lowered_and_raised_and_killed_on_the_way() {
     // A deal that owes a proof ends with that, after the command: its refund is in the history alone.
     let refunds = after.refunds - before.refunds;
     assert!(refunds > 0 && refunded <= refunds, "{refunded}: {before:?} became {after:?}");
+    assert!(closing > 0 || refunded == refunds, "{refunded}: {before:?} became {after:?}");
 
     // Raised: two shards of six suffice, each with another operator. New deals are opened for it. Five acknowledgements
     // are the least that a part has, so any three providers may go, however slow one was.

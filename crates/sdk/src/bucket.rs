@@ -23,8 +23,8 @@ use hodei_types::{
 };
 use std::collections::BTreeMap;
 
-pub use crate::deal::Deal;
 pub(crate) use crate::deal::OPEN;
+pub use crate::deal::{Closed, Deal};
 
 /// Questions asked of the ledger at once where there is one for each bucket.
 pub(crate) const AT_ONCE: usize = 32;

@@ -30,6 +30,16 @@ pub(crate) const OPEN: u8 = 1;
 /// Rounds of a batch that loses entries to open challenges or newer posts.
 const POST_ROUNDS: usize = 8;
 
+/// What became of deals that were closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    pub ended: u64,
+    /// Wei that came back to the owner with those.
+    pub refunded: U256,
+    /// Deals that owe a proof: they end with it, and the rest of their escrow comes back then.
+    pub closing: u64,
+}
+
 /// An open deal of a bucket and the provider behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deal {
@@ -114,21 +124,26 @@ impl Buckets {
         Ok(())
     }
 
-    /// Ends deals that hold nothing. What each gave back of its escrow, by the ledger's receipts; one that ended
-    /// meanwhile is not among them.
-    pub(crate) async fn close(&self, deals: &[u64]) -> Result<Vec<U256>, Fault> {
-        let mut refunds = Vec::new();
+    /// Ends deals that hold nothing, by the ledger's receipts; one that ended meanwhile is not among them.
+    pub(crate) async fn close(&self, deals: &[u64]) -> Result<Closed, Fault> {
+        let mut closed = Closed::default();
         for deal in deals {
             let call = IDeals::closeCall { deals: vec![*deal] };
             match self.attempt(&Order::call(DEALS, call.abi_encode(), DEAL_GAS * 2)).await {
-                Ok(logs) => refunds.extend(logs.iter().filter_map(event::<IDeals::Ended>).map(|ended| ended.refund)),
+                Ok(logs) => match logs.iter().find_map(event::<IDeals::Ended>) {
+                    Some(ended) => {
+                        closed.ended += 1;
+                        closed.refunded += ended.refund;
+                    }
+                    None => closed.closing += 1,
+                },
                 Err(error) => match revert(&error) {
                     Some(IDeals::IDealsErrors::NotOpen(_)) => {}
                     _ => return Err(error.into()),
                 },
             }
         }
-        Ok(refunds)
+        Ok(closed)
     }
 
     /// Posts the newest ack of each deal, in batches. Gives back those that a running challenge keeps out:

@@ -9,7 +9,7 @@
 //! on. A deal is closed only when its provider says that it holds nothing.
 
 use crate::{
-    bucket::{Buckets, Deal, OPEN, Record},
+    bucket::{Buckets, Closed, Deal, OPEN, Record},
     change::Amendment,
     cloud::{Cloud, Runtime},
     escrow::left,
@@ -117,9 +117,7 @@ impl Redundancy {
 /// What is left to do when all is stored again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    pub closed_deals: u64,
-    /// Wei that came back to the owner with them.
-    pub refunded: U256,
+    pub closed: Closed,
     /// Deals that are not needed and still hold something, such as an upload in progress: run it again later.
     pub holding_deals: u64,
 }
@@ -321,8 +319,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         }
         self.0.buckets.resize(&shrink).await?;
-        let refunds = self.0.buckets.close(&empty).await?;
-        (ended.closed_deals, ended.refunded) = (refunds.len() as u64, refunds.into_iter().sum());
+        ended.closed = self.0.buckets.close(&empty).await?;
         self.forget_roster(record.id);
         Ok(ended)
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 use hodei_sdk::{
     recode::Recoded,
-    repair::{Closed, Margins, Repair, Seat, State, Survey},
+    repair::{Ended, Margins, Repair, Seat, State, Survey},
 };
 use serde_json::{Value, json};
 
@@ -228,7 +228,7 @@ pub(super) fn plan(bucket: &str, planned: &Repair) -> Value {
     })
 }
 
-pub(super) fn done_text(bucket: &str, planned: &Repair, recoded: &Recoded, closed: &Closed, now: &Survey) -> String {
+pub(super) fn done_text(bucket: &str, planned: &Repair, recoded: &Recoded, ended: &Ended, now: &Survey) -> String {
     let mut text = format!(
         "put back {} of hodei://{bucket} in {} parts; stripes now: {}",
         bytes(recoded.bytes),
@@ -238,9 +238,9 @@ pub(super) fn done_text(bucket: &str, planned: &Repair, recoded: &Recoded, close
     if !planned.open.is_empty() {
         text.push_str(&format!("; {} new deals", planned.open.len()));
     }
-    text.push_str(&again::ended(closed.closed_deals, closed.refunded));
-    if closed.kept_deals > 0 {
-        text.push_str(&format!("; {} deals of those that are gone stay", closed.kept_deals));
+    text.push_str(&again::ended(&ended.closed));
+    if ended.kept_deals > 0 {
+        text.push_str(&format!("; {} deals of those that are gone stay", ended.kept_deals));
     }
     text.push_str(&again::short(recoded));
     if now.due_parts > 0 {
@@ -249,12 +249,13 @@ pub(super) fn done_text(bucket: &str, planned: &Repair, recoded: &Recoded, close
     text
 }
 
-pub(super) fn done(bucket: &str, planned: &Repair, recoded: &Recoded, closed: &Closed, now: &Survey) -> Value {
+pub(super) fn done(bucket: &str, planned: &Repair, recoded: &Recoded, ended: &Ended, now: &Survey) -> Value {
     json!({
         "schema": "hodei.data.repair/1", "bucket": bucket, "parts": recoded.parts, "bytes": recoded.bytes,
         "swaps": recoded.swaps, "short_parts": recoded.short_parts, "failed_parts": recoded.failures.len(),
         "new_deals": planned.open.len(), "escrow_wei": planned.escrow().to_string(),
-        "ended_deals": closed.closed_deals, "refund_wei": closed.refunded.to_string(), "kept_deals": closed.kept_deals,
+        "ended_deals": ended.closed.ended, "refund_wei": ended.closed.refunded.to_string(),
+        "closing_deals": ended.closed.closing, "kept_deals": ended.kept_deals,
         "stripes": margins(&now.stripes), "index": margins(&now.index), "pages": margins(&now.pages),
         "due_parts": now.due_parts, "kept_parts": now.kept_parts, "unreadable_objects": now.unreadable_objects,
     })

@@ -88,7 +88,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut tended = Tended::default();
         let mut due = self.count(&mut scene, notes, &mut tended).await;
         self.copy_others(&mut scene, notes, &mut tended).await;
-        self.owe_newest(&scene.roster, &scene.seats, &scene.declining).await;
+        self.owe_newest(&scene.roster, &scene.seats, |seat| scene.declining.contains(&seat.deal.id)).await;
         tended.due = due.len() as u64;
         due.retain(|due| due.margin == 0 || notes.looks - notes.due[&due.id] > rank * LOOKS_BETWEEN);
         tended.left = tended.due - due.len() as u64;

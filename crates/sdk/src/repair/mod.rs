@@ -21,7 +21,7 @@ pub use seat::{Seat, State};
 pub use survey::{Ask, NAMED_MAX, Survey, Unreadable};
 
 use crate::{
-    bucket::{OPEN, Record},
+    bucket::{Closed, OPEN, Record},
     change::Change,
     cloud::{Cloud, Runtime},
     fault::Fault,
@@ -32,7 +32,7 @@ use crate::{
 };
 use alloy_primitives::U256;
 pub(crate) use choice::choose;
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use hodei_storage::{engine::Provider, place::PlaceError};
 use hodei_types::{
     event::Kind,
@@ -43,6 +43,8 @@ pub(crate) use tally::Voices;
 
 /// Offers beyond those wanted that are asked whether anybody is there.
 const PROBED_BESIDE: usize = 16;
+/// Providers asked for their newest statement at once.
+const STATES_AT_ONCE: usize = 4;
 
 /// What repairing a bucket will do.
 #[derive(Clone, Debug)]
@@ -90,10 +92,8 @@ impl Repair {
 
 /// What became of the deals of those that are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closed {
-    pub closed_deals: u64,
-    /// Wei that came back to the owner with them, or will with a window's end.
-    pub refunded: U256,
+pub struct Ended {
+    pub closed: Closed,
     /// Deals that stay: what their providers may still have is needed, or locked versions keep them.
     pub kept_deals: u64,
 }
@@ -262,48 +262,51 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Takes the newest statement of each deal whose provider declined something, to be posted: from then on what it
     /// refuses is neither proven nor paid. A repair does so too; where there is none to do, this alone does.
     pub async fn owe_declined(&self, bucket: &str, survey: &Survey) -> Result<(), Fault> {
-        let decline = survey.seats.iter().filter(|seat| seat.declined > 0);
-        let deals: BTreeSet<u64> = decline.map(|seat| seat.deal.id).collect();
-        if !deals.is_empty() {
+        if survey.seats.iter().any(|seat| seat.declined > 0) {
             let roster = self.roster(&self.live(bucket).await?).await?;
-            self.owe_newest(&roster, &survey.seats, &deals).await;
+            self.owe_newest(&roster, &survey.seats, |seat| seat.declined > 0).await;
         }
         Ok(())
     }
 
-    /// Takes the newest statements of these deals, where the ledger has an older one.
-    pub(crate) async fn owe_newest(&self, roster: &[Provider], seats: &[Seat], deals: &BTreeSet<u64>) {
-        for seat in seats.iter().filter(|seat| deals.contains(&seat.deal.id)) {
-            let Some(provider) = roster.iter().find(|provider| provider.deal == seat.deal.id) else { continue };
-            match self.0.engine.state(provider).await {
-                Ok(Some(ack)) if ack.statement.sequence > seat.deal.state.sequence => {
-                    self.owe(&[(seat.deal.id, ack)].into());
+    /// Takes the newest statements of some seats, where the ledger has an older one, to be posted.
+    pub(crate) async fn owe_newest(&self, roster: &[Provider], seats: &[Seat], is_asked: impl Fn(&Seat) -> bool) {
+        let asked = seats.iter().filter(|seat| is_asked(seat)).filter_map(|seat| {
+            let provider = roster.iter().find(|provider| provider.deal == seat.deal.id)?.clone();
+            let (cloud, known) = (self.clone(), seat.deal.state.sequence);
+            let newest = async move {
+                match cloud.0.engine.state(&provider).await {
+                    Ok(ack) => ack.filter(|ack| ack.statement.sequence > known).map(|ack| (provider.deal, ack)),
+                    Err(error) => {
+                        tracing::warn!(node = %provider.peer.key, %error, "what it holds now is not posted yet");
+                        None
+                    }
                 }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(node = %seat.node(), %error, "what it declined is paid for still"),
-            }
-        }
+            };
+            Some(newest.boxed())
+        });
+        let newest: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(STATES_AT_ONCE).collect().await;
+        self.owe(&newest.into_iter().flatten().collect());
     }
 
     /// Ends the deals of those that are gone, if nothing needs them any more by what was found `now`.
-    pub async fn end_repair(&self, bucket: &str, planned: &Repair, now: &Survey) -> Result<Closed, Fault> {
+    pub async fn end_repair(&self, bucket: &str, planned: &Repair, now: &Survey) -> Result<Ended, Fault> {
         let record = self.live(bucket).await?;
-        let mut closed = Closed::default();
+        let mut ended = Ended::default();
         self.shun(BTreeSet::new());
         self.forget_roster(record.id);
         if record.kept_until_ms(self.now_ms()).is_some() {
-            closed.kept_deals = now.seats.iter().filter(|seat| seat.is_gone()).count() as u64;
-            return Ok(closed);
+            ended.kept_deals = now.seats.iter().filter(|seat| seat.is_gone()).count() as u64;
+            return Ok(ended);
         }
         let gone = || now.seats.iter().filter(|seat| planned.gone.contains(&seat.deal.id) && seat.is_gone());
         let ending: BTreeSet<u64> = gone().filter(|seat| now.may_end(seat)).map(|seat| seat.deal.id).collect();
-        closed.kept_deals = gone().count() as u64 - ending.len() as u64;
+        ended.kept_deals = gone().count() as u64 - ending.len() as u64;
         let states = self.0.buckets.states(record.id).await?;
         let ending: Vec<_> = states.iter().filter(|deal| ending.contains(&deal.id) && deal.state == OPEN).collect();
-        let refunds = self.0.buckets.close(&ending.iter().map(|deal| deal.id).collect::<Vec<_>>()).await?;
-        (closed.closed_deals, closed.refunded) = (refunds.len() as u64, refunds.into_iter().sum());
+        ended.closed = self.0.buckets.close(&ending.iter().map(|deal| deal.id).collect::<Vec<_>>()).await?;
         self.forget_roster(record.id);
-        Ok(closed)
+        Ok(ended)
     }
 }
 

@@ -56,7 +56,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             self.0.buckets.enlarge(record.id, &planned.open, &[]).await?;
         }
         let mut ground = self.ground(bucket).await?;
-        self.owe_unposted(&ground).await;
+        self.owe_newest(&ground.roster, &ground.seats, |seat| seat.answers).await;
         self.copy_sheets(&ground.record).await?;
         let mut fleet = Fleet::new(ground.record.shape, ground.places(&planned.held_bytes()), ground.steps_left());
         let (mut done, mut old) = (Rebalanced::default(), Old::default());
@@ -112,23 +112,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Posts what the ledger does not know of a bucket's deals, as a killed run leaves it: what was brought is paid
     /// from then on, and what was released is not any more.
     pub async fn end_rebalance(&self, bucket: &str) -> Result<(), Fault> {
-        self.owe_unposted(&self.ground(bucket).await?).await;
+        let ground = self.ground(bucket).await?;
+        self.owe_newest(&ground.roster, &ground.seats, |seat| seat.answers).await;
         self.flush().await
-    }
-
-    /// Takes statements that are newer than the ledger's, to be posted.
-    async fn owe_unposted(&self, ground: &Ground) {
-        let asked = ground.roster.iter().filter_map(|provider| {
-            let seat = ground.seat(provider.deal).filter(|seat| seat.answers)?;
-            let (cloud, provider, known) = (self.clone(), provider.clone(), seat.deal.state.sequence);
-            let newest = async move {
-                let ack = cloud.0.engine.state(&provider).await.ok().flatten();
-                ack.filter(|ack| ack.statement.sequence > known).map(|ack| (provider.deal, ack))
-            };
-            Some(newest.boxed())
-        });
-        let newest: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
-        self.owe(&newest.into_iter().flatten().collect());
     }
 
     /// Says where shards will be, then brings them there: what a kill leaves on the way is looked for there. Their old
