@@ -65,7 +65,7 @@ pub(crate) enum Verb {
     /// Speak S3, and say to whom.
     #[command(subcommand)]
     S3(S3),
-    /// Verify a receipt, offline.
+    /// Verify a receipt, or what a provider declined, offline.
     Verify(Verify),
     /// Offer this machine to the cloud.
     #[command(subcommand)]
@@ -121,7 +121,7 @@ pub(crate) struct Plan {
 
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
-    /// The receipt.
+    /// The receipt, or what `hodei node declined --json` printed.
     pub(crate) receipt: PathBuf,
     /// Also check that this is the file of the event.
     #[arg(long, value_name = "FILE")]
@@ -220,7 +220,7 @@ pub(crate) enum Wallet {
     Balance,
     /// Send coins.
     Send(WalletSend),
-    /// Show what was sent, received, bound and given back, and the fees: the last 100,000 blocks, or as many as are kept.
+    /// Show what was sent, received, bound and given back, and the fees, page by page: as far back as blocks are kept.
     History(WalletHistory),
     /// Show or set what may be spent.
     #[command(subcommand)]
@@ -242,6 +242,9 @@ pub(crate) struct WalletHistory {
     /// How many entries, newest first.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) last: u32,
+    /// Go on behind a page: what it said at its end, or a block's number for what is older than that block.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) before: Option<hodei_sdk::moves::Cursor>,
 }
 
 #[derive(Subcommand, Debug)]

@@ -10,6 +10,7 @@ use crate::{
     args::{CareAppoint, CareDismiss, CareShow, CareWithdraw},
     bucket::bucket_name,
     data::finish,
+    earnings::counted,
     fault::{self, Fault, Result},
     money,
     out::Out,
@@ -17,8 +18,58 @@ use crate::{
     session::{Session, sdk_fault},
 };
 use alloy_primitives::U256;
+use hodei_sdk::Local;
 use serde_json::{Map, Value, json};
 use std::fs;
+
+/// What a change takes from the account that pays.
+struct Cost {
+    /// Wei that go elsewhere, and wei of fees at most, of so many transactions.
+    wei: U256,
+    fees: U256,
+    changes: u64,
+    /// Wei that there are.
+    has: U256,
+}
+
+impl Cost {
+    async fn of(cloud: &Local, wei: U256, changes: u64) -> Result<Self> {
+        let fees = cloud.care_fees(changes).await.map_err(sdk_fault)?;
+        let has = cloud.wallet().budget().await.map_err(sdk_fault)?.left;
+        Ok(Self { wei, fees, changes, has })
+    }
+
+    /// Whether there is enough of it.
+    fn is_covered(&self) -> bool {
+        self.wei.saturating_add(self.fees) <= self.has
+    }
+
+    fn text(&self, label: &str) -> Vec<String> {
+        let mut lines = vec![match self.changes {
+            0 => format!("{label}none: nothing is changed"),
+            changes => format!("{label}at most {}, of {}", money::show(self.fees), counted(changes, "transaction")),
+        }];
+        if !self.is_covered() {
+            lines.push(format!(
+                "note: this takes up to {}, and there are {}: it would be refused; `hodei wallet balance` shows the account",
+                money::exact(self.wei.saturating_add(self.fees)),
+                money::exact(self.has)
+            ));
+        }
+        lines
+    }
+
+    fn tell(&self, label: &str, out: Out) {
+        self.text(label).into_iter().for_each(|line| out.say(line));
+    }
+
+    /// For programs.
+    fn add_to(&self, plan: &mut Value) {
+        plan["fee_wei"] = self.fees.to_string().into();
+        plan["balance_wei"] = self.has.to_string().into();
+        plan["is_covered"] = self.is_covered().into();
+    }
+}
 
 /// `hodei data care appoint`.
 pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> Result<()> {
@@ -51,16 +102,18 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
     let now = if pay.is_some_and(|pay| pay != before.wage) { "from now on" } else { "as before" };
     let pay_then = pay.unwrap_or(before.wage);
     out.say(format!("wage:       {}, {now}", wage::text(&pay_then)));
+    let changes = [!before.custodians.contains(&account), pay_then != before.wage, !reserve.is_zero()];
+    let cost = Cost::of(&cloud, reserve, changes.into_iter().filter(|is_one| *is_one).count() as u64).await?;
+    cost.tell("fees:       ", out);
     if args.plan.dry_run {
         finish(&cloud, out).await;
-        out.result(
-            "",
-            &json!({
-                "schema": "hodei.data.care.appoint.plan/1", "bucket": name, "account": account.to_string(),
-                "reserve_wei": reserve.to_string(), "reserve_before_wei": before.reserve.to_string(),
-                "wage": wage::told(&pay_then), "wage_before": wage::told(&before.wage),
-            }),
-        );
+        let mut plan = json!({
+            "schema": "hodei.data.care.appoint.plan/1", "bucket": name, "account": account.to_string(),
+            "reserve_wei": reserve.to_string(), "reserve_before_wei": before.reserve.to_string(),
+            "wage": wage::told(&pay_then), "wage_before": wage::told(&before.wage),
+        });
+        cost.add_to(&mut plan);
+        out.result("", &plan);
         return Ok(());
     }
     out.confirm(&format!("Appoint it, and put {} into the reserve?", money::show(reserve)), args.plan.yes)?;
@@ -113,9 +166,9 @@ pub(crate) async fn show(args: &CareShow, session: &Session, out: Out) -> Result
         text.push_str(&format!("; paid today: {}", money::exact(U256::from(found.paid_today))));
     }
     text.push_str(&format!(
-        "\nreserve: {}; shards restored elsewhere: {}",
+        "\nreserve: {}\nshards that lie elsewhere than they were put, restored there by custodians or brought to even it out: {}",
         money::exact(found.reserve),
-        found.restored
+        found.elsewhere
     ));
     let earned: Map<String, Value> = custodians
         .iter()
@@ -128,6 +181,7 @@ pub(crate) async fn show(args: &CareShow, session: &Session, out: Out) -> Result
             "schema": "hodei.data.care/1", "bucket": name, "custodians": custodians,
             "earned_wei": earned, "wage": wage::told(&found.wage), "paid_today_wei": found.paid_today.to_string(),
             "reserve_wei": found.reserve.to_string(), "restored_shards": found.restored,
+            "elsewhere_shards": found.elsewhere,
         }),
     );
     Ok(())
@@ -146,12 +200,15 @@ pub(crate) async fn dismiss(args: &CareDismiss, session: &Session, out: Out) -> 
     };
     out.say(format!("It was paid {} in all.", money::exact(*earned)));
     out.say("What it restored stays where it is. It keeps the word you gave it, which alone lets it do nothing.");
+    let cost = Cost::of(&cloud, U256::ZERO, 1).await?;
+    cost.tell("fees: ", out);
     let mut plan = json!({
         "schema": "hodei.data.care.dismiss.plan/1", "bucket": name, "account": account.to_string(),
         "earned_wei": earned.to_string(),
     });
     if args.plan.dry_run {
         finish(&cloud, out).await;
+        cost.add_to(&mut plan);
         out.result("", &plan);
         return Ok(());
     }
@@ -169,10 +226,14 @@ pub(crate) async fn withdraw(args: &CareWithdraw, session: &Session, out: Out) -
     let cloud = session.cloud().await?;
     let found = cloud.custody(name).await.map_err(sdk_fault)?;
     out.say(format!("reserve of hodei://{name}: {}", money::exact(found.reserve)));
+    let cost = Cost::of(&cloud, U256::ZERO, u64::from(!found.reserve.is_zero())).await?;
+    cost.tell("fees: ", out);
     if args.plan.dry_run {
         finish(&cloud, out).await;
         let wei = found.reserve.to_string();
-        out.result("", &json!({ "schema": "hodei.data.care.withdraw.plan/1", "bucket": name, "wei": wei }));
+        let mut plan = json!({ "schema": "hodei.data.care.withdraw.plan/1", "bucket": name, "wei": wei });
+        cost.add_to(&mut plan);
+        out.result("", &plan);
         return Ok(());
     }
     out.confirm("Take it back?", args.plan.yes)?;
@@ -191,4 +252,24 @@ pub(crate) fn account(session: &Session, out: Out) -> Result<()> {
     out.result(&account, &json!({ "schema": "hodei.data.care.account/1", "account": account }));
     out.say("It pays the fees of what it does from what it holds; new deals, and its wage, come from each bucket's reserve.");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_change_costs_is_told_and_whether_it_is_there() {
+        let coins = |text: &str| money::parse(text).unwrap();
+        let mut cost = Cost { wei: coins("20"), fees: coins("0.01"), changes: 3, has: coins("20.01") };
+        assert_eq!(cost.text("fees: "), ["fees: at most 0.01 hod, of 3 transactions"]);
+        cost.has = coins("20");
+        let lines = cost.text("fees: ");
+        assert!(lines.len() == 2 && lines[1].contains("20.01 hod, and there are 20 hod"), "{lines:?}");
+        let mut plan = json!({});
+        cost.add_to(&mut plan);
+        assert_eq!((&plan["is_covered"], &plan["fee_wei"]), (&false.into(), &"10000000000000000".into()));
+        let nothing = Cost { wei: U256::ZERO, fees: U256::ZERO, changes: 0, has: U256::ZERO };
+        assert_eq!(nothing.text("fees: "), ["fees: none: nothing is changed"]);
+    }
 }

@@ -292,8 +292,17 @@ pub(crate) async fn tell_links(cloud: &Local, bucket: &str, key: Option<&str>, o
 /// Posts what is owed to the ledger; what cannot be now is posted by the next command. Names providers that
 /// failed a check, and gives them for programs.
 pub(crate) async fn finish(cloud: &Local, out: Out) -> Vec<serde_json::Value> {
-    if let Err(error) = cloud.close().await {
-        out.say(format!("note: the ledger has not taken everything yet ({error}); a later command posts the rest"));
+    match cloud.close().await {
+        Ok(()) => {}
+        // As it goes in each window: nothing is wrong, and nobody need do anything.
+        Err(hodei_sdk::Fault::ProofFirst) => {
+            out.say(
+                "note: some providers prove this window first; the next command tells the ledger what they hold now",
+            );
+        }
+        Err(error) => {
+            out.say(format!("note: the ledger has not taken everything yet ({error}); a later command posts the rest"));
+        }
     }
     let blamed = cloud.blamed();
     for Blamed { verdict, times, .. } in &blamed {

@@ -5,16 +5,19 @@
 
 use crate::{
     args::NodeDecline,
+    earnings::counted,
     fault::{self, Fault, Result},
     out::{Out, table},
     serve, time,
 };
 use hodei_node::{
     home::Home,
-    provider::decline::{self, Order, shard_id},
+    provider::decline::{self, Order, Told, shard_id},
 };
+use hodei_types::slice::ShardId;
 use serde_json::json;
 use std::{
+    collections::BTreeSet,
     path::Path,
     time::{Duration, Instant},
 };
@@ -22,6 +25,8 @@ use std::{
 /// A node looks for orders twice a second; ten thousands of shards take it seconds.
 const DONE_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// It may be asking the ledger whose its deals are.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 
 /// `hodei node decline`.
 pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()> {
@@ -42,31 +47,47 @@ pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()>
         return Err(Fault::new(&fault::USAGE, "nothing was named that is to be declined", help)
             .between("shards' ids or --bucket", "neither"));
     }
-    let what = match (&args.bucket, args.ids.len()) {
-        (None, count) => format!("{count} shards"),
+    // Each once, however often and in whatever letters it was named.
+    let ids: BTreeSet<ShardId> = args.ids.iter().filter_map(|text| shard_id(text)).collect();
+    let what = match (&args.bucket, ids.len()) {
+        (None, count) => counted(count as u64, "shard"),
         (Some(bucket), 0) => format!("all it holds now of bucket {bucket}"),
-        (Some(bucket), count) => format!("{count} shards and all it holds now of bucket {bucket}"),
+        (Some(bucket), count) => {
+            format!("{} and all it holds now of bucket {bucket}", counted(count as u64, "shard"))
+        }
+    };
+    let order = Order {
+        ids: ids.iter().map(ToString::to_string).collect(),
+        bucket: args.bucket.clone(),
+        ground: args.reason.clone(),
+        note: args.note.clone(),
     };
     out.say(format!(
         "Decline {what}, ground: {}. It gives and takes none of them from then on and says so under its key; they are let \
          go of and paid for no more once their owner's next root is on the ledger. There is no way back for an id.",
         args.reason
     ));
+    out.say("Price: 0 hod, and no fee: nothing is sent to the ledger by this.");
     if args.plan.dry_run {
+        let told = told(&home, &order, folder)?;
+        out.say(match &told {
+            Some(told) => format!(
+                "It names {}, of which {} are held here now and {} declined already.",
+                counted(told.shards, "shard"),
+                told.held,
+                told.declined
+            ),
+            None => "No node answers here now: what it holds of them is told while it runs.".to_owned(),
+        });
         let plan = json!({
-            "schema": "hodei.node.decline.plan/1", "shards": args.ids.len(), "bucket": args.bucket,
-            "ground": args.reason, "price_wei": "0",
+            "schema": "hodei.node.decline.plan/1", "shards": ids.len(), "bucket": args.bucket,
+            "ground": args.reason, "price_wei": "0", "named_shards": told.as_ref().map(|told| told.shards),
+            "held_shards": told.as_ref().map(|told| told.held), "declined_shards": told.as_ref().map(|told| told.declined),
         });
         out.result("", &plan);
         return Ok(());
     }
     out.confirm("Decline them?", args.plan.yes)?;
-    let order = Order {
-        ids: args.ids.clone(),
-        bucket: args.bucket.clone(),
-        ground: args.reason.clone(),
-        note: args.note.clone(),
-    };
     let file = decline::leave(&home, &order).map_err(serve::home_fault)?;
     let is_running = home.read_ready().is_some();
     let begun = Instant::now();
@@ -81,7 +102,7 @@ pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()>
     let is_done = !file.exists();
     let count = decline::list(&home).len();
     let text = match (is_done, is_running) {
-        (true, _) => format!("declined; this node declines {count} shards now"),
+        (true, _) => format!("declined; this node declines {} now", counted(count as u64, "shard")),
         (false, true) => "the node has not answered yet: it goes on by itself".to_owned(),
         (false, false) => {
             "no node runs here now: it will decline them when it starts, before anybody reads them".to_owned()
@@ -95,6 +116,28 @@ pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()>
     Ok(())
 }
 
+/// What the order would come to, by the word of the node that runs here, if one does and says so in time. What it would
+/// refuse is an error as if it were given.
+fn told(home: &Home, order: &Order, folder: &Path) -> Result<Option<Told>> {
+    if home.read_ready().is_none() {
+        return Ok(None);
+    }
+    let question = decline::ask(home, order).map_err(serve::home_fault)?;
+    let begun = Instant::now();
+    while question.exists() && begun.elapsed() < TOLD_WITHIN {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    // Nobody reads it any more.
+    let _ = std::fs::remove_file(&question);
+    match decline::answered(&question) {
+        Some(Told { why: Some(why), .. }) => {
+            let help = "mend what it names and run the same command again";
+            Err(Fault::new(&fault::NODE, why, help).at(folder.display()))
+        }
+        told => Ok(told),
+    }
+}
+
 /// `hodei node declined`.
 pub(crate) fn declined(folder: &Path, out: Out) -> Result<()> {
     let home = provider(folder)?;
@@ -102,7 +145,7 @@ pub(crate) fn declined(folder: &Path, out: Out) -> Result<()> {
     if out.json {
         for line in &lines {
             let value = json!({
-                "schema": "hodei.node.declined/1", "shard": line.id, "since_ms": line.time_ms, "ground": line.ground,
+                "schema": "hodei.node.declined/1", "node": line.node, "shard": line.id, "since_ms": line.time_ms, "ground": line.ground,
                 "statement": line.statement,
             });
             out.result("", &value);

@@ -20,7 +20,7 @@ use hodei_node::{
 };
 use hodei_sdk::market::{self, Offer};
 use hodei_types::{
-    abi::{DEALS, IDeals, LEAF_BYTES, PAGE_MAX},
+    abi::{DEALS, IDeals, PAGE_MAX},
     call::ask,
     chain::Chain,
 };
@@ -34,27 +34,22 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
     let node = B256::from(offer.node.0);
     let head = chain.head().await.map_err(chain_fault)?;
     let from = head.height.saturating_sub(args.blocks.saturating_sub(1)).max(1);
-    let earned = earnings(chain, node, from, head.height).await.map_err(chain_fault)?;
+    let mut earned = earnings(chain, node, from, head.height).await.map_err(chain_fault)?;
     let deals = deals(chain, node, &earned).await?;
+    deals.values().for_each(|deal| earned.know(deal.id, deal.leaves, deal.price));
     let standing = ask(chain, DEALS, &IDeals::standingCall { provider: node }).await.map_err(chain_fault)?;
     let owed = deals.values().fold(U256::ZERO, |sum, deal| sum + deal.owed);
 
-    let reason = |deal: u64, windows: u64| match deals.get(&deal) {
-        Some(deal) => format!(
-            "{}; it keeps {} now, at {} a GiB and window",
-            counted(windows, "proven window"),
-            bytes(deal.leaves * LEAF_BYTES),
-            money::show(U256::from(deal.price)),
-        ),
-        None => counted(windows, "proven window"),
-    };
     if out.json {
         for payment in &earned.payments {
             let value = json!({
                 "schema": "hodei.node.payment/1", "what": "store", "node": offer.node.to_string(), "deal": payment.deal, "height": payment.height,
                 "transaction": payment.tx.to_string(), "windows": payment.windows, "amount_wei": payment.amount.to_string(),
-                "each": payment.each.iter().map(|share| json!({ "window": share.window, "amount_wei": share.amount.to_string() })).collect::<Vec<_>>(),
-                "why": reason(payment.deal, payment.windows),
+                "bytes": payment.bytes(), "price_wei": payment.price.map(|wei| wei.to_string()), "escrow_spent": payment.is_last,
+                "each": payment.each.iter().map(|share| json!({
+                    "window": share.window, "bytes": payment.bytes(), "amount_wei": share.amount.to_string(),
+                })).collect::<Vec<_>>(),
+                "why": reason(payment),
             });
             out.result("", &value);
         }
@@ -67,7 +62,7 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
             out.result("", &value);
         }
     } else {
-        tables(&earned, reason, out);
+        tables(&earned, out);
     }
     let mut text = format!(
         "provider {} in zone {} was paid {} in blocks {} to {}",
@@ -115,11 +110,11 @@ pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Re
 }
 
 /// What deals paid, and what tabs did.
-fn tables(earned: &Earnings, reason: impl Fn(u64, u64) -> String, out: Out) {
+fn tables(earned: &Earnings, out: Out) {
     if !earned.payments.is_empty() {
         let row = |payment: &Payment| {
-            let (deal, windows) = (payment.deal, payment.windows);
-            vec![payment.height.to_string(), deal.to_string(), money::exact(payment.amount), reason(deal, windows)]
+            let (height, deal) = (payment.height.to_string(), payment.deal.to_string());
+            vec![height, deal, money::exact(payment.amount), reason(payment)]
         };
         out.line(&table(&["BLOCK", "DEAL", "PAID", "WHY"], &earned.payments.iter().map(row).collect::<Vec<_>>()));
         out.line("");
@@ -132,6 +127,36 @@ fn tables(earned: &Earnings, reason: impl Fn(u64, u64) -> String, out: Out) {
         out.line(&table(&["BLOCK", "TAB", "PAID", "WHY"], &earned.reads.iter().map(row).collect::<Vec<_>>()));
         out.line("");
     }
+}
+
+/// What a deal paid for: how much, for which windows, at what price, all as they were then.
+fn reason(payment: &Payment) -> String {
+    let mut text = counted(payment.windows, "proven window");
+    let known: Vec<u64> = payment.each.iter().filter_map(|share| share.window).collect();
+    if !known.is_empty() {
+        let earlier = if known.len() < payment.each.len() { "earlier ones, " } else { "" };
+        text.push_str(&format!(" ({earlier}{})", stretches(&known)));
+    }
+    if let Some(held) = payment.bytes() {
+        text.push_str(&format!(" of {}", bytes(held)));
+    }
+    if let Some(price) = payment.price {
+        text.push_str(&format!(", at {} a GiB and window", money::show(U256::from(price))));
+    }
+    if payment.is_last {
+        text.push_str("; the escrow had no more");
+    }
+    text
+}
+
+/// `3 to 5, 7`: numbers in order.
+fn stretches(numbers: &[u64]) -> String {
+    let runs = numbers.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+    let told = runs.map(|run| match run {
+        [first, .., last] => format!("{first} to {last}"),
+        one => one.iter().map(u64::to_string).collect(),
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn read_reason(read: &Read) -> String {
@@ -199,4 +224,34 @@ fn open(deals: &BTreeMap<u64, IDeals::Deal>) -> usize {
     /// `IDeals::Deal::state` of a deal that still runs.
     const OPEN: u8 = 1;
     deals.values().filter(|deal| deal.state == OPEN).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hodei_node::provider::earnings::Share;
+
+    #[test]
+    fn a_payment_says_what_for() {
+        let share = |window| Share { window, amount: U256::from(1) };
+        let mut payment = Payment {
+            height: 9,
+            tx: B256::ZERO,
+            deal: 7,
+            windows: 5,
+            amount: U256::from(5),
+            leaves: Some(3 << 10),
+            price: Some(100_000_000_000_000),
+            is_last: false,
+            each: vec![share(Some(3)), share(Some(4)), share(Some(5)), share(Some(7)), share(Some(9))],
+        };
+        let said = "5 proven windows (3 to 5, 7, 9) of 3.0 MiB, at 0.0001 hod a GiB and window";
+        assert_eq!(reason(&payment), said);
+        payment.each[0].window = None;
+        (payment.leaves, payment.price, payment.is_last) = (None, None, true);
+        assert_eq!(reason(&payment), "5 proven windows (earlier ones, 4 to 5, 7, 9); the escrow had no more");
+        payment.each = vec![share(None)];
+        payment.windows = 1;
+        assert_eq!(reason(&payment), "1 proven window; the escrow had no more");
+    }
 }

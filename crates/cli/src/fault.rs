@@ -163,6 +163,8 @@ codes! {
         "The receipt itself verifies, but the file's hash with the receipt's salt is another than the event's.";
     CONTENT_FALSE "HD5005" VerificationFalse "the bytes are not those that were put"
         "What was read does not have the hash that the bucket's index keeps. It was not kept under its name. Run the command again; if it stays, other shards of the object should be read: `hodei data where` names who holds it.";
+    STATEMENT_FALSE "HD5006" VerificationFalse "the statement is not true"
+        "A line of a listing of `hodei node declined --json` is not what that node signed on this network: the statement, the key of the node or what stands beside it was changed, or they do not belong together. The message counts the line, with what was expected and found.";
     NETWORK_KEY "HD5003" Usage "the network key is not valid"
         "A network key is one word that starts with hodeinet1, in lower case, and carries its own checksum.";
     HISTORY "HD5004" VerificationFalse "the exported chain does not verify"

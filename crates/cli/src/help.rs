@@ -157,7 +157,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei share serve --no-crowd",
         ],
     ),
-    ("verify", &["hodei verify a.receipt --file a.jpg --network-key network.key", "hodei verify a.receipt"]),
+    (
+        "verify",
+        &[
+            "hodei verify a.receipt --file a.jpg --network-key network.key",
+            "hodei verify a.receipt",
+            "hodei verify declined.jsonl --network-key network.key",
+        ],
+    ),
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
     ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),
     (
@@ -184,7 +191,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("pool remove", &["hodei pool remove photos 3f9a --dry-run"]),
     ("wallet balance", &["hodei wallet balance"]),
     ("wallet send", &["hodei wallet send 0x00000000000000000000000000000000000000aa 1.5 --dry-run"]),
-    ("wallet history", &["hodei wallet history --last 5"]),
+    ("wallet history", &["hodei wallet history --last 5", "hodei wallet history --last 1000 --before 81234.7"]),
     ("wallet budget show", &["hodei wallet budget show"]),
     ("wallet budget set", &["hodei wallet budget set 25 --dry-run"]),
     (

@@ -31,7 +31,7 @@ pub(crate) async fn locate(args: &DataWhere, session: &Session, out: Out) -> Res
             out.result("", &json!({
                 "schema": "hodei.data.where/1", "bucket": bucket, "key": key, "node": place.node.to_string(),
                 "operator": place.operator.to_string(), "zone": place.zone, "deal": place.deal, "shards": place.shards,
-                "bytes": place.bytes, "last_proven_window": place.last_proven, "suspended": place.suspended,
+                "bytes": place.bytes, "shards_declined": place.declined, "last_proven_window": place.last_proven, "suspended": place.suspended,
                 "missed_windows": place.missed, "missed_in_row": place.missed_in_row, "closed": place.closed,
                 "slashed_wei": place.slashed.to_string(), "paid_windows": place.paid_windows,
                 "paid_wei": place.paid.to_string(), "owed_wei": place.owed.to_string(),
@@ -74,6 +74,7 @@ fn tell_stripes(stripes: &[Striped], (bucket, key): (&str, &str), out: Out) {
             let shards = shards.iter().map(|shard| {
                 json!({
                     "shard": shard.number, "id": shard.id.to_string(), "node": shard.node.to_string(), "deal": shard.deal,
+                    "declined": shard.declined,
                 })
             });
             let shards: Vec<_> = shards.collect();
@@ -85,7 +86,11 @@ fn tell_stripes(stripes: &[Striped], (bucket, key): (&str, &str), out: Out) {
         return;
     }
     let rows = stripes.iter().map(|striped| {
-        let holders: Vec<_> = striped.shards.iter().map(|shard| short(&shard.node.to_string())).collect();
+        let holders = striped.shards.iter().map(|shard| {
+            let node = short(&shard.node.to_string());
+            if shard.declined { format!("{node} (declines)") } else { node }
+        });
+        let holders: Vec<_> = holders.collect();
         vec![
             format!("{}.{}", striped.part, striped.stripe),
             format!("{} of {}", striped.k, striped.shards.len()),
@@ -104,6 +109,9 @@ fn standing(place: &Location) -> String {
         (_, 1) => "missed its last window: not paid for it".to_owned(),
         (_, missed) => format!("missed {missed} windows in a row: not paid for them"),
     };
+    if place.declined > 0 {
+        said.push_str(&format!(", declines {} more", place.declined));
+    }
     if !place.slashed.is_zero() {
         said.push_str(&format!(", {} of collateral taken", money::show(place.slashed)));
     }

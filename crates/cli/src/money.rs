@@ -15,6 +15,16 @@ pub(crate) fn parse(text: &str) -> Result<U256> {
     })
 }
 
+/// The same where nothing is no answer.
+pub(crate) fn some(text: &str) -> Result<U256> {
+    let wei = parse(text)?;
+    if wei.is_zero() {
+        return Err(Fault::new(&fault::USAGE, "that is nothing", "name an amount, as 1 or 0.25")
+            .between(format!("at least {}", exact(U256::from(1))), format!("{text:?}")));
+    }
+    Ok(wei)
+}
+
 /// `1.5 hod`, for people: what is below a billionth of a coin is left out where there is more. JSON has every wei.
 pub(crate) fn show(wei: U256) -> String {
     let billionth = U256::from(1_000_000_000u64);
@@ -67,5 +77,10 @@ mod tests {
         assert_eq!(show(U256::from(7)), "0.000000000000000007 hod", "little is not nothing");
         let fault = parse("1,5").unwrap_err();
         assert_eq!(fault.found.as_deref(), Some("\"1,5\""));
+        let fault = some("0.000").unwrap_err();
+        assert_eq!(fault.code.id, "HD1001");
+        assert_eq!(fault.expected.as_deref(), Some("at least 0.000000000000000001 hod"));
+        assert_eq!(some("0.000000000000000001").unwrap(), U256::from(1));
+        assert_eq!(some("0.0000000000000000001").unwrap_err().code.id, "HD1001", "below a unit");
     }
 }

@@ -172,6 +172,12 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
 /// `hodei net invite`: an account with coins in it, and whom to ask.
 pub(crate) async fn invite(invite: &NetInvite, session: &Session, paths: &Paths, out: Out) -> Result<()> {
     let coins = money::parse(&invite.coins)?;
+    let fee = sweep_fee(session.chain.head().await.map_err(chain_fault)?.base_fee);
+    if coins <= fee {
+        let message = "nobody could take what is in it: the fee of the transfer that does is not less";
+        return Err(Fault::new(&fault::USAGE, message, "put more into it with --coins")
+            .between(format!("more than {}", money::exact(fee)), money::exact(coins)));
+    }
     out.say(format!(
         "An invitation to {} with {} in it, from your main account, plus the fee of one transfer.",
         session.name,

@@ -71,7 +71,7 @@ impl Out {
             Err(Fault::new(&fault::CONFIRM, message, "pass -y to agree beforehand, or --dry-run to only look"))
         };
         if !stdin().is_terminal() || self.json {
-            return refused("it costs something, and nobody is here to agree");
+            return refused("it costs something or changes what there is, and nobody is here to agree");
         }
         let _ = write!(stderr().lock(), "{question} [y/N] ");
         let mut answer = String::new();

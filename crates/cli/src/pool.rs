@@ -55,7 +55,8 @@ async fn create(args: &PoolCreate, session: &Session, paths: &Paths, out: Out) -
         joins_per_minute: args.joins_per_minute,
         space_bytes_max: args.space * GIB,
         collateral: money::parse(&args.collateral)?,
-        gas: money::parse(&args.gas)?,
+        // Without fees no device registers, nor proves.
+        gas: money::some(&args.gas)?,
         gas_per_day_max: money::parse(&args.gas_per_day)?,
         price_keep: price(&args.price)?,
         price_read: price(&args.price_read)?,
@@ -167,7 +168,7 @@ async fn redeem(args: &PoolRedeem, session: &Session, paths: &Paths, out: Out) -
     let folder = Folder::named(paths, &session.name, &args.pool)?;
     let state = folder.state()?;
     let (node, device) = fleet::device(&state, &args.device)?;
-    let amount = money::parse(&args.amount)?;
+    let amount = money::some(&args.amount)?;
     out.say(format!(
         "device {} has a credit of {}, of which it claims {}",
         short(&hex::encode(node)),

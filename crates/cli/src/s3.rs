@@ -75,9 +75,15 @@ pub(crate) async fn run(args: &S3Serve, session: &Session, out: Out) -> Result<(
     let lifecycles = tokio::spawn(objects.clone().keep_lifecycles());
     let door = tokio::spawn(serve(listener, objects, config));
     let website = site.as_ref().map(|(url, _)| url.clone());
+    // Who listens at all addresses of a machine is reached at one of them.
+    let reached = session.own_address(address).filter(|_| address.ip().is_unspecified());
+    let reached = reached.map(|reached| format!("{scheme}://{reached}"));
     out.result(
-        format!("S3 answers at {endpoint}"),
-        &json!({ "schema": "hodei.s3.ready/1", "endpoint": endpoint, "website": website }),
+        match &reached {
+            Some(reached) => format!("S3 answers at all addresses of this machine: {endpoint}, from others {reached}"),
+            None => format!("S3 answers at {endpoint}"),
+        },
+        &json!({ "schema": "hodei.s3.ready/1", "endpoint": endpoint, "website": website, "reached": reached }),
     );
     stop.await;
     door.abort();

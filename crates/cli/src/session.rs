@@ -349,6 +349,21 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Locked { .. } | Sdk::Kept { .. } | Sdk::KeptFull(_) => {
             Fault::new(&fault::BOUND, error, "wait until its date, or use another bucket: it was locked to stay")
         }
+        Sdk::Setting(_) => Fault::new(&fault::USAGE, error, "say it otherwise: `--help` shows how, with examples"),
+        Sdk::PayTooLow { least, found } => {
+            let help =
+                "pay so much for each reader, or less per GiB: `hodei status` shows what providers ask for reads";
+            let least = format!("at least {}", crate::money::exact(least));
+            Fault::new(&fault::USAGE, error, help).between(least, crate::money::exact(found))
+        }
+        Sdk::ReadPriceTooLow { least, found } => {
+            let help = "`hodei status` shows what providers ask for reads; without a price each is paid what it asks";
+            let least = format!("at least {} per GiB", crate::money::exact(least));
+            Fault::new(&fault::USAGE, error, help).between(least, crate::money::exact(found))
+        }
+        Sdk::Reverted(_) => {
+            Fault::new(&fault::TX_REFUSED, error, "the reason is the ledger's; correct it and run the command again")
+        }
         Sdk::Contended | Sdk::Held { .. } => Fault::new(&fault::CONTENDED, error, "run the same command again"),
         error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),
         error => Fault::new(&fault::INTERNAL, error, "run the same command again; if it stays, report it"),

@@ -122,6 +122,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
                 bytes(offer.capacity_bytes),
                 bytes(offer.used_bytes),
                 money::show(alloy_primitives::U256::from(offer.price_store)),
+                money::show(alloy_primitives::U256::from(offer.price_read)),
                 state.into(),
             ]
         })
@@ -146,7 +147,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     }
     text.push_str(&format!(
         "\n{}",
-        table(&["PROVIDER", "ZONE", "OFFERS", "PROMISED", "GIB AND WINDOW", "STATE"], &rows)
+        table(&["PROVIDER", "ZONE", "OFFERS", "PROMISED", "GIB AND WINDOW", "GIB READ", "STATE"], &rows)
     ));
     text.push_str(&match attention.is_empty() {
         true => "\n\nnothing needs attention".to_owned(),
@@ -168,7 +169,7 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
                 "node": offer.node.to_string(), "operator": offer.operator.to_string(), "zone": offer.zone,
                 "addresses": offer.addresses, "relays": offer.relays,
                 "capacity_bytes": offer.capacity_bytes, "used_bytes": offer.used_bytes,
-                "price_store_wei": offer.price_store.to_string(), "open": offer.open, "suspended": offer.suspended,
+                "price_store_wei": offer.price_store.to_string(), "price_read_wei": offer.price_read.to_string(), "open": offer.open, "suspended": offer.suspended,
                 "collateral_wei": offer.collateral.to_string(),
             })).collect::<Vec<_>>(),
         }),

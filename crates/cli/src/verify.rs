@@ -1,4 +1,6 @@
-//! Verify a receipt with nothing but the network key.
+//! Verify a receipt, or a provider's signed words, with nothing but the network key.
+
+mod declined;
 
 use crate::{
     args::Verify,
@@ -25,6 +27,14 @@ pub(crate) fn run(
     out: Out,
 ) -> Result<()> {
     let key = network_key(args.network_key.as_deref(), contexts)?;
+    if declined::is_listing(&args.receipt)? {
+        if args.file.is_some() {
+            let help = "leave --file out: what is declined is named by its shards' hashes alone";
+            return Err(Fault::new(&fault::USAGE, "--file compares a file with a receipt, and this is none", help)
+                .at(args.receipt.display()));
+        }
+        return declined::run(&args.receipt, &key, out);
+    }
     let receipt = read_at_most(&args.receipt, RECEIPT_BYTES_MAX)?;
     let verified = verify(&receipt, &key).map_err(|refused| not_true(&refused, &args.receipt))?;
     if let Some(path) = &args.file {

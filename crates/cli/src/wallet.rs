@@ -41,7 +41,7 @@ pub(crate) async fn balance(session: &Session, out: Out) -> Result<()> {
 /// `hodei wallet send`.
 pub(crate) async fn send(args: &WalletSend, session: &Session, out: Out) -> Result<()> {
     let to = money::account(&args.to)?;
-    let amount = money::parse(&args.amount)?;
+    let amount = money::some(&args.amount)?;
     let head = session.chain.head().await.map_err(chain_fault)?;
     let fee = fee(TRANSFER_GAS, head.base_fee);
     let account = session.purse.owner()?;
@@ -77,7 +77,7 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
     if let Ok(wallet) = session.wallet() {
         accounts.extend(Some(wallet.spender().address()).filter(|spender| *spender != owner));
     }
-    let found = moves(&*session.chain, &accounts, args.last as usize).await.map_err(chain_fault)?;
+    let found = moves(&*session.chain, &accounts, args.last as usize, args.before).await.map_err(chain_fault)?;
     let sum = |flow| found.moves.iter().filter(|moved| moved.flow == flow).map(|moved| moved.amount).sum::<U256>();
     let (came, went, fees) = (sum(Flow::In), sum(Flow::Out), found.moves.iter().map(|moved| moved.fee).sum::<U256>());
     if out.json {
@@ -93,7 +93,11 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
         out.line(&rows(&found.moves, owner, accounts.len() > 1));
         out.line("");
     }
-    let what = if found.is_more { "the newest of them: --last shows more" } else { "all of them" };
+    let what = match (found.is_more, args.before) {
+        (true, _) => "the newest of them",
+        (false, None) => "all of them",
+        (false, Some(_)) => "the oldest of them",
+    };
     let mut text = match found.moves.is_empty() {
         true => format!("no coin of {owner} moved in blocks {} to {}", found.from, found.to),
         false => format!(
@@ -108,12 +112,15 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
     if let Some(reason) = &found.cut {
         text.push_str(&format!("\nwhat is older is not listed: {reason}"));
     }
+    if let Some(next) = &found.next {
+        text.push_str(&format!("\nwhat is older: hodei wallet history --last {} --before {next}", args.last));
+    }
     out.result(
         text,
         &json!({
             "schema": "hodei.wallet.history/1", "account": owner.to_string(), "from": found.from, "to": found.to,
             "in_wei": came.to_string(), "out_wei": went.to_string(), "fees_wei": fees.to_string(),
-            "is_more": found.is_more, "older": found.cut,
+            "is_more": found.is_more, "older": found.cut, "next": found.next.map(|next| next.to_string()),
         }),
     );
     Ok(())

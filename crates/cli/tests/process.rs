@@ -336,6 +336,21 @@ fn what_history_tells_adds_up_to_the_balance() {
     assert_eq!((wei(&sent["amount_wei"]), sent["flow"].as_str()), (15 * 10i128.pow(17), Some("out")));
     assert!(wei(&sent["fee_wei"]) > 0);
     assert_eq!(user.lines(&["wallet", "history", "--last", "1"]).len(), 2, "one entry and the sum");
+    // Page by page it is the same.
+    let (mut pages, mut place) = (Vec::new(), None::<String>);
+    loop {
+        let mut words = vec!["wallet", "history", "--last", "2"];
+        words.extend(place.iter().flat_map(|place| ["--before", place.as_str()]));
+        let mut page = user.lines(&words);
+        place = page.pop().unwrap()["next"].as_str().map(str::to_owned);
+        pages.extend(page);
+        if place.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, told);
+    let (code, _, error) = user.run(&["wallet", "history", "--before", "yesterday"]);
+    assert_eq!(code, 2, "{error}");
 }
 
 #[test]

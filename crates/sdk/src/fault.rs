@@ -55,6 +55,18 @@ pub enum Fault {
     KeptFull(u64),
     #[error("{0}")]
     Setting(&'static str),
+    #[error("that pays some provider of the bucket for less than one MiB of reads")]
+    PayTooLow {
+        /// Wei for each reader.
+        least: U256,
+        found: U256,
+    },
+    #[error("a provider of the bucket asks more for what is read of it")]
+    ReadPriceTooLow {
+        /// Wei per GiB.
+        least: U256,
+        found: U256,
+    },
     #[error("object {0:?} opens only with the key its customer put it with")]
     Customer(String),
     #[error("{0} is not a name: {1}")]
@@ -89,6 +101,8 @@ pub enum Fault {
     Index(String),
     #[error("local state could not be kept: {0}")]
     Local(String),
+    #[error("providers that owe a proof take new roots after it")]
+    ProofFirst,
     #[error("the link opens nothing: {0}")]
     Link(&'static str),
     #[error("the pass is for reader {}, and this is reader {}", crate::share::brief(.reader), crate::share::brief(.client))]
@@ -102,7 +116,7 @@ pub enum Fault {
 impl Fault {
     /// Whether what was to be named surely is not; with the ledger out of reach nobody knows.
     pub(crate) fn is_final(&self) -> bool {
-        !matches!(self, Self::Chain(_) | Self::Pending { .. } | Self::Contended | Self::Local(_))
+        !matches!(self, Self::Chain(_) | Self::Pending { .. } | Self::Contended | Self::Local(_) | Self::ProofFirst)
     }
 
     /// Whether the same request may succeed later without anybody changing anything.

@@ -36,6 +36,7 @@ pub mod repair;
 pub mod retain;
 mod rounds;
 pub mod share;
+pub mod statement;
 mod sweep;
 pub mod tab;
 pub mod upload;

@@ -28,9 +28,11 @@ pub struct Location {
     pub operator: Address,
     pub zone: String,
     pub deal: u64,
-    /// Shards of this object, or of the pack it is in.
+    /// Shards of this object, or of the pack it is in, but those it declines.
     pub shards: u64,
     pub bytes: u64,
+    /// Shards that it was to have, and declines by its signed word.
+    pub declined: u64,
     /// Last window with an accepted proof of this provider.
     pub last_proven: u64,
     /// Windows this provider missed: in a row, and ever.
@@ -68,6 +70,8 @@ pub struct Placed {
     pub id: ShardId,
     pub node: NodeKey,
     pub deal: u64,
+    /// Whether that one declines it, by its signed word.
+    pub declined: bool,
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
@@ -75,18 +79,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// paid for.
     pub async fn locate(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Location>, Fault> {
         let (Holders { roster, overlay, .. }, pages) = self.pages(bucket, key, version).await?;
-        let mut held: BTreeMap<(NodeKey, u64), (u64, u64)> = BTreeMap::new();
-        for mut striped in pages.iter().flat_map(|(part, pages)| striped(*part, pages)) {
-            follow(&mut striped, &roster, &overlay);
-            for shard in &striped.shards {
-                let count = held.entry((shard.node, shard.deal)).or_default();
-                count.0 += 1;
-                count.1 += u64::from(striped.shard_bytes);
-            }
-        }
+        let stripes = self.placed(&pages, &roster, &overlay).await;
         let chain = &**self.0.wallet.chain();
         let mut locations = Vec::new();
-        for ((node, deal), (shards, bytes)) in held {
+        for ((node, deal), Held { shards, bytes, declined }) in held(&stripes) {
             let standing = ask(chain, DEALS, &IDeals::standingCall { provider: node.0.into() }).await?;
             let terms = ask(chain, DEALS, &IDeals::getCall { deal }).await?;
             let known = roster.iter().find(|provider| provider.peer.key == node);
@@ -97,6 +93,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 deal,
                 shards,
                 bytes,
+                declined,
                 last_proven: standing.lastProven,
                 missed_in_row: standing.missesInRow,
                 missed: standing.misses,
@@ -114,9 +111,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Every stripe of a version, or of the newest, in order.
     pub async fn stripes(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Striped>, Fault> {
         let (Holders { roster, overlay, .. }, pages) = self.pages(bucket, key, version).await?;
+        Ok(self.placed(&pages, &roster, &overlay).await)
+    }
+
+    /// All stripes of these pages, whom to ask for each shard, and whether that one declines it. Who does not answer is
+    /// not known to.
+    async fn placed(&self, pages: &[(usize, Vec<Page>)], roster: &[Provider], overlay: &Overlay) -> Vec<Striped> {
         let mut stripes: Vec<Striped> = pages.iter().flat_map(|(part, pages)| striped(*part, pages)).collect();
-        stripes.iter_mut().for_each(|striped| follow(striped, &roster, &overlay));
-        Ok(stripes)
+        stripes.iter_mut().for_each(|striped| follow(striped, roster, overlay));
+        let asked = stripes.iter().flat_map(|striped| &striped.shards).map(|shard| (shard.deal, shard.id));
+        let declined = self.0.engine.inventory(roster, asked.collect()).await.declined;
+        for shard in stripes.iter_mut().flat_map(|striped| &mut striped.shards) {
+            shard.declined = declined.contains(&(shard.deal, shard.id));
+        }
+        stripes
     }
 
     /// The pages of each part of a version, and who may hold it.
@@ -137,6 +145,32 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         Ok((holders, pages))
     }
+}
+
+/// What one deal has of some stripes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    shards: u64,
+    bytes: u64,
+    declined: u64,
+}
+
+/// Adds it up by provider and deal; what is declined is not held.
+fn held(stripes: &[Striped]) -> BTreeMap<(NodeKey, u64), Held> {
+    let mut held: BTreeMap<(NodeKey, u64), Held> = BTreeMap::new();
+    for striped in stripes {
+        for shard in &striped.shards {
+            let count = held.entry((shard.node, shard.deal)).or_default();
+            match shard.declined {
+                true => count.declined += 1,
+                false => {
+                    count.shards += 1;
+                    count.bytes += u64::from(striped.shard_bytes);
+                }
+            }
+        }
+    }
+    held
 }
 
 /// Names whoever took a shard last, from a custodian or as the bucket was evened out, instead of whom the page names.
@@ -169,7 +203,8 @@ fn striped(part: usize, pages: &[Page]) -> impl Iterator<Item = Striped> {
         pages.iter().flat_map(|page| page.stripes.iter().enumerate().map(move |(at, stripe)| (page, at, stripe)));
     listed.enumerate().map(move |(number, (page, at, stripe))| {
         let placed = |(number, id): (u8, &ShardId)| {
-            page.holder(at, number).map(|holder| Placed { number, id: *id, node: holder.node, deal: holder.deal })
+            let holder = page.holder(at, number)?;
+            Some(Placed { number, id: *id, node: holder.node, deal: holder.deal, declined: false })
         };
         Striped {
             part,
@@ -179,4 +214,26 @@ fn striped(part: usize, pages: &[Page]) -> impl Iterator<Item = Striped> {
             shards: (0..).zip(&stripe.ids).filter_map(placed).collect(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_declined_is_not_held() {
+        let shard = |number: u8, deal: u64, declined| Placed {
+            number,
+            id: ShardId([number; 32]),
+            node: NodeKey([deal as u8; 32]),
+            deal,
+            declined,
+        };
+        let stripe = |shards| Striped { part: 0, stripe: 0, k: 1, shard_bytes: 100, shards };
+        let stripes =
+            [stripe(vec![shard(0, 7, false), shard(1, 8, true)]), stripe(vec![shard(2, 7, true), shard(3, 8, true)])];
+        let held = held(&stripes);
+        assert_eq!(held[&(NodeKey([7; 32]), 7)], Held { shards: 1, bytes: 100, declined: 1 });
+        assert_eq!(held[&(NodeKey([8; 32]), 8)], Held { shards: 0, bytes: 0, declined: 2 });
+    }
 }

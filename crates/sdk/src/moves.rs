@@ -4,6 +4,10 @@
 //! blocks looked at, what came in less what went out less the fees is by how much a balance changed. Two things are in
 //! no log: what the genesis gave, and the tips of a validator.
 
+mod cursor;
+
+pub use cursor::{Cursor, NoCursor};
+
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join3, stream};
@@ -112,15 +116,25 @@ pub struct Moves {
     pub is_more: bool,
     /// Why no older blocks were looked through, where there are some.
     pub cut: Option<String>,
+    /// Where older ones are to be asked for; `None` if there are none, or none are kept.
+    pub next: Option<Cursor>,
 }
 
-/// The `last` newest moves of `accounts`, out of the last [`LOG_BLOCKS_MAX`] blocks or as many as are kept.
-pub async fn moves(chain: &dyn Chain, accounts: &[Address], last: usize) -> Result<Moves, ChainError> {
+/// The `last` newest moves of `accounts`, out of the last [`LOG_BLOCKS_MAX`] blocks or as many as are kept; where
+/// `before` is said, of those that are older.
+pub async fn moves(
+    chain: &dyn Chain,
+    accounts: &[Address],
+    last: usize,
+    before: Option<Cursor>,
+) -> Result<Moves, ChainError> {
     let head = chain.head().await?.height;
-    let oldest = head.saturating_sub(LOG_BLOCKS_MAX - 1).max(1);
-    let mut found = Moves { from: head + 1, to: head, ..Moves::default() };
+    let newest = before.map_or(head, |before| before.newest().min(head));
+    let oldest = newest.saturating_sub(LOG_BLOCKS_MAX - 1).max(1);
+    let mut found = Moves { from: newest + 1, to: newest, ..Moves::default() };
     let (mut width, mut owners) = (PIECE_BLOCKS, BTreeMap::new());
-    while found.from > oldest && found.moves.len() <= last {
+    let most = last.saturating_add(before.map_or(0, |before| before.skip()));
+    while found.from > oldest && found.moves.len() <= most {
         let to = found.from - 1;
         let from = (to + 1).saturating_sub(width).max(oldest);
         match piece(chain, accounts, from, to, &mut owners).await {
@@ -139,9 +153,17 @@ pub async fn moves(chain: &dyn Chain, accounts: &[Address], last: usize) -> Resu
         }
     }
     if found.cut.is_none() && found.from == oldest && oldest > 1 {
-        found.cut = Some(format!("the last {LOG_BLOCKS_MAX} blocks are looked through"));
+        found.cut = Some(format!("{LOG_BLOCKS_MAX} blocks are looked through at a time"));
+        found.next = Some(Cursor::below(oldest));
+    }
+    if let Some(before) = before {
+        found.moves.drain(..before.shown(&found.moves));
     }
     found.is_more = found.moves.len() > last;
+    if found.is_more {
+        let (shown, more) = found.moves.split_at(last);
+        found.next = Some(Cursor::behind(before, shown, &more[0]));
+    }
     found.moves.truncate(last);
     explain(chain, &mut found.moves).await?;
     Ok(found)

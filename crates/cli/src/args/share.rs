@@ -97,7 +97,8 @@ pub(crate) struct ShareServe {
     #[arg(long, value_name = "RATE", value_parser = rate, requires = "keep")]
     pub(crate) upload: Option<u64>,
     /// Where other readers reach this one, by UDP, on this machine at the first one's port; once more for each further
-    /// address. Without it this machine's own address towards the network, which a router at home hides.
+    /// address. Port 0 is the one that is taken, 0.0.0.0 this machine's own address towards the network. Without it that
+    /// one, which a router at home hides.
     #[arg(long = "address", value_name = "IP:PORT", requires = "keep")]
     pub(crate) addresses: Vec<SocketAddr>,
     /// Ask providers alone, and no other reader.

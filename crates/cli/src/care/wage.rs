@@ -1,5 +1,6 @@
 //! Set what those who look after a bucket are paid.
 
+use super::Cost;
 use crate::{
     args::CareWage,
     bucket::bucket_name,
@@ -22,12 +23,15 @@ pub(crate) async fn wage(args: &CareWage, session: &Session, out: Out) -> Result
     out.say(format!("bucket:     hodei://{name}, looked after by {}", found.custodians.len()));
     out.say(format!("wage:       {} from now on; it was {}", text(&wage), text(&found.wage)));
     out.say(format!("reserve:    {}, of which it is paid as long as there is any", money::exact(found.reserve)));
+    let cost = Cost::of(&cloud, U256::ZERO, u64::from(wage != found.wage)).await?;
+    cost.tell("fees:       ", out);
     let mut plan = json!({
         "schema": "hodei.data.care.wage.plan/1", "bucket": name, "wage": told(&wage), "wage_before": told(&found.wage),
         "reserve_wei": found.reserve.to_string(),
     });
     if args.plan.dry_run {
         finish(&cloud, out).await;
+        cost.add_to(&mut plan);
         out.result("", &plan);
         return Ok(());
     }

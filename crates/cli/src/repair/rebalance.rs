@@ -73,13 +73,19 @@ fn shares_text(shares: &[Share]) -> String {
     let rows: Vec<_> = shares
         .iter()
         .map(|share| {
-            let state = match (share.deal, share.takes) {
-                (None, _) => "joins",
-                (_, true) => "takes shards",
-                (_, false) => "takes none now",
+            let state = match (share.deal, share.takes, share.leaves) {
+                (None, ..) => "joins",
+                (_, true, _) => "takes shards",
+                (_, _, true) => "leaves",
+                (_, _, false) => "takes none now",
             };
+            let declined = match share.declined {
+                0 => String::new(),
+                count => format!(", declines {count}"),
+            };
+            let state = format!("{state}{declined}");
             let node = short(&share.node.to_string());
-            vec![share.zone.clone(), node, bytes(share.bytes), bytes(share.bytes_then), state.to_owned()]
+            vec![share.zone.clone(), node, bytes(share.bytes), bytes(share.bytes_then), state]
         })
         .collect();
     table(&["ZONE", "NODE", "HOLDS", "THEN", "STATE"], &rows)
@@ -93,6 +99,7 @@ fn plan_text(bucket: &str, planned: &Rebalance, rate: Option<u64>) -> Vec<String
             planned.lacking_stripes, planned.unread_parts
         ));
     }
+    lines.extend(beside(bucket, &planned.shares));
     if planned.move_shards == planned.steps_left {
         lines.push(format!(
             "The bucket's overlay takes {} shards more, and then none: parts that are stored again need none.",
@@ -100,7 +107,8 @@ fn plan_text(bucket: &str, planned: &Rebalance, rate: Option<u64>) -> Vec<String
         ));
     }
     if planned.is_done() {
-        lines.push("Nothing is to be moved: it lies as evenly as its promise and its deals allow.".to_owned());
+        let among = if planned.shares.iter().all(|share| share.takes) { "" } else { " with those that take shards" };
+        lines.push(format!("Nothing is to be moved: it lies{among} as evenly as its promise and its deals allow."));
         return lines;
     }
     let (shards, size) = (planned.move_shards, bytes(planned.move_bytes));
@@ -121,11 +129,32 @@ fn plan_text(bucket: &str, planned: &Rebalance, rate: Option<u64>) -> Vec<String
     lines
 }
 
+/// What lies as it does for another reason than chance, and is not for this to mend.
+fn beside(bucket: &str, shares: &[Share]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let leaving: Vec<&Share> = shares.iter().filter(|share| share.leaves && share.bytes > 0).collect();
+    if !leaving.is_empty() {
+        let held = leaving.iter().map(|share| share.bytes).sum();
+        lines.push(format!(
+            "{} of them do not stay, with {}, which counts for no fair part here: `hodei data repair {bucket}` puts it elsewhere.",
+            leaving.len(),
+            bytes(held)
+        ));
+    }
+    let declined: u64 = shares.iter().map(|share| share.declined).sum();
+    if declined > 0 {
+        lines.push(format!(
+            "{declined} shards are declined by who was to have them, and move nowhere: `hodei data repair {bucket}` stores them again."
+        ));
+    }
+    lines
+}
+
 fn shares(shares: &[Share]) -> Vec<Value> {
     let share = |share: &Share| {
         json!({
             "node": share.node.to_string(), "zone": share.zone, "deal": share.deal, "bytes": share.bytes,
-            "bytes_then": share.bytes_then, "takes": share.takes,
+            "bytes_then": share.bytes_then, "takes": share.takes, "leaves": share.leaves, "shards_declined": share.declined,
         })
     };
     shares.iter().map(share).collect()
@@ -157,4 +186,31 @@ fn tell(bucket: &str, planned: &Rebalance, done: &Rebalanced) -> Value {
         "failed": done.failures.len(), "new_deals": planned.open.len(), "escrow_wei": planned.escrow().to_string(),
         "providers": shares(&done.shares),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hodei_types::transport::NodeKey;
+
+    #[test]
+    fn who_leaves_and_who_declines_are_told_apart_from_who_holds_little() {
+        let share = |at: u8, takes, leaves, declined| Share {
+            node: NodeKey([at; 32]),
+            zone: "a".into(),
+            deal: Some(at.into()),
+            bytes: 5 << 20,
+            bytes_then: 5 << 20,
+            takes,
+            leaves,
+            declined,
+        };
+        let shares = [share(1, true, false, 0), share(2, false, true, 0), share(3, true, false, 7)];
+        let text = shares_text(&shares);
+        assert!(text.contains("leaves") && text.contains("takes shards, declines 7"), "{text}");
+        let lines = beside("vault", &shares);
+        assert!(lines.len() == 2 && lines.iter().all(|line| line.contains("hodei data repair vault")), "{lines:?}");
+        assert!(lines[0].contains("5.0 MiB") && lines[1].starts_with("7 shards"), "{lines:?}");
+        assert!(beside("vault", &shares[..1]).is_empty());
+    }
 }

@@ -62,9 +62,9 @@ fn standing(seat: &Seat) -> String {
         State::GivenUp => "gone, as you say",
         State::Ending => "its deal ends",
     };
-    let declined = match seat.declined {
+    let declined = match seat.named_declined {
         0 => String::new(),
-        count => format!(", declines {count}"),
+        count => format!(", declines {count} of them"),
     };
     format!("{what}{missed}{declined}")
 }
@@ -111,7 +111,7 @@ pub(super) fn survey(bucket: &str, survey: &Survey) -> Value {
         json!({
             "node": seat.node().to_string(), "operator": seat.deal.offer.operator.to_string(),
             "zone": seat.deal.offer.zone, "deal": seat.deal.id, "state": state(seat), "answers": seat.answers,
-            "missed_in_row": seat.missed_in_row, "shards": seat.named, "shards_there": seat.there, "shards_declined": seat.declined,
+            "missed_in_row": seat.missed_in_row, "shards": seat.named, "shards_there": seat.there, "shards_declined": seat.named_declined,
         })
     };
     let unreadable = survey.unreadable.iter();

@@ -16,7 +16,10 @@ use hodei_sdk::{
     link::{Link, Listener},
 };
 use serde_json::json;
-use std::path::Path;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// `hodei share serve`.
@@ -31,11 +34,19 @@ pub(crate) async fn serve(args: &ShareServe, session: &Session, out: Out) -> Res
     check_room(args, session)?;
     let port = args.addresses.first().map(|address| address.port());
     let (cloud, wire, listener) = session.reader_cloud_at(port).await?;
+    let reached = match reached(args, session, &wire) {
+        Ok(reached) => reached,
+        Err(fault) => {
+            wire.close().await;
+            return Err(fault);
+        }
+    };
     let bound = TcpListener::bind(args.listen).await;
     let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, door) = bound
         .map_err(|error| Fault::new(&fault::NODE, format!("{}: {error}", args.listen), "choose another address"))?;
-    let (others, reached) = join(args, session, (&cloud, &wire), listener).await;
+    let others = join(args, &cloud, &reached, listener).await;
+    let reached: Vec<String> = reached.iter().map(ToString::to_string).collect();
     let door = tokio::spawn(hodei_gateway::share::serve(door, cloud.clone()));
     let follower = budget::follow(session.purse.clone(), cloud.clone(), out);
     let url = format!("http://{address}");
@@ -85,38 +96,78 @@ fn kept_bytes(folder: &Path) -> u64 {
     files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
-/// Meets other readers, as it was told to; gives where they reach this one.
-async fn join(
-    args: &ShareServe,
-    session: &Session,
-    (cloud, wire): (&Local, &Link),
-    mut listener: Listener,
-) -> (JoinHandle<()>, Vec<String>) {
-    let own = wire.address().and_then(|bound| session.own_address(bound));
-    let addresses = match (args.keep, args.addresses.as_slice()) {
-        (None, _) => Vec::new(),
-        (Some(_), []) => own.into_iter().collect(),
-        (Some(_), named) => named.to_vec(),
+/// Where other readers reach this one: as it was named, or as this machine is seen towards the network.
+fn reached(args: &ShareServe, session: &Session, wire: &Link) -> Result<Vec<SocketAddr>> {
+    let bound = wire.address();
+    let own = bound.and_then(|bound| session.own_address(bound));
+    match (args.keep, args.addresses.as_slice()) {
+        (None, _) => Ok(Vec::new()),
+        (Some(_), []) => Ok(own.into_iter().collect()),
+        (Some(_), named) => named.iter().map(|named| dialled(*named, bound, own)).collect(),
+    }
+}
+
+/// An address that others can dial: port 0 is the one that was taken, and an address of all of this machine is its own
+/// towards the network.
+fn dialled(named: SocketAddr, bound: Option<SocketAddr>, own: Option<SocketAddr>) -> Result<SocketAddr> {
+    let wrong = |why: String| {
+        let help = "name the address and port at which others reach this machine, or leave --address out";
+        Fault::new(&fault::USAGE, why, help).between("IP:PORT of this machine", named)
     };
+    let port = match named.port() {
+        0 => bound.ok_or_else(|| wrong("no port is taken that others could be told".into()))?.port(),
+        port => port,
+    };
+    let ip = match named.ip() {
+        ip if ip.is_unspecified() => {
+            own.ok_or_else(|| wrong(format!("nobody can dial {ip}, and this machine's own address is not known")))?.ip()
+        }
+        ip => ip,
+    };
+    let is_of_many = match ip {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_multicast(),
+    };
+    if is_of_many {
+        return Err(wrong(format!("{ip} is not the address of one machine")));
+    }
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// Meets other readers, as it was told to.
+async fn join(args: &ShareServe, cloud: &Local, reached: &[SocketAddr], mut listener: Listener) -> JoinHandle<()> {
     let settings = Settings {
         keep_bytes: args.keep.unwrap_or(0),
         upload_bytes_per_s: args.upload,
-        addresses: addresses.clone(),
+        addresses: reached.to_vec(),
         is_asking: !args.no_crowd,
     };
     let crowd = cloud.join_crowd(settings).await;
-    let others = tokio::spawn(async move {
+    tokio::spawn(async move {
         while let Some(incoming) = listener.accept().await {
             let crowd = crowd.clone();
             tokio::spawn(async move { crowd.serve(incoming).await });
         }
-    });
-    (others, addresses.iter().map(ToString::to_string).collect())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_are_told_an_address_they_can_dial() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let (bound, own) = (Some(at("0.0.0.0:4711")), Some(at("192.0.2.7:4711")));
+        let told = |named: &str| dialled(at(named), bound, own).map(|told| told.to_string());
+        assert_eq!(told("198.51.100.1:4433").unwrap(), "198.51.100.1:4433");
+        assert_eq!(told("198.51.100.1:0").unwrap(), "198.51.100.1:4711");
+        assert_eq!(told("0.0.0.0:0").unwrap(), "192.0.2.7:4711");
+        assert_eq!(told("[::]:4500").unwrap(), "192.0.2.7:4500");
+        assert_eq!(told("224.0.0.1:4500").unwrap_err().code.id, "HD1001");
+        let unknown = dialled(at("0.0.0.0:4500"), bound, None).unwrap_err();
+        assert_eq!((unknown.code.id, unknown.found.as_deref()), ("HD1001", Some("0.0.0.0:4500")));
+    }
 
     #[test]
     fn what_was_kept_before_is_seen() {

@@ -15,7 +15,9 @@ pub(super) fn fault(error: Fault) -> S3Error {
         Fault::Marker { .. } => s3_error!(MethodNotAllowed, "{error}"),
         Fault::ObjectExists { .. } | Fault::Condition { .. } => s3_error!(PreconditionFailed, "{error}"),
         Fault::Locked { .. } | Fault::Kept { .. } => s3_error!(AccessDenied, "{error}"),
-        Fault::Setting(_) | Fault::KeptFull(_) => s3_error!(InvalidBucketState, "{error}"),
+        Fault::Setting(_) | Fault::KeptFull(_) | Fault::PayTooLow { .. } | Fault::ReadPriceTooLow { .. } => {
+            s3_error!(InvalidBucketState, "{error}")
+        }
         Fault::Customer(_) => s3_error!(InvalidRequest, "{error}"),
         Fault::Name(..) => s3_error!(InvalidArgument, "{error}"),
         Fault::Range { .. } => s3_error!(InvalidRange, "{error}"),

@@ -36,6 +36,8 @@ use tokio::sync::watch;
 
 /// The folder of orders is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Shards that the store is asked for at once.
+const ASKED_AT_ONCE: usize = 1024;
 /// How long the ledger may take to say whose a deal is.
 const QUESTION: Duration = Duration::from_secs(10);
 /// Of an order: as many ids as can be declined, in hex, and a note.
@@ -45,6 +47,9 @@ pub const NOTE_BYTES_MAX: usize = 1024;
 /// Tells two orders of one process in one millisecond apart.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 const FOLDER: &str = "declines";
+const ORDER: &str = "order";
+const QUESTION_FILE: &str = "question";
+const ANSWER_FILE: &str = "answer";
 const LIST: &str = "declined.jsonl";
 
 /// What an operator orders its node to refuse.
@@ -63,9 +68,27 @@ pub struct Order {
     pub note: String,
 }
 
+/// What an order would come to, as the node of a folder says without carrying it out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// Shards that it names, by their ids or by a bucket, each once.
+    pub shards: u64,
+    /// Of these what deals hold now, each deal's own counted.
+    pub held: u64,
+    /// Of these what is declined already.
+    pub declined: u64,
+    /// Why it could not be carried out; nothing is counted then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// A shard that is declined, as the list for people has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
+    /// The node's key, in hex; empty in a list of an earlier build.
+    #[serde(default)]
+    pub node: String,
     pub id: String,
     pub time_ms: u64,
     pub ground: String,
@@ -112,10 +135,28 @@ pub fn ground(text: &str) -> Option<Ground> {
 
 /// Leaves an order for the node of a folder, running or not; gives its file, which is gone once it is carried out.
 pub fn leave(home: &Home, order: &Order) -> Result<PathBuf, HomeError> {
+    write_down(home, order, ORDER)
+}
+
+/// Asks the running node of a folder what an order would come to; gives the question's file, which is gone once
+/// [`answered`] has the answer.
+pub fn ask(home: &Home, order: &Order) -> Result<PathBuf, HomeError> {
+    write_down(home, order, QUESTION_FILE)
+}
+
+/// The answer to a question, which is forgotten with that; `None` before there is one.
+pub fn answered(question: &Path) -> Option<Told> {
+    let file = question.with_extension(ANSWER_FILE);
+    let told = serde_json::from_slice(&std::fs::read(&file).ok()?).ok();
+    let _ = std::fs::remove_file(&file);
+    told
+}
+
+fn write_down(home: &Home, order: &Order, end: &str) -> Result<PathBuf, HomeError> {
     let folder = home.path().join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|source| HomeError::Io { path: folder.clone(), source })?;
     let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-    let file = folder.join(format!("{:020}-{}-{turn:06}.order", now_ms(), std::process::id()));
+    let file = folder.join(format!("{:020}-{}-{turn:06}.{end}", now_ms(), std::process::id()));
     replace(&file, &serde_json::to_vec(order).expect("plain values"), 0o600)?;
     Ok(file)
 }
@@ -133,13 +174,13 @@ pub fn list(home: &Home) -> Vec<Line> {
 
 /// Whether any order waits in a node's folder.
 pub(super) fn is_any_waiting(home: &Home) -> bool {
-    !waiting(&home.path().join(FOLDER)).is_empty()
+    !waiting(&home.path().join(FOLDER), ORDER).is_empty()
 }
 
-/// Orders that wait, the oldest first.
-fn waiting(folder: &Path) -> Vec<PathBuf> {
+/// Orders that wait, or questions, the oldest first.
+fn waiting(folder: &Path, of: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let orders = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "order"));
+    let orders = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == of));
     let mut orders: Vec<PathBuf> = orders.collect();
     orders.sort();
     orders
@@ -162,7 +203,11 @@ impl<E: Storage> Provider<E> {
         }
         self.write_list().await;
         loop {
-            let orders = waiting(&self.0.home.path().join(FOLDER));
+            let folder = self.0.home.path().join(FOLDER);
+            for question in waiting(&folder, QUESTION_FILE) {
+                self.answer(&question).await;
+            }
+            let orders = waiting(&folder, ORDER);
             for (at, file) in orders.iter().enumerate() {
                 task.doing("refusing what its operator named");
                 let done = match read(file) {
@@ -203,6 +248,12 @@ impl<E: Storage> Provider<E> {
         let ground = ground(&order.ground).ok_or_else(|| {
             OrderError::Order(format!("expected court, authority, report or terms, found {:?}", order.ground))
         })?;
+        let ids = self.named(order).await?;
+        Ok(self.decline(&ids, ground, &order.note).await?.len())
+    }
+
+    /// What an order names.
+    async fn named(&self, order: &Order) -> Result<Vec<ShardId>, OrderError> {
         let ids = order.ids.iter().map(|text| {
             shard_id(text).ok_or_else(|| OrderError::Order(format!("expected 64 hex digits, found {text:?}")))
         });
@@ -212,7 +263,34 @@ impl<E: Storage> Provider<E> {
                 bucket.parse().map_err(|_| OrderError::Order(format!("{bucket:?} is no bucket's id")))?;
             ids.extend(self.held_of(bucket).await?);
         }
-        Ok(self.decline(&ids, ground, &order.note).await?.len())
+        Ok(ids)
+    }
+
+    /// Says what an order would come to, and does nothing.
+    async fn answer(&self, question: &Path) {
+        let told = match read(question) {
+            Ok(order) => self.tell(&order).await,
+            Err(error) => Err(error),
+        };
+        let told = told.unwrap_or_else(|error| Told { why: Some(error.to_string()), ..Told::default() });
+        let text = serde_json::to_vec(&told).expect("plain values");
+        if let Err(error) = replace(&question.with_extension(ANSWER_FILE), &text, 0o600) {
+            tracing::warn!(%error, "a question of this node's operator is not answered");
+        }
+        let _ = std::fs::remove_file(question);
+    }
+
+    async fn tell(&self, order: &Order) -> Result<Told, OrderError> {
+        let ids: BTreeSet<ShardId> = self.named(order).await?.into_iter().collect();
+        let declined = ids.iter().filter(|id| self.store().declined(id).is_some()).count() as u64;
+        let ids: Vec<ShardId> = ids.into_iter().collect();
+        let mut held = 0;
+        for deal in self.store().deals() {
+            for ids in ids.chunks(ASKED_AT_ONCE) {
+                held += self.store().has(deal, ids).await?.into_iter().filter(|has| *has).count() as u64;
+            }
+        }
+        Ok(Told { shards: ids.len() as u64, held, declined, why: None })
     }
 
     /// All that deals of a bucket hold now, as far as it can be declined. Which deals there are the store knows from the
@@ -297,7 +375,8 @@ impl<E: Storage> Provider<E> {
             let lines = declined.into_iter().map(|(id, time_ms, ground)| {
                 let statement = Decline { deal: 0, id, time_ms, ground }.sign(chain_id, &signer).encode();
                 let statement = alloy_primitives::hex::encode(statement);
-                Line { id: id.to_string(), time_ms, ground: ground.name().to_owned(), statement }
+                let (node, id) = (signer.node().to_string(), id.to_string());
+                Line { node, id, time_ms, ground: ground.name().to_owned(), statement }
             });
             let text: String = lines.map(|line| serde_json::to_string(&line).expect("plain values") + "\n").collect();
             replace(&file, text.as_bytes(), 0o600)
@@ -321,7 +400,15 @@ mod tests {
         let home = Home::create(scratch.path().join("node")).unwrap();
         let order = Order { ids: vec!["ab".repeat(32)], ground: "court".into(), ..Order::default() };
         let first = leave(&home, &order).unwrap();
-        assert_eq!(waiting(&home.path().join(FOLDER)), std::slice::from_ref(&first));
+        assert_eq!(waiting(&home.path().join(FOLDER), ORDER), std::slice::from_ref(&first));
+        // A question is no order, and its answer is read once.
+        let question = ask(&home, &order).unwrap();
+        assert_eq!(waiting(&home.path().join(FOLDER), ORDER), std::slice::from_ref(&first));
+        assert_eq!(waiting(&home.path().join(FOLDER), QUESTION_FILE), std::slice::from_ref(&question));
+        assert_eq!(answered(&question), None);
+        let told = Told { shards: 3, held: 2, declined: 1, why: None };
+        std::fs::write(question.with_extension(ANSWER_FILE), serde_json::to_vec(&told).unwrap()).unwrap();
+        assert_eq!((answered(&question), answered(&question)), (Some(told), None));
         assert_eq!(read(&first).unwrap(), order);
         std::fs::write(&first, b"{\"ids\":[],\"ground\":\"court\",\"more\":1}").unwrap();
         assert!(matches!(read(&first), Err(OrderError::Order(_))), "what it does not know it does not do");

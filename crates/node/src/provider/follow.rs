@@ -34,11 +34,14 @@ pub enum What {
         bucket: B256,
         owner: Address,
         capacity_bytes: u64,
+        /// Wei per GiB and window.
+        price: u128,
     },
-    /// It takes so many bytes from now on.
+    /// It takes so many bytes from now on, all of them at this price.
     Resized {
         deal: u64,
         capacity_bytes: u64,
+        price: u128,
     },
     /// What the deal held may be forgotten.
     Ended {
@@ -51,11 +54,15 @@ pub enum What {
     Posted {
         deal: u64,
         sequence: u64,
+        /// What it holds from now on, each of a KiB.
+        leaves: u64,
     },
     Paid {
         deal: u64,
         windows: u64,
         amount: U256,
+        /// Wei that are left to be paid of.
+        escrow_left: u128,
     },
     /// By a tab, for what was read.
     Claimed {
@@ -220,13 +227,24 @@ fn read(log: &Log) -> Option<(B256, What)> {
     Some(match event {
         IDealsEvents::Opened(e) => (
             e.provider,
-            What::Opened { deal: e.deal, bucket: e.bucket, owner: e.owner, capacity_bytes: e.capacityBytes },
+            What::Opened {
+                deal: e.deal,
+                bucket: e.bucket,
+                owner: e.owner,
+                capacity_bytes: e.capacityBytes,
+                price: e.price,
+            },
         ),
-        IDealsEvents::Resized(e) => (e.provider, What::Resized { deal: e.deal, capacity_bytes: e.capacityBytes }),
+        IDealsEvents::Resized(e) => {
+            (e.provider, What::Resized { deal: e.deal, capacity_bytes: e.capacityBytes, price: e.price })
+        }
         IDealsEvents::Ended(e) => (e.provider, What::Ended { deal: e.deal, bucket: e.bucket }),
         IDealsEvents::Closing(e) => (e.provider, What::Closing { deal: e.deal }),
-        IDealsEvents::Posted(e) => (e.provider, What::Posted { deal: e.deal, sequence: e.sequence }),
-        IDealsEvents::Paid(e) => (e.provider, What::Paid { deal: e.deal, windows: e.windows, amount: e.amount }),
+        IDealsEvents::Posted(e) => (e.provider, What::Posted { deal: e.deal, sequence: e.sequence, leaves: e.leaves }),
+        IDealsEvents::Paid(e) => {
+            let (deal, windows, amount, escrow_left) = (e.deal, e.windows, e.amount, e.escrowLeft);
+            (e.provider, What::Paid { deal, windows, amount, escrow_left })
+        }
         IDealsEvents::Proven(e) => (e.provider, What::Proven { window: e.window }),
         IDealsEvents::Missed(e) => (e.provider, What::Missed { window: e.window, in_row: e.inRow }),
         IDealsEvents::Slashed(e) => (e.provider, What::Slashed { window: e.window, amount: e.amount }),

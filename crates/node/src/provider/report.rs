@@ -123,11 +123,11 @@ impl<E: Storage> Provider<E> {
             .uint("index", happened.index.into())
             .bytes("tx", happened.tx.as_slice());
         let (kind, fields) = match &happened.what {
-            What::Opened { deal, bucket, owner, capacity_bytes } => {
+            What::Opened { deal, bucket, owner, capacity_bytes, .. } => {
                 let fields = fields.text("what", "opened").uint("deal", *deal).bytes("bucket", bucket.as_slice());
                 (Kind::Deal, fields.bytes("owner", owner.as_slice()).uint("bytes", *capacity_bytes))
             }
-            What::Resized { deal, capacity_bytes } => {
+            What::Resized { deal, capacity_bytes, .. } => {
                 (Kind::Deal, fields.text("what", "resized").uint("deal", *deal).uint("bytes", *capacity_bytes))
             }
             What::Closing { deal } => (Kind::Deal, fields.text("what", "closing").uint("deal", *deal)),
@@ -135,13 +135,13 @@ impl<E: Storage> Provider<E> {
                 let fields = fields.text("what", "ended").uint("deal", *deal).bytes("bucket", bucket.as_slice());
                 (Kind::Deal, self.give_up(*deal, fields).await)
             }
-            What::Posted { deal, sequence } => {
+            What::Posted { deal, sequence, .. } => {
                 if let Err(error) = self.store().posted(*deal, *sequence).await {
                     tracing::error!(%error, deal, "released shards stay");
                 }
                 (Kind::Deal, fields.text("what", "posted").uint("deal", *deal).uint("sequence", *sequence))
             }
-            What::Paid { deal, windows, amount } => {
+            What::Paid { deal, windows, amount, .. } => {
                 self.meters().earned_millicoins.inc_by(millicoins(*amount));
                 let fields = fields.uint("deal", *deal).uint("windows", *windows);
                 (Kind::Payment, fields.bytes("wei", &amount.to_be_bytes_trimmed_vec()))

@@ -131,7 +131,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             self.0.context.sleep(KEEP_EVERY).await;
         }
-        Err(Fault::Local("providers that owe a proof take no new roots before it".into()))
+        Err(Fault::ProofFirst)
     }
 
     /// Posts what is owed: deal roots, verdicts, the log's anchor. Called by the keeper each second; call it

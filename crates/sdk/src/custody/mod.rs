@@ -29,6 +29,7 @@ use crate::{
     bucket::Record,
     cloud::{Cloud, Runtime},
     fault::Fault,
+    wallet::fee,
 };
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall as _;
@@ -39,6 +40,7 @@ use hodei_types::{
     event::Kind,
     transport::Transport,
 };
+use std::collections::BTreeSet;
 
 /// Gas of naming a custodian, or of moving coin to or from a reserve.
 const GAS: u64 = 500_000;
@@ -55,8 +57,11 @@ pub struct Custody {
     pub paid_today: u128,
     /// Wei in the bucket's reserve: what custodians may put into new deals, and what they are paid of.
     pub reserve: U256,
-    /// Shards that custodians put elsewhere, and that no page names there yet.
+    /// Places of shards that no page names yet, whether custodians restored them there or they were brought there to even
+    /// the bucket out.
     pub restored: u64,
+    /// Shards that have such places, each counted once.
+    pub elsewhere: u64,
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
@@ -79,7 +84,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let roster = self.roster(&record).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let restored = overlay.pairs().count() as u64;
-        Ok(Custody { bucket: record.id, custodians, earned, wage, paid_today, reserve, restored })
+        let elsewhere = overlay.pairs().map(|(id, _)| id).collect::<BTreeSet<_>>().len() as u64;
+        Ok(Custody { bucket: record.id, custodians, earned, wage, paid_today, reserve, restored, elsewhere })
+    }
+
+    /// Wei that so many changes of who looks after a bucket, of their pay or of the reserve cost in fees at most, now.
+    pub async fn care_fees(&self, changes: u64) -> Result<U256, Fault> {
+        let head = self.0.wallet.chain().head().await?;
+        Ok(fee(GAS, head.base_fee) * U256::from(changes))
     }
 
     /// Wei in a bucket's reserve.

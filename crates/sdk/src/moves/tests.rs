@@ -177,7 +177,7 @@ fn names(found: &Moves) -> Vec<(&'static str, Flow, u64, u64)> {
 fn every_coin_and_every_fee_of_an_account_is_told_once() {
     use Flow::{In, Out, Still};
     let ledger = life(1);
-    let found = block_on(moves(&ledger, &[ME], 100)).unwrap();
+    let found = block_on(moves(&ledger, &[ME], 100, None)).unwrap();
     let expected = [
         ("collateral", Out, 9, 8),
         ("budget returned", In, 44, 7),
@@ -197,7 +197,7 @@ fn every_coin_and_every_fee_of_an_account_is_told_once() {
     assert_eq!(texts[6], "reverted: no coin moved");
     assert_eq!(texts[2], format!("to spend by {SPENDER}"));
     // What is told of two accounts is what is told of each.
-    let both = block_on(moves(&ledger, &[ME, SPENDER], 100)).unwrap();
+    let both = block_on(moves(&ledger, &[ME, SPENDER], 100, None)).unwrap();
     let spender: Vec<_> = names(&both).into_iter().filter(|name| !expected.contains(name)).collect();
     assert_eq!(spender, [("budget returned", Out, 44, 0), ("fee", Still, 0, 6), ("budget", In, 50, 0)]);
     assert_eq!(both.moves.len(), expected.len() + spender.len());
@@ -211,7 +211,7 @@ fn what_goes_into_a_reserve_and_comes_back_is_told_as_that() {
     ledger.tx(ME, 1, vec![transfer(ME, DEALS, 70), told(DEALS, &funded)]);
     let back = IDeals::Withdrawn { bucket, amount: U256::from(30) };
     ledger.tx(ME, 2, vec![transfer(DEALS, ME, 30), told(DEALS, &back)]);
-    let found = block_on(moves(&ledger, &[ME], 100)).unwrap();
+    let found = block_on(moves(&ledger, &[ME], 100, None)).unwrap();
     let expected =
         [("reserve returned", Flow::In, 30, 2), ("reserve", Flow::Out, 70, 1), ("received", Flow::In, 1000, 0)];
     assert_eq!(names(&found), expected);
@@ -226,7 +226,7 @@ fn what_a_custodian_is_paid_is_told_as_its_wage_beside_its_pay_as_an_operator() 
     // What the post settles goes to the deal's operator, who may be the same.
     let logs = vec![transfer(DEALS, ME, 5), paid(3, 5), transfer(DEALS, ME, 25), told(DEALS, &paid_wage)];
     ledger.tx(ME, 4, logs);
-    let found = block_on(moves(&ledger, &[ME], 100)).unwrap();
+    let found = block_on(moves(&ledger, &[ME], 100, None)).unwrap();
     let told: Vec<_> = names(&found).into_iter().filter(|(_, flow, ..)| *flow == Flow::In).collect();
     assert_eq!(told, [("wage", Flow::In, 25, 4), ("pay", Flow::In, 5, 0), ("received", Flow::In, 1000, 0)]);
     let wage = found.moves.iter().find(|moved| moved.why == Why::Wage).unwrap();
@@ -252,7 +252,7 @@ fn a_tab_is_told_to_its_payer_and_to_whom_it_pays() {
     ledger.tx(OPERATOR, 2, vec![claimed(0, 4, ME)]);
     let ended = ITabs::Ended { tab, payer: ME, refund: U256::from(70) };
     ledger.tx(OTHER, 7, vec![transfer(TABS, ME, 70), told(TABS, &ended)]);
-    let found = block_on(moves(&ledger, &[ME, SPENDER], 100)).unwrap();
+    let found = block_on(moves(&ledger, &[ME, SPENDER], 100, None)).unwrap();
     let expected = [
         ("tab returned", Flow::In, 70, 0),
         ("paid from tab", Flow::Still, 0, 0),
@@ -264,7 +264,7 @@ fn a_tab_is_told_to_its_payer_and_to_whom_it_pays() {
     assert_eq!(found.moves[0].text, format!("{tab} ended"));
     assert_eq!(found.moves[2].text, format!("tab {tab} paid operator {OPERATOR} for 3 MiB read"));
     assert_eq!(found.moves[3].text, format!("{tab} opened to read bucket {NODE}"));
-    let paid = block_on(moves(&ledger, &[OPERATOR], 100)).unwrap();
+    let paid = block_on(moves(&ledger, &[OPERATOR], 100, None)).unwrap();
     let expected = [("fee", Flow::Still, 0, 2), ("pay", Flow::In, 50, 0), ("pay", Flow::In, 30, 0)];
     assert_eq!(
         names(&paid).iter().map(|name| (name.0, name.1, name.2)).collect::<Vec<_>>(),
@@ -276,7 +276,7 @@ fn a_tab_is_told_to_its_payer_and_to_whom_it_pays() {
 
 #[test]
 fn the_newest_are_told_first_and_the_rest_is_said_to_be_left_out() {
-    let found = block_on(moves(&life(1), &[ME], 2)).unwrap();
+    let found = block_on(moves(&life(1), &[ME], 2, None)).unwrap();
     assert_eq!(names(&found).iter().map(|name| name.0).collect::<Vec<_>>(), ["collateral", "budget returned"]);
     assert!(found.is_more && found.cut.is_none());
 }
@@ -284,14 +284,70 @@ fn the_newest_are_told_first_and_the_rest_is_said_to_be_left_out() {
 #[test]
 fn the_oldest_block_that_is_kept_is_still_told_and_older_ones_are_said_to_be_gone() {
     for first in 2..=11 {
-        let found = block_on(moves(&life(first), &[ME], 100)).unwrap();
+        let found = block_on(moves(&life(first), &[ME], 100, None)).unwrap();
         assert_eq!(found.from, first);
         assert!(found.cut.as_ref().is_some_and(|reason| reason.contains(&format!("before {first} "))));
         assert!(found.moves.iter().all(|moved| moved.height >= first));
     }
     let mut ledger = life(12);
-    assert!(matches!(block_on(moves(&ledger, &[ME], 100)), Err(ChainError::Refused(_))), "nothing is kept");
+    assert!(matches!(block_on(moves(&ledger, &[ME], 100, None)), Err(ChainError::Refused(_))), "nothing is kept");
     // A fee that is left out is noticed.
     (ledger.first, ledger.fees[2].1.nonce) = (1, 9);
-    assert!(matches!(block_on(moves(&ledger, &[ME], 100)), Err(ChainError::Invalid(_))));
+    assert!(matches!(block_on(moves(&ledger, &[ME], 100, None)), Err(ChainError::Invalid(_))));
+}
+
+#[test]
+fn pages_of_a_history_are_the_whole_of_it() {
+    let ledger = life(1);
+    let accounts = [ME, SPENDER];
+    let whole = block_on(moves(&ledger, &accounts, 100, None)).unwrap();
+    assert!(whole.next.is_none() && !whole.is_more);
+    for last in 1..=whole.moves.len() {
+        let (mut told, mut before) = (Vec::new(), None);
+        loop {
+            let page = block_on(moves(&ledger, &accounts, last, before)).unwrap();
+            assert!(page.moves.len() <= last, "{last}");
+            assert_eq!(page.is_more, page.next.is_some(), "{last}");
+            told.extend(page.moves);
+            // As it is written down and typed again.
+            before = page.next.map(|next| next.to_string().parse::<Cursor>().unwrap());
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(told, whole.moves, "{last} at a time");
+    }
+    // A block's number says: older than that.
+    let from = whole.moves[3].height;
+    let older = block_on(moves(&ledger, &accounts, 100, Some(from.to_string().parse().unwrap()))).unwrap();
+    let expected: Vec<_> = whole.moves.iter().filter(|moved| moved.height < from).cloned().collect();
+    assert_eq!((older.moves, older.to), (expected, from - 1));
+    let none = block_on(moves(&ledger, &accounts, 100, Some("1".parse().unwrap()))).unwrap();
+    assert!(none.moves.is_empty() && none.next.is_none());
+    let ahead = block_on(moves(&ledger, &accounts, 100, Some("99".parse().unwrap()))).unwrap();
+    assert_eq!(ahead.moves, whole.moves);
+    for wrong in ["", ".", "1.", ".1", "-1", "1.x", "+1", "0x1", "1.2.3", "99999999999999999999", "1.99999999999"] {
+        assert_eq!(wrong.parse::<Cursor>(), Err(NoCursor), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_history_beyond_what_is_looked_through_at_a_time_goes_on() {
+    let mut ledger = life(1);
+    let first = ledger.head;
+    ledger.head += 2 * LOG_BLOCKS_MAX;
+    let (mut told, mut before, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = block_on(moves(&ledger, &[ME], 100, before)).unwrap();
+        told.extend(page.moves);
+        (before, pages) = (page.next, pages + 1);
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages, told), (3, block_on(moves(&life(1), &[ME], 100, None)).unwrap().moves));
+    // What is not kept any more ends it.
+    ledger.first = first + 1;
+    let cut = block_on(moves(&ledger, &[ME], 100, Some((first + 1).to_string().parse().unwrap()))).unwrap();
+    assert!(cut.moves.is_empty() && cut.next.is_none() && cut.cut.is_some());
 }

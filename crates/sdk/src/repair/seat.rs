@@ -62,6 +62,8 @@ pub struct Seat {
     pub there: u64,
     /// How many of those it was asked for it declines to have, whether it or another is to have them now.
     pub declined: u64,
+    /// How many of those that the index says it has.
+    pub named_declined: u64,
 }
 
 impl Seat {
@@ -138,7 +140,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     missed_in_row: standing.missesInRow,
                 };
                 let (state, missed_in_row) = (judge(word, answers, is_given_up), word.missed_in_row);
-                Ok::<_, Fault>(Seat { deal, state, answers, missed_in_row, named: 0, there: 0, declined: 0 })
+                let (named, there, declined, named_declined) = (0, 0, 0, 0);
+                Ok::<_, Fault>(Seat { deal, state, answers, missed_in_row, named, there, declined, named_declined })
             }
         });
         // Boxed: closures over references make futures that are not provably Send.
@@ -212,6 +215,7 @@ pub(super) mod tests {
             named: 0,
             there: 0,
             declined: 0,
+            named_declined: 0,
         }
     }
 

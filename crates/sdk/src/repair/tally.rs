@@ -154,8 +154,8 @@ pub(super) struct Tally {
     pub(super) overlay: Arc<Overlay>,
     /// Parts that cannot be read: stripes, and whether they may come back.
     lost: BTreeMap<[u8; 16], (u64, bool)>,
-    /// By deal: what the index names, and what is there of it.
-    named: BTreeMap<u64, (u64, u64)>,
+    /// By deal: what the index names, and what is there of it, and declined.
+    named: BTreeMap<u64, (u64, u64, u64)>,
     /// By deal: what its provider declines of all it was asked for.
     declined: BTreeMap<u64, u64>,
 }
@@ -205,16 +205,17 @@ impl Tally {
         let mut count = Count::default();
         for deal in deals {
             let is_there = voices.count(&mut count, *deal, id);
-            self.name(*deal, is_there);
+            self.name(*deal, is_there, voices.declined.contains(&(*deal, id)));
         }
         self.survey.pages.add(count, 1, u16::try_from(deals.len()).unwrap_or(u16::MAX));
         bar.pages(self.takers).fate(count)
     }
 
-    fn name(&mut self, deal: u64, is_there: bool) {
-        let (named, there) = self.named.entry(deal).or_default();
+    fn name(&mut self, deal: u64, is_there: bool, is_declined: bool) {
+        let (named, there, declined) = self.named.entry(deal).or_default();
         *named += 1;
         *there += u64::from(is_there);
+        *declined += u64::from(is_declined);
     }
 
     /// Takes in what providers declined when they were asked for a wave.
@@ -235,7 +236,7 @@ impl Tally {
                     let named = page.holder(at, shard as u8).map(|holder| holder.deal);
                     let Some(deal) = voices.deal_of(&self.overlay, named, *id) else { continue };
                     let is_there = voices.count(&mut count, deal, *id);
-                    self.name(deal, is_there);
+                    self.name(deal, is_there, voices.declined.contains(&(deal, *id)));
                 }
                 let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
                 margins.add(count, shape.k().into(), shape.n().into());
@@ -304,7 +305,7 @@ impl Tally {
             }
         }
         for seat in &mut self.survey.seats {
-            (seat.named, seat.there) = self.named.get(&seat.deal.id).copied().unwrap_or_default();
+            (seat.named, seat.there, seat.named_declined) = self.named.get(&seat.deal.id).copied().unwrap_or_default();
             seat.declined = self.declined.get(&seat.deal.id).copied().unwrap_or_default();
         }
         self.survey

@@ -68,7 +68,14 @@ fn split(wei: U256, seats: &[Seat]) -> Result<Vec<Fare>, Fault> {
     let least = seats.iter().map(|(_, weight, _)| weight / LEAST_PART).max().unwrap_or(0) + 1;
     let seats = seats.iter().map(|(node, weight, price)| (node, (*weight).max(least), price));
     let whole: U256 = seats.clone().map(|(_, weight, _)| U256::from(weight)).sum();
-    let few = Fault::Setting("that pays some provider for less than one MiB: pay more, or less per GiB");
+    // One tick for the dearest for its weight, and what the rounding below takes.
+    let ticks = seats.clone().filter(|(.., price)| **price > 0).map(|(_, weight, price)| {
+        let part = U256::from(*price) + U256::from(GWEI) * U256::from(LEAVES_EACH);
+        (part * whole).div_ceil(U256::from(weight))
+    });
+    let few = Fault::PayTooLow { least: ticks.max().unwrap_or_default(), found: wei };
+    // No ledger has more, and what is multiplied below stays in its bits.
+    let wei = wei.min(U256::from(u128::MAX));
     let mut fares = Vec::new();
     for (node, weight, price) in seats {
         // A leaf's sum is rounded up to whole gwei.
@@ -111,13 +118,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// each provider asks; changes nothing.
     pub async fn fees(&self, bucket: &str, wei: U256, per_gib: Option<u128>, expires_ms: u64) -> Result<Fees, Fault> {
         let mut seats: BTreeMap<NodeKey, (u64, u128)> = BTreeMap::new();
-        for deal in self.deals(bucket).await? {
+        let deals = self.deals(bucket).await?;
+        let dearest = deals.iter().map(|deal| deal.offer.price_read).max().unwrap_or_default();
+        for deal in deals {
             let asks = tick_price(deal.offer.price_read);
             let price = per_gib.map_or(asks, tick_price);
             if price < asks {
-                return Err(Fault::Setting(
-                    "a provider of the bucket asks for more per GiB: `hodei status` shows prices",
-                ));
+                let found = U256::from(per_gib.unwrap_or_default());
+                return Err(Fault::ReadPriceTooLow { least: U256::from(dearest), found });
             }
             seats.entry(deal.offer.node).or_insert((1, price)).0 += deal.state.leaves;
         }
@@ -226,7 +234,15 @@ mod tests {
         let fares = split(coin, &seats).unwrap();
         assert_eq!(fares.iter().map(|fare| fare.ticks).collect::<Vec<_>>(), [15, 984]);
         assert_eq!(deposit(&fares).unwrap(), cost(&fares));
-        split(U256::from(1_000_000u64), &seats).unwrap_err();
+        // Too little says what is enough, to the wei.
+        for little in [0u64, 1_000_000] {
+            let error = split(U256::from(little), &seats).unwrap_err();
+            let Fault::PayTooLow { least, found } = error else { panic!("{error}") };
+            assert_eq!(found, U256::from(little));
+            assert!(split(least, &seats).unwrap().iter().all(|fare| fare.ticks > 0));
+            assert!(matches!(split(least - U256::from(1), &seats), Err(Fault::PayTooLow { .. })));
+        }
+        assert!(split(U256::MAX, &seats).unwrap().iter().all(|fare| fare.ticks == TICKS_MAX));
         split(coin, &[]).unwrap_err();
         let many: Vec<Seat> = (0..17).map(|at| seat(at, 1, 1)).collect();
         split(coin, &many).unwrap_err();

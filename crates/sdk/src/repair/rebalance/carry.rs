@@ -4,7 +4,7 @@ use super::{
     Rebalance, Rebalanced,
     even::{Fleet, Step},
     look::Ground,
-    plan::shares,
+    plan::{count_declined, shares},
 };
 use crate::{
     cloud::{Cloud, Runtime},
@@ -16,7 +16,10 @@ use crate::{
 use futures::{FutureExt as _, StreamExt as _, stream};
 use hodei_storage::overlay::PAIRS_MAX;
 use hodei_types::{event::Kind, slice::ShardId, transport::Transport};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// Shards on their way at once, and those of which it is said at once where they will be.
 const AT_ONCE: usize = 4;
@@ -59,7 +62,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.owe_newest(&ground.roster, &ground.seats, |seat| seat.answers).await;
         self.copy_sheets(&ground.record).await?;
         let mut fleet = Fleet::new(ground.record.shape, ground.places(&planned.held_bytes()), ground.steps_left());
-        let (mut done, mut old) = (Rebalanced::default(), Old::default());
+        let (mut done, mut old, mut declined) = (Rebalanced::default(), Old::default(), BTreeMap::new());
         let (run, mut after) = (ground.known.run.clone(), None::<String>);
         let (mut todo, _) = objects(&run, self.now_ms());
         loop {
@@ -68,6 +71,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             for plots in cut(plots) {
                 let seen = self.see(&mut ground, plots).await;
                 done.lacking_stripes += seen.lacking;
+                count_declined(&mut declined, &seen);
                 done.twins += seen.twins.len() as u64;
                 old.shards.extend(seen.twins);
                 let (mut moves, mut back) = (Vec::new(), Vec::<(ShardId, u64)>::new());
@@ -102,7 +106,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         done.left += self.release_old(bucket, old).await?;
         let held = ground.roster.iter().zip(fleet.places()).map(|(provider, place)| (provider.deal, place.held_bytes));
-        done.shares = shares(&ground, &held.collect());
+        done.shares = shares(&ground, &held.collect(), &declined);
         let (shards, bytes) = (done.moved_shards, done.moved_bytes);
         self.note(Kind::Deal, |fields| fields.text("what", "rebalanced").uint("shards", shards).uint("bytes", bytes))
             .await;

@@ -94,11 +94,14 @@ impl Ground {
         // Somebody may be bringing it to who is told last: that one is no twin.
         let twins = told.clone().filter(|other| Some(*other) != deal && Some(*other) != last && is_held);
         let never_came = |last: &u64| Some(*last) != deal && self.voices.is_asked(*last) && !is_there(last);
+        let declined = told.clone().filter(|deal| self.voices.declined.contains(&(*deal, id)));
+        let declined: BTreeSet<u64> = declined.collect();
         Found {
             is_there: deal.as_ref().is_some_and(is_there),
             is_astray: is_held && last.as_ref().is_some_and(never_came),
             twins: twins.filter(is_there).collect(),
-            is_held: is_held && !told.clone().any(|deal| self.voices.declined.contains(&(deal, id))),
+            is_held: is_held && declined.is_empty(),
+            declined,
             deal,
         }
     }
@@ -121,6 +124,9 @@ impl Ground {
                     seen.held_bytes[slot] += u64::from(stripe.shard_bytes);
                 }
                 is_whole &= found.is_there;
+                for deal in found.declined {
+                    *seen.declined.entry(deal).or_default() += 1;
+                }
                 slots.push(slot);
                 may_go.push(found.is_held && found.twins.is_empty() && !stays);
                 if !stays {
@@ -142,6 +148,8 @@ struct Found {
     is_there: bool,
     /// Everything is expected of who has it, and nobody declined it.
     is_held: bool,
+    /// Who was to have it and declines.
+    declined: BTreeSet<u64>,
     /// Others that have it too.
     twins: BTreeSet<u64>,
     /// The overlay has it last where it never came.
@@ -169,6 +177,8 @@ pub(super) struct Seen {
     pub(super) stripes: Vec<Lying>,
     /// Shards, by deal, that lie there besides where they count.
     pub(super) twins: Vec<(u64, ShardId)>,
+    /// Shards that are declined, by the deal that was to have them.
+    pub(super) declined: BTreeMap<u64, u64>,
     /// Stripes that lack a shard.
     pub(super) lacking: u64,
     /// Parts whose pages could not be read.
@@ -206,7 +216,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             .boxed()
         });
-        let read: Vec<_> = stream::iter(read.collect::<Vec<_>>()).buffer_unordered(PAGES_AT_ONCE).collect().await;
+        // In the index's order, whoever answers first: what is planned twice, and then done, is the same.
+        let read: Vec<_> = stream::iter(read.collect::<Vec<_>>()).buffered(PAGES_AT_ONCE).collect().await;
         let held_bytes = vec![0; ground.roster.len()];
         let (mut seen, mut asked) = (Seen { held_bytes, ..Seen::default() }, Vec::new());
         let mut pages = Vec::new();

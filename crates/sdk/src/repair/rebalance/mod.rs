@@ -33,6 +33,10 @@ pub struct Share {
     pub bytes_then: u64,
     /// Whether it takes shards now; the others neither give nor get any.
     pub takes: bool,
+    /// Whether it does not stay, so that what it holds is to be put elsewhere by a repair.
+    pub leaves: bool,
+    /// Shards that it was to have and declines.
+    pub declined: u64,
 }
 
 /// What evening out a bucket will do.

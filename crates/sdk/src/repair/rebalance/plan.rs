@@ -6,7 +6,7 @@
 use super::{
     Rebalance, Share, choose,
     even::{Fleet, Place},
-    look::{Ground, Lying},
+    look::{Ground, Lying, Seen},
 };
 use crate::{
     cloud::{Cloud, Runtime},
@@ -93,6 +93,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (mut todo, total) = objects(&ground.known.run, self.now_ms());
         let (mut stripes, mut held) = (Vec::new(), vec![0u64; ground.roster.len()]);
         let (mut twins, mut astray, mut lacking_stripes, mut unread_parts, mut looked) = (0, 0, 0, 0, 0);
+        let mut declined = BTreeMap::new();
         let (run, mut after) = (ground.known.run.clone(), None::<String>);
         loop {
             let (plots, last) = wave(&run, after.as_deref(), &mut todo);
@@ -105,6 +106,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 astray += seen.stripes.iter().map(|stripe| stripe.astray.len() as u64).sum::<u64>();
                 lacking_stripes += seen.lacking;
                 unread_parts += seen.unread_parts;
+                count_declined(&mut declined, &seen);
                 told(looked, total);
             }
             after = last;
@@ -133,7 +135,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         };
         let then: Vec<u64> = fleet.places().iter().map(|place| place.held_bytes).collect();
-        let mut shares = shares(&ground, &held);
+        let mut shares = shares(&ground, &held, &declined);
         shares.extend(open.iter().map(|part| Share {
             node: part.offer.node,
             zone: part.offer.zone.clone(),
@@ -141,6 +143,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             bytes: 0,
             bytes_then: 0,
             takes: true,
+            leaves: false,
+            declined: 0,
         }));
         shares.iter_mut().zip(&then).for_each(|(share, then)| share.bytes_then = *then);
         let prices = ground.roster.iter().map(|one| ground.seat(one.deal).map_or(0, |seat| seat.deal.state.price));
@@ -208,8 +212,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 }
 
+/// Adds what was seen to be declined, by deal.
+pub(super) fn count_declined(declined: &mut BTreeMap<u64, u64>, seen: &Seen) {
+    seen.declined.iter().for_each(|(deal, count)| *declined.entry(*deal).or_default() += count);
+}
+
 /// What lies with each of the roster.
-pub(super) fn shares(ground: &Ground, held: &BTreeMap<u64, u64>) -> Vec<Share> {
+pub(super) fn shares(ground: &Ground, held: &BTreeMap<u64, u64>, declined: &BTreeMap<u64, u64>) -> Vec<Share> {
     let share = |provider: &hodei_storage::engine::Provider| {
         let bytes = held.get(&provider.deal).copied().unwrap_or(0);
         Share {
@@ -219,6 +228,8 @@ pub(super) fn shares(ground: &Ground, held: &BTreeMap<u64, u64>) -> Vec<Share> {
             bytes,
             bytes_then: bytes,
             takes: ground.seat(provider.deal).is_some_and(|seat| seat.takes()),
+            leaves: ground.seat(provider.deal).is_some_and(|seat| seat.is_gone()),
+            declined: declined.get(&provider.deal).copied().unwrap_or(0),
         }
     };
     ground.roster.iter().map(share).collect()

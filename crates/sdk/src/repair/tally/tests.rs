@@ -176,3 +176,18 @@ fn what_is_declined_is_told_of_whoever_was_to_have_it() {
     let declined: Vec<u64> = tally.end(&Run::default()).seats.iter().map(|seat| seat.declined).collect();
     assert_eq!(declined, [0, 0, 3, 0, 0, 1]);
 }
+
+#[test]
+fn no_more_is_declined_of_what_is_named_than_is_named() {
+    let (shape, id) = (Shape::new(3, 6, 1).unwrap(), ShardId([1; 32]));
+    let seats = seats([State::Answers; 6]);
+    let mut voices = Voices::of(&seats);
+    let mut tally = Tally::new(shape, &Ask::default(), seats, Arc::default());
+    voices.declined = BTreeSet::from([(0, id), (3, id), (0, ShardId([2; 32]))]);
+    tally.decline(&voices.declined);
+    // The index names it with the first two alone.
+    tally.copies(&voices, id, &[0, 1], Bar::index(&shape, false));
+    let told = tally.end(&Run::default()).seats;
+    let told: Vec<_> = told.iter().map(|seat| (seat.named, seat.declined, seat.named_declined)).collect();
+    assert_eq!(told, [(1, 2, 1), (1, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 0, 0)]);
+}
