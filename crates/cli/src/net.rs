@@ -173,10 +173,11 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
 pub(crate) async fn invite(invite: &NetInvite, session: &Session, paths: &Paths, out: Out) -> Result<()> {
     let coins = money::parse(&invite.coins)?;
     let fee = sweep_fee(session.chain.head().await.map_err(chain_fault)?.base_fee);
-    if coins <= fee {
+    // None at all invites somebody who only reads.
+    if !coins.is_zero() && coins <= fee {
         let message = "nobody could take what is in it: the fee of the transfer that does is not less";
-        return Err(Fault::new(&fault::USAGE, message, "put more into it with --coins")
-            .between(format!("more than {}", money::exact(fee)), money::exact(coins)));
+        return Err(Fault::new(&fault::USAGE, message, "put more into it with --coins, or 0 for who only reads")
+            .between(format!("0, or more than {}", money::exact(fee)), money::exact(coins)));
     }
     out.say(format!(
         "An invitation to {} with {} in it, from your main account, plus the fee of one transfer.",

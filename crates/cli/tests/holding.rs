@@ -96,6 +96,19 @@ fn whoever_deletes_what_it_holds_climbs_the_ladder_and_is_not_paid() {
     assert_eq!((&summary["suspended"], wei(&summary["slashed_wei"])), (&true.into(), after[&loser].slashed));
     let paid: u128 = earned.iter().filter_map(|line| Some(wei(line.get("amount_wei")?))).sum();
     assert_eq!(paid, wei(&summary["paid_wei"]), "the sum of the payments shown is the sum said");
+    // Each payment is what the deal held then, for so many windows at its price; and so is each window's part of it.
+    for provider in &providers {
+        let lines = network.user.lines(&["-C", "holding", "node", "earnings", &provider.key]);
+        for line in lines.iter().filter(|line| line["what"] == "store") {
+            let (amount, price) = (wei(&line["amount_wei"]), wei(&line["price_wei"]));
+            let (bytes, windows) = (line["bytes"].as_u64().unwrap(), line["windows"].as_u64().unwrap());
+            let due = (u128::from(windows) * u128::from(bytes) * price) >> 30;
+            assert!(amount == due || amount == due + 1 || line["escrow_spent"] == true, "{line}");
+            let each = line["each"].as_array().unwrap();
+            assert_eq!(each.iter().map(|share| wei(&share["amount_wei"])).sum::<u128>(), amount, "{line}");
+            assert!(each.len() as u64 == windows && each.iter().all(|share| share["bytes"] == bytes), "{line}");
+        }
+    }
     let status = providers[1].user.one(&["-C", "holding", "status"]);
     assert!(status["node"]["provider"]["lost_shards"].as_u64().unwrap() > 0, "{status}");
     let text = |words: &[&str]| {

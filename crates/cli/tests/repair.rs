@@ -339,7 +339,15 @@ fn what_a_provider_declines_is_read_and_put_elsewhere() {
         &[&ids[0], &ids[1]],
     ]
     .concat();
-    demo.user.one(&[&named[..], &["--dry-run"]].concat());
+    // Told beforehand: each shard once, however often and in whatever letters it is named, and what it holds of them.
+    let twice = [ids[0].to_uppercase(), format!("0x{}", ids[1])];
+    let plan = demo.user.one(&[&named[..], &[&twice[0], &twice[1], "--dry-run"]].concat());
+    let counts = ["shards", "named_shards", "held_shards", "declined_shards"].map(|what| plan[what].as_u64());
+    assert_eq!(counts, [Some(2), Some(2), Some(2), Some(0)], "{plan}");
+    let nobody = format!("0x{}", "ab".repeat(32));
+    let of_nobody =
+        ["node", "decline", "--bucket", &nobody, "--folder", text(&folder), "--reason", "terms", "--dry-run"];
+    demo.user.refused(&of_nobody, "HD6001");
     assert!(demo.user.run(&["node", "declined", "--folder", text(&folder)]).1.is_empty());
     let declined = demo.user.one(&[&named[..], &["-y"]].concat());
     assert_eq!((&declined["done"], &declined["declined_shards"]), (&true.into(), &2.into()), "{declined}");
@@ -354,6 +362,23 @@ fn what_a_provider_declines_is_read_and_put_elsewhere() {
                 .all(|line| line["ground"] == "court" && ids.contains(&line["shard"].as_str().unwrap().to_owned())),
         "{listed:?}"
     );
+
+    // Whoever has the network key sees that this node said so, offline, and that nobody changed it.
+    let listing = demo.user.folder().join("declined.jsonl");
+    let write = |lines: &[Value]| fs::write(&listing, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    write(&listed).unwrap();
+    let verified = demo.user.lines(&demo.words(&["verify", text(&listing)]));
+    let is_its = |line: &Value| line["node"] == node.as_str() && line["ground"] == "court" && line["verified"] == true;
+    assert!(verified.len() == 2 && verified.iter().all(is_its), "{verified:?}");
+    let mut changed = listed.clone();
+    changed[1]["shard"] = ids[2].as_str().into();
+    write(&changed).unwrap();
+    demo.user.refused(&demo.words(&["verify", text(&listing)]), "HD5006");
+
+    // Where it lies, what is declined is not counted as held.
+    let places = demo.lines(&["data", "where", "hodei://vault/large"]);
+    let place = places.iter().find(|place| place["node"] == node.as_str()).expect("it has the others");
+    assert_eq!((&place["shards"], &place["shards_declined"]), (&(ids.len() - 2).into(), &2.into()), "{place}");
 
     // It is read all the same, and the survey tells who declines how much; then it lies elsewhere, and is whole.
     demo.check(&objects);
@@ -432,6 +457,7 @@ fn shards_are_brought_as_they_are_to_one_that_joins_and_as_many_may_go_as_before
     let late = demo.join("loft");
     let planned = plan();
     assert_eq!((count(&planned, "new_deals"), held(&planned, &late.key)), (1, 0), "{planned}");
+    assert_eq!(plan(), planned, "nothing changed, and neither does the plan");
     let then = |told: &Value, node: &str| count(seat(told, node), "bytes_then");
     assert!(then(&planned, &late.key) >= total / 8 && then(&planned, &late.key) <= total / 6, "{planned}");
     assert!(wei(&planned["escrow_wei"]) > 0 && wei(&planned["window_before_wei"]) > 0, "{planned}");

@@ -270,6 +270,26 @@ fn a_folder_is_shared_by_a_link_or_sold_by_a_pass_to_one_reader() {
     reader.one(&["net", "join", &ticket, "--context-name", "other"]);
     let name = reader.one(&["-C", "other", "share", "reader"])["reader"].as_str().unwrap().to_owned();
     assert_eq!(reader.one(&["-C", "other", "share", "reader"])["reader"], name, "it stays the same");
+    // Too little for what is read of anybody is told beforehand, with what is enough.
+    let sell = |money: &[&str]| {
+        let words = [&["share", "create", "hodei://films/alps/", "--for", &name, "--dry-run"][..], money].concat();
+        demo.user.run(&demo.words(&words))
+    };
+    for money in [
+        &["--pay", "0"][..],
+        &["--pay", "0.000001"],
+        &["--pay", "1", "--per-gib", "0"],
+        &["--pay", "1", "--per-gib", "0.000000000000000001"],
+    ] {
+        let (code, _, error) = sell(money);
+        let error = &error["error"];
+        assert_eq!((code, error["code"].as_str()), (2, Some("HD1001")), "{money:?}: {error}");
+        assert!(error["expected"].as_str().is_some_and(|least| least.starts_with("at least 0.0")), "{error}");
+    }
+    let (code, plan, error) = sell(&["--pay", "1"]);
+    assert!(code == 0 && plan[0]["paid_bytes"].as_u64().is_some_and(|bytes| bytes >= 6 << 20), "{plan:?} {error}");
+    let asked = demo.one(&["status"])["providers"][0]["price_read_wei"].clone();
+    assert!(asked.as_str().is_some_and(|wei| wei.parse::<u128>().is_ok_and(|wei| wei > 0)), "{asked}");
     let sold = demo.one(&["share", "create", "hodei://films/alps/", "--for", &name, "-y"]);
     let pass = sold["word"].as_str().unwrap();
     assert_eq!(sold["link"], sold["word"], "no gateway answers it");

@@ -166,6 +166,12 @@ pub(crate) fn all(paths: &Paths, context: &str) -> PathBuf {
 
 /// Where the door will be: as named, on loopback among loopback members, or where this machine sends from.
 pub(crate) fn place(named: Option<SocketAddr>, members: &[Member]) -> Result<Door> {
+    // The word names it for good.
+    if let Some(named) = named.filter(|named| named.port() == 0 || named.ip().is_unspecified()) {
+        let help = "name the address and port at which devices reach this pool";
+        return Err(Fault::new(&fault::USAGE, "no device could dial that address", help)
+            .between("IP:PORT of this machine, as devices reach it", named));
+    }
     let link = wire(named, members, PORT);
     let addresses = match link.advertise.is_empty() {
         false => link.advertise,
@@ -199,5 +205,9 @@ mod tests {
         let named = place(Some("203.0.113.9:77".parse().unwrap()), &[member("198.51.100.1:7")]).unwrap();
         assert_eq!(named.listen, "0.0.0.0:77".parse().unwrap());
         assert_eq!(named.addresses, ["203.0.113.9:77".parse().unwrap()]);
+        for nowhere in ["0.0.0.0:0", "0.0.0.0:77", "203.0.113.9:0", "[::]:77"] {
+            let fault = place(Some(nowhere.parse().unwrap()), &[member("198.51.100.1:7")]).unwrap_err();
+            assert_eq!((fault.code.id, fault.found.as_deref()), ("HD1001", Some(nowhere)));
+        }
     }
 }
