@@ -7,7 +7,7 @@ use super::{
 use alloy_primitives::B256;
 use hodei_node::{
     home::Home,
-    provider::decline::{self, Order},
+    provider::decline::{self, Order, Told},
 };
 use hodei_storage::wire::{Answer, Reason, Request};
 use hodei_types::{
@@ -56,6 +56,15 @@ fn what_is_declined_is_refused_by_a_signed_word_that_is_in_the_log() {
         }
         let keep = Request::Keep { deal: DEAL, ids: ids.clone(), until_ms: 5000, grant: rights.clone() };
         assert_eq!(reply(keep).await, Answer::Bitmap(vec![0b111]));
+        // What an order would come to is told, and nothing is done: each shard once, one held, one declined already.
+        let named = [ids[0], waiting, ids[0]].map(|id| id.to_string());
+        let question = decline::ask(&home, &order(named.into(), None)).unwrap();
+        done(&question).await;
+        assert_eq!(decline::answered(&question), Some(Told { shards: 2, held: 1, declined: 1, why: None }));
+        let question = decline::ask(&home, &order(vec![], Some(B256::repeat_byte(1).to_string()))).unwrap();
+        done(&question).await;
+        let answer = decline::answered(&question).expect("an answer");
+        assert!(answer.shards == 0 && answer.why.is_some_and(|why| why.contains("holds nothing of bucket")));
         let file = decline::leave(&home, &order(vec![ids[1].to_string()], None)).unwrap();
         done(&file).await;
         let get = |id| Request::Get { deal: DEAL, id, offset: 0, len: 1024, grant: rights.clone() };
@@ -91,6 +100,7 @@ fn what_is_declined_is_refused_by_a_signed_word_that_is_in_the_log() {
             let declined = Declined::decode(&alloy_primitives::hex::decode(&line.statement).unwrap()).unwrap();
             assert_eq!(declined.verify(CHAIN_ID, &listening.key()), Ok(()));
             assert_eq!((declined.decline.deal, declined.decline.id.to_string()), (0, line.id.clone()));
+            assert_eq!(line.node, listening.key().to_string());
         }
         let status = provider.status();
         assert_eq!((&status["declined_shards"], &status["held_bytes"]), (&4.into(), &0.into()));
