@@ -214,6 +214,10 @@ fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
     let appoint = ["data", "care", "appoint", "vault", &account, "--reserve", "20", "--out", text(&file), "-y"];
     let (coin, coins) = ("1000000000000000000", "20000000000000000000");
     let wage = ["--per-gib", "1", "--a-day", "5"];
+    // What it costs beside the reserve is told beforehand, and that there is not enough for it.
+    let beyond = ["data", "care", "appoint", "vault", &account, "--reserve", "99999999999", "--dry-run"];
+    let beyond = demo.one(&beyond);
+    assert!(beyond["is_covered"] == false && beyond["fee_wei"].as_str().is_some_and(|wei| wei != "0"), "{beyond}");
     let appointed = demo.one(&[&appoint[..], &wage].concat());
     assert_eq!((&appointed["word"], &appointed["reserve_wei"]), (&Value::Null, &coins.into()));
     assert_eq!(appointed["wage"]["per_gib_wei"], coin);
@@ -259,6 +263,8 @@ fn what_is_lost_while_its_owner_is_away_is_restored_by_who_cannot_read_it() {
     });
     let shown = demo.one(&["data", "care", "show", "vault"]);
     assert!(restored >= 8 && shown["restored_shards"].as_u64().unwrap() >= restored, "{restored} of {shown}");
+    let elsewhere = shown["elsewhere_shards"].as_u64().unwrap();
+    assert!(elsewhere > 0 && elsewhere <= shown["restored_shards"].as_u64().unwrap(), "each shard once: {shown}");
     assert_eq!((deals, demo.deals()), (1, 7));
     // Every coin that left the reserve is in a deal or the custodian's; what was slashed may have come to it.
     let accounted = |escrow: u128| {
