@@ -92,12 +92,25 @@ def main():
             ok("and the main account pays none of it", not paid(), paid())
             code, _, said = run("wallet", "budget", "set", "0", "-y")
             ok("the budget is taken back", code == 0, said)
-            for name, s3 in (("the demo's door", first), ("a door of its own", second)):
+
+            def refused(act):
+                """The status and code of a refusal; a bucket may still be another account's for some blocks."""
                 try:
-                    s3.put_object(Bucket=BUCKET, Key="too much", Body=b"x")
-                    ok(f"{name} puts nothing more", False)
+                    patiently(act)
                 except ClientError as error:
-                    ok(f"{name} puts nothing more", error.response["ResponseMetadata"]["HTTPStatusCode"] >= 400)
+                    return error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+                return None
+
+            final = (403, "QuotaExceeded")
+            for name, s3 in (("the demo's door", first), ("a door of its own", second)):
+                found = refused(lambda: s3.put_object(Bucket=BUCKET, Key="too much", Body=b"x"))
+                ok(f"{name} puts nothing more, and says so for good", found == final, found)
+                found = refused(lambda: s3.create_bucket(Bucket=f"{BUCKET}-more"))
+                ok(f"{name} makes no bucket, and says so for good", found == final, found)
+                found = refused(lambda: s3.delete_object(Bucket=BUCKET, Key="before"))
+                ok(f"{name} removes nothing, and says so for good", found == final, found)
+                gone = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "before"}]})
+                ok(f"{name} removes none of many either", [one["Code"] for one in gone.get("Errors", [])] == ["QuotaExceeded"], gone)
                 ok(f"{name} still reads", s3.get_object(Bucket=BUCKET, Key="before")["Body"].read() == b"of the main account")
             _, lines, _ = run("status")
             status = lines[0]
@@ -108,6 +121,22 @@ def main():
             ok("a new budget", code == 0, said)
             patiently(lambda: second.put_object(Bucket=BUCKET, Key="again", Body=b"again"))
             ok("and its doors go on", first.get_object(Bucket=BUCKET, Key="again")["Body"].read() == b"again")
+            patiently(lambda: first.delete_object(Bucket=BUCKET, Key="before"))
+            keys = [one["Key"] for one in second.list_objects_v2(Bucket=BUCKET)["Contents"]]
+            ok("what could not be removed is removed", "before" not in keys and "again" in keys, keys)
+
+            code, lines, said = run("s3", "key", "add", "guest", "--quota-bytes", "1000", "--quota-objects", "3")
+            guest = lines[0]["access_key_id"]
+            rows = lambda *words: {row["access_key_id"]: row for row in run("s3", "key", "list", *words)[1]}
+            offline, row = rows()[guest], rows("--held")[guest]
+            ok("a key's quota is listed", (offline["quota_bytes"], offline["quota_objects"]) == (1000, 3) and "held_bytes" not in offline, offline)
+            ok("and what its user holds, of it", (row["held_bytes"], row["held_objects"], row["quota_bytes"]) == (0, 0, 1000), row)
+            before = rows("--held")[told["access_key_id"]]
+            first.put_object(Bucket=BUCKET, Key="counted", Body=b"x" * 700)
+            after = rows("--held")[told["access_key_id"]]
+            more = after["held_bytes"] - before["held_bytes"], after["held_objects"] - before["held_objects"]
+            ok("what is put counts as its owner's", more == (700, 1) and after["quota_bytes"] is None, (before, after))
+            run("s3", "key", "remove", guest)
 
             link = second.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "again"}, ExpiresIn=60)
             urllib.request.urlopen(link).read()
