@@ -158,11 +158,11 @@ class Put:
 
 
 def tried(*words):
-    """The lines of a command that succeeds, or nothing."""
+    """The lines of a command that succeeds, or none."""
     try:
-        return hodei(*words) or True
+        return hodei(*words)
     except RuntimeError:
-        return None
+        return []
 
 
 def settled(app):
@@ -178,9 +178,10 @@ def settled(app):
     return until("it counts what it holds", look)
 
 
-def standing(key, name):
-    """How a device's deal stands on the ledger."""
-    return next(line for line in hodei("data", "where", f"hodei://{BUCKET}/{name}") if line["node"] == key)
+def deals(name):
+    """How the deals stand that hold an object, by whose they are."""
+    found = until("the ledger tells of deals", lambda: tried("data", "where", f"hodei://{BUCKET}/{name}"))
+    return {line["node"]: line for line in found}
 
 
 def killed(work, app, key, name, wait, dice, known):
@@ -217,10 +218,10 @@ def killed(work, app, key, name, wait, dice, known):
         put.again()
     print(f"{name}: {'acknowledged all the same' if is_acknowledged else 'refused, and put again'}", flush=True)
     # A proof that was on its way may still be counted: what comes after the next window was made since.
-    window = standing(key, known)["last_proven_window"]
+    window = deals(known)[key]["last_proven_window"]
 
     def proves():
-        now = standing(key, known)
+        now = deals(known)[key]
         return now["last_proven_window"] > window + 1 and now["missed_in_row"] == 0
 
     until(f"{name}: the device proves again", proves)
@@ -302,10 +303,13 @@ def die(work, apps, keys):
     # The index is acknowledged by enough, as the first put was: its newest layer may have been written meanwhile.
     if not is_whole(found["index"]):
         until("the index is everywhere", repaired)
-    for name, digest in told:
+    for group in (told[:3], *([one] for one in told[3:])):
+        # Who was stopped proves again before others are: many windows missed in a row would end its deals.
+        until("everybody proves", lambda: all(deal["missed_in_row"] == 0 for deal in deals("before-0").values()))
         with stopped(dice):
-            is_same = read(work, name, digest)
-        check(f"{name} is read with no provider to spare, byte for byte", is_same)
+            are_same = {name: read(work, name, digest) for name, digest in group}
+        for name, is_same in are_same.items():
+            check(f"{name} is read with no provider to spare, byte for byte", is_same)
     return told
 
 
