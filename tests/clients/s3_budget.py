@@ -37,10 +37,10 @@ def main():
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         return done.returncode, lines, done.stderr
 
-    def client(endpoint):
+    def client(endpoint, key=told["access_key_id"], secret=told["secret_access_key"]):
         config = Config(s3={"addressing_style": "path"}, signature_version="s3v4", retries={"max_attempts": 8}, read_timeout=120)
-        return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=told["access_key_id"],
-                            aws_secret_access_key=told["secret_access_key"], region_name="us-east-1", config=config)
+        return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key,
+                            aws_secret_access_key=secret, region_name="us-east-1", config=config)
 
     def patiently(put):
         """A bucket may be another account's for some blocks."""
@@ -126,17 +126,22 @@ def main():
             ok("what could not be removed is removed", "before" not in keys and "again" in keys, keys)
 
             code, lines, said = run("s3", "key", "add", "guest", "--quota-bytes", "1000", "--quota-objects", "3")
-            guest = lines[0]["access_key_id"]
-            rows = lambda *words: {row["access_key_id"]: row for row in run("s3", "key", "list", *words)[1]}
-            offline, row = rows()[guest], rows("--held")[guest]
-            ok("a key's quota is listed", (offline["quota_bytes"], offline["quota_objects"]) == (1000, 3) and "held_bytes" not in offline, offline)
-            ok("and what its user holds, of it", (row["held_bytes"], row["held_objects"], row["quota_bytes"]) == (0, 0, 1000), row)
-            before = rows("--held")[told["access_key_id"]]
-            first.put_object(Bucket=BUCKET, Key="counted", Body=b"x" * 700)
-            after = rows("--held")[told["access_key_id"]]
-            more = after["held_bytes"] - before["held_bytes"], after["held_objects"] - before["held_objects"]
-            ok("what is put counts as its owner's", more == (700, 1) and after["quota_bytes"] is None, (before, after))
-            run("s3", "key", "remove", guest)
+            ok("a user with a quota gets a key", code == 0, said)
+            key = lines[0]["access_key_id"]
+            guest = client(told["endpoint"], key, lines[0]["secret_access_key"])
+            patiently(lambda: guest.create_bucket(Bucket=f"{BUCKET}-guest"))
+            patiently(lambda: guest.put_object(Bucket=f"{BUCKET}-guest", Key="counted", Body=b"x" * 700))
+            found = refused(lambda: guest.put_object(Bucket=f"{BUCKET}-guest", Key="more", Body=b"x" * 301))
+            ok("what is beyond a quota is refused as what is beyond a budget", found == final, found)
+
+            def row(*words):
+                code, lines, said = run("s3", "key", "list", *words)
+                return next((line for line in lines if line["access_key_id"] == key), said)
+
+            listed = row()
+            ok("a key's quota is listed", (listed["quota_bytes"], listed["quota_objects"]) == (1000, 3) and "held_bytes" not in listed, listed)
+            listed = row("--held")
+            ok("and what its user holds of it", (listed["held_bytes"], listed["held_objects"], listed["quota_bytes"]) == (700, 1, 1000), listed)
 
             link = second.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "again"}, ExpiresIn=60)
             urllib.request.urlopen(link).read()
