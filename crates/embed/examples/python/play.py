@@ -30,8 +30,8 @@ MEMORY_KIB_MAX = 128 << 10
 PATIENCE_S = 600
 # Of the bucket's eight shards any four suffice; the demo's six providers and both devices keep one each.
 K, PROVIDERS, KILLS = 4, 6, 3
-# A stripe's shard on the way to each; a put of whole ones that is fed slowly holds two mebibytes back at most.
-SHARD_BYTES, HELD_BACK_MIB = 256 << 10, 2
+# Of a whole stripe's shard at each; a put that is fed without end would take all the bucket's room.
+SHARD_BYTES, FED_MIB_MAX = 256 << 10, 48
 failed = []
 
 
@@ -184,25 +184,51 @@ def deals(name):
     return {line["node"]: line for line in found}
 
 
+def grown(app, put):
+    """Feeds a put until the device counts a stripe's shard more than before; how many bytes, or none where the put ended."""
+    least = [app.ask("state")["held_bytes"]]
+
+    def look():
+        held = app.ask("state")["held_bytes"]
+        # What an earlier put left may be released meanwhile.
+        least[0] = min(least[0], held)
+        if held >= least[0] + SHARD_BYTES or not put.is_under_way():
+            return held - least[0], put.is_under_way()
+        if put.fed_mib < FED_MIB_MAX:
+            put.feed(1)
+        return None
+
+    more, is_under_way = until("the put comes to the device", look)
+    return more if is_under_way else 0
+
+
+def begun(work, app, name, wait, dice):
+    """A put that comes to the device and goes on; and by how much the device's count grew at the last look."""
+    for attempt in range(9):
+        settled(app)
+        put = Put(work, f"{name}.{attempt}", wait)
+        try:
+            for _ in range(dice.randint(1, 4)):
+                put.feed(dice.randint(2, 5))
+                more = grown(app, put)
+        except BaseException:
+            put.process.kill()
+            raise
+        if more:
+            return put, more
+        # It gave up by itself, as may happen where a provider is slow; nobody was told that it is there.
+        print(f"{put.name}: {put.said.read_text()[-300:]}", flush=True)
+    raise RuntimeError(f"{name}: no put goes on for long enough")
+
+
 def killed(work, app, key, name, wait, dice, known):
     """Kills a device's process while a put is under way, and starts it again. `known` is an object it has a part of."""
-    before = settled(app)
-    put = Put(work, name, wait)
+    put, more = begun(work, app, name, wait, dice)
     try:
-        for _ in range(dice.randint(1, 4)):
-            put.feed(dice.randint(HELD_BACK_MIB + 2, HELD_BACK_MIB + 5))
-            # Each mebibyte is a stripe, or nearly so: a shard of it is here before the put has all it waits for.
-            expected = before + (put.fed_mib // 2 - HELD_BACK_MIB) * SHARD_BYTES
-            held = until("the put comes to the device", lambda: max(0, app.ask("state")["held_bytes"] - expected) or
-                         (not put.is_under_way() and -1))
-            if held == -1:
-                break
-        grown = app.ask("state")["held_bytes"] - before
-        was_under_way = put.is_under_way()
         app.kill()
-        check(f"{name}: a put is under way when the device dies", was_under_way and put.is_under_way() and grown > 0,
-              (grown, put.process.poll(), put.said.read_text()[-600:]))
-        print(f"{name}: killed after {put.fed_mib} MiB were fed and {grown / 2**20:.2f} MiB of it were counted", flush=True)
+        check(f"{name}: a put is under way when the device dies", put.is_under_way(), put.said.read_text()[-600:])
+        print(f"{name}: killed after {put.fed_mib} MiB were fed, the device's count having grown by {more >> 10} KiB since the "
+              f"look before", flush=True)
         is_back_meanwhile = dice.random() < 0.5
         if is_back_meanwhile:
             back(app, name)
