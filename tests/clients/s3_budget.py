@@ -37,10 +37,10 @@ def main():
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         return done.returncode, lines, done.stderr
 
-    def client(endpoint):
+    def client(endpoint, key=told["access_key_id"], secret=told["secret_access_key"]):
         config = Config(s3={"addressing_style": "path"}, signature_version="s3v4", retries={"max_attempts": 8}, read_timeout=120)
-        return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=told["access_key_id"],
-                            aws_secret_access_key=told["secret_access_key"], region_name="us-east-1", config=config)
+        return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key,
+                            aws_secret_access_key=secret, region_name="us-east-1", config=config)
 
     def patiently(put):
         """A bucket may be another account's for some blocks."""
@@ -92,12 +92,25 @@ def main():
             ok("and the main account pays none of it", not paid(), paid())
             code, _, said = run("wallet", "budget", "set", "0", "-y")
             ok("the budget is taken back", code == 0, said)
-            for name, s3 in (("the demo's door", first), ("a door of its own", second)):
+
+            def refused(act):
+                """The status and code of a refusal; a bucket may still be another account's for some blocks."""
                 try:
-                    s3.put_object(Bucket=BUCKET, Key="too much", Body=b"x")
-                    ok(f"{name} puts nothing more", False)
+                    patiently(act)
                 except ClientError as error:
-                    ok(f"{name} puts nothing more", error.response["ResponseMetadata"]["HTTPStatusCode"] >= 400)
+                    return error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+                return None
+
+            final = (403, "QuotaExceeded")
+            for name, s3 in (("the demo's door", first), ("a door of its own", second)):
+                found = refused(lambda: s3.put_object(Bucket=BUCKET, Key="too much", Body=b"x"))
+                ok(f"{name} puts nothing more, and says so for good", found == final, found)
+                found = refused(lambda: s3.create_bucket(Bucket=f"{BUCKET}-more"))
+                ok(f"{name} makes no bucket, and says so for good", found == final, found)
+                found = refused(lambda: s3.delete_object(Bucket=BUCKET, Key="before"))
+                ok(f"{name} removes nothing, and says so for good", found == final, found)
+                gone = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "before"}]})
+                ok(f"{name} removes none of many either", [one["Code"] for one in gone.get("Errors", [])] == ["QuotaExceeded"], gone)
                 ok(f"{name} still reads", s3.get_object(Bucket=BUCKET, Key="before")["Body"].read() == b"of the main account")
             _, lines, _ = run("status")
             status = lines[0]
@@ -108,6 +121,27 @@ def main():
             ok("a new budget", code == 0, said)
             patiently(lambda: second.put_object(Bucket=BUCKET, Key="again", Body=b"again"))
             ok("and its doors go on", first.get_object(Bucket=BUCKET, Key="again")["Body"].read() == b"again")
+            patiently(lambda: first.delete_object(Bucket=BUCKET, Key="before"))
+            keys = [one["Key"] for one in second.list_objects_v2(Bucket=BUCKET)["Contents"]]
+            ok("what could not be removed is removed", "before" not in keys and "again" in keys, keys)
+
+            code, lines, said = run("s3", "key", "add", "guest", "--quota-bytes", "1000", "--quota-objects", "3")
+            ok("a user with a quota gets a key", code == 0, said)
+            key = lines[0]["access_key_id"]
+            guest = client(told["endpoint"], key, lines[0]["secret_access_key"])
+            patiently(lambda: guest.create_bucket(Bucket=f"{BUCKET}-guest"))
+            patiently(lambda: guest.put_object(Bucket=f"{BUCKET}-guest", Key="counted", Body=b"x" * 700))
+            found = refused(lambda: guest.put_object(Bucket=f"{BUCKET}-guest", Key="more", Body=b"x" * 301))
+            ok("what is beyond a quota is refused as what is beyond a budget", found == final, found)
+
+            def row(*words):
+                code, lines, said = run("s3", "key", "list", *words)
+                return next((line for line in lines if line["access_key_id"] == key), said)
+
+            listed = row()
+            ok("a key's quota is listed", (listed["quota_bytes"], listed["quota_objects"]) == (1000, 3) and "held_bytes" not in listed, listed)
+            listed = row("--held")
+            ok("and what its user holds of it", (listed["held_bytes"], listed["held_objects"], listed["quota_bytes"]) == (700, 1, 1000), listed)
 
             link = second.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "again"}, ExpiresIn=60)
             urllib.request.urlopen(link).read()

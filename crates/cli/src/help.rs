@@ -103,7 +103,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei s3 key add reader --read-only --json",
         ],
     ),
-    ("s3 key list", &["hodei s3 key list", "hodei s3 key ls --json"]),
+    ("s3 key list", &["hodei s3 key list", "hodei s3 key ls --held --json"]),
     ("s3 key rotate", &["hodei s3 key rotate HODEI0123456789ABCDEF --grace 3600"]),
     (
         "s3 key remove",

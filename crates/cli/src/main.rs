@@ -52,7 +52,7 @@ mod versions;
 mod wallet;
 
 use args::{
-    Budget, Care, Chain, Data, Global, Key, Line, Net, Node, Pool, Process, S3, Share, Validator, Verb, Wallet,
+    Budget, Care, Chain, Data, Global, Key, Line, Net, Node, Pool, Process, S3, S3Key, Share, Validator, Verb, Wallet,
 };
 use clap::FromArgMatches as _;
 use commonware_runtime::{
@@ -222,6 +222,9 @@ fn run(line: Line, out: Out) -> Result<()> {
             in_cloud(&global, async |session| bucket::extend(&extend, session, out).await)
         }
         Verb::S3(S3::Serve(serve)) => until_stopped(&global, async |session| s3::run(&serve, session, out).await),
+        Verb::S3(S3::Key(S3Key::List(list))) if list.held => {
+            in_cloud(&global, async |session| s3::list_held(session, out).await)
+        }
         Verb::S3(S3::Key(key)) => s3::key(&key, asked, &Contexts::of(&Paths::of_user()?), out),
         Verb::Data(Data::Sync(args)) => in_cloud(&global, async |session| sync::sync(&args, session, out).await),
         Verb::Data(Data::Export(args)) => in_cloud(&global, async |session| export::export(&args, session, out).await),

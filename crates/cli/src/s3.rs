@@ -6,18 +6,19 @@ use crate::{
     args::{S3Key, S3KeyAdd, S3KeyRemove, S3KeyRotate, S3Serve},
     budget,
     context::{Context, Contexts},
+    earnings::counted,
     fault::{self, Fault, Result},
-    out::Out,
+    out::{Out, bytes},
     serve::stopped,
-    session::Session,
+    session::{Session, sdk_fault},
 };
 use hodei_gateway::s3::{
-    AccessLog, Config, Key, Keyring, Keys, KeysError, Objects, Principal, Quota, Scope, Tls, serve, website,
+    AccessLog, Config, Key, Keyring, Keys, KeysError, Objects, Principal, Quota, Scope, Tls, held, serve, website,
 };
 use hodei_node::keys::Secret;
-use hodei_sdk::plan::Wish;
+use hodei_sdk::{plan::Wish, usage::Usage};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 use tokio::net::TcpListener;
 
 /// Beside the wallet's keys.
@@ -101,7 +102,7 @@ pub(crate) fn key(args: &S3Key, asked: Option<&str>, contexts: &Contexts, out: O
     let keyring = keyring(&context.wallet)?;
     match args {
         S3Key::Add(args) => add(args, &keyring, out),
-        S3Key::List => list(&keyring.read().map_err(refused)?, out),
+        S3Key::List(_) => list(&keyring.read().map_err(refused)?, None, out),
         S3Key::Rotate(args) => rotate(args, &keyring, out),
         S3Key::Remove(args) => remove(args, &keyring, out),
     }
@@ -154,7 +155,31 @@ fn tell(key: &Key, user: &Principal, out: Out) {
     out.next("hodei s3 serve");
 }
 
-fn list(keys: &Keys, out: Out) -> Result<()> {
+/// `hodei s3 key list --held`
+pub(crate) async fn list_held(session: &Session, out: Out) -> Result<()> {
+    let keyring = keyring(&session.context.wallet)?;
+    let held = held(&session.cloud().await?, &keyring).await.map_err(sdk_fault)?;
+    list(&keyring.read().map_err(refused)?, Some(&held), out)
+}
+
+/// `1.5 MiB and 3 objects`, of a quota or of what is held.
+fn amount(most: &Quota) -> String {
+    let parts = [most.bytes.map(bytes), most.objects.map(|count| counted(count, "object"))];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
+/// What a user may hold, and does where that was counted.
+fn quota_text(quota: Option<&Quota>, held: Option<&Usage>) -> String {
+    let holds = held.map(|held| Quota { bytes: Some(held.bytes), objects: Some(held.objects) });
+    match (holds, quota) {
+        (None, None) => "no quota".into(),
+        (None, Some(quota)) => format!("quota {}", amount(quota)),
+        (Some(holds), None) => format!("holds {}, no quota", amount(&holds)),
+        (Some(holds), Some(quota)) => format!("holds {} of a quota of {}", amount(&holds), amount(quota)),
+    }
+}
+
+fn list(keys: &Keys, held: Option<&BTreeMap<String, Usage>>, out: Out) -> Result<()> {
     for key in &keys.keys {
         let user = keys.users.iter().find(|user| user.id == key.user);
         let name = user.map_or("", |user| user.name.as_str());
@@ -165,15 +190,20 @@ fn list(keys: &Keys, out: Out) -> Result<()> {
         };
         let rights = if key.scope.read_only { "reads" } else { "reads and writes" };
         let place = if key.scope.within.is_empty() { "everywhere".into() } else { key.scope.within.join(", ") };
-        out.result(
-            format!("{}  {name}  {what}  {rights}  {place}", key.access_key_id),
-            &json!({
-                "schema": "hodei.s3.key.row/1", "access_key_id": key.access_key_id, "user_id": key.user,
-                "display_name": name, "tenant": user.map_or("", |user| user.tenant.as_str()),
-                "created_ms": key.created_ms, "disabled": key.disabled, "until_ms": key.until_ms,
-                "read_only": key.scope.read_only, "within": key.scope.within,
-            }),
-        );
+        let quota = user.and_then(|user| user.quota.as_ref());
+        let usage = held.map(|held| held.get(&key.user).copied().unwrap_or_default());
+        let limit = quota_text(quota, usage.as_ref());
+        let mut row = json!({
+            "schema": "hodei.s3.key.row/1", "access_key_id": key.access_key_id, "user_id": key.user,
+            "display_name": name, "tenant": user.map_or("", |user| user.tenant.as_str()),
+            "created_ms": key.created_ms, "disabled": key.disabled, "until_ms": key.until_ms,
+            "read_only": key.scope.read_only, "within": key.scope.within,
+            "quota_bytes": quota.and_then(|quota| quota.bytes), "quota_objects": quota.and_then(|quota| quota.objects),
+        });
+        if let Some(usage) = usage {
+            (row["held_bytes"], row["held_objects"]) = (json!(usage.bytes), json!(usage.objects));
+        }
+        out.result(format!("{}  {name}  {what}  {rights}  {place}  {limit}", key.access_key_id), &row);
     }
     if keys.keys.is_empty() {
         out.say("Nobody has a key to this door. Make one: hodei s3 key add NAME");
@@ -282,4 +312,20 @@ fn refused(error: KeysError) -> Fault {
         _ => "mend the file, or move it away and make new keys",
     };
     Fault::new(&fault::S3_KEYS, error, help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_told_with_what_is_held_of_it() {
+        let quota = Quota { bytes: Some(3 << 20), objects: Some(1) };
+        let held = Usage { bytes: 512, objects: 2 };
+        assert_eq!(quota_text(None, None), "no quota");
+        assert_eq!(quota_text(Some(&quota), None), "quota 3.0 MiB and 1 object");
+        assert_eq!(quota_text(None, Some(&held)), "holds 512 B and 2 objects, no quota");
+        let of_count = Quota { bytes: None, objects: Some(9) };
+        assert_eq!(quota_text(Some(&of_count), Some(&held)), "holds 512 B and 2 objects of a quota of 9 objects");
+    }
 }

@@ -20,7 +20,7 @@ use hodei_sdk::{
 use hodei_types::{
     ack::Signer,
     chain::{Chain, ChainError},
-    network::NetworkKey,
+    network::{NetworkKey, mark},
     share::Reader,
     transport::{CROWD, NodeKey, Peer, Protocol},
 };
@@ -154,7 +154,7 @@ impl Session {
     pub(crate) fn reader(&self) -> Result<Reader> {
         let genesis = &self.network_key.genesis;
         let key = Signer::new(&self.wallet()?.reader_seed(genesis)).node();
-        Ok(Reader { network: *genesis.0.first_chunk().expect("a hash has 32 bytes"), key })
+        Ok(Reader { network: mark(genesis), key })
     }
 
     async fn cloud_over(&self, wallet: Wallet, link: Link) -> Result<Local> {

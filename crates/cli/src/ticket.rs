@@ -7,12 +7,14 @@ use crate::{
     context::Member,
     fault::{self, Fault, Result},
 };
-use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
-use hodei_types::network::{GROUP_KEY_BYTES, NetworkKey};
+use hodei_types::{
+    network::{GROUP_KEY_BYTES, NetworkKey},
+    word::Form,
+};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use zeroize::Zeroizing;
 
-const PREFIX: &str = "hodeijoin";
+const FORM: Form = Form { prefix: "hodeijoin", chars_max: 1023 };
 const VERSION: u8 = 1;
 /// More do not fit a bech32m word of 1023 characters.
 pub(crate) const MEMBERS_MAX: usize = 4;
@@ -50,8 +52,7 @@ impl Ticket {
                 data.extend_from_slice(&address.port().to_be_bytes());
             }
         }
-        let prefix = Hrp::parse(PREFIX).expect("the prefix is a valid human-readable part");
-        Zeroizing::new(bech32::encode::<Bech32m>(prefix, &data).expect("limits keep it below 1023 characters"))
+        FORM.write(&data)
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self> {
@@ -64,11 +65,7 @@ impl Ticket {
             .between("one lower-case word that starts with hodeijoin1", found)
         };
         let start: String = text.chars().take(12).collect();
-        let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|error| wrong(&error.to_string(), &start))?;
-        if checked.hrp().as_str() != PREFIX || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(wrong("it is something else", &start));
-        }
-        let data: Zeroizing<Vec<u8>> = Zeroizing::new(checked.byte_iter().collect());
+        let data = FORM.read(text).map_err(|error| wrong(&error.to_string(), &start))?;
         read(&data).ok_or_else(|| wrong("its content is malformed, or of another version", &start))
     }
 }

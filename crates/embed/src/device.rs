@@ -231,30 +231,35 @@ impl Device {
     }
 
     fn ask(&self, request: Request) -> Result<Answer, DeviceFault> {
-        let (is_safe, mut tries) = (!matches!(request, Request::Redeem { .. }), 0);
-        for _ in 0..TRIES {
-            let asked = match self.ear() {
-                Some(ear) => ear.ask(request.clone()),
-                None => ask_once(&self.files, &self.word, request.clone()),
-            };
-            let answer = match asked {
-                // The pool may just have started again; what takes credit is never asked twice.
-                Err(DeviceFault::Away(_)) if is_safe && tries < AGAIN_MAX => {
-                    tries += 1;
-                    std::thread::sleep(patience(1_000));
-                    continue;
-                }
-                asked => asked?,
-            };
-            match answer {
-                Answer::Busy { retry_after_ms } => std::thread::sleep(patience(retry_after_ms)),
-                Answer::Refused { reason: Reason::Ledger | Reason::Late, text } => return Err(DeviceFault::Away(text)),
-                Answer::Refused { text, .. } => return Err(DeviceFault::Refused(text)),
-                answer => return Ok(answer),
-            }
-        }
-        Err(DeviceFault::Away("the pool is busy with this device: ask again in a moment".into()))
+        // What takes credit is never asked twice.
+        let again = if matches!(request, Request::Redeem { .. }) { 0 } else { AGAIN_MAX };
+        let asked = patiently(again, || match self.ear() {
+            Some(ear) => ear.ask(request.clone()),
+            None => ask_once(&self.files, &self.word, request.clone()),
+        });
+        asked.map_err(|(Refused::ForGood(fault) | Refused::ForNow(fault))| fault)
     }
+}
+
+/// Asks again while the pool is busy with this device, and up to `again` times where it did not answer: it may just have
+/// started again.
+fn patiently(mut again: u32, ask: impl Fn() -> Result<Answer, DeviceFault>) -> Result<Answer, Refused> {
+    for _ in 0..TRIES {
+        match ask() {
+            Err(DeviceFault::Away(_)) if again > 0 => {
+                again -= 1;
+                std::thread::sleep(patience(1_000));
+            }
+            Err(fault) => return Err(Refused::ForNow(fault)),
+            Ok(Answer::Busy { retry_after_ms }) => std::thread::sleep(patience(retry_after_ms)),
+            Ok(Answer::Refused { reason: Reason::Ledger | Reason::Late, text }) => {
+                return Err(Refused::ForNow(DeviceFault::Away(text)));
+            }
+            Ok(Answer::Refused { text, .. }) => return Err(Refused::ForGood(DeviceFault::Refused(text))),
+            Ok(answer) => return Ok(answer),
+        }
+    }
+    Err(Refused::ForNow(DeviceFault::Away("the pool is busy with this device: ask again in a moment".into())))
 }
 
 fn patience(retry_after_ms: u32) -> Duration {
@@ -323,26 +328,18 @@ fn enrol(files: &Files, word: &Word, kept: &Kept) -> Result<(), Refused> {
         return Err(now(DeviceFault::Away("this device has no network".into())));
     }
     let request = Request::Join { secret: word.secret, possession, account, offer: kept.offer(&place) };
-    for _ in 0..TRIES {
-        match ask_once(files, word, request.clone()).map_err(now)? {
-            Answer::Enrolled => {
-                let told = Kept {
-                    phase: Phase::Member,
-                    told_bytes: kept.caps.space_bytes,
-                    told_addresses: place.advertise,
-                    ..kept.clone()
-                };
-                return files.write(&told).map_err(now);
-            }
-            Answer::Busy { retry_after_ms } => std::thread::sleep(patience(retry_after_ms)),
-            Answer::Refused { reason: Reason::Ledger | Reason::Late, text } => {
-                return Err(now(DeviceFault::Away(text)));
-            }
-            Answer::Refused { text, .. } => return Err(Refused::ForGood(DeviceFault::Refused(text))),
-            _ => return Err(now(strange())),
+    match patiently(0, || ask_once(files, word, request.clone()))? {
+        Answer::Enrolled => {
+            let told = Kept {
+                phase: Phase::Member,
+                told_bytes: kept.caps.space_bytes,
+                told_addresses: place.advertise,
+                ..kept.clone()
+            };
+            files.write(&told).map_err(now)
         }
+        _ => Err(now(strange())),
     }
-    Err(now(DeviceFault::Away("the pool is busy with this device: ask again in a moment".into())))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use hodei_node::{
     config::{Class, Config, Doors, Followed, Link, Provider},
     home::{Home, replace},
     pool::{Offer, Word},
+    provider::register::class,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -21,8 +22,8 @@ use std::{
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Left alone on the device's disk whatever was allowed.
 pub(crate) const KEEP_FREE_BYTES: u64 = 128 << 20;
-/// The ledger's number of a phone, the least that owners expect of a machine.
-const CLASS_PHONE: u8 = 2;
+/// The least that owners expect of a machine.
+const CLASS: Class = Class::Phone;
 
 /// How far a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +137,7 @@ impl Kept {
             zone: self.zone.clone(),
             addresses: place.advertise.clone(),
             capacity_bytes: self.caps.space_bytes,
-            class: CLASS_PHONE,
+            class: class(CLASS),
         }
     }
 
@@ -158,7 +159,7 @@ impl Kept {
                 pledge_bytes: self.caps.space_bytes,
                 keep_free_bytes: KEEP_FREE_BYTES,
                 zone: self.zone.clone(),
-                class: Class::Phone,
+                class: CLASS,
                 // The pool's operator does.
                 register: false,
                 // What waits for the disk is in memory; so is a shard of 256 KiB for each stream.

@@ -1,4 +1,4 @@
-//! Carry a node and the sdk inside another app.
+//! Carry a node inside another app.
 //!
 //! An app's publisher makes a pool and puts its word into the app; a user who agrees makes the device a part of it:
 //!

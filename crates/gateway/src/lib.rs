@@ -1,4 +1,4 @@
-//! Speak other people's protocols: S3, OCI, git, HTTP, DNS, Ethereum RPC.
+//! Speak other people's protocols: S3, HTTP, Ethereum RPC.
 //!
 //! A gateway holds no privilege: what it can do, anybody can do with `sdk`. It translates, bounds what
 //! strangers send, and refuses in the words their clients understand.

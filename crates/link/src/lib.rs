@@ -1,4 +1,4 @@
-//! Open an authenticated stream to a node by its public key, directly or through a circuit.
+//! Open an authenticated stream to a node by its public key, directly or through a relay.
 //!
 //! ```text
 //! Link::open(peer, protocol) ── cached QUIC connection per (peer, protocol) ── one bidirectional stream

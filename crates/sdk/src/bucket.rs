@@ -191,7 +191,7 @@ impl Buckets {
             Ok(_) => Ok(true),
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
                 Some(IBuckets::IBucketsErrors::OverlayConflict(now)) => Ok(now.overlay == overlay),
-                _ => Err(self.refused(error, BUCKET_GAS).await),
+                _ => Err(self.refused(error, (BUCKET_GAS, U256::ZERO)).await),
             },
         }
     }
@@ -255,7 +255,7 @@ impl Buckets {
                 // Every root is its author's own: this very swap was made already, by a transaction sent before.
                 Some(IBuckets::IBucketsErrors::Conflict(now)) if now.root == root && !root.is_zero() => Ok(true),
                 Some(IBuckets::IBucketsErrors::Conflict(_) | IBuckets::IBucketsErrors::Fenced(_)) => Ok(false),
-                _ => Err(self.refused(error, gas).await),
+                _ => Err(self.refused(error, (gas, U256::ZERO)).await),
             },
         }
     }
@@ -282,7 +282,7 @@ impl Buckets {
                 Err(error) => match revert(&error) {
                     Some(IDeals::IDealsErrors::NotOpen(_)) => {}
                     Some(IDeals::IDealsErrors::Locked(_)) => return Ok(false),
-                    _ => return Err(error.into()),
+                    _ => return Err(self.refused(error, (DEAL_GAS * (OPEN_BATCH as u64 + 1), U256::ZERO)).await),
                 },
             }
         }
@@ -292,7 +292,7 @@ impl Buckets {
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
                 Some(IBuckets::IBucketsErrors::DealsOpen(_) | IBuckets::IBucketsErrors::Locked(_)) => Ok(false),
                 Some(IBuckets::IBucketsErrors::UnknownBucket(_)) => Ok(true),
-                _ => Err(error.into()),
+                _ => Err(self.refused(error, (BUCKET_GAS, U256::ZERO)).await),
             },
         }
     }
@@ -303,12 +303,12 @@ impl Buckets {
         if has < needs { Err(Fault::Funds { has, needs, is_budget }) } else { Ok(()) }
     }
 
-    /// A refusal for want of coins says so as our own would: what pays cannot pay even for gas.
-    async fn refused(&self, error: ChainError, gas: u64) -> Fault {
+    /// A refusal for want of coins says so as our own would: what pays cannot pay for gas and what goes with it.
+    async fn refused(&self, error: ChainError, (gas, value): (u64, U256)) -> Fault {
         match &error {
             ChainError::Refused(reason) if reason.starts_with(UNFUNDED) => {
                 let base_fee = self.wallet.chain().head().await.map_or(0, |head| head.base_fee);
-                let needs = U256::from(gas) * U256::from(max_fee_per_gas(base_fee));
+                let needs = U256::from(gas) * U256::from(max_fee_per_gas(base_fee)) + value;
                 self.afford(needs).await.err().unwrap_or_else(|| error.into())
             }
             _ => error.into(),
@@ -322,7 +322,7 @@ impl Buckets {
         let order = Order::call(to, data, gas).with_value(value);
         match self.attempt(&order).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.refused(error, gas).await),
+            Err(error) => Err(self.refused(error, (gas, value)).await),
         }
     }
 

@@ -48,6 +48,7 @@ use hodei_storage::{
 use hodei_types::{
     event::Kind,
     grant::{BadSecret, Grant, Rights},
+    network::mark,
     share::{Link, Purse},
     slice::ShardId,
     transport::{NodeKey, Transport},
@@ -177,7 +178,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             fields.uint("expires_ms", expires_ms).uint("passes", passes)
         })
         .await;
-        let network = *self.0.network.0.first_chunk().expect("a hash has 32 bytes");
+        let network = mark(&self.0.network);
         let purse = |tab: &Tab| Purse { tab: tab.id(), seed: *tab.seed(), flags: 0 };
         let purses = tabs.iter().map(|tab| Some(purse(tab))).chain(std::iter::repeat(None));
         let link = |((reader, grant), purse): ((Option<NodeKey>, Grant), Option<Purse>)| Link {

@@ -26,6 +26,7 @@ pub mod share;
 pub mod slice;
 pub mod tab;
 pub mod transport;
+pub mod word;
 
 /// The product's name in texts; everything user-visible takes it from here.
 pub const PRODUCT: &str = "hodei";

@@ -55,7 +55,12 @@ impl NetworkKey {
 
 /// See [`NetworkKey::origin`].
 pub fn origin(genesis: &B256) -> String {
-    format!("{}-{}", crate::PRODUCT, hex::encode(&genesis[..8]))
+    format!("{}-{}", crate::PRODUCT, hex::encode(mark(genesis)))
+}
+
+/// First bytes of a genesis hash: which network, where a whole hash would be too long.
+pub fn mark(genesis: &B256) -> [u8; 8] {
+    *genesis.0.first_chunk().expect("a hash has 32 bytes")
 }
 
 impl fmt::Display for NetworkKey {
@@ -128,6 +133,13 @@ mod tests {
             hex::encode(alloy_primitives::keccak256(text.as_bytes())),
             "ded4fd560cf78d05559f6be4f1eee405dbe4d2a61438949961fcc858f05d0ebe"
         );
+    }
+
+    #[test]
+    fn a_mark_is_how_the_genesis_hash_begins() {
+        let genesis = B256::new(std::array::from_fn(|at| at as u8));
+        assert_eq!(mark(&genesis), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(origin(&genesis), "hodei-0001020304050607");
     }
 
     #[test]

@@ -17,9 +17,9 @@ use crate::{
     grant::{Grant, Rights},
     slice::{ShardId, check_length},
     transport::NodeKey,
+    word::{Form, FormError},
 };
 use alloy_primitives::B256;
-use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
 use std::str::FromStr;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -27,6 +27,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub const PREFIX: &str = "hodeishare";
 /// Longer words are not read.
 pub const TEXT_BYTES_MAX: usize = 512;
+const FORM: Form = Form { prefix: PREFIX, chars_max: TEXT_BYTES_MAX };
 /// Of a link, whose grant is a bearer's.
 const VERSION: u8 = 1;
 /// Of a pass, which names its reader.
@@ -87,6 +88,16 @@ pub enum LinkError {
     Form,
 }
 
+impl From<FormError> for LinkError {
+    fn from(error: FormError) -> Self {
+        match error {
+            FormError::Prefix => Self::Prefix,
+            FormError::Checksum => Self::Checksum,
+            FormError::Padding => Self::Form,
+        }
+    }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         self.secret.zeroize();
@@ -138,8 +149,7 @@ impl Link {
             }
         }
         data.extend_from_slice(&self.signature);
-        let prefix = Hrp::parse(PREFIX).expect("the prefix is a valid human-readable part");
-        Zeroizing::new(bech32::encode::<Bech32m>(prefix, &data).expect("277 bytes fit bech32m"))
+        FORM.write(&data)
     }
 }
 
@@ -152,17 +162,7 @@ impl FromStr for Link {
     type Err = LinkError;
 
     fn from_str(text: &str) -> Result<Self, LinkError> {
-        if !text.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('1')) {
-            return Err(LinkError::Prefix);
-        }
-        if text.len() > TEXT_BYTES_MAX || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(LinkError::Checksum);
-        }
-        let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|_| LinkError::Checksum)?;
-        let data = Zeroizing::new(checked.byte_iter().collect::<Vec<u8>>());
-        let link = read(&data)?;
-        // Unused bits at the end are no second spelling.
-        if link.text().as_str() == text { Ok(link) } else { Err(LinkError::Form) }
+        read(&FORM.read(text)?)
     }
 }
 
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_word_of_another_kind_or_length_is_refused() {
-        let word = |prefix: &str, data: &[u8]| bech32::encode::<Bech32m>(Hrp::parse(prefix).unwrap(), data).unwrap();
+        let word = |prefix: &'static str, data: &[u8]| Form { prefix, ..FORM }.write(data);
         assert_eq!(word("hodeikey", &[1; 34]).parse::<Link>(), Err(LinkError::Prefix));
         // Ones, but for the length of the record.
         let data = |version, bytes| {

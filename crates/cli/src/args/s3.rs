@@ -41,9 +41,9 @@ pub(crate) struct S3Serve {
 pub(crate) enum S3Key {
     /// Give somebody a key; the first one ever owns the buckets that are here already.
     Add(S3KeyAdd),
-    /// List keys and whose they are, without secrets.
+    /// List keys, whose they are and what quota those have, without secrets.
     #[command(visible_alias = "ls")]
-    List,
+    List(S3KeyList),
     /// Replace a key by a new one of the same rights.
     Rotate(S3KeyRotate),
     /// Take a key away, or stop it for a while.
@@ -73,6 +73,13 @@ pub(crate) struct S3KeyAdd {
     /// Objects all buckets of the user may hold; 0 is no limit.
     #[arg(long, value_name = "COUNT")]
     pub(crate) quota_objects: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct S3KeyList {
+    /// Also what the buckets of each key's user hold: this asks the network.
+    #[arg(long)]
+    pub(crate) held: bool,
 }
 
 #[derive(Args, Debug)]

@@ -16,7 +16,7 @@ use hodei_sdk::{
     object::PAGE_MAX,
     share::{Fees, Sold, What, brief},
 };
-use hodei_types::{share::Reader, transport::NodeKey};
+use hodei_types::{network::mark, share::Reader, transport::NodeKey};
 use serde_json::json;
 
 /// Ten years: longer is a mistake, or for ever, and nothing is.
@@ -161,7 +161,7 @@ pub(super) async fn below(cloud: &Local, bucket: &str, prefix: &str) -> Result<V
 fn readers(words: &[String], session: &Session) -> Result<Vec<NodeKey>> {
     let mut readers = Vec::new();
     for word in words {
-        let reader = read(word, &session.network_key.genesis.0[..8])?;
+        let reader = read(word, mark(&session.network_key.genesis))?;
         if !readers.contains(&reader) {
             readers.push(reader);
         }
@@ -169,7 +169,7 @@ fn readers(words: &[String], session: &Session) -> Result<Vec<NodeKey>> {
     Ok(readers)
 }
 
-fn read(word: &str, network: &[u8]) -> Result<NodeKey> {
+fn read(word: &str, network: [u8; 8]) -> Result<NodeKey> {
     let wrong = |message: String| {
         Fault::new(&fault::USAGE, message, "the reader's own `hodei share reader` prints it")
             .between("hodeireader1…", format!("{word:?}"))
@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn a_reader_is_told_by_its_word_and_of_this_network() {
         let word = Reader { network: [1; 8], key: NodeKey([2; 32]) }.to_string();
-        assert_eq!(read(&word, &[1; 8]).unwrap(), NodeKey([2; 32]));
-        assert_eq!(read(&word, &[3; 8]).unwrap_err().code.id, "HD1001");
-        assert_eq!(read(&word[..word.len() - 1], &[1; 8]).unwrap_err().code.id, "HD1001");
-        assert_eq!(read(&"02".repeat(32), &[1; 8]).unwrap_err().code.id, "HD1001");
+        assert_eq!(read(&word, [1; 8]).unwrap(), NodeKey([2; 32]));
+        assert_eq!(read(&word, [3; 8]).unwrap_err().code.id, "HD1001");
+        assert_eq!(read(&word[..word.len() - 1], [1; 8]).unwrap_err().code.id, "HD1001");
+        assert_eq!(read(&"02".repeat(32), [1; 8]).unwrap_err().code.id, "HD1001");
     }
 }

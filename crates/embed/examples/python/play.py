@@ -1,30 +1,37 @@
-"""Play an app whose devices join a pool, on a network that runs: store, serve, earn, redeem, leave.
+"""Play an app whose devices join a pool, on a network that runs: store, serve, die, earn, redeem, leave.
 
-Usage: play.py HODEI DOORS.json BINDINGS
+Usage: play.py HODEI DOORS.json BINDINGS [SEED]
 
-HODEI is the binary, DOORS.json what its `demo --keep --json` printed, whose context the publisher uses.
+HODEI is the binary, DOORS.json what its `demo --keep --json` printed, whose context the publisher uses. Devices are killed
+at points of puts that the seed draws. While it reads what they kept it stops most of the demo's providers for a moment.
 """
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 
 HODEI, DOORS, BINDINGS = sys.argv[1], json.load(open(sys.argv[2])), sys.argv[3]
+SEED = int(sys.argv[4]) if len(sys.argv) > 4 else random.randrange(1 << 30)
 HERE = pathlib.Path(__file__).parent
 POOL, BUCKET = f"app-{os.getpid()}", f"kept-{os.getpid()}"
 # A bucket asks each of its providers for half a gibibyte of room; what is not written takes no disk.
 MIB = 2048
 MEMORY_KIB_MAX = 128 << 10
 # Windows are ten seconds here, and pay comes after seven of them.
-PATIENCE_S = 300
+PATIENCE_S = 600
+# Of the bucket's eight shards any four suffice; the demo's six providers and both devices keep one each.
+K, PROVIDERS, KILLS = 4, 6, 3
+# Of a whole stripe's shard at each; a put that is fed without end would take all the bucket's room.
+SHARD_BYTES, FED_MIB_MAX = 256 << 10, 48
 failed = []
 
 
@@ -37,7 +44,7 @@ def check(name, is_so, why=""):
 
 def hodei(*words, fails=False):
     """Runs a command; its JSON lines, or its error."""
-    ran = subprocess.run([HODEI, "-C", DOORS["context"], *words, "--json"], capture_output=True, text=True, timeout=300)
+    ran = subprocess.run([HODEI, "-C", DOORS["context"], *words, "--json"], capture_output=True, text=True, timeout=PATIENCE_S)
     if fails:
         return json.loads(ran.stderr.strip().splitlines()[-1])["error"] if ran.returncode else None
     if ran.returncode:
@@ -106,19 +113,229 @@ def balance(account):
     return int(json.load(urllib.request.urlopen(request, timeout=30))["result"], 16)
 
 
-def put_all(folder, names):
-    """Puts files one after the other; those that were acknowledged."""
-    told = []
-    for name in names:
-        data = random.Random(name).randbytes(300_000 + 7 * len(name))
-        (folder / name).write_bytes(data)
-        for _ in range(3):
+class Put:
+    """A put from a pipe: it cannot end before all of it was fed."""
+
+    def __init__(self, work, name, wait):
+        self.name, self.wait, self.file, self.said = name, wait, work / name, work / f"{name}.said"
+        self.sum, self.fed_mib, self.is_broken = hashlib.sha256(), 0, False
+        words = ["data", "cp", "-", f"hodei://{BUCKET}/{name}", "--wait", wait, "--json"]
+        with open(self.said, "wb") as said:
+            self.process = subprocess.Popen([HODEI, "-C", DOORS["context"], *words], stdin=subprocess.PIPE,
+                                            stdout=subprocess.DEVNULL, stderr=said)
+
+    def is_under_way(self):
+        return self.process.poll() is None
+
+    def feed(self, mib):
+        for _ in range(mib):
+            self.fed_mib += 1
+            data = random.Random(f"{SEED}/{self.name}/{self.fed_mib}").randbytes(1 << 20)
+            self.sum.update(data)
+            with open(self.file, "ab") as file:
+                file.write(data)
             try:
-                hodei("data", "cp", str(folder / name), f"hodei://{BUCKET}/{name}")
-                told.append((name, hashlib.sha256(data).hexdigest()))
-                break
-            except RuntimeError:
-                continue
+                if not self.is_broken:
+                    self.process.stdin.write(data)
+                    self.process.stdin.flush()
+            except BrokenPipeError:
+                # It gave up; the file has all of it for the next try.
+                self.is_broken = True
+
+    def end(self):
+        """Whether it was acknowledged."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        return self.process.wait(PATIENCE_S) == 0
+
+    def again(self):
+        """Puts the same from its file until it is acknowledged."""
+        words = ["data", "cp", str(self.file), f"hodei://{BUCKET}/{self.name}", "--wait", self.wait]
+        until(f"{self.name} is put", lambda: tried(*words))
+
+    def told(self):
+        return self.name, self.sum.hexdigest()
+
+
+def tried(*words):
+    """The lines of a command that succeeds, or none."""
+    try:
+        return hodei(*words)
+    except RuntimeError:
+        return []
+
+
+def settled(app):
+    """What a device counts, once it counts no more."""
+    seen = [0]
+
+    def look():
+        # It counts each second.
+        time.sleep(2)
+        seen.append(app.ask("state")["held_bytes"])
+        return seen[-1] if 0 < seen[-1] == seen[-2] else None
+
+    return until("it counts what it holds", look)
+
+
+def deals(name):
+    """How the deals stand that hold an object, by whose they are."""
+    found = until("the ledger tells of deals", lambda: tried("data", "where", f"hodei://{BUCKET}/{name}"))
+    return {line["node"]: line for line in found}
+
+
+def grown(app, put):
+    """Feeds a put until the device counts a stripe's shard more than before; how many bytes, or none where the put ended."""
+    least = [app.ask("state")["held_bytes"]]
+
+    def look():
+        held = app.ask("state")["held_bytes"]
+        # What an earlier put left may be released meanwhile.
+        least[0] = min(least[0], held)
+        if held >= least[0] + SHARD_BYTES or not put.is_under_way():
+            return held - least[0], put.is_under_way()
+        if put.fed_mib < FED_MIB_MAX:
+            put.feed(1)
+        return None
+
+    more, is_under_way = until("the put comes to the device", look)
+    return more if is_under_way else 0
+
+
+def begun(work, app, name, wait, dice):
+    """A put that comes to the device and goes on; and by how much the device's count grew at the last look."""
+    for attempt in range(9):
+        settled(app)
+        put = Put(work, f"{name}.{attempt}", wait)
+        try:
+            for _ in range(dice.randint(1, 4)):
+                put.feed(dice.randint(2, 5))
+                more = grown(app, put)
+        except BaseException:
+            put.process.kill()
+            raise
+        if more:
+            return put, more
+        # It gave up by itself, as may happen where a provider is slow; nobody was told that it is there.
+        print(f"{put.name}: {put.said.read_text()[-300:]}", flush=True)
+    raise RuntimeError(f"{name}: no put goes on for long enough")
+
+
+def killed(work, app, key, name, wait, dice, known):
+    """Kills a device's process while a put is under way, and starts it again. `known` is an object it has a part of."""
+    put, more = begun(work, app, name, wait, dice)
+    try:
+        app.kill()
+        check(f"{name}: a put is under way when the device dies", put.is_under_way(), put.said.read_text()[-600:])
+        print(f"{name}: killed after {put.fed_mib} MiB were fed, the device's count having grown by {more >> 10} KiB since the "
+              f"look before", flush=True)
+        is_back_meanwhile = dice.random() < 0.5
+        if is_back_meanwhile:
+            back(app, name)
+        put.feed(dice.randint(1, 4))
+        is_acknowledged = put.end()
+        if not is_back_meanwhile:
+            back(app, name)
+    finally:
+        if put.is_under_way():
+            put.process.kill()
+            put.process.wait()
+    if not is_acknowledged:
+        put.again()
+    print(f"{name}: {'acknowledged all the same' if is_acknowledged else 'refused, and put again'}", flush=True)
+    # A proof that was on its way may still be counted: what comes after the next window was made since.
+    window = deals(known)[key]["last_proven_window"]
+
+    def proves():
+        now = deals(known)[key]
+        return now["last_proven_window"] > window + 1 and now["missed_in_row"] == 0
+
+    until(f"{name}: the device proves again", proves)
+    check(f"{name}: the device proves in later windows", True)
+    return put.told()
+
+
+def back(app, name):
+    app.begin()
+    opened = app.ask("open")
+    started = app.ask("start")
+    check(f"{name}: the killed device starts again from its folder", "fault" not in opened and "fault" not in started,
+          (opened, started))
+
+
+def survey():
+    """What providers say they have of each stripe, by their own count."""
+    found = tried("data", "repair", BUCKET, "--dry-run")
+    return found[0] if found else None
+
+
+def is_whole(margins):
+    return margins["margins"] == {} and margins["lost"] == 0
+
+
+def repaired():
+    """Whether all of it is where it belongs, after what could be put back was."""
+    tried("data", "repair", BUCKET, "--all", "-y")
+    found = survey()
+    return found if found and is_whole(found["stripes"]) and is_whole(found["index"]) else None
+
+
+@contextlib.contextmanager
+def stopped(dice):
+    """Leaves so few of the demo's providers that every shard of both devices is needed."""
+    folders = dice.sample([pathlib.Path(DOORS["folder"]) / f"provider-{at}" for at in range(PROVIDERS)], 2 + PROVIDERS - K)
+    processes = [json.loads((folder / "ready.json").read_text())["process"] for folder in folders]
+    try:
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def read(work, name, digest):
+    """Whether an object is what was put, once it can be read."""
+    file = work / "back"
+    until(f"{name} is read", lambda: tried("data", "cp", f"hodei://{BUCKET}/{name}", str(file)))
+    is_same = hashlib.sha256(file.read_bytes()).hexdigest() == digest
+    file.unlink()
+    return is_same
+
+
+def die(work, apps, keys):
+    """Kills devices in the middle of puts; every object that was acknowledged by then or since."""
+    dice, told = random.Random(SEED), []
+    for index in range(3):
+        put = Put(work, f"before-{index}", "full")
+        put.feed(1)
+        if not put.end():
+            put.again()
+        told.append(put.told())
+    check("both devices hold a part of the publisher's bucket", all(settled(app) > 0 for app in apps))
+
+    # A put that needs no device's word goes on without it.
+    at = dice.randrange(len(apps))
+    told.append(killed(work, apps[at], keys[at], "without", "quorum", dice, "before-0"))
+    check("what was acknowledged while a device died is what was put", read(work, *told[-1]))
+    until("what it missed is put back", repaired)
+
+    # One that is acknowledged has each device's word for each of its shards: from here on nothing is put back.
+    for kill in range(KILLS):
+        at = dice.randrange(len(apps))
+        told.append(killed(work, apps[at], keys[at], f"during-{kill}", "full", dice, "before-0"))
+    found = until("everybody answers", lambda: (now := survey()) and all(one["answers"] for one in now["providers"]) and now)
+    check("no killed device lacks a shard that it acknowledged", is_whole(found["stripes"]), found)
+    # The index is acknowledged by enough, as the first put was: its newest layer may have been written meanwhile.
+    if not is_whole(found["index"]):
+        until("the index is everywhere", repaired)
+    for group in (told[:3], *([one] for one in told[3:])):
+        # Who was stopped proves again before others are: many windows missed in a row would end its deals.
+        until("everybody proves", lambda: all(deal["missed_in_row"] == 0 for deal in deals("before-0").values()))
+        with stopped(dice):
+            are_same = {name: read(work, name, digest) for name, digest in group}
+        for name, is_same in are_same.items():
+            check(f"{name} is read with no provider to spare, byte for byte", is_same)
     return told
 
 
@@ -165,29 +382,11 @@ def play(work):
         print(f"idle: VmHWM {apps[0].peak_kib() / 1024:.0f} MiB, folder {apps[0].ask('state')['folder_bytes'] / 2**20:.1f} MiB")
 
         hodei("data", "create", BUCKET, "--code", "4/8", "-y")
-        told = put_all(work, [f"before-{index}" for index in range(3)])
-        held = until("both hold something", lambda: all(app.ask("state")["held_bytes"] > 0 for app in apps))
-        check("both devices hold a part of the publisher's bucket", held and len(told) == 3, told)
-
-        # A device's process dies in the middle of puts, without a chance to say goodbye.
-        more, names = [], [f"during-{index}" for index in range(6)]
-        writing = threading.Thread(target=lambda: more.extend(put_all(work, names)))
-        writing.start()
-        time.sleep(random.uniform(1, 4))
-        apps[1].kill()
-        time.sleep(2)
-        apps[1].begin()
-        again = apps[1].ask("open")
-        started = apps[1].ask("start")
-        check("a killed device starts again from its folder", "fault" not in again and "fault" not in started, (again, started))
-        writing.join()
-        back = work / "back"
-        for name, digest in told + more:
-            hodei("data", "cp", f"hodei://{BUCKET}/{name}", str(back))
-            if hashlib.sha256(back.read_bytes()).hexdigest() != digest:
-                check(f"{name} is what was put", False, "other bytes")
-            back.unlink()
-        check("nothing acknowledged is lost", len(told + more) >= 3, more)
+        earned = [paid(key) for key in keys]
+        told = die(work, apps, keys)
+        for index, key in enumerate(keys):
+            until(f"device {index} is paid for windows since", lambda: paid(key) > earned[index])
+            check(f"device {index}: the ledger pays what it proves", True)
 
         apps[0].ask("allow", mib=MIB, only_charging=True)
         apps[0].ask("power", charging=False, battery=80, metered=False)
@@ -233,7 +432,7 @@ def play(work):
 
         first = until("the pool answers", leave)
         check("a device that holds something stays until its deals end", first.get("open_deals", 0) > 0 and not first["is_done"], first)
-        for name, _ in told + more:
+        for name, _ in told:
             hodei("data", "rm", f"hodei://{BUCKET}/{name}", "-y")
         hodei("data", "rm", f"hodei://{BUCKET}", "-y")
         for index, app in enumerate(apps):
@@ -251,13 +450,14 @@ def play(work):
 
 def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="hodei-pool-"))
+    print(f"seed {SEED}", flush=True)
     try:
         play(work)
-    except (RuntimeError, AssertionError, OSError, KeyError, ValueError) as error:
+    except (RuntimeError, AssertionError, OSError, KeyError, ValueError, StopIteration, subprocess.SubprocessError) as error:
         check("the whole play", False, error)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    print(f"{len(failed)} failed" if failed else "all of it works")
+    print(f"{len(failed)} failed (seed {SEED})" if failed else "all of it works")
     sys.exit(1 if failed else 0)
 
 

@@ -1,7 +1,8 @@
 //! Say in S3's codes what went wrong.
 
 use hodei_sdk::Fault;
-use s3s::{S3Error, s3_error};
+use hyper::StatusCode;
+use s3s::{S3Error, S3ErrorCode, s3_error};
 
 /// The code that S3's clients act on: they retry what is temporary and nothing else.
 pub(super) fn fault(error: Fault) -> S3Error {
@@ -21,15 +22,52 @@ pub(super) fn fault(error: Fault) -> S3Error {
         Fault::Customer(_) => s3_error!(InvalidRequest, "{error}"),
         Fault::Name(..) => s3_error!(InvalidArgument, "{error}"),
         Fault::Range { .. } => s3_error!(InvalidRange, "{error}"),
-        Fault::Funds { .. } | Fault::NeedsOwner => {
-            s3_error!(AccessDenied, "The budget does not cover this: {error}. Raise it with: hodei wallet budget set")
+        Fault::NeedsOwner => s3_error!(AccessDenied, "{error}"),
+        Fault::Funds { is_budget: true, .. } => {
+            no_room(format!("The budget does not cover this: {error}. Raise it with: hodei wallet budget set"))
         }
+        Fault::Funds { .. } => no_room(error.to_string()),
         Fault::Source(_) => s3_error!(IncompleteBody, "{error}"),
-        // Providers come and go; clients ask again.
+        // What is on offer does not change within the minutes that a client would ask again.
         Fault::NoRoom { .. } | Fault::Shape(_) | Fault::TooFew { .. } | Fault::NoRegion { .. } => {
-            s3_error!(ServiceUnavailable, "{error}")
+            no_room(error.to_string())
         }
         error if error.is_temporary() => s3_error!(ServiceUnavailable, "{error}"),
         _ => s3_error!(InternalError, "{error}"),
+    }
+}
+
+/// 403 `QuotaExceeded`, which no client retries: there is no room for it, or nothing to pay it with.
+pub(super) fn no_room(message: String) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom("QuotaExceeded".into()), message);
+    error.set_status_code(StatusCode::FORBIDDEN);
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::U256;
+
+    #[test]
+    fn what_has_no_room_is_refused_for_good() {
+        let funds = |is_budget| Fault::Funds { has: U256::ZERO, needs: U256::ONE, is_budget };
+        let full = Fault::NoRoom { needs: 1 << 30, found: 2 };
+        let far = Fault::NoRegion { asked: vec!["moon".into()], there: vec!["attic".into()] };
+        for error in [funds(true), funds(false), full, far] {
+            let told = fault(error);
+            assert_eq!((told.code().as_str(), told.status_code()), ("QuotaExceeded", Some(StatusCode::FORBIDDEN)));
+        }
+        let says =
+            |is_budget| fault(funds(is_budget)).message().unwrap_or_default().contains("hodei wallet budget set");
+        assert!(says(true) && !says(false), "only who has a budget is told to raise it");
+    }
+
+    #[test]
+    fn what_may_go_by_is_to_be_tried_again() {
+        for error in [Fault::Contended, Fault::Market("dearer".into())] {
+            assert_eq!(fault(error).code().as_str(), "ServiceUnavailable");
+        }
+        assert_eq!(fault(Fault::NeedsOwner).code().as_str(), "AccessDenied");
     }
 }

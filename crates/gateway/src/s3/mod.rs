@@ -60,5 +60,6 @@ pub use lifecycle::Calendar;
 pub use log::AccessLog;
 pub use objects::Objects;
 pub use principal::{Caller, Principal, Quota, Scope, Stamp};
+pub use quota::held;
 pub use server::{Config, serve};
 pub use tls::{Tls, TlsError};

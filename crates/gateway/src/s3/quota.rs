@@ -4,18 +4,40 @@
 //! buckets hold then, parts of unfinished uploads and what others have on its way included, without what the put
 //! replaces. Several doors know nothing of each other's. Only principals with a quota pay for the counting.
 
-use super::{access::Access, copy, documents::name, fault::fault, principal::Quota};
+use super::{
+    access::Access,
+    copy,
+    documents::name,
+    fault::{fault, no_room},
+    keys::Keyring,
+    principal::Quota,
+};
 use hodei_sdk::{
+    Fault, Local,
     change::Versioning,
     index::{Settings, Version},
     usage::Usage,
 };
-use hyper::{HeaderMap, StatusCode};
-use s3s::{S3Error, S3ErrorCode, S3Result, dto::CopySource};
+use hyper::HeaderMap;
+use s3s::{S3Result, dto::CopySource};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
+
+/// What each user's buckets hold, by the user's id; parts of unfinished uploads are known to their door alone.
+pub async fn held(cloud: &Local, keyring: &Keyring) -> Result<BTreeMap<String, Usage>, Fault> {
+    let main = keyring.main().map(|main| main.id.clone());
+    let mut held: BTreeMap<String, Usage> = BTreeMap::new();
+    for (record, settings) in cloud.buckets_with_settings().await? {
+        let Some(owner) = settings.get(name::OWNER).or(main.as_ref()) else { continue };
+        let usage = cloud.usage(&record).await?;
+        let sum = held.entry(owner.clone()).or_default();
+        sum.bytes = sum.bytes.saturating_add(usage.bytes);
+        sum.objects += usage.objects;
+    }
+    Ok(held)
+}
 
 /// What is on its way through a door, in order, by whose it will be.
 #[derive(Clone, Default)]
@@ -118,9 +140,7 @@ fn check(quota: Quota, held: Usage, coming: u64, replaced: Usage) -> S3Result<()
         return Ok(());
     };
     let message = format!("The quota of the bucket's owner is {} {what}, of which {held} are held.", most.unwrap_or(0));
-    let mut error = S3Error::with_message(S3ErrorCode::Custom("QuotaExceeded".into()), message);
-    error.set_status_code(StatusCode::FORBIDDEN);
-    Err(error)
+    Err(no_room(message))
 }
 
 /// How long a body is, by what its sender says.
@@ -132,6 +152,7 @@ pub(super) fn declared(headers: &HeaderMap) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::StatusCode;
 
     #[test]
     fn what_is_on_its_way_is_counted_in_order_until_it_ends() {

@@ -5,22 +5,21 @@
 //! told to come again. The publisher's own errands come with the token from the pool's folder.
 
 use super::{
-    state::{Phase, Pool, Refusal, read},
+    state::{Phase, Pool, Refusal, is_same, read},
     wire::{Answer, Errand, MESSAGE_BYTES_MAX, Offer, Reason, Request},
 };
 use crate::{
     home::{HomeError, replace},
-    provider::register::{self, RegisterError, network},
+    provider::register::{self, First, RegisterError, network},
 };
 use alloy_primitives::{Address, B256, U256};
-use alloy_sol_types::SolCall as _;
 use hodei_ledger::{
-    account::{Account, AccountError, Order},
+    account::{Account, AccountError},
     wire::{receive, send},
 };
 use hodei_link::{Link, LinkError, Listener};
 use hodei_types::{
-    abi::{IProviders, PROVIDERS, operator_consent, pack_reach},
+    abi::{IProviders, operator_consent, pack_reach},
     ack::is_signed,
     chain::ChainError,
     transport::{NodeKey, POOL, Reach},
@@ -49,8 +48,6 @@ const BUSY_MS: u32 = 1_000;
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Accounts are looked at, and those that leave, every so many counts.
 const TEND_EVERY: u32 = 10;
-/// A record of a dozen slots, written once.
-const REGISTER_GAS: u64 = 3_000_000;
 /// Longest file of a pool: the most devices, at some 600 bytes each.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
@@ -84,8 +81,6 @@ pub(super) enum Failed {
     Refused(#[from] Refusal),
     #[error("node {0} is registered by another operator")]
     Operator(B256),
-    #[error("the operator's account has {found} wei, this takes {needed}")]
-    Poor { found: U256, needed: U256 },
 }
 
 /// A pool's door; clones share it.
@@ -158,7 +153,12 @@ impl Door {
 
     /// What the pool is now.
     pub fn pool(&self) -> Pool {
-        lock(&self.0.pool).clone()
+        self.look(Pool::clone)
+    }
+
+    /// Something of what it is now; `look` must not wait.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Pool) -> T) -> T {
+        look(&lock(&self.0.pool))
     }
 
     /// Serves devices and follows the ledger until `stop` resolves; what was answered is on disk.
@@ -215,10 +215,9 @@ impl Door {
     pub async fn answer(&self, from: NodeKey, request: Request) -> Answer {
         let node = B256::from(from.0);
         if let Request::Admin { token, errand } = request {
-            let differs = token.iter().zip(&self.0.token).fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs)) != 0;
-            return match differs {
-                true => Answer::Refused { reason: Reason::Secret, text: "that is not this pool's token".into() },
-                false => self.errand(errand).await,
+            return match is_same(&self.0.token, &token) {
+                true => self.errand(errand).await,
+                false => Answer::Refused { reason: Reason::Secret, text: "that is not this pool's token".into() },
             };
         }
         let Some(_turn) = self.turn(node) else { return Answer::Busy { retry_after_ms: BUSY_MS } };
@@ -277,7 +276,7 @@ impl Door {
 
     /// Registers a device, or brings its record up to date.
     async fn register(&self, node: B256, possession: &[u8; 64], offer: &Offer) -> Result<(), Failed> {
-        let (account, terms) = (&self.0.account, self.pool().terms);
+        let (account, terms) = (&self.0.account, self.look(|pool| pool.terms.clone()));
         let reach = Reach { addresses: offer.addresses.clone(), relays: Vec::new() };
         let stated = IProviders::Offer {
             zone: offer.zone.clone(),
@@ -288,29 +287,20 @@ impl Door {
             priceRead: terms.price_read.saturating_to(),
             class: offer.class,
         };
-        let order = match register::record(account, node).await? {
+        let known = register::record(account, node).await?;
+        match &known {
             Some(record) if record.operator != account.address() => return Err(Failed::Operator(node)),
             Some(record) if record.retired => {
                 let text = "this device has not left for good: ask again when its last deal has ended".into();
                 return Err(Refusal { reason: Reason::Stranger, text }.into());
             }
-            Some(record) if record.offer == stated => return Ok(()),
-            Some(_) => {
-                Order::call(PROVIDERS, IProviders::updateCall { node, offer: stated }.abi_encode(), REGISTER_GAS)
-            }
-            None => {
-                let head = account.chain().head().await?;
-                let gas = U256::from(REGISTER_GAS) * U256::from(u128::from(head.base_fee) * 2);
-                let (needed, found) =
-                    (terms.collateral + terms.gas + gas, account.chain().account(account.address()).await?.balance);
-                if found < needed {
-                    return Err(Failed::Poor { found, needed });
-                }
-                let call = IProviders::registerCall { node, offer: stated, possession: possession.to_vec().into() };
-                Order::call(PROVIDERS, call.abi_encode(), REGISTER_GAS).with_value(terms.collateral)
-            }
-        };
-        account.execute(&order).await?;
+            _ => {}
+        }
+        // What is left fills up the device's own account.
+        let first = First { collateral: terms.collateral, reserve: terms.gas, possession: possession.to_vec() };
+        if let Some(order) = register::order(account, node, stated, known.as_ref(), first).await? {
+            account.execute(&order).await?;
+        }
         Ok(())
     }
 
@@ -444,7 +434,7 @@ impl Door {
 
     /// Whether a device takes part.
     pub fn has(&self, node: B256) -> bool {
-        lock(&self.0.pool).devices.get(&node).is_some_and(|device| device.phase != Phase::Left)
+        self.look(|pool| pool.devices.get(&node).is_some_and(|device| device.phase != Phase::Left))
     }
 }
 

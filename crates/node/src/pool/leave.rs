@@ -44,9 +44,12 @@ impl Door {
 
     /// Goes on with all that leave; a device that is gone for good gives its collateral back too.
     pub(super) async fn withdraw_all(&self) {
-        for (node, device) in self.pool().devices {
-            if device.phase == Phase::Leaving
-                && let Some(_turn) = self.turn(node)
+        let leaving: Vec<B256> = self.look(|pool| {
+            let devices = pool.devices.iter().filter(|(_, device)| device.phase == Phase::Leaving);
+            devices.map(|(node, _)| *node).collect()
+        });
+        for node in leaving {
+            if let Some(_turn) = self.turn(node)
                 && let Err(error) = self.withdraw(node).await
             {
                 tracing::warn!(%node, %error, "a device's leaving did not go on");

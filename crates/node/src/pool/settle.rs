@@ -31,9 +31,12 @@ impl Door {
             return Ok(false);
         }
         let (happened, to) = all(&*chain, from, head).await?;
-        let known = self.pool();
-        let ours: Vec<_> = happened.into_iter().filter(|(node, _)| known.devices.contains_key(node)).collect();
-        if ours.is_empty() && to < known.height + REMEMBER_EVERY {
+        // Each second: a pool of many devices is not copied for it.
+        let (ours, height) = self.look(|pool| {
+            let is_ours = |(node, _): &(B256, _)| pool.devices.contains_key(node);
+            (happened.into_iter().filter(is_ours).collect::<Vec<_>>(), pool.height)
+        });
+        if ours.is_empty() && to < height + REMEMBER_EVERY {
             self.set_counted(to);
             return Ok(to < head);
         }
@@ -48,23 +51,22 @@ impl Door {
 
     /// Fills up the accounts of devices that need it, some at a time from `first` on; where the next pass begins.
     pub(super) async fn fill_all(&self, first: B256, now_s: u64) -> Result<B256, Failed> {
-        let devices = self.pool().devices;
-        let mut next = B256::ZERO;
-        for (looked, (node, device)) in devices.range(first..).enumerate() {
-            if looked == LOOKED_AT_MAX {
-                next = *node;
-                break;
-            }
-            if matches!(device.phase, Phase::Active | Phase::Leaving) {
+        let devices: Vec<(B256, Phase)> = self.look(|pool| {
+            let devices = pool.devices.range(first..).take(LOOKED_AT_MAX + 1);
+            devices.map(|(node, device)| (*node, device.phase)).collect()
+        });
+        for (node, phase) in devices.iter().take(LOOKED_AT_MAX) {
+            if matches!(phase, Phase::Active | Phase::Leaving) {
                 self.fill(*node, now_s).await?;
             }
         }
-        Ok(next)
+        Ok(devices.get(LOOKED_AT_MAX).map_or(B256::ZERO, |(node, _)| *node))
     }
 
     /// Fills up one device's account if it holds little.
     pub(super) async fn fill(&self, node: B256, now_s: u64) -> Result<(), Failed> {
-        let Some(account) = self.pool().devices.get(&node).map(|device| device.account) else { return Ok(()) };
+        let account = self.look(|pool| pool.devices.get(&node).map(|device| device.account));
+        let Some(account) = account else { return Ok(()) };
         let balance = self.account().chain().account(account).await?.balance;
         // Counted before it is sent: a crash costs the device a day's allowance, never the publisher a second one.
         let amount = self.change(|pool| pool.fill(node, balance, now_s)).await?;
@@ -99,16 +101,16 @@ impl Door {
 
     /// Looks for the transfers of payouts that were cut off.
     pub(super) async fn find_unsettled(&self) -> Result<(), Failed> {
-        let pool = self.pool();
-        let mut found: Vec<B256> = pool.payouts.iter().filter_map(|payout| payout.tx).collect();
-        for payout in pool.payouts.iter().filter(|payout| payout.tx.is_none() && !self.is_sending(payout.id)) {
+        let (operator, payouts) = self.look(|pool| (pool.operator, pool.payouts.clone()));
+        let mut found: Vec<B256> = payouts.iter().filter_map(|payout| payout.tx).collect();
+        for payout in payouts.iter().filter(|payout| payout.tx.is_none() && !self.is_sending(payout.id)) {
             let chain = self.account().chain();
             let filter = LogFilter {
                 from: payout.height + 1,
                 to: chain.head().await?.height.min(payout.height + LOG_BLOCKS_MAX),
                 address: Some(SYSTEM),
                 topic0: Some(ICoin::Transfer::SIGNATURE_HASH),
-                topic1: Some(pool.operator.into_word()),
+                topic1: Some(operator.into_word()),
                 topic2: Some(payout.to.into_word()),
             };
             for log in chain.logs(filter).await? {

@@ -127,6 +127,11 @@ pub struct Refusal {
     pub text: String,
 }
 
+/// Whether a secret is ours. All of it is compared, so that the time taken tells nothing of where it differs.
+pub(super) fn is_same<const N: usize>(ours: &[u8; N], theirs: &[u8; N]) -> bool {
+    ours.iter().zip(theirs).fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs)) == 0
+}
+
 /// A pool as its file holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
@@ -231,8 +236,7 @@ impl Pool {
         capacity_bytes: u64,
         now_s: u64,
     ) -> Result<(), Refusal> {
-        // All of it is compared, so that the time taken tells nothing of where it differs.
-        if self.secret.iter().zip(secret).fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs)) != 0 {
+        if !is_same(&self.secret, secret) {
             return Err(refuse(Reason::Secret, "the pool's word was changed: the app needs its new one"));
         }
         self.fits(capacity_bytes)?;

@@ -5,14 +5,14 @@
 //! whoever has it may ask to join, within the pool's limits, until the publisher changes the secret.
 
 use alloy_primitives::Address;
-use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
 use hodei_types::{
     network::{GROUP_KEY_BYTES, NetworkKey},
     transport::{NodeKey, Peer},
+    word::Form,
 };
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-const PREFIX: &str = "hodeipool";
+const FORM: Form = Form { prefix: "hodeipool", chars_max: WORD_BYTES_MAX };
 const VERSION: u8 = 1;
 /// More do not fit a bech32m word of 1023 characters.
 const MEMBERS_MAX: usize = 4;
@@ -39,7 +39,7 @@ pub struct Word {
 /// Why a text is no word.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WordError {
-    #[error("expected one lower-case word that starts with {PREFIX}1, found one that starts with {0:?}: copy it whole")]
+    #[error("expected one lower-case word that starts with {form}1, found one that starts with {0:?}: copy it whole", form = FORM.prefix)]
     Text(String),
     #[error("the word's content is malformed or of another version: ask the app's publisher for a new one")]
     Content,
@@ -65,21 +65,12 @@ impl Word {
         write_peer(&mut data, &self.door);
         data.push(members.len() as u8);
         members.iter().for_each(|member| write_peer(&mut data, member));
-        let prefix = Hrp::parse(PREFIX).map_err(|_| WordError::Parts)?;
-        bech32::encode::<Bech32m>(prefix, &data).map_err(|_| WordError::Parts)
+        Ok(FORM.write(&data).to_string())
     }
 
     /// Reads a word, checksum first.
     pub fn parse(text: &str) -> Result<Self, WordError> {
-        let start = || text.chars().take(12).collect::<String>();
-        if text.len() > WORD_BYTES_MAX || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(WordError::Text(start()));
-        }
-        let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|_| WordError::Text(start()))?;
-        if checked.hrp().as_str() != PREFIX {
-            return Err(WordError::Text(start()));
-        }
-        let data: Vec<u8> = checked.byte_iter().collect();
+        let data = FORM.read(text).map_err(|_| WordError::Text(text.chars().take(12).collect()))?;
         read(&data).ok_or(WordError::Content)
     }
 }

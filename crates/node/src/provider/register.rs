@@ -53,11 +53,53 @@ pub fn offer(config: &Provider, reach: &Reach) -> IProviders::Offer {
         capacityBytes: config.pledge_bytes,
         priceStore: config.price_keep.0,
         priceRead: config.price_read.0,
-        class: match config.class {
-            Class::Home => 0,
-            Class::Datacentre => 1,
-            Class::Phone => 2,
-        },
+        class: class(config.class),
+    }
+}
+
+/// The ledger's number of a class of machines.
+pub fn class(class: Class) -> u8 {
+    match class {
+        Class::Home => 0,
+        Class::Datacentre => 1,
+        Class::Phone => 2,
+    }
+}
+
+/// What goes with a node's first record.
+pub(crate) struct First {
+    pub(crate) collateral: U256,
+    /// Wei the account must have besides, and keeps.
+    pub(crate) reserve: U256,
+    /// The node's own word that this operator may register it.
+    pub(crate) possession: Vec<u8>,
+}
+
+/// The call that makes the ledger's record of a node say `offer`; `None` where what is `known` of it says so already.
+pub(crate) async fn order(
+    account: &Account,
+    node: B256,
+    offer: IProviders::Offer,
+    known: Option<&IProviders::Provider>,
+    first: First,
+) -> Result<Option<Order>, RegisterError> {
+    match known {
+        Some(record) if record.offer == offer => Ok(None),
+        Some(_) => {
+            let call = IProviders::updateCall { node, offer };
+            Ok(Some(Order::call(PROVIDERS, call.abi_encode(), REGISTER_GAS)))
+        }
+        None => {
+            let head = account.chain().head().await?;
+            let gas = U256::from(REGISTER_GAS) * U256::from(u128::from(head.base_fee) * 2);
+            let needed = first.collateral + first.reserve + gas;
+            let found = account.chain().account(account.address()).await?.balance;
+            if found < needed {
+                return Err(RegisterError::Poor { account: account.address().to_string(), found, needed });
+            }
+            let call = IProviders::registerCall { node, offer, possession: first.possession.into() };
+            Ok(Some(Order::call(PROVIDERS, call.abi_encode(), REGISTER_GAS).with_value(first.collateral)))
+        }
     }
 }
 
@@ -70,32 +112,22 @@ pub async fn ensure(
 ) -> Result<bool, RegisterError> {
     let offer = offer(config, reach);
     let node = B256::from(signer.node().0);
-    let order = match record(account, node).await? {
+    let known = record(account, node).await?;
+    let possession = match &known {
         Some(record) if record.operator != account.address() => {
             return Err(RegisterError::Operator {
                 registered: record.operator.to_string(),
                 ours: account.address().to_string(),
             });
         }
-        Some(record) if record.offer == offer => return Ok(false),
-        Some(_) => Order::call(PROVIDERS, IProviders::updateCall { node, offer }.abi_encode(), REGISTER_GAS),
+        Some(_) => Vec::new(),
         None => {
-            let head = account.chain().head().await?;
-            let collateral = U256::from(config.collateral.0);
-            let gas = U256::from(REGISTER_GAS) * U256::from(u128::from(head.base_fee) * 2);
-            let found = account.chain().account(account.address()).await?.balance;
-            if found < collateral + gas {
-                return Err(RegisterError::Poor {
-                    account: account.address().to_string(),
-                    found,
-                    needed: collateral + gas,
-                });
-            }
-            let possession = signer.sign(&operator_consent(head.chain_id, account.address(), node)).to_vec();
-            let call = IProviders::registerCall { node, offer, possession: possession.into() };
-            Order::call(PROVIDERS, call.abi_encode(), REGISTER_GAS).with_value(collateral)
+            let chain_id = account.chain().head().await?.chain_id;
+            signer.sign(&operator_consent(chain_id, account.address(), node)).to_vec()
         }
     };
+    let first = First { collateral: U256::from(config.collateral.0), reserve: U256::ZERO, possession };
+    let Some(order) = order(account, node, offer, known.as_ref(), first).await? else { return Ok(false) };
     account.execute(&order).await?;
     Ok(true)
 }

@@ -18,6 +18,7 @@ use hodei_storage::{
     share::{Record, Shared, Told},
 };
 use hodei_types::{
+    network::mark,
     share::{Link, Reader},
     transport::{NodeKey, Transport},
 };
@@ -60,13 +61,12 @@ pub struct Source {
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Who this client is to owners who make passes, and to providers.
     pub fn reader(&self) -> Reader {
-        let network = *self.0.network.0.first_chunk().expect("a hash has 32 bytes");
-        Reader { network, key: self.0.client }
+        Reader { network: mark(&self.0.network), key: self.0.client }
     }
 
     /// Refuses a link that opens nothing to this client, before anybody is asked.
     pub fn check_link(&self, link: &Link) -> Result<(), Fault> {
-        if link.network != self.0.network.0[..8] {
+        if link.network != mark(&self.0.network) {
             return Err(Fault::Link("it is of another network than this one"));
         }
         if link.expires_ms <= self.now_ms() {

@@ -3,14 +3,13 @@
 //! `hodeireader1…`, bech32m of: version, the beginning of the genesis hash, and the key by which that reader is known on
 //! the wire. There is no secret in it; its checksum keeps a pass from being made for nobody.
 
-use crate::transport::NodeKey;
-use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
+use crate::{
+    transport::NodeKey,
+    word::{Form, FormError},
+};
 use std::str::FromStr;
 
-/// What the word begins with; bech32 adds the separator `1`.
-const PREFIX: &str = "hodeireader";
-/// Longer words are not read.
-const TEXT_BYTES_MAX: usize = 128;
+const FORM: Form = Form { prefix: "hodeireader", chars_max: 128 };
 const VERSION: u8 = 1;
 
 /// A reader of one network.
@@ -24,7 +23,7 @@ pub struct Reader {
 /// Why a text names no reader.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReaderError {
-    #[error("a reader's word begins with {PREFIX}1")]
+    #[error("a reader's word begins with {form}1", form = FORM.prefix)]
     Prefix,
     #[error("checksum does not fit: a character was changed, lost or added")]
     Checksum,
@@ -34,13 +33,22 @@ pub enum ReaderError {
     Form,
 }
 
+impl From<FormError> for ReaderError {
+    fn from(error: FormError) -> Self {
+        match error {
+            FormError::Prefix => Self::Prefix,
+            FormError::Checksum => Self::Checksum,
+            FormError::Padding => Self::Form,
+        }
+    }
+}
+
 impl std::fmt::Display for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut data = vec![VERSION];
         data.extend_from_slice(&self.network);
         data.extend_from_slice(&self.key.0);
-        let prefix = Hrp::parse(PREFIX).expect("the prefix is a valid human-readable part");
-        f.write_str(&bech32::encode::<Bech32m>(prefix, &data).expect("41 bytes fit bech32m"))
+        f.write_str(&FORM.write(&data))
     }
 }
 
@@ -48,22 +56,13 @@ impl FromStr for Reader {
     type Err = ReaderError;
 
     fn from_str(text: &str) -> Result<Self, ReaderError> {
-        if !text.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('1')) {
-            return Err(ReaderError::Prefix);
-        }
-        if text.len() > TEXT_BYTES_MAX || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(ReaderError::Checksum);
-        }
-        let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|_| ReaderError::Checksum)?;
-        let data: Vec<u8> = checked.byte_iter().collect();
+        let data = FORM.read(text)?;
         let (version, rest) = data.split_first().ok_or(ReaderError::Form)?;
         if *version != VERSION {
             return Err(ReaderError::Version(*version));
         }
         let (network, key) = rest.split_first_chunk::<8>().ok_or(ReaderError::Form)?;
-        let reader = Self { network: *network, key: NodeKey(key.try_into().map_err(|_| ReaderError::Form)?) };
-        // Unused bits at the end are no second spelling.
-        if reader.to_string() == text { Ok(reader) } else { Err(ReaderError::Form) }
+        Ok(Self { network: *network, key: NodeKey(key.try_into().map_err(|_| ReaderError::Form)?) })
     }
 }
 
@@ -82,11 +81,11 @@ mod tests {
             String::from_utf8(bent).unwrap().parse::<Reader>().expect_err("a changed letter");
             text[..at].parse::<Reader>().expect_err("a lost end");
         }
-        let word = |prefix: &str, data: &[u8]| bech32::encode::<Bech32m>(Hrp::parse(prefix).unwrap(), data).unwrap();
-        assert_eq!(word("hodeishare", &[1; 41]).parse::<Reader>(), Err(ReaderError::Prefix));
-        assert_eq!(word(PREFIX, &[9; 41]).parse::<Reader>(), Err(ReaderError::Version(9)));
+        let share = Form { prefix: "hodeishare", ..FORM };
+        assert_eq!(share.write(&[1; 41]).parse::<Reader>(), Err(ReaderError::Prefix));
+        assert_eq!(FORM.write(&[9; 41]).parse::<Reader>(), Err(ReaderError::Version(9)));
         for bytes in [0, 1, 8, 40, 42] {
-            assert_eq!(word(PREFIX, &[1; 42][..bytes]).parse::<Reader>(), Err(ReaderError::Form), "{bytes} bytes");
+            assert_eq!(FORM.write(&[1; 42][..bytes]).parse::<Reader>(), Err(ReaderError::Form), "{bytes} bytes");
         }
     }
 }
