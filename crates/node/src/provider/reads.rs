@@ -3,7 +3,7 @@
 use super::{
     Provider,
     access::AccessError,
-    serve::{BUSY_MS, denied, refused},
+    serve::{BUSY_MS, denied, later, refused},
     tabs::Unpaid,
 };
 use crate::journal::now_ms;
@@ -51,6 +51,8 @@ impl<E: Storage> Provider<E> {
             self.tabs().check(payer).map_err(unpaid)?;
         }
         let len = range.end - range.start;
+        // Nor is it where a turn is far away.
+        self.turn(&self.0.upload, 0).map_err(later)?;
         let slice = match self.store().get(deal, id, range.start, len).await {
             Ok(Some(slice)) => slice,
             Ok(None) => {
@@ -68,6 +70,8 @@ impl<E: Storage> Provider<E> {
             Err(error) => return Err(self.store_failed(error)),
         };
         let bytes = slice.bytes.len() as u64;
+        let wait = self.turn(&self.0.upload, bytes).map_err(later)?;
+        tokio::time::sleep(wait).await;
         if let Some(payer) = &payer {
             self.tabs().give(payer, bytes).map_err(unpaid)?;
         }

@@ -99,6 +99,11 @@ impl<E: Storage> Provider<E> {
             None => self.chain().head().await?.height,
         };
         if self.0.config.register {
+            // Who deals with a provider that nobody reaches pays for nothing, and it is suspended soon.
+            if !self.is_reached() && register::record(self.account(), self.id()).await?.is_none() {
+                let relays: Vec<String> = parts.reach.relays.iter().map(ToString::to_string).collect();
+                return Err(register::RegisterError::Relay(relays.join(", ")));
+            }
             task.doing("stating the offer on the ledger");
             if register::ensure(self.account(), &parts.signer, &self.0.config, &parts.reach).await? {
                 tracing::info!(node = %self.id(), "offer stated on the ledger");

@@ -153,6 +153,7 @@ impl<E: Storage> Provider<E> {
             return Err(refused(Reason::DealFull, format!("deal {deal} is for {} bytes", terms.capacity_bytes)));
         }
         self.store().admit(len).map_err(|error| self.store_failed(error))?;
+        let wait = self.turn(&self.0.download, bytes).map_err(later)?;
         let Some(_queued) = self.queue().reserve(bytes) else {
             return Err(Answer::Busy { retry_after_ms: BUSY_MS });
         };
@@ -162,6 +163,7 @@ impl<E: Storage> Provider<E> {
         if free_bytes < promised {
             return Err(Answer::Full { free_bytes });
         }
+        tokio::time::sleep(wait).await;
         let body = tokio::time::timeout(BODY_TIMEOUT, wire::body(stream, len as usize)).await;
         let Ok(Ok(body)) = body else {
             return Err(refused(Reason::Malformed, "the body did not arrive"));
@@ -192,6 +194,11 @@ async fn answer<Si: Sink>(sink: &mut Si, answer: Answer, body: Bytes) {
 
 pub(super) fn refused(reason: Reason, text: impl ToString) -> Answer {
     Answer::Refused { reason, text: text.to_string() }
+}
+
+/// Its turn is this far away: nothing is taken or given before.
+pub(super) fn later(wait: Duration) -> Answer {
+    Answer::Busy { retry_after_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).min(RESTING_MS) }
 }
 
 pub(super) fn denied(error: AccessError) -> Answer {
