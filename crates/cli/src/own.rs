@@ -21,8 +21,8 @@ pub(crate) fn unreached(node: &Value) -> Option<String> {
     let since = time::utc(count(&reached["since_s"]).saturating_mul(1_000).min(LAST_MS));
     let relays = addresses(&node["relays"]).join(", ");
     Some(format!(
-        "no relay has this node since {since}: {relays} does not answer; look whether it runs and its TCP port is open, or \
-         name another in `link.relays` of node.toml"
+        "no relay has this node since {since}, of {relays}: look whether it runs and its TCP port is open, or name another in \
+         `link.relays` of node.toml"
     ))
 }
 
@@ -129,7 +129,7 @@ mod tests {
             "caps: stops on battery; carried 2.0 KiB today, 4.0 KiB this month",
             "rests: it is not charging",
             "proves on mains",
-            "since 1970-01-01 00:00:01.000 UTC: 203.0.113.9:4435 does not answer",
+            "since 1970-01-01 00:00:01.000 UTC, of 203.0.113.9:4435",
             "3 connected, 2 of them served, 1.0 MiB passed on, 7 frames dropped",
         ] {
             assert!(told.contains(word), "{word} is not in\n{told}");

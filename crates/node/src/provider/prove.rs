@@ -1,8 +1,9 @@
 //! Prove to the ledger, window after window, that everything is still held.
 //!
 //! Upon each finalized head, but not more often than [`LOOK_EVERY`]: ask the ledger what it wants of this
-//! provider. If a challenge is open, and this is a moment it prefers ([`super::when`]), read the drawn leaves, build their paths to the posted roots, send
-//! them. A leaf that cannot be read is a loss: nothing is sent, the window is missed, the operator is told.
+//! provider. If a challenge is open, and this is a moment it prefers ([`super::when`]), read the drawn leaves, build
+//! their paths to the posted roots, send them. A leaf that cannot be read is a loss: nothing is sent, the window is
+//! missed, the operator is told.
 
 use super::{Provider, lock, when::Due};
 use crate::{caps::keep::now_s, tasks::Task};

@@ -153,7 +153,6 @@ impl<E: Storage> Provider<E> {
             return Err(refused(Reason::DealFull, format!("deal {deal} is for {} bytes", terms.capacity_bytes)));
         }
         self.store().admit(len).map_err(|error| self.store_failed(error))?;
-        let wait = self.turn(&self.0.download, bytes).map_err(later)?;
         let Some(_queued) = self.queue().reserve(bytes) else {
             return Err(Answer::Busy { retry_after_ms: BUSY_MS });
         };
@@ -163,7 +162,7 @@ impl<E: Storage> Provider<E> {
         if free_bytes < promised {
             return Err(Answer::Full { free_bytes });
         }
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(self.turn(&self.0.download, bytes).map_err(later)?).await;
         let body = tokio::time::timeout(BODY_TIMEOUT, wire::body(stream, len as usize)).await;
         let Ok(Ok(body)) = body else {
             return Err(refused(Reason::Malformed, "the body did not arrive"));

@@ -115,7 +115,7 @@ impl Prove {
     /// The preference in words, for people.
     pub fn told(&self) -> String {
         if self.at == At::Latest {
-            return "when a quarter of the window is left".into();
+            return "when a quarter of the window is left, at least ten minutes".into();
         }
         let mut wishes = Vec::new();
         if !self.hours_utc.is_empty() {
@@ -130,7 +130,10 @@ impl Prove {
         }
         match wishes.is_empty() {
             true => "as soon as a window opens".into(),
-            false => format!("{}; at the latest when a quarter of the window is left", wishes.join(", ")),
+            false => format!(
+                "{}; at the latest when a quarter of the window is left, at least ten minutes",
+                wishes.join(", ")
+            ),
         }
     }
 }
