@@ -296,11 +296,6 @@ impl<E: Storage> Provider<E> {
         lock(&self.0.kept).as_ref().map(|kept| kept.conditions).unwrap_or_default()
     }
 
-    /// Takes a turn for bytes that are to be given or taken; how long to wait, or to stay away.
-    fn turn(&self, pace: &Pace, bytes: u64) -> Result<Duration, Duration> {
-        pace.take(bytes, self.0.begun.elapsed())
-    }
-
     /// Whether a relay has this node, or it needs none: unregistered, it is not offered before.
     pub fn set_reached(&self, reached: bool) {
         self.0.reached.store(reached, Ordering::Relaxed);

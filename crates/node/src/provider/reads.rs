@@ -3,7 +3,7 @@
 use super::{
     Provider,
     access::AccessError,
-    serve::{BUSY_MS, denied, later, refused},
+    serve::{BUSY_MS, denied, refused},
     tabs::Unpaid,
 };
 use crate::journal::now_ms;
@@ -52,7 +52,9 @@ impl<E: Storage> Provider<E> {
         }
         let len = range.end - range.start;
         // Nor is it where a turn is far away.
-        self.turn(&self.0.upload, 0).map_err(later)?;
+        if let Some(busy) = self.far(&self.0.upload) {
+            return Err(busy);
+        }
         let slice = match self.store().get(deal, id, range.start, len).await {
             Ok(Some(slice)) => slice,
             Ok(None) => {
@@ -70,8 +72,7 @@ impl<E: Storage> Provider<E> {
             Err(error) => return Err(self.store_failed(error)),
         };
         let bytes = slice.bytes.len() as u64;
-        let wait = self.turn(&self.0.upload, bytes).map_err(later)?;
-        tokio::time::sleep(wait).await;
+        self.turn(&self.0.upload, bytes).await?;
         if let Some(payer) = &payer {
             self.tabs().give(payer, bytes).map_err(unpaid)?;
         }
