@@ -56,7 +56,7 @@ pub(crate) enum Verb {
     /// Start a whole cloud on this machine, break it, and check what it promises.
     Demo(Demo),
     /// Show what is here, what it costs, and what needs attention.
-    Status,
+    Status(Status),
     /// Check this machine and the way to the network; say how to repair.
     Doctor,
     /// Keep buckets and objects.
@@ -87,6 +87,13 @@ pub(crate) enum Verb {
     Key(Key),
     /// Explain an error code, the exit codes, or the environment.
     Help(Help),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// A node of this machine to tell of besides; without it the context's.
+    #[arg(long, visible_alias = "node", value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 use crate::{
     fault::{self, Fault, Result},
     out::{Out, bytes},
+    own,
     paths::Paths,
     session::{Session, brief},
     status::{HEAD_AGE_MAX, now_ms, of_node},
@@ -156,7 +157,11 @@ pub(crate) async fn run(session: &Session, paths: &Paths, out: Out) -> Result<()
         });
     }
     if let Some(folder) = &session.context.node {
-        findings.find("node", of_node(folder).await.map(|_| format!("answers, in {}", folder.display())));
+        let found = of_node(folder).await.and_then(|node| match own::unreached(&node) {
+            None => Ok(format!("answers, in {}", folder.display())),
+            Some(why) => Err(format!("in {}: {why}", folder.display())),
+        });
+        findings.find("node", found);
     }
     findings.tell(json!({ "context": session.name, "members_answering": answering }), out)
 }

@@ -21,7 +21,7 @@ const GROUPS: &[(&str, &[&str])] = &[
 /// What to type, by command. Each line parses.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("demo", &["hodei demo", "hodei demo --ci --size 1048576", "hodei demo --keep --json"]),
-    ("status", &["hodei status", "hodei -C family status --json"]),
+    ("status", &["hodei status", "hodei -C family status --json", "hodei status --folder /srv/hodei"]),
     ("doctor", &["hodei doctor"]),
     (
         "data create",

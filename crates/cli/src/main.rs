@@ -30,6 +30,7 @@ mod name;
 mod net;
 mod node;
 mod out;
+mod own;
 mod paths;
 mod pool;
 mod prompt;
@@ -240,12 +241,15 @@ fn run(line: Line, out: Out) -> Result<()> {
             Share::Serve(args) => until_stopped(&global, async |session| share::serve(&args, session, out).await),
             Share::Reader => in_cloud(&global, async |session| share::reader(session, out)),
         },
-        Verb::Status => {
+        Verb::Status(args) => {
             let contexts = Contexts::of(&Paths::of_user()?);
+            let folder = args.folder.as_deref();
+            // A folder that holds no node is told, and none is made in it.
+            folder.map(serve::check_present).transpose()?;
             if contexts.chosen(asked)?.is_none() {
-                return status::without_context(&contexts, out);
+                return status::without_context(&contexts, folder, out);
             }
-            in_cloud(&global, async |session| status::status(session, out).await)
+            in_cloud(&global, async |session| status::status(session, folder, out).await)
         }
         Verb::Doctor => {
             let paths = Paths::of_user()?;

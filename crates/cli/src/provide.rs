@@ -13,7 +13,7 @@ use crate::{
 };
 use alloy_primitives::{Address, U256};
 use hodei_node::{
-    config::{Coins, Config, Doors, Followed, GIB, Link, Provider, Relay},
+    config::{Coins, Config, Doors, Followed, GIB, Link, Provider, Relay, is_nameable},
     disk,
     home::{Home, replace},
     keys::Keys,
@@ -48,6 +48,7 @@ impl Offer {
         key: &NetworkKey,
         members: &[Member],
     ) -> Result<Self> {
+        check_addresses(args)?;
         if std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
             let help = "choose an empty or absent one with --node-folder";
             return Err(Fault::new(&fault::EXISTS, "the node's folder holds files already", help).at(folder.display()));
@@ -134,6 +135,24 @@ pub(crate) struct Made {
     pub(crate) collateral: U256,
 }
 
+/// Refuses addresses under which nobody would find anything.
+fn check_addresses(args: &Provide) -> Result<()> {
+    let named = (args.relays.iter().map(|at| ("--behind-nat", at)))
+        .chain(args.address.iter().map(|at| ("--address", at)))
+        .chain(args.relay_for_others.iter().map(|at| ("--relay-for-others", at)));
+    for (flag, address) in named {
+        if !is_nameable(address) {
+            return Err(Fault::new(
+                &fault::USAGE,
+                format!("{flag} names no address that others can dial"),
+                "name the machine's own address and its port",
+            )
+            .between("an address and a port, as 203.0.113.9:4435", address));
+        }
+    }
+    Ok(())
+}
+
 /// The nearest folder that exists: where the folder will be made.
 fn nearest(folder: &Path) -> &Path {
     folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"))
@@ -193,6 +212,26 @@ mod tests {
         assert_eq!(named.advertise, vec!["203.0.113.9:77".parse().unwrap()]);
         let relay = relay("203.0.113.9:4435".parse().unwrap());
         assert_eq!((relay.listen, relay.advertise.len()), ("0.0.0.0:4435".parse().unwrap(), 1));
+    }
+
+    #[test]
+    fn an_address_that_nobody_can_dial_is_refused_as_usage() {
+        let args = |relay: Option<&str>, address: Option<&str>, others: Option<&str>| Provide {
+            gib: Some(1),
+            zone: "home".into(),
+            collateral: None,
+            address: address.map(|at| at.parse().unwrap()),
+            relays: relay.into_iter().map(|at| at.parse().unwrap()).collect(),
+            relay_for_others: others.map(|at| at.parse().unwrap()),
+            node_folder: None,
+        };
+        for wrong in ["0.0.0.0:0", "0.0.0.0:4435", "203.0.113.9:0", "[::]:4435"] {
+            for args in [args(Some(wrong), None, None), args(None, Some(wrong), None), args(None, None, Some(wrong))] {
+                assert_eq!(check_addresses(&args).unwrap_err().code.id, "HD1001", "{wrong}");
+            }
+        }
+        let good = Some("203.0.113.9:4435");
+        assert!(check_addresses(&args(good, good, None)).is_ok() && check_addresses(&args(None, None, good)).is_ok());
     }
 
     #[test]

@@ -9,16 +9,22 @@ use commonware_runtime::tokio::Context;
 use hodei_gateway::rpc;
 use hodei_node::{
     NodeError,
+    caps::Caps,
     config::{Config, ConfigError},
     home::{Home, HomeError},
     logs,
+    provider::when::Prove,
 };
 use serde_json::json;
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+/// A relay that is there has a node within a second or two.
+const RELAY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A node's folder and configuration, checked before anything starts.
 pub(crate) struct Checked {
@@ -88,13 +94,34 @@ pub(crate) async fn run(context: Context, checked: Checked, process: Process, ou
     let rpc_address = rpc.as_ref().map(rpc::Door::address);
     running.publish(rpc_address).map_err(node_fault)?;
     let ready = running.ready();
+    let (mut at, mut relays) = (vec![join(&ready.link)], Vec::new());
+    if let Some(reached) = running.reached() {
+        let named = join(&config.link.relays);
+        at.push(match reached.wait(RELAY_PATIENCE).await {
+            true => format!("through the relay {named}"),
+            false => format!("through the relay {named} once that answers"),
+        });
+        relays = reached.relays();
+        if !reached.is_connected() {
+            let offered = if config.provider.is_some() { ", and what it offers is stated once one does" } else { "" };
+            out.say(format!("warning: no relay of {named} answers: nobody reaches this node through it{offered}"));
+        }
+    }
+    at.retain(|at| !at.is_empty());
     out.result(
-        format!("node {} answers at {}", ready.node, join(&ready.link)),
+        format!("node {} answers at {}", ready.node, at.join(", or ")),
         &json!({
             "schema": "hodei.node.ready/1", "node": ready.node, "account": ready.account, "link": ready.link,
-            "status": ready.status, "rpc": rpc_address, "folder": home.path(),
+            "status": ready.status, "rpc": rpc_address, "folder": home.path(), "relays": relays,
+            "caps": config.caps.as_ref().map(Caps::told), "prove": config.prove.as_ref().map(Prove::told),
         }),
     );
+    if let Some(caps) = config.caps.as_ref().map(Caps::told).filter(|caps| !caps.is_empty()) {
+        out.say(format!("caps: {}", caps.join(", ")));
+    }
+    if let Some(prove) = &config.prove {
+        out.say(format!("proves {}", prove.told()));
+    }
     out.say(format!("log: {}", home.logs().join("node.log").display()));
     running.until(stop).await.map_err(node_fault)
 }

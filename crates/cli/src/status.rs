@@ -6,6 +6,7 @@ use crate::{
     fault::Result,
     money,
     out::{Out, bytes, table},
+    own,
     session::{Session, chain_fault, sdk_fault},
     time,
 };
@@ -17,13 +18,10 @@ use hodei_sdk::{
 };
 use serde_json::{Value, json};
 use std::{
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
-};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
 };
 
 /// A door on this machine answers in milliseconds.
@@ -32,21 +30,34 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// Blocks come at least this often, idle or not.
 pub(crate) const HEAD_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// `hodei status` without any context: what could be chosen.
-pub(crate) fn without_context(contexts: &Contexts, out: Out) -> Result<()> {
+/// `hodei status` without any context: what could be chosen, and the node of a folder that was named.
+pub(crate) fn without_context(contexts: &Contexts, folder: Option<&Path>, out: Out) -> Result<()> {
     let names = contexts.names()?;
-    let text = if names.is_empty() {
+    let mut text = if names.is_empty() {
         "no cloud is known here yet".to_owned()
     } else {
         format!("no cloud is chosen; known: {}", names.join(", "))
     };
-    out.result(text, &json!({ "schema": "hodei.status/1", "context": null, "contexts": names }));
+    let mut value = json!({ "schema": "hodei.status/1", "context": null, "contexts": names });
+    if let Some(folder) = folder {
+        let node = ask_node(folder);
+        text = match &node {
+            Ok(node) => own::lines(folder, node).join("\n"),
+            Err(why) => why.clone(),
+        };
+        value["attention"] = match &node {
+            Ok(node) => own::unreached(node).into_iter().collect(),
+            Err(why) => json!([why]),
+        };
+        value["node"] = node.unwrap_or_default();
+    }
+    out.result(text, &value);
     out.next(if names.is_empty() { "hodei demo --keep".into() } else { format!("hodei -C {} status", names[0]) });
     Ok(())
 }
 
 /// `hodei status`.
-pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
+pub(crate) async fn status(session: &Session, named: Option<&Path>, out: Out) -> Result<()> {
     let head = session.chain.head().await.map_err(chain_fault)?;
     let owner = session.purse.owner()?;
     let balance = session.chain.account(owner).await.map_err(chain_fault)?.balance;
@@ -100,12 +111,15 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
             record.name
         ));
     }
-    let node = match &session.context.node {
+    let folder = named.or(session.context.node.as_deref());
+    let node = match folder {
         Some(folder) => Some(of_node(folder).await),
         None => None,
     };
-    if let Some(Err(why)) = &node {
-        attention.push(why.clone());
+    match &node {
+        Some(Err(why)) => attention.push(why.clone()),
+        Some(Ok(node)) => attention.extend(own::unreached(node)),
+        None => {}
     }
 
     let rows: Vec<_> = offers
@@ -144,6 +158,9 @@ pub(crate) async fn status(session: &Session, out: Out) -> Result<()> {
     }
     for (door, address) in &session.context.doors {
         text.push_str(&format!("door    {door} {address}\n"));
+    }
+    if let (Some(folder), Some(Ok(node))) = (folder, &node) {
+        text.push_str(&format!("{}\n", own::lines(folder, node).join("\n")));
     }
     text.push_str(&format!(
         "\n{}",
@@ -191,6 +208,13 @@ async fn buckets(session: &Session) -> Result<(Vec<(Record, Holding)>, Calendar)
 
 /// What a running node says of itself.
 pub(crate) async fn of_node(folder: &Path) -> std::result::Result<Value, String> {
+    let folder = folder.to_owned();
+    let asked = tokio::task::spawn_blocking(move || ask_node(&folder)).await;
+    asked.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// The same where no runtime is: a door on this machine answers at once.
+fn ask_node(folder: &Path) -> std::result::Result<Value, String> {
     let start = || format!("start it: hodei node run --folder {}", folder.display());
     let home = Home::create(folder).map_err(|error| error.to_string())?;
     let ready =
@@ -198,20 +222,20 @@ pub(crate) async fn of_node(folder: &Path) -> std::result::Result<Value, String>
     let Some(address) = ready.status else {
         return Ok(json!({ "node": ready.node, "account": ready.account }));
     };
-    let text = tokio::time::timeout(DOOR_TIMEOUT, get(address, "/status"))
-        .await
-        .map_err(|_| format!("the node at {address} does not answer; {}", start()))?
+    let text = get(address, "/status")
         .map_err(|error| format!("the node at {address} does not answer ({error}); {}", start()))?;
     serde_json::from_str(&text).map_err(|error| format!("the node at {address} answers nonsense: {error}"))
 }
 
 /// One small answer of a door on this machine.
-async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut socket = TcpStream::connect(address).await?;
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect_timeout(&address, DOOR_TIMEOUT)?;
+    socket.set_read_timeout(Some(DOOR_TIMEOUT))?;
+    socket.set_write_timeout(Some(DOOR_TIMEOUT))?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await?;
+    socket.write_all(request.as_bytes())?;
     let mut answer = String::new();
-    socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
+    socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
     body.ok_or_else(|| std::io::Error::other("it is no HTTP"))
 }

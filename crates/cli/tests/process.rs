@@ -173,6 +173,9 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
     std::fs::create_dir(&full).unwrap();
     std::fs::write(user.folder().join("full/mine"), "x").unwrap();
     let ticket = format!("hodeijoin1{}", "q".repeat(60));
+    let capped = file("capped");
+    std::fs::create_dir(&capped).unwrap();
+    std::fs::write(user.folder().join("capped/node.toml"), "[provider]\n[caps]\nuplaod_bytes_per_s = 1\n").unwrap();
     refused(
         &user,
         &[
@@ -203,6 +206,8 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
             (&["net", "create", "x", "-y", "--validator", "127.0.0.1:9", "--folder", &full], 8, "HD1103"),
             (&["node", "run"], 3, "HD1101"),
             (&["node", "run", "--folder", &none], 3, "HD1004"),
+            (&["node", "run", "--folder", &capped], 2, "HD1002"),
+            (&["status", "--folder", &none], 3, "HD1004"),
             (&["node", "drain"], 3, "HD1101"),
             (&["node", "earnings"], 3, "HD1101"),
             (&["chain", "validator", "run", "--folder", &none], 3, "HD1004"),
@@ -217,6 +222,8 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
             (&["demo", "--folder", &full], 8, "HD1103"),
         ],
     );
+    let told = user.run(&["node", "run", "--folder", &capped]).2["error"].to_string();
+    assert!(told.contains("line 3") && told.contains("uplaod_bytes_per_s"), "{told}");
     for words in [&["status"][..], &["doctor"], &["net", "create", "x", "--validator", "127.0.0.1:2", "--dry-run"]] {
         let before = files(&user);
         let result = user.one(words);

@@ -9,11 +9,16 @@ use crate::{
     state::{DeviceState, Leaving, Redeemed},
 };
 use hodei_node::{
-    Network, disk,
+    Network,
+    config::is_nameable,
+    disk,
     keys::Keys,
     pool::{Answer, Reason, Request, Word},
 };
-use hodei_types::{abi::operator_consent, ack::Signer};
+use hodei_types::{
+    abi::{ADDRESSES_MAX, operator_consent},
+    ack::Signer,
+};
 use std::{
     net::SocketAddr,
     path::Path,
@@ -60,33 +65,23 @@ impl Device {
         caps: Caps,
         address: Option<String>,
     ) -> Result<Arc<Self>, DeviceFault> {
-        if !consent.given || consent.words.trim().is_empty() || consent.words.len() > CONSENT_BYTES_MAX {
-            return Err(DeviceFault::NoConsent);
+        Self::join_at(folder, word, consent, caps, address, Vec::new())
+    }
+
+    /// The same for a device that nobody reaches from outside, as behind a household's router: others reach it through
+    /// these relays of the network, one to eight, each `IP:PORT`. It keeps a connection to one of them.
+    #[uniffi::constructor]
+    pub fn join_behind(
+        folder: String,
+        word: String,
+        consent: Consent,
+        caps: Caps,
+        relays: Vec<String>,
+    ) -> Result<Arc<Self>, DeviceFault> {
+        if relays.is_empty() || relays.len() > ADDRESSES_MAX {
+            return Err(DeviceFault::Caps(format!("expected one to {ADDRESSES_MAX} relays, found {}", relays.len())));
         }
-        let parsed = Word::parse(word.trim())?;
-        caps.check().map_err(DeviceFault::Caps)?;
-        let address = address
-            .map(|text| text.parse::<SocketAddr>())
-            .transpose()
-            .map_err(|_| DeviceFault::Caps("expected an address as 203.0.113.9:4433 or [2001:db8::1]:4433".into()))?;
-        let files = Files::of(&folder);
-        let kept = match files.read()? {
-            Some(kept) if kept.phase == Phase::Joining && kept.word == word.trim() => Kept { caps, ..kept },
-            Some(_) => return Err(DeviceFault::Exists(folder)),
-            None => fresh(&files, &parsed, &word, &consent, caps, address)?,
-        };
-        files.home()?;
-        files.write(&kept)?;
-        match enrol(&files, &parsed, &kept) {
-            Ok(()) => {}
-            Err(Refused::ForGood(fault)) => {
-                // What was not there before is not left half made.
-                _ = std::fs::remove_dir_all(files.path());
-                return Err(fault);
-            }
-            Err(Refused::ForNow(fault)) => return Err(fault),
-        }
-        Self::open(folder)
+        Self::join_at(folder, word, consent, caps, None, relays)
     }
 
     /// Opens the folder of a device that joined before. Starts nothing.
@@ -222,6 +217,48 @@ impl Device {
 }
 
 impl Device {
+    fn join_at(
+        folder: String,
+        word: String,
+        consent: Consent,
+        caps: Caps,
+        address: Option<String>,
+        relays: Vec<String>,
+    ) -> Result<Arc<Self>, DeviceFault> {
+        if !consent.given || consent.words.trim().is_empty() || consent.words.len() > CONSENT_BYTES_MAX {
+            return Err(DeviceFault::NoConsent);
+        }
+        let parsed = Word::parse(word.trim())?;
+        caps.check().map_err(DeviceFault::Caps)?;
+        let at = |text: String| {
+            let wrong = || DeviceFault::Caps("expected an address as 203.0.113.9:4433 or [2001:db8::1]:4433".into());
+            text.parse::<SocketAddr>().map_err(|_| wrong())
+        };
+        let address = address.map(at).transpose()?;
+        let relays = relays.into_iter().map(at).collect::<Result<Vec<_>, _>>()?;
+        if let Some(wrong) = address.iter().chain(&relays).find(|at| !is_nameable(at)) {
+            return Err(DeviceFault::Caps(format!("expected an address that others can dial, found {wrong}")));
+        }
+        let files = Files::of(&folder);
+        let kept = match files.read()? {
+            Some(kept) if kept.phase == Phase::Joining && kept.word == word.trim() => Kept { caps, ..kept },
+            Some(_) => return Err(DeviceFault::Exists(folder)),
+            None => fresh(&files, &parsed, &word, &consent, caps, (address, relays))?,
+        };
+        files.home()?;
+        files.write(&kept)?;
+        match enrol(&files, &parsed, &kept) {
+            Ok(()) => {}
+            Err(Refused::ForGood(fault)) => {
+                // What was not there before is not left half made.
+                _ = std::fs::remove_dir_all(files.path());
+                return Err(fault);
+            }
+            Err(Refused::ForNow(fault)) => return Err(fault),
+        }
+        Self::open(folder)
+    }
+
     fn kept(&self) -> Result<Kept, DeviceFault> {
         self.files.read()?.ok_or_else(|| DeviceFault::NotJoined(self.files.name()))
     }
@@ -277,7 +314,7 @@ fn fresh(
     text: &str,
     consent: &Consent,
     caps: Caps,
-    address: Option<SocketAddr>,
+    (address, relays): (Option<SocketAddr>, Vec<SocketAddr>),
 ) -> Result<Kept, DeviceFault> {
     let path = files.path();
     if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -304,6 +341,7 @@ fn fresh(
         zone: format!("device-{}", hex::encode(byte)),
         port: address.map_or(port, |address| address.port()),
         address,
+        relays,
         told_addresses: Vec::new(),
         told_bytes: 0,
     })
@@ -324,7 +362,7 @@ fn enrol(files: &Files, word: &Word, kept: &Kept) -> Result<(), Refused> {
     let possession = signer.sign(&operator_consent(chain_id, word.operator, signer.node().0.into()));
     let account = keys.address().ok_or_else(|| now(DeviceFault::Folder("its account's key is none".into())))?;
     let place = kept.place(word);
-    if place.advertise.is_empty() {
+    if place.advertise.is_empty() && place.relays.is_empty() {
         return Err(now(DeviceFault::Away("this device has no network".into())));
     }
     let request = Request::Join { secret: word.secret, possession, account, offer: kept.offer(&place) };
@@ -398,6 +436,13 @@ mod tests {
         assert!(matches!(join(word(), small), Err(DeviceFault::Caps(_))));
         let huge = Caps { space_bytes: u64::MAX, ..caps() };
         assert!(matches!(join(word(), huge), Err(DeviceFault::Caps(_))));
+        let behind = |relays: &[&str]| {
+            let relays = relays.iter().map(ToString::to_string).collect();
+            Device::join_behind(folder.clone(), word(), consent(), caps(), relays)
+        };
+        for relays in [&[][..], &["0.0.0.0:4435"], &["203.0.113.9:0"], &["somewhere"], &["203.0.113.9:1"; 9]] {
+            assert!(matches!(behind(relays), Err(DeviceFault::Caps(_))), "{relays:?}");
+        }
         assert!(!Path::new(&folder).exists());
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(Path::new(&folder).join("mine"), "x").unwrap();

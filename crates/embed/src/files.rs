@@ -3,11 +3,12 @@
 //! `device.json` is replaced whole, so that a device killed at any moment is what it was before or after.
 
 use crate::{
-    caps::{Caps, Carried},
+    caps::Caps,
     fault::DeviceFault,
     process::{Shared, lock},
 };
 use hodei_node::{
+    caps::Carried,
     config::{Class, Config, Doors, Followed, Link, Provider},
     home::{Home, replace},
     pool::{Offer, Word},
@@ -49,6 +50,9 @@ pub(crate) struct Kept {
     /// Where others reach it, where the app knows better.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) port: u16,
+    /// Through which others reach it, where nobody reaches it directly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) relays: Vec<SocketAddr>,
     /// What the pool was told last.
     pub(crate) told_addresses: Vec<SocketAddr>,
     pub(crate) told_bytes: u64,
@@ -122,20 +126,31 @@ impl Kept {
     /// Where the device listens, and where others reach it now.
     pub(crate) fn place(&self, word: &Word) -> Link {
         let members: Vec<SocketAddr> = word.members.iter().flat_map(|member| &member.addresses).copied().collect();
-        if members.iter().all(|address| address.ip().is_loopback()) {
-            let near = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port);
+        let is_near = members.iter().all(|address| address.ip().is_loopback());
+        let near = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port);
+        if !self.relays.is_empty() {
+            let is_v4 = members.first().is_none_or(SocketAddr::is_ipv4);
+            let listen = if is_near { near } else { SocketAddr::new(any(is_v4), self.port) };
+            // An address that was only seen here is one that others do not reach.
+            return Link { listen, advertise: self.address.into_iter().collect(), relays: self.relays.clone() };
+        }
+        if is_near {
             return Link { listen: near, advertise: vec![near], relays: Vec::new() };
         }
         let seen = self.address.or_else(|| Some(SocketAddr::new(outward(*members.first()?)?, self.port)));
         let is_v4 = seen.is_none_or(|seen| seen.is_ipv4());
-        let any: IpAddr = if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        Link { listen: SocketAddr::new(any, self.port), advertise: seen.into_iter().collect(), relays: Vec::new() }
+        Link {
+            listen: SocketAddr::new(any(is_v4), self.port),
+            advertise: seen.into_iter().collect(),
+            relays: Vec::new(),
+        }
     }
 
     pub(crate) fn offer(&self, place: &Link) -> Offer {
         Offer {
             zone: self.zone.clone(),
             addresses: place.advertise.clone(),
+            relays: place.relays.clone(),
             capacity_bytes: self.caps.space_bytes,
             class: class(CLASS),
         }
@@ -173,6 +188,10 @@ impl Kept {
     }
 }
 
+fn any(is_v4: bool) -> IpAddr {
+    if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
 /// A free UDP port, which the device keeps.
 pub(crate) fn free_port(word: &Word) -> Option<u16> {
     let near = word.members.iter().flat_map(|member| &member.addresses).all(|address| address.ip().is_loopback());
@@ -201,4 +220,68 @@ pub(crate) fn disk_bytes(folder: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hodei_types::{
+        network::{GROUP_KEY_BYTES, NetworkKey},
+        transport::{NodeKey, Peer},
+    };
+
+    fn word(member: &str) -> Word {
+        let peer = Peer::at(NodeKey([7; 32]), vec![member.parse().unwrap()]);
+        let network = NetworkKey { genesis: [1; 32].into(), group: [2; GROUP_KEY_BYTES] };
+        let members = vec![peer.clone()];
+        Word { network, name: "n".into(), operator: [4; 20].into(), secret: [5; 16], door: peer, members }
+    }
+
+    fn kept(relays: &[&str]) -> Kept {
+        let caps = Caps {
+            space_bytes: 64 << 20,
+            transfer_bytes_per_day: 0,
+            only_unmetered: false,
+            only_charging: false,
+            min_battery_percent: 0,
+        };
+        Kept {
+            version: 1,
+            phase: Phase::Member,
+            word: String::new(),
+            consent: String::new(),
+            consent_s: 0,
+            caps,
+            zone: "device-1".into(),
+            address: None,
+            port: 4433,
+            relays: relays.iter().map(|relay| relay.parse().unwrap()).collect(),
+            told_addresses: Vec::new(),
+            told_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_device_behind_a_relay_states_the_relay_and_no_address_it_only_saw() {
+        for (member, listen) in [("198.51.100.1:4433", "0.0.0.0:4433"), ("127.0.0.1:9", "127.0.0.1:4433")] {
+            let kept = kept(&["203.0.113.9:4435"]);
+            let place = kept.place(&word(member));
+            let offer = kept.offer(&place);
+            assert_eq!(place.listen, listen.parse().unwrap());
+            assert_eq!((offer.addresses.len(), &offer.relays), (0, &kept.relays));
+            let forwarded = Kept { address: "198.51.100.77:4433".parse().ok(), ..kept };
+            assert_eq!(forwarded.offer(&forwarded.place(&word(member))).addresses.len(), 1);
+        }
+        let near = kept(&[]).place(&word("127.0.0.1:9"));
+        assert_eq!((near.advertise.len(), near.relays.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_file_of_a_device_without_relays_is_what_it_was() {
+        let text = serde_json::to_string(&kept(&[])).unwrap();
+        assert!(!text.contains("relays"));
+        assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), kept(&[]));
+        let behind = kept(&["203.0.113.9:4435"]);
+        assert_eq!(serde_json::from_str::<Kept>(&serde_json::to_string(&behind).unwrap()).unwrap(), behind);
+    }
 }

@@ -76,10 +76,11 @@ pub(crate) async fn mind(
             _ = look.tick() => {
                 let Some(provider) = &provider else { continue };
                 let total = provider.carried_bytes();
-                let today = carried.add(total.saturating_sub(seen), now_s());
+                let totals = carried.add(total.saturating_sub(seen), now_s());
+                let today = totals.day;
                 seen = total;
                 let conditions = *lock(&shared.conditions);
-                let rest = lock(&shared.caps).as_ref().and_then(|caps| caps.rest(conditions, today));
+                let rest = lock(&shared.caps).as_ref().and_then(|caps| caps.rest(conditions, totals));
                 provider.set_resting(rest.is_some());
                 let ill = ill(provider.is_closed(), provider.is_draining(), &tasks.list());
                 {
@@ -130,7 +131,8 @@ async fn tell(link: &Link, word: &Word, files: &Files, shared: &Shared) -> Optio
     let kept = files.read().ok().flatten()?;
     let (place, bytes) = (kept.place(word), kept.caps.space_bytes);
     let is_told = kept.told_addresses == place.advertise && kept.told_bytes == bytes;
-    if !is_told && !place.advertise.is_empty() {
+    let is_somewhere = !(place.advertise.is_empty() && place.relays.is_empty());
+    if !is_told && is_somewhere {
         let moved = Request::Moved { offer: kept.offer(&place) };
         if let Ok(Answer::Done) = ask(link, &word.door, &moved).await {
             // What the app changed meanwhile stays, and is told next time.

@@ -4,6 +4,7 @@
 //! mistake never silently means "default". [`Config::default`] is what production wants, [`Config::dev`] a
 //! node on a laptop, [`Config::test`] one of many on the same machine.
 
+use crate::{caps::Caps, provider::when::Prove};
 use hodei_types::{abi::ADDRESSES_MAX, network::NetworkKey};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -52,6 +53,12 @@ pub struct Config {
     pub provider: Option<Provider>,
     /// Passes on what is sent to providers that nobody reaches directly.
     pub relay: Option<Relay>,
+    /// What the provider gives at most, and in which states of the machine it rests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caps: Option<Caps>,
+    /// When within a window the provider rather proves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prove: Option<Prove>,
 }
 
 /// The wire: protocols `hodei/*`, one UDP port.
@@ -193,6 +200,8 @@ impl Default for Config {
             validator: None,
             provider: None,
             relay: None,
+            caps: None,
+            prove: None,
         }
     }
 }
@@ -356,6 +365,24 @@ impl Config {
             let found = self.link.relays.len() + self.link.advertise.len();
             return value("link.advertise and link.relays", &found, "at most 8 addresses together");
         }
+        let advertised = self.relay.iter().flat_map(|relay| &relay.advertise);
+        for (key, address) in (self.link.relays.iter().map(|at| ("link.relays", at)))
+            .chain(self.link.advertise.iter().map(|at| ("link.advertise", at)))
+            .chain(advertised.map(|at| ("relay.advertise", at)))
+        {
+            if !is_nameable(address) {
+                return value(key, address, "an address that others can dial, as 203.0.113.9:4435");
+            }
+        }
+        if self.provider.is_none() && (self.caps.is_some() || self.prove.is_some()) {
+            return value("caps and prove", &"in a node that offers nothing", "a section [provider] beside them");
+        }
+        if let Some(caps) = &self.caps {
+            caps.check()?;
+        }
+        if let Some(prove) = &self.prove {
+            prove.check(self.caps.as_ref())?;
+        }
         if let Some(relay) = &self.relay {
             if relay.advertise.is_empty() && (relay.listen.ip().is_unspecified() || relay.listen.port() == 0) {
                 return value("relay.advertise", &"empty", "the address under which providers reach the relay");
@@ -388,6 +415,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether others can dial it: neither every address nor any port.
+pub fn is_nameable(address: &SocketAddr) -> bool {
+    !address.ip().is_unspecified() && !address.ip().is_multicast() && address.port() != 0
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -457,6 +489,18 @@ mod tests {
         assert!(relay("advertise = [\"203.0.113.9:4435\"]").is_ok());
         assert!(relay("listen = \"203.0.113.9:4435\"").is_ok());
         assert!(relay("listen = \"203.0.113.9:4435\"\nconnections_max = 0").is_err());
+    }
+
+    #[test]
+    fn what_nobody_can_dial_is_no_address_of_a_node_or_its_relay() {
+        for found in ["0.0.0.0:4435", "203.0.113.9:0", "[::]:4435", "224.0.0.1:4435"] {
+            for key in ["relays", "advertise"] {
+                let config = Config::parse(&format!("[link]\n{key} = [\"{found}\"]\n")).unwrap();
+                let told = config.check().unwrap_err().to_string();
+                assert!(told.contains(key) && told.contains(found) && told.contains("203.0.113.9:4435"), "{told}");
+            }
+        }
+        assert!(Config::parse("[link]\nrelays = [\"127.0.0.1:4435\"]\n").unwrap().check().is_ok());
     }
 
     #[test]

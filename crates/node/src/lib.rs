@@ -3,6 +3,7 @@
 //! One process, one folder, one configuration: what is switched on there is served, each background loop
 //! has a name and a status, and whatever was acknowledged survives any end of the process.
 
+pub mod caps;
 mod chain;
 pub mod config;
 pub mod deal;
@@ -17,6 +18,7 @@ pub mod logs;
 mod node;
 pub mod pool;
 pub mod provider;
+mod reached;
 mod relay;
 mod streams;
 pub mod tasks;
@@ -25,6 +27,7 @@ pub mod validator;
 
 pub use chain::ChainStartError;
 pub use node::{Network, NodeError, Running, STOP_TIMEOUT, run, start};
+pub use reached::Reached;
 
 #[cfg(test)]
 mod scratch;

@@ -8,13 +8,14 @@
 //! is on disk whichever way the process ends.
 
 use crate::{
-    chain,
+    caps, chain,
     config::Config,
     disk, door,
     home::{Home, Lock, Ready},
     journal::Journal,
     keys::Keys,
     provider::{self, Provider},
+    reached::Reached,
     relay, streams,
     tasks::Tasks,
 };
@@ -111,6 +112,7 @@ pub struct Running {
     journal: Journal<Context>,
     tasks: Tasks,
     link: Link,
+    reached: Option<Arc<Reached>>,
     provider: Option<Provider<Context>>,
     stop: watch::Sender<bool>,
     /// Loops a node cannot do without; each ends with its name.
@@ -200,6 +202,16 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
                 probe: provider::crowd::probe(bound.ip()),
             };
             let provider = Provider::start(context.child("provider"), &home, offer.clone(), parts).await?;
+            let own = config.caps.clone().unwrap_or_default();
+            provider.obey(&own, &config.prove.clone().unwrap_or_default());
+            if config.caps.is_some() || config.prove.is_some() {
+                let work = caps::keep::keep(provider.clone(), own, home.clone(), tasks.enter("caps"), stopping.clone());
+                loops.spawn(async move {
+                    work.await;
+                    "the caps"
+                });
+            }
+            provider.set_reached(relays.is_empty() || !addresses.is_empty());
             for (name, work) in provider.loops() {
                 loops.spawn(async move {
                     work.await;
@@ -210,6 +222,17 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         }
         None => None,
     };
+
+    let reached = (!relays.is_empty()).then(|| Reached::new(link.clone(), relays.clone()));
+    if let Some(reached) = &reached {
+        // Who has an address besides may be offered without.
+        let offered = provider.clone().filter(|_| addresses.is_empty());
+        let work = reached.clone().follow(offered, tasks.enter("relays"), stopping.clone());
+        loops.spawn(async move {
+            work.await;
+            "the relays it names"
+        });
+    }
 
     let relay = match &config.relay {
         Some(config) => {
@@ -247,7 +270,8 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         rpc: None,
     };
     if let Some(address) = config.doors.status {
-        let views = views(&context, &config, &ready, &network, &journal, &tasks, provider.clone(), relay, link.clone());
+        let views =
+            views(&context, &config, &ready, &network, &journal, &tasks, provider.clone(), relay, reached.clone());
         let (bound, work) = door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
         ready.status = Some(bound);
         let mut stopping = stopping.clone();
@@ -271,6 +295,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         journal,
         tasks,
         link,
+        reached,
         provider,
         stop,
         loops,
@@ -311,6 +336,11 @@ impl Running {
     /// The wire, to dial others from this node.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// The relays this node names, if it is reached through one.
+    pub fn reached(&self) -> Option<&Reached> {
+        self.reached.as_deref()
     }
 
     /// What is offered, if anything is.
@@ -415,7 +445,7 @@ fn views(
     tasks: &Tasks,
     provider: Option<Provider<Context>>,
     relay: Option<Arc<Hall>>,
-    link: Link,
+    reached: Option<Arc<Reached>>,
 ) -> door::Views {
     let metrics = context.child("door");
     let name = network.genesis.as_ref().map(|genesis| genesis.name.clone());
@@ -433,7 +463,6 @@ fn views(
     });
     let gauges = Gauges::new(&context.child("node"));
     let relaying = relay.as_ref().map(|hall| relay::Gauges::new(&context.child("relay"), hall.clone()));
-    let relays = config.link.relays.clone();
     let (measured, counted, log) = (provider.clone(), tasks.clone(), journal.log().clone());
     door::Views {
         metrics: Arc::new(move || {
@@ -451,9 +480,10 @@ fn views(
             if let Some(provider) = &provider {
                 status["provider"] = provider.status();
             }
-            // Of several only one is kept a connection to.
-            status["relays"] =
-                relays.iter().map(|at| serde_json::json!({"address": at, "connected": link.is_at(*at)})).collect();
+            status["relays"] = reached.as_ref().map_or_else(Vec::new, |reached| reached.relays()).into();
+            if let Some(reached) = &reached {
+                status["reached"] = reached.status();
+            }
             if let Some(hall) = &relay {
                 status["relay"] = relay::status(hall);
             }
@@ -501,6 +531,11 @@ impl Gauges {
 
 fn hash_text(hash: B256) -> String {
     hash.to_string()
+}
+
+/// Bytes the file system under a node's folder has; 0 when it cannot be asked.
+pub(crate) fn total_bytes(home: &Home) -> u64 {
+    disk::total_bytes(home.path()).unwrap_or(0)
 }
 
 /// Bytes left on the file system under a node's folder; 0 when it cannot be asked.

@@ -3,6 +3,8 @@
 //! The provider runs in a process of its own (this test binary, started again), with its real store, index
 //! and wire on loopback; only the ledger is played. The client is this process.
 
+#[path = "provider/capped.rs"]
+mod capped;
 #[path = "provider/declining.rs"]
 mod declining;
 #[path = "provider/failing.rs"]

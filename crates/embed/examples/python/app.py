@@ -23,10 +23,13 @@ def caps(mib, **more):
 class App:
     device = None
 
-    def join(self, word, mib, agrees):
+    def join(self, word, mib, agrees, relays=()):
         # Nothing is made before the user has agreed to these words.
         consent = hodei.Consent(given=agrees, words=WORDS.format(mib))
-        self.device = hodei.Device.join(FOLDER, word, consent, caps(mib), None)
+        if relays:
+            self.device = hodei.Device.join_behind(FOLDER, word, consent, caps(mib), list(relays))
+        else:
+            self.device = hodei.Device.join(FOLDER, word, consent, caps(mib), None)
 
     def open(self):
         self.device = hodei.Device.open(FOLDER)

@@ -13,6 +13,7 @@ import pathlib
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,37 @@ def run_pool():
     if ready.get("schema") != "hodei.pool.ready/1":
         raise RuntimeError("the pool did not start")
     return process
+
+
+class Relay:
+    """A node of the network that offers nothing, and passes on what is sent to those whom nobody reaches."""
+
+    def __init__(self, work):
+        home = work / "relay"
+        home.mkdir()
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "HODEI_"))}
+        env["HOME"] = str(home)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.at = f"127.0.0.1:{free.getsockname()[1]}"
+        ticket = hodei("net", "invite", "--coins", "10", "-y")[0]["ticket"]
+        join = [HODEI, "net", "join", ticket, "--context-name", "relay", "--provide", "1", "--relay-for-others", self.at, "--json"]
+        joined = subprocess.run(join, capture_output=True, text=True, timeout=300, env=env)
+        if joined.returncode:
+            raise RuntimeError(f"the relay did not join: {joined.stderr.strip()[-600:]}")
+        folder = pathlib.Path(json.loads(joined.stdout.strip().splitlines()[-1])["node"]["folder"])
+        # The bucket's providers are counted: this one is none.
+        config = folder / "node.toml"
+        before, offer = config.read_text().split("\n[provider]\n")
+        config.write_text(f"{before}\n[relay]\n" + offer.split("\n[relay]\n")[1])
+        self.process = subprocess.Popen([HODEI, "node", "run", "--folder", str(folder), "--json", "--until-stdin-closes"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        if json.loads(self.process.stdout.readline() or "{}").get("schema") != "hodei.node.ready/1":
+            raise RuntimeError("the relay did not start")
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
 
 
 def balance(account):
@@ -359,19 +391,24 @@ def play(work):
     check("a dry run names the limits and what they may cost", dry["exposure_wei"] == str(6 * 10**18), dry)
     word = hodei("pool", "create", POOL, *plan, "-y")[0]["word"]
     check("the word is one word", word.startswith("hodeipool1") and word == word.strip(), word[:12])
-    pool = run_pool()
+    pool, relay = run_pool(), Relay(work)
     apps = [App(work / f"device-{index}") for index in range(2)]
+    # Nobody reaches the first but through the relay.
+    behind = [[relay.at], []]
     try:
         refused = apps[0].ask("join", word=word, mib=MIB, agrees=False)
         check("without consent nothing is made", "NoConsent" in refused.get("fault", "") and not apps[0].folder.exists(), refused)
         wrong = apps[0].ask("join", word=word[:-1] + ("q" if word[-1] != "q" else "p"), mib=MIB, agrees=True)
         check("a word with a wrong letter is refused", "Word" in wrong.get("fault", ""), wrong)
         for index, app in enumerate(apps):
-            joined = app.ask("join", word=word, mib=MIB, agrees=True)
+            joined = app.ask("join", word=word, mib=MIB, agrees=True, relays=behind[index])
             check(f"device {index} joins", "fault" not in joined, joined)
             started = app.ask("start")
             check(f"device {index} starts", "fault" not in started, started)
         keys = [app.ask("state")["key"] for app in apps]
+        offer = next(offer for offer in hodei("status")[0]["providers"] if offer["node"] == keys[0])
+        known = (offer["addresses"], offer["relays"]) == ([], [relay.at])
+        check("a device behind a relay is known by it alone", known, offer)
         third = App(work / "device-2")
         full = third.ask("join", word=word, mib=MIB, agrees=True)
         check("the pool's limit of devices holds", "Refused" in full.get("fault", "") and not third.folder.exists(), full)
@@ -446,6 +483,7 @@ def play(work):
             app.kill()
         pool.kill()
         pool.wait()
+        relay.end()
 
 
 def main():

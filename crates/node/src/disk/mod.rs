@@ -6,4 +6,4 @@ mod index;
 mod space;
 
 pub use index::Redb;
-pub use space::free_bytes;
+pub use space::{free_bytes, total_bytes};

@@ -22,7 +22,7 @@ use hodei_types::{
     abi::{IProviders, operator_consent, pack_reach},
     ack::is_signed,
     chain::ChainError,
-    transport::{NodeKey, POOL, Reach},
+    transport::{NodeKey, POOL},
 };
 use std::{
     collections::BTreeSet,
@@ -277,7 +277,7 @@ impl Door {
     /// Registers a device, or brings its record up to date.
     async fn register(&self, node: B256, possession: &[u8; 64], offer: &Offer) -> Result<(), Failed> {
         let (account, terms) = (&self.0.account, self.look(|pool| pool.terms.clone()));
-        let reach = Reach { addresses: offer.addresses.clone(), relays: Vec::new() };
+        let reach = offer.reach();
         let stated = IProviders::Offer {
             zone: offer.zone.clone(),
             network: network(&reach, &offer.zone),

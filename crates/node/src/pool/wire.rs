@@ -4,11 +4,13 @@
 //! and that many bytes of canonical CBOR `[kind, …]`. The link has authenticated the device's node key, so no message
 //! names or signs it; JOIN alone brings a signature, by which the ledger lets the operator register the key.
 
+use crate::config::is_nameable;
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::{
-    abi::{ADDRESSES_MAX, unpack_reach},
+    abi::{ADDRESSES_MAX, pack_reach, unpack_reach},
     ack::SIGNATURE_BYTES,
     cbor::{CborError, Reader, Writer},
+    transport::Reach,
 };
 use std::net::SocketAddr;
 
@@ -27,6 +29,8 @@ pub struct Offer {
     /// What fails together with it: 1 to 31 of `a-z 0-9 -`.
     pub zone: String,
     pub addresses: Vec<SocketAddr>,
+    /// Relays through which it is reached; with its addresses at most 8.
+    pub relays: Vec<SocketAddr>,
     pub capacity_bytes: u64,
     /// 0 home, 1 data centre, 2 phone.
     pub class: u8,
@@ -145,19 +149,30 @@ pub enum WireError {
 
 impl Offer {
     fn write(&self, out: &mut Writer) {
-        let addresses = hodei_types::abi::pack_addresses(&self.addresses);
-        out.array(4).text(&self.zone).bytes(&addresses).uint(self.capacity_bytes).uint(self.class.into());
+        out.array(4)
+            .text(&self.zone)
+            .bytes(&pack_reach(&self.reach()))
+            .uint(self.capacity_bytes)
+            .uint(self.class.into());
     }
 
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         input.tuple(4)?;
         let zone = input.text(ZONE_BYTES_MAX)?.to_owned();
-        // A device states addresses of its own: one that is reached through a relay is not enrolled.
-        let reach = unpack_reach(input.bytes(18 * ADDRESSES_MAX)?).filter(|reach| reach.relays.is_empty());
-        let addresses = reach.ok_or(WireError::Limit("addresses"))?.addresses;
+        // A byte before them counts the addresses, where relays follow.
+        let reach = unpack_reach(input.bytes(18 * ADDRESSES_MAX + 1)?).ok_or(WireError::Limit("addresses"))?;
+        let Reach { addresses, relays } = reach;
+        if !relays.iter().all(is_nameable) {
+            return Err(WireError::Limit("relays"));
+        }
         let capacity_bytes = input.uint()?;
         let class = u8::try_from(input.uint()?).map_err(|_| WireError::Limit("class"))?;
-        Ok(Self { zone, addresses, capacity_bytes, class })
+        Ok(Self { zone, addresses, relays, capacity_bytes, class })
+    }
+
+    /// Where others reach the device, for the ledger.
+    pub fn reach(&self) -> Reach {
+        Reach { addresses: self.addresses.clone(), relays: self.relays.clone() }
     }
 }
 
@@ -346,9 +361,12 @@ mod tests {
         let offer = Offer {
             zone: "z".repeat(ZONE_BYTES_MAX),
             addresses: vec!["10.1.2.3:4".parse().unwrap(); ADDRESSES_MAX],
+            relays: Vec::new(),
             capacity_bytes: u64::MAX,
             class: 2,
         };
+        let relays = vec!["203.0.113.9:4435".parse().unwrap(); 2];
+        let behind = Offer { addresses: Vec::new(), relays, ..offer.clone() };
         let (node, token) = (B256::repeat_byte(3), [4; 32]);
         vec![
             Request::Join {
@@ -358,6 +376,7 @@ mod tests {
                 offer: offer.clone(),
             },
             Request::Moved { offer },
+            Request::Moved { offer: behind },
             Request::State,
             Request::Redeem { amount: None, to: Some(Address::repeat_byte(7)), code: String::new() },
             Request::Redeem { amount: Some(U256::MAX), to: None, code: "é".repeat(CODE_BYTES_MAX / 2) },
@@ -414,5 +433,23 @@ mod tests {
         let long = Answer::Refused { reason: Reason::Ledger, text: "é".repeat(1000) };
         let Answer::Refused { text, .. } = Answer::decode(&long.encode()).unwrap() else { panic!("another answer") };
         assert_eq!(text.len(), TEXT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_device_behind_a_relay_that_nobody_can_dial_is_refused() {
+        let moved = |relay: &str| {
+            let offer = Offer {
+                zone: "flat".into(),
+                addresses: Vec::new(),
+                relays: vec![relay.parse().unwrap()],
+                capacity_bytes: 1,
+                class: 2,
+            };
+            Request::decode(&Request::Moved { offer }.encode())
+        };
+        assert!(moved("203.0.113.9:4435").is_ok());
+        for relay in ["0.0.0.0:4435", "203.0.113.9:0"] {
+            assert!(matches!(moved(relay), Err(WireError::Limit("relays"))), "{relay}");
+        }
     }
 }

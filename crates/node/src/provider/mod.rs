@@ -6,6 +6,7 @@
 //! ledger ─► follow ─► deals, log (payments)                                               follow
 //! window ─► challenge ─► store's leaves and paths ─► ledger                                 prove
 //! order ─► log ─► store: refused, released ─► its signed word to who asks                    decline
+//! caps ─► rest, pace                                                                     serve, reads
 //! store ─► read again, hashed ─► what rotted: log, no longer claimed                      scrub
 //! ticks ─► books of tabs ─► ledger                                                        tabs
 //! ```
@@ -27,13 +28,15 @@ mod report;
 mod scrub;
 mod serve;
 pub mod tabs;
+pub mod when;
 
 use crate::{
+    caps::{self, Caps, Conditions, Pace},
     config,
     disk::Redb,
     home::Home,
     journal::Journal,
-    node::free_bytes,
+    node::{free_bytes, total_bytes},
     tasks::{Task, Tasks},
 };
 use access::Access;
@@ -49,13 +52,14 @@ use hodei_types::{ack::Signer, chain::Chain, transport::Reach};
 use meters::Meters;
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tabs::Tabs;
 use tokio::sync::watch;
+use when::Prove;
 
 /// A segment is looked for that is worth rewriting.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
@@ -82,6 +86,11 @@ pub enum ProviderError {
         "pledged {pledge} bytes with {keep_free} to stay free, but {used} are used and {free} free on this disk: pledge less"
     )]
     Pledge { pledge: u64, keep_free: u64, used: u64, free: u64 },
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whole values are put under these locks, so a poisoned one holds nothing half made.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the node lends its provider.
@@ -128,6 +137,15 @@ struct Inner<E: Storage> {
     closed: AtomicBool,
     /// Neither takes nor gives shards for now; it proves what it holds all the same.
     resting: AtomicBool,
+    /// What the caps came to last, where a node has some.
+    kept: Mutex<Option<caps::Kept>>,
+    upload: Pace,
+    download: Pace,
+    /// Both paces count from here.
+    begun: Instant,
+    prove: Mutex<Prove>,
+    /// Unless it is known by a relay alone, and none has it.
+    reached: AtomicBool,
     /// Orders to decline that waited at the start were tried: before, nothing is taken or given.
     judged: AtomicBool,
 }
@@ -185,6 +203,12 @@ impl<E: Storage> Provider<E> {
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             resting: AtomicBool::new(false),
+            kept: Mutex::default(),
+            upload: Pace::default(),
+            download: Pace::default(),
+            begun: Instant::now(),
+            prove: Mutex::default(),
+            reached: AtomicBool::new(true),
             judged: AtomicBool::new(!decline::is_any_waiting(home)),
             config,
             parts,
@@ -254,6 +278,33 @@ impl<E: Storage> Provider<E> {
         self.0.resting.load(Ordering::Relaxed)
     }
 
+    /// Paces what is taken and given by these caps, and proves when it is preferred, from now on.
+    pub fn obey(&self, caps: &Caps, prove: &Prove) {
+        self.0.upload.set(caps.upload_bytes_per_s);
+        self.0.download.set(caps.download_bytes_per_s);
+        *lock(&self.0.prove) = prove.clone();
+    }
+
+    /// Takes what a look at the caps came to: rests or serves from now on.
+    pub(crate) fn take_caps(&self, kept: caps::Kept) {
+        self.set_resting(kept.rest.is_some());
+        *lock(&self.0.kept) = Some(kept);
+    }
+
+    /// What is known of the machine; nothing where nobody looks.
+    fn conditions(&self) -> Conditions {
+        lock(&self.0.kept).as_ref().map(|kept| kept.conditions).unwrap_or_default()
+    }
+
+    /// Whether a relay has this node, or it needs none: unregistered, it is not offered before.
+    pub fn set_reached(&self, reached: bool) {
+        self.0.reached.store(reached, Ordering::Relaxed);
+    }
+
+    fn is_reached(&self) -> bool {
+        self.0.reached.load(Ordering::Relaxed)
+    }
+
     fn set_judged(&self) {
         self.0.judged.store(true, Ordering::Relaxed);
     }
@@ -308,7 +359,10 @@ impl<E: Storage> Provider<E> {
             "used_bytes": store.used_bytes(),
             "held_bytes": store.held_bytes(),
             "free_bytes": self.free_bytes(),
+            "reserve_bytes": store.reserve_bytes(),
             "disk_free_bytes": free_bytes(home),
+            "disk_bytes": total_bytes(home),
+            "keep_free_bytes": config.keep_free_bytes,
             "queued_bytes": self.0.queue.bytes(),
             "lost_shards": lost_shards,
             "lost_bytes": lost_bytes,
@@ -321,6 +375,10 @@ impl<E: Storage> Provider<E> {
             "closed": self.is_closed(),
             "resting": self.is_resting(),
         });
+        status["prove"] = serde_json::json!(lock(&self.0.prove).told());
+        if let Some(kept) = &*lock(&self.0.kept) {
+            status["caps"] = kept.status();
+        }
         if self.is_draining() {
             // How far it is: the machine may go once no deal is left.
             status["drain"] = serde_json::json!({

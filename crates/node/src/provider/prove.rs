@@ -1,11 +1,12 @@
 //! Prove to the ledger, window after window, that everything is still held.
 //!
 //! Upon each finalized head, but not more often than [`LOOK_EVERY`]: ask the ledger what it wants of this
-//! provider. If a challenge is open, read the drawn leaves, build their paths to the posted roots, send
-//! them. A leaf that cannot be read is a loss: nothing is sent, the window is missed, the operator is told.
+//! provider. If a challenge is open, and this is a moment it prefers ([`super::when`]), read the drawn leaves, build
+//! their paths to the posted roots, send them. A leaf that cannot be read is a loss: nothing is sent, the window is
+//! missed, the operator is told.
 
-use super::Provider;
-use crate::tasks::Task;
+use super::{Provider, lock, when::Due};
+use crate::{caps::keep::now_s, tasks::Task};
 use alloy_sol_types::SolCall;
 use commonware_runtime::Storage;
 use hodei_ledger::account::{AccountError, Order};
@@ -21,6 +22,8 @@ use tokio::sync::watch;
 
 /// Heads come up to forty a second; a challenge stays open for a whole window.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A proof that waits for a moment it prefers looks for that so often.
+const WAIT_EVERY: Duration = Duration::from_secs(5);
 /// After a failure the ledger is asked again this much later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// 20 proofs of two kilobytes as calldata, hashed: an upper bound, unused gas is not paid.
@@ -46,6 +49,8 @@ pub enum ProveError {
 pub enum Looked {
     /// Nothing is asked of this provider now.
     Nothing { window: u64 },
+    /// A proof is wanted, and is sent later within the window.
+    Waits { window: u64 },
     /// The proof of this window was accepted.
     Proven { window: u64, leaves: u64 },
 }
@@ -60,9 +65,11 @@ impl<E: Storage> Provider<E> {
                     task.passed();
                     match looked {
                         Looked::Nothing { window } => task.doing(format!("window {window} wants nothing more")),
+                        // It said what it waits for.
+                        Looked::Waits { .. } => {}
                         Looked::Proven { window, .. } => task.doing(format!("window {window} proven")),
                     }
-                    LOOK_EVERY
+                    if matches!(looked, Looked::Waits { .. }) { WAIT_EVERY } else { LOOK_EVERY }
                 }
                 Err(error) => {
                     task.failed(&error);
@@ -87,12 +94,31 @@ impl<E: Storage> Provider<E> {
         }
     }
 
-    /// Looks once, and proves if a proof is wanted.
+    /// Why the proof of this window waits, and how long at most, in milliseconds; `None`: it is sent now.
+    async fn waits(&self, window: u64) -> Option<(String, u64)> {
+        let prove = lock(&self.0.prove).clone();
+        if prove.is_at_once() {
+            return None;
+        }
+        // A ledger that does not tell when the window ends leaves nothing to choose.
+        let now = ask(&**self.chain(), DEALS, &IDeals::windowCall {}).await.ok()?;
+        match prove.due(&now, now_s(), &self.conditions()) {
+            Due::Later { why, left_ms } if now.index == window => Some((why, left_ms)),
+            _ => None,
+        }
+    }
+
+    /// Looks once, and proves if a proof is wanted, now.
     pub async fn look(&self, task: &Task) -> Result<Looked, ProveError> {
         let challenge = ask(&**self.chain(), DEALS, &IDeals::challengeCall { provider: self.id() }).await?;
         let window = challenge.window;
         if !challenge.open || challenge.proven || challenge.samples.is_empty() {
             return Ok(Looked::Nothing { window });
+        }
+        if let Some((why, left_ms)) = self.waits(window).await {
+            let left_s = left_ms / 1_000;
+            task.doing(format!("window {window} is proven later, within {left_s} s: {why}"));
+            return Ok(Looked::Waits { window });
         }
         task.doing(format!("reading {} of {} leaves for window {window}", SAMPLES, challenge.totalLeaves));
         // What was taken away beneath an open file is lost, though it could still be read.

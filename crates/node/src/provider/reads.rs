@@ -51,6 +51,10 @@ impl<E: Storage> Provider<E> {
             self.tabs().check(payer).map_err(unpaid)?;
         }
         let len = range.end - range.start;
+        // Nor is it where a turn is far away.
+        if let Some(busy) = self.far(&self.0.upload) {
+            return Err(busy);
+        }
         let slice = match self.store().get(deal, id, range.start, len).await {
             Ok(Some(slice)) => slice,
             Ok(None) => {
@@ -68,6 +72,7 @@ impl<E: Storage> Provider<E> {
             Err(error) => return Err(self.store_failed(error)),
         };
         let bytes = slice.bytes.len() as u64;
+        self.turn(&self.0.upload, bytes).await?;
         if let Some(payer) = &payer {
             self.tabs().give(payer, bytes).map_err(unpaid)?;
         }

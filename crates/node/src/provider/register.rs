@@ -29,6 +29,8 @@ pub enum RegisterError {
     Operator { registered: String, ours: String },
     #[error("account {account} holds {found} wei, registering takes at least {needed}: send coins to it")]
     Poor { account: String, found: U256, needed: U256 },
+    #[error("no relay of {0} answers: this node is not offered to anybody before one does")]
+    Relay(String),
     #[error("{0} is not registered as a provider")]
     Unknown(B256),
 }

@@ -26,6 +26,8 @@ use tokio::sync::watch;
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Events are read at most so often, however fast blocks come.
 const PACE: Duration = Duration::from_millis(250);
+/// A relay that is there has a node within a second or two; longer without one is told.
+const RELAY_PATIENCE: Duration = Duration::from_secs(5);
 /// Settling one deal: a dozen slots and a transfer.
 const TOUCH_GAS: u64 = 400_000;
 /// Quiet blocks after which the height reached is written down all the same.
@@ -99,6 +101,19 @@ impl<E: Storage> Provider<E> {
             None => self.chain().head().await?.height,
         };
         if self.0.config.register {
+            // Who deals with a provider that nobody reaches pays for nothing, and it is suspended soon.
+            if !self.is_reached() && register::record(self.account(), self.id()).await?.is_none() {
+                task.doing("waiting for a relay that answers");
+                let found = async {
+                    while !self.is_reached() {
+                        tokio::time::sleep(PACE).await;
+                    }
+                };
+                if tokio::time::timeout(RELAY_PATIENCE, found).await.is_err() {
+                    let relays: Vec<String> = parts.reach.relays.iter().map(ToString::to_string).collect();
+                    return Err(register::RegisterError::Relay(relays.join(", ")));
+                }
+            }
             task.doing("stating the offer on the ledger");
             if register::ensure(self.account(), &parts.signer, &self.0.config, &parts.reach).await? {
                 tracing::info!(node = %self.id(), "offer stated on the ledger");

@@ -5,7 +5,7 @@
 //! tree are on disk and the transfer is in the log.
 
 use super::{Provider, access::AccessError};
-use crate::journal::now_ms;
+use crate::{caps::Pace, journal::now_ms};
 use bytes::Bytes;
 use commonware_runtime::{Sink, Storage, Stream};
 use hodei_storage::wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, UploadId, WireError};
@@ -75,6 +75,21 @@ impl<E: Storage> Provider<E> {
         // to send: a body left behind, larger than its window, would hold its stream's place for ever.
         drop(stream);
         answer(&mut sink, reply, body).await;
+    }
+
+    /// Waits for a turn for bytes that are to be given or taken; refuses where it is far away.
+    pub(super) async fn turn(&self, pace: &Pace, bytes: u64) -> Result<(), Answer> {
+        let wait = pace.take(bytes, self.0.begun.elapsed()).map_err(later)?;
+        // A timer takes a millisecond, however short the wait.
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    /// What is answered where the next turn is far away; none is taken.
+    pub(super) fn far(&self, pace: &Pace) -> Option<Answer> {
+        pace.take(0, self.0.begun.elapsed()).err().map(later)
     }
 
     async fn reply<St: Stream>(&self, from: NodeKey, request: Request, stream: &mut St) -> (Answer, Bytes) {
@@ -162,6 +177,7 @@ impl<E: Storage> Provider<E> {
         if free_bytes < promised {
             return Err(Answer::Full { free_bytes });
         }
+        self.turn(&self.0.download, bytes).await?;
         let body = tokio::time::timeout(BODY_TIMEOUT, wire::body(stream, len as usize)).await;
         let Ok(Ok(body)) = body else {
             return Err(refused(Reason::Malformed, "the body did not arrive"));
@@ -192,6 +208,11 @@ async fn answer<Si: Sink>(sink: &mut Si, answer: Answer, body: Bytes) {
 
 pub(super) fn refused(reason: Reason, text: impl ToString) -> Answer {
     Answer::Refused { reason, text: text.to_string() }
+}
+
+/// Its turn is this far away: nothing is taken or given before.
+fn later(wait: Duration) -> Answer {
+    Answer::Busy { retry_after_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).min(RESTING_MS) }
 }
 
 pub(super) fn denied(error: AccessError) -> Answer {

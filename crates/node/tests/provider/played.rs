@@ -27,6 +27,8 @@ pub(super) struct Played {
     capacity_bytes: u64,
     time_ms: AtomicU64,
     pub(super) challenge: Mutex<Option<IDeals::Challenge>>,
+    /// The window that is open.
+    pub(super) window: Mutex<IDeals::Window>,
     /// Transactions taken, if it takes any; each succeeds at once.
     pub(super) taken: Mutex<Option<Vec<Bytes>>>,
     /// A tab, and what claims took of it: by leaf, what was claimed last.
@@ -50,10 +52,12 @@ impl Played {
         let (time_ms, events) = (AtomicU64::new(0), tokio::sync::watch::Sender::default());
         let (unpaid, wasted, logs_max) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(LOGS_MAX));
         let price_read = Mutex::new(1_000_000_000_000_000);
+        let window = IDeals::Window { index: 1, clockMs: 0, openedMs: 0, endsMs: 1000, height: 1, seed: B256::ZERO };
         Arc::new(Self {
             capacity_bytes,
             time_ms,
             challenge,
+            window: Mutex::new(window),
             taken,
             tab,
             claimed,
@@ -185,11 +189,7 @@ impl Played {
                 Some(deal.abi_encode())
             }
             IDeals::IDealsCalls::ofProvider(_) => Some(IDeals::ofProviderCall::abi_encode_returns(&vec![DEAL])),
-            IDeals::IDealsCalls::window(_) => {
-                let window =
-                    IDeals::Window { index: 1, clockMs: 0, openedMs: 0, endsMs: 1000, height: 1, seed: B256::ZERO };
-                Some(window.abi_encode())
-            }
+            IDeals::IDealsCalls::window(_) => Some(self.window.lock().unwrap().abi_encode()),
             IDeals::IDealsCalls::challenge(_) => {
                 let challenge = self.challenge.lock().unwrap().clone();
                 Some(challenge.unwrap_or_else(no_challenge).abi_encode())

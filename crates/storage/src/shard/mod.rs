@@ -407,6 +407,11 @@ impl<E: Storage, I: Index> Store<E, I> {
         pledged.min(disk_bytes).saturating_sub(self.queued_bytes())
     }
 
+    /// Bytes of the pledge that no put takes: a segment's worth, into which another is written anew.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.inner.config.segment_bytes()
+    }
+
     /// Bytes its segments take on the disk, that is what was written of each.
     pub fn used_bytes(&self) -> u64 {
         self.lock().used_bytes()

@@ -1,0 +1,149 @@
+//! Tell how a node of one's own stands, from what it says of itself.
+
+use crate::{out::bytes, status::short, time};
+use serde_json::Value;
+use std::path::Path;
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+fn addresses(relays: &Value) -> Vec<&str> {
+    relays.as_array().into_iter().flatten().filter_map(|relay| relay["address"].as_str()).collect()
+}
+
+/// Why nobody reaches a node that names relays; `None`: one has it, or it names none.
+pub(crate) fn unreached(node: &Value) -> Option<String> {
+    let reached = &node["reached"];
+    if reached["connected"] != false {
+        return None;
+    }
+    let since = time::utc(count(&reached["since_s"]).saturating_mul(1_000).min(LAST_MS));
+    let relays = addresses(&node["relays"]).join(", ");
+    Some(format!(
+        "no relay has this node since {since}, of {relays}: look whether it runs and its TCP port is open, or name another in \
+         `link.relays` of node.toml"
+    ))
+}
+
+/// The last moment that has a date of four digits.
+const LAST_MS: u64 = 253_370_764_800_000;
+
+/// What a person sees of it, line by line.
+pub(crate) fn lines(folder: &Path, node: &Value) -> Vec<String> {
+    let key = short(node["node"].as_str().unwrap_or_default());
+    let mut lines = Vec::new();
+    let provider = &node["provider"];
+    if provider.is_object() {
+        let of = |name: &str| bytes(count(&provider[name]));
+        lines.push(format!(
+            "node    {key} in {}: offers {}, uses {} for {} held in {} deals, {} free",
+            folder.display(),
+            of("pledge_bytes"),
+            of("used_bytes"),
+            of("held_bytes"),
+            count(&provider["deals"]),
+            of("free_bytes"),
+        ));
+        lines.push(format!(
+            "        of the offer {} stay in reserve: room for a segment, into which others are written anew",
+            of("reserve_bytes")
+        ));
+        lines.push(format!(
+            "        disk {}, {} free, of which {} stay free",
+            of("disk_bytes"),
+            of("disk_free_bytes"),
+            of("keep_free_bytes")
+        ));
+        lines.extend(caps(&provider["caps"]));
+        if let Some(prove) = provider["prove"].as_str() {
+            lines.push(format!("        proves {prove}"));
+        }
+    } else {
+        lines.push(format!("node    {key} in {}: offers nothing", folder.display()));
+    }
+    if node["reached"]["connected"] == true {
+        let relays = node["relays"].as_array().into_iter().flatten();
+        let has = relays.filter(|relay| relay["connected"] == true).filter_map(|relay| relay["address"].as_str());
+        lines.push(format!("        reached through the relay {}", has.collect::<Vec<_>>().join(", ")));
+    } else if let Some(why) = unreached(node) {
+        lines.push(format!("        {why}"));
+    }
+    let relay = &node["relay"];
+    if relay.is_object() {
+        lines.push(format!(
+            "        relay for others: {} connected, {} of them served, {} passed on, {} frames dropped",
+            count(&relay["connected"]),
+            count(&relay["served"]),
+            bytes(count(&relay["bytes"])),
+            count(&relay["dropped"]),
+        ));
+    }
+    lines
+}
+
+fn caps(caps: &Value) -> Vec<String> {
+    if !caps.is_object() {
+        return Vec::new();
+    }
+    let active: Vec<&str> = caps["active"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut lines = vec![format!(
+        "        caps: {}; carried {} today, {} this month",
+        if active.is_empty() { "none".to_owned() } else { active.join(", ") },
+        bytes(count(&caps["carried_today_bytes"])),
+        bytes(count(&caps["carried_this_month_bytes"])),
+    )];
+    if let Some(why) = caps["rests"].as_str() {
+        lines.push(format!("        rests: {why}; it proves all the same"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_s_figures_its_caps_and_its_relays_are_told() {
+        let node = json!({
+            "node": "ab".repeat(32),
+            "provider": {
+                "pledge_bytes": 4u64 << 30, "used_bytes": 1 << 20, "held_bytes": 1 << 19, "free_bytes": 3u64 << 30,
+                "reserve_bytes": 128 << 20, "disk_bytes": 9u64 << 30, "disk_free_bytes": 5u64 << 30,
+                "keep_free_bytes": 1 << 30, "deals": 2, "prove": "on mains",
+                "caps": {
+                    "active": ["stops on battery"], "rests": "it is not charging", "carried_today_bytes": 2048,
+                    "carried_this_month_bytes": 4096,
+                },
+            },
+            "relays": [{ "address": "203.0.113.9:4435", "connected": false }],
+            "reached": { "connected": false, "since_s": 1 },
+            "relay": { "connected": 3, "served": 2, "bytes": 1 << 20, "dropped": 7 },
+        });
+        let told = lines(Path::new("/srv/node"), &node).join("\n");
+        for word in [
+            "offers 4.0 GiB, uses 1.0 MiB for 512.0 KiB held in 2 deals, 3.0 GiB free",
+            "128.0 MiB stay in reserve",
+            "disk 9.0 GiB, 5.0 GiB free, of which 1.0 GiB stay free",
+            "caps: stops on battery; carried 2.0 KiB today, 4.0 KiB this month",
+            "rests: it is not charging",
+            "proves on mains",
+            "since 1970-01-01 00:00:01.000 UTC, of 203.0.113.9:4435",
+            "3 connected, 2 of them served, 1.0 MiB passed on, 7 frames dropped",
+        ] {
+            assert!(told.contains(word), "{word} is not in\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_node_without_relays_lacks_none() {
+        assert_eq!(unreached(&json!({ "node": "a" })), None);
+        let node = json!({
+            "node": "a", "relays": [{ "address": "203.0.113.9:1", "connected": true }],
+            "reached": { "connected": true, "since_s": 5 },
+        });
+        assert_eq!(unreached(&node), None);
+        assert!(lines(Path::new("n"), &node).join("\n").contains("through the relay 203.0.113.9:1"));
+    }
+}
