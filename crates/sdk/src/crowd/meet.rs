@@ -1,4 +1,7 @@
 //! Tell providers which pages were read here, and ask them who read those that are next.
+//!
+//! All of a bucket's providers are told of all pages, those of what they hold first: when the holders of a page are silent, the
+//! others know who keeps what it leads to. Who says nothing is not waited for.
 
 use super::{Crowd, Known, MISSES_MAX, PAGES_MAX, Page, State};
 use crate::cloud::Runtime;
@@ -233,10 +236,11 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
                 if mute.get(&provider.peer.key).is_some_and(|until| *until > now) {
                     continue;
                 }
-                let is_meant = |(id, page): &(&ShardId, &Page)| {
-                    page.is_read && page.deals.contains(&provider.deal) && shelf.holds(bucket, id)
-                };
-                let ids: Vec<ShardId> = pages.iter().filter(is_meant).map(|(id, _)| *id).take(ANNOUNCED_MAX).collect();
+                // Those that lie there first; of the others it tells when who has them is silent.
+                let is_meant = |(id, page): &(&ShardId, &Page)| page.is_read && shelf.holds(bucket, id);
+                let (own, others): (Vec<_>, Vec<_>) =
+                    pages.iter().filter(is_meant).partition(|(_, page)| page.deals.contains(&provider.deal));
+                let ids: Vec<ShardId> = own.into_iter().chain(others).map(|(id, _)| *id).take(ANNOUNCED_MAX).collect();
                 let is_due = match told.get(&provider.deal) {
                     Some((last, same)) if *same == ids => now >= *last + TOLD / 2,
                     Some((last, _)) => now >= *last + TELL_EVERY,
