@@ -71,6 +71,7 @@ where
                 let glanced = self.remote.glance(&ask).await;
                 let took = asked.answered();
                 let (bytes, _) = glanced.map_err(|error| self.unread(provider.peer.key, took, error))?;
+                self.peers.back(&provider.peer.key);
                 Ok(bytes)
             }
             .boxed()

@@ -247,8 +247,9 @@ where
         let asked = Asked::new(&self.peers, &*self.context, node);
         let answer = self.remote.word(&provider.peer, request).await;
         let took = asked.answered();
-        if answer.as_ref().is_err_and(RemoteError::is_down) {
-            self.peers.lost(&node, took, self.context.current());
+        match &answer {
+            Err(error) if error.is_down() => self.peers.lost(&node, took, self.context.current()),
+            _ => self.peers.back(&node),
         }
         match answer? {
             Answer::Keepers(keepers) => Ok(keepers),

@@ -147,6 +147,11 @@ impl Peers {
         });
     }
 
+    /// It answered something that is no shard: it is not silent any more.
+    pub(crate) fn back(&self, node: &NodeKey) {
+        self.with(node, |peer| peer.late_until = None);
+    }
+
     /// It asked to be left alone for so long.
     pub(crate) fn busy(&self, node: &NodeKey, wait: Duration, now: SystemTime) {
         self.with(node, |peer| peer.busy_until = Some(now + wait));

@@ -126,7 +126,7 @@ impl Transport for World {
 
 fn answer(keeping: &mut Keeping, id: ShardId) -> (Answer, Bytes) {
     keeping.questions += 1;
-    if keeping.is_busy && keeping.questions % 2 == 0 {
+    if keeping.is_busy && keeping.questions.is_multiple_of(2) {
         return (Answer::Busy { retry_after_ms: 100 }, Bytes::new());
     }
     let Some(shard) = keeping.shards.get(&id).cloned() else { return (Answer::Gone, Bytes::new()) };
