@@ -203,6 +203,7 @@ where
             let now = context.current();
             let due = sources.due(now);
             if running.is_empty() {
+                self.meet(page, &mut sources.readers, &mut sources.queue);
                 running.extend(sources.some(k - sources.count(), true, now).into_iter().map(ask));
             }
             if running.is_empty() {
@@ -242,7 +243,10 @@ where
             let Some((shard, place, result)) = next else { continue };
             sources.landed(shard, place.node());
             match result {
-                Some(Ok(bytes)) => sources.found[usize::from(shard)] = Some(bytes),
+                Some(Ok(bytes)) => {
+                    tally.gave(&place);
+                    sources.found[usize::from(shard)] = Some(bytes);
+                }
                 Some(Err(error)) => {
                     tally.add(&place, &error);
                     let now = context.current();

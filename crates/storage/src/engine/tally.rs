@@ -13,6 +13,8 @@ use std::{
 /// What one said last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Said {
+    /// What was asked for, which was not enough.
+    It,
     /// It let nothing be heard in time.
     Nothing,
     /// It could not be reached, or its line broke.
@@ -43,6 +45,7 @@ impl From<&RemoteError> for Said {
 impl Display for Said {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::It => "giving",
             Self::Nothing => "silent",
             Self::Away => "out of reach",
             Self::Busy => "busy",
@@ -62,6 +65,10 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    pub(super) fn gave(&mut self, place: &Place) {
+        self.words.insert((matches!(place, Place::Crowd(_)), *place.node()), Said::It);
+    }
+
     pub(super) fn add(&mut self, place: &Place, error: &RemoteError) {
         let is_reader = matches!(place, Place::Crowd(_));
         self.hear(is_reader, *place.node(), error);
@@ -80,8 +87,9 @@ impl Tally {
         for said in self.words.iter().filter(|((of, _), _)| *of == is_reader).map(|(_, said)| *said) {
             *counts.entry(said).or_default() += 1;
         }
-        let said: Vec<String> = counts.iter().map(|(said, count)| format!("{count} {said}")).collect();
-        (counts.values().sum(), said.join(", "))
+        let all: usize = counts.values().sum();
+        let one = |(said, count): (&Said, &usize)| if all == 1 { said.to_string() } else { format!("{count} {said}") };
+        (all, counts.iter().map(one).collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -257,7 +257,7 @@ fn an_error_says_how_many_were_silent_and_whether_a_reader_was_asked() {
     run(46, |context, fleet, engine| async move {
         let stored = put(&fleet, &engine, &plain(1_000_000), Wait::Full).await.unwrap();
         (0..4).for_each(|host| fleet.set(host, Mode::Mute));
-        for (readers, expected) in [(0, "no other reader was asked"), (1, "the other reader asked is 1 without it")] {
+        for (readers, expected) in [(0, "no other reader was asked"), (1, "the other reader asked is without it")] {
             let nothing = (0..readers).map(|_| Keeping::default()).collect();
             let world = World::new(&context, &fleet, nothing);
             let error = match world.engine().get(world.request(&stored)).await {
