@@ -1,9 +1,9 @@
 //! Read shards from who read them before: this machine, and other readers of the bucket.
 //!
 //! Upon a page or stripe: what this machine keeps is taken first, then other readers are asked for at most half of the
-//! shards, so that providers stay measured, and for the others only where providers fail or are silent. What they give is checked against
-//! its id. A reader that lies is told to whoever knows the crowd, and is no verdict: it promised nobody anything. Who asks
-//! shows the owner's word, so others are asked only with one that names its reader.
+//! shards, so that providers stay measured, and for the others only where providers fail or are silent. What they give is
+//! checked against its id. A reader that lies is told to whoever knows the crowd, and is no verdict: it promised nobody
+//! anything. Who asks shows the owner's word, so others are asked only with one that names its reader.
 
 use super::{
     Engine,

@@ -3,8 +3,8 @@
 //! ```text
 //! page (any copy) → stripes in order, a few ahead → k shards, others when one fails or is late → plaintext
 //! ```
-//! Of whom shards are asked is the affair of `sources`; a bad one is named and another asked. Every byte is checked twice: the shard against its id, the frame against its
-//! key and place. What is read ahead is bounded by the pool.
+//! Of whom shards are asked is the affair of `sources`; a bad one is named and another asked. Every byte is checked
+//! twice: the shard against its id, the frame against its key and place. What is read ahead is bounded by the pool.
 
 use super::{
     Engine, Permit,
