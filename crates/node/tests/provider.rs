@@ -413,7 +413,7 @@ fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_no
 }
 
 #[test]
-fn readers_meet_at_a_provider_that_called_them_back_and_holds_what_they_read() {
+fn readers_meet_at_a_provider_that_called_them_back() {
     begun("meet", offer(), |Begun { provider, .. }| async move {
         let (_listening, peer) = reached(provider.clone()).await;
         let [(first, _a), (second, _b), (thief, _c)] =
@@ -437,15 +437,19 @@ fn readers_meet_at_a_provider_that_called_them_back_and_holds_what_they_read() {
             let (answer, _) = ask(&first, &peer, announce(&first, &[id], addresses), none()).await.unwrap();
             assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
         }
-        let (answer, _) = ask(&first, &peer, announce(&first, &[absent], at("127.0.0.1:4000")), none()).await.unwrap();
-        assert_eq!((answer, provider.keepers()), (Answer::Announced { kept: 0, secs: 0 }, 0));
-        let both = announce(&first, &[absent, id], at("127.0.0.1:4000"));
-        let (answer, _) = ask(&first, &peer, both.clone(), none()).await.unwrap();
+        assert_eq!(provider.keepers(), 0);
+        let elsewhere = announce(&first, &[absent], at("127.0.0.1:4000"));
+        let (answer, _) = ask(&first, &peer, elsewhere, none()).await.unwrap();
         assert_eq!(
             (answer, provider.keepers()),
             (Answer::Announced { kept: 1, secs: 60 }, 1),
-            "what it holds, for a minute"
+            "also of what lies at others, for a minute"
         );
+        let (answer, _) = ask(&second, &peer, who(pass(&second)), none()).await.unwrap();
+        let Answer::Keepers(keepers) = answer else { panic!("{answer:?}") };
+        assert_eq!(keepers.iter().map(|keeper| &keeper.has[..]).collect::<Vec<_>>(), [&[0b01][..]]);
+        let (answer, _) = ask(&first, &peer, announce(&first, &[id], at("127.0.0.1:4000")), none()).await.unwrap();
+        assert_eq!((answer, provider.keepers()), (Answer::Announced { kept: 1, secs: 60 }, 1), "in its place");
         let (answer, _) = ask(&second, &peer, who(pass(&second)), none()).await.unwrap();
         let Answer::Keepers(keepers) = answer else { panic!("{answer:?}") };
         let told =

@@ -1,7 +1,8 @@
 //! Remember which readers keep what they read here, and tell others of the same bucket.
 //!
-//! Upon ANNOUNCE: deal and grant are checked as for a read, pages that the deal does not hold are left out, and the reader is
-//! called back: only who answers there, with the key that announced, is remembered. Of several addresses one is enough: that it
+//! Upon ANNOUNCE: deal and grant are checked as for a read, and the reader is called back: only who answers there, with the key
+//! that announced, is remembered. Pages of the bucket that lie at others are remembered too: those may be away when somebody
+//! asks. Of several addresses one is enough: that it
 //! is at the others too is found by readers. Upon WHO: readers that announced any of the pages. All of it is in memory: after a restart readers say it again.
 
 use super::{
@@ -169,12 +170,7 @@ impl<E: Storage> Provider<E> {
                 "no address by which others who reach this provider reach the reader",
             ));
         }
-        let held = self.store().has(deal, &ids).await.map_err(|error| self.store_failed(error))?;
-        let ids: Vec<ShardId> = ids.into_iter().zip(held).filter_map(|(id, held)| held.then_some(id)).collect();
         let kept = ids.len() as u64;
-        if kept == 0 {
-            return Ok(Answer::Announced { kept, secs: 0 });
-        }
         let Some(_probing) = self.0.crowd.probing(terms.bucket.0) else {
             return Err(Answer::Busy { retry_after_ms: BUSY_MS });
         };

@@ -1,9 +1,17 @@
 //! Tell providers which pages were read here, and ask them who read those that are next.
+//!
+//! All of a bucket's providers are told of all pages, those of what they hold first: when the holders of a page are silent, the
+//! others know who keeps what it leads to. Who says nothing is not waited for.
 
 use super::{Crowd, Known, MISSES_MAX, PAGES_MAX, Page, State};
 use crate::cloud::Runtime;
 use alloy_primitives::B256;
-use futures::{StreamExt as _, stream};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{Either, select},
+    pin_mut,
+    stream::{self, FuturesUnordered},
+};
 use hodei_storage::{
     crowd::{SECS_MAX, SECS_MIN},
     engine::{Provider, RemoteError},
@@ -16,7 +24,7 @@ use hodei_types::{
     transport::{NodeKey, Peer, Transport},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::{
         Arc,
@@ -35,12 +43,16 @@ const TOLD: Duration = Duration::from_secs(5 * 60);
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// A provider that does not know the question is not asked again for so long.
 const MUTE: Duration = Duration::from_secs(3600);
-/// Providers asked about each page.
+/// Providers that are to answer about each page, and after which time without an answer one more is asked.
 const ASKED_OF: usize = 2;
+const JOIN: Duration = Duration::from_millis(200);
 /// Providers told at once.
 const TOLD_AT_ONCE: usize = 8;
 /// Addresses of a reader that are dialled, of all that providers say of it.
 const ADDRESSES_MAX: usize = 2 * KEEPER_ADDRESSES_MAX;
+
+/// Whom to ask about each page in turn, by their places in the roster.
+type Turns = BTreeMap<ShardId, VecDeque<usize>>;
 
 const _: () = assert!(TOLD.as_secs() >= SECS_MIN && TOLD.as_secs() <= SECS_MAX);
 
@@ -73,53 +85,101 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
                     page.asked = Some(now);
                 }
             }
-            self.nearest(known, &due, |node| mute.get(node).is_none_or(|until| *until <= now))
+            let roster = known.roster.clone();
+            (self.in_turn(known, &due, |node| mute.get(node).is_none_or(|until| *until <= now)), roster)
         };
-        let crowd = self.clone();
-        self.0.context.child("seek").spawn(move |_| async move {
-            for (provider, ids) in asks {
-                for ids in ids.chunks(WHO_MAX) {
-                    crowd.ask_who(bucket, &provider, ids).await;
-                }
-            }
+        let (crowd, (turns, roster)) = (self.clone(), asks);
+        self.0.context.child("seek").spawn(move |context| async move {
+            crowd.look(&context, bucket, &roster, turns).await;
         });
     }
 
-    /// Whom to ask about which pages: the nearest of those who hold each.
-    fn nearest(
-        &self,
-        known: &Known,
-        due: &[ShardId],
-        may_ask: impl Fn(&NodeKey) -> bool,
-    ) -> Vec<(Provider, Vec<ShardId>)> {
+    /// Whom to ask about each page: those who hold it first, the nearest of them before others, and the silent last.
+    fn in_turn(&self, known: &Known, due: &[ShardId], may_ask: impl Fn(&NodeKey) -> bool) -> Turns {
         let roster = &known.roster;
         let (peers, now) = (self.0.engine.peers(), self.0.context.current());
-        let mut asks: BTreeMap<usize, Vec<ShardId>> = BTreeMap::new();
-        for id in due {
-            let Some(page) = known.pages.get(id) else { continue };
-            let mut holders: Vec<usize> = (0..roster.len())
-                .filter(|at| page.deals.contains(&roster[*at].deal) && may_ask(&roster[*at].peer.key))
-                .collect();
-            holders.sort_by_key(|at| {
+        let all: Vec<usize> = (0..roster.len()).filter(|at| may_ask(&roster[*at].peer.key)).collect();
+        let turns = due.iter().filter_map(|id| {
+            let page = known.pages.get(id)?;
+            let mut turns = all.clone();
+            turns.sort_by_cached_key(|at| {
                 let node = &roster[*at].peer.key;
-                (peers.rests(node, now), peers.latency(node))
+                (peers.is_late(node, now), !page.deals.contains(&roster[*at].deal), peers.latency(node))
             });
-            for at in holders.into_iter().take(ASKED_OF) {
-                asks.entry(at).or_default().push(*id);
-            }
-        }
-        asks.into_iter().map(|(at, ids)| (roster[at].clone(), ids)).collect()
+            Some((*id, turns.into()))
+        });
+        turns.collect()
     }
 
-    async fn ask_who(&self, bucket: B256, provider: &Provider, ids: &[ShardId]) {
+    /// Asks about each page till two have answered: the next for one that fails, and beside one that says nothing.
+    async fn look(&self, context: &E, bucket: B256, roster: &[Provider], mut turns: Turns) {
+        let mut wanted: BTreeMap<ShardId, usize> = turns.keys().map(|id| (*id, ASKED_OF)).collect();
+        let mut answers: BTreeMap<ShardId, usize> = BTreeMap::new();
+        let mut running = FuturesUnordered::new();
+        loop {
+            let mut asks: BTreeMap<usize, Vec<ShardId>> = BTreeMap::new();
+            for (id, count) in std::mem::take(&mut wanted) {
+                let Some(turns) = turns.get_mut(&id) else { continue };
+                for at in turns.drain(..count.min(turns.len())) {
+                    asks.entry(at).or_default().push(id);
+                }
+            }
+            for (at, ids) in asks {
+                for ids in ids.chunks(WHO_MAX) {
+                    let (provider, ids) = (&roster[at], ids.to_vec());
+                    let ask = async move {
+                        let is_answered = self.ask_who(bucket, provider, &ids).await;
+                        (ids, is_answered)
+                    };
+                    running.push(ask.boxed());
+                }
+            }
+            let next = {
+                let (next, sleep) = (running.next(), context.sleep(JOIN));
+                pin_mut!(next, sleep);
+                match select(next, sleep).await {
+                    Either::Left((None, _)) => break,
+                    Either::Left((next, _)) => next,
+                    Either::Right(_) => None,
+                }
+            };
+            let more = match next {
+                Some((ids, true)) => {
+                    for id in ids {
+                        *answers.entry(id).or_default() += 1;
+                    }
+                    continue;
+                }
+                Some((ids, false)) => ids,
+                None => turns.keys().copied().collect(),
+            };
+            let lacks = |id: &ShardId| answers.get(id).is_none_or(|count| *count < ASKED_OF);
+            wanted = more.into_iter().filter(lacks).map(|id| (id, 1)).collect();
+        }
+        // Where nobody said anything it is asked again when it is next read.
+        if let Some(known) = self.lock().buckets.get_mut(&bucket) {
+            for id in turns.keys().filter(|id| !answers.contains_key(id)) {
+                if let Some(page) = known.pages.get_mut(id) {
+                    page.asked = None;
+                }
+            }
+        }
+    }
+
+    /// Whether it answered.
+    async fn ask_who(&self, bucket: B256, provider: &Provider, ids: &[ShardId]) -> bool {
         match self.0.engine.who(provider, ids.to_vec()).await {
             Ok(keepers) => {
                 let mut state = self.lock();
                 for keeper in keepers.iter().filter(|keeper| keeper.node != self.0.me) {
                     state.meet(bucket, &provider.peer, ids, keeper);
                 }
+                true
             }
-            Err(error) => self.unanswered(provider.peer.key, &error),
+            Err(error) => {
+                self.unanswered(provider.peer.key, &error);
+                false
+            }
         }
     }
 
@@ -176,10 +236,11 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
                 if mute.get(&provider.peer.key).is_some_and(|until| *until > now) {
                     continue;
                 }
-                let is_meant = |(id, page): &(&ShardId, &Page)| {
-                    page.is_read && page.deals.contains(&provider.deal) && shelf.holds(bucket, id)
-                };
-                let ids: Vec<ShardId> = pages.iter().filter(is_meant).map(|(id, _)| *id).take(ANNOUNCED_MAX).collect();
+                // Those that lie there first; of the others it tells when who has them is silent.
+                let is_meant = |(id, page): &(&ShardId, &Page)| page.is_read && shelf.holds(bucket, id);
+                let (own, others): (Vec<_>, Vec<_>) =
+                    pages.iter().filter(is_meant).partition(|(_, page)| page.deals.contains(&provider.deal));
+                let ids: Vec<ShardId> = own.into_iter().chain(others).map(|(id, _)| *id).take(ANNOUNCED_MAX).collect();
                 let is_due = match told.get(&provider.deal) {
                     Some((last, same)) if *same == ids => now >= *last + TOLD / 2,
                     Some((last, _)) => now >= *last + TELL_EVERY,

@@ -45,7 +45,7 @@ const PAGES_MAX: usize = 8192;
 const BAN: Duration = Duration::from_secs(3600);
 const BANNED_MAX: usize = 4096;
 /// A reader that lacks a page's shards so often is not asked for more of them until it is told of again.
-const MISSES_MAX: u8 = 2;
+const MISSES_MAX: u8 = 4;
 
 /// What this reader does for others, and asks of them.
 #[derive(Clone, Debug, Default)]

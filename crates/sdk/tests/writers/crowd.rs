@@ -263,3 +263,33 @@ fn under_a_link_no_other_reader_is_shown_its_word() {
         scene.fleet.forget_readers();
     });
 }
+
+#[test]
+fn with_most_providers_silent_a_reader_hears_who_keeps_it_from_the_others_and_reads_on() {
+    Runner::seeded(14).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let passes = sold(&scene, 2, 60).await;
+        let first = reader(&scene, 1, settings(64 << 20)).await;
+        let opened = patiently(|| first.open_link(&passes[0])).await;
+        for (number, path) in [(1, "1"), (2, "2")] {
+            assert!(read(&first, &opened, path).await == content(number, LEN));
+        }
+        scene.context.sleep(SECOND * MET).await;
+        // Nothing of it was read by the second, nor has it heard of the first, when all but two say nothing any more.
+        let second = reader(&scene, 2, settings(0)).await;
+        let theirs = patiently(|| second.open_link(&passes[1])).await;
+        (2..HOSTS).for_each(|host| scene.fleet.silence(host));
+        for (number, path) in [(1, "1"), (2, "2")] {
+            let start = scene.context.current();
+            assert!(read(&second, &theirs, path).await == content(number, LEN));
+            let took = scene.context.current().duration_since(start).unwrap();
+            assert!(took < SECOND * 10, "{path}: nobody silent is waited for to the end: {took:?}");
+        }
+        let Others { readers, bytes } = second.others(&theirs);
+        assert!(readers == 1 && bytes > 0, "{readers} readers gave {bytes}");
+        // All of them.
+        (0..2).for_each(|host| scene.fleet.silence(host));
+        assert!(read(&second, &theirs, "1").await == content(1, LEN));
+        scene.fleet.forget_readers();
+    });
+}

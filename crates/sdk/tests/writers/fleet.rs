@@ -38,6 +38,8 @@ struct Running {
     writer: Option<Handle<()>>,
     /// Until then each answer takes longer.
     slow_until: SystemTime,
+    /// It takes what is sent, and answers nothing.
+    is_silent: bool,
 }
 
 struct Host {
@@ -64,7 +66,8 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) async fn start(context: &Context, dice: &Dice, ledger: &Arc<Ledger>) -> Arc<Self> {
         let epoch = UNIX_EPOCH;
-        let running = || Running { disk: Disk::default(), store: None, writer: None, slow_until: epoch };
+        let running =
+            || Running { disk: Disk::default(), store: None, writer: None, slow_until: epoch, is_silent: false };
         let host = |seed| Host {
             signer: Arc::new(Signer::new(&[seed; 32])),
             running: Mutex::new(running()),
@@ -111,6 +114,11 @@ impl Fleet {
         if let Some(writer) = running.writer.take() {
             writer.abort();
         }
+    }
+
+    /// From now on it accepts whatever is opened to it, and says nothing, as one that is stopped does.
+    pub(crate) fn silence(&self, host: usize) {
+        self.hosts[host].running.lock().unwrap().is_silent = true;
     }
 
     /// Goes on from an older image of its disk: whatever it signed since is forgotten.
@@ -199,8 +207,6 @@ impl Fleet {
                 Request::Keep { ids, until_ms, .. } => store.keep(deal, &ids, until_ms).await.map(|held| bitmap(&held)),
                 Request::State { .. } => state(&store, deal).await,
                 Request::Announce { ids, addresses, secs, .. } => {
-                    let held = store.has(deal, &ids).await.unwrap_or_default();
-                    let ids: Vec<_> = ids.into_iter().zip(held).filter_map(|(id, held)| held.then_some(id)).collect();
                     let (bucket, kept) = (self.buckets.lock().unwrap()[&deal].0, ids.len() as u64);
                     let mut book = self.hosts[host].book.lock().unwrap();
                     let secs = book.remember(bucket, client.me, (addresses, ids), secs, clock.current());
@@ -290,6 +296,13 @@ impl Transport for Wire {
         }
         let (client_sink, stream) = mocks::Channel::init();
         let (sink, client_stream) = mocks::Channel::init();
+        if fleet.hosts[host].running.lock().unwrap().is_silent {
+            fleet.context.child("silent").spawn(move |_| async move {
+                let _held = (sink, stream);
+                std::future::pending::<()>().await;
+            });
+            return Ok((client_sink, client_stream));
+        }
         let (client, serving) = (self.clone(), fleet.clone());
         fleet.context.child("request").spawn(move |clock| async move {
             // A client that goes away in the middle is nobody's fault.

@@ -8,6 +8,7 @@ use super::{
     race::race,
     remote::{Ask, RemoteError, Verdict},
     spread::{Offers, Provider, Spread},
+    tally::Tally,
 };
 use crate::{
     manifest::Holder,
@@ -26,6 +27,7 @@ use rand::{CryptoRng, seq::SliceRandom as _};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// Providers asked at once for a shard that some of them hold a copy of.
@@ -50,7 +52,7 @@ where
                 let asked = Asked::new(&self.peers, &*self.context, node);
                 let answer = self.read_from((&provider, provider.deal), id, (bytes, 0, bytes)).await;
                 let took = asked.answered();
-                let shard = answer.map_err(|error| (node, error))?;
+                let shard = answer.map_err(|error| self.unread(node, took, error))?;
                 self.peers.succeeded(&node, took);
                 self.peers.gave(&node, shard.len() as u64, took);
                 Ok(shard)
@@ -65,12 +67,24 @@ where
         let asks = self.likely(roster).into_iter().map(|provider| {
             async move {
                 let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
-                let (bytes, _) = self.remote.glance(&ask).await.map_err(|error| (provider.peer.key, error))?;
+                let asked = Asked::new(&self.peers, &*self.context, provider.peer.key);
+                let glanced = self.remote.glance(&ask).await;
+                let took = asked.answered();
+                let (bytes, _) = glanced.map_err(|error| self.unread(provider.peer.key, took, error))?;
+                self.peers.back(&provider.peer.key);
                 Ok(bytes)
             }
             .boxed()
         });
         self.any(asks.collect(), roster.len(), id, |_| {}).await
+    }
+
+    /// Remembers of who did not answer that it did not.
+    fn unread(&self, node: NodeKey, took: Duration, error: RemoteError) -> (NodeKey, RemoteError) {
+        if error.is_down() && !error.is_unpaid() {
+            self.peers.lost(&node, took, self.context.current());
+        }
+        (node, error)
     }
 
     /// Owned, not borrowed: a closure over references makes futures that are not provably Send.
@@ -88,20 +102,12 @@ where
         id: ShardId,
         verdict: impl Fn(Verdict),
     ) -> Result<V, GetError> {
-        let (mut failure, mut is_answered) = ("the bucket has no providers".to_string(), false);
+        let mut tally = Tally::default();
         let (mut gone, mut declined) = (0, 0);
         let lost = |(node, error): (NodeKey, RemoteError)| {
-            let is_away = error.is_down() && !error.is_unpaid();
-            // Why somebody refused says more than that another is away.
-            if !is_answered || !is_away {
-                failure = format!("{node}: {error}");
-                is_answered = !is_away;
-            }
+            tally.hear(false, node, &error);
             gone += usize::from(matches!(error, RemoteError::Gone));
             declined += usize::from(matches!(error, RemoteError::Declined(_)));
-            if is_away {
-                self.peers.failed(&node, self.context.current());
-            }
             if let RemoteError::Lie(lie) = error {
                 verdict(*lie);
             }
@@ -110,7 +116,7 @@ where
             Some(value) => Ok(value),
             // Told by most of those who were to have it: it is not only out of reach. Who declines says nothing of that.
             None if gone * 2 > asked.saturating_sub(declined) => Err(GetError::Gone { page: id, gone, asked }),
-            None => Err(GetError::Page { page: id, copies: asked, failure }),
+            None => Err(GetError::Page { page: id, failure: tally.to_string() }),
         }
     }
 }

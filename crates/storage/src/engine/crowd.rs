@@ -1,9 +1,9 @@
 //! Read shards from who read them before: this machine, and other readers of the bucket.
 //!
 //! Upon a page or stripe: what this machine keeps is taken first, then other readers are asked for at most half of the
-//! shards, so that providers stay measured, and for the others only where providers fail. What they give is checked against
-//! its id. A reader that lies is told to whoever knows the crowd, and is no verdict: it promised nobody anything. Who asks
-//! shows the owner's word, so others are asked only with one that names its reader.
+//! shards, so that providers stay measured, and for the others only where providers fail or are silent. What they give is
+//! checked against its id. A reader that lies is told to whoever knows the crowd, and is no verdict: it promised nobody
+//! anything. Who asks shows the owner's word, so others are asked only with one that names its reader.
 
 use super::{
     Engine,
@@ -112,6 +112,18 @@ where
         self.request.crowd.as_ref().map_or_else(Vec::new, of)
     }
 
+    /// One that was not known yet, which then is.
+    pub(super) fn newly_met(&self, known: &mut BTreeSet<NodeKey>) -> Option<Arc<Peer>> {
+        self.keepers().into_iter().find(|keeper| known.insert(keeper.key))
+    }
+
+    /// Takes in readers that were not known when a stripe was begun, after all others.
+    pub(super) fn meet(&self, page: &Page, known: &mut BTreeSet<NodeKey>, queue: &mut Vec<(u8, Place)>) {
+        while let Some(keeper) = self.newly_met(known) {
+            queue.splice(0..0, (0..page.n).map(|shard| (shard, Place::Crowd(keeper.clone()))));
+        }
+    }
+
     /// The shards of a stripe that this machine keeps: as many as are needed at most.
     pub(super) async fn own(&self, page: &Page, at: usize) -> Vec<Option<Bytes>> {
         let (listed, mut missing) = (&page.stripes[at], page.k);
@@ -167,7 +179,7 @@ where
     pub(super) async fn ask(&self, keeper: &Peer, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
         let (crowd, grant) = (self.request.crowd.as_ref()?, &self.request.roster.first()?.grant);
         let (peers, context) = (&self.engine.peers, &self.engine.context);
-        let _slot = peers.slot(&keeper.key).await;
+        let _slot = self.turn(&keeper.key).await;
         let asked = Asked::new(peers, &**context, keeper.key);
         let question = Question::Ask { bucket: crowd.bucket(), id, grant: grant.clone() };
         let ask = Ask { peer: keeper, deal: 0, grant, id };
@@ -176,6 +188,7 @@ where
         let outcome = match &result {
             Ok(shard) => {
                 peers.succeeded(&keeper.key, took);
+                self.moves();
                 self.got(id, shard);
                 Outcome::Gave { bytes: shard.len() as u64, took }
             }
@@ -189,11 +202,18 @@ where
                 }
             }
         };
-        // Who is busy rests too: others have it as well.
-        if matches!(outcome, Outcome::Lied | Outcome::Failed | Outcome::Busy) {
-            peers.failed(&keeper.key, context.current());
+        let now = context.current();
+        // Questions that were under way together fail together: that is once.
+        let is_told = outcome == Outcome::Failed && peers.rests(&keeper.key, now);
+        match (outcome, &result) {
+            // Others have it as well.
+            (Outcome::Busy, Err(error)) => peers.busy(&keeper.key, error.passes_after().unwrap_or_default(), now),
+            (Outcome::Lied | Outcome::Failed, _) => peers.lost(&keeper.key, took, now),
+            _ => {}
         }
-        crowd.asked(&keeper.key, outcome);
+        if !is_told {
+            crowd.asked(&keeper.key, outcome);
+        }
         Some(result)
     }
 }
@@ -204,7 +224,7 @@ where
     T: Transport,
 {
     /// Tells a provider that this reader keeps what these pages lead to, at most 256; gives how many it remembers, and
-    /// for how many seconds.
+    /// for how many seconds. Who says nothing is not waited for longer than some seconds.
     pub async fn announce(
         &self,
         provider: &Provider,
@@ -214,7 +234,7 @@ where
     ) -> Result<(u64, u64), RemoteError> {
         let (deal, grant) = (provider.deal, provider.grant.clone());
         let request = Request::Announce { deal, ids, addresses, secs, grant };
-        match self.remote.answer(&provider.peer, request).await? {
+        match self.remote.word(&provider.peer, request).await? {
             Answer::Announced { kept, secs } => Ok((kept, secs)),
             other => Err(self.remote.unmeant(provider, other, "whether it remembers an announcement")),
         }
@@ -223,7 +243,15 @@ where
     /// Asks a provider which readers keep what these pages lead to, at most 64.
     pub async fn who(&self, provider: &Provider, ids: Vec<ShardId>) -> Result<Vec<Keeper>, RemoteError> {
         let request = Request::Who { deal: provider.deal, ids, grant: provider.grant.clone() };
-        match self.remote.answer(&provider.peer, request).await? {
+        let node = provider.peer.key;
+        let asked = Asked::new(&self.peers, &*self.context, node);
+        let answer = self.remote.word(&provider.peer, request).await;
+        let took = asked.answered();
+        match &answer {
+            Err(error) if error.is_down() => self.peers.lost(&node, took, self.context.current()),
+            _ => self.peers.back(&node),
+        }
+        match answer? {
             Answer::Keepers(keepers) => Ok(keepers),
             other => Err(self.remote.unmeant(provider, other, "readers")),
         }

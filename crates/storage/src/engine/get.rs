@@ -3,18 +3,19 @@
 //! ```text
 //! page (any copy) → stripes in order, a few ahead → k shards, others when one fails or is late → plaintext
 //! ```
-//! Data shards are asked first, from providers that answered fast; a late one is raced by others, a bad one is
-//! named and another asked. Every byte is checked twice: the shard against its id, the frame against its
-//! key and place. What is read ahead is bounded by the pool.
+//! Of whom shards are asked is the affair of `sources`; a bad one is named and another asked. Every byte is checked
+//! twice: the shard against its id, the frame against its key and place. What is read ahead is bounded by the pool.
 
 use super::{
     Engine, Permit,
-    crowd::{Crowd, Place, others_of},
+    crowd::{Crowd, Place},
     peers::Asked,
     race::race,
-    remote::{RemoteError, Verdict},
+    remote::{FIRST_BYTE, RemoteError, Verdict},
+    sources::AGAIN_ROUNDS,
     spread::Provider,
     stripe::{Coder, plain_bytes, slot_bytes},
+    tally::Tally,
 };
 use crate::{
     manifest::{Holder, List, ManifestError, Page, PageRef, STRIPES_MAX},
@@ -24,9 +25,7 @@ use bytes::Bytes;
 use commonware_runtime::{Clock, Spawner};
 use futures::{
     FutureExt as _, StreamExt as _, TryStreamExt as _,
-    future::{Either, select},
-    pin_mut,
-    stream::{self, BoxStream, FuturesUnordered},
+    stream::{self, BoxStream},
 };
 use hodei_types::{
     code::Shape,
@@ -34,25 +33,19 @@ use hodei_types::{
     transport::{NodeKey, Transport},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Range,
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
 };
 
 /// Memory of one get's stripes under way.
 const GET_BYTES: u64 = 24 * 1024 * 1024;
 /// Stripes under way at most.
 const AHEAD_MAX: u64 = 16;
-/// One shard more than k is asked for each eight of k: little at 16-of-32, where a slow provider is likely;
-/// none at 3-of-6, where it would cost a third more of the line.
-const K_PER_EXTRA: usize = 8;
 /// A shard is late after three times what its provider usually needs, but not before this.
 pub(super) const LATE_MIN: Duration = Duration::from_millis(50);
 pub(super) const LATE_TIMES: u32 = 3;
-
-/// Rounds in which all are asked again who may answer later, before a stripe is given up.
-const AGAIN_ROUNDS: u32 = 2;
 
 /// What is read.
 #[derive(Clone)]
@@ -79,11 +72,11 @@ pub struct GetRequest {
 /// Why a part cannot be read.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum GetError {
-    #[error("none of {copies} copies of page {page} could be read; last failure: {failure}")]
-    Page { page: ShardId, copies: usize, failure: String },
+    #[error("page {page} could not be read: {failure}")]
+    Page { page: ShardId, failure: String },
     #[error("{gone} of the bucket's {asked} providers say that they do not have {page}, and nobody has it")]
     Gone { page: ShardId, gone: usize, asked: usize },
-    #[error("stripe {stripe}: {found} shards of the {want} needed could be read; last failure: {failure}")]
+    #[error("stripe {stripe}: {found} shards of the {want} needed could be read: {failure}")]
     Shards { stripe: u64, found: usize, want: usize, failure: String },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -154,6 +147,7 @@ pub(super) struct Fetch<E, T> {
     pub(super) request: GetRequest,
     /// Roster index by node.
     pub(super) nodes: BTreeMap<NodeKey, usize>,
+    moved: Mutex<SystemTime>,
 }
 
 impl<E, T> Fetch<E, T>
@@ -163,7 +157,8 @@ where
 {
     pub(super) fn new(engine: Engine<E, T>, request: GetRequest) -> Self {
         let nodes = request.roster.iter().enumerate().map(|(at, provider)| (provider.peer.key, at)).collect();
-        Self { engine, request, nodes }
+        let moved = Mutex::new(engine.context.current());
+        Self { engine, request, nodes, moved }
     }
 
     /// The stripes of one page, some of them fetched ahead.
@@ -195,56 +190,67 @@ where
             .boxed())
     }
 
-    /// A page from whichever copy answers.
+    /// A page from whichever copy answers: of its holders, of other readers, and last of the bucket's other providers, to whom
+    /// a custodian may have brought one.
     pub(super) async fn page(&self, page: &PageRef) -> Result<Bytes, GetError> {
         if let Some(bytes) = self.kept(page.id, page.bytes).await {
             return Ok(bytes);
         }
-        let mut failure = "no holder is among the bucket's providers".to_string();
-        let now = self.engine.context.current();
-        let mut holders = page.holders.clone();
-        holders
-            .sort_by_key(|holder| (self.engine.peers.rank(&holder.node, now), self.engine.peers.latency(&holder.node)));
-        let copies = holders.len();
+        let context = &self.engine.context;
+        let mut readers = BTreeSet::new();
+        let mut places = self.copies(page, &mut readers);
+        let mut tally = Tally::default();
         // Who was out of reach or busy is asked once more: a busy machine is not a dead one.
-        let mut holders: Vec<Place> = holders.into_iter().map(Place::Deal).collect();
-        holders.extend(self.keepers().into_iter().map(Place::Crowd));
         for _ in 0..=AGAIN_ROUNDS {
-            let (mut away, mut rest) = (Vec::new(), Duration::ZERO);
-            let asks = holders.into_iter().map(|place| {
-                async move {
+            let (mut away, mut rest) = (VecDeque::new(), Duration::ZERO);
+            let asks = std::iter::from_fn(|| {
+                // Readers that are met in the meantime are asked, too.
+                let place = places.pop_front().or_else(|| self.newly_met(&mut readers).map(Place::Crowd))?;
+                let ask = async move {
                     let read = self.read(&place, page.id, page.bytes).await;
                     read.unwrap_or(Err(RemoteError::Gone)).map_err(|error| (place, error))
-                }
-                .boxed()
+                };
+                Some(ask.boxed())
             });
             let lost = |(place, error): (Place, RemoteError)| {
-                failure = format!("{}: {error}", place.node());
+                tally.add(&place, &error);
                 if let Some(wait) = error.passes_after() {
-                    away.push(place);
+                    away.push_back(place);
                     rest = rest.max(wait);
                 }
             };
-            if let Some(bytes) = race(&*self.engine.context, asks.collect::<Vec<_>>(), 1, lost).await {
+            if let Some(bytes) = race(&**context, asks, 1, lost).await {
                 return Ok(bytes);
             }
             if !away.is_empty() {
-                self.engine.context.sleep(rest).await;
+                context.sleep(rest).await;
             }
-            holders = away;
+            places = away;
         }
-        // A custodian may have made copies elsewhere.
+        Err(GetError::Page { page: page.id, failure: tally.to_string() })
+    }
+
+    /// Who may have a page, first the best: who is silent comes after all others.
+    fn copies(&self, page: &PageRef, readers: &mut BTreeSet<NodeKey>) -> VecDeque<Place> {
+        let (peers, now) = (&self.engine.peers, self.engine.context.current());
+        let holders = page.holders.iter().filter(|holder| self.nodes.contains_key(&holder.node)).copied();
+        let mut places: Vec<(u8, Place)> = holders.map(|holder| (0, Place::Deal(holder))).collect();
+        while let Some(keeper) = self.newly_met(readers) {
+            places.push((1, Place::Crowd(keeper)));
+        }
         let is_other = |provider: &&Provider| !page.holders.iter().any(|holder| holder.deal == provider.deal);
-        let others: Vec<Provider> = self.request.roster.iter().filter(is_other).cloned().collect();
-        let verdict = |verdict| (self.request.verdict)(verdict);
-        match self.engine.get_copy(&others, page.id, page.bytes, verdict).await {
-            Ok(bytes) => Ok(bytes),
-            Err(_) => Err(GetError::Page { page: page.id, copies, failure }),
-        }
+        let others = self.request.roster.iter().filter(is_other);
+        let others = others.map(|provider| Holder { node: provider.peer.key, deal: provider.deal });
+        places.extend(others.map(|holder| (2, Place::Deal(holder))));
+        places.sort_by_cached_key(|(class, place)| {
+            let node = place.node();
+            (peers.is_late(node, now), *class, peers.rank(node, now), peers.latency(node))
+        });
+        places.into_iter().map(|(_, place)| place).collect()
     }
 
     /// Who may have a shard: who its page names, and whoever took it when it was restored.
-    fn places(&self, page: &Page, at: usize, shard: u8) -> Vec<(u8, Place)> {
+    pub(super) fn places(&self, page: &Page, at: usize, shard: u8) -> Vec<(u8, Place)> {
         let named = page.holder(at, shard).filter(|holder| self.nodes.contains_key(&holder.node)).copied();
         let of = |deal: u64| self.request.roster.iter().find(|provider| provider.deal == deal);
         let restored = self.request.overlay.deals(&page.stripes[at].ids[usize::from(shard)]).filter_map(of);
@@ -253,7 +259,7 @@ where
     }
 
     /// One whole shard from one place; `None` if it is not in the roster any more.
-    async fn read(&self, place: &Place, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
+    pub(super) async fn read(&self, place: &Place, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
         let holder = match place {
             Place::Deal(holder) => holder,
             Place::Crowd(keeper) => return self.ask(keeper, id, bytes).await,
@@ -275,7 +281,7 @@ where
     ) -> Option<Result<Bytes, RemoteError>> {
         let provider = &self.request.roster[*self.nodes.get(node)?];
         let (peers, context) = (&self.engine.peers, &self.engine.context);
-        let _slot = peers.slot(node).await;
+        let _slot = self.turn(node).await;
         let asked = Asked::new(peers, &**context, *node);
         let result = self.engine.read_from((provider, *deal), id, (bytes, range.start, range.end - range.start)).await;
         let took = asked.answered();
@@ -283,6 +289,7 @@ where
             Ok(bytes) => {
                 peers.succeeded(node, took);
                 peers.gave(node, bytes.len() as u64, took);
+                self.moves();
             }
             Err(error) => {
                 tracing::debug!(%node, %id, %error, "shard not read");
@@ -290,11 +297,38 @@ where
                     (self.request.verdict)((**verdict).clone());
                 }
                 if error.is_down() && !error.is_unpaid() || matches!(error, RemoteError::Lie(_)) {
-                    peers.failed(node, context.current());
+                    peers.lost(node, took, context.current());
                 }
             }
         }
         Some(result)
+    }
+
+    /// Waits for a turn at one that is asked for a shard.
+    pub(super) async fn turn(&self, node: &NodeKey) -> Permit {
+        let (peers, context) = (&self.engine.peers, &self.engine.context);
+        let was_late = peers.is_late(node, context.current());
+        let mut slot = peers.slot(node).await;
+        // One that fell silent while its turn was waited for is not asked at once by all who waited: others are by then.
+        if !was_late && peers.is_late(node, context.current()) {
+            drop(slot);
+            context.sleep(FIRST_BYTE).await;
+            slot = peers.slot(node).await;
+        }
+        if let Some(until) = peers.busy_until(node, context.current()) {
+            context.sleep_until(until).await;
+        }
+        slot
+    }
+
+    /// Something came.
+    pub(super) fn moves(&self) {
+        *self.moved.lock().expect("no panic under this lock") = self.engine.context.current();
+    }
+
+    /// When something came last.
+    pub(super) fn moved(&self) -> SystemTime {
+        *self.moved.lock().expect("no panic under this lock")
     }
 
     /// Any k shards of a stripe, opened; trimmed to the wanted range.
@@ -317,110 +351,4 @@ where
         let to = range.end.saturating_sub(start).min(size as u64) as usize;
         Ok((bytes.slice(from..to), room))
     }
-
-    async fn shards(&self, page: &Page, at: usize, stripe: u64) -> Result<Vec<Option<Bytes>>, GetError> {
-        let (peers, context) = (&self.engine.peers, &self.engine.context);
-        let k = usize::from(page.k);
-        let listed = &page.stripes[at];
-        let mut found = self.own(page, at).await;
-        let mut asked: BTreeSet<u8> = (0..page.n).filter(|shard| found[usize::from(*shard)].is_some()).collect();
-        let mut count = asked.len();
-        let now = context.current();
-        // Last is best.
-        let mut queue: Vec<(u8, Place)> = (0..page.n).flat_map(|shard| self.places(page, at, shard)).collect();
-        queue.sort_by_key(|(shard, place)| {
-            let node = place.node();
-            std::cmp::Reverse((peers.rank(node, now), *shard >= page.k, peers.latency(node), *shard))
-        });
-        let ask = |(shard, place): (u8, Place)| {
-            let id = listed.ids[usize::from(shard)];
-            async move {
-                let read = self.read(&place, id, listed.shard_bytes).await;
-                (shard, place, read)
-            }
-            .boxed()
-        };
-        let mut failure = "no provider left".to_string();
-        let mut running = FuturesUnordered::new();
-        let mut usual = LATE_MIN / LATE_TIMES;
-        let mut missing = k.saturating_sub(count);
-        let (near, others) = self.others(page, at, &queue, (&asked, missing.min(k / 2)));
-        for (shard, place) in near {
-            asked.insert(shard);
-            usual = usual.max(peers.latency(place.node()));
-            running.push(ask((shard, place)));
-            missing -= 1;
-        }
-        // Whom providers may fail to give.
-        queue.splice(0..0, others);
-        let extra = if missing > 0 { k / K_PER_EXTRA } else { 0 };
-        for _ in 0..missing + extra {
-            let Some((shard, place)) = best(&mut queue, &mut asked) else { break };
-            usual = usual.max(peers.latency(place.node()));
-            running.push(ask((shard, place)));
-        }
-        let mut late = context.current() + usual * LATE_TIMES;
-        // Who was out of reach or busy is asked again where it would do: a busy machine is not a dead one.
-        let (mut again, mut rest, mut rounds) = (Vec::new(), Duration::ZERO, AGAIN_ROUNDS);
-        while count < k {
-            let next = {
-                let sleep = context.sleep_until(late);
-                let next = running.next();
-                pin_mut!(sleep, next);
-                match select(next, sleep).await {
-                    Either::Left((next, _)) => next,
-                    Either::Right(_) => {
-                        // Somebody is late: two more join the race.
-                        late = context.current() + usual * LATE_TIMES;
-                        let more: Vec<_> = (0..2).filter_map(|_| best(&mut queue, &mut asked)).collect();
-                        if more.is_empty() {
-                            late = context.current() + Duration::from_secs(60);
-                        }
-                        running.extend(more.into_iter().map(ask));
-                        continue;
-                    }
-                }
-            };
-            match next {
-                Some((shard, _, Some(Ok(bytes)))) => {
-                    found[usize::from(shard)] = Some(bytes);
-                    count += 1;
-                }
-                Some((shard, place, result)) => {
-                    asked.remove(&shard);
-                    if let Some(Err(error)) = result {
-                        failure = format!("{}: {error}", place.node());
-                        let others = others_of(&mut queue, &place, &error);
-                        if let Some(wait) = error.passes_after() {
-                            again.extend(others);
-                            again.push((shard, place));
-                            rest = rest.max(wait);
-                        }
-                    }
-                    running.extend(best(&mut queue, &mut asked).map(ask));
-                }
-                None => match best(&mut queue, &mut asked) {
-                    Some(next) => running.push(ask(next)),
-                    None => {
-                        if rounds == 0 || count + again.len() < k {
-                            return Err(GetError::Shards { stripe, found: count, want: k, failure });
-                        }
-                        rounds -= 1;
-                        context.sleep(std::mem::take(&mut rest)).await;
-                        queue.append(&mut again);
-                        running.extend(std::iter::from_fn(|| best(&mut queue, &mut asked)).map(ask));
-                    }
-                },
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The best place left of a shard that nobody is asked for, or gave.
-fn best(queue: &mut Vec<(u8, Place)>, asked: &mut BTreeSet<u8>) -> Option<(u8, Place)> {
-    let at = queue.iter().rposition(|(shard, _)| !asked.contains(shard))?;
-    let place = queue.remove(at);
-    asked.insert(place.0);
-    Some(place)
 }

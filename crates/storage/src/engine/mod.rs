@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! put   stripe (seal, code, pad) → spread (providers, spares, caps) → remote (one request) → page
-//! get   page → fetch (k asked, hedged) → remote → stripe (unpad, restore, open)
+//! get   page → fetch (k asked of sources, the silent overtaken) → remote → stripe (unpad, restore, open)
 //!              slices (of a pack: the one shard)
 //! kept  page → is it still there? let go of it
 //! lock  page → nobody lets go of it before a time
@@ -27,8 +27,10 @@ mod remote;
 mod restore;
 mod slices;
 mod source;
+mod sources;
 mod spread;
 mod stripe;
+mod tally;
 mod ticks;
 
 pub use crowd::{Crowd, Outcome};

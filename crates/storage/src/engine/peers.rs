@@ -1,7 +1,7 @@
 //! Remember how each provider did lately.
 //!
-//! One book per process: it bounds what is in flight towards a provider, leaves one that failed alone for a
-//! while, and tells who answers fastest, and who gave how much.
+//! One book per process: it bounds what is in flight towards a provider, leaves one that failed or fell silent alone for a
+//! while, and tells who answers fastest, and who gave how much. Other readers that are asked are in it as providers are.
 
 use super::{
     get::{LATE_MIN, LATE_TIMES},
@@ -22,6 +22,12 @@ const REST: Duration = Duration::from_secs(2);
 const REST_MAX: Duration = Duration::from_secs(60);
 /// What an unknown provider is taken to need, so that it gets its chance.
 const LATENCY_FIRST: Duration = Duration::from_millis(20);
+/// Who is asked and lets nothing be heard for so long, or for three times what it usually needs, is silent for the while.
+const SILENT_MIN: Duration = Duration::from_millis(500);
+/// Ranks of [`Peers::rank`]: asked like any, said that it is busy, was late or is silent, failed lately.
+const BUSY: u8 = 1;
+const LATE: u8 = 2;
+const RESTS: u8 = 3;
 /// Providers remembered; beyond it the book starts anew.
 const PEERS_MAX: usize = 8192;
 
@@ -33,6 +39,11 @@ struct Peer {
     rests_until: Option<SystemTime>,
     /// Others answered before it did, when it was asked last: until then they are asked first.
     late_until: Option<SystemTime>,
+    /// It said so itself.
+    busy_until: Option<SystemTime>,
+    /// Questions under way, and since when nothing was heard while there were some.
+    asked: u32,
+    unheard: Option<SystemTime>,
     served: Option<Served>,
 }
 
@@ -48,8 +59,28 @@ pub struct Served {
 
 impl Default for Peer {
     fn default() -> Self {
-        let (latency, failures) = (LATENCY_FIRST, 0);
-        Self { slots: Pool::new(IN_FLIGHT), latency, failures, rests_until: None, late_until: None, served: None }
+        Self {
+            slots: Pool::new(IN_FLIGHT),
+            latency: LATENCY_FIRST,
+            failures: 0,
+            rests_until: None,
+            late_until: None,
+            busy_until: None,
+            asked: 0,
+            unheard: None,
+            served: None,
+        }
+    }
+}
+
+impl Peer {
+    /// After this time without a word it is silent.
+    fn patience(&self) -> Duration {
+        (self.latency * LATE_TIMES).max(SILENT_MIN)
+    }
+
+    fn is_silent(&self, now: SystemTime) -> bool {
+        self.asked > 0 && self.unheard.is_some_and(|since| since + self.patience() <= now)
     }
 }
 
@@ -78,7 +109,57 @@ impl Peers {
             peer.failures = 0;
             peer.rests_until = None;
             peer.late_until = None;
+            peer.busy_until = None;
         });
+    }
+
+    /// It is asked something. One whose time of being late is over is late again till it answers: a single question finds
+    /// out whether it is back.
+    fn began(&self, node: &NodeKey, now: SystemTime) {
+        self.with(node, |peer| {
+            if peer.late_until.is_some_and(|until| until <= now) {
+                peer.late_until = Some(now + REST_MAX);
+            }
+            if peer.asked == 0 {
+                peer.unheard = Some(now);
+            }
+            peer.asked += 1;
+        });
+    }
+
+    /// A question is under way no more; `is_heard`: there was an answer.
+    fn ended(&self, node: &NodeKey, is_heard: bool, now: SystemTime) {
+        self.with(node, |peer| {
+            peer.asked = peer.asked.saturating_sub(1);
+            if is_heard {
+                peer.unheard = Some(now);
+            }
+        });
+    }
+
+    /// It failed after this time: where that is long it is remembered as silent, beside its rest.
+    pub(crate) fn lost(&self, node: &NodeKey, after: Duration, now: SystemTime) {
+        self.failed(node, now);
+        self.with(node, |peer| {
+            if after >= peer.patience() {
+                peer.late_until = Some(now + REST_MAX);
+            }
+        });
+    }
+
+    /// It answered something that is no shard: it is not silent any more.
+    pub(crate) fn back(&self, node: &NodeKey) {
+        self.with(node, |peer| peer.late_until = None);
+    }
+
+    /// It asked to be left alone for so long.
+    pub(crate) fn busy(&self, node: &NodeKey, wait: Duration, now: SystemTime) {
+        self.with(node, |peer| peer.busy_until = Some(now + wait));
+    }
+
+    /// Until when it asked to be left alone, if that is to come.
+    pub(crate) fn busy_until(&self, node: &NodeKey, now: SystemTime) -> Option<SystemTime> {
+        self.with(node, |peer| peer.busy_until.filter(|until| *until > now))
     }
 
     /// It was not waited for any longer after this time, since others answered.
@@ -107,13 +188,21 @@ impl Peers {
         self.with(node, |peer| peer.rests_until.is_some_and(|until| until > now))
     }
 
-    /// By whom to read first, least first: who failed lately is asked after all others, who was late last time
-    /// after those who were not. Nothing is placed by it: to be late once is no reason to get less.
+    /// By whom to read first, least first: who failed lately is asked after all others, who was late last time, or is asked
+    /// and silent just now, after those who were not. Nothing is placed by it: to be late once is no reason to get less.
     pub(crate) fn rank(&self, node: &NodeKey, now: SystemTime) -> u8 {
-        self.with(node, |peer| match peer.rests_until {
-            Some(until) if until > now => 2,
-            _ => peer.late_until.is_some_and(|until| until > now).into(),
+        let is_ahead = |until: Option<SystemTime>| until.is_some_and(|until| until > now);
+        self.with(node, |peer| match peer {
+            _ if is_ahead(peer.rests_until) => RESTS,
+            _ if is_ahead(peer.late_until) || peer.is_silent(now) => LATE,
+            _ if is_ahead(peer.busy_until) => BUSY,
+            _ => 0,
         })
+    }
+
+    /// Whether it is to be asked only where nobody else will do: it failed, was late or is silent.
+    pub fn is_late(&self, node: &NodeKey, now: SystemTime) -> bool {
+        self.rank(node, now) >= LATE
     }
 
     /// It gave bytes, which were checked.
@@ -148,7 +237,9 @@ pub(crate) struct Asked<'a, C: Clock> {
 
 impl<'a, C: Clock> Asked<'a, C> {
     pub(crate) fn new(peers: &'a Peers, context: &'a C, node: NodeKey) -> Self {
-        Self { peers, context, node, start: context.current(), is_answered: false }
+        let start = context.current();
+        peers.began(&node, start);
+        Self { peers, context, node, start, is_answered: false }
     }
 
     /// There is an answer, whatever it says; how long it took.
@@ -164,8 +255,10 @@ impl<'a, C: Clock> Asked<'a, C> {
 
 impl<C: Clock> Drop for Asked<'_, C> {
     fn drop(&mut self) {
+        let now = self.context.current();
+        self.peers.ended(&self.node, self.is_answered, now);
         if !self.is_answered {
-            self.peers.overtaken(&self.node, self.took(), self.context.current());
+            self.peers.overtaken(&self.node, self.took(), now);
         }
     }
 }
@@ -202,10 +295,10 @@ mod tests {
         peers.overtaken(&node, 2 * LATENCY_FIRST, now);
         assert_eq!(peers.rank(&node, now), 0, "others were faster, and it is not late");
         peers.overtaken(&node, 4 * LATENCY_FIRST, now);
-        assert_eq!((peers.rank(&node, now), peers.rests(&node, now)), (1, false));
+        assert_eq!((peers.rank(&node, now), peers.rests(&node, now)), (LATE, false));
         assert_eq!(peers.rank(&node, now + REST_MAX), 0, "it gets another chance");
         peers.failed(&node, now);
-        assert_eq!(peers.rank(&node, now), 2);
+        assert_eq!(peers.rank(&node, now), RESTS);
         peers.succeeded(&node, Duration::from_millis(1));
         assert_eq!(peers.rank(&node, now), 0);
     }
@@ -219,7 +312,41 @@ mod tests {
             let [dropped, answered] = asked;
             drop(dropped);
             assert_eq!(answered.answered(), Duration::from_secs(1));
-            assert_eq!(nodes.map(|node| peers.rank(&node, context.current())), [1, 0]);
+            assert_eq!(nodes.map(|node| peers.rank(&node, context.current())), [LATE, 0]);
+        });
+    }
+
+    #[test]
+    fn who_is_asked_and_silent_is_late_at_once_and_one_question_finds_out_whether_it_is_back() {
+        deterministic::Runner::default().start(|context| async move {
+            let (peers, node) = (Peers::default(), NodeKey([1; 32]));
+            let rank = || peers.rank(&node, context.current());
+            let first = Asked::new(&peers, &context, node);
+            context.sleep(SILENT_MIN / 2).await;
+            assert_eq!(Asked::new(&peers, &context, node).answered(), Duration::ZERO);
+            context.sleep(SILENT_MIN / 2).await;
+            assert_eq!(rank(), 0, "it was heard in between");
+            context.sleep(SILENT_MIN).await;
+            assert_eq!(rank(), LATE, "while it is asked, and before anybody gives it up");
+            drop(first);
+            context.sleep(REST_MAX).await;
+            assert_eq!(rank(), 0, "it gets another chance");
+            let probe = Asked::new(&peers, &context, node);
+            assert_eq!(rank(), LATE, "which is one question");
+            probe.answered();
+            peers.succeeded(&node, Duration::from_millis(1));
+            assert_eq!(rank(), 0);
+            peers.lost(&node, Duration::from_secs(2), context.current());
+            context.sleep(REST).await;
+            assert_eq!(rank(), LATE, "who said nothing is remembered beyond its rest");
+            peers.succeeded(&node, Duration::from_millis(1));
+            peers.lost(&node, Duration::ZERO, context.current());
+            context.sleep(REST).await;
+            assert_eq!(rank(), 0, "who refused at once is not");
+            peers.busy(&node, REST, context.current());
+            assert_eq!((rank(), peers.is_late(&node, context.current())), (BUSY, false));
+            context.sleep(REST).await;
+            assert_eq!((rank(), peers.busy_until(&node, context.current())), (0, None));
         });
     }
 }

@@ -27,7 +27,9 @@ const OPEN: Duration = Duration::from_secs(4);
 /// A whole shard, its write to disk included.
 const SHARD_PUT: Duration = Duration::from_secs(30);
 /// First byte of an answer to a read.
-const FIRST_BYTE: Duration = Duration::from_secs(2);
+pub(super) const FIRST_BYTE: Duration = Duration::from_secs(2);
+/// What is known at once, or after a reader was called back.
+const WORD: Duration = Duration::from_secs(10);
 /// The bytes after it.
 const SHARD_GET: Duration = Duration::from_secs(28);
 
@@ -350,7 +352,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
     ) -> Result<(Vec<(ShardId, u16)>, u64, u64), RemoteError> {
         let request = Request::List { deal, from, grant: grant.to_vec() };
         let ask = Ask { peer, deal, grant, id: ShardId([0; 32]) };
-        match self.answer_within(peer, request, LIST_BYTES_MAX).await? {
+        match self.answer_within(peer, request, LIST_BYTES_MAX, SHARD_PUT).await? {
             Answer::Listed { next, end, shards } if next > from || end <= from => Ok((shards, next, end)),
             other => Err(self.refusal(&ask, other, "a list that goes on")),
         }
@@ -381,7 +383,12 @@ impl<E: Clock, T: Transport> Remote<E, T> {
     }
 
     pub(crate) async fn answer(&self, peer: &Peer, request: Request) -> Result<Answer, RemoteError> {
-        self.answer_within(peer, request, MESSAGE_BYTES_MAX).await
+        self.answer_within(peer, request, MESSAGE_BYTES_MAX, SHARD_PUT).await
+    }
+
+    /// The same from who has nothing to write for it.
+    pub(crate) async fn word(&self, peer: &Peer, request: Request) -> Result<Answer, RemoteError> {
+        self.answer_within(peer, request, MESSAGE_BYTES_MAX, WORD).await
     }
 
     /// What an answer of another kind than was asked for says.
@@ -390,10 +397,16 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         self.refusal(&Ask { peer, deal: *deal, grant, id: ShardId([0; 32]) }, answer, expected)
     }
 
-    async fn answer_within(&self, peer: &Peer, request: Request, max: usize) -> Result<Answer, RemoteError> {
+    async fn answer_within(
+        &self,
+        peer: &Peer,
+        request: Request,
+        max: usize,
+        limit: Duration,
+    ) -> Result<Answer, RemoteError> {
         let (mut sink, mut stream) = self.open(peer).await?;
         let answer = self
-            .within(SHARD_PUT, async {
+            .within(limit, async {
                 wire::send(&mut sink, request.encode(), Bytes::new()).await?;
                 wire::receive(&mut stream, max).await
             })

@@ -3,6 +3,7 @@
 mod decline;
 mod fleet;
 mod restore;
+mod silent;
 mod ticks;
 
 use bytes::Bytes;

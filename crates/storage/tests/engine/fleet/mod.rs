@@ -35,6 +35,8 @@ pub(crate) enum Mode {
     Down,
     /// Accepts streams and never answers.
     Mute,
+    /// Begins to answer a read, and stops in the middle of its bytes.
+    Stall,
     /// Flips a bit in all it serves.
     Corrupt,
     /// Acks with another key's signature.
@@ -105,6 +107,11 @@ impl Fleet {
     /// Shards kept by all together.
     pub(crate) fn shards(&self) -> usize {
         self.hosts.iter().map(|host| host.store.lock().unwrap().shards.len()).sum()
+    }
+
+    /// All that anybody keeps.
+    pub(crate) fn all(&self) -> BTreeMap<ShardId, Bytes> {
+        self.hosts.iter().flat_map(|host| host.store.lock().unwrap().shards.clone()).collect()
     }
 
     pub(crate) fn node(&self, host: usize) -> NodeKey {
@@ -236,6 +243,11 @@ async fn serve(
         }
         other => Answer::Refused { reason: Reason::Malformed, text: format!("{other:?}") },
     };
+    if mode == Mode::Stall {
+        let half = after.len() / 2;
+        wire::send(&mut sink, answer.encode(), after.slice(..half)).await?;
+        return std::future::pending().await;
+    }
     wire::send(&mut sink, answer.encode(), after).await
 }
 
