@@ -4,6 +4,7 @@
 //! admit   counted ≤ revealed + credit → ask; else pay first, or wait for what is under way
 //! landed  bytes that fit the shard's id → received; each full MiB → a tick, which nobody waits for
 //! refused Unpaid → ask where the provider counts, pay what is owed, ask again once
+//! greet   the provider is shown its leaf ahead, while it can ask the ledger of it
 //! ```
 //! A *meter* counts one provider under one tab as that provider does. How many ticks were revealed is on disk before one
 //! leaves: after a crash none is revealed for nothing. What the provider counts and never came, over broken lines, is paid
