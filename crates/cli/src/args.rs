@@ -25,7 +25,7 @@ pub(crate) use pool::{Pay, Pool, PoolCreate, PoolRedeem, PoolRemove, PoolRun, Po
 pub(crate) use redundancy::{DataRedundancy, Spread};
 pub(crate) use repair::DataRepair;
 pub(crate) use s3::{S3, S3Key, S3KeyAdd, S3KeyRemove, S3KeyRotate, S3Serve};
-pub(crate) use share::{Share, ShareCreate, ShareGet, ShareList, ShareRevoke, ShareServe};
+pub(crate) use share::{Share, ShareCreate, ShareGet, ShareList, ShareOpen, ShareRevoke, ShareServe};
 pub(crate) use sync::{DataExport, DataSync, Foreign};
 
 /// One open cloud made of everybody's machines: keep data, pay for it, prove what happened.

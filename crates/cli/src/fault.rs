@@ -131,6 +131,8 @@ codes! {
         "A link leads to an object, or to all below a prefix, until it expires, is revoked, or its bucket goes. It is one word that starts with hodeishare1 and carries its own checksum, so a letter lost in copying is told too. Whoever shared it can make a new one.";
     PASS "HD3018" NotAllowed "the pass is for another reader"
         "A pass is a link that names one reader, and every provider refuses any other: the word alone opens nothing. `hodei share reader` prints what this identity is called on this network; the owner makes a pass for it with `hodei share create … --for READER`. Another context or wallet of this machine may be the reader it names: choose it with -C NAME.";
+    SPENT "HD3019" Refused "the pass is used up"
+        "A paid pass pays each of the bucket's providers for so many MiB, out of a tab that its owner opened. What is left there is too little for what was to be read, and the same command will not do better. The message says how many whole MiB were paid, what they cost, and how many the pass is for: of a MiB that was begun nothing is paid, and it returns to the owner with the rest once the tab has ended. The owner makes another pass with `hodei share create … --for READER --pay COINS`, where `--dry-run` tells how much that pays for; `hodei share list` shows the owner what was claimed of each.";
     FOREIGN "HD3010" Failed "the other S3 server could not be read"
         "The server named by --endpoint refused or was not understood; the message is its own. What was carried before stays, and the same command goes on behind it. Nothing is ever written there.";
     FOREIGN_AWAY "HD3011" Temporary "the other S3 server did not answer"

@@ -132,6 +132,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei share create hodei://photos/a.jpg --expires 30d -y",
             "hodei share create hodei://photos/a.jpg --gateway https://files.example",
             "hodei share create hodei://films/alps/ --for hodeireader1… --expires 30d -y",
+            "hodei share create hodei://films/alps.mp4 --for hodeireader1… --pay 2 --per-gib 0.5 --dry-run",
+            "hodei share create hodei://films/alps/ --for hodeireader1… --pay 2 -y",
         ],
     ),
     ("data share list", &["hodei share list", "hodei share list photos --json"]),
@@ -139,6 +141,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "data share revoke",
         &["hodei share revoke photos 3f9a01c2d4e5 -y", "hodei share revoke hodei://photos/a.jpg --rekey -y"],
     ),
+    ("data share open", &["hodei share open hodeishare1…", "hodei share open hodeishare1… --json"]),
     (
         "data share get",
         &[

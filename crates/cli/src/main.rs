@@ -237,6 +237,7 @@ fn run(line: Line, out: Out) -> Result<()> {
             Share::Create(args) => in_cloud(&global, async |session| share::create(&args, session, out).await),
             Share::List(args) => in_cloud(&global, async |session| share::list(&args, session, out).await),
             Share::Revoke(args) => in_cloud(&global, async |session| share::revoke(&args, session, out).await),
+            Share::Open(args) => in_cloud(&global, async |session| share::open(&args, session, out).await),
             Share::Get(args) => in_cloud(&global, async |session| share::get(&args, session, out).await),
             Share::Serve(args) => until_stopped(&global, async |session| share::serve(&args, session, out).await),
             Share::Reader => in_cloud(&global, async |session| share::reader(session, out)),

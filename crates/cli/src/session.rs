@@ -7,12 +7,13 @@ use crate::{
     context::{Context, Contexts},
     fault::{self, Fault, Result},
     purse::{self, Purse},
+    share::{PASSES, Passes},
     slot::Slot,
 };
 use commonware_runtime::{Supervisor as _, tokio::Context as Runtime};
 use hodei_sdk::{
     Cloud, Local,
-    chain::{Client, Verifier},
+    chain::{Client, Verifier, chain_id},
     link::{Config, Link, Listener},
     log::{self, Log},
     wallet::{Budget, Wallet},
@@ -129,7 +130,7 @@ impl Session {
         let (seed, protocols) = (*wallet.reader_seed(&self.network_key.genesis), vec![CROWD]);
         let bind = SocketAddr::new(self.bind.ip(), port.unwrap_or(0));
         let (link, listener) = listen(seed, bind, protocols).await?;
-        match self.cloud_over(wallet, link.clone()).await {
+        match self.reading_over(wallet, link.clone()).await {
             Ok(cloud) => Ok((cloud, link, listener)),
             Err(fault) => {
                 link.close().await;
@@ -158,19 +159,33 @@ impl Session {
     }
 
     async fn cloud_over(&self, wallet: Wallet, link: Link) -> Result<Local> {
+        let (key, log) = (link.key(), self.own_log().await?);
+        Cloud::open(self.runtime.child("cloud"), link, key, wallet, Some(log)).await.map_err(sdk_fault)
+    }
+
+    /// The same for who reads: the ledger may be out of reach, for what is kept of links in the wallet's folder opens them.
+    async fn reading_over(&self, wallet: Wallet, link: Link) -> Result<Local> {
+        let (key, log) = (link.key(), self.own_log().await?);
+        let genesis = self.network_key.genesis;
+        let network = (genesis, chain_id(&genesis));
+        let cloud = Cloud::open_on(self.runtime.child("cloud"), link, key, wallet, Some(log), network).await;
+        let cloud = cloud.map_err(sdk_fault)?;
+        cloud.keep_links(Arc::new(Passes::at(self.purse.folder().join(PASSES))));
+        Ok(cloud)
+    }
+
+    async fn own_log(&self) -> Result<Log<Runtime>> {
         let seed = self.slot.keys.node.bytes();
         let salt_key = log::salt_key(seed);
         let config = log::Config::new("audit", self.network_key.genesis, salt_key);
-        let log = Log::open(self.runtime.child("audit"), config, Signer::new(seed)).await.map_err(|error| {
+        Log::open(self.runtime.child("audit"), config, Signer::new(seed)).await.map_err(|error| {
             Fault::new(
                 &fault::FOLDER,
                 format!("this identity's log: {error}"),
                 "move that folder away: it holds no money and no data",
             )
             .at(self.slot.home.path().display())
-        })?;
-        let key = link.key();
-        Cloud::open(self.runtime.child("cloud"), link, key, wallet, Some(log)).await.map_err(sdk_fault)
+        })
     }
 
     /// For everyday work: capped where a budget is set. Where none is, the main key does it, if its passphrase is
@@ -335,6 +350,10 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Pass { .. } => {
             let help = "ask the owner for a pass of your own: `hodei share reader` prints the word to give";
             Fault::new(&fault::PASS, error, help)
+        }
+        Sdk::Spent { .. } => {
+            let help = "ask the owner for another pass: what is left of this one returns to the owner after its end";
+            Fault::new(&fault::SPENT, error, help)
         }
         Sdk::Link(_) | Sdk::Share(_) => Fault::new(&fault::LINK, error, "ask whoever gave it to you for a new one"),
         Sdk::Put(_) => {

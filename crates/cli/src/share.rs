@@ -2,10 +2,14 @@
 
 mod create;
 mod get;
+mod open;
+mod passes;
 mod serve;
 
 pub(crate) use create::{create, reader};
 pub(crate) use get::get;
+pub(crate) use open::open;
+pub(crate) use passes::{FOLDER as PASSES, Passes};
 pub(crate) use serve::serve;
 
 use create::below;
@@ -14,11 +18,13 @@ use crate::{
     args::{ShareList, ShareRevoke},
     data::{finish, reference},
     fault::{self, Fault, Result},
+    money,
     out::{Out, table},
     session::{Session, sdk_fault},
     time::{self, now_ms},
 };
-use hodei_sdk::share::Share;
+use alloy_primitives::U256;
+use hodei_sdk::share::{Purchase, Share};
 use hodei_types::share::{Link, LinkError, PREFIX};
 use serde_json::json;
 
@@ -33,6 +39,7 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
     for bucket in &buckets {
         for share in cloud.shares(bucket).await.map_err(sdk_fault)? {
             let has_expired = share.expires_ms <= now;
+            let purchases = cloud.purchases(&share).await.map_err(sdk_fault)?;
             if out.json {
                 out.result(
                     "",
@@ -40,6 +47,11 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
                         "schema": "hodei.share/1", "bucket": bucket, "key": share.key, "name": share.name(),
                         "made_ms": share.made_ms, "expires_ms": share.expires_ms, "expired": has_expired,
                         "prefix": share.is_below, "readers": share.readers,
+                        "per_gib_wei": share.price.map(|(least, most)| [per_gib(least), per_gib(most)].map(|wei| wei.to_string())),
+                        "payments": purchases.iter().map(|one| json!({
+                            "tab": one.tab.to_string(), "bound_wei": one.bound.to_string(),
+                            "claimed_wei": one.claimed.to_string(), "until_ms": one.until_ms, "open": one.is_open,
+                        })).collect::<Vec<_>>(),
                     }),
                 );
             } else {
@@ -54,6 +66,7 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
                     },
                     time::utc(share.made_ms),
                     until,
+                    paid(&share, &purchases),
                 ]);
             }
         }
@@ -63,10 +76,31 @@ pub(crate) async fn list(args: &ShareList, session: &Session, out: Out) -> Resul
         out.line(&if rows.is_empty() {
             "nothing is shared".into()
         } else {
-            table(&["NAME", "OBJECT", "READERS", "MADE", "UNTIL"], &rows)
+            table(&["NAME", "OBJECT", "READERS", "MADE", "UNTIL", "READS"], &rows)
         });
     }
     Ok(())
+}
+
+/// Wei for a GiB, of those for a MiB.
+fn per_gib(tick: u128) -> U256 {
+    U256::from(tick) * U256::from(1024u64)
+}
+
+/// What reads by a share's passes cost, what is bound for them, and what providers claimed of it.
+fn paid(share: &Share, purchases: &[Purchase]) -> String {
+    let Some((least, most)) = share.price else { return "free".into() };
+    let price = match least == most {
+        true => money::show(per_gib(most)),
+        false => format!("{} to {}", money::show(per_gib(least)), money::show(per_gib(most))),
+    };
+    let sum = |of: fn(&Purchase) -> U256| purchases.iter().map(of).sum::<U256>();
+    let (claimed, bound) = (money::show(sum(|one| one.claimed)), money::show(sum(|one| one.bound)));
+    let end = match purchases.iter().filter(|one| one.is_open).map(|one| one.until_ms).max() {
+        Some(until_ms) => format!("the rest is bound till {}", time::utc(until_ms)),
+        None => "the rest came back".into(),
+    };
+    format!("{price} per GiB, {claimed} of {bound} claimed, {end}")
 }
 
 /// What a share is of.
@@ -180,6 +214,7 @@ mod tests {
             readers: Vec::new(),
             made_ms: 0,
             expires_ms,
+            price: None,
         };
         let shares = [share(1, "a", 10), share(2, "a", 90), share(3, "b", 90)];
         let names = |key: &str, names: &[&str]| -> Vec<u8> {
@@ -190,6 +225,32 @@ mod tests {
         assert_eq!(names("a", &[]), [1, 2]);
         assert_eq!(names("", &["030303030303"]), [3]);
         assert_eq!(choose(&shares, "", &["04".into()], 50).unwrap_err().code.id, "HD3009");
+    }
+
+    #[test]
+    fn what_reads_cost_is_told_with_what_was_claimed_of_it() {
+        let share = |price| Share {
+            record: ShardId([1; 32]),
+            key: "a".into(),
+            is_below: false,
+            readers: vec!["00".repeat(8); 2],
+            made_ms: 0,
+            expires_ms: 9,
+            price,
+        };
+        let coin = 1_000_000_000_000_000_000u128;
+        let one = |claimed: u128, is_open| Purchase {
+            tab: alloy_primitives::B256::ZERO,
+            bound: U256::from(2 * coin),
+            claimed: U256::from(claimed),
+            until_ms: 0,
+            is_open,
+        };
+        assert_eq!(paid(&share(None), &[]), "free");
+        let told = paid(&share(Some((coin / 1024, coin / 1024))), &[one(coin / 2, true), one(coin, false)]);
+        assert!(told.starts_with("1 hod per GiB, 1.5 hod of 4 hod claimed, the rest is bound till 1970"), "{told}");
+        let told = paid(&share(Some((coin / 1024, coin / 512))), &[one(0, false)]);
+        assert_eq!(told, "1 hod to 2 hod per GiB, 0 hod of 2 hod claimed, the rest came back");
     }
 
     #[test]

@@ -299,6 +299,8 @@ fn a_folder_is_shared_by_a_link_or_sold_by_a_pass_to_one_reader() {
         "the owner's door is not its reader"
     );
     demo.refused(&["share", "get", pass, "seg/one.webm", text(&single)], "HD3018");
+    let told = reader.one(&["-C", "other", "share", "open", pass]);
+    assert_eq!((&told["objects"], &told["ledger"], &told["paid"]), (&4.into(), &true.into(), &false.into()), "{told}");
     let bought = reader.folder().join("bought");
     reader.one(&["-C", "other", "share", "get", pass, text(&bought)]);
     assert!(files(&bought) == there);

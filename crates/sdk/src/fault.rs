@@ -107,6 +107,14 @@ pub enum Fault {
     Link(&'static str),
     #[error("the pass is for reader {}, and this is reader {}", crate::share::brief(.reader), crate::share::brief(.client))]
     Pass { reader: NodeKey, client: NodeKey },
+    #[error("the pass is used up: {paid_mib} of the {bound_mib} MiB it pays for were paid, {} coins, and what is left at the bucket's providers does not suffice for this", crate::wallet::format_coins(*.wei))]
+    Spent {
+        /// Whole MiB that came and were paid for, at all providers, as far as this reader knows.
+        paid_mib: u64,
+        bound_mib: u64,
+        /// What those were worth.
+        wei: U256,
+    },
     #[error(transparent)]
     Share(#[from] hodei_storage::share::ShareError),
     #[error("range {from}..{to} is outside of an object of {size} bytes")]

@@ -61,6 +61,7 @@ pub mod chain {
     pub use hodei_ledger::{
         account::{Account, Order},
         client::Client,
+        genesis::chain_id,
         light::Verifier,
     };
 }

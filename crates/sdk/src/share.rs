@@ -14,18 +14,23 @@
 //! Revoking releases the record: from then on the link leads nowhere. Expiry is part of the grant the providers
 //! check. A bucket that is removed takes its links with it. Neither takes back what somebody read before; [`Cloud::rekey`] makes what is kept of it useless.
 
+pub(crate) mod kept;
 mod list;
 pub(crate) mod meter;
 mod open;
 mod pay;
+mod seat;
+mod tally;
 
 pub use hodei_storage::share::{Collection, Record, Told};
+pub use kept::Drawer;
 pub use list::{Share, brief};
 pub(crate) use list::{linked, list, listed, over};
 pub use open::{Opened, Others, Source};
-pub use pay::Fees;
+pub use pay::{BYTES_EACH_MAX, Fees};
+pub use tally::Purchase;
 
-use list::{SETTING, shares};
+use list::{SETTING, shares, without};
 
 use crate::{
     bucket::Record as Bucket,
@@ -132,7 +137,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (shard, id) = told.seal(&self.0.network.0, &record.id.0, &secret, fees.map_or(&[], |fees| &fees.fares))?;
         let record_bytes = shard.len() as u32;
         let tabs = match fees {
-            Some(fees) => self.draw(&fees.fares, readers.len()).await?,
+            Some(fees) => self.draw(&fees.fares, &id, readers.len()).await?,
             None => Vec::new(),
         };
         let grants = self.grants(&record, readers, &tabs, expires_ms)?;
@@ -152,6 +157,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             readers: readers.iter().map(brief).collect(),
             made_ms: self.now_ms(),
             expires_ms,
+            price: fees.and_then(Fees::price),
         };
         let change = Change::Share { told: Arc::new(named), share };
         if let Err(error) = self.change(bucket, Some(change)).await {
@@ -311,11 +317,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let journal = self.journal(Cause::Once, &record, "").await?;
         journal.telling().offer(&copies).await;
         let taken = gone.clone();
-        let edit = move |old: Option<&str>| {
-            let keeps = |line: &&str| Share::read(line).is_none_or(|share| !taken.contains(&share.record));
-            let left: String = old.unwrap_or("").lines().filter(keeps).map(|line| format!("{line}\n")).collect();
-            Ok(Some(left).filter(|left| !left.is_empty()))
-        };
+        let edit = move |old: Option<&str>| Ok(without(old, &taken));
         self.amend(bucket, SETTING, Arc::new(edit)).await?;
         let Released { acks, left, .. } = self.0.engine.release(&roster, copies).await;
         self.owe(&acks);

@@ -13,6 +13,8 @@ pub(crate) enum Share {
     List(ShareList),
     /// Take links back.
     Revoke(ShareRevoke),
+    /// Look what a link is of, and take in what it needs to be read later while the ledger is out of reach.
+    Open(ShareOpen),
     /// Get what somebody shared, from whoever keeps it: needs a context of that network (`hodei net join`).
     Get(ShareGet),
     /// Serve links to browsers, and passes for this reader, until it is stopped.
@@ -32,7 +34,8 @@ pub(crate) struct ShareCreate {
     /// Make a pass for this reader, as `hodei share reader` prints it there; once more for each further one.
     #[arg(long = "for", value_name = "READER", conflicts_with = "gateway")]
     pub(crate) readers: Vec<String>,
-    /// Have what each of these readers reads paid for, by a tab of so many coins each; what is not read comes back.
+    /// Have what each of these readers reads, of one object or of all below, paid for, by a tab of so many coins each; what
+    /// is not read comes back. A provider takes no more than 256 GiB of reads of one tab: beyond that less is bound.
     #[arg(long, value_name = "COINS", requires = "readers")]
     pub(crate) pay: Option<String>,
     /// What a GiB pays; without it what each provider asks.
@@ -71,6 +74,12 @@ pub(crate) struct ShareRevoke {
     pub(crate) rekey: bool,
     #[command(flatten)]
     pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShareOpen {
+    /// The link, with or without the gateway before it.
+    pub(crate) link: String,
 }
 
 #[derive(Args, Debug)]

@@ -14,7 +14,7 @@ use hodei_sdk::{
     Local,
     index::Version,
     object::PAGE_MAX,
-    share::{Fees, Sold, What, brief},
+    share::{BYTES_EACH_MAX, Fees, Sold, What, brief},
 };
 use hodei_types::{network::mark, share::Reader, transport::NodeKey};
 use serde_json::json;
@@ -51,15 +51,30 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
     }
     let fees = fees(args, &cloud, bucket, expires_ms).await?;
     let bound = fees.as_ref().map(|fees| fees.deposit.saturating_mul(U256::from(readers.len())));
+    let is_short = fees.as_ref().is_some_and(|fees| fees.paid_bytes() < size);
     if let (Some(fees), Some(bound)) = (&fees, bound) {
         let paid = fees.paid_bytes();
-        let times = paid / size.max(1);
         out.say(format!(
-            "paid:     {} for each reader, {} in all, bound now: {} of reads, {times} times what is shared",
+            "paid:     {} for each reader, {} in all, bound now: {} of reads, {} times what is shared",
             money::show(fees.deposit),
             money::show(bound),
-            bytes(paid)
+            bytes(paid),
+            times(paid, size)
         ));
+        if fees.is_capped {
+            out.say(format!(
+                "cap:      a provider takes no more than {} of reads of one tab: only those coins are bound",
+                bytes(BYTES_EACH_MAX)
+            ));
+        }
+        if is_short {
+            let all = fees.deposit.saturating_mul(U256::from(size)) / U256::from(paid.max(1));
+            out.say(format!(
+                "warning:  that pays for less than what is shared: a reader is refused on the way. All of it once costs {} \
+                 and some more, for what comes late is paid too",
+                money::show(all)
+            ));
+        }
         let end = time::utc(now_ms() + fees.term_ms);
         out.say(format!("returns:  what no provider claimed by {end}, to this account, with a command after that"));
     }
@@ -73,6 +88,8 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
                 "expires_ms": expires_ms, "prefix": is_below, "objects": objects, "readers": readers.len(),
                 "deposit_wei": bound.map(|wei| wei.to_string()),
                 "paid_bytes": fees.as_ref().map(|fees| fees.paid_bytes()),
+                "capped": fees.as_ref().map(|fees| fees.is_capped), "short": fees.as_ref().map(|_| is_short),
+                "paid_bytes_each_most": fees.as_ref().map(|_| BYTES_EACH_MAX),
                 "returns_ms": fees.as_ref().map(|fees| now_ms() + fees.term_ms),
             }),
         );
@@ -111,6 +128,12 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
             Err(sdk_fault(error))
         }
     }
+}
+
+/// How often the one goes into the other, to a tenth.
+fn times(part: u64, whole: u64) -> String {
+    let tenths = u128::from(part) * 10 / u128::from(whole.max(1));
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// What a tab for each reader promises, if their reads are paid for.
@@ -234,6 +257,12 @@ mod tests {
         for text in ["", "7", "d", "0d", "-1d", "1.5h", "999999w", "7ä", "18446744073709551615w"] {
             assert_eq!(duration(text).unwrap_err().code.id, "HD1001", "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_part_of_what_is_shared_is_not_nothing() {
+        assert_eq!([times(1 << 20, 3 << 20), times(3, 3), times(25, 10), times(7, 0)], ["0.3", "1.0", "2.5", "7.0"]);
+        assert_eq!(times(u64::MAX, 1), format!("{}.0", u64::MAX));
     }
 
     #[test]

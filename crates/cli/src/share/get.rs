@@ -13,6 +13,7 @@ use crate::{
 use futures::StreamExt as _;
 use hodei_sdk::{
     Local,
+    link::Link as Wire,
     share::{Collection, Opened, Record, Told},
 };
 use hodei_types::share::Link;
@@ -38,11 +39,7 @@ struct Got {
 /// `hodei share get`.
 pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<()> {
     let link = parse(&args.link)?;
-    // Who has a pass is known by a key of its own; a link is followed without it.
-    let (cloud, wire) = match link.reader {
-        Some(_) => session.reader_cloud().await.map(|(cloud, wire)| (cloud, Some(wire)))?,
-        None => (session.cloud().await?, None),
-    };
+    let (cloud, wire) = cloud_for(&link, session).await?;
     let got = fetch(&cloud, &link, args, out).await;
     finish(&cloud, out).await;
     if let Some(wire) = wire {
@@ -66,6 +63,14 @@ pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<
         );
     }
     Ok(())
+}
+
+/// Who has a pass is known by a key of its own, whose link is to be closed in the end; a link is followed without it.
+pub(super) async fn cloud_for(link: &Link, session: &Session) -> Result<(Local, Option<Wire>)> {
+    match link.reader {
+        Some(_) => session.reader_cloud().await.map(|(cloud, wire)| (cloud, Some(wire))),
+        None => Ok((session.cloud().await?, None)),
+    }
 }
 
 async fn fetch(cloud: &Local, link: &Link, args: &ShareGet, out: Out) -> Result<Got> {

@@ -179,6 +179,7 @@ pub(super) fn failed(error: &Fault) -> Answer {
     let (status, title) = match error {
         Fault::Link(_) => (StatusCode::GONE, "This link leads nowhere"),
         Fault::Pass { .. } => (StatusCode::FORBIDDEN, "This pass is for another reader"),
+        Fault::Spent { .. } => (StatusCode::PAYMENT_REQUIRED, "This pass is used up"),
         error if error.is_temporary() => (StatusCode::SERVICE_UNAVAILABLE, "Not now"),
         Fault::Share(_) => (StatusCode::NOT_FOUND, "This is not a whole link"),
         _ => (StatusCode::BAD_GATEWAY, "It could not be read"),
@@ -190,10 +191,17 @@ pub(super) fn failed(error: &Fault) -> Answer {
             "It opens only to the reader it names, on that reader's own machine: {error}. Ask whoever shares it for a \
              pass of your own."
         ),
+        Fault::Spent { .. } => format!("{}. Ask whoever shares it for another pass.", capital(&error.to_string())),
         error if error.is_temporary() => "The machines that keep this file do not answer. Try again in a while.".into(),
         error => error.to_string(),
     };
     html(status, page::refused(title, &text))
+}
+
+/// As a sentence begins.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 pub(super) fn html(status: StatusCode, text: String) -> Answer {
@@ -217,6 +225,16 @@ pub(super) fn value(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pass_that_is_used_up_is_to_be_paid_and_not_tried_again() {
+        let spent = Fault::Spent { paid_mib: 5, bound_mib: 6, wei: "1000000000000000000".parse().unwrap() };
+        assert!(!spent.is_temporary());
+        assert_eq!(failed(&spent).status(), StatusCode::PAYMENT_REQUIRED);
+        assert_eq!(failed(&Fault::Contended).status(), StatusCode::SERVICE_UNAVAILABLE);
+        let text = capital(&spent.to_string());
+        assert!(text.starts_with("The pass is used up: 5 of the 6 MiB") && text.contains(" 1 coins"), "{text}");
+    }
 
     #[test]
     fn a_path_that_a_browser_would_change_is_no_address() {

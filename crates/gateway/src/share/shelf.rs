@@ -2,7 +2,7 @@
 //!
 //! A folder is read file by file: its record is read once for many of them. Upon a question about a link that was opened
 //! before: where the ledger or the record's keepers cannot be asked now, what was opened stays good until the link's own
-//! end, for each provider still checks the grant itself. A link that was taken back is open here for a few seconds more, a
+//! end, for each provider still checks the grant itself. What a process before this one opened the cloud keeps on disk. A link that was taken back is open here for a few seconds more, a
 //! pass whose reads are paid for a minute.
 
 use hodei_sdk::{
@@ -20,7 +20,7 @@ use std::{
 const FRESH: Duration = Duration::from_secs(5);
 /// The same where what is read is paid for: each question costs the record once more, from several providers.
 const PAID: Duration = Duration::from_secs(60);
-/// The same where the last time nobody answered: that took its time.
+/// The same where the last time nobody answered, or the ledger did not: that took its time.
 const LEFT: Duration = Duration::from_secs(30);
 /// Links kept: a record is some kilobytes, 1 MiB at most. One more forgets the one that was asked for first.
 const OPEN_MAX: usize = 64;
@@ -47,6 +47,7 @@ impl Shelf {
             Ok(opened) => {
                 let opened = Arc::new(opened);
                 let fresh = match is_folder(&opened) {
+                    _ if opened.is_kept => LEFT,
                     _ if link.purse.is_some() => PAID,
                     true => FRESH,
                     false => Duration::ZERO,

@@ -20,7 +20,7 @@ use crate::{
     market,
     plan::{Plan, Wish, plan},
     rounds::Rounds,
-    share::meter::Meters,
+    share::{kept::Kept, meter::Meters},
     wallet::Wallet,
 };
 use alloy_primitives::{B256, U256};
@@ -105,6 +105,8 @@ pub(crate) struct Inner<E: Runtime, T> {
     blamed: Mutex<Vec<Blamed>>,
     /// Readers that keep and serve, once this one joined them.
     pub(crate) crowd: OnceLock<Crowd<E, T>>,
+    /// Where what links need without the ledger is kept, once somebody said so.
+    pub(crate) kept: OnceLock<Kept>,
 }
 
 /// A provider that failed, and where that is recorded.
@@ -137,15 +139,27 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         log: Option<Log<E>>,
     ) -> Result<Self, Fault> {
         let head = wallet.chain().head().await?;
-        let engine = Engine::new(context.child("engine"), transport, head.chain_id, Pool::new(STRIPES_BYTES));
+        Self::open_on(context, transport, client, wallet, log, (head.genesis, head.chain_id)).await
+    }
+
+    /// The same on the network of that genesis hash and chain id, whether or not its ledger is in reach: asks it nothing.
+    pub async fn open_on(
+        context: E,
+        transport: T,
+        client: NodeKey,
+        wallet: Wallet,
+        log: Option<Log<E>>,
+        (network, chain_id): (B256, u64),
+    ) -> Result<Self, Fault> {
+        let engine = Engine::new(context.child("engine"), transport, chain_id, Pool::new(STRIPES_BYTES));
         let keeper = context.child("keeper");
         let cloud = Self(Arc::new(Inner {
             context,
             engine,
             buckets: Buckets::new(wallet.clone()),
             wallet,
-            network: head.genesis,
-            chain_id: head.chain_id,
+            network,
+            chain_id,
             client,
             log,
             rosters: Mutex::default(),
@@ -163,6 +177,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             sweeping: futures::lock::Mutex::new(()),
             blamed: Mutex::default(),
             crowd: OnceLock::new(),
+            kept: OnceLock::new(),
         }));
         cloud.find_orphans().await?;
         cloud.keep(keeper);

@@ -1,15 +1,20 @@
 //! List a bucket's links in one of its settings, and tell what each keeps.
 //!
-//! A link has a line, and pins in the index: one, or one for each object where it is of several. A pin whose link is
+//! A link has a line, one more if its reads are paid for, and pins in the index: one, or one for each object where it is of several. A pin whose link is
 //! listed no more, or has ended, is let go of by the next swap. The words of links are in none of these.
 
 use crate::{change::set_all, fault::Fault};
 use hodei_storage::index::Run;
 use hodei_types::{share::name, slice::ShardId, transport::NodeKey};
-use std::{collections::BTreeSet, ops::Bound};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 /// The bucket's setting that lists its shares.
 pub(super) const SETTING: &str = "shares";
+/// What a line begins with that says what reads by a link's passes cost.
+const PAYS: &str = "pays";
 /// Bytes of a reader's key that the list names it by.
 const READER_BYTES: usize = 8;
 
@@ -26,6 +31,8 @@ pub struct Share {
     pub readers: Vec<String>,
     pub made_ms: u64,
     pub expires_ms: u64,
+    /// Least and most wei that its passes pay for a MiB, by provider; `None`: reads are free.
+    pub price: Option<(u128, u128)>,
 }
 
 /// What a list calls a reader: the beginning of its key.
@@ -55,12 +62,15 @@ impl Share {
         (0..objects).map(move |at| if is_below { format!("{base}/{at}") } else { base.clone() })
     }
 
-    /// `RECORD[/][@READER,READER] MADE EXPIRES KEY`; the slash marks one of all that was below the key.
+    /// `RECORD[/][@READER,READER] MADE EXPIRES KEY`; the slash marks one of all that was below the key. Behind it
+    /// `pays RECORD LEAST MOST` of one whose reads are paid for.
     fn line(&self) -> String {
         let key = self.key.replace('%', "%25").replace('\n', "%0A").replace('\r', "%0D");
         let below = if self.is_below { "/" } else { "" };
         let readers = if self.readers.is_empty() { String::new() } else { format!("@{}", self.readers.join(",")) };
-        format!("{}{below}{readers} {} {} {key}\n", self.record, self.made_ms, self.expires_ms)
+        let pays =
+            self.price.map_or_else(String::new, |(least, most)| format!("{PAYS} {} {least} {most}\n", self.record));
+        format!("{}{below}{readers} {} {} {key}\n{pays}", self.record, self.made_ms, self.expires_ms)
     }
 
     pub(super) fn read(line: &str) -> Option<Self> {
@@ -77,13 +87,33 @@ impl Share {
         alloy_primitives::hex::decode_to_slice(first.strip_suffix('/').unwrap_or(first), &mut record).ok()?;
         let (made_ms, expires_ms) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let key = words.next()?.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%");
-        Some(Self { record: ShardId(record), key, is_below, readers, made_ms, expires_ms })
+        Some(Self { record: ShardId(record), key, is_below, readers, made_ms, expires_ms, price: None })
     }
+}
+
+/// What a line says of what a link's reads cost: its record, and least and most wei for a MiB.
+fn pays(line: &str) -> Option<(ShardId, (u128, u128))> {
+    let mut words = line.strip_prefix(PAYS)?.strip_prefix(' ')?.split(' ');
+    let mut record = [0; 32];
+    alloy_primitives::hex::decode_to_slice(words.next()?, &mut record).ok()?;
+    let price = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next().is_none().then_some((ShardId(record), price))
 }
 
 /// Shares a setting lists; a line that a later version wrote is left alone.
 pub(super) fn shares(document: Option<&str>) -> Vec<Share> {
-    document.unwrap_or("").lines().filter_map(Share::read).collect()
+    let lines = || document.unwrap_or("").lines();
+    let prices: BTreeMap<ShardId, (u128, u128)> = lines().filter_map(pays).collect();
+    let shares = lines().filter_map(Share::read);
+    shares.map(|share| Share { price: prices.get(&share.record).copied(), ..share }).collect()
+}
+
+/// The same list without these; `None` if nothing is left.
+pub(super) fn without(document: Option<&str>, taken: &[ShardId]) -> Option<String> {
+    let record = |line: &str| Share::read(line).map(|share| share.record).or_else(|| Some(pays(line)?.0));
+    let keeps = |line: &&str| record(line).is_none_or(|record| !taken.contains(&record));
+    let left: String = document.unwrap_or("").lines().filter(keeps).map(|line| format!("{line}\n")).collect();
+    Some(left).filter(|left| !left.is_empty())
 }
 
 /// Ids of the records a bucket's index lists.
@@ -142,6 +172,7 @@ mod tests {
             readers: Vec::new(),
             made_ms: 1,
             expires_ms: 2,
+            price: None,
         }
     }
 
@@ -222,6 +253,13 @@ mod tests {
         let document = format!("{}2 of a later version\n{}", share("a").line(), share("b").line());
         assert_eq!(shares(Some(&document)), [share("a"), share("b")]);
         assert_eq!(shares(None), []);
+        // Of one that is paid for there is one line more, which goes with it.
+        let paid = Share { record: ShardId([8; 32]), price: Some((7, u128::MAX)), ..share("c") };
+        let document = format!("{}{}{}", share("a").line(), paid.line(), "pays of a later version\n");
+        assert_eq!(shares(Some(&document)), [share("a"), paid.clone()]);
+        let left = format!("{}{}", share("a").line(), "pays of a later version\n");
+        assert_eq!(without(Some(&document), &[paid.record]), Some(left));
+        assert_eq!(without(Some(&paid.line()), &[paid.record]), None);
         let strange = share("a").line().replacen(' ', "@xyz ", 1);
         assert_eq!(Share::read(strange.trim_end()), None, "a reader that a later version names otherwise");
     }

@@ -16,6 +16,7 @@ use alloy_primitives::{B256, U256};
 use hodei_storage::share::{FARES_MAX, Fare};
 use hodei_types::{
     abi::ITabs,
+    slice::ShardId,
     tab::{GWEI, Leaf, TICK_BYTES, TICKS_MAX, TabError, tick_price},
     transport::{NodeKey, Transport},
 };
@@ -48,9 +49,20 @@ pub struct Fees {
     pub deposit: U256,
     /// How long from now; what was not claimed then returns.
     pub term_ms: u64,
+    /// Less is bound than was said: some provider takes no more of one tab.
+    pub is_capped: bool,
 }
 
+/// Bytes that one provider takes ticks for, of one tab.
+pub const BYTES_EACH_MAX: u64 = LEAVES_EACH as u64 * TICKS_MAX as u64 * TICK_BYTES;
+
 impl Fees {
+    /// Least and most wei that a MiB pays, by provider.
+    pub fn price(&self) -> Option<(u128, u128)> {
+        let prices = || self.fares.iter().map(|fare| fare.price);
+        prices().min().zip(prices().max())
+    }
+
     /// Bytes it pays for in all, from whichever providers they come.
     pub fn paid_bytes(&self) -> u64 {
         self.fares.iter().map(|fare| u64::from(fare.ticks) * TICK_BYTES).sum()
@@ -60,8 +72,8 @@ impl Fees {
 /// A provider, its share of the whole, and wei per tick.
 type Seat = (NodeKey, u64, u128);
 
-/// Splits `wei` by the seats' shares; the sum is at most that.
-fn split(wei: U256, seats: &[Seat]) -> Result<Vec<Fare>, Fault> {
+/// Splits `wei` by the seats' shares; the sum is at most that. Also tells whether somebody's share is more than is taken.
+fn split(wei: U256, seats: &[Seat]) -> Result<(Vec<Fare>, bool), Fault> {
     if !seats.is_empty() && seats.iter().all(|(_, _, price)| *price == 0) {
         return Err(Fault::Setting("these providers ask nothing for reads: leave out --pay, or say --per-gib"));
     }
@@ -76,12 +88,15 @@ fn split(wei: U256, seats: &[Seat]) -> Result<Vec<Fare>, Fault> {
     let few = Fault::PayTooLow { least: ticks.max().unwrap_or_default(), found: wei };
     // No ledger has more, and what is multiplied below stays in its bits.
     let wei = wei.min(U256::from(u128::MAX));
-    let mut fares = Vec::new();
+    let (mut fares, mut is_capped) = (Vec::new(), false);
     for (node, weight, price) in seats {
         // A leaf's sum is rounded up to whole gwei.
         let part = (wei * U256::from(weight) / whole).saturating_sub(U256::from(GWEI) * U256::from(LEAVES_EACH));
         let ticks = part.checked_div(U256::from(*price)).unwrap_or(U256::MAX);
-        let ticks = ticks.min(U256::from(LEAVES_EACH * TICKS_MAX)).to::<u32>();
+        let most = U256::from(LEAVES_EACH * TICKS_MAX);
+        // What costs nothing binds nothing.
+        is_capped |= *price > 0 && ticks > most;
+        let ticks = ticks.min(most).to::<u32>();
         if ticks == 0 {
             return Err(few);
         }
@@ -92,7 +107,7 @@ fn split(wei: U256, seats: &[Seat]) -> Result<Vec<Fare>, Fault> {
     if fares.is_empty() || fares.len() > FARES_MAX {
         return Err(Fault::Setting("a tab has 1 to 1,024 leaves of 4 GiB: pay less, or for fewer providers"));
     }
-    Ok(fares)
+    Ok((fares, is_capped))
 }
 
 /// What opening a tab by these binds, in wei.
@@ -130,21 +145,22 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             seats.entry(deal.offer.node).or_insert((1, price)).0 += deal.state.leaves;
         }
         let seats: Vec<Seat> = seats.into_iter().map(|(node, (weight, price))| (node, weight, price)).collect();
-        let fares = split(wei, &seats)?;
+        let (fares, is_capped) = split(wei, &seats)?;
         let window_ms = self.calendar().await?.window_secs() * 1000;
         let term_ms = expires_ms.saturating_sub(self.now_ms()) + CLAIM_WINDOWS * window_ms + MARGIN_MS;
         if term_ms > TERM_MS_MAX {
             return Err(Fault::Setting("the ledger keeps a tab for 400 days: let the pass end before"));
         }
         let deposit = deposit(&fares)?;
-        Ok(Fees { fares, deposit, term_ms })
+        Ok(Fees { fares, deposit, term_ms, is_capped })
     }
 
-    /// So many tabs of this wallet's owner, each with a seed of its own, open nowhere yet. They cost a hash for each tick.
-    pub(super) async fn draw(&self, fares: &[Fare], count: usize) -> Result<Vec<Tab>, Fault> {
+    /// So many tabs of this wallet's owner for a share's passes, each with a seed of its own, open nowhere yet. They cost a
+    /// hash for each tick.
+    pub(super) async fn draw(&self, fares: &[Fare], record: &ShardId, count: usize) -> Result<Vec<Tab>, Fault> {
         let (chain_id, payer, promises) = (self.0.chain_id, self.0.wallet.owner(), promises(fares));
         let seeds: Vec<(B256, Zeroizing<[u8; 32]>)> =
-            (0..count).map(|_| (B256::new(self.random()), Zeroizing::new(self.random()))).collect();
+            (0..count).map(|at| (self.tab_salt(record, at), Zeroizing::new(self.random()))).collect();
         let making = self.0.context.child("chains").shared(true);
         let draw = move || {
             seeds.iter().map(|(salt, seed)| Tab::draw(chain_id, payer, *salt, seed, &promises)).collect::<Vec<_>>()
@@ -214,24 +230,29 @@ mod tests {
             seat(2, 30, 1_000_000_000_000_000),
             seat(3, 10, 3_000_000_000_000_001),
         ];
-        let fares = split(coin, &seats).unwrap();
+        let (fares, is_capped) = split(coin, &seats).unwrap();
+        assert!(!is_capped);
         let ticks: Vec<_> = fares.iter().map(|fare| (fare.node.0[0], fare.ticks)).collect();
         assert_eq!(ticks, [(1, 199), (2, 599), (3, 66)]);
         assert!(cost(&fares) <= coin);
         // More than a leaf has.
-        let fares = split(coin * U256::from(50), &seats).unwrap();
+        let (fares, _) = split(coin * U256::from(50), &seats).unwrap();
         let of =
             |node: u8| fares.iter().filter(|fare| fare.node.0[0] == node).map(|fare| fare.ticks).collect::<Vec<_>>();
         assert_eq!((of(1), of(2).len(), of(2)[0]), (vec![4096, 4096, 1807], 8, 4096));
         assert!(cost(&fares) <= coin * U256::from(50));
         // What costs nothing is bounded by what a provider takes; where nothing costs anything, nothing is paid.
-        let fares = split(coin, &[seat(1, 1, 0), seat(2, 1, 1_000_000_000_000_000)]).unwrap();
-        assert_eq!((fares.len(), fares[64].ticks), (LEAVES_EACH as usize + 1, 499));
+        let (fares, is_capped) = split(coin, &[seat(1, 1, 0), seat(2, 1, 1_000_000_000_000_000)]).unwrap();
+        assert_eq!((fares.len(), fares[64].ticks, is_capped), (LEAVES_EACH as usize + 1, 499, false));
+        // What costs something is bounded so too, and that is told.
+        let (fares, is_capped) = split(coin, &[seat(1, 1, 1_000)]).unwrap();
+        let bytes: u64 = fares.iter().map(|fare| u64::from(fare.ticks) * TICK_BYTES).sum();
+        assert_eq!((bytes, BYTES_EACH_MAX, is_capped), (256 << 30, 256 << 30, true));
         let error = split(coin, &[seat(1, 1, 0), seat(2, 1, 0)]).unwrap_err();
         assert!(error.to_string().contains("ask nothing for reads"), "{error}");
         // One that holds next to nothing is paid for a little.
         let seats = [seat(1, 1, 1_000_000_000_000_000), seat(2, 1_000_000, 1_000_000_000_000_000)];
-        let fares = split(coin, &seats).unwrap();
+        let (fares, _) = split(coin, &seats).unwrap();
         assert_eq!(fares.iter().map(|fare| fare.ticks).collect::<Vec<_>>(), [15, 984]);
         assert_eq!(deposit(&fares).unwrap(), cost(&fares));
         // Too little says what is enough, to the wei.
@@ -239,10 +260,10 @@ mod tests {
             let error = split(U256::from(little), &seats).unwrap_err();
             let Fault::PayTooLow { least, found } = error else { panic!("{error}") };
             assert_eq!(found, U256::from(little));
-            assert!(split(least, &seats).unwrap().iter().all(|fare| fare.ticks > 0));
+            assert!(split(least, &seats).unwrap().0.iter().all(|fare| fare.ticks > 0));
             assert!(matches!(split(least - U256::from(1), &seats), Err(Fault::PayTooLow { .. })));
         }
-        assert!(split(U256::MAX, &seats).unwrap().iter().all(|fare| fare.ticks == TICKS_MAX));
+        assert!(split(U256::MAX, &seats).unwrap().0.iter().all(|fare| fare.ticks == TICKS_MAX));
         split(coin, &[]).unwrap_err();
         let many: Vec<Seat> = (0..17).map(|at| seat(at, 1, 1)).collect();
         split(coin, &many).unwrap_err();

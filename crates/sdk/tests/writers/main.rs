@@ -14,6 +14,7 @@ mod law;
 mod ledger;
 mod links;
 mod machine;
+mod passes;
 mod process;
 mod tale;
 mod theft;

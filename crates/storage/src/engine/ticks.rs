@@ -4,6 +4,7 @@
 //! admit   counted ≤ revealed + credit → ask; else pay first, or wait for what is under way
 //! landed  bytes that fit the shard's id → received; each full MiB → a tick, which nobody waits for
 //! refused Unpaid → ask where the provider counts, pay what is owed, ask again once
+//! greet   the provider is shown its leaf ahead, while it can ask the ledger of it
 //! ```
 //! A *meter* counts one provider under one tab as that provider does. How many ticks were revealed is on disk before one
 //! leaves: after a crash none is revealed for nothing. What the provider counts and never came, over broken lines, is paid
@@ -72,6 +73,10 @@ struct State {
     is_open: bool,
     /// Bytes that came and were others than were asked for.
     wrong: u64,
+    /// What its leaves pay for did not suffice once.
+    is_dry: bool,
+    /// It is being shown what pays it.
+    is_greeted: bool,
 }
 
 /// One provider under one tab. See the module.
@@ -121,7 +126,8 @@ impl Meter {
     pub fn new(tab: [u8; 32], count: Count, till: Arc<dyn Till>) -> Self {
         let owed = (count.received + count.lost).saturating_sub(mib(count.own));
         let (told, served) = (count.revealed, mib(count.revealed) + owed);
-        let state = Mutex::new(State { count, told, served, flying: 0, is_open: false, wrong: 0 });
+        let (is_open, is_dry, is_greeted) = (false, false, false);
+        let state = Mutex::new(State { count, told, served, flying: 0, is_open, wrong: 0, is_dry, is_greeted });
         Self { tab, till, leaves: OnceLock::new(), state, turn: futures::lock::Mutex::default() }
     }
 
@@ -149,6 +155,23 @@ impl Meter {
         self.leaves.get().map_or(0, |leaves| leaves.iter().map(|(_, chain)| chain.ticks()).sum())
     }
 
+    /// Whether what its leaves pay for did not suffice for what was asked.
+    pub fn is_dry(&self) -> bool {
+        self.state().is_dry
+    }
+
+    /// Ticks revealed to it, as far as is known here, and the wei they are worth.
+    pub fn paid(&self) -> (u64, u128) {
+        let mut left = self.count().revealed;
+        let mut wei = 0u128;
+        for (opening, chain) in self.leaves.get().into_iter().flatten() {
+            let ticks = left.min(chain.ticks());
+            wei = wei.saturating_add(u128::from(ticks).saturating_mul(opening.leaf.price));
+            left -= ticks;
+        }
+        (self.count().revealed.into(), wei)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic under this lock")
     }
@@ -165,7 +188,13 @@ impl Meter {
         let mut state = self.state();
         let all = self.ticks();
         if self.leaves.get().is_some() && state.served.saturating_add(len) > mib(all) {
-            return Err(unpaid(format!("the pass pays it for {all} MiB, and they are used up")));
+            state.is_dry = true;
+            // Whoever stops within a MiB owes nothing for it: what is left is told as it is.
+            let (left, paid) = (mib(all).saturating_sub(state.served) >> 10, state.count.revealed);
+            return Err(unpaid(format!(
+                "the pass is for {all} MiB there: {paid} whole ones are paid, and {left} KiB are left of the {} KiB asked for",
+                len.div_ceil(1024)
+            )));
         }
         if state.served <= mib(state.count.revealed) + CREDIT_BYTES {
             state.served += len;
@@ -333,7 +362,7 @@ impl Meter {
     /// Whether nothing is under way, and nothing to be paid.
     fn is_settled(&self) -> bool {
         let state = self.state();
-        state.flying == 0 && self.debt(&state) == 0 && self.turn.try_lock().is_some()
+        state.flying == 0 && !state.is_greeted && self.debt(&state) == 0 && self.turn.try_lock().is_some()
     }
 }
 
@@ -365,6 +394,29 @@ where
             }
         });
         hears.await.unwrap_or_else(|_| Err(unpaid("the runtime is shutting down")))
+    }
+
+    /// Shows each of these what pays it, where that is known: only with the ledger in reach can a provider check a tab that
+    /// it has not heard of. Nobody waits for it but who settles.
+    pub fn greet(&self, roster: &[Provider], id: ShardId) {
+        for provider in roster {
+            let Some(meter) = provider.meter.clone().filter(|meter| meter.ticks() > 0) else { continue };
+            {
+                let mut state = meter.state();
+                if state.is_open || state.is_greeted {
+                    continue;
+                }
+                state.is_greeted = true;
+            }
+            let (remote, provider) = (self.remote.clone(), provider.clone());
+            self.context.child("greet").spawn(move |_| async move {
+                let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+                if let Err(error) = meter.pay(&remote, &ask, true).await {
+                    tracing::debug!(node = %ask.peer.key, %error, "a provider was not shown what pays it");
+                }
+                meter.state().is_greeted = false;
+            });
+        }
     }
 
     /// For a process that ends: lets what is under way be counted and paid, for some seconds at most, and writes down

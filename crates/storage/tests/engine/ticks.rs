@@ -63,12 +63,7 @@ impl Reader {
     async fn read(&self, context: &Context, fleet: &Fleet, stored: &Stored) -> Result<Vec<u8>, GetError> {
         let engine: Engine<Context, Fleet> = fleet.engine(context, Pool::new(STRIPES_BYTES));
         let meters = self.meters();
-        let with = |(provider, meter): (&Provider, &Arc<Meter>)| Provider {
-            meter: Some(meter.clone()),
-            grant: METERED.to_vec(),
-            ..provider.clone()
-        };
-        let roster: Vec<Provider> = fleet.roster().iter().zip(&meters).map(with).collect();
+        let roster = roster(fleet, &meters);
         let mut request = wanted(fleet, stored, 0..stored.size_bytes, Arc::default());
         request.roster = Arc::new(roster);
         let body = engine.get(request).await;
@@ -83,6 +78,16 @@ impl Reader {
     fn count(&self, host: usize) -> Count {
         *self.disks[host].0.lock().unwrap()
     }
+}
+
+/// The providers as whoever pays by these asks them.
+fn roster(fleet: &Fleet, meters: &[Arc<Meter>]) -> Vec<Provider> {
+    let with = |(provider, meter): (&Provider, &Arc<Meter>)| Provider {
+        meter: Some(meter.clone()),
+        grant: METERED.to_vec(),
+        ..provider.clone()
+    };
+    fleet.roster().iter().zip(meters).map(with).collect()
 }
 
 /// Wherever a reader is, it owes less than a MiB, and was refused nothing.
@@ -162,5 +167,36 @@ fn a_provider_that_forgot_is_told_again_and_one_that_counts_too_much_is_left() {
         assert!(count.lost <= CREDIT_BYTES + count.received / 16, "{count:?}");
         assert!(u64::from(count.revealed) * TICK_BYTES <= count.received + count.lost, "{count:?}");
         assert_eq!(reader.count(honest).lost, 0);
+    });
+}
+
+#[test]
+fn who_is_shown_a_tab_ahead_is_paid_nothing_yet_and_a_meter_tells_when_it_is_used_up() {
+    run(24, |_, fleet, engine| async move {
+        let data = plain(30 << 20);
+        let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
+        let reader = Reader::new(&fleet, [2; 6]);
+        let meters = reader.meters();
+        let roster = roster(&fleet, &meters);
+        (0..6).for_each(|host| fleet.tab(host, |tab| assert!(!tab.is_open())));
+        engine.greet(&roster, stored.page.id);
+        engine.settle(&meters).await;
+        for (host, meter) in meters.iter().enumerate() {
+            fleet.tab(host, |tab| assert!(tab.is_open(), "{host} knows what pays it"));
+            assert_eq!((fleet.counted(host), meter.paid(), meter.is_dry()), ((0, 0, 0), (0, 0), false), "{host}");
+        }
+        let mut request = wanted(&fleet, &stored, 0..stored.size_bytes, Arc::default());
+        request.roster = Arc::new(roster);
+        let body = engine.get(request).await.unwrap();
+        let error = body.map_ok(|piece| piece.to_vec()).try_concat().await.unwrap_err();
+        engine.settle(&meters).await;
+        is_even(&fleet, &reader);
+        let GetError::Shards { want, .. } = error else { panic!("{error}") };
+        let dry = meters.iter().filter(|meter| meter.is_dry()).count();
+        assert!(dry + want > 6, "too few are left: {dry}");
+        for (host, meter) in meters.iter().enumerate() {
+            let ticks = fleet.counted(host).1;
+            assert_eq!(meter.paid(), (ticks.into(), ticks.into()), "at a wei for each: {host}");
+        }
     });
 }

@@ -26,6 +26,11 @@ impl Tab {
         Self { opening, id, tick, is_open: false, served: 0, times: 1, refused: 0 }
     }
 
+    /// Whether it was shown what pays it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// Counts bytes about to be given; an answer is a refusal.
     pub(crate) fn give(&mut self, bytes: u64) -> Option<Answer> {
         if self.served > u64::from(self.tick.index) * TICK_BYTES + CREDIT_BYTES {
