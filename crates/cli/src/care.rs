@@ -1,8 +1,10 @@
 //! Let others restore what a bucket loses, and pay them for it.
 
+mod release;
 mod run;
 mod wage;
 
+pub(crate) use release::release;
 pub(crate) use run::run;
 pub(crate) use wage::wage;
 
@@ -43,6 +45,9 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
     out.say(format!("custodian:  {account} (of {} now)", before.custodians.len()));
     out.say("it can:     read shards, which are sealed, make lost ones again, and add them to deals");
     out.say("it cannot:  read names or contents, write, remove or end anything; it sees sizes, and when they change");
+    if before.may_release {
+        out.say("            but end deals with providers that leave: `hodei data care release` allowed it");
+    }
     out.say(format!(
         "reserve:    {} now, {} more: what custodians may put into new deals of this bucket, and are paid of",
         money::show(before.reserve),
@@ -117,6 +122,9 @@ pub(crate) async fn show(args: &CareShow, session: &Session, out: Out) -> Result
         money::exact(found.reserve),
         found.restored
     ));
+    if found.may_release {
+        text.push_str("\nthey may end its deals with providers that leave");
+    }
     let earned: Map<String, Value> = custodians
         .iter()
         .zip(&found.earned)
@@ -127,7 +135,7 @@ pub(crate) async fn show(args: &CareShow, session: &Session, out: Out) -> Result
         &json!({
             "schema": "hodei.data.care/1", "bucket": name, "custodians": custodians,
             "earned_wei": earned, "wage": wage::told(&found.wage), "paid_today_wei": found.paid_today.to_string(),
-            "reserve_wei": found.reserve.to_string(), "restored_shards": found.restored,
+            "reserve_wei": found.reserve.to_string(), "restored_shards": found.restored, "may_release": found.may_release,
         }),
     );
     Ok(())

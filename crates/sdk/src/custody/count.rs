@@ -40,6 +40,33 @@ pub(super) struct Due {
     pub(super) declined: Vec<u64>,
 }
 
+impl Due {
+    /// The id of one of the stripe's shards.
+    pub(super) fn shard(&self, shard: u8) -> ShardId {
+        self.page.stripes[self.at].ids[usize::from(shard)]
+    }
+
+    /// Takes shards as found that one of these has beside what was told, at most one each and none with who has another of
+    /// the stripe; gives which are in which deals.
+    pub(super) fn find(&mut self, takers: &[u64], there: &BTreeSet<(u64, ShardId)>) -> Vec<(ShardId, u64)> {
+        let mut found = Vec::new();
+        for shard in std::mem::take(&mut self.lost) {
+            let id = self.shard(shard);
+            let is_free = |deal: &u64| !self.there.iter().any(|(known, has)| has == deal && *known != shard);
+            let deal = takers.iter().copied().find(|deal| there.contains(&(*deal, id)) && is_free(deal));
+            match deal {
+                Some(deal) => {
+                    self.there.retain(|(known, _)| *known != shard);
+                    self.there.push((shard, deal));
+                    found.push((id, deal));
+                }
+                None => self.lost.push(shard),
+            }
+        }
+        found
+    }
+}
+
 impl Scene {
     /// The shape a page was stored in: the bucket's, or one it had before.
     pub(super) fn shape(&self, page: &Page) -> Shape {
@@ -59,6 +86,16 @@ impl Scene {
         asked.extend(self.anywhere(id));
         asked.retain(|(deal, _)| self.voices.is_asked(*deal));
         asked
+    }
+
+    /// The same of one stripe's shards.
+    pub(super) fn questions_of(&self, page: &Page, at: usize) -> Vec<(u64, ShardId)> {
+        let ids = page.stripes[at].ids.iter().enumerate();
+        let told = ids.flat_map(|(shard, id)| {
+            let named = page.holder(at, shard as u8).map(|holder| holder.deal);
+            named.into_iter().chain(self.overlay.deals(id)).map(move |deal| (deal, *id))
+        });
+        told.filter(|(deal, _)| self.voices.is_asked(*deal)).collect()
     }
 
     /// The same of what is copied.
