@@ -155,3 +155,38 @@ impl Scene {
         (count, Some(Due { margin, id, page: page.clone(), at, there, lost, declined }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hodei_storage::manifest::{Holder, Stripe};
+    use hodei_types::{code::CodeId, transport::NodeKey};
+
+    fn id(shard: u8) -> ShardId {
+        ShardId([shard; 32])
+    }
+
+    #[test]
+    fn what_somebody_brought_and_did_not_say_is_found_once_and_with_nobody_who_has_another() {
+        let stripe = Stripe { shard_bytes: 4096, ids: (0..6).map(id).collect(), moved: Vec::new() };
+        let holders = (0..6).map(|at| Holder { node: NodeKey([at; 32]), deal: at.into() }).collect();
+        let page = Page { code: CodeId::Rs8, k: 3, n: 6, holders, stripes: vec![stripe], pads: None };
+        // Shard 4 lies with one that leaves, 5 with nobody.
+        let mut due = Due {
+            margin: 1,
+            id: id(99),
+            page: Arc::new(page),
+            at: 0,
+            there: (0..5).map(|shard| (shard, shard.into())).collect(),
+            lost: vec![5, 4],
+            declined: Vec::new(),
+        };
+        let takers = [0, 1, 2, 3, 6, 7];
+        let there = BTreeSet::from([(0, id(5)), (6, id(4)), (7, id(4)), (7, id(1))]);
+        assert_eq!(due.find(&takers, &there), [(id(4), 6)], "0 has one of the stripe already");
+        assert_eq!((due.lost.clone(), due.there.contains(&(4, 6)), due.there.len()), (vec![5], true, 5));
+        let there = BTreeSet::from([(6, id(5)), (7, id(5))]);
+        assert_eq!(due.find(&takers, &there), [(id(5), 7)], "6 took another");
+        assert!(due.lost.is_empty() && due.find(&takers, &there).is_empty());
+    }
+}

@@ -74,12 +74,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut tended = Tended { rank, ..Tended::default() };
         let mut due = self.count(&mut scene, notes, &mut tended).await;
         self.copy_others(&mut scene, notes, &mut tended).await;
-        // What one that was killed brought, and did not come to post.
-        let laid: BTreeSet<u64> = match notes.looks {
-            1 => scene.overlay.pairs().map(|(_, deal)| deal).collect(),
-            _ => BTreeSet::new(),
-        };
-        let is_asked = |deal: &u64| scene.declining.contains(deal) || laid.contains(deal);
+        // At the first, what one that was killed brought and did not come to post.
+        let is_asked = |deal: &u64| notes.looks == 1 || scene.declining.contains(deal);
         self.owe_newest(&scene.roster, &scene.seats, |seat| is_asked(&seat.deal.id)).await;
         tended.due = due.len() as u64;
         let since = |due: &Due| notes.looks - notes.due[&due.id];
