@@ -77,9 +77,15 @@ fn storm(seed: u64) {
         let charge = {
             let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
             for number in 0..OBJECTS {
-                put(&owner, &format!("key {number}"), content(number, 900_000), Condition::default()).await.unwrap();
+                let (key, mut tries) = (format!("key {number}"), 0);
+                while let Err(error) = put(&owner, &key, content(number, 900_000), Condition::default()).await {
+                    tries += 1;
+                    assert!(error.is_temporary() && tries < 20, "{key}: {error}");
+                    scene.context.sleep(SECOND * 5).await;
+                }
             }
-            scene.context.sleep(SECOND * 60).await;
+            // Until what was replaced on the way is released.
+            scene.context.sleep(SECOND * 150).await;
             owner.appoint(BUCKET, Payer::Custodian.address(), None, U256::ZERO).await.unwrap();
             owner.set_release(BUCKET, true).await.unwrap();
             let charge = owner.charge(BUCKET).await.unwrap();
