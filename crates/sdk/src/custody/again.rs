@@ -55,7 +55,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             let there = self.0.engine.inventory(&scene.roster, asked).await.there;
             for due in some {
                 let mut due = due.clone();
-                pairs.extend(due.find(&takers, &there));
+                pairs.extend(due.find(&takers, &there, |due, shard, deal| scene.fits(due, shard, deal)));
                 tended.tried += u64::from(due.lost.is_empty());
                 if !due.lost.is_empty() {
                     lacking.push(due);

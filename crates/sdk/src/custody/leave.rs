@@ -58,7 +58,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             Some("versions in the bucket are kept, and with them all its deals")
         } else if tended.left > 0 || !tended.failures.is_empty() {
             Some("not everything is restored yet")
-        } else if tended.has_brought() && !self.post_all().await? {
+        } else if !self.post_all().await? {
             Some("what others took is not posted yet: providers that owe a proof take no new roots before it")
         } else {
             None

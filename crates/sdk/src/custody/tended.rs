@@ -10,10 +10,10 @@ pub const SETTLES: Duration = Duration::from_secs(10);
 /// What one look at a bucket found and did.
 #[derive(Clone, Debug, Default)]
 pub struct Tended {
-    /// Stripes, as they were found.
-    pub stripes: Margins,
     /// This account's place among those that look after the bucket, from 0.
     pub rank: u64,
+    /// Stripes, as they were found.
+    pub stripes: Margins,
     /// Of them, those that lack too much; and those left for later, since somebody else may be at them.
     pub due: u64,
     pub left: u64,
@@ -40,13 +40,6 @@ pub struct Tended {
     pub leaving_deals: u64,
     pub released_deals: u64,
     pub stays: BTreeSet<String>,
-}
-
-impl Tended {
-    /// Whether somebody took something, which is to be posted.
-    pub(super) fn has_brought(&self) -> bool {
-        self.restored_shards + self.moved_shards + self.found_shards + self.copies > 0
-    }
 }
 
 /// How far a look is.

@@ -96,7 +96,7 @@ fn storm(seed: u64) {
         let leaving = ledger.view(DEALS, &IDeals::findCall { bucket, provider });
         retire(&scene, LEAVER).await;
 
-        let (disk, wire) = (Disk::default(), scene.wire(60));
+        let (disk, wire) = (Disk::default(), scene.wire(52));
         for _ in 0..KILLS {
             let running = look(&scene, &charge, &disk, &wire);
             scene.context.sleep(dice.ms(0..SETTLES.as_millis() as u64 + 5_000)).await;
