@@ -17,7 +17,9 @@ mod s3;
 mod share;
 mod sync;
 
-pub(crate) use care::{Care, CareAppoint, CareDismiss, CareRun, CareShow, CareWage, CareWithdraw};
+pub(crate) use care::{
+    Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,
+};
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use mount::DataMount;

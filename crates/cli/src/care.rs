@@ -1,8 +1,10 @@
 //! Let others restore what a bucket loses, and pay them for it.
 
+mod release;
 mod run;
 mod wage;
 
+pub(crate) use release::release;
 pub(crate) use run::run;
 pub(crate) use wage::wage;
 
@@ -94,6 +96,9 @@ pub(crate) async fn appoint(args: &CareAppoint, session: &Session, out: Out) -> 
     out.say(format!("custodian:  {account} (of {} now)", before.custodians.len()));
     out.say("it can:     read shards, which are sealed, make lost ones again, and add them to deals");
     out.say("it cannot:  read names or contents, write, remove or end anything; it sees sizes, and when they change");
+    if before.may_release {
+        out.say("            but end deals with providers that leave: `hodei data care release` allowed it");
+    }
     out.say(format!(
         "reserve:    {} now, {} more: what custodians may put into new deals of this bucket, and are paid of",
         money::show(before.reserve),
@@ -170,6 +175,9 @@ pub(crate) async fn show(args: &CareShow, session: &Session, out: Out) -> Result
         money::exact(found.reserve),
         found.elsewhere
     ));
+    if found.may_release {
+        text.push_str("\nthey may end its deals with providers that leave");
+    }
     let earned: Map<String, Value> = custodians
         .iter()
         .zip(&found.earned)
@@ -182,6 +190,7 @@ pub(crate) async fn show(args: &CareShow, session: &Session, out: Out) -> Result
             "earned_wei": earned, "wage": wage::told(&found.wage), "paid_today_wei": found.paid_today.to_string(),
             "reserve_wei": found.reserve.to_string(), "restored_shards": found.restored,
             "elsewhere_shards": found.elsewhere,
+             "may_release": found.may_release,
         }),
     );
     Ok(())

@@ -71,6 +71,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei data care wage photos --per-gib 0 --a-day 0 -y",
         ],
     ),
+    ("data care release", &["hodei data care release photos allow", "hodei data care release photos forbid -y"]),
     ("data care dismiss", &["hodei data care dismiss photos 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed -y"]),
     ("data care withdraw", &["hodei data care withdraw photos --dry-run"]),
     ("data care account", &["hodei data care account"]),

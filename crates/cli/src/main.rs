@@ -214,6 +214,7 @@ fn run(line: Line, out: Out) -> Result<()> {
             Care::Appoint(args) => in_cloud(&global, async |session| care::appoint(&args, session, out).await),
             Care::Show(args) => in_cloud(&global, async |session| care::show(&args, session, out).await),
             Care::Wage(args) => in_cloud(&global, async |session| care::wage(&args, session, out).await),
+            Care::Release(args) => in_cloud(&global, async |session| care::release(&args, session, out).await),
             Care::Dismiss(args) => in_cloud(&global, async |session| care::dismiss(&args, session, out).await),
             Care::Withdraw(args) => in_cloud(&global, async |session| care::withdraw(&args, session, out).await),
             Care::Account => in_cloud(&global, async |session| care::account(session, out)),

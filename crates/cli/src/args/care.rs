@@ -1,7 +1,7 @@
 //! Read the commands by which others restore what a bucket loses.
 
 use super::{Plan, Process};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 #[derive(Subcommand, Debug)]
@@ -12,6 +12,8 @@ pub(crate) enum Care {
     Show(CareShow),
     /// Set what those who look after a bucket are paid for what they restore.
     Wage(CareWage),
+    /// Say whether those who look after a bucket may end its deals with providers that leave, once others have all.
+    Release(CareRelease),
     /// Let somebody look after it no more.
     Dismiss(CareDismiss),
     /// Take what is left of a bucket's reserve back.
@@ -68,6 +70,25 @@ pub(crate) struct CareWage {
     pub(crate) plan: Plan,
 }
 
+/// Whether something is allowed.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    Allow,
+    Forbid,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CareRelease {
+    /// The bucket: a name, or hodei://NAME.
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+    /// Whether they may; nobody may before it is allowed.
+    #[arg(value_name = "WHETHER")]
+    pub(crate) whether: Release,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct CareDismiss {
     /// The bucket: a name, or hodei://NAME.
@@ -100,7 +121,7 @@ pub(crate) struct CareRun {
     /// Mebibytes a second that are read to restore others at most; without it as fast as it goes.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub(crate) rate: Option<u64>,
-    /// End when nothing is left that can be restored now.
+    /// Look once, restore what is this account's to restore now, and end.
     #[arg(long)]
     pub(crate) once: bool,
     #[command(flatten)]

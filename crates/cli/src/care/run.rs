@@ -10,14 +10,23 @@ use crate::{
     serve::stopped,
     session::{Session, sdk_fault},
     status::short,
+    time::{now_ms, utc},
 };
 use alloy_primitives::U256;
 use hodei_sdk::{
     Local,
-    custody::{Charge, Notes, Tended},
+    custody::{Charge, Notes, SETTLES, Step, Tended},
 };
 use serde_json::{Value, json};
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Pause between two lines that say how far a look is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// `hodei data care run`.
 pub(crate) async fn run(args: &CareRun, session: &Session, out: Out) -> Result<()> {
@@ -32,16 +41,20 @@ pub(crate) async fn run(args: &CareRun, session: &Session, out: Out) -> Result<(
     let work = async {
         let mut kept: Vec<Notes> = charges.iter().map(|_| Notes::default()).collect();
         loop {
-            let (mut unwell, mut left) = (None, 0);
+            let mut unwell = None;
             for (charge, notes) in charges.iter().zip(&mut kept) {
-                match tend(&cloud, charge, notes, args, out).await {
-                    Ok(more) => left += more,
-                    Err(fault) => unwell = Some(fault),
+                if let Err(fault) = tend(&cloud, charge, notes, args, out).await {
+                    unwell = Some(fault);
                 }
             }
-            if args.once && (left == 0 || unwell.is_some()) {
+            if args.once {
                 return unwell.map_or(Ok(()), Err);
             }
+            let at_ms = now_ms() + args.every * 1000;
+            out.result(
+                format!("next look at {}", utc(at_ms)),
+                &json!({ "schema": "hodei.data.care.next/1", "at_ms": at_ms }),
+            );
             tokio::time::sleep(Duration::from_secs(args.every)).await;
         }
     };
@@ -64,11 +77,12 @@ pub(crate) async fn run(args: &CareRun, session: &Session, out: Out) -> Result<(
     done
 }
 
-/// One look at one bucket: how many stripes it left for the next. What failed is told, and is an error to who does not
-/// go on looking.
-async fn tend(cloud: &Local, charge: &Charge, notes: &mut Notes, args: &CareRun, out: Out) -> Result<u64> {
+/// One look at one bucket. What failed is told, and is an error to who does not go on looking.
+async fn tend(cloud: &Local, charge: &Charge, notes: &mut Notes, args: &CareRun, out: Out) -> Result<()> {
     let bucket = charge.bucket.to_string();
-    let tended = match cloud.tend(charge, notes, again::rate(args.rate)).await {
+    let last = Mutex::new(None::<Instant>);
+    let tell = |step| tell(&bucket, step, &last, out);
+    let tended = match cloud.tend(charge, notes, again::rate(args.rate), &tell).await {
         Ok(tended) => tended,
         Err(error) => {
             let fault = sdk_fault(error);
@@ -80,13 +94,63 @@ async fn tend(cloud: &Local, charge: &Charge, notes: &mut Notes, args: &CareRun,
         }
     };
     let earned = cloud.earned(charge.bucket);
-    out.result(text(&bucket, &tended, earned), &told(&bucket, &tended, earned));
+    let mut lines = text(&bucket, &tended, earned);
+    if tended.left > 0 {
+        lines.push_str(&left(&tended, args));
+    }
+    out.result(lines, &told(&bucket, &tended, earned));
     match tended.failures.first() {
         Some(why) => {
             let help = "the lines above say what stays; the next look tries again";
             Err(Fault::new(&fault::UNREADABLE, format!("not everything was restored: {why}"), help).at(bucket))
         }
-        None => Ok(tended.left),
+        None => Ok(()),
+    }
+}
+
+/// How far a look is, for people, now and then.
+fn tell(bucket: &str, step: Step, last: &Mutex<Option<Instant>>, out: Out) {
+    let bucket = short(bucket);
+    match step {
+        Step::Settles { stripes } => out.say(format!(
+            "{bucket}: {stripes} stripes lack something; they are looked at again in {} s, since a put may be under way",
+            SETTLES.as_secs()
+        )),
+        Step::Mended { done, of } => {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if done == of || last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+                *last = Some(Instant::now());
+                out.say(format!("{bucket}: {done} of {of} stripes dealt with"));
+            }
+        }
+    }
+}
+
+/// What waits for whom, and until when.
+fn left(tended: &Tended, args: &CareRun) -> String {
+    let whose = format!(
+        "\n  {} stripes are left to those who were appointed before this account, the {} of this bucket's",
+        tended.left,
+        ordinal(tended.rank + 1)
+    );
+    match args.once {
+        true => {
+            format!("{whose}: it makes them at its look {} in a row, so run it without --once", tended.left_looks + 1)
+        }
+        false => {
+            let turn_ms = now_ms() + tended.left_looks * args.every * 1000;
+            format!("{whose}: what they have not made by about {} is made here", utc(turn_ms))
+        }
+    }
+}
+
+/// Of a place among eight.
+fn ordinal(place: u64) -> String {
+    match place {
+        1 => "1st".into(),
+        2 => "2nd".into(),
+        3 => "3rd".into(),
+        _ => format!("{place}th"),
     }
 }
 
@@ -108,16 +172,22 @@ fn text(bucket: &str, tended: &Tended, earned: U256) -> String {
             money::show(tended.escrow)
         ));
     }
-    for (count, what) in [(tended.copies, "copies of pages made"), (tended.left, "left for the next look")] {
-        if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
-        }
+    let counts = [
+        (tended.found_shards, "shards found that somebody brought and did not say"),
+        (tended.copies, "copies of pages made"),
+        (tended.released_deals, "deals ended with who leaves"),
+    ];
+    for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
+        text.push_str(&format!(", {count} {what}"));
     }
     if !earned.is_zero() {
         text.push_str(&format!(", {} earned so far", money::show(earned)));
     }
     for why in &tended.failures {
         text.push_str(&format!("\n  not done: {why}"));
+    }
+    for why in &tended.stays {
+        text.push_str(&format!("\n  a deal with who leaves stays: {why}"));
     }
     text
 }
@@ -129,7 +199,9 @@ fn told(bucket: &str, tended: &Tended, earned: U256) -> Value {
     json!({
         "schema": "hodei.data.care.look/1", "bucket": bucket,
         "stripes": { "whole": tended.stripes.whole, "margins": lacking, "lost": tended.stripes.lost },
-        "due_stripes": tended.due, "left_stripes": tended.left, "restored_stripes": tended.restored_stripes,
+        "due_stripes": tended.due, "left_stripes": tended.left, "left_looks": tended.left_looks, "rank": tended.rank,
+        "restored_stripes": tended.restored_stripes, "found_shards": tended.found_shards,
+        "leaving_deals": tended.leaving_deals, "released_deals": tended.released_deals, "stays": tended.stays,
         "restored_shards": tended.restored_shards, "moved_shards": tended.moved_shards, "copies": tended.copies, "read_bytes": tended.read_bytes,
         "sent_bytes": tended.sent_bytes, "new_deals": tended.new_deals, "escrow_wei": tended.escrow.to_string(),
         "earned_wei": earned.to_string(),

@@ -253,6 +253,7 @@ fn read(log: &Log) -> Option<(B256, What)> {
         | IDealsEvents::Funded(_)
         | IDealsEvents::Withdrawn(_)
         | IDealsEvents::WageSet(_)
+        | IDealsEvents::ReleaseSet(_)
         | IDealsEvents::WagePaid(_) => return None,
     })
 }

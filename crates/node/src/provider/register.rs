@@ -5,7 +5,7 @@ use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall;
 use hodei_ledger::account::{Account, AccountError, Order};
 use hodei_types::{
-    abi::{DEALS, IDeals, IProviders, PAGE_MAX, PROVIDERS, operator_consent, pack_reach},
+    abi::{DEALS, IDeals, IProviders, LEAF_BYTES, PAGE_MAX, PROVIDERS, operator_consent, pack_reach},
     ack::Signer,
     call::{ask, revert},
     chain::ChainError,
@@ -141,6 +141,40 @@ pub struct Draining {
     pub open: Vec<u64>,
     /// Deals ended by this call, their escrow being used up.
     pub ended: Vec<u64>,
+    /// Of each that is open, what it holds and is paid for.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A deal that keeps a draining provider.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Waiting {
+    pub deal: u64,
+    pub bucket: B256,
+    pub held_bytes: u64,
+    /// Wei of its escrow that are not earned yet, and windows they pay for at what it holds.
+    pub escrow_wei: U256,
+    pub windows: u64,
+    /// It ends by itself once the proof that is asked for is given, or its window is over.
+    pub is_closing: bool,
+}
+
+/// `IDeals::Deal::state` of one that is open, and of one that ended.
+const OPEN: u8 = 1;
+const ENDED: u8 = 3;
+
+fn waiting(deal: &IDeals::Deal) -> Waiting {
+    let left = U256::from(deal.escrow).saturating_sub(deal.owed);
+    let held_bytes = deal.leaves.saturating_mul(LEAF_BYTES);
+    let window = U256::from(deal.price) * U256::from(held_bytes);
+    let windows = (left << 30usize).checked_div(window).unwrap_or_default();
+    Waiting {
+        deal: deal.id,
+        bucket: deal.bucket,
+        held_bytes,
+        escrow_wei: left,
+        windows: windows.saturating_to(),
+        is_closing: deal.state != OPEN,
+    }
 }
 
 /// Retires this provider: no new deals; ends the deals it may end. Call again until none is open, then
@@ -162,18 +196,25 @@ pub async fn drain(account: &Account, node: B256) -> Result<Draining, RegisterEr
             break;
         }
     }
+    let deal = async |id| ask(&**account.chain(), DEALS, &IDeals::getCall { deal: id }).await;
     for id in ids {
-        let deal = ask(&**account.chain(), DEALS, &IDeals::getCall { deal: id }).await?;
-        if U256::from(deal.escrow) > deal.owed {
-            draining.open.push(id);
-            continue;
+        let mut now = deal(id).await?;
+        let may_end = now.state == OPEN && U256::from(now.escrow) <= now.owed;
+        if may_end {
+            let call = IDeals::closeCall { deals: vec![id] }.abi_encode();
+            match account.execute(&Order::call(DEALS, call, CLOSE_GAS)).await {
+                // Or the owner topped it up meanwhile: it stays for the next call.
+                Ok(_) | Err(AccountError::Reverted(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            // While a proof is owed it is only closing, and asked for that proof.
+            now = deal(id).await?;
         }
-        let call = IDeals::closeCall { deals: vec![id] }.abi_encode();
-        match account.execute(&Order::call(DEALS, call, CLOSE_GAS)).await {
-            Ok(_) => draining.ended.push(id),
-            // The owner topped it up meanwhile, or a window is open: it stays for the next call.
-            Err(AccountError::Reverted(_)) => draining.open.push(id),
-            Err(error) => return Err(error.into()),
+        if now.state == ENDED {
+            draining.ended.push(id);
+        } else {
+            draining.open.push(id);
+            draining.waiting.push(waiting(&now));
         }
     }
     Ok(draining)

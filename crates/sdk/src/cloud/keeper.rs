@@ -124,14 +124,22 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub async fn close(&self) -> Result<(), Fault> {
         self.settle_reads().await;
         self.sweep_once_more().await;
+        match self.post_all().await? {
+            true => Ok(()),
+            false => Err(Fault::ProofFirst),
+        }
+    }
+
+    /// Posts what is owed, for some seconds if a running challenge keeps it out; whether nothing is owed any more.
+    pub(crate) async fn post_all(&self) -> Result<bool, Fault> {
         for _ in 0..CLOSE_TRIES {
             self.flush().await?;
             if self.0.unposted.lock().expect("no panic under this lock").is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             self.0.context.sleep(KEEP_EVERY).await;
         }
-        Err(Fault::ProofFirst)
+        Ok(false)
     }
 
     /// Posts what is owed: deal roots, verdicts, the log's anchor. Called by the keeper each second; call it

@@ -8,6 +8,7 @@ use hodei_storage::{
     engine::Provider,
     manifest::Page,
     overlay::Overlay,
+    place::{Candidate, has_room},
     repair::{Bar, Count, Fate},
 };
 use hodei_types::{code::Shape, slice::ShardId};
@@ -40,6 +41,39 @@ pub(super) struct Due {
     pub(super) declined: Vec<u64>,
 }
 
+impl Due {
+    /// The id of one of the stripe's shards.
+    pub(super) fn shard(&self, shard: u8) -> ShardId {
+        self.page.stripes[self.at].ids[usize::from(shard)]
+    }
+
+    /// Takes shards as found that one of these has beside what was told: rather with who has no other of the stripe, else
+    /// with one who `fits` beside those that are there. Gives which are in which deals.
+    pub(super) fn find(
+        &mut self,
+        takers: &[u64],
+        there: &BTreeSet<(u64, ShardId)>,
+        fits: impl Fn(&Self, u8, u64) -> bool,
+    ) -> Vec<(ShardId, u64)> {
+        let mut found = Vec::new();
+        for shard in std::mem::take(&mut self.lost) {
+            let id = self.shard(shard);
+            let is_free = |deal: &u64| !self.there.iter().any(|(known, has)| has == deal && *known != shard);
+            let has = || takers.iter().copied().filter(|deal| there.contains(&(*deal, id)));
+            let deal = has().find(is_free).or_else(|| has().find(|deal| fits(self, shard, *deal)));
+            match deal {
+                Some(deal) => {
+                    self.there.retain(|(known, _)| *known != shard);
+                    self.there.push((shard, deal));
+                    found.push((id, deal));
+                }
+                None => self.lost.push(shard),
+            }
+        }
+        found
+    }
+}
+
 impl Scene {
     /// The shape a page was stored in: the bucket's, or one it had before.
     pub(super) fn shape(&self, page: &Page) -> Shape {
@@ -61,10 +95,29 @@ impl Scene {
         asked
     }
 
+    /// The same of one stripe's shards.
+    pub(super) fn questions_of(&self, page: &Page, at: usize) -> Vec<(u64, ShardId)> {
+        let ids = page.stripes[at].ids.iter().enumerate();
+        let told = ids.flat_map(|(shard, id)| {
+            let named = page.holder(at, shard as u8).map(|holder| holder.deal);
+            named.into_iter().chain(self.overlay.deals(id)).map(move |deal| (deal, *id))
+        });
+        told.filter(|(deal, _)| self.voices.is_asked(*deal)).collect()
+    }
+
     /// The same of what is copied.
     pub(super) fn anywhere(&self, id: ShardId) -> impl Iterator<Item = (u64, ShardId)> + '_ {
         let deals = self.roster.iter().map(|provider| provider.deal);
         deals.filter(|deal| self.voices.is_asked(*deal)).map(move |deal| (deal, id))
+    }
+
+    /// Whether a deal may have one of a stripe's shards beside those that are there, within the caps.
+    pub(super) fn fits(&self, due: &Due, shard: u8, deal: u64) -> bool {
+        let candidate = |deal: u64| self.roster.iter().find(|provider| provider.deal == deal).map(Provider::candidate);
+        let others = due.there.iter().filter(|(known, _)| *known != shard);
+        let others: Vec<Candidate> = others.filter_map(|(_, deal)| candidate(*deal)).collect();
+        let others: Vec<&Candidate> = others.iter().collect();
+        candidate(deal).is_some_and(|candidate| has_room(&self.shape(&due.page), &others, &candidate))
     }
 
     /// Deals that have a copy.
@@ -116,5 +169,43 @@ impl Scene {
         lost.append(&mut leaving);
         let margin = (count.there + count.spare).saturating_sub(page.k.into());
         (count, Some(Due { margin, id, page: page.clone(), at, there, lost, declined }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hodei_storage::manifest::{Holder, Stripe};
+    use hodei_types::{code::CodeId, transport::NodeKey};
+
+    fn id(shard: u8) -> ShardId {
+        ShardId([shard; 32])
+    }
+
+    #[test]
+    fn what_somebody_brought_and_did_not_say_is_found_once_and_rather_with_who_has_no_other() {
+        let stripe = Stripe { shard_bytes: 4096, ids: (0..6).map(id).collect(), moved: Vec::new() };
+        let holders = (0..6).map(|at| Holder { node: NodeKey([at; 32]), deal: at.into() }).collect();
+        let page = Page { code: CodeId::Rs8, k: 3, n: 6, holders, stripes: vec![stripe], pads: None };
+        // Shard 4 lies with one that leaves, 5 with nobody.
+        let mut due = Due {
+            margin: 1,
+            id: id(99),
+            page: Arc::new(page),
+            at: 0,
+            there: (0..5).map(|shard| (shard, shard.into())).collect(),
+            lost: vec![5, 4],
+            declined: Vec::new(),
+        };
+        let takers = [0, 1, 2, 3, 6, 7];
+        let there = BTreeSet::from([(0, id(5)), (6, id(4)), (7, id(4)), (7, id(1))]);
+        let nobody = |_: &Due, _, _| false;
+        assert_eq!(due.find(&takers, &there, nobody), [(id(4), 6)], "0 has one of the stripe already");
+        assert_eq!((due.lost.clone(), due.there.contains(&(4, 6)), due.there.len()), (vec![5], true, 5));
+        let mut doubled = due.clone();
+        assert_eq!(doubled.find(&takers, &there, |_, _, deal| deal == 0), [(id(5), 0)], "where the caps let it");
+        let there = BTreeSet::from([(6, id(5)), (7, id(5))]);
+        assert_eq!(due.find(&takers, &there, nobody), [(id(5), 7)], "6 took another");
+        assert!(due.lost.is_empty() && due.find(&takers, &there, nobody).is_empty());
     }
 }

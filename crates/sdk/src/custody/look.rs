@@ -23,7 +23,7 @@ const SHARD_KIB: u16 = 256;
 /// Shards looked into at once.
 const AT_ONCE: usize = 8;
 /// Questions to a provider at a look: of 16 million shards; the rest is read at the next.
-const QUESTIONS_MAX: usize = 4096;
+pub(super) const QUESTIONS_MAX: usize = 4096;
 /// Pages of a bucket: 8 million stripes. What is beyond is its owner's to repair.
 const PAGES_MAX: usize = 1 << 17;
 

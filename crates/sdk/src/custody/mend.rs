@@ -1,11 +1,13 @@
 //! Make again what stripes lack too much of.
 //!
-//! What lacks is left alone for a look, since a put may be under way, and by the second custodian for two more, since the
-//! first may be at work; what would be lost with one more shard waits for nobody.
+//! What lacks is looked at again after a rest, since a put may be under way, and then made by the first custodian; by the
+//! second two looks later, since the first may be at work. What would be lost with one more shard waits for nobody. Before
+//! something is made those who stay are asked for it: one that was killed may have brought it and not said so.
 
 use super::{
     Charge, Notes,
     count::{Due, Scene},
+    tended::{Step, Tended},
 };
 use crate::{
     cloud::{Cloud, Runtime},
@@ -24,7 +26,7 @@ use hodei_storage::{
     manifest::Page,
     overlay::PAIRS_MAX,
     place::Candidate,
-    repair::{Margins, seats},
+    repair::seats,
 };
 use hodei_types::{
     abi::{IDeals, LEAF_BYTES},
@@ -48,32 +50,16 @@ const WINDOWS_AHEAD: u64 = 60;
 const AT_ONCE: usize = 4;
 const STRIPES_BEFORE_LAY: usize = 32;
 
-/// What one look at a bucket found and did.
-#[derive(Clone, Debug, Default)]
-pub struct Tended {
-    /// Stripes, as they were found.
-    pub stripes: Margins,
-    /// Of them, those that lack too much; and those left for later, since somebody else may be at them.
-    pub due: u64,
-    pub left: u64,
-    pub restored_stripes: u64,
-    pub restored_shards: u64,
-    /// Shards brought as they are from providers that leave to others.
-    pub moved_shards: u64,
-    /// Copies made of pages, lists and the index's root.
-    pub copies: u64,
-    pub read_bytes: u64,
-    pub sent_bytes: u64,
-    /// Deals opened, and wei of the reserve in them.
-    pub new_deals: u64,
-    pub escrow: U256,
-    /// Why stripes that are due are not made again, for people.
-    pub failures: BTreeSet<String>,
-}
-
 impl<E: Runtime, T: Transport> Cloud<E, T> {
-    /// Looks at a bucket in this account's care, and makes again what lacks; reads at most `rate` bytes a second for it.
-    pub async fn tend(&self, charge: &Charge, notes: &mut Notes, rate: Option<u64>) -> Result<Tended, Fault> {
+    /// Looks at a bucket in this account's care, makes again what lacks, and lets those go that leave; reads at most `rate`
+    /// bytes a second for it.
+    pub async fn tend(
+        &self,
+        charge: &Charge,
+        notes: &mut Notes,
+        rate: Option<u64>,
+        told: &(dyn Fn(Step) + Send + Sync),
+    ) -> Result<Tended, Fault> {
         let (record, rank) = self.charged(charge).await?;
         self.forget_roster(record.id);
         let roster = self.roster(&record).await?;
@@ -85,15 +71,29 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let present: Vec<Provider> = scene.roster.iter().filter(asked).cloned().collect();
         notes.looks += 1;
         self.find_pages(charge, &present, notes).await;
-        let mut tended = Tended::default();
+        let mut tended = Tended { rank, ..Tended::default() };
         let mut due = self.count(&mut scene, notes, &mut tended).await;
         self.copy_others(&mut scene, notes, &mut tended).await;
-        self.owe_newest(&scene.roster, &scene.seats, |seat| scene.declining.contains(&seat.deal.id)).await;
+        // At the first, what one that was killed brought and did not come to post.
+        let is_asked = |deal: &u64| notes.looks == 1 || scene.declining.contains(deal);
+        self.owe_newest(&scene.roster, &scene.seats, |seat| is_asked(&seat.deal.id)).await;
         tended.due = due.len() as u64;
-        due.retain(|due| due.margin == 0 || notes.looks - notes.due[&due.id] > rank * LOOKS_BETWEEN);
-        tended.left = tended.due - due.len() as u64;
+        let since = |due: &Due| notes.looks - notes.due[&due.id];
+        let waits = |due: &Due| (rank * LOOKS_BETWEEN).saturating_sub(since(due));
+        let left = due.iter().filter(|due| due.margin > 0).map(&waits).filter(|looks| *looks > 0);
+        tended.left_looks = left.clone().min().unwrap_or(0);
+        tended.left = left.count() as u64;
+        due.retain(|due| due.margin == 0 || waits(due) == 0);
         due.sort_by_key(|due| due.margin);
-        self.mend(charge, &mut scene, due, rate, &mut tended).await?;
+        let later = due.split_off(due.partition_point(|due| due.margin == 0));
+        let work = Work { charge, rate, told };
+        self.mend(&work, &mut scene, due, &mut tended).await?;
+        let later = match later.iter().any(|due| since(due) == 0) {
+            true => self.settled(&mut scene, later, &mut tended, told).await,
+            false => later,
+        };
+        self.mend(&work, &mut scene, later, &mut tended).await?;
+        self.release_leaving(&scene, &mut tended).await?;
         let others = tended.restored_shards + tended.moved_shards;
         if others > 0 || tended.new_deals > 0 {
             let (id, count, deals) = (scene.record.id, others, tended.new_deals);
@@ -145,7 +145,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Asks who has these, and who refuses to.
-    async fn learn(&self, scene: &mut Scene, asked: Vec<(u64, ShardId)>) {
+    pub(super) async fn learn(&self, scene: &mut Scene, asked: Vec<(u64, ShardId)>) {
         let heard = self.0.engine.inventory(&scene.roster, asked).await;
         scene.declining.extend(heard.declined.iter().map(|(deal, _)| *deal));
         (scene.voices.there, scene.voices.declined) = (heard.there, heard.declined);
@@ -227,12 +227,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Makes stripes again, and says after some of them where their shards are.
     async fn mend(
         &self,
-        charge: &Charge,
+        Work { charge, rate, told }: &Work<'_>,
         scene: &mut Scene,
         due: Vec<Due>,
-        rate: Option<u64>,
         tended: &mut Tended,
     ) -> Result<(), Fault> {
+        let due = self.find_unsaid(scene, due, tended).await?;
         let wanting = |scene: &Scene, may_double| {
             let lacks = |due: &Due| due.lost.len() - self.seats_for(scene, due, may_double).len();
             due.iter().map(lacks).max().unwrap_or(0)
@@ -269,8 +269,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             for pairs in pairs.chunks(PAIRS_MAX) {
                 self.lay(&scene.record, pairs).await?;
             }
+            tended.tried += batch.len() as u64;
+            told(Step::Mended { done: tended.tried, of: tended.due - tended.left });
             if let Some(rate) = rate {
-                let took = Duration::from_secs_f64((tended.read_bytes - before) as f64 / rate.max(1) as f64);
+                let took = Duration::from_secs_f64((tended.read_bytes - before) as f64 / (*rate).max(1) as f64);
                 self.0.context.sleep(took).await;
             }
         }
@@ -435,6 +437,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         }
     }
+}
+
+/// How stripes are made again.
+struct Work<'a> {
+    charge: &'a Charge,
+    rate: Option<u64>,
+    told: &'a (dyn Fn(Step) + Send + Sync),
 }
 
 /// What came of one stripe.

@@ -7,21 +7,25 @@
 //! reader      a page's holders, and whom the overlay names
 //! ```
 //! A custodian sees shards, pages and pads; it has no key to a name or a byte of an object. On the ledger it can open
-//! deals from the reserve and add to deals; it can end, shrink, swap or keep nothing, and providers release nothing for it.
+//! deals from the reserve and add to deals; it can shrink, swap or keep nothing, end no deal but one with a provider that
+//! leaves, where the owner allows it, and providers release nothing for it.
 //! Of several each has its rank: the later ones step in where the earlier ones did not. For what its posts add to deals
 //! each has the bucket's wage, where the owner set one.
 
+mod again;
 mod charge;
 mod count;
+mod leave;
 mod look;
 mod mend;
 mod overlay;
+mod tended;
 mod wage;
 
 pub use charge::Charge;
 pub use look::Notes;
-pub use mend::Tended;
 pub(crate) use overlay::Overlays;
+pub use tended::{SETTLES, Step, Tended};
 pub use wage::Wage;
 pub(crate) use wage::Wages;
 
@@ -55,6 +59,8 @@ pub struct Custody {
     /// What they are paid, and wei of it today.
     pub wage: Wage,
     pub paid_today: u128,
+    /// Whether they may end the bucket's deals with providers that leave.
+    pub may_release: bool,
     /// Wei in the bucket's reserve: what custodians may put into new deals, and what they are paid of.
     pub reserve: U256,
     /// Places of shards that no page names yet, whether custodians restored them there or they were brought there to even
@@ -81,11 +87,22 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         let (wage, paid_today) = self.wage(record.id).await?;
         let reserve = self.reserve(record.id).await?;
+        let may_release = self.may_release(record.id).await?;
         let roster = self.roster(&record).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let restored = overlay.pairs().count() as u64;
         let elsewhere = overlay.pairs().map(|(id, _)| id).collect::<BTreeSet<_>>().len() as u64;
-        Ok(Custody { bucket: record.id, custodians, earned, wage, paid_today, reserve, restored, elsewhere })
+        Ok(Custody {
+            bucket: record.id,
+            custodians,
+            earned,
+            wage,
+            paid_today,
+            may_release,
+            reserve,
+            restored,
+            elsewhere,
+        })
     }
 
     /// Wei that so many changes of who looks after a bucket, of their pay or of the reserve cost in fees at most, now.

@@ -269,14 +269,19 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(())
     }
 
-    /// Takes the newest statements of some seats, where the ledger has an older one, to be posted.
+    /// Takes the newest statements of some seats, where the ledger has an older one, to be posted: in another owner's place
+    /// only those by which a deal holds no less, as the ledger takes no others.
     pub(crate) async fn owe_newest(&self, roster: &[Provider], seats: &[Seat], is_asked: impl Fn(&Seat) -> bool) {
         let asked = seats.iter().filter(|seat| is_asked(seat)).filter_map(|seat| {
             let provider = roster.iter().find(|provider| provider.deal == seat.deal.id)?.clone();
-            let (cloud, known) = (self.clone(), seat.deal.state.sequence);
+            let (cloud, state) = (self.clone(), &seat.deal.state);
+            let least = if state.owner == self.0.wallet.owner() { 0 } else { state.leaves };
+            let known = state.sequence;
             let newest = async move {
                 match cloud.0.engine.state(&provider).await {
-                    Ok(ack) => ack.filter(|ack| ack.statement.sequence > known).map(|ack| (provider.deal, ack)),
+                    Ok(ack) => ack
+                        .filter(|ack| ack.statement.sequence > known && ack.statement.leaves >= least)
+                        .map(|ack| (provider.deal, ack)),
                     Err(error) => {
                         tracing::warn!(node = %provider.peer.key, %error, "what it holds now is not posted yet");
                         None

@@ -122,6 +122,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut voices = Voices::of(&seats);
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let mut tally = Tally::new(record.shape, ask, seats, overlay);
+        tally.is_tended = record.state.custodians > 0 || !record.state.overlay.is_zero();
         let layers = known.layers.iter().map(|layer| layer.part.clone());
         let layers = layers.map(|part| Plot { part, is_movable: true, is_index: true }).collect();
         self.look_at(&roster, layers, &mut voices, &mut tally).await?;
@@ -165,6 +166,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     let list = (pages.len() > 1).then(|| plot.part.page());
                     asked.extend(list.into_iter().flat_map(PageRef::copies));
                     asked.extend(pages.iter().flat_map(|(place, page)| place.copies().chain(page.shards())));
+                    if tally.is_tended {
+                        let copied = pages.iter().map(|(place, _)| place.id).chain([plot.part.page().id]);
+                        asked.extend(copied.flat_map(|id| roster.iter().map(move |provider| (provider.deal, id))));
+                    }
                     let ids = pages.iter().flat_map(|(_, page)| page.stripes.iter().flat_map(|stripe| &stripe.ids));
                     asked.extend(ids.flat_map(|id| tally.overlay.deals(id).map(|deal| (deal, *id))));
                 }
@@ -172,6 +177,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 Err(_) => {}
             }
         }
+        asked.sort_unstable();
+        asked.dedup();
         self.hear(roster, asked, voices, tally).await;
         for (plot, pages) in &read {
             match pages {

@@ -152,6 +152,8 @@ pub(super) struct Tally {
     pub(super) takers: usize,
     /// Where custodians put shards.
     pub(super) overlay: Arc<Overlay>,
+    /// Whether they may have put copies of pages elsewhere too, which nothing names: everybody is asked for those.
+    pub(super) is_tended: bool,
     /// Parts that cannot be read: stripes, and whether they may come back.
     lost: BTreeMap<[u8; 16], (u64, bool)>,
     /// By deal: what the index names, and what is there of it, and declined.
@@ -186,6 +188,7 @@ impl Tally {
             all: ask.all,
             takers,
             overlay,
+            is_tended: false,
             lost: BTreeMap::new(),
             named: BTreeMap::new(),
             declined: BTreeMap::new(),
@@ -200,15 +203,24 @@ impl Tally {
         }
     }
 
-    /// Counts copies of something that is copied.
+    /// Counts copies of something that is copied, as the index names them and as others have it besides.
     pub(super) fn copies(&mut self, voices: &Voices, id: ShardId, deals: &[u64], bar: Bar) -> Fate {
         let mut count = Count::default();
         for deal in deals {
             let is_there = voices.count(&mut count, *deal, id);
             self.name(*deal, is_there, voices.declined.contains(&(*deal, id)));
         }
+        let others = self.survey.seats.iter().map(|seat| seat.deal.id).filter(|deal| !deals.contains(deal));
+        let others = others.filter(|deal| voices.there.contains(&(*deal, id)));
+        let has_others = others.map(|deal| voices.count(&mut count, deal, id)).count() > 0;
         self.survey.pages.add(count, 1, u16::try_from(deals.len()).unwrap_or(u16::MAX));
-        bar.pages(self.takers).fate(count)
+        let bar = bar.pages(self.takers);
+        // Where those who stay have enough, the copies of who leaves or refuses are not missed.
+        let of_others = Count { leaving: 0, declined: 0, ..count };
+        match has_others && bar.fate(of_others) == Fate::Enough {
+            true => Fate::Enough,
+            false => bar.fate(count),
+        }
     }
 
     fn name(&mut self, deal: u64, is_there: bool, is_declined: bool) {

@@ -14,7 +14,7 @@ use hodei_storage::{
     wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, WireError},
 };
 use hodei_types::{
-    abi::{BUDGETS, DEALS, IBudgets, IDeals},
+    abi::{BUCKETS, BUDGETS, DEALS, IBuckets, IBudgets, IDeals},
     ack::Signer,
     grant::{Grant, Rights},
     index::Ordered,
@@ -108,6 +108,13 @@ impl Fleet {
         (running.store, running.writer) = (Some(store), Some(writer));
     }
 
+    /// Sequence and leaves of the newest statement that a running provider signed of a deal.
+    pub(crate) async fn stands(&self, host: usize, deal: u64) -> Option<(u64, u64)> {
+        let store = self.hosts[host].running.lock().unwrap().store.clone()?;
+        let (ack, _) = store.state(deal).await.ok()?;
+        ack.map(|ack| (ack.statement.sequence, ack.statement.leaves))
+    }
+
     pub(crate) fn power_off(&self, host: usize) {
         let mut running = self.hosts[host].running.lock().unwrap();
         running.store = None;
@@ -157,8 +164,10 @@ impl Fleet {
         let signer = *signers.entry(key).or_insert_with(|| told.signer(CHAIN_ID, bucket, &client));
         let held = self.ledger.law(|law| law.buckets.get(&bucket).copied());
         let owner_of = |spender| self.ledger.view(BUDGETS, &IBudgets::ownerOfCall { spender });
+        let is_custodian = |account| self.ledger.view(BUCKETS, &IBuckets::isCustodianCall { id: bucket, account });
         held.zip(signer).is_some_and(|(held, signer)| {
-            signer == held.owner || signer == held.holder || owner_of(signer) == held.owner
+            let is_side = signer == held.owner || signer == held.holder || owner_of(signer) == held.owner;
+            is_side || (!rights.contains(Rights::RELEASE) && is_custodian(signer))
         })
     }
 
@@ -183,6 +192,7 @@ impl Fleet {
             Request::Release { deal, grant, .. } => (*deal, grant, Rights::RELEASE),
             Request::Keep { deal, grant, .. } => (*deal, grant, Rights::WRITE),
             Request::State { deal, grant } => (*deal, grant, Rights::READ | Rights::WRITE),
+            Request::List { deal, grant, .. } => (*deal, grant, Rights::READ),
             Request::Announce { deal, grant, .. } | Request::Who { deal, grant, .. } => (*deal, grant, Rights::READ),
             other => panic!("no client here asks {other:?}"),
         };
@@ -206,6 +216,10 @@ impl Fleet {
                 Request::Has { ids, .. } => store.has(deal, &ids).await.map(|held| bitmap(&held)),
                 Request::Keep { ids, until_ms, .. } => store.keep(deal, &ids, until_ms).await.map(|held| bitmap(&held)),
                 Request::State { .. } => state(&store, deal).await,
+                Request::List { from, .. } => {
+                    let listed = store.list(deal, from).await;
+                    listed.map(|(shards, next, end)| Answer::Listed { next, end, shards })
+                }
                 Request::Announce { ids, addresses, secs, .. } => {
                     let (bucket, kept) = (self.buckets.lock().unwrap()[&deal].0, ids.len() as u64);
                     let mut book = self.hosts[host].book.lock().unwrap();

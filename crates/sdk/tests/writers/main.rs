@@ -8,6 +8,7 @@
 //! everything is calm, what nothing names is released, and a reader who was never there compares the bucket with what
 //! was told.
 
+mod care;
 mod crowd;
 mod fleet;
 mod law;
@@ -84,6 +85,7 @@ impl Scene {
         let address = |secret: &[u8; 32]| address_of(secret).expect("small numbers are secrets");
         let mut rich: Vec<(Address, U256)> = (0..HOSTS).map(|host| (address(&operator(host)), coins(1_000))).collect();
         rich.push((Payer::Owner.address(), coins(1_000_000)));
+        rich.push((Payer::Custodian.address(), coins(1_000)));
         let ledger = Ledger::start(&context, &dice, &rich);
         let fleet = Fleet::start(&context, &dice, &ledger).await;
         let door: Arc<dyn Chain> = Arc::new(Door::new(&ledger, context.child("door"), &dice, &Mood::default(), 0));

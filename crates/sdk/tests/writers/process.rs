@@ -51,6 +51,8 @@ pub(crate) enum Payer {
     Spender(u8),
     /// The owner itself, who may take a term from anybody.
     Owner,
+    /// Somebody else, who looks after the bucket where its owner appoints them.
+    Custodian,
 }
 
 pub(crate) fn main_key() -> SecretKey {
@@ -61,11 +63,16 @@ pub(crate) fn spender_key(number: u8) -> SecretKey {
     SecretKey::new(KeyKind::Account, [10 + number; 32])
 }
 
+fn custodian_key() -> SecretKey {
+    SecretKey::new(KeyKind::Account, [30; 32])
+}
+
 impl Payer {
     pub(crate) fn address(self) -> Address {
         let key = match self {
             Self::Spender(number) => spender_key(number),
             Self::Owner => main_key(),
+            Self::Custodian => custodian_key(),
         };
         hodei_sdk::wallet::address(&key).expect("small numbers are secrets")
     }
@@ -73,6 +80,7 @@ impl Payer {
     pub(crate) fn wallet(self, chain: Arc<dyn Chain>) -> Wallet {
         match self {
             Self::Owner => Wallet::open(chain, &main_key()),
+            Self::Custodian => Wallet::open(chain, &custodian_key()),
             Self::Spender(number) => {
                 let owner = Self::Owner.address();
                 Wallet::capped(chain, owner, &spender_key(number), &main_key().data_root())

@@ -130,6 +130,8 @@ sol! {
         event Funded(bytes32 indexed bucket, uint256 amount, uint256 reserve);
         event Withdrawn(bytes32 indexed bucket, uint256 amount);
         event WageSet(bytes32 indexed bucket, uint128 perGib, uint128 perDay);
+        /// Whether custodians of the bucket may end its deals with providers that retired.
+        event ReleaseSet(bytes32 indexed bucket, bool allowed);
         /// A custodian's post added so many leaves to the deal.
         event WagePaid(bytes32 indexed bucket, address indexed custodian, uint64 indexed deal, uint64 leaves, uint256 amount);
 
@@ -178,7 +180,8 @@ sol! {
         /// keeps its price, and takes nothing new until it holds less than that: 0 takes nothing at all.
         function resize(Resize[] calldata deals) external;
         /// Ends deals: by the owner unless versions in the bucket are kept, by the provider's operator when the escrow
-        /// is used up.
+        /// is used up. By a custodian of the bucket where `setRelease` allows it, the provider is retired, no versions
+        /// in the bucket are kept, and the caller is not the provider's operator.
         function close(uint64[] calldata deals) external;
         /// Adds the value sent to a bucket's repair reserve. Anybody may.
         function fund(bytes32 bucket) external payable;
@@ -188,6 +191,9 @@ sol! {
         /// Says what custodians of a bucket are paid from now on, 0 for nothing: by the owner or a budget of the
         /// owner. What was paid today counts against the new `perDay` too.
         function setWage(bytes32 bucket, uint128 perGib, uint128 perDay) external;
+        /// Says whether custodians of a bucket may `close` its deals with providers that retired; they may not unless
+        /// it was allowed. By the owner or a budget of the owner.
+        function setRelease(bytes32 bucket, bool allowed) external;
 
         function get(uint64 deal) external view returns (Deal memory);
         function many(uint64[] calldata deals) external view returns (Deal[] memory);
@@ -200,6 +206,8 @@ sol! {
         /// Coin for the repair of a bucket: from slashing, as far as settled, and what it was funded with.
         function reserve(bytes32 bucket) external view returns (uint256);
         function wage(bytes32 bucket) external view returns (Wage memory);
+        /// Whether custodians of a bucket may end its deals with providers that retired.
+        function release(bytes32 bucket) external view returns (bool);
         /// Wei that an account was paid as a custodian of a bucket, ever.
         function earned(bytes32 bucket, address custodian) external view returns (uint256);
         function window() external view returns (Window memory);

@@ -2,7 +2,8 @@
 //!
 //! A custodian opens deals for the bucket and posts what they hold more (module `deals`), and lays an *overlay*: the id
 //! of a shard that says where it put what it restored. What that names is for readers to judge; here it is a word. A
-//! custodian holds no term: it moves no root, gives no shape, lists no leaves and ends nothing.
+//! custodian holds no term: it moves no root, gives no shape and lists no leaves; it ends nothing but what module `deals`
+//! says, where the owner allows it.
 //!
 //! Invariants: each custodian was named by the owner's side and not dismissed since; an overlay is only replaced by who
 //! saw it; a bucket that is made again begins with neither.

@@ -10,7 +10,8 @@
 //! provider; a window without a proof pays nothing and counts as a miss. Windows run on the active clock.
 //!
 //! A bucket's custodians open deals of it too, with their own coin or its repair reserve's, and post what grows; they
-//! end, shrink and resize none. For what grows they may have a wage out of the reserve. See [`wage`].
+//! shrink and resize none, and end those with providers that retired where the owner allows it ([`release`]). For what
+//! grows they may have a wage out of the reserve. See [`wage`].
 //!
 //! Pay is lazy: the provider counts its proven windows, a deal remembers the count of its last touch. Slashing
 //! is lazy too: an index of wei per leaf, of which half goes to the repair reserve of the buckets that were
@@ -27,6 +28,7 @@
 mod post;
 mod prove;
 mod record;
+mod release;
 mod reserve;
 mod resize;
 mod standing;
@@ -107,6 +109,11 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             wage::set(ctx, call.bucket, call.perGib, call.perDay)?;
             Ok(Vec::new())
         }
+        Calls::setRelease(call) => {
+            ctx.writes()?;
+            release::set(ctx, call.bucket, call.allowed)?;
+            Ok(Vec::new())
+        }
         Calls::get(call) => returns(show(ctx, call.deal)?),
         Calls::many(call) => {
             batch(call.deals.len())?;
@@ -130,6 +137,7 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
         }
         Calls::reserve(call) => returns(reserve::of(ctx, call.bucket)?),
         Calls::wage(call) => returns(wage::of(ctx, call.bucket)?),
+        Calls::release(call) => returns(release::of(ctx, call.bucket)?),
         Calls::earned(call) => returns(wage::earned(ctx, call.bucket, call.custodian)?),
         Calls::window(_) => {
             let window = queue::window(ctx)?;
@@ -257,7 +265,7 @@ fn close(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     let mut standing = standing::roll(ctx, deal.provider)?;
     settle(ctx, &mut deal, &standing)?;
     let is_owner = budgets::principal(ctx, ctx.caller)? == deal.owner;
-    if !is_owner {
+    if !is_owner && !release::may_end(ctx, &deal)? {
         let operator = providers::find(ctx, deal.provider)?.map(|provider| provider.operator);
         let unfunded = U256::from(deal.escrow) < deal.pay(1).0 || deal.leaves == 0;
         if operator != Some(ctx.caller) || !unfunded {

@@ -11,7 +11,7 @@ use super::{
         buckets, budgets,
         ctx::{Ctx, Stop, revert},
     },
-    record, wage,
+    record, release, wage,
 };
 
 pub(super) fn of(ctx: &mut Ctx<'_, '_>, bucket: B256) -> Result<U256, Stop> {
@@ -49,9 +49,10 @@ pub(super) fn draw(ctx: &mut Ctx<'_, '_>, bucket: B256, needed: U256) -> Result<
     Ok(true)
 }
 
-/// Gives all to the owner of a bucket that is removed, and ends its wage.
+/// Gives all to the owner of a bucket that is removed, and ends its wage and what its custodians may.
 pub(in super::super) fn close(ctx: &mut Ctx<'_, '_>, bucket: B256, owner: Address) -> Result<(), Stop> {
     wage::clear(ctx, bucket)?;
+    release::clear(ctx, bucket)?;
     take(ctx, bucket, owner, U256::MAX).map(drop)
 }
 

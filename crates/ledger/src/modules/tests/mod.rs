@@ -11,6 +11,7 @@ mod moves;
 mod nested;
 mod random;
 mod records;
+mod release;
 mod reserve;
 mod resize;
 mod scene;

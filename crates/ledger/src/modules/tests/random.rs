@@ -55,6 +55,8 @@ struct Game {
     kept: BTreeMap<(B256, B256), u64>,
     tabs: tabs::Seen,
     wages: custody::Wages,
+    /// Deals with who retired that custodians ended.
+    released: usize,
 }
 
 impl Game {
@@ -90,6 +92,7 @@ impl Game {
             kept: BTreeMap::new(),
             tabs: tabs::Seen::default(),
             wages,
+            released: 0,
         }
     }
 
@@ -268,7 +271,13 @@ impl Game {
                 2..=5 => 5_000,
                 _ => self.dice.below(2000),
             };
-            for (tx, done) in txs.iter().zip(self.world.block_after(elapsed, &txs)) {
+            let releases = self.releases(block);
+            for (from, data) in releases.iter().cloned() {
+                txs.push(self.world.tx(from, TxKind::Call(DEALS), U256::ZERO, data));
+            }
+            let results = self.world.block_after(elapsed, &txs);
+            self.released += custody::ended(results.iter().rev().take(releases.len()).flatten());
+            for (tx, done) in txs.iter().zip(results) {
                 match done {
                     Ok(applied) => self.learn(tx.sender, &applied),
                     Err(Fault::Invalid(_)) => self.world.forget_nonce(tx.sender),
@@ -421,7 +430,7 @@ impl Game {
 fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
-    let (mut claims, mut refunds, mut wages) = (0, 0, 0);
+    let (mut claims, mut refunds, mut wages, mut released) = (0, 0, 0, 0);
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -434,6 +443,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         (claims, refunds) = (claims + game.tabs.claims, refunds + game.tabs.refunds);
         drawn += u32::from(!game.world.drawn.is_zero());
         wages += game.wages.count;
+        released += game.released;
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -447,6 +457,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");
     assert!(wages > 5, "only {wages} wages paid");
+    assert!(released > 0, "custodians ended no deal with who retired");
     // A test that never reaches pay and slashing would show nothing.
     assert!(proven > 20, "only {proven} proofs");
     assert!(!slashed.is_zero());

@@ -191,3 +191,22 @@ fn no_more_is_declined_of_what_is_named_than_is_named() {
     let told: Vec<_> = told.iter().map(|seat| (seat.named, seat.declined, seat.named_declined)).collect();
     assert_eq!(told, [(1, 2, 1), (1, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 0, 0)]);
 }
+
+#[test]
+fn copies_that_a_custodian_brought_elsewhere_are_as_good_as_those_that_are_named() {
+    use State::{Answers, Leaving, Missing};
+    let id = ShardId([9; 32]);
+    // Four are named, the first of them with who goes; others have as many besides as this.
+    let fate = |gone, besides: &[u64]| {
+        let states = seats([gone, Answers, Answers, Answers, Answers, Answers]);
+        let mut voices = Voices::of(&states);
+        let has = [1, 2, 3].iter().chain((gone == Leaving).then_some(&0)).chain(besides);
+        voices.there = has.map(|deal| (*deal, id)).collect();
+        let shape = Shape::new(3, 6, 1).unwrap();
+        let mut tally = Tally::new(shape, &Ask::default(), states, Arc::default());
+        tally.copies(&voices, id, &[0, 1, 2, 3], Bar::data(&shape, false))
+    };
+    for gone in [Leaving, Missing] {
+        assert_eq!([&[][..], &[4]].map(|besides| fate(gone, besides)), [Fate::Due, Fate::Enough], "{gone:?}");
+    }
+}

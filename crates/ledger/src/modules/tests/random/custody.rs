@@ -35,7 +35,37 @@ impl Wages {
     }
 }
 
+/// Deals that these ended, or began to end.
+pub(super) fn ended<'a>(all: impl Iterator<Item = &'a crate::execute::Applied>) -> usize {
+    let count = |applied: &crate::execute::Applied| {
+        let closing = world::events::<IDeals::Closing>(&applied.logs).len();
+        world::events::<IDeals::Ended>(&applied.logs).len() + closing
+    };
+    all.map(count).sum()
+}
+
 impl Game {
+    /// What owners and custodians try of their own accord at this block, by no dice: custodians may end deals from a
+    /// while after the start on, and end what lies with who retired.
+    pub(super) fn releases(&self, block: u64) -> Vec<(Address, Vec<u8>)> {
+        if block == 20 {
+            let known = self.buckets.iter().filter_map(|id| self.bucket(*id)).take(3);
+            let allow = |id| IDeals::setReleaseCall { bucket: id, allowed: true }.abi_encode();
+            return known.map(|bucket| (bucket.owner, allow(bucket.id))).collect();
+        }
+        if !block.is_multiple_of(8) {
+            return Vec::new();
+        }
+        let open = self.deals.iter().map(|(deal, ..)| self.deal(*deal)).filter(|deal| deal.state == 1);
+        let has_retired =
+            |deal: &IDeals::Deal| self.world.view(PROVIDERS, IProviders::getCall { node: deal.provider }).retired;
+        let ends = open.filter(has_retired).filter_map(|deal| {
+            let named = self.world.view(BUCKETS, IBuckets::custodiansCall { id: deal.bucket });
+            Some((*named.first()?, IDeals::closeCall { deals: vec![deal.id] }.abi_encode()))
+        });
+        ends.take(2).collect()
+    }
+
     /// One random call about a bucket's custodians or its reserve; mostly by who may.
     pub(super) fn custody(&mut self, from: Address, node: B256, amount: u128) -> (Address, Address, u128, Vec<u8>) {
         let (deal, host, owner) = self.dice.pick(&self.deals);
