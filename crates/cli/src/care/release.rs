@@ -22,9 +22,11 @@ pub(crate) async fn release(args: &CareRelease, session: &Session, out: Out) -> 
         false => "they may:   end no deal of it: those with providers that retire wait for your `data repair`",
     });
     if may {
-        out.say("the risk:   the ledger cannot tell what others have. A custodian in league with providers that retire can end");
         out.say(
-            "            what they hold, and nobody is slashed for it. What is left of the escrows comes back to you.",
+            "the risk:   the ledger cannot tell what others have: in league with providers that retire a custodian can",
+        );
+        out.say(
+            "            end what they hold, and nobody is slashed for it. What is left of escrows comes back to you.",
         );
     }
     let mut plan = json!({

@@ -4,7 +4,7 @@
 //! with what the one before left with the providers and on the ledger, and nothing else. The owner is away all the time.
 
 use crate::{
-    BUCKET, SECOND, Scene,
+    BUCKET, COIN, SECOND, Scene, coins,
     fleet::{HOSTS, Wire},
     ledger::Door,
     machine::{Disk, Mood},
@@ -12,13 +12,12 @@ use crate::{
     process::{Ours, Payer, content, get, open, put},
     seeds,
 };
-use alloy_primitives::U256;
 use alloy_sol_types::SolCall as _;
 use commonware_runtime::{Clock as _, Handle, Runner as _, Spawner as _, Supervisor as _, deterministic::Runner};
 use hodei_ledger::account::{Account, Order};
 use hodei_sdk::{
     condition::Condition,
-    custody::{Charge, Notes, SETTLES, Step, Tended},
+    custody::{Charge, Notes, SETTLES, Step, Tended, Wage},
 };
 use hodei_types::abi::{DEALS, IDeals, IProviders, PROVIDERS};
 use std::sync::Arc;
@@ -86,7 +85,8 @@ fn storm(seed: u64) {
             }
             // Until what was replaced on the way is released.
             scene.context.sleep(SECOND * 150).await;
-            owner.appoint(BUCKET, Payer::Custodian.address(), None, U256::ZERO).await.unwrap();
+            let wage = Wage { per_gib: 100 * u128::from(COIN), per_day: u128::from(COIN) };
+            owner.appoint(BUCKET, Payer::Custodian.address(), Some(wage), coins(1)).await.unwrap();
             owner.set_release(BUCKET, true).await.unwrap();
             let charge = owner.charge(BUCKET).await.unwrap();
             owner.close().await.unwrap();
@@ -130,6 +130,11 @@ fn storm(seed: u64) {
                 "seed {seed}: what deal {deal} holds is not posted"
             );
         }
+        // It was paid for what it brought, and of the reserve alone: nobody else was there to open a deal with.
+        let custodian = Payer::Custodian.address();
+        let earned = ledger.view(DEALS, &IDeals::earnedCall { bucket, custodian });
+        let reserve = ledger.view(DEALS, &IDeals::reserveCall { bucket });
+        assert!(!earned.is_zero() && earned + reserve == coins(1), "seed {seed}: {earned} paid, {reserve} left");
         scene.fleet.power_off(LEAVER);
         check(&scene, 42, "without who left").await;
         scene.fleet.power_off((LEAVER + 1) % HOSTS);
