@@ -12,7 +12,7 @@ use super::{
     peers::Asked,
     race::race,
     remote::{FIRST_BYTE, RemoteError, Verdict},
-    sources::AGAIN_ROUNDS,
+    sources::{AGAIN_ROUNDS, BUSY_MIN, BUSY_PATIENCE},
     spread::Provider,
     stripe::{Coder, plain_bytes, slot_bytes},
     tally::Tally,
@@ -200,9 +200,10 @@ where
         let mut readers = BTreeSet::new();
         let mut places = self.copies(page, &mut readers);
         let mut tally = Tally::default();
+        let mut rounds = AGAIN_ROUNDS;
         // Who was out of reach or busy is asked once more: a busy machine is not a dead one.
-        for _ in 0..=AGAIN_ROUNDS {
-            let (mut away, mut rest) = (VecDeque::new(), Duration::ZERO);
+        loop {
+            let (mut away, mut rest, mut is_busy) = (VecDeque::new(), Duration::ZERO, false);
             let asks = std::iter::from_fn(|| {
                 // Readers that are met in the meantime are asked, too.
                 let place = places.pop_front().or_else(|| self.newly_met(&mut readers).map(Place::Crowd))?;
@@ -218,16 +219,22 @@ where
                     away.push_back(place);
                     rest = rest.max(wait);
                 }
+                is_busy |= matches!(error, RemoteError::Busy { .. });
             };
             if let Some(bytes) = race(&**context, asks, 1, lost).await {
                 return Ok(bytes);
             }
-            if !away.is_empty() {
-                context.sleep(rest).await;
+            // Who is busy is waited for as long as this read gets on, as for shards.
+            if is_busy && context.current() < self.moved() + BUSY_PATIENCE {
+                rest = rest.max(BUSY_MIN);
+            } else if rounds == 0 || away.is_empty() {
+                return Err(GetError::Page { page: page.id, failure: tally.to_string() });
+            } else {
+                rounds -= 1;
             }
+            context.sleep(rest).await;
             places = away;
         }
-        Err(GetError::Page { page: page.id, failure: tally.to_string() })
     }
 
     /// Who may have a page, first the best: who is silent comes after all others.

@@ -37,9 +37,9 @@ const K_PER_EXTRA: usize = 8;
 /// Rounds in which all are asked again who may answer later, before a stripe is given up that nothing came for.
 pub(super) const AGAIN_ROUNDS: u32 = 2;
 /// Who is busy is waited for as long as something of this read came within this time.
-const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 /// And asked no sooner again.
-const BUSY_MIN: Duration = Duration::from_millis(50);
+pub(super) const BUSY_MIN: Duration = Duration::from_millis(50);
 /// More who are asked whenever somebody is late.
 const JOINED: usize = 2;
 

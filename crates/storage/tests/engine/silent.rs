@@ -33,6 +33,8 @@ struct Keeping {
     shards: BTreeMap<ShardId, Bytes>,
     /// It is busy at every second question.
     is_busy: bool,
+    /// And at so many to begin with.
+    busy_at_first: usize,
     questions: usize,
     gave: usize,
 }
@@ -126,7 +128,7 @@ impl Transport for World {
 
 fn answer(keeping: &mut Keeping, id: ShardId) -> (Answer, Bytes) {
     keeping.questions += 1;
-    if keeping.is_busy && keeping.questions.is_multiple_of(2) {
+    if keeping.questions <= keeping.busy_at_first || keeping.is_busy && keeping.questions.is_multiple_of(2) {
         return (Answer::Busy { retry_after_ms: 100 }, Bytes::new());
     }
     let Some(shard) = keeping.shards.get(&id).cloned() else { return (Answer::Gone, Bytes::new()) };
@@ -225,7 +227,8 @@ fn a_reader_that_is_busy_again_and_again_gives_all_in_the_end() {
     run(44, |context, fleet, engine| async move {
         let data = plain(24 << 20);
         let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
-        let world = World::new(&context, &fleet, vec![Keeping { is_busy: true, ..whole(&fleet) }]);
+        let busy = Keeping { is_busy: true, busy_at_first: 3, ..whole(&fleet) };
+        let world = World::new(&context, &fleet, vec![busy]);
         (0..6).for_each(|host| fleet.set(host, Mode::Mute));
         let (bytes, _) = read(&context, &world.engine(), world.request(&stored)).await;
         assert!(bytes == data);
