@@ -1,8 +1,8 @@
 //! Let readers of one bucket find each other at its providers, and give each other what they read.
 //!
 //! A reader that keeps shards announces the *pages* of what it read at the bucket's providers; whoever reads such a page
-//! asks there who announced it, those who hold it first, and asks those readers for shards of its stripes. That one has a page says that it has some of them:
-//! which, is found by asking.
+//! asks there who announced it, those who hold it first, and asks those readers for shards of its stripes. That one has a
+//! page says that it has some of them: which, is found by asking.
 //!
 //! Protocol `hodei/crowd/1`: one stream per question, framed as `hodei/shard/1` is ([`crate::wire`]), answered by its
 //! answers. Upon HELLO the keeper answers HELLO; upon ASK with the whole shard as a slice, or that it is gone, that it is

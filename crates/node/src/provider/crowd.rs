@@ -1,9 +1,9 @@
 //! Remember which readers keep what they read here, and tell others of the same bucket.
 //!
-//! Upon ANNOUNCE: deal and grant are checked as for a read, and the reader is called back: only who answers there, with the key
-//! that announced, is remembered. Pages of the bucket that lie at others are remembered too: those may be away when somebody
-//! asks. Of several addresses one is enough: that it
-//! is at the others too is found by readers. Upon WHO: readers that announced any of the pages. All of it is in memory: after a restart readers say it again.
+//! Upon ANNOUNCE: deal and grant are checked as for a read, and the reader is called back: only who answers there, with the
+//! key that announced, is remembered. Pages of the bucket that lie at others are remembered too: those may be away when
+//! somebody asks. Of several addresses one is enough: that it is at the others too is found by readers. Upon WHO: readers
+//! that announced any of the pages. All of it is in memory: after a restart readers say it again.
 
 use super::{
     Provider,

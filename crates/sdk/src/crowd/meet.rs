@@ -24,7 +24,7 @@ use hodei_types::{
     transport::{NodeKey, Peer, Transport},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::{
         Arc,
@@ -41,6 +41,8 @@ const TELL_EVERY: Duration = Duration::from_secs(35);
 const TOLD: Duration = Duration::from_secs(5 * 60);
 /// Providers are asked about a page no sooner again.
 const ASK_EVERY: Duration = Duration::from_secs(60);
+/// Unless nobody said anything.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// A provider that does not know the question is not asked again for so long.
 const MUTE: Duration = Duration::from_secs(3600);
 /// Providers that are to answer about each page, and after which time without an answer one more is asked.
@@ -53,6 +55,24 @@ const ADDRESSES_MAX: usize = 2 * KEEPER_ADDRESSES_MAX;
 
 /// Whom to ask about each page in turn, by their places in the roster.
 type Turns = BTreeMap<ShardId, VecDeque<usize>>;
+
+/// What a provider said when it was asked who keeps something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Keepers,
+    /// Something else.
+    Refusal,
+    Nothing,
+}
+
+impl Word {
+    fn of(error: &RemoteError) -> Self {
+        match error {
+            RemoteError::Transport(_) | RemoteError::Slow(_) | RemoteError::Stream(_) => Self::Nothing,
+            _ => Self::Refusal,
+        }
+    }
+}
 
 const _: () = assert!(TOLD.as_secs() >= SECS_MIN && TOLD.as_secs() <= SECS_MAX);
 
@@ -115,6 +135,7 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
     async fn look(&self, context: &E, bucket: B256, roster: &[Provider], mut turns: Turns) {
         let mut wanted: BTreeMap<ShardId, usize> = turns.keys().map(|id| (*id, ASKED_OF)).collect();
         let mut answers: BTreeMap<ShardId, usize> = BTreeMap::new();
+        let mut refused: BTreeSet<ShardId> = BTreeSet::new();
         let mut running = FuturesUnordered::new();
         loop {
             let mut asks: BTreeMap<usize, Vec<ShardId>> = BTreeMap::new();
@@ -127,10 +148,7 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
             for (at, ids) in asks {
                 for ids in ids.chunks(WHO_MAX) {
                     let (provider, ids) = (&roster[at], ids.to_vec());
-                    let ask = async move {
-                        let is_answered = self.ask_who(bucket, provider, &ids).await;
-                        (ids, is_answered)
-                    };
+                    let ask = async move { (self.ask_who(bucket, provider, &ids).await, ids) };
                     running.push(ask.boxed());
                 }
             }
@@ -144,41 +162,46 @@ impl<E: Runtime, T: Transport> Crowd<E, T> {
                 }
             };
             let more = match next {
-                Some((ids, true)) => {
+                Some((Word::Keepers, ids)) => {
                     for id in ids {
                         *answers.entry(id).or_default() += 1;
                     }
                     continue;
                 }
-                Some((ids, false)) => ids,
+                Some((word, ids)) => {
+                    if word == Word::Refusal {
+                        refused.extend(&ids);
+                    }
+                    ids
+                }
                 None => turns.keys().copied().collect(),
             };
             let lacks = |id: &ShardId| answers.get(id).is_none_or(|count| *count < ASKED_OF);
             wanted = more.into_iter().filter(lacks).map(|id| (id, 1)).collect();
         }
-        // Where nobody said anything it is asked again when it is next read.
+        // Where nobody said anything it is asked again when it is read some seconds later. Who refused would again.
+        let asked = context.current() + ASK_AGAIN - ASK_EVERY;
         if let Some(known) = self.lock().buckets.get_mut(&bucket) {
-            for id in turns.keys().filter(|id| !answers.contains_key(id)) {
+            for id in turns.keys().filter(|id| !answers.contains_key(id) && !refused.contains(id)) {
                 if let Some(page) = known.pages.get_mut(id) {
-                    page.asked = None;
+                    page.asked = Some(asked);
                 }
             }
         }
     }
 
-    /// Whether it answered.
-    async fn ask_who(&self, bucket: B256, provider: &Provider, ids: &[ShardId]) -> bool {
+    async fn ask_who(&self, bucket: B256, provider: &Provider, ids: &[ShardId]) -> Word {
         match self.0.engine.who(provider, ids.to_vec()).await {
             Ok(keepers) => {
                 let mut state = self.lock();
                 for keeper in keepers.iter().filter(|keeper| keeper.node != self.0.me) {
                     state.meet(bucket, &provider.peer, ids, keeper);
                 }
-                true
+                Word::Keepers
             }
             Err(error) => {
                 self.unanswered(provider.peer.key, &error);
-                false
+                Word::of(&error)
             }
         }
     }

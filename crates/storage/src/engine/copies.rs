@@ -2,8 +2,8 @@
 
 use super::{
     Engine,
+    asked::{Asked, Pulse},
     get::GetError,
-    peers::Asked,
     put::{Ledger, PutError},
     race::race,
     remote::{Ask, RemoteError, Verdict},
@@ -49,8 +49,9 @@ where
         let asks = self.likely(roster).into_iter().map(|provider| {
             async move {
                 let node = provider.peer.key;
-                let asked = Asked::new(&self.peers, &*self.context, node);
-                let answer = self.read_from((&provider, provider.deal), id, (bytes, 0, bytes)).await;
+                let pulse = Pulse::new(&self.peers, node);
+                let asked = Asked::of(&pulse, &*self.context);
+                let answer = self.read_from((&provider, provider.deal), id, (bytes, 0, bytes), &pulse).await;
                 let took = asked.answered();
                 let shard = answer.map_err(|error| self.unread(node, took, error))?;
                 self.peers.succeeded(&node, took);
@@ -79,11 +80,9 @@ where
         self.any(asks.collect(), roster.len(), id, |_| {}).await
     }
 
-    /// Remembers of who did not answer that it did not.
+    /// Remembers what it says of somebody.
     fn unread(&self, node: NodeKey, took: Duration, error: RemoteError) -> (NodeKey, RemoteError) {
-        if error.is_down() && !error.is_unpaid() {
-            self.peers.lost(&node, took, self.context.current());
-        }
+        self.peers.denied(&node, &error, took, self.context.current());
         (node, error)
     }
 

@@ -7,8 +7,8 @@
 
 use super::{
     Engine,
+    asked::{Asked, Pulse},
     get::{Fetch, LATE_MIN, LATE_TIMES},
-    peers::Asked,
     remote::{Ask, RemoteError},
     spread::Provider,
 };
@@ -57,8 +57,8 @@ impl Place {
     }
 }
 
-/// Takes out of a stripe's places what is left of a reader, if `place` is one and what it answered is not of one shard alone:
-/// who is away, busy or lies is so for all that it may have.
+/// Takes out of a stripe's places what is left of a reader, if `place` is one and what it answered is not of one shard
+/// alone: who is away, busy or lies is so for all that it may have.
 pub(super) fn others_of(queue: &mut Vec<(u8, Place)>, place: &Place, error: &RemoteError) -> Vec<(u8, Place)> {
     let (Place::Crowd(keeper), false) = (place, matches!(error, RemoteError::Gone)) else { return Vec::new() };
     let is_of = |other: &Place| matches!(other, Place::Crowd(other) if other.key == keeper.key);
@@ -176,14 +176,20 @@ where
     }
 
     /// One whole shard from another reader.
-    pub(super) async fn ask(&self, keeper: &Peer, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
+    pub(super) async fn ask(
+        &self,
+        keeper: &Peer,
+        id: ShardId,
+        bytes: u32,
+        pulse: &Pulse,
+    ) -> Option<Result<Bytes, RemoteError>> {
         let (crowd, grant) = (self.request.crowd.as_ref()?, &self.request.roster.first()?.grant);
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let _slot = self.turn(&keeper.key).await;
-        let asked = Asked::new(peers, &**context, keeper.key);
+        let asked = Asked::of(pulse, &**context);
         let question = Question::Ask { bucket: crowd.bucket(), id, grant: grant.clone() };
         let ask = Ask { peer: keeper, deal: 0, grant, id };
-        let result = self.engine.remote.ask(&ask, question, bytes).await;
+        let result = self.engine.remote.followed(pulse).ask(&ask, question, bytes).await;
         let took = asked.answered();
         let outcome = match &result {
             Ok(shard) => {
@@ -206,9 +212,8 @@ where
         // Questions that were under way together fail together: that is once.
         let is_told = outcome == Outcome::Failed && peers.rests(&keeper.key, now);
         match (outcome, &result) {
-            // Others have it as well.
-            (Outcome::Busy, Err(error)) => peers.busy(&keeper.key, error.passes_after().unwrap_or_default(), now),
             (Outcome::Lied | Outcome::Failed, _) => peers.lost(&keeper.key, took, now),
+            (_, Err(error)) => peers.denied(&keeper.key, error, took, now),
             _ => {}
         }
         if !is_told {
@@ -249,6 +254,7 @@ where
         let took = asked.answered();
         match &answer {
             Err(error) if error.is_down() => self.peers.lost(&node, took, self.context.current()),
+            // Who has heard enough of such questions still gives shards.
             _ => self.peers.back(&node),
         }
         match answer? {

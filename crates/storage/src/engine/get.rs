@@ -8,9 +8,9 @@
 
 use super::{
     Engine, Permit,
+    asked::{Asked, Pulse},
     crowd::{Crowd, Place},
-    peers::Asked,
-    race::race,
+    race::{JOIN, race},
     remote::{FIRST_BYTE, RemoteError, Verdict},
     sources::{AGAIN_ROUNDS, BUSY_MIN, BUSY_PATIENCE},
     spread::Provider,
@@ -190,8 +190,8 @@ where
             .boxed())
     }
 
-    /// A page from whichever copy answers: of its holders, of other readers, and last of the bucket's other providers, to whom
-    /// a custodian may have brought one.
+    /// A page from whichever copy answers: of its holders, of other readers, and last of the bucket's other providers, to
+    /// whom a custodian may have brought one.
     pub(super) async fn page(&self, page: &PageRef) -> Result<Bytes, GetError> {
         if let Some(bytes) = self.kept(page.id, page.bytes).await {
             return Ok(bytes);
@@ -208,7 +208,8 @@ where
                 // Readers that are met in the meantime are asked, too.
                 let place = places.pop_front().or_else(|| self.newly_met(&mut readers).map(Place::Crowd))?;
                 let ask = async move {
-                    let read = self.read(&place, page.id, page.bytes).await;
+                    let pulse = Pulse::new(&self.engine.peers, *place.node());
+                    let read = self.read(&place, page.id, page.bytes, &pulse).await;
                     read.unwrap_or(Err(RemoteError::Gone)).map_err(|error| (place, error))
                 };
                 Some(ask.boxed())
@@ -266,12 +267,18 @@ where
     }
 
     /// One whole shard from one place; `None` if it is not in the roster any more.
-    pub(super) async fn read(&self, place: &Place, id: ShardId, bytes: u32) -> Option<Result<Bytes, RemoteError>> {
+    pub(super) async fn read(
+        &self,
+        place: &Place,
+        id: ShardId,
+        bytes: u32,
+        pulse: &Pulse,
+    ) -> Option<Result<Bytes, RemoteError>> {
         let holder = match place {
             Place::Deal(holder) => holder,
-            Place::Crowd(keeper) => return self.ask(keeper, id, bytes).await,
+            Place::Crowd(keeper) => return self.ask(keeper, id, bytes, pulse).await,
         };
-        let read = self.read_range(holder, id, bytes, 0..bytes).await;
+        let read = self.read_range(holder, id, bytes, 0..bytes, pulse).await;
         if let Some(Ok(shard)) = &read {
             self.got(id, shard);
         }
@@ -285,17 +292,21 @@ where
         id: ShardId,
         bytes: u32,
         range: Range<u32>,
+        pulse: &Pulse,
     ) -> Option<Result<Bytes, RemoteError>> {
         let provider = &self.request.roster[*self.nodes.get(node)?];
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let _slot = self.turn(node).await;
-        let asked = Asked::new(peers, &**context, *node);
-        let result = self.engine.read_from((provider, *deal), id, (bytes, range.start, range.end - range.start)).await;
+        let asked = Asked::of(pulse, &**context);
+        let slice = (bytes, range.start, range.end - range.start);
+        let result = self.engine.read_from((provider, *deal), id, slice, pulse).await;
         let took = asked.answered();
         match &result {
-            Ok(bytes) => {
-                peers.succeeded(node, took);
-                peers.gave(node, bytes.len() as u64, took);
+            Ok(given) => {
+                // How long a shard takes is not learnt from a few bytes of one.
+                let usual = if slice.2 < bytes { took.max(peers.latency(node)) } else { took };
+                peers.succeeded(node, usual);
+                peers.gave(node, given.len() as u64, took);
                 self.moves();
             }
             Err(error) => {
@@ -303,9 +314,7 @@ where
                 if let RemoteError::Lie(verdict) = error {
                     (self.request.verdict)((**verdict).clone());
                 }
-                if error.is_down() && !error.is_unpaid() || matches!(error, RemoteError::Lie(_)) {
-                    peers.lost(node, took, context.current());
-                }
+                peers.denied(node, error, took, context.current());
             }
         }
         Some(result)
@@ -316,10 +325,14 @@ where
         let (peers, context) = (&self.engine.peers, &self.engine.context);
         let was_late = peers.is_late(node, context.current());
         let mut slot = peers.slot(node).await;
-        // One that fell silent while its turn was waited for is not asked at once by all who waited: others are by then.
+        // One that fell silent while its turn was waited for is not asked at once by all who waited: others are by then. It
+        // is as soon as it answers somebody.
         if !was_late && peers.is_late(node, context.current()) {
             drop(slot);
-            context.sleep(FIRST_BYTE).await;
+            let until = context.current() + FIRST_BYTE;
+            while context.current() < until && peers.is_late(node, context.current()) {
+                context.sleep(JOIN).await;
+            }
             slot = peers.slot(node).await;
         }
         if let Some(until) = peers.busy_until(node, context.current()) {

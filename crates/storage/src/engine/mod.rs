@@ -13,6 +13,7 @@
 //! ```
 //! Generic over clock, spawner, randomness and transport, so that a simulation replays it from a seed.
 
+mod asked;
 mod copies;
 mod crowd;
 mod get;

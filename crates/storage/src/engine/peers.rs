@@ -6,8 +6,8 @@
 use super::{
     get::{LATE_MIN, LATE_TIMES},
     pool::{Permit, Pool},
+    remote::RemoteError,
 };
-use commonware_runtime::Clock;
 use hodei_types::transport::NodeKey;
 use std::{
     collections::BTreeMap,
@@ -45,6 +45,13 @@ struct Peer {
     asked: u32,
     unheard: Option<SystemTime>,
     served: Option<Served>,
+}
+
+/// A question that finds out whether somebody is back: until when it was late, and is again for the while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    was_until: SystemTime,
+    is_until: SystemTime,
 }
 
 /// What a provider gave so far.
@@ -115,22 +122,32 @@ impl Peers {
 
     /// It is asked something. One whose time of being late is over is late again till it answers: a single question finds
     /// out whether it is back.
-    fn began(&self, node: &NodeKey, now: SystemTime) {
+    pub(super) fn began(&self, node: &NodeKey, now: SystemTime) -> Option<Probe> {
         self.with(node, |peer| {
-            if peer.late_until.is_some_and(|until| until <= now) {
-                peer.late_until = Some(now + REST_MAX);
-            }
             if peer.asked == 0 {
                 peer.unheard = Some(now);
             }
             peer.asked += 1;
-        });
+            let was_until = peer.late_until.filter(|until| *until <= now)?;
+            let is_until = now + REST_MAX;
+            peer.late_until = Some(is_until);
+            Some(Probe { was_until, is_until })
+        })
     }
 
-    /// A question is under way no more; `is_heard`: there was an answer.
-    fn ended(&self, node: &NodeKey, is_heard: bool, now: SystemTime) {
+    /// Something of an answer came.
+    pub(super) fn heard(&self, node: &NodeKey, now: SystemTime) {
+        self.with(node, |peer| peer.unheard = Some(now));
+    }
+
+    /// A question is under way no more; `is_heard`: there was an answer. What is known by it is told afterwards: to have
+    /// been looked for is no fault.
+    pub(super) fn ended(&self, node: &NodeKey, probe: Option<Probe>, is_heard: bool, now: SystemTime) {
         self.with(node, |peer| {
             peer.asked = peer.asked.saturating_sub(1);
+            if let Some(probe) = probe.filter(|probe| peer.late_until == Some(probe.is_until)) {
+                peer.late_until = Some(probe.was_until);
+            }
             if is_heard {
                 peer.unheard = Some(now);
             }
@@ -147,13 +164,24 @@ impl Peers {
         });
     }
 
+    /// It did not give what it was asked for, after this time, and why.
+    pub(crate) fn denied(&self, node: &NodeKey, error: &RemoteError, after: Duration, now: SystemTime) {
+        if error.is_down() && !error.is_unpaid() || matches!(error, RemoteError::Lie(_)) {
+            return self.lost(node, after, now);
+        }
+        self.back(node);
+        if let (RemoteError::Busy { .. }, Some(wait)) = (error, error.passes_after()) {
+            self.busy(node, wait, now);
+        }
+    }
+
     /// It answered something that is no shard: it is not silent any more.
     pub(crate) fn back(&self, node: &NodeKey) {
         self.with(node, |peer| peer.late_until = None);
     }
 
     /// It asked to be left alone for so long.
-    pub(crate) fn busy(&self, node: &NodeKey, wait: Duration, now: SystemTime) {
+    fn busy(&self, node: &NodeKey, wait: Duration, now: SystemTime) {
         self.with(node, |peer| peer.busy_until = Some(now + wait));
     }
 
@@ -162,11 +190,14 @@ impl Peers {
         self.with(node, |peer| peer.busy_until.filter(|until| *until > now))
     }
 
-    /// It was not waited for any longer after this time, since others answered.
-    fn overtaken(&self, node: &NodeKey, after: Duration, now: SystemTime) {
+    /// It was not waited for any longer after this time, since others answered; `quiet`: how long nothing of it came. Who is
+    /// heard is only slow, and takes so long at least.
+    pub(super) fn overtaken(&self, node: &NodeKey, after: Duration, quiet: Duration, now: SystemTime) {
         self.with(node, |peer| {
-            if after >= (peer.latency * LATE_TIMES).max(LATE_MIN) {
+            if quiet >= (peer.latency * LATE_TIMES).max(LATE_MIN) {
                 peer.late_until = Some(now + REST_MAX);
+            } else if quiet < after && after > peer.latency {
+                peer.latency = (peer.latency * 7 + after) / 8;
             }
         });
     }
@@ -226,47 +257,13 @@ impl Peers {
     }
 }
 
-/// A question under way. Dropped without an answer, it tells that others were faster.
-pub(crate) struct Asked<'a, C: Clock> {
-    peers: &'a Peers,
-    context: &'a C,
-    node: NodeKey,
-    start: SystemTime,
-    is_answered: bool,
-}
-
-impl<'a, C: Clock> Asked<'a, C> {
-    pub(crate) fn new(peers: &'a Peers, context: &'a C, node: NodeKey) -> Self {
-        let start = context.current();
-        peers.began(&node, start);
-        Self { peers, context, node, start, is_answered: false }
-    }
-
-    /// There is an answer, whatever it says; how long it took.
-    pub(crate) fn answered(mut self) -> Duration {
-        self.is_answered = true;
-        self.took()
-    }
-
-    fn took(&self) -> Duration {
-        self.context.current().duration_since(self.start).unwrap_or_default()
-    }
-}
-
-impl<C: Clock> Drop for Asked<'_, C> {
-    fn drop(&mut self) {
-        let now = self.context.current();
-        self.peers.ended(&self.node, self.is_answered, now);
-        if !self.is_answered {
-            self.peers.overtaken(&self.node, self.took(), now);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use commonware_runtime::{Runner as _, deterministic};
+    use super::{
+        super::asked::{Asked, Pulse},
+        *,
+    };
+    use commonware_runtime::{Clock as _, Runner as _, deterministic};
 
     #[test]
     fn a_failing_provider_rests_longer_each_time_and_is_forgiven_at_once() {
@@ -292,9 +289,14 @@ mod tests {
     #[test]
     fn who_was_overtaken_is_read_from_after_others_until_it_answers_and_gets_no_less() {
         let (peers, node, now) = (Peers::default(), NodeKey([1; 32]), SystemTime::UNIX_EPOCH);
-        peers.overtaken(&node, 2 * LATENCY_FIRST, now);
-        assert_eq!(peers.rank(&node, now), 0, "others were faster, and it is not late");
-        peers.overtaken(&node, 4 * LATENCY_FIRST, now);
+        let overtaken = |after: u32, quiet: u32| {
+            peers.overtaken(&node, after * LATENCY_FIRST, quiet * LATENCY_FIRST, now);
+        };
+        overtaken(2, 2);
+        assert_eq!((peers.rank(&node, now), peers.latency(&node)), (0, LATENCY_FIRST), "it is not late");
+        overtaken(9, 1);
+        assert_eq!((peers.rank(&node, now), peers.latency(&node)), (0, 2 * LATENCY_FIRST), "bytes came: it is slow");
+        overtaken(8, 8);
         assert_eq!((peers.rank(&node, now), peers.rests(&node, now)), (LATE, false));
         assert_eq!(peers.rank(&node, now + REST_MAX), 0, "it gets another chance");
         peers.failed(&node, now);
@@ -347,6 +349,52 @@ mod tests {
             assert_eq!((rank(), peers.is_late(&node, context.current())), (BUSY, false));
             context.sleep(REST).await;
             assert_eq!((rank(), peers.busy_until(&node, context.current())), (0, None));
+        });
+    }
+
+    #[test]
+    fn a_question_that_looks_whether_somebody_is_back_does_it_no_harm_when_it_is_dropped_or_answered() {
+        deterministic::Runner::default().start(|context| async move {
+            let (peers, node) = (Peers::default(), NodeKey([1; 32]));
+            let rank = || peers.rank(&node, context.current());
+            peers.lost(&node, REST_MAX, context.current());
+            context.sleep(REST_MAX).await;
+            let probe = Asked::new(&peers, &context, node);
+            assert_eq!(rank(), LATE);
+            drop(probe);
+            assert_eq!(rank(), 0, "nobody waited for it");
+            for (error, expected) in [
+                (RemoteError::Gone, 0),
+                (RemoteError::Busy { retry_after_ms: 500 }, BUSY),
+                (RemoteError::Slow(REST), RESTS),
+            ] {
+                peers.lost(&node, REST_MAX, context.current());
+                context.sleep(REST_MAX).await;
+                let probe = Asked::new(&peers, &context, node);
+                context.sleep(SILENT_MIN).await;
+                peers.denied(&node, &error, probe.answered(), context.current());
+                assert_eq!(rank(), expected, "{error}");
+                context.sleep(REST_MAX).await;
+            }
+        });
+    }
+
+    #[test]
+    fn who_is_heard_in_the_middle_of_an_answer_is_not_silent() {
+        deterministic::Runner::default().start(|context| async move {
+            let (peers, node) = (Peers::default(), NodeKey([1; 32]));
+            let pulse = Pulse::new(&peers, node);
+            assert_eq!(pulse.last(), None);
+            let asked = Asked::of(&pulse, &context);
+            assert_eq!(pulse.last(), Some(context.current()));
+            for _ in 0..4 {
+                context.sleep(SILENT_MIN * 3 / 4).await;
+                pulse.beat(context.current());
+                assert_eq!(peers.rank(&node, context.current()), 0);
+            }
+            drop(asked);
+            assert_eq!(peers.rank(&node, context.current()), 0, "nor late where it is not waited for");
+            assert!(peers.latency(&node) > LATENCY_FIRST, "it takes its time");
         });
     }
 }

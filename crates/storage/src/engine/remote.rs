@@ -3,12 +3,15 @@
 //! Upon an ack: its signature and the shard's path to the signed root are checked. Upon bytes: they are checked
 //! against the shard's id. What does not hold becomes a [`Verdict`] naming the provider, expected and found.
 
-use super::spread::{BUSY_MAX, Provider};
+use super::{
+    asked::Pulse,
+    spread::{BUSY_MAX, Provider},
+};
 use crate::{
     crowd::Question,
     wire::{self, Answer, Held, LIST_BYTES_MAX, MESSAGE_BYTES_MAX, Reason, Request, Tab, Tick, UploadId, WireError},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use commonware_runtime::Clock;
 use futures::{
     future::{Either, select},
@@ -32,6 +35,8 @@ pub(super) const FIRST_BYTE: Duration = Duration::from_secs(2);
 const WORD: Duration = Duration::from_secs(10);
 /// The bytes after it.
 const SHARD_GET: Duration = Duration::from_secs(28);
+/// They are taken in pieces, each of which tells that they come: on a slow line a whole shard takes seconds.
+const PIECE: usize = 32 * 1024;
 
 /// A provider broke the protocol in a way that shows: what was expected, what it gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,17 +141,41 @@ pub(crate) struct Remote<E, T> {
     pub(crate) context: Arc<E>,
     transport: T,
     chain_id: u64,
+    /// Told when something of a slice comes.
+    pulse: Option<Pulse>,
 }
 
 impl<E, T: Clone> Clone for Remote<E, T> {
     fn clone(&self) -> Self {
-        Self { context: self.context.clone(), transport: self.transport.clone(), chain_id: self.chain_id }
+        let Self { context, transport, chain_id, pulse } = self;
+        Self { context: context.clone(), transport: transport.clone(), chain_id: *chain_id, pulse: pulse.clone() }
     }
 }
 
 impl<E: Clock, T: Transport> Remote<E, T> {
     pub(crate) fn new(context: Arc<E>, transport: T, chain_id: u64) -> Self {
-        Self { context, transport, chain_id }
+        Self { context, transport, chain_id, pulse: None }
+    }
+
+    /// The same for one question that is followed.
+    pub(crate) fn followed(&self, pulse: &Pulse) -> Self {
+        Self { pulse: Some(pulse.clone()), ..self.clone() }
+    }
+
+    fn beat(&self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.beat(self.context.current());
+        }
+    }
+
+    /// The bytes of a slice; the caller has bounded `len`.
+    async fn body(&self, stream: &mut T::Stream, len: usize) -> Result<Bytes, WireError> {
+        let mut bytes = BytesMut::with_capacity(len);
+        while bytes.len() < len {
+            bytes.extend_from_slice(&wire::body(stream, (len - bytes.len()).min(PIECE)).await?);
+            self.beat();
+        }
+        Ok(bytes.freeze())
     }
 
     pub(crate) async fn within<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, RemoteError> {
@@ -223,6 +252,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
                 wire::receive(&mut stream, MESSAGE_BYTES_MAX).await
             })
             .await??;
+        self.beat();
         let (hashes, given) = match Answer::decode(&answer)? {
             Answer::Slice { shard_bytes: size, offset: from, len: given, hashes } => {
                 if (size, from, given) != (shard_bytes, offset, len) {
@@ -239,7 +269,7 @@ impl<E: Clock, T: Transport> Remote<E, T> {
             }
             other => return Err(self.refusal(ask, other, "a slice")),
         };
-        let bytes = self.within(SHARD_GET, wire::body(&mut stream, given as usize)).await??;
+        let bytes = self.within(SHARD_GET, self.body(&mut stream, given as usize)).await??;
         let first = offset as usize / CHUNK_BYTES;
         match slice::verify(&ask.id, shard_bytes.into(), first, &bytes, &hashes) {
             Ok(()) => Ok(bytes),

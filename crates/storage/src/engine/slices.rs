@@ -10,6 +10,7 @@
 
 use super::{
     Engine,
+    asked::Pulse,
     get::{Fetch, GetError, GetRequest, LATE_TIMES},
     stripe::plain_bytes,
 };
@@ -159,7 +160,8 @@ where
         let start = from / CHUNK_BYTES * CHUNK_BYTES;
         let end = (from + len).next_multiple_of(CHUNK_BYTES);
         let late = context.sleep((peers.latency(&holder.node) * LATE_TIMES).max(LATE_MIN));
-        let read = self.read_range(&holder, id, listed.shard_bytes, start as u32..end as u32);
+        let pulse = Pulse::new(peers, holder.node);
+        let read = self.read_range(&holder, id, listed.shard_bytes, start as u32..end as u32, &pulse);
         pin_mut!(read, late);
         let bytes = match select(read, late).await {
             Either::Left((Some(Ok(bytes)), _)) => bytes,

@@ -12,6 +12,7 @@
 
 use super::{
     Engine,
+    asked::Pulse,
     remote::{Ask, Remote, RemoteError, Verdict},
     spread::Provider,
 };
@@ -378,12 +379,14 @@ where
         (provider, deal): (&Provider, u64),
         id: ShardId,
         slice: (u32, u32, u32),
+        pulse: &Pulse,
     ) -> Result<Bytes, RemoteError> {
+        let remote = self.remote.followed(pulse);
         let Some(meter) = provider.meter.clone() else {
             let ask = Ask { peer: &provider.peer, deal, grant: &provider.grant, id };
-            return self.remote.get(&ask, slice.0, slice.1, slice.2).await;
+            return remote.get(&ask, slice.0, slice.1, slice.2).await;
         };
-        let (remote, provider, (told, hears)) = (self.remote.clone(), provider.clone(), oneshot::channel());
+        let (provider, (told, hears)) = (provider.clone(), oneshot::channel());
         self.context.child("metered").spawn(move |_| async move {
             let ask = Ask { peer: &provider.peer, deal, grant: &provider.grant, id };
             let result = meter.read(&remote, &ask, slice).await;

@@ -60,6 +60,11 @@ impl World {
         Engine::new(self.context.child("reader"), self.clone(), CHAIN_ID, Pool::new(STRIPES_BYTES))
     }
 
+    /// Streams opened to anybody so far.
+    fn streams(&self) -> usize {
+        self.opened.lock().unwrap().values().sum()
+    }
+
     /// Streams opened to a provider so far.
     fn opened(&self, host: usize) -> usize {
         self.opened.lock().unwrap().get(&self.fleet.node(host)).copied().unwrap_or(0)
@@ -215,8 +220,8 @@ fn what_one_reader_lacks_another_has_and_who_is_busy_is_waited_for() {
         let busy = Keeping { is_busy: true, ..whole(&fleet) };
         let world = World::new(&context, &fleet, vec![part, busy]);
         (0..6).for_each(|host| fleet.set(host, Mode::Mute));
-        let (bytes, _) = read(&context, &world.engine(), world.request(&stored)).await;
-        assert!(bytes == data);
+        let (bytes, took) = read(&context, &world.engine(), world.request(&stored)).await;
+        assert!(bytes == data && took < 10 * SOON, "{took:?}");
         let gave = world.gave();
         assert!(gave.iter().all(|gave| *gave > 0), "{gave:?}");
     });
@@ -230,8 +235,8 @@ fn a_reader_that_is_busy_again_and_again_gives_all_in_the_end() {
         let busy = Keeping { is_busy: true, busy_at_first: 3, ..whole(&fleet) };
         let world = World::new(&context, &fleet, vec![busy]);
         (0..6).for_each(|host| fleet.set(host, Mode::Mute));
-        let (bytes, _) = read(&context, &world.engine(), world.request(&stored)).await;
-        assert!(bytes == data);
+        let (bytes, took) = read(&context, &world.engine(), world.request(&stored)).await;
+        assert!(bytes == data && took < 20 * SOON, "{took:?}");
     });
 }
 
@@ -269,6 +274,90 @@ fn an_error_says_how_many_were_silent_and_whether_a_reader_was_asked() {
             };
             let text = error.to_string();
             assert!(error.is_temporary() && text.contains("4 silent") && text.contains(expected), "{text}");
+        }
+    });
+}
+
+#[test]
+fn one_that_is_busy_keeps_nobody_from_asking_those_who_were_late_once() {
+    run(47, |context, fleet, engine| async move {
+        let data = plain(8 << 20);
+        let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
+        let world = World::new(&context, &fleet, Vec::new());
+        let reader = world.engine();
+        (3..6).for_each(|host| fleet.set(host, Mode::Mute));
+        let (bytes, _) = read(&context, &reader, world.request(&stored)).await;
+        assert!(bytes == data);
+        for host in 3..6 {
+            assert!(reader.peers().is_late(&fleet.node(host), context.current()), "{host}");
+            fleet.set(host, Mode::Up);
+        }
+        // Two are left of whom nothing bad is known, and a third says for hours that it rests.
+        fleet.set(2, Mode::Busy(5_000));
+        let before = world.opened(2);
+        let (bytes, took) = read(&context, &reader, world.request(&stored)).await;
+        assert!(bytes == data && took < SOON, "{took:?}");
+        let asked = world.opened(2) - before;
+        assert!(asked <= 8, "for the page, and four at once: {asked}");
+    });
+}
+
+#[test]
+fn far_providers_are_asked_for_k_shards_and_for_one_more_where_one_is_busy() {
+    run(48, |context, fleet, engine| async move {
+        let (large, small) = (plain(24 << 20), plain(700_000));
+        let stored = put(&fleet, &engine, &large, Wait::Full).await.unwrap();
+        let stripe = put(&fleet, &engine, &small, Wait::Full).await.unwrap();
+        let world = World::new(&context, &fleet, Vec::new());
+        let (reader, far) = (world.engine(), Mode::Slow(150));
+        (0..6).for_each(|host| fleet.set(host, far));
+        let is_known = || {
+            let (peers, now) = (reader.peers(), context.current());
+            (0..6)
+                .map(|host| fleet.node(host))
+                .all(|node| !peers.is_late(&node, now) && peers.latency(&node) > Duration::from_millis(100))
+        };
+        for _ in 0..20 {
+            if is_known() {
+                break;
+            }
+            let (bytes, _) = read(&context, &reader, world.request(&stored)).await;
+            assert!(bytes == large);
+            context.sleep(Duration::from_secs(61)).await;
+        }
+        assert!(is_known(), "how far they are is learnt");
+        let before = world.streams();
+        let (bytes, _) = read(&context, &reader, world.request(&stripe)).await;
+        assert!(bytes == small);
+        assert_eq!(world.streams() - before, 1 + 3, "a page and k shards");
+        for busy in 0..6 {
+            fleet.set(busy, Mode::Busy(100));
+            let before = world.streams();
+            let (bytes, took) = read(&context, &reader, world.request(&stripe)).await;
+            assert!(bytes == small && took < SOON / 4, "{took:?}");
+            let streams = world.streams() - before;
+            assert!(streams <= (1 + 1) + (3 + 1), "{busy}: one in its place, for the page and the stripe: {streams}");
+            fleet.set(busy, far);
+            context.sleep(Duration::from_secs(1)).await;
+        }
+    });
+}
+
+#[test]
+fn where_too_few_are_left_who_is_busy_is_asked_ever_less_and_not_for_ever() {
+    run(49, |context, fleet, engine| async move {
+        let stored = put(&fleet, &engine, &plain(700_000), Wait::Full).await.unwrap();
+        let world = World::new(&context, &fleet, Vec::new());
+        (2..6).for_each(|host| fleet.set(host, Mode::Busy(100)));
+        let start = context.current();
+        let body = world.engine().get(world.request(&stored)).await.unwrap_or_else(|error| panic!("{error}"));
+        let error = body.try_collect::<Vec<_>>().await.unwrap_err();
+        let took = context.current().duration_since(start).unwrap();
+        assert!(error.is_temporary() && error.to_string().contains("4 busy"), "{error}");
+        assert!(took < 15 * SOON, "{took:?}");
+        for host in 2..6 {
+            let asked = world.opened(host);
+            assert!(asked <= 30, "{host}: {asked} questions in {took:?}");
         }
     });
 }
