@@ -190,8 +190,8 @@ impl Peers {
         self.with(node, |peer| peer.busy_until.filter(|until| *until > now))
     }
 
-    /// It was not waited for any longer after this time, since others answered; `quiet`: how long nothing of it came. Who is
-    /// heard is only slow, and takes so long at least.
+    /// It was not waited for any longer after this time, since others answered; `quiet`: how long nothing of it came. Who
+    /// is heard is only slow, and takes so long at least.
     pub(super) fn overtaken(&self, node: &NodeKey, after: Duration, quiet: Duration, now: SystemTime) {
         self.with(node, |peer| {
             if quiet >= (peer.latency * LATE_TIMES).max(LATE_MIN) {

@@ -5,9 +5,9 @@
 //! silent or failed lately  only while too few shards are on their way from others, or once in a while to see
 //! busy                     again after the time it said, doubled each time, while this read gets on and shards are lacking
 //! ```
-//! On its way is what somebody is asked for of whom something came lately, or who is not busy and has others to serve first.
-//! Who said that it is busy promises nothing. What a read waits for is therefore bounded by the first silence of each source
-//! and not by their patience.
+//! On its way is what somebody is asked for of whom something came lately, or who is not busy and has others to serve
+//! first. Who said that it is busy promises nothing. What a read waits for is therefore bounded by the first silence of
+//! each source and not by their patience.
 
 use super::{
     asked::Pulse,
