@@ -121,7 +121,9 @@ pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()>
 /// Why nothing is told of what a node holds.
 fn silence(running: bool) -> &'static str {
     match running {
-        true => "The node here did not answer in time: it is busy, or learns from the ledger whose its deals are. Ask again.",
+        true => {
+            "The node here did not answer in time: it is busy, or learns from the ledger whose its deals are. Ask again."
+        }
         false => "No node runs here now: what it holds of them is told while it does.",
     }
 }
