@@ -11,7 +11,7 @@ use crate::{
     serve, time,
 };
 use hodei_node::{
-    home::Home,
+    home::{Home, HomeError},
     provider::decline::{self, Order, Told, shard_id},
 };
 use hodei_types::slice::ShardId;
@@ -69,8 +69,10 @@ pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()>
     ));
     out.say("Price: 0 hod, and no fee: nothing is sent to the ledger by this.");
     if args.plan.dry_run {
-        let running = home.read_ready().is_some();
-        let told = if running { told(&home, &order, folder)? } else { None };
+        let is_ready = home.read_ready().is_some();
+        let told = if is_ready { told(&home, &order, folder)? } else { None };
+        // Who was killed still seems ready; its lock is free.
+        let running = told.is_some() || is_ready && matches!(home.lock(), Err(HomeError::Locked { .. }));
         out.say(match &told {
             Some(told) => format!(
                 "It names {}, of which {} are held here now and {} declined already.",
