@@ -11,7 +11,7 @@ use crate::{
     serve, time,
 };
 use hodei_node::{
-    home::Home,
+    home::{Home, HomeError},
     provider::decline::{self, Order, Told, shard_id},
 };
 use hodei_types::slice::ShardId;
@@ -69,7 +69,10 @@ pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()>
     ));
     out.say("Price: 0 hod, and no fee: nothing is sent to the ledger by this.");
     if args.plan.dry_run {
-        let told = told(&home, &order, folder)?;
+        let is_ready = home.read_ready().is_some();
+        let told = if is_ready { told(&home, &order, folder)? } else { None };
+        // Who was killed still seems ready; its lock is free.
+        let running = told.is_some() || is_ready && matches!(home.lock(), Err(HomeError::Locked { .. }));
         out.say(match &told {
             Some(told) => format!(
                 "It names {}, of which {} are held here now and {} declined already.",
@@ -77,12 +80,13 @@ pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()>
                 told.held,
                 told.declined
             ),
-            None => "No node answers here now: what it holds of them is told while it runs.".to_owned(),
+            None => silence(running).to_owned(),
         });
         let plan = json!({
             "schema": "hodei.node.decline.plan/1", "shards": ids.len(), "bucket": args.bucket,
             "ground": args.reason, "price_wei": "0", "named_shards": told.as_ref().map(|told| told.shards),
             "held_shards": told.as_ref().map(|told| told.held), "declined_shards": told.as_ref().map(|told| told.declined),
+            "running": running,
         });
         out.result("", &plan);
         return Ok(());
@@ -116,12 +120,19 @@ pub(crate) fn decline(args: &NodeDecline, folder: &Path, out: Out) -> Result<()>
     Ok(())
 }
 
-/// What the order would come to, by the word of the node that runs here, if one does and says so in time. What it would
-/// refuse is an error as if it were given.
-fn told(home: &Home, order: &Order, folder: &Path) -> Result<Option<Told>> {
-    if home.read_ready().is_none() {
-        return Ok(None);
+/// Why nothing is told of what a node holds.
+fn silence(running: bool) -> &'static str {
+    match running {
+        true => {
+            "The node here did not answer in time: it is busy, or learns from the ledger whose its deals are. Ask again."
+        }
+        false => "No node runs here now: what it holds of them is told while it does.",
     }
+}
+
+/// What the order would come to, by the word of the node that runs here, if it says so in time. What it would refuse is
+/// an error as if it were given.
+fn told(home: &Home, order: &Order, folder: &Path) -> Result<Option<Told>> {
     let question = decline::ask(home, order).map_err(serve::home_fault)?;
     let begun = Instant::now();
     while question.exists() && begun.elapsed() < TOLD_WITHIN {

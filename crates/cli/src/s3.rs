@@ -10,7 +10,7 @@ use crate::{
     fault::{self, Fault, Result},
     out::{Out, bytes},
     serve::stopped,
-    session::{Session, sdk_fault},
+    session::{Session, is_dialable, sdk_fault},
 };
 use hodei_gateway::s3::{
     AccessLog, Config, Key, Keyring, Keys, KeysError, Objects, Principal, Quota, Scope, Tls, held, serve, website,
@@ -77,11 +77,13 @@ pub(crate) async fn run(args: &S3Serve, session: &Session, out: Out) -> Result<(
     let door = tokio::spawn(serve(listener, objects, config));
     let website = site.as_ref().map(|(url, _)| url.clone());
     // Who listens at all addresses of a machine is reached at one of them.
-    let reached = session.own_address(address).filter(|_| address.ip().is_unspecified());
+    let is_open = address.ip().is_unspecified();
+    let reached = session.own_address(address).filter(|own| is_open && is_dialable(*own, address));
     let reached = reached.map(|reached| format!("{scheme}://{reached}"));
     out.result(
         match &reached {
             Some(reached) => format!("S3 answers at all addresses of this machine: {endpoint}, from others {reached}"),
+            None if is_open => format!("S3 answers at all addresses of this machine: {endpoint}"),
             None => format!("S3 answers at {endpoint}"),
         },
         &json!({ "schema": "hodei.s3.ready/1", "endpoint": endpoint, "website": website, "reached": reached }),

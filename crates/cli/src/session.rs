@@ -148,7 +148,7 @@ impl Session {
         let member = self.peers.iter().flat_map(|peer| &peer.addresses).find(|member| member.is_ipv4())?;
         let socket = std::net::UdpSocket::bind(SocketAddr::new(bound.ip(), 0)).ok()?;
         socket.connect(member).ok()?;
-        Some(SocketAddr::new(socket.local_addr().ok()?.ip(), bound.port()))
+        Some(SocketAddr::new(socket.local_addr().ok()?.ip().to_canonical(), bound.port()))
     }
 
     /// Who this identity is to owners who make passes.
@@ -224,6 +224,13 @@ impl Session {
 }
 
 /// A link that dials and answers nobody.
+/// Whether others can dial the address found for what is bound to `bound`: on a machine that has all of its network on
+/// itself, the way to the network goes nowhere else.
+pub(crate) fn is_dialable(own: SocketAddr, bound: SocketAddr) -> bool {
+    let is_inner = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+    !is_inner(own) || is_inner(bound)
+}
+
 async fn dialler(secret: [u8; 32], bind: SocketAddr) -> Result<Link> {
     listen(secret, bind, Vec::new()).await.map(|(link, _)| link)
 }
@@ -392,6 +399,14 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_are_not_sent_to_themselves() {
+        let is_dialable = |own: &str, bound: &str| is_dialable(own.parse().unwrap(), bound.parse().unwrap());
+        assert!(is_dialable("192.0.2.7:9000", "0.0.0.0:9000") && is_dialable("127.0.0.1:9000", "127.0.0.1:9000"));
+        assert!(!is_dialable("127.0.0.1:9000", "0.0.0.0:9000") && !is_dialable("[::1]:9000", "[::]:9000"));
+        assert!(!is_dialable("[::ffff:127.0.0.1]:9000", "[::]:9000"));
+    }
 
     #[test]
     fn keys_are_cut_and_words_are_not() {

@@ -103,6 +103,12 @@ pub(crate) fn usable(offer: &&Offer) -> bool {
     offer.open && !offer.suspended && !(offer.addresses.is_empty() && offer.relays.is_empty())
 }
 
+/// Whether somebody who offers room missed its last challenge: it is there again upon its next proof, or closed after
+/// some windows.
+pub(crate) fn may_return(offers: &[Offer]) -> bool {
+    offers.iter().any(|offer| offer.open && offer.suspended)
+}
+
 /// One deal to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -332,6 +338,16 @@ pub(crate) mod tests {
             |price: u128, times: u128| (price * u128::from(plan.parts[0].capacity_bytes)).div_ceil(1 << 30) * times;
         assert_eq!(plan.parts[0].escrow, gib(100, 60) + gib(1, 1));
         assert!(plan.lines().iter().any(|line| line.contains("6 deals with 6 operators in 3 networks and 3 zones")));
+    }
+
+    #[test]
+    fn who_is_suspended_may_return_and_who_left_does_not() {
+        let mut offers = six();
+        assert!(!may_return(&offers));
+        (offers[2].suspended, offers[2].open) = (true, false);
+        assert!(!may_return(&offers), "closed for good");
+        offers[3].suspended = true;
+        assert!(may_return(&offers));
     }
 
     #[test]

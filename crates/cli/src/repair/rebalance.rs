@@ -99,7 +99,7 @@ fn plan_text(bucket: &str, planned: &Rebalance, rate: Option<u64>) -> Vec<String
             planned.lacking_stripes, planned.unread_parts
         ));
     }
-    lines.extend(beside(bucket, &planned.shares));
+    lines.extend(beside(bucket, &planned.shares, planned.declined_elsewhere));
     if planned.move_shards == planned.steps_left {
         lines.push(format!(
             "The bucket's overlay takes {} shards more, and then none: parts that are stored again need none.",
@@ -130,7 +130,7 @@ fn plan_text(bucket: &str, planned: &Rebalance, rate: Option<u64>) -> Vec<String
 }
 
 /// What lies as it does for another reason than chance, and is not for this to mend.
-fn beside(bucket: &str, shares: &[Share]) -> Vec<String> {
+fn beside(bucket: &str, shares: &[Share], declined_elsewhere: u64) -> Vec<String> {
     let mut lines = Vec::new();
     let leaving: Vec<&Share> = shares.iter().filter(|share| share.leaves && share.bytes > 0).collect();
     if !leaving.is_empty() {
@@ -146,6 +146,9 @@ fn beside(bucket: &str, shares: &[Share]) -> Vec<String> {
         lines.push(format!(
             "{declined} shards are declined by who was to have them, and move nowhere: `hodei data repair {bucket}` stores them again."
         ));
+    }
+    if declined_elsewhere > 0 {
+        lines.push(format!("{declined_elsewhere} shards lie elsewhere than with who declines them, and stay there."));
     }
     lines
 }
@@ -164,7 +167,8 @@ fn plan(bucket: &str, planned: &Rebalance) -> Value {
     json!({
         "schema": "hodei.data.rebalance.plan/1", "bucket": bucket, "providers": shares(&planned.shares),
         "fair_bytes": planned.fair_bytes, "shards": planned.move_shards, "bytes": planned.move_bytes,
-        "twins": planned.twins, "astray": planned.astray, "lacking_stripes": planned.lacking_stripes, "unread_parts": planned.unread_parts,
+        "twins": planned.twins, "astray": planned.astray, "declined_elsewhere": planned.declined_elsewhere,
+        "lacking_stripes": planned.lacking_stripes, "unread_parts": planned.unread_parts,
         "overlay_left": planned.steps_left, "new_deals": planned.open.len(), "escrow_wei": planned.escrow().to_string(),
         "window_wei": planned.window_then.to_string(), "window_before_wei": planned.window_now.to_string(),
     })
@@ -208,9 +212,12 @@ mod tests {
         let shares = [share(1, true, false, 0), share(2, false, true, 0), share(3, true, false, 7)];
         let text = shares_text(&shares);
         assert!(text.contains("leaves") && text.contains("takes shards, declines 7"), "{text}");
-        let lines = beside("vault", &shares);
+        let lines = beside("vault", &shares, 0);
         assert!(lines.len() == 2 && lines.iter().all(|line| line.contains("hodei data repair vault")), "{lines:?}");
         assert!(lines[0].contains("5.0 MiB") && lines[1].starts_with("7 shards"), "{lines:?}");
-        assert!(beside("vault", &shares[..1]).is_empty());
+        assert!(beside("vault", &shares[..1], 0).is_empty());
+        // What is whole elsewhere is nothing for a repair.
+        let lines = beside("vault", &shares[..1], 9);
+        assert!(lines.len() == 1 && lines[0].starts_with("9 shards") && !lines[0].contains("repair"), "{lines:?}");
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     fault::{self, Fault, Result},
     out::{Out, bytes},
     serve::stopped,
-    session::Session,
+    session::{Session, is_dialable},
 };
 use hodei_node::disk;
 use hodei_sdk::{
@@ -99,7 +99,8 @@ fn kept_bytes(folder: &Path) -> u64 {
 /// Where other readers reach this one: as it was named, or as this machine is seen towards the network.
 fn reached(args: &ShareServe, session: &Session, wire: &Link) -> Result<Vec<SocketAddr>> {
     let bound = wire.address();
-    let own = bound.and_then(|bound| session.own_address(bound));
+    // Others are not sent to themselves.
+    let own = bound.and_then(|bound| session.own_address(bound).filter(|own| is_dialable(*own, bound)));
     match (args.keep, args.addresses.as_slice()) {
         (None, _) => Ok(Vec::new()),
         (Some(_), []) => Ok(own.into_iter().collect()),

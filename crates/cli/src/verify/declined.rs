@@ -35,11 +35,24 @@ struct Line {
     statement: String,
 }
 
-/// Whether a file is such a listing, by its first letter: a receipt never begins with it.
+/// Written by some editors in front of text.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+/// White space looked through for a listing's first letter.
+const LOOKED_BYTES: u64 = 4096;
+
+/// Whether a file is such a listing, by its first letter: a receipt never begins with it. An empty
+/// file is for [`run`] to tell of.
 pub(super) fn is_listing(path: &Path) -> Result<bool> {
-    let mut first = [0];
-    let read = File::open(path).and_then(|mut file| file.read(&mut first));
-    Ok(read.map_err(|error| Fault::io(path, "reading", &error))? == 1 && first == *b"{")
+    let mut first = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LOOKED_BYTES).read_to_end(&mut first));
+    read.map_err(|error| Fault::io(path, "reading", &error))?;
+    let first = text_of(&first);
+    Ok(first.is_empty() || first[0] == b'{')
+}
+
+/// What stands between white space, without the mark of an editor.
+fn text_of(line: &[u8]) -> &[u8] {
+    line.strip_prefix(MARK).unwrap_or(line).trim_ascii()
 }
 
 /// Each statement of a listing; the first that is not true ends it.
@@ -60,17 +73,23 @@ pub(super) fn run(path: &Path, key: &NetworkKey, out: Out) -> Result<()> {
                 .at(path.display())
                 .between(expected, "more"));
         }
-        if line.trim_ascii().is_empty() {
+        let line = text_of(&line);
+        if line.is_empty() {
             continue;
         }
         told += 1;
-        let (node, decline) = statement(&line, key).map_err(|(expected, found)| {
+        let (node, decline) = statement(line, key).map_err(|(expected, found)| {
             let help = "ask whoever gave it for another; do not rely on this one";
             Fault::new(&fault::STATEMENT_FALSE, format!("statement {told} is not true"), help)
                 .at(path.display())
                 .between(expected, found)
         })?;
         tell(&node, &decline, key, out);
+    }
+    // True of any file that lost its content: nobody may take it for a proof.
+    if told == 0 {
+        let help = "the listing of a node that declines nothing is empty; a receipt never is: ask for it again";
+        return Err(Fault::new(&fault::USAGE, "there is nothing in it to verify", help).at(path.display()));
     }
     out.say(format!("✓ {told} statements of {} are true", path.display()));
     Ok(())
@@ -175,11 +194,24 @@ mod tests {
         std::fs::write(&path, format!("{}\n{changed}\n", line())).unwrap();
         let fault = run(&path, &key(5), out).unwrap_err();
         assert_eq!((fault.code.id, fault.message.as_str()), ("HD5006", "statement 2 is not true"));
+        // Some editors write a mark in front of one.
+        for text in [format!("\u{feff}{}\r\n", line()), format!("\n {}", line())] {
+            std::fs::write(&path, &text).unwrap();
+            assert!(is_listing(&path).unwrap(), "{text:?}");
+            run(&path, &key(5), out).unwrap();
+        }
+        // An honest one may be empty, which is no lie and proves nothing.
+        for text in ["", "\n \r\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(is_listing(&path).unwrap(), "{text:?}");
+            assert_eq!(run(&path, &key(5), out).unwrap_err().code.id, "HD1001", "{text:?}");
+        }
         std::fs::write(&path, "x".repeat(LINE_BYTES_MAX + 1)).unwrap();
         assert_eq!(run(&path, &key(5), out).unwrap_err().code.id, "HD5006");
-        std::fs::write(&path, [0x8a, 1]).unwrap();
-        let is_receipt = !is_listing(&path).unwrap();
+        for receipt in [&[0x8a, 1][..], &[0xef, 0xbb, 0xbf, 0x8a], b"\n\x8a"] {
+            std::fs::write(&path, receipt).unwrap();
+            assert!(!is_listing(&path).unwrap(), "{receipt:?}");
+        }
         std::fs::remove_file(&path).unwrap();
-        assert!(is_receipt);
     }
 }

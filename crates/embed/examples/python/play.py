@@ -323,7 +323,9 @@ def stopped(dice):
         yield
     finally:
         for process in processes:
-            os.kill(process, signal.SIGCONT)
+            # One that died leaves none of the others stopped.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
 
 def read(work, name, digest):

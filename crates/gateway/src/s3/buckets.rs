@@ -4,7 +4,7 @@ use super::{
     access::wanted,
     acl,
     documents::{self, name},
-    fault::fault,
+    fault::{fault, is_full, unplanned},
     keys::now_ms,
     names,
     objects::Objects,
@@ -44,7 +44,13 @@ impl Objects {
             documents.push(("versioning".into(), Some("Enabled".into())));
             documents.push(("object-lock".into(), Some("on".into())));
         }
-        let plan = self.cloud.plan(&self.wish).await.map_err(fault)?;
+        let plan = match self.cloud.plan(&self.wish).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                let is_due = is_full(&error) && self.cloud.is_room_due().await.unwrap_or(false);
+                return Err(unplanned(error, is_due));
+            }
+        };
         self.cloud.create_bucket(&bucket, &plan).await.map_err(fault)?;
         self.cloud.set_all(&bucket, documents).await.map_err(fault)?;
         Ok(S3Response::new(CreateBucketOutput { location }))

@@ -28,12 +28,23 @@ pub(super) fn fault(error: Fault) -> S3Error {
         }
         Fault::Funds { .. } => no_room(error.to_string()),
         Fault::Source(_) => s3_error!(IncompleteBody, "{error}"),
-        // What is on offer does not change within the minutes that a client would ask again.
-        Fault::NoRoom { .. } | Fault::Shape(_) | Fault::TooFew { .. } | Fault::NoRegion { .. } => {
-            no_room(error.to_string())
-        }
+        // Where more is to be had soon, `unplanned` says so.
+        error if is_full(error) || matches!(error, Fault::NoRegion { .. }) => no_room(error.to_string()),
         error if error.is_temporary() => s3_error!(ServiceUnavailable, "{error}"),
         _ => s3_error!(InternalError, "{error}"),
+    }
+}
+
+/// Whether what is on offer does not suffice.
+pub(super) fn is_full(error: &Fault) -> bool {
+    matches!(error, Fault::NoRoom { .. } | Fault::Shape(_) | Fault::TooFew { .. })
+}
+
+/// The same for a bucket that could not be planned: to be tried again where more room `is_due` by itself.
+pub(super) fn unplanned(error: Fault, is_due: bool) -> S3Error {
+    match is_due && is_full(&error) {
+        true => s3_error!(ServiceUnavailable, "{error}; room that is given back soon may suffice"),
+        false => fault(error),
     }
 }
 
@@ -58,6 +69,10 @@ mod tests {
             let told = fault(error);
             assert_eq!((told.code().as_str(), told.status_code()), ("QuotaExceeded", Some(StatusCode::FORBIDDEN)));
         }
+        let full = || Fault::NoRoom { needs: 1 << 30, found: 2 };
+        let code = |error, is_due| unplanned(error, is_due).code().as_str().to_owned();
+        assert_eq!((code(full(), false), code(full(), true)), ("QuotaExceeded".into(), "ServiceUnavailable".into()));
+        assert_eq!(code(funds(true), true), "QuotaExceeded", "room is not what lacks");
         let says =
             |is_budget| fault(funds(is_budget)).message().unwrap_or_default().contains("hodei wallet budget set");
         assert!(says(true) && !says(false), "only who has a budget is told to raise it");

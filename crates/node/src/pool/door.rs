@@ -51,6 +51,10 @@ const TEND_EVERY: u32 = 10;
 /// Longest file of a pool: the most devices, at some 600 bytes each.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
+/// What a device is told when its pool has no coins to register it.
+const POOR: &str = "the pool's publisher has too few coins to take a device in now: nothing is to be done on this device, \
+                    which may ask again later";
+
 /// Why a pool cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
@@ -444,7 +448,27 @@ fn answered(done: Result<Answer, Failed>) -> Answer {
         Err(Failed::Refused(Refusal { reason, text })) => Answer::Refused { reason, text },
         Err(error) => {
             tracing::warn!(%error, "a request failed");
-            Answer::Refused { reason: Reason::Ledger, text: error.to_string() }
+            // The account is the publisher's, and so are the coins that it lacks: the log has how many.
+            let text = match error {
+                Failed::Register(RegisterError::Poor { .. }) => POOR.into(),
+                error => error.to_string(),
+            };
+            Answer::Refused { reason: Reason::Ledger, text }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_not_told_to_pay_for_its_publisher() {
+        let (account, found, needed) = ("0x5aAe".to_owned(), U256::ONE, U256::from(7));
+        let answer = answered(Err(RegisterError::Poor { account, found, needed }.into()));
+        let Answer::Refused { reason: Reason::Ledger, text } = answer else { panic!("{answer:?}") };
+        assert_eq!(text, POOR);
+        let answer = answered(Err(Failed::Operator(B256::ZERO)));
+        assert!(matches!(answer, Answer::Refused { text, .. } if text.contains("another operator")));
     }
 }

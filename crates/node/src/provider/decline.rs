@@ -186,6 +186,20 @@ fn waiting(folder: &Path, of: &str) -> Vec<PathBuf> {
     orders
 }
 
+/// Removes all that a folder has of these kinds.
+fn forget(folder: &Path, ends: &[&str]) {
+    for file in ends.iter().flat_map(|end| waiting(folder, end)) {
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+/// The ground that an order gives.
+fn ground_of(order: &Order) -> Result<Ground, OrderError> {
+    ground(&order.ground).ok_or_else(|| {
+        OrderError::Order(format!("expected court, authority, report or terms, found {:?}", order.ground))
+    })
+}
+
 fn read(file: &Path) -> Result<Order, OrderError> {
     let io = |source| HomeError::Io { path: file.into(), source };
     let mut bytes = Vec::new();
@@ -197,16 +211,15 @@ fn read(file: &Path) -> Result<Order, OrderError> {
 impl<E: Storage> Provider<E> {
     /// Carries out orders until `stop`.
     pub(super) async fn decline_ordered(self, task: Task, mut stop: watch::Receiver<bool>) {
+        let folder = self.0.home.path().join(FOLDER);
+        // Nobody waits any more for what was asked before this process.
+        forget(&folder, &[QUESTION_FILE, ANSWER_FILE]);
         // A decline that a crash interrupted ends here.
         if let Err(error) = self.store().release_declined().await {
             task.failed(&error);
         }
         self.write_list().await;
         loop {
-            let folder = self.0.home.path().join(FOLDER);
-            for question in waiting(&folder, QUESTION_FILE) {
-                self.answer(&question).await;
-            }
             let orders = waiting(&folder, ORDER);
             for (at, file) in orders.iter().enumerate() {
                 task.doing("refusing what its operator named");
@@ -236,6 +249,10 @@ impl<E: Storage> Provider<E> {
                 let _ = std::fs::remove_file(file);
             }
             self.set_judged();
+            // After orders: who is to be served waits for those.
+            for question in waiting(&folder, QUESTION_FILE) {
+                self.answer(&question).await;
+            }
             task.doing(format!("{} shards are declined", self.store().declined_shards()));
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY + task.delay().unwrap_or_default()) => {}
@@ -245,9 +262,7 @@ impl<E: Storage> Provider<E> {
     }
 
     async fn carry_out(&self, order: &Order) -> Result<usize, OrderError> {
-        let ground = ground(&order.ground).ok_or_else(|| {
-            OrderError::Order(format!("expected court, authority, report or terms, found {:?}", order.ground))
-        })?;
+        let ground = ground_of(order)?;
         let ids = self.named(order).await?;
         Ok(self.decline(&ids, ground, &order.note).await?.len())
     }
@@ -266,13 +281,17 @@ impl<E: Storage> Provider<E> {
         Ok(ids)
     }
 
-    /// Says what an order would come to, and does nothing.
+    /// Says what an order would come to, or why it would not be carried out, and does nothing.
     async fn answer(&self, question: &Path) {
         let told = match read(question) {
             Ok(order) => self.tell(&order).await,
             Err(error) => Err(error),
         };
         let told = told.unwrap_or_else(|error| Told { why: Some(error.to_string()), ..Told::default() });
+        // Whoever takes a question back waits for its answer no more.
+        if !question.exists() {
+            return;
+        }
         let text = serde_json::to_vec(&told).expect("plain values");
         if let Err(error) = replace(&question.with_extension(ANSWER_FILE), &text, 0o600) {
             tracing::warn!(%error, "a question of this node's operator is not answered");
@@ -281,9 +300,10 @@ impl<E: Storage> Provider<E> {
     }
 
     async fn tell(&self, order: &Order) -> Result<Told, OrderError> {
+        ground_of(order)?;
         let ids: BTreeSet<ShardId> = self.named(order).await?.into_iter().collect();
-        let declined = ids.iter().filter(|id| self.store().declined(id).is_some()).count() as u64;
         let ids: Vec<ShardId> = ids.into_iter().collect();
+        let declined = (ids.len() - self.fresh(&ids)?.len()) as u64;
         let mut held = 0;
         for deal in self.store().deals() {
             for ids in ids.chunks(ASKED_AT_ONCE) {
@@ -319,6 +339,13 @@ impl<E: Storage> Provider<E> {
         Ok(ids)
     }
 
+    /// Those that are not declined yet, each once; an error where they are more than can be.
+    fn fresh(&self, ids: &[ShardId]) -> Result<BTreeSet<ShardId>, StoreError> {
+        let fresh: BTreeSet<ShardId> = ids.iter().copied().filter(|id| self.store().declined(id).is_none()).collect();
+        let (known, more) = (self.store().declined_shards(), fresh.len());
+        if known + more > DECLINED_MAX { Err(StoreError::DeclinedFull { known, more }) } else { Ok(fresh) }
+    }
+
     /// Refuses these shards from now on, on some ground; gives what deals held of them, by deal. The note is in this
     /// node's log alone.
     pub async fn decline(
@@ -329,12 +356,7 @@ impl<E: Storage> Provider<E> {
     ) -> Result<Vec<(u64, ShardId)>, OrderError> {
         let time_ms = now_ms();
         let note = &note[..note.floor_char_boundary(NOTE_BYTES_MAX)];
-        let fresh: BTreeSet<ShardId> = ids.iter().copied().filter(|id| self.store().declined(id).is_none()).collect();
-        let (known, more) = (self.store().declined_shards(), fresh.len());
-        if known + more > DECLINED_MAX {
-            return Err(StoreError::DeclinedFull { known, more }.into());
-        }
-        for id in &fresh {
+        for id in &self.fresh(ids)? {
             let declined = self.sign(Decline { deal: 0, id: *id, time_ms, ground });
             let event = Fields::new()
                 .bytes("shard", &id.0)
@@ -409,6 +431,11 @@ mod tests {
         let told = Told { shards: 3, held: 2, declined: 1, why: None };
         std::fs::write(question.with_extension(ANSWER_FILE), serde_json::to_vec(&told).unwrap()).unwrap();
         assert_eq!((answered(&question), answered(&question)), (Some(told), None));
+        // What nobody waits for any more is gone; orders are not.
+        let late = ask(&home, &order).unwrap();
+        std::fs::write(question.with_extension(ANSWER_FILE), "{}").unwrap();
+        forget(&home.path().join(FOLDER), &[QUESTION_FILE, ANSWER_FILE]);
+        assert!(!late.exists() && !question.exists() && answered(&question).is_none() && first.exists());
         assert_eq!(read(&first).unwrap(), order);
         std::fs::write(&first, b"{\"ids\":[],\"ground\":\"court\",\"more\":1}").unwrap();
         assert!(matches!(read(&first), Err(OrderError::Order(_))), "what it does not know it does not do");

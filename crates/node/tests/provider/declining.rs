@@ -9,7 +9,10 @@ use hodei_node::{
     home::Home,
     provider::decline::{self, Order, Told},
 };
-use hodei_storage::wire::{Answer, Reason, Request};
+use hodei_storage::{
+    shard::DECLINED_MAX,
+    wire::{Answer, Reason, Request},
+};
 use hodei_types::{
     decline::{Declined, Ground},
     event::{Kind, Value},
@@ -28,6 +31,8 @@ fn what_is_declined_is_refused_by_a_signed_word_that_is_in_the_log() {
     let order = |ids: Vec<String>, bucket| Order { ids, bucket, ground: "court".into(), note: "17 B 4".into() };
     let early = decline::leave(&home, &order(vec![waiting.to_string()], None)).unwrap();
     let unknown = decline::leave(&home, &order(vec![], Some(B256::repeat_byte(1).to_string()))).unwrap();
+    // What somebody asked who is gone is not answered any more, and nothing of it stays.
+    let stale = decline::ask(&home, &order(vec![waiting.to_string()], None)).unwrap();
     on_runtime(home.store(), |context| async move {
         let ledger = Played::new(1 << 30);
         let (provider, _) = provider(&context, &home, ledger.clone()).await;
@@ -43,6 +48,7 @@ fn what_is_declined_is_refused_by_a_signed_word_that_is_in_the_log() {
         };
         done(&early).await;
         done(&unknown).await;
+        assert!(!stale.exists() && decline::answered(&stale).is_none());
         let why = decline::put_aside(&unknown).expect("it holds nothing of that bucket");
         assert!(why.contains("holds nothing of bucket") && decline::put_aside(&early).is_none(), "{why}");
         let reply =
@@ -65,6 +71,18 @@ fn what_is_declined_is_refused_by_a_signed_word_that_is_in_the_log() {
         done(&question).await;
         let answer = decline::answered(&question).expect("an answer");
         assert!(answer.shards == 0 && answer.why.is_some_and(|why| why.contains("holds nothing of bucket")));
+        // What would be refused is said beforehand: a ground there is none of, and more than a store declines.
+        let whim = Order { ground: "whim".into(), ..order(vec![ids[0].to_string()], None) };
+        let many = (0..=DECLINED_MAX as u32).map(|number| {
+            let number = number.to_be_bytes();
+            ShardId(std::array::from_fn(|at| number[at % 4])).to_string()
+        });
+        for (asked, found) in [(whim, "expected court"), (order(many.collect(), None), "declined")] {
+            let question = decline::ask(&home, &asked).unwrap();
+            done(&question).await;
+            let why = decline::answered(&question).expect("an answer").why.expect("it would be refused");
+            assert!(why.contains(found), "{why}");
+        }
         let file = decline::leave(&home, &order(vec![ids[1].to_string()], None)).unwrap();
         done(&file).await;
         let get = |id| Request::Get { deal: DEAL, id, offset: 0, len: 1024, grant: rights.clone() };

@@ -18,7 +18,7 @@ use crate::{
     intent::Orphans,
     keep::Leaves,
     market,
-    plan::{Plan, Wish, plan},
+    plan::{Plan, Wish, may_return, plan},
     rounds::Rounds,
     share::{kept::Kept, meter::Meters},
     wallet::Wallet,
@@ -201,6 +201,18 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// What a bucket would cost and survive; changes nothing.
     pub async fn plan(&self, wish: &Wish) -> Result<Plan, Fault> {
         plan(wish, &self.offers().await?)
+    }
+
+    /// Whether there may be more room within windows without anybody offering more: deals of a bucket that this owner
+    /// removed end with a proof to come, or somebody who offers room is suspended.
+    pub async fn is_room_due(&self) -> Result<bool, Fault> {
+        if may_return(&self.offers().await?) {
+            return Ok(true);
+        }
+        let ids = self.0.buckets.ids().await?;
+        let reads = ids.into_iter().map(|id| async move { self.0.buckets.read(id).await });
+        let records: Vec<Option<Record>> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
+        Ok(records.into_iter().flatten().any(|record| record.is_going()))
     }
 
     /// Creates a bucket as planned and names it in its first index.

@@ -33,6 +33,7 @@ fn is_send<T: Send>(_: T) {}
 #[expect(dead_code)]
 fn requests_are_send(cloud: &Local, plan: &Plan) {
     is_send(cloud.plan(&Wish::default()));
+    is_send(cloud.is_room_due());
     is_send(cloud.create_bucket("", plan));
     is_send(cloud.buckets());
     is_send(cloud.bucket(""));

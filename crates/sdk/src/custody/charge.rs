@@ -4,11 +4,11 @@
 //! bucket's shards and read nothing; to act at providers it takes an account that the bucket's owner appointed as well.
 
 use alloy_primitives::B256;
-use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
 use hodei_storage::seal::Secret;
+use hodei_types::word::Form;
 use zeroize::Zeroizing;
 
-const PREFIX: &str = "hodeicare";
+const FORM: Form = Form { prefix: "hodeicare", chars_max: 128 };
 const VERSION: u8 = 1;
 
 /// A bucket in somebody's care.
@@ -21,17 +21,12 @@ pub struct Charge {
 impl Charge {
     pub fn text(&self) -> Zeroizing<String> {
         let data = Zeroizing::new([&[VERSION], self.bucket.as_slice(), self.care.expose()].concat());
-        let prefix = Hrp::parse(PREFIX).expect("the prefix is a valid human-readable part");
-        Zeroizing::new(bech32::encode::<Bech32m>(prefix, &data).expect("65 bytes fit a word"))
+        FORM.write(&data)
     }
 
     /// `None` for what is no such word, whole and in lower case.
     pub fn parse(text: &str) -> Option<Self> {
-        let checked = CheckedHrpstring::new::<Bech32m>(text).ok()?;
-        if checked.hrp().as_str() != PREFIX || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return None;
-        }
-        let data: Zeroizing<Vec<u8>> = Zeroizing::new(checked.byte_iter().collect());
+        let data = FORM.read(text).ok()?;
         let (version, data) = data.split_first()?;
         let (bucket, care) = data.split_first_chunk::<32>()?;
         let care = Secret::new(care.try_into().ok()?);
@@ -56,5 +51,8 @@ mod tests {
         }
         assert_eq!(Charge::parse(&text.to_uppercase()), None);
         assert_eq!(Charge::parse(&text[..text.len() - 1]), None);
+        for data in [[&[2][..], &[7; 64]].concat(), vec![1; 64], vec![1; 66], vec![]] {
+            assert_eq!(Charge::parse(&FORM.write(&data)), None, "{} bytes", data.len());
+        }
     }
 }

@@ -33,21 +33,33 @@ use crate::{
     bucket::Record,
     cloud::{Cloud, Runtime},
     fault::Fault,
-    wallet::fee,
 };
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall as _;
-use hodei_storage::seal::Secret;
+use hodei_ledger::account::max_fee_per_gas;
+use hodei_storage::{overlay::Overlay, seal::Secret};
 use hodei_types::{
     abi::{BUCKETS, DEALS, IBuckets, IDeals},
     call::ask,
     event::Kind,
+    slice::ShardId,
     transport::Transport,
 };
 use std::collections::BTreeSet;
 
 /// Gas of naming a custodian, or of moving coin to or from a reserve.
 const GAS: u64 = 500_000;
+
+/// Places that an overlay tells of, and shards that have them.
+fn laid(overlay: &Overlay) -> (u64, u64) {
+    let shards: BTreeSet<ShardId> = overlay.pairs().map(|(id, _)| id).collect();
+    (overlay.pairs().count() as u64, shards.len() as u64)
+}
+
+/// Wei that so many changes offer for gas at a base fee.
+fn fees(changes: u64, base_fee: u64) -> U256 {
+    U256::from(GAS) * U256::from(max_fee_per_gas(base_fee)) * U256::from(changes)
+}
 
 /// Who looks after a bucket, and what it may spend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +102,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let may_release = self.may_release(record.id).await?;
         let roster = self.roster(&record).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
-        let restored = overlay.pairs().count() as u64;
-        let elsewhere = overlay.pairs().map(|(id, _)| id).collect::<BTreeSet<_>>().len() as u64;
+        let (restored, elsewhere) = laid(&overlay);
         Ok(Custody {
             bucket: record.id,
             custodians,
@@ -105,10 +116,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         })
     }
 
-    /// Wei that so many changes of who looks after a bucket, of their pay or of the reserve cost in fees at most, now.
+    /// Wei that so many changes of who looks after a bucket, of their pay or of the reserve cost in fees at most, now: what
+    /// must be there for them to be taken, and more than is paid in the end.
     pub async fn care_fees(&self, changes: u64) -> Result<U256, Fault> {
         let head = self.0.wallet.chain().head().await?;
-        Ok(fee(GAS, head.base_fee) * U256::from(changes))
+        Ok(fees(changes, head.base_fee))
     }
 
     /// Wei in a bucket's reserve.
@@ -184,5 +196,28 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let rank = all.iter().position(|custodian| *custodian == me);
         let rank = rank.ok_or(Fault::NotCustodian { bucket: record.id, account: me })?;
         Ok((record, rank as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wallet::fee;
+
+    #[test]
+    fn a_shard_with_two_places_is_one_that_lies_elsewhere() {
+        let mut overlay = Overlay::default();
+        for (shard, deal) in [(1, 7), (1, 8), (2, 7)] {
+            overlay.add(ShardId([shard; 32]), deal);
+        }
+        assert_eq!((laid(&overlay), laid(&Overlay::default())), ((3, 2), (0, 0)));
+    }
+
+    #[test]
+    fn changes_cost_at_most_what_they_must_have_to_be_taken() {
+        let base_fee = 5_000_000_000;
+        assert_eq!(fees(3, base_fee), U256::from(3 * 500_000) * U256::from(11_000_000_000u64));
+        assert!(fees(1, base_fee) > fee(GAS, base_fee), "the base fee may rise until they are in a block");
+        assert_eq!(fees(0, base_fee), U256::ZERO);
     }
 }

@@ -83,29 +83,6 @@ impl Ground {
         self.stays.contains(&plot.part.object)
     }
 
-    /// Where a shard counts that its page names in deal `named`: with whoever took it last and has it.
-    fn find(&self, named: Option<u64>, id: ShardId) -> Found {
-        let is_there = |deal: &u64| self.voices.there.contains(&(*deal, id));
-        let is_good = |deal: &u64| self.voices.is_good(*deal, id);
-        let laid: Vec<u64> = self.overlay.deals(&id).collect();
-        let (told, last) = (named.into_iter().chain(laid.iter().copied()), laid.last().copied());
-        let deal = laid.iter().rev().copied().find(is_good).or(named);
-        let is_held = deal.is_some_and(|deal| is_good(&deal));
-        // Somebody may be bringing it to who is told last: that one is no twin.
-        let twins = told.clone().filter(|other| Some(*other) != deal && Some(*other) != last && is_held);
-        let never_came = |last: &u64| Some(*last) != deal && self.voices.is_asked(*last) && !is_there(last);
-        let declined = told.clone().filter(|deal| self.voices.declined.contains(&(*deal, id)));
-        let declined: BTreeSet<u64> = declined.collect();
-        Found {
-            is_there: deal.as_ref().is_some_and(is_there),
-            is_astray: is_held && last.as_ref().is_some_and(never_came),
-            twins: twins.filter(is_there).collect(),
-            is_held: is_held && declined.is_empty(),
-            declined,
-            deal,
-        }
-    }
-
     /// Takes in one page of a part; its stripes and what lies twice go to `seen`.
     fn page(&self, object: [u8; 16], page: &Page, place: &BTreeMap<u64, usize>, seen: &mut Seen) {
         let shape = &self.record.shape;
@@ -118,17 +95,19 @@ impl Ground {
             };
             let (mut slots, mut may_go, mut astray, mut is_whole) = (Vec::new(), Vec::new(), Vec::new(), true);
             for (shard, id) in stripe.ids.iter().enumerate() {
-                let found = self.find(page.holder(at, shard as u8).map(|holder| holder.deal), *id);
+                let named = page.holder(at, shard as u8).map(|holder| holder.deal);
+                let found = find(&self.voices, &self.overlay, named, *id);
                 let slot = found.deal.and_then(|deal| place.get(&deal).copied());
                 if let Some(slot) = slot.filter(|_| found.is_there) {
                     seen.held_bytes[slot] += u64::from(stripe.shard_bytes);
                 }
                 is_whole &= found.is_there;
-                for deal in found.declined {
+                if let Some(deal) = found.declined {
                     *seen.declined.entry(deal).or_default() += 1;
                 }
+                seen.declined_elsewhere += u64::from(found.is_refused && found.declined.is_none() && found.is_there);
                 slots.push(slot);
-                may_go.push(found.is_held && found.twins.is_empty() && !stays);
+                may_go.push(found.is_held && !found.is_refused && found.twins.is_empty() && !stays);
                 if !stays {
                     seen.twins.extend(found.twins.into_iter().map(|deal| (deal, *id)));
                     astray.extend(Some(shard).filter(|_| found.is_astray && slot.is_some()));
@@ -142,18 +121,44 @@ impl Ground {
 }
 
 /// Where one shard is.
+#[derive(Debug, PartialEq, Eq)]
 struct Found {
     /// The deal that counts.
     deal: Option<u64>,
     is_there: bool,
-    /// Everything is expected of who has it, and nobody declined it.
+    /// Everything is expected of who has it.
     is_held: bool,
-    /// Who was to have it and declines.
-    declined: BTreeSet<u64>,
+    /// The deal that counts for a repair, where its provider declines the shard.
+    declined: Option<u64>,
+    /// Somebody who was to have it declines it, wherever it lies now: it moves nowhere.
+    is_refused: bool,
     /// Others that have it too.
     twins: BTreeSet<u64>,
     /// The overlay has it last where it never came.
     is_astray: bool,
+}
+
+/// Where a shard counts that its page names in deal `named`: with whoever took it last and has it.
+fn find(voices: &Voices, overlay: &Overlay, named: Option<u64>, id: ShardId) -> Found {
+    let is_there = |deal: &u64| voices.there.contains(&(*deal, id));
+    let is_good = |deal: &u64| voices.is_good(*deal, id);
+    let refuses = |deal: &u64| voices.declined.contains(&(*deal, id));
+    let laid: Vec<u64> = overlay.deals(&id).collect();
+    let (told, last) = (named.into_iter().chain(laid.iter().copied()), laid.last().copied());
+    let deal = laid.iter().rev().copied().find(is_good).or(named);
+    let is_held = deal.is_some_and(|deal| is_good(&deal));
+    // Somebody may be bringing it to who is told last: that one is no twin.
+    let twins = told.clone().filter(|other| Some(*other) != deal && Some(*other) != last && is_held);
+    let never_came = |last: &u64| Some(*last) != deal && voices.is_asked(*last) && !is_there(last);
+    Found {
+        is_there: deal.as_ref().is_some_and(is_there),
+        is_astray: is_held && last.as_ref().is_some_and(never_came),
+        twins: twins.filter(is_there).collect(),
+        is_held,
+        declined: voices.deal_of(overlay, named, id).filter(refuses),
+        is_refused: told.clone().any(|deal| refuses(&deal)),
+        deal,
+    }
 }
 
 /// A stripe as it lies.
@@ -179,6 +184,8 @@ pub(super) struct Seen {
     pub(super) twins: Vec<(u64, ShardId)>,
     /// Shards that are declined, by the deal that was to have them.
     pub(super) declined: BTreeMap<u64, u64>,
+    /// Shards that lie elsewhere than with who declines them.
+    pub(super) declined_elsewhere: u64,
     /// Stripes that lack a shard.
     pub(super) lacking: u64,
     /// Parts whose pages could not be read.
@@ -261,5 +268,36 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             ground.voices.states.insert(deal, (State::Away, false));
         }
         (ground.voices.there, ground.voices.declined) = (heard.there, heard.declined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_declined_counts_where_a_repair_counts_it_and_moves_nowhere() {
+        let (id, mut overlay) = (ShardId([1; 32]), Overlay::default());
+        let states = [(7, (State::Answers, true)), (8, (State::Answers, true)), (9, (State::Away, false))];
+        let mut voices = Voices { states: states.into(), ..Voices::of(&[]) };
+        voices.there.insert((7, id));
+        let found = find(&voices, &overlay, Some(7), id);
+        assert!(found.is_held && !found.is_refused && found.declined.is_none(), "{found:?}");
+
+        // It is nowhere else: this is what a repair stores again.
+        (voices.there, voices.declined) = (BTreeSet::new(), BTreeSet::from([(7, id)]));
+        let found = find(&voices, &overlay, Some(7), id);
+        assert_eq!((found.declined, found.is_refused, found.is_there), (Some(7), true, false));
+
+        // Whoever got it since is away: nobody knows better.
+        overlay.add(id, 9);
+        assert_eq!(find(&voices, &overlay, Some(7), id).declined, Some(7));
+
+        // A custodian brought it elsewhere, where it is whole: no repair counts it, and it stays there.
+        overlay.add(id, 8);
+        voices.there.insert((8, id));
+        let found = find(&voices, &overlay, Some(7), id);
+        assert_eq!((found.deal, found.declined), (Some(8), None));
+        assert!(found.is_held && found.is_refused && found.twins.is_empty(), "{found:?}");
     }
 }

@@ -35,7 +35,7 @@ pub struct Share {
     pub takes: bool,
     /// Whether it does not stay, so that what it holds is to be put elsewhere by a repair.
     pub leaves: bool,
-    /// Shards that it was to have and declines.
+    /// Shards that it was to have and declines, and that lie nowhere else.
     pub declined: u64,
 }
 
@@ -54,6 +54,8 @@ pub struct Rebalance {
     pub twins: u64,
     /// Shards that it said would be elsewhere and never brought there: that is taken back.
     pub astray: u64,
+    /// Shards that lie elsewhere than with who declines them; they stay there.
+    pub declined_elsewhere: u64,
     /// Stripes that lack a shard, and parts that cannot be looked at now.
     pub lacking_stripes: u64,
     pub unread_parts: u64,

@@ -93,7 +93,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (mut todo, total) = objects(&ground.known.run, self.now_ms());
         let (mut stripes, mut held) = (Vec::new(), vec![0u64; ground.roster.len()]);
         let (mut twins, mut astray, mut lacking_stripes, mut unread_parts, mut looked) = (0, 0, 0, 0, 0);
-        let mut declined = BTreeMap::new();
+        let (mut declined, mut declined_elsewhere) = (BTreeMap::new(), 0);
         let (run, mut after) = (ground.known.run.clone(), None::<String>);
         loop {
             let (plots, last) = wave(&run, after.as_deref(), &mut todo);
@@ -107,6 +107,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 lacking_stripes += seen.lacking;
                 unread_parts += seen.unread_parts;
                 count_declined(&mut declined, &seen);
+                declined_elsewhere += seen.declined_elsewhere;
                 told(looked, total);
             }
             after = last;
@@ -160,6 +161,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             move_bytes,
             twins,
             astray,
+            declined_elsewhere,
             lacking_stripes,
             unread_parts,
             steps_left,
