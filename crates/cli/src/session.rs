@@ -163,7 +163,7 @@ impl Session {
         Cloud::open(self.runtime.child("cloud"), link, key, wallet, Some(log)).await.map_err(sdk_fault)
     }
 
-    /// The same for who reads: the ledger may be out of reach, for what is kept of links in the wallet's folder opens them.
+    /// The same for who reads: the ledger may be out of reach, for what is kept of passes in the wallet's folder opens them.
     async fn reading_over(&self, wallet: Wallet, link: Link) -> Result<Local> {
         let (key, log) = (link.key(), self.own_log().await?);
         let genesis = self.network_key.genesis;

@@ -160,13 +160,18 @@ impl Home {
     }
 }
 
-/// Writes a file so that after a crash it is either the old or the new one, whole.
+/// Writes a file so that after a crash it is either the old or the new one, whole; where nobody else writes it now.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
+    replace_by(path, ".new", bytes, mode)
+}
+
+/// The same for one of several who may write it at one time: while it is written `half` is behind its name, of each another.
+pub fn replace_by(path: &Path, half: &str, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
     let io = |source| HomeError::Io { path: path.into(), source };
     // Of a bare name that is empty, and no folder.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".new");
+    name.push(half);
     let fresh = folder.join(name);
     if let Err(error) = std::fs::remove_file(&fresh)
         && error.kind() != std::io::ErrorKind::NotFound
@@ -174,8 +179,11 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
         return Err(io(error));
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(io)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
-    std::fs::rename(&fresh, path).map_err(io)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&fresh, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&fresh);
+        io(error)
+    })?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 

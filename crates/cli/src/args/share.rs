@@ -13,7 +13,7 @@ pub(crate) enum Share {
     List(ShareList),
     /// Take links back.
     Revoke(ShareRevoke),
-    /// Look what a link is of, and take in what it needs to be read later while the ledger is out of reach.
+    /// Look what a link is of, and take in what a pass needs to be read later while the ledger is out of reach.
     Open(ShareOpen),
     /// Get what somebody shared, from whoever keeps it: needs a context of that network (`hodei net join`).
     Get(ShareGet),

@@ -41,11 +41,19 @@ pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<
     let link = parse(&args.link)?;
     let (cloud, wire) = cloud_for(&link, session).await?;
     let got = fetch(&cloud, &link, args, out).await;
+    // What came is there: that what is owed takes its time where the ledger is away changes nothing of it.
+    if let Ok(got) = &got {
+        tell(got, &link, out);
+    }
     finish(&cloud, out).await;
     if let Some(wire) = wire {
         wire.close().await;
     }
-    let got = got?;
+    got.map(drop)
+}
+
+/// Says what came into which file.
+fn tell(got: &Got, link: &Link, out: Out) {
     if got.file != Path::new("-") {
         let (name, file) = (&got.name, got.file.display().to_string());
         let text = match got.objects {
@@ -62,7 +70,6 @@ pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<
             }),
         );
     }
-    Ok(())
 }
 
 /// Who has a pass is known by a key of its own, whose link is to be closed in the end; a link is followed without it.

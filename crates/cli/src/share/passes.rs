@@ -1,16 +1,18 @@
-//! Keep what a reader's links need without the ledger in a folder of its wallet.
+//! Keep what a reader's passes need without the ledger in a folder of its wallet.
 
-use crate::paths::write_whole;
+use crate::paths::create_private;
+use hodei_node::home::replace_by;
 use hodei_sdk::share::Drawer;
 use std::{
     io,
     path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
 /// The folder, in a wallet's: all commands of the wallet share it.
 pub(crate) const FOLDER: &str = "passes";
-/// What a file is called while it is written, behind its name.
+/// What a file is called while it is written, behind its name and who writes it.
 const HALF: &str = ".new";
 /// One that is written for so long was left by a crash.
 const LEFT: Duration = Duration::from_secs(3600);
@@ -53,7 +55,11 @@ impl Drawer for Passes {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        write_whole(&self.0.join(name), bytes, 0o600).map_err(|fault| io::Error::other(fault.message))
+        // Other commands, and other requests of this one, may write the same.
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let half = format!("-{}-{}{HALF}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
+        create_private(&self.0).map_err(|fault| io::Error::other(fault.message))?;
+        replace_by(&self.0.join(name), &half, bytes, 0o600).map_err(io::Error::other)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -82,6 +88,28 @@ mod tests {
         passes.remove("a-1").unwrap();
         assert_eq!(passes.remove("a-1").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!((passes.list().unwrap().len(), folder.join(FOLDER).join(format!("b-1{HALF}")).exists()), (0, true));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_several_write_at_one_time_is_whole() {
+        let folder = std::env::temp_dir().join(format!("hodei-passes-at-once-{}", std::process::id()));
+        let passes = Passes::at(folder.clone());
+        std::thread::scope(|scope| {
+            let writer = |byte: u8| {
+                let passes = &passes;
+                move || {
+                    for _ in 0..10 {
+                        passes.write("a-1", &vec![byte; 200_000 + usize::from(byte)]).unwrap();
+                        let read = passes.read("a-1").unwrap();
+                        let first = read[0];
+                        assert!(read.len() == 200_000 + usize::from(first) && read.iter().all(|byte| *byte == first));
+                    }
+                }
+            };
+            (1..5).for_each(|byte| _ = scope.spawn(writer(byte)));
+        });
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "no half of it stays");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A folder is read file by file: its record is read once for many of them. Upon a question about a link that was opened
 //! before: where the ledger or the record's keepers cannot be asked now, what was opened stays good until the link's own
-//! end, for each provider still checks the grant itself. What a process before this one opened the cloud keeps on disk. A link that was taken back is open here for a few seconds more, a
-//! pass whose reads are paid for a minute.
+//! end, for each provider still checks the grant itself. The passes that a process before this one opened the cloud keeps on
+//! disk. A link that was taken back is open here for a few seconds more, a pass whose reads are paid for a minute.
 
 use hodei_sdk::{
     Fault, Local,

@@ -105,8 +105,8 @@ pub(crate) struct Inner<E: Runtime, T> {
     blamed: Mutex<Vec<Blamed>>,
     /// Readers that keep and serve, once this one joined them.
     pub(crate) crowd: OnceLock<Crowd<E, T>>,
-    /// Where what links need without the ledger is kept, once somebody said so.
-    pub(crate) kept: OnceLock<Kept>,
+    /// Where what passes need without the ledger is kept, once somebody said so.
+    pub(crate) kept: OnceLock<Arc<Kept>>,
 }
 
 /// A provider that failed, and where that is recorded.

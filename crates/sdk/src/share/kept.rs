@@ -1,12 +1,13 @@
-//! Keep what a reader's links need while the ledger is out of reach, until each ends.
+//! Keep what a reader's passes need while the ledger is out of reach, until each ends.
 //!
 //! ```text
-//! seat     of a bucket: its owner, its deals' providers and where these are, its overlay; all links into it share it
-//! record   of a link: the shard as its keepers have it, which only the link's word opens
+//! seat     of a bucket: its owner, its deals' providers and where these are, its overlay; all passes into it share it
+//! record   of a pass: the shard as its keepers have it, which only the pass's word opens
 //! ```
 //! Each is a file, sealed under a key of this reader's on this network. Its name tells its end and is sealed with it: what
 //! was changed, renamed or brought to another reader opens nothing, and is removed. What the ledger said last is believed
-//! until that end, for providers judge each read by themselves. Files are few; those that end first make room.
+//! until that end, for providers judge each read by themselves. Files are few; those that end first make room. Several
+//! programs write at one time: each replaces only what ends no later than its own.
 
 use crate::cloud::{Cloud, Runtime};
 use alloy_primitives::{B256, hex};
@@ -143,8 +144,9 @@ impl Kept {
         if until_ms <= now_ms || file.len() as u64 > FILE_BYTES_MAX {
             return;
         }
-        let (own, others): (Vec<_>, Vec<_>) =
-            self.files().into_iter().partition(|(_, name, _)| name.starts_with(&stem));
+        // One that ends later than what was found was written meanwhile, by another program: a longer pass needs it.
+        let is_replaced = |(end, name, _): &(u64, String, u64)| name.starts_with(&stem) && *end <= until_ms;
+        let (own, others): (Vec<_>, Vec<_>) = self.files().into_iter().partition(is_replaced);
         let (mut count, mut bytes) =
             (others.len(), others.iter().fold(file.len() as u64, |sum, (_, _, len)| sum.saturating_add(*len)));
         for (_, name, len) in &others {
@@ -201,19 +203,25 @@ fn meaning(name: &str) -> Vec<u8> {
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
-    /// From now on keeps what links that are opened need later, when the ledger is out of reach, until they end. A second
+    /// From now on keeps what passes that are opened need later, when the ledger is out of reach, until they end. A second
     /// call changes nothing.
     pub fn keep_links(&self, drawer: Arc<dyn Drawer>) {
         let kept = Kept::new(drawer, self.0.wallet.data().bytes(), &self.0.network, &self.0.client);
         kept.end(self.now_ms());
-        let _ = self.0.kept.set(kept);
+        let _ = self.0.kept.set(Arc::new(kept));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{collections::BTreeMap, sync::Mutex};
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
 
     #[derive(Default)]
     struct Files(Mutex<BTreeMap<String, Vec<u8>>>);
@@ -307,6 +315,45 @@ mod tests {
         assert_eq!(kept.find(Form::Record, &[3; 32], 20), None);
         put(4, 10, b"over already", 7);
         assert_eq!(names(&files).len(), 2);
+    }
+
+    /// Has nothing in it when it is listed first, as before another program wrote.
+    struct Late {
+        files: Arc<Files>,
+        is_listed: AtomicBool,
+    }
+
+    impl Drawer for Late {
+        fn list(&self) -> io::Result<Vec<(String, u64)>> {
+            if self.is_listed.swap(true, Ordering::Relaxed) { self.files.list() } else { Ok(Vec::new()) }
+        }
+
+        fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+            self.files.read(name)
+        }
+
+        fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+            self.files.write(name, bytes)
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.files.remove(name)
+        }
+    }
+
+    #[test]
+    fn what_a_longer_pass_wrote_meanwhile_stays_for_it() {
+        for (meanwhile, stays) in [(900, true), (50, false)] {
+            let files = Arc::new(Files::default());
+            of(&files, 1, 2).put((Form::Seat, &[7; 32]), meanwhile, b"a seat", [1; NONCE_LEN], 10);
+            let late: Arc<dyn Drawer> = Arc::new(Late { files: files.clone(), is_listed: AtomicBool::new(false) });
+            let other = Kept::new(late, &[1; 32], &B256::repeat_byte(3), &NodeKey([2; 32]));
+            other.put((Form::Seat, &[7; 32]), 100, b"a seat", [2; NONCE_LEN], 10);
+            let end = if stays { meanwhile } else { 100 };
+            let found = of(&files, 1, 2).find(Form::Seat, &[7; 32], 20);
+            assert_eq!(found, Some((b"a seat".to_vec(), end)), "another's until {meanwhile}");
+            assert_eq!(names(&files).len(), 1 + usize::from(stays), "another's until {meanwhile}");
+        }
     }
 
     #[test]

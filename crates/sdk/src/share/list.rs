@@ -1,7 +1,8 @@
 //! List a bucket's links in one of its settings, and tell what each keeps.
 //!
-//! A link has a line, one more if its reads are paid for, and pins in the index: one, or one for each object where it is of several. A pin whose link is
-//! listed no more, or has ended, is let go of by the next swap. The words of links are in none of these.
+//! A link has a line, one more if its reads are paid for, and pins in the index: one, or one for each object where it is of
+//! several. A pin whose link is listed no more, or has ended, is let go of by the next swap. The words of links are in none of
+//! these.
 
 use crate::{change::set_all, fault::Fault};
 use hodei_storage::index::Run;

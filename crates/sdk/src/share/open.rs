@@ -53,9 +53,9 @@ const AHEAD: usize = 16;
 /// Pages of one object that are asked about at once.
 const PAGES_AHEAD: usize = 64;
 
-/// With a link kept, the ledger is waited for so long: several members that are away are asked in turn.
+/// With a bucket kept, the ledger is waited for so long: several members that are away are asked in turn.
 const LEDGER_WAIT: Duration = Duration::from_secs(10);
-/// With its record kept, its keepers are waited for so long.
+/// With its record kept, its keepers are waited for so long: who did not answer by then says nothing.
 const KEEPERS_WAIT: Duration = Duration::from_secs(3);
 
 /// Other readers, and what they gave this process of a bucket.
@@ -117,7 +117,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 self.0.engine.greet(&roster, link.record);
             }
         }
-        self.keep_opened(link, &seat, &shard);
+        self.keep_opened(link, &seat, shard).await;
         let overlay = self.overlay(link.bucket, seat.overlay, &roster).await;
         let crowd = self.0.crowd.get().map(|crowd| {
             crowd.opened(link.bucket, seat.owner, link.expires_ms, &roster);
@@ -195,7 +195,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             && let Ok((told, fares)) = open(&shard)
         {
             if is_kept {
-                if self.is_released(link.record, roster).await {
+                if self.0.engine.is_released(roster, link.record, KEEPERS_WAIT).await {
                     self.forget_link(link);
                     return Err(gone());
                 }
@@ -220,26 +220,24 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
     }
 
-    /// Whether most of those who would have a record say that nobody has it any more; who is silent says nothing.
-    async fn is_released(&self, record: ShardId, roster: &[Provider]) -> bool {
-        let asked: Vec<(u64, ShardId)> = roster.iter().map(|provider| (provider.deal, record)).collect();
-        let (asking, late) = (self.0.engine.inventory(roster, asked), self.0.context.sleep(KEEPERS_WAIT));
-        pin_mut!(asking, late);
-        let Either::Left((inventory, _)) = select(asking, late).await else { return false };
-        let others = inventory.silent.len() + inventory.declined.len();
-        let gone = roster.len().saturating_sub(others);
-        inventory.there.is_empty() && gone * 2 > roster.len().saturating_sub(inventory.declined.len())
-    }
-
-    /// Keeps what a link needs to be opened without the ledger, until it ends: also of one that was opened so, whose bucket
-    /// was kept for another.
-    fn keep_opened(&self, link: &Link, seat: &Seat, shard: &[u8]) {
-        let Some(kept) = self.0.kept.get() else { return };
-        let now_ms = self.now_ms();
-        if let Some(seat) = seat.encode() {
-            kept.put((Form::Seat, &link.bucket.0), link.expires_ms, &seat, self.random(), now_ms);
+    /// Keeps what a pass needs to be opened without the ledger, until it ends: also of one that was opened so, whose bucket was
+    /// kept for another. Not what a link needs that is anybody's: a door opens strangers' links too, which would make room
+    /// of its reader's passes.
+    async fn keep_opened(&self, link: &Link, seat: &Seat, shard: Bytes) {
+        let Some(kept) = self.0.kept.get().filter(|_| link.reader.is_some()).cloned() else { return };
+        let (until_ms, now_ms) = (link.expires_ms, self.now_ms());
+        let (seat, bucket, record) = (seat.encode(), link.bucket.0, record_name(link));
+        let nonces = [self.random(), self.random()];
+        // It waits for the disk, which no other request shall.
+        let keeping = self.0.context.child("keeping").shared(true).spawn(move |_| async move {
+            if let Some(seat) = seat {
+                kept.put((Form::Seat, &bucket), until_ms, &seat, nonces[0], now_ms);
+            }
+            kept.put((Form::Record, &record), until_ms, &shard, nonces[1], now_ms);
+        });
+        if let Err(error) = keeping.await {
+            tracing::debug!(%error, "a pass is not kept");
         }
-        kept.put((Form::Record, &record_name(link)), link.expires_ms, shard, self.random(), now_ms);
     }
 
     /// Lets go of what is kept of a link that was refused. What is kept of its bucket serves others.

@@ -32,6 +32,13 @@ pub struct Purchase {
     pub is_open: bool,
 }
 
+/// Whether what is used up at some providers leaves fewer than a read needs, by whether it is at each. Of the others it is not
+/// known why they gave nothing: who is away, busy, or cannot check the tab without the ledger gives later.
+fn is_used_up(needs: usize, dry: impl IntoIterator<Item = bool>) -> bool {
+    let (dry, others): (Vec<bool>, Vec<bool>) = dry.into_iter().partition(|is_dry| *is_dry);
+    !dry.is_empty() && others.len() < needs
+}
+
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Whether a read failed because its pass pays for no more of it: then it will fail again, and says so.
     pub(super) fn or_spent(&self, error: Fault, roster: &[Provider]) -> Fault {
@@ -41,14 +48,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             _ => return error,
         };
         let meters = || roster.iter().filter_map(|provider| Some((provider.peer.key, provider.meter.as_ref()?)));
-        let dry: Vec<NodeKey> = meters().filter(|(_, meter)| meter.is_dry()).map(|(node, _)| node).collect();
-        if dry.is_empty() {
-            return error;
-        }
-        let (peers, now) = (self.0.engine.peers(), self.0.context.current());
-        let others = || roster.iter().map(|provider| provider.peer.key).filter(|node| !dry.contains(node));
-        // Who is only away may be back.
-        if others().count() >= needs && others().any(|node| peers.rests(&node, now)) {
+        let is_dry = |provider: &Provider| provider.meter.as_ref().is_some_and(|meter| meter.is_dry());
+        if !is_used_up(needs, roster.iter().map(is_dry)) {
             return error;
         }
         let (mut paid_mib, mut bound_mib, mut wei) = (0, 0, 0u128);
@@ -91,5 +92,19 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             is_open: tab.state == OPEN,
         };
         Ok(opened.map(purchase).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_used_up_where_too_few_are_left_that_could_give() {
+        let of = |needs: usize, dry: usize, others: usize| is_used_up(needs, (0..dry + others).map(|at| at < dry));
+        assert!(of(3, 6, 0) && of(3, 4, 2) && of(1, 6, 0));
+        // A small one that is used up says nothing of those that are busy.
+        assert!(!of(3, 1, 5) && !of(3, 3, 3) && !of(1, 5, 1));
+        assert!(!of(3, 0, 2), "too few, and none for want of coins");
     }
 }

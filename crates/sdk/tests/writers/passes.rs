@@ -37,6 +37,11 @@ impl Files {
         self.0.lock().unwrap().len()
     }
 
+    /// The same in another folder.
+    fn copy(&self) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(self.0.lock().unwrap().clone())))
+    }
+
     /// Changes a byte of each behind its reader's back.
     fn corrupt(&self) {
         self.0.lock().unwrap().values_mut().for_each(|file| *file.last_mut().unwrap() ^= 1);
@@ -189,8 +194,34 @@ fn what_is_kept_of_a_pass_goes_when_it_is_taken_back() {
         assert!(matches!(later.open_link(&film[0]).await, Err(Fault::Link(_))));
         let opened = later.open_link(&one).await.unwrap();
         assert!(opened.is_kept && read(&later, &opened, "").await == content(2, 200_000));
+        // One of the six takes the question and never answers it.
+        let copy = second.copy();
+        scene.fleet.silence(0);
         let away = scene.next(2, &second, AWAY).await;
         assert!(matches!(away.open_link(&film[1]).await, Err(Fault::Link(_))), "its keepers say that it is released");
         assert_eq!(second.len(), 1);
+        // Who is silent or away says nothing, and three are not most of them.
+        [1, 2].into_iter().for_each(|host| scene.fleet.power_off(host));
+        let away = scene.next(2, &copy, AWAY).await;
+        assert!(away.open_link(&film[1]).await.unwrap().is_kept);
+    });
+}
+
+#[test]
+fn of_a_link_that_is_anybodys_nothing_is_kept() {
+    Runner::seeded(23).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let files = Arc::<Files>::default();
+        let owner = scene.next(0, &Arc::default(), IN_REACH).await;
+        let until_ms = scene.now_ms() + 30 * MINUTE_MS;
+        let (film, _) = sold(&owner, &[scene.wire(1).me], until_ms).await;
+        let link = owner.share(BUCKET, What::Below("film/"), &[], until_ms).await.unwrap().remove(0);
+        let reader = scene.next(1, &files, IN_REACH).await;
+        let opened = reader.open_link(&link).await.unwrap();
+        assert!(!opened.is_kept && read(&reader, &opened, "1").await == content(1, 300_000));
+        assert_eq!(files.len(), 0, "a door opens links of strangers, too");
+        reader.open_link(&film[0]).await.unwrap();
+        reader.open_link(&link).await.unwrap();
+        assert_eq!(files.len(), 2, "of the pass alone");
     });
 }

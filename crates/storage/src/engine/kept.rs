@@ -15,13 +15,16 @@ use futures::{StreamExt as _, stream};
 use hodei_types::{ack::Ack, code::Shape, slice::ShardId, transport::Transport};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::UNIX_EPOCH,
+    pin::pin,
+    time::{Duration, UNIX_EPOCH},
 };
 
 /// Ids of one question or release: what a provider writes for them is one batch of its disk.
 const BATCH: usize = 1024;
 /// Providers asked at once.
 const ASKED: usize = 8;
+/// The same about one shard, which is a short question: who hangs keeps few others waiting.
+const ASKED_FOR_ONE: usize = 64;
 
 /// What a release did.
 #[derive(Clone, Debug, Default)]
@@ -150,6 +153,29 @@ where
             }
         }
         inventory
+    }
+
+    /// Whether most of those who would have a copied shard say that they have it no more, by what is heard within `patience`:
+    /// who is silent says nothing, and one who has it settles it.
+    pub async fn is_released(&self, roster: &[Provider], id: ShardId, patience: Duration) -> bool {
+        let words = stream::iter(roster.to_vec()).map(|provider: Provider| async move {
+            let Provider { peer, deal, grant, .. } = &provider;
+            let words = self.remote.has(peer, *deal, grant, &[id], BATCH).await?;
+            let told = self.believed(&provider, words.into_iter().map(|word| (id, word)).collect()).await;
+            Ok::<_, RemoteError>(told.first().map(|(_, word)| *word))
+        });
+        let late = self.context.sleep(patience);
+        let mut heard = pin!(words.buffer_unordered(ASKED_FOR_ONE).take_until(late));
+        let (mut gone, mut declined) = (0, 0);
+        while let Some(word) = heard.next().await {
+            match word {
+                Ok(Some(Word::There)) => return false,
+                Ok(Some(Word::Not)) => gone += 1,
+                Ok(Some(Word::Declined)) => declined += 1,
+                Ok(None) | Err(_) => {}
+            }
+        }
+        gone * 2 > roster.len().saturating_sub(declined)
     }
 
     /// What a provider said, as far as it is believed. That it declines is not signed there, and has its owner store whole

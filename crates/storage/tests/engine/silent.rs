@@ -361,3 +361,22 @@ fn where_too_few_are_left_who_is_busy_is_asked_ever_less_and_not_for_ever() {
         }
     });
 }
+
+#[test]
+fn a_copy_is_released_by_the_word_of_most_who_speak_in_time_and_there_by_one() {
+    run(47, |context, fleet, engine| async move {
+        let mut stored = put(&fleet, &engine, &plain(1_000_000), Wait::Full).await.unwrap();
+        std::mem::take(&mut stored.rest).settle().await;
+        let (roster, released, hour) = (fleet.roster(), ShardId([9; 32]), Duration::from_secs(3600));
+        assert!(engine.is_released(&roster, released, hour).await);
+        for (silent, is_released) in [(1, true), (2, true), (3, false)] {
+            fleet.set(silent - 1, Mode::Mute);
+            assert_eq!(engine.is_released(&roster, released, SOON).await, is_released, "{silent} silent");
+        }
+        // One that has it is enough, however long the silent would be waited for.
+        let start = context.current();
+        assert!(!engine.is_released(&roster, stored.page.id, hour).await);
+        let took = context.current().duration_since(start).unwrap();
+        assert!(took < SOON, "{took:?}");
+    });
+}
