@@ -44,8 +44,9 @@ const PAGES_MAX: usize = 8192;
 /// Who lied is asked for nothing for so long.
 const BAN: Duration = Duration::from_secs(3600);
 const BANNED_MAX: usize = 4096;
-/// A reader that lacks a page's shards so often is not asked for more of them until it is told of again.
-const MISSES_MAX: u8 = 4;
+/// A reader that lacks a page's shards so often in turn is not asked for more of them until it is told of again. Who read all
+/// of it keeps k of n: of stripes that are read at once it lacks, by chance alone, the first of several in turn.
+const MISSES_MAX: u8 = 16;
 
 /// What this reader does for others, and asks of them.
 #[derive(Clone, Debug, Default)]
