@@ -297,7 +297,8 @@ pub(crate) async fn finish(cloud: &Local, out: Out) -> Vec<serde_json::Value> {
         // As it goes in each window: nothing is wrong, and nobody need do anything.
         Err(hodei_sdk::Fault::ProofFirst) => {
             out.say(
-                "note: some providers prove this window first; the next command tells the ledger what they hold now",
+                "note: some providers have not proven this window yet, which may be late in it; what they took is \
+                 written down, and later commands tell the ledger",
             );
         }
         Err(error) => {

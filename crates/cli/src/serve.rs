@@ -81,7 +81,7 @@ pub(crate) fn check_validator(folder: &Path, typed: Option<&str>) -> Result<Chec
 /// Starts the node, says so once it answers, and runs it until a signal, or until standard input closes.
 pub(crate) async fn run(context: Context, checked: Checked, process: Process, out: Out) -> Result<()> {
     let Checked { home, config } = checked;
-    let stop = stopped(process.until_stdin_closes)?;
+    let mut stop = std::pin::pin!(stopped(process.until_stdin_closes)?);
     let running = hodei_node::start(context, home.clone(), config.clone()).await.map_err(node_fault)?;
     // The node knows no foreign protocol: its JSON-RPC door is opened here, beside it.
     let rpc = match (config.doors.rpc, running.member()) {
@@ -96,15 +96,25 @@ pub(crate) async fn run(context: Context, checked: Checked, process: Process, ou
     let ready = running.ready();
     let (mut at, mut relays) = (vec![join(&ready.link)], Vec::new());
     if let Some(reached) = running.reached() {
-        let named = join(&config.link.relays);
-        at.push(match reached.wait(RELAY_PATIENCE).await {
-            true => format!("through the relay {named}"),
-            false => format!("through the relay {named} once that answers"),
-        });
+        tokio::select! {
+            // Told to stop before that, it does so at once.
+            () = &mut stop => return running.until(std::future::ready(())).await.map_err(node_fault),
+            _ = reached.wait(RELAY_PATIENCE) => {}
+        }
+        let (named, connected) = (join(&config.link.relays), reached.connected());
         relays = reached.relays();
-        if !reached.is_connected() {
-            let offered = if config.provider.is_some() { ", and what it offers is stated once one does" } else { "" };
+        if connected.is_empty() {
+            at.push(format!("through a relay of {named} once one answers"));
+            // Who has an address besides is offered without.
+            let is_held_back =
+                config.link.advertise.is_empty() && config.provider.as_ref().is_some_and(|its| its.register);
+            let offered = match is_held_back {
+                true => "; its offer is stated once one does, if it is not on the ledger yet",
+                false => "",
+            };
             out.say(format!("warning: no relay of {named} answers: nobody reaches this node through it{offered}"));
+        } else {
+            at.push(format!("through the relay {}", join(&connected)));
         }
     }
     at.retain(|at| !at.is_empty());

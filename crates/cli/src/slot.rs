@@ -11,7 +11,7 @@ use hodei_node::{
     home::{Home, HomeError, Lock},
     keys::Keys,
 };
-use hodei_sdk::JOURNALS;
+use hodei_sdk::{JOURNALS, UNPOSTED};
 use std::path::Path;
 
 /// Commands of one wallet at once.
@@ -47,10 +47,9 @@ impl Slot {
         .at(wallet.display()))
     }
 
-    /// Takes over what ended commands of other slots left to be released or gone on with: there may not be so many
-    /// commands at once again for long. What cannot be moved stays for later.
+    /// Takes over what ended commands of other slots left to be released, posted or gone on with: there may not be so
+    /// many commands at once again for long. What cannot be moved stays for later.
     pub(crate) fn adopt(&self, wallet: &Path) {
-        let ours = self.home.store().join(JOURNALS);
         for index in 0..SLOTS_MAX {
             let folder = wallet.join(format!("identity-{index}"));
             if !folder.exists() || folder == self.home.path() {
@@ -58,10 +57,13 @@ impl Slot {
             }
             let Ok(other) = Home::create(folder) else { continue };
             let Ok(_lock) = other.lock() else { continue };
-            for left in std::fs::read_dir(other.store().join(JOURNALS)).into_iter().flatten().flatten() {
-                let to = ours.join(left.file_name());
-                if std::fs::create_dir_all(&ours).is_ok() && !to.exists() {
-                    let _ = std::fs::rename(left.path(), to);
+            for kind in [JOURNALS, UNPOSTED] {
+                let ours = self.home.store().join(kind);
+                for left in std::fs::read_dir(other.store().join(kind)).into_iter().flatten().flatten() {
+                    let to = ours.join(left.file_name());
+                    if std::fs::create_dir_all(&ours).is_ok() && !to.exists() {
+                        let _ = std::fs::rename(left.path(), to);
+                    }
                 }
             }
         }
@@ -93,11 +95,15 @@ mod tests {
         first.adopt(&wallet);
         assert!(!journal(&first, "bb").exists(), "that command runs");
         let path = journal(&second, "bb");
+        let unposted = |slot: &Slot| slot.home.store().join(UNPOSTED).join("cc");
+        std::fs::create_dir_all(unposted(&second).parent().unwrap()).unwrap();
+        std::fs::write(unposted(&second), "owed").unwrap();
         drop(second);
         first.adopt(&wallet);
         assert!(!path.exists());
         assert_eq!(std::fs::read_to_string(journal(&first, "bb")).unwrap(), "left");
         assert_eq!(std::fs::read_to_string(journal(&first, "aa")).unwrap(), "ours");
+        assert_eq!(std::fs::read_to_string(unposted(&first)).unwrap(), "owed");
         std::fs::remove_dir_all(&wallet).unwrap();
     }
 }

@@ -170,10 +170,15 @@ fn a_machine_joins_by_a_ticket_and_leaves_when_told() {
     std::fs::write(&settings, text.replace(ours, &theirs)).unwrap();
     provider.user.refused(&["-C", "ticket", "node", "run"], "HD2005");
     // Given its own back, it starts again.
-    std::fs::write(&settings, text).unwrap();
+    let (caps, prove) = ("[caps]\non_metered = \"stop\"\nmetered = true\n", "[prove]\nat = \"latest\"\n");
+    std::fs::write(&settings, format!("{text}\n{caps}{prove}")).unwrap();
     let again = Node::start(&provider.user, &["-C", "ticket", "node", "run"], folder.clone().into());
-    provider.user.until(&["-C", "ticket", "status"], "the node's answer", |lines| {
-        lines[0]["node"]["provider"].is_object().then_some(())
+    let offers = provider.user.until(&["-C", "ticket", "status"], "a node that rests", |lines| {
+        let offers = &lines[0]["node"]["provider"];
+        (offers["resting"] == true).then(|| offers.clone())
     });
+    // Its caps and its preference are those of its file.
+    assert!(offers["caps"]["rests"].as_str().unwrap().contains("metered"), "{offers}");
+    assert!(offers["prove"].as_str().unwrap().contains("a quarter of the window"), "{offers}");
     drop(again);
 }

@@ -241,7 +241,10 @@ impl Device {
         }
         let files = Files::of(&folder);
         let kept = match files.read()? {
-            Some(kept) if kept.phase == Phase::Joining && kept.word == word.trim() => Kept { caps, ..kept },
+            // What is asked for now counts, of a first attempt only what nobody asks for anew.
+            Some(kept) if kept.phase == Phase::Joining && kept.word == word.trim() => {
+                Kept { caps, address, relays, port: address.map_or(kept.port, |at| at.port()), ..kept }
+            }
             Some(_) => return Err(DeviceFault::Exists(folder)),
             None => fresh(&files, &parsed, &word, &consent, caps, (address, relays))?,
         };
@@ -462,6 +465,13 @@ mod tests {
         assert!(matches!(Device::open(folder.clone()), Err(DeviceFault::NotJoined(_))));
         assert!(matches!(join(), Err(DeviceFault::Away(_))));
         assert_eq!(std::fs::read(Path::new(&folder).join("keys/node.key")).unwrap(), key);
+        // By then it is known how it is reached: the later word counts.
+        let relay = "203.0.113.9:4435";
+        let consent = Consent { given: true, words: "Yes.".into() };
+        let behind = Device::join_behind(folder.clone(), word(), consent, caps(), vec![relay.into()]);
+        assert!(matches!(behind, Err(DeviceFault::Away(_))));
+        let kept = Files::of(&folder).read().unwrap().unwrap();
+        assert_eq!(kept.relays, [relay.parse::<SocketAddr>().unwrap()]);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -53,6 +53,11 @@ impl Reached {
         *state
     }
 
+    /// Those that have this node now.
+    pub fn connected(&self) -> Vec<SocketAddr> {
+        self.relays.iter().filter(|relay| self.link.is_at(**relay)).copied().collect()
+    }
+
     fn named(&self) -> String {
         self.relays.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }

@@ -9,15 +9,17 @@ use crate::{
 };
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
+use futures::future::try_join_all;
 use hodei_ledger::account::Order;
 use hodei_storage::engine::Provider;
 use hodei_types::{
     abi::{BATCH_MAX, DEALS, IDeals},
     ack::Ack,
     call::{ask, revert},
+    chain::ChainError,
     transport::NodeKey,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Gas of each deal opened or root posted in a batch, an Ed25519 check included.
 pub(crate) const DEAL_GAS: u64 = 1_500_000;
@@ -27,8 +29,6 @@ pub(crate) const OPEN_BATCH: usize = 8;
 const POST_BATCH: usize = 16;
 /// A deal's state on the ledger while it takes roots.
 pub(crate) const OPEN: u8 = 1;
-/// Rounds of a batch that loses entries to open challenges or newer posts.
-const POST_ROUNDS: usize = 8;
 
 /// What became of deals that were closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,7 +153,8 @@ impl Buckets {
         let all: Vec<Ack> = acks.values().copied().collect();
         for batch in all.chunks(POST_BATCH) {
             let mut batch = batch.to_vec();
-            for _ in 0..POST_ROUNDS {
+            // A round that is refused takes a deal or a provider out of the batch.
+            for _ in 0..=batch.len() {
                 if batch.is_empty() {
                     break;
                 }
@@ -183,7 +184,7 @@ impl Buckets {
                         (_, batch) = self.split(batch, closed.provider).await?;
                     }
                     Some(IDeals::IDealsErrors::ChallengeOpen(open)) => {
-                        let (out, kept) = self.split(batch, open.provider).await?;
+                        let (out, kept) = self.split_unproven(batch, open.provider).await?;
                         waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
                         batch = kept;
                     }
@@ -204,12 +205,37 @@ impl Buckets {
 
     /// Acks of deals with a provider, and the others.
     async fn split(&self, acks: Vec<Ack>, provider: B256) -> Result<(Vec<Ack>, Vec<Ack>), Fault> {
+        Ok(part(self.with_providers(acks).await?, &[provider].into()))
+    }
+
+    /// Acks of deals with `provider`, which owes a proof, and with each other that does; and the rest. All are asked for
+    /// at once: one that proves late in its window is seldom alone.
+    async fn split_unproven(&self, acks: Vec<Ack>, provider: B256) -> Result<(Vec<Ack>, Vec<Ack>), Fault> {
+        let chain = &**self.wallet.chain();
+        let pairs = self.with_providers(acks).await?;
+        let others: BTreeSet<B256> = pairs.iter().map(|(_, its)| *its).filter(|its| *its != provider).collect();
+        let asked = others.into_iter().map(|other| async move {
+            let challenge = ask(chain, DEALS, &IDeals::challengeCall { provider: other }).await?;
+            Ok::<_, ChainError>((challenge.open && !challenge.proven).then_some(other))
+        });
+        let mut unproven: BTreeSet<B256> = try_join_all(asked).await?.into_iter().flatten().collect();
+        unproven.insert(provider);
+        Ok(part(pairs, &unproven))
+    }
+
+    /// Acks, each with its deal's provider.
+    async fn with_providers(&self, acks: Vec<Ack>) -> Result<Vec<(Ack, B256)>, Fault> {
         let deals = acks.iter().map(|ack| ack.statement.deal).collect();
         let states = ask(&**self.wallet.chain(), DEALS, &IDeals::manyCall { deals }).await?;
-        let (its, others) = acks.into_iter().zip(states).partition::<Vec<_>, _>(|(_, deal)| deal.provider == provider);
-        let acks = |pairs: Vec<(Ack, IDeals::Deal)>| pairs.into_iter().map(|(ack, _)| ack).collect();
-        Ok((acks(its), acks(others)))
+        Ok(acks.into_iter().zip(states).map(|(ack, deal)| (ack, deal.provider)).collect())
     }
+}
+
+/// Acks of these providers' deals, and the others.
+fn part(pairs: Vec<(Ack, B256)>, providers: &BTreeSet<B256>) -> (Vec<Ack>, Vec<Ack>) {
+    let (its, others) = pairs.into_iter().partition::<Vec<_>, _>(|(_, provider)| providers.contains(provider));
+    let acks = |pairs: Vec<(Ack, B256)>| pairs.into_iter().map(|(ack, _)| ack).collect();
+    (acks(its), acks(others))
 }
 
 fn root_post(ack: &Ack) -> IDeals::RootPost {

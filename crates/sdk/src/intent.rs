@@ -312,12 +312,19 @@ impl<E: Storage> Drop for Journal<E> {
 }
 
 /// A record with its length and checksum.
-fn framed(body: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
     let mut record = Vec::with_capacity(HEAD_BYTES + body.len());
     record.extend_from_slice(&(body.len() as u32).to_be_bytes());
     record.extend_from_slice(&blake3::hash(body).as_bytes()[..8]);
     record.extend_from_slice(body);
     record
+}
+
+/// The first record of these bytes, if it is whole.
+pub(crate) fn body(bytes: &[u8]) -> Option<&[u8]> {
+    let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+    let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    rest.get(..len).filter(|body| blake3::hash(body).as_bytes()[..8] == head[4..])
 }
 
 /// The records of shards that are about to leave.
@@ -349,13 +356,11 @@ fn ended(end: End) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Option<Intent> {
     let mut intent: Option<Intent> = None;
     let mut at = 0;
-    while let Some((head, rest)) = bytes[at..].split_first_chunk::<HEAD_BYTES>() {
-        let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let Some(body) = rest.get(..len).filter(|body| blake3::hash(body).as_bytes()[..8] == head[4..]) else { break };
+    while let Some(body) = body(&bytes[at..]) {
         if record(body, &mut intent).is_none() {
             break;
         }
-        at += HEAD_BYTES + len;
+        at += HEAD_BYTES + body.len();
     }
     let mut intent = intent?;
     intent.bytes = at as u64;

@@ -44,7 +44,7 @@ pub mod usage;
 pub mod verify;
 pub mod wallet;
 
-pub use cloud::{Cloud, Local};
+pub use cloud::{Cloud, Local, UNPOSTED};
 pub use fault::Fault;
 pub use hodei_storage::index::Entry;
 pub use intent::PARTITION as JOURNALS;

@@ -126,4 +126,46 @@ mod tests {
         assert_eq!((metered(Some(0)), metered(Some(1))), (Some(true), Some(false)));
         assert_eq!((metered(Some(127)), metered(None)), (None, None));
     }
+
+    #[test]
+    fn a_command_is_run_and_what_it_ends_with_is_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let shell = |line: &str| ["sh", "-c", line].map(str::to_owned).to_vec();
+            for (command, told) in [
+                (shell("exit 0"), Some(true)),
+                (shell("exit 1"), Some(false)),
+                (shell("exit 3"), None),
+                (vec!["/nowhere/is-metered".to_owned()], None),
+            ] {
+                // What it was before shows that it was told.
+                let (tell, mut heard) = watch::channel(told.map_or(Some(true), |_| None));
+                tokio::select! {
+                    () = ask(command.clone(), tell) => panic!("it asks as long as somebody wants to know"),
+                    changed = heard.changed() => changed.unwrap(),
+                }
+                assert_eq!(*heard.borrow(), told, "{command:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_was_carried_is_remembered_and_a_file_that_says_something_else_is_none() {
+        let folder = std::env::temp_dir().join(format!("hodei-carried-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("carried.json");
+        assert_eq!(remembered(&file), Carried::default());
+        let mut carried = Carried::default();
+        carried.add(70, 20_000 * 86_400);
+        remember(&file, carried);
+        assert_eq!(remembered(&file), carried);
+        assert_ne!(carried, Carried::default());
+        let text = std::fs::read_to_string(&file).unwrap();
+        let long = text.clone() + &" ".repeat(4096);
+        for other in ["", "[]", "{\"day\": \"today\"}", &text[..text.len() / 2], long.as_str()] {
+            std::fs::write(&file, other).unwrap();
+            assert_eq!(remembered(&file), Carried::default(), "{other}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

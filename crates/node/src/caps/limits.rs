@@ -155,9 +155,22 @@ impl Pace {
         if wait > TURN_MAX {
             return Err(wait);
         }
-        let micros = u128::from(bytes) * 1_000_000 / u128::from(turns.bytes_per_s);
-        turns.free_at = turns.free_at.max(now) + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
+        turns.free_at = turns.free_at.max(now) + turns.time(bytes);
         Ok(wait)
+    }
+
+    /// Gives a turn back, or what of it was not used: those bytes did not flow.
+    pub fn give_back(&self, bytes: u64) {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.free_at = turns.free_at.saturating_sub(turns.time(bytes));
+    }
+}
+
+impl Turns {
+    /// What so many bytes take at this rate; nothing without one.
+    fn time(&self, bytes: u64) -> Duration {
+        let micros = (u128::from(bytes) * 1_000_000).checked_div(self.bytes_per_s.into()).unwrap_or(0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 }
 
@@ -247,5 +260,21 @@ mod tests {
         assert!((100_000_000..=102_000_000).contains(&carried), "{carried}");
         assert!(refused > 0);
         assert_eq!(pace.take(1, Duration::from_secs(1_000)), Ok(Duration::ZERO), "an idle line waits for nobody");
+    }
+
+    #[test]
+    fn a_turn_that_was_not_used_is_the_next_one_s() {
+        let pace = Pace::default();
+        pace.give_back(1 << 20);
+        pace.set(1_000);
+        let now = Duration::from_secs(9);
+        for _ in 0..10 {
+            assert_eq!(pace.take(1 << 20, now), Ok(Duration::ZERO));
+            assert!(pace.take(1, now).is_err());
+            pace.give_back(1 << 20);
+        }
+        assert_eq!(pace.take(10_000, now), Ok(Duration::ZERO));
+        pace.give_back(9_500);
+        assert_eq!(pace.take(0, now), Ok(Duration::from_millis(500)), "what flowed of it has its time");
     }
 }

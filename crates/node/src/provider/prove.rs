@@ -100,6 +100,11 @@ impl<E: Storage> Provider<E> {
         if prove.is_at_once() {
             return None;
         }
+        // Who missed a window is suspended until its next proof, and each further miss costs more: it chooses nothing.
+        let standing = ask(&**self.chain(), DEALS, &IDeals::standingCall { provider: self.id() }).await.ok()?;
+        if standing.suspended || standing.missesInRow > 0 {
+            return None;
+        }
         // A ledger that does not tell when the window ends leaves nothing to choose.
         let now = ask(&**self.chain(), DEALS, &IDeals::windowCall {}).await.ok()?;
         match prove.due(&now, now_s(), &self.conditions()) {

@@ -74,7 +74,8 @@ impl<E: Storage> Provider<E> {
         let bytes = slice.bytes.len() as u64;
         self.turn(&self.0.upload, bytes).await?;
         if let Some(payer) = &payer {
-            self.tabs().give(payer, bytes).map_err(unpaid)?;
+            let given = self.tabs().give(payer, bytes).map_err(unpaid);
+            given.inspect_err(|_| self.0.upload.give_back(bytes))?;
         }
         let event = Fields::new()
             .text("direction", "out")
@@ -85,7 +86,6 @@ impl<E: Storage> Provider<E> {
             .uint("deal", deal);
         self.note(Kind::Transfer, event).await?;
         self.meters().read_slices.inc();
-        self.meters().read_bytes.inc_by(bytes);
         let answer = Answer::Slice {
             shard_bytes: slice.shard_bytes,
             offset: range.start,

@@ -7,7 +7,7 @@
 use super::{Provider, access::AccessError};
 use crate::{caps::Pace, journal::now_ms};
 use bytes::Bytes;
-use commonware_runtime::{Sink, Storage, Stream};
+use commonware_runtime::{IoBuf, Sink, Storage, Stream};
 use hodei_storage::wire::{self, Answer, LIST_BYTES_MAX, Reason, Request, UploadId, WireError};
 use hodei_types::{
     event::{Fields, Kind},
@@ -23,6 +23,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 /// So long may an answer take to be accepted by the client's flow control.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Of a body that is given, what goes to the wire at once: what a client did not take is known to within this.
+const PIECE_BYTES: usize = 128 << 10;
 /// What a client is told to wait when something is full for a moment.
 pub(super) const BUSY_MS: u32 = 100;
 /// What it is told to wait when this device spares power or transfer.
@@ -46,7 +48,8 @@ impl<E: Storage> Provider<E> {
         let Some(_place) = self.gate().enter(from).await else {
             self.meters().busy.inc();
             drop(stream);
-            return answer(&mut sink, Answer::Busy { retry_after_ms: BUSY_MS }, Bytes::new()).await;
+            answer(&mut sink, Answer::Busy { retry_after_ms: BUSY_MS }, Bytes::new()).await;
+            return;
         };
         let received = tokio::time::timeout(REQUEST_TIMEOUT, wire::receive(&mut stream, LIST_BYTES_MAX)).await;
         let request = match received {
@@ -74,7 +77,11 @@ impl<E: Storage> Provider<E> {
         // Nothing more is read. The client learns so before it has the answer, and takes back what it still had
         // to send: a body left behind, larger than its window, would hold its stream's place for ever.
         drop(stream);
-        answer(&mut sink, reply, body).await;
+        let bytes = body.len() as u64;
+        let sent = answer(&mut sink, reply, body).await;
+        // Caps count what flows, not what somebody asked for and then did not take.
+        self.meters().read_bytes.inc_by(sent);
+        self.0.upload.give_back(bytes - sent);
     }
 
     /// Waits for a turn for bytes that are to be given or taken; refuses where it is far away.
@@ -180,6 +187,7 @@ impl<E: Storage> Provider<E> {
         self.turn(&self.0.download, bytes).await?;
         let body = tokio::time::timeout(BODY_TIMEOUT, wire::body(stream, len as usize)).await;
         let Ok(Ok(body)) = body else {
+            self.0.download.give_back(bytes);
             return Err(refused(Reason::Malformed, "the body did not arrive"));
         };
         let held = self.store().put(deal, id, upload, body).await.map_err(|error| self.store_failed(error))?;
@@ -198,12 +206,26 @@ impl<E: Storage> Provider<E> {
     }
 }
 
-/// Sends an answer; a client that does not take it is cut off.
-async fn answer<Si: Sink>(sink: &mut Si, answer: Answer, body: Bytes) {
-    let sent = tokio::time::timeout(ANSWER_TIMEOUT, wire::send(sink, answer.encode(), body)).await;
-    if let Ok(Err(error)) = sent {
+/// Sends an answer; a client that does not take it is cut off. How many bytes of the body went out.
+async fn answer<Si: Sink>(sink: &mut Si, answer: Answer, mut body: Bytes) -> u64 {
+    let mut sent = 0;
+    let all = async {
+        let first = body.split_to(body.len().min(PIECE_BYTES));
+        let bytes = first.len();
+        wire::send(sink, answer.encode(), first).await?;
+        sent += bytes as u64;
+        while !body.is_empty() {
+            let piece = body.split_to(body.len().min(PIECE_BYTES));
+            let bytes = piece.len();
+            sink.send(IoBuf::from(piece)).await?;
+            sent += bytes as u64;
+        }
+        Ok::<_, WireError>(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(ANSWER_TIMEOUT, all).await {
         tracing::debug!(%error, "answer not taken");
     }
+    sent
 }
 
 pub(super) fn refused(reason: Reason, text: impl ToString) -> Answer {
@@ -223,5 +245,33 @@ pub(super) fn denied(error: AccessError) -> Answer {
             tracing::warn!(%error, "the ledger was not asked about a deal");
             Answer::Busy { retry_after_ms: NO_LEDGER_MS }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use commonware_runtime::{Error, IoBufs};
+
+    /// Takes so many sends, and then is reset.
+    struct Reset(usize);
+
+    impl Sink for Reset {
+        async fn send(&mut self, _: impl Into<IoBufs> + Send) -> Result<(), Error> {
+            self.0 = self.0.checked_sub(1).ok_or(Error::Closed)?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_client_did_not_take_is_not_counted() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let body = Bytes::from(vec![7; 1 << 20]);
+            for (sends, sent) in [(0, 0), (1, PIECE_BYTES), (3, 3 * PIECE_BYTES), (8, 1 << 20), (9, 1 << 20)] {
+                assert_eq!(answer(&mut Reset(sends), Answer::Gone, body.clone()).await, sent as u64, "{sends} sends");
+            }
+            assert_eq!(answer(&mut Reset(1), Answer::Gone, Bytes::new()).await, 0);
+        });
     }
 }

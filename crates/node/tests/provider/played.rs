@@ -27,6 +27,8 @@ pub(super) struct Played {
     capacity_bytes: u64,
     time_ms: AtomicU64,
     pub(super) challenge: Mutex<Option<IDeals::Challenge>>,
+    /// What it says of windows missed and proven.
+    pub(super) standing: Mutex<IDeals::Standing>,
     /// The window that is open.
     pub(super) window: Mutex<IDeals::Window>,
     /// Transactions taken, if it takes any; each succeeds at once.
@@ -53,10 +55,12 @@ impl Played {
         let (unpaid, wasted, logs_max) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(LOGS_MAX));
         let price_read = Mutex::new(1_000_000_000_000_000);
         let window = IDeals::Window { index: 1, clockMs: 0, openedMs: 0, endsMs: 1000, height: 1, seed: B256::ZERO };
+        let standing = IDeals::Standing::abi_decode(&[0; 32 * 10]).expect("all of its fields may be zero");
         Arc::new(Self {
             capacity_bytes,
             time_ms,
             challenge,
+            standing: Mutex::new(standing),
             window: Mutex::new(window),
             taken,
             tab,
@@ -189,6 +193,7 @@ impl Played {
                 Some(deal.abi_encode())
             }
             IDeals::IDealsCalls::ofProvider(_) => Some(IDeals::ofProviderCall::abi_encode_returns(&vec![DEAL])),
+            IDeals::IDealsCalls::standing(_) => Some(self.standing.lock().unwrap().abi_encode()),
             IDeals::IDealsCalls::window(_) => Some(self.window.lock().unwrap().abi_encode()),
             IDeals::IDealsCalls::challenge(_) => {
                 let challenge = self.challenge.lock().unwrap().clone();

@@ -3,11 +3,13 @@
 //! One task a process wakes each second; what a second brought goes in one transaction. It ends with the last
 //! clone of the cloud.
 
-use super::{Blamed, Cloud, Runtime};
+use super::{Blamed, Cloud, Inner, Runtime};
 use crate::{fault::Fault, plan::RESERVE_WINDOWS};
 use alloy_primitives::B256;
 use hodei_storage::engine::Verdict;
 use hodei_types::{
+    abi::{DEALS, IDeals},
+    call::ask,
     event::Kind,
     transport::{NodeKey, Transport},
 };
@@ -23,6 +25,10 @@ const PAY_EVERY: u64 = 300;
 const LINKS_EVERY: u64 = 60;
 /// Flushes of a process that ends.
 const CLOSE_TRIES: u32 = 10;
+/// Whoever proves at once has done so this long after a window opened, in milliseconds of the ledger's active clock; in
+/// windows that are not longer than the latter all do.
+const PROOF_PATIENCE_MS: u64 = 60_000;
+const SHORT_WINDOW_MS: u64 = 600_000;
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Spawns the keeper, and the sweeper beside it: a release may wait for a slow provider, an anchor must not.
@@ -42,7 +48,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 context.sleep(KEEP_EVERY).await;
                 let Some(inner) = weak.upgrade() else { return };
                 let cloud = Self(inner);
-                if let Err(error) = cloud.flush().await {
+                if let Err(error) = cloud.post_owed(false).await {
                     tracing::warn!(%error, "what was done could not be posted yet");
                 }
                 let ended = match turn {
@@ -119,8 +125,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// For a process that ends: pays for what was read by passes, releases what nothing names any more, but for what somebody may still be reading, and
-    /// posts what is owed, for some seconds if a running challenge keeps it out. What then is left a later process of
-    /// this identity goes on with.
+    /// posts what is owed, for some seconds if a running challenge keeps it out that is soon answered. What then is left
+    /// is on disk, and a later process of this identity goes on with it.
     pub async fn close(&self) -> Result<(), Fault> {
         self.settle_reads().await;
         self.sweep_once_more().await;
@@ -130,21 +136,36 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
     }
 
-    /// Posts what is owed, for some seconds if a running challenge keeps it out; whether nothing is owed any more.
+    /// Posts what is owed, for some seconds if a running challenge keeps it out that is soon answered; whether nothing is
+    /// owed any more.
     pub(crate) async fn post_all(&self) -> Result<bool, Fault> {
         for _ in 0..CLOSE_TRIES {
             self.flush().await?;
             if self.0.unposted.lock().expect("no panic under this lock").is_empty() {
                 return Ok(true);
             }
+            if self.is_proof_far().await? {
+                return Ok(false);
+            }
             self.0.context.sleep(KEEP_EVERY).await;
         }
         Ok(false)
     }
 
-    /// Posts what is owed: deal roots, verdicts, the log's anchor. Called by the keeper each second; call it
-    /// before the process ends.
+    /// Whether who has not proven this window by now does so later by its choice, or is away.
+    async fn is_proof_far(&self) -> Result<bool, Fault> {
+        let now = ask(&**self.0.wallet.chain(), DEALS, &IDeals::windowCall {}).await?;
+        let length_ms = now.endsMs.saturating_sub(now.openedMs);
+        Ok(length_ms > SHORT_WINDOW_MS && now.clockMs.saturating_sub(now.openedMs) > PROOF_PATIENCE_MS)
+    }
+
+    /// Posts what is owed: deal roots, verdicts, the log's anchor. Call it before the process ends.
     pub async fn flush(&self) -> Result<(), Fault> {
+        self.post_owed(true).await
+    }
+
+    /// The same as the keeper does it each second: deals that wait for a proof are tried seldom, unless `is_all`.
+    async fn post_owed(&self, is_all: bool) -> Result<(), Fault> {
         let _turn = self.0.posting.lock().await;
         let verdicts = std::mem::take(&mut *self.0.verdicts.lock().expect("no panic under this lock"));
         // One event for each provider: what it failed first, and how often.
@@ -168,13 +189,30 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 None => blamed.push(Blamed { verdict, times, event }),
             }
         }
+        let Inner { context, network, waits, .. } = &*self.0;
         let owed = std::mem::take(&mut *self.0.unposted.lock().expect("no panic under this lock"));
+        let now = context.current();
+        let (owed, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            owed.into_iter().partition(|(deal, _)| is_all || waits.is_due(*deal, now));
+        self.owe(&later);
+        waits.keep(context, network, &later).await;
         let mut posted = Ok(());
         if !owed.is_empty() {
             match self.0.buckets.post(&owed).await {
-                Ok(waiting) => self.owe(&waiting),
+                Ok(waiting) => {
+                    self.owe(&waiting);
+                    waits.keep(context, network, &waiting).await;
+                    waits.put_off(waiting.keys().copied(), now);
+                    let done: Vec<u64> = owed.keys().filter(|deal| !waiting.contains_key(deal)).copied().collect();
+                    waits.forget(context, network, &done).await;
+                }
                 Err(error) => {
                     self.owe(&owed);
+                    // What the ledger refuses for good must not keep later processes' roots out too.
+                    match error.is_final() {
+                        true => waits.forget(context, network, &owed.keys().copied().collect::<Vec<_>>()).await,
+                        false => waits.keep(context, network, &owed).await,
+                    }
                     posted = Err(error);
                 }
             }

@@ -6,6 +6,9 @@
 mod keeper;
 #[cfg(test)]
 mod tests;
+mod waits;
+
+pub use waits::PARTITION as UNPOSTED;
 
 use crate::{
     bucket::{AT_ONCE, Buckets, Deal, Record},
@@ -45,6 +48,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, SystemTime},
 };
+use waits::Waits;
 
 /// A bucket's deals and providers are read from the ledger again after this.
 const ROSTER_AGE: Duration = Duration::from_secs(60);
@@ -95,6 +99,8 @@ pub(crate) struct Inner<E: Runtime, T> {
     /// What pays for reads by passes.
     pub(crate) meters: Meters,
     unposted: Mutex<BTreeMap<u64, Ack>>,
+    /// Those of them that wait for a proof.
+    waits: Waits,
     posting: futures::lock::Mutex<()>,
     verdicts: Mutex<Vec<Verdict>>,
     /// Buckets that were removed and whose deals have not ended.
@@ -170,6 +176,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             overlays: Overlays::default(),
             meters: Meters::default(),
             unposted: Mutex::default(),
+            waits: Waits::default(),
             posting: futures::lock::Mutex::new(()),
             verdicts: Mutex::default(),
             going: Mutex::default(),
@@ -180,6 +187,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             kept: OnceLock::new(),
         }));
         cloud.find_orphans().await?;
+        cloud.owe(&cloud.0.waits.find(&cloud.0.context, &network).await?);
         cloud.keep(keeper);
         Ok(cloud)
     }

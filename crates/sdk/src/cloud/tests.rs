@@ -1,5 +1,7 @@
 //! Show what a client owes to the ledger, on a ledger that takes one thing and not the other.
 
+mod waits;
+
 use super::*;
 use crate::{
     change::{Edit, Removal},
