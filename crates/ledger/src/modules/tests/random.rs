@@ -57,6 +57,7 @@ struct Game {
     wages: custody::Wages,
     /// Buckets whose custodians may end deals with who retired.
     allowed: BTreeSet<B256>,
+    retired: BTreeSet<B256>,
     /// Deals that custodians ended, as such.
     released: usize,
 }
@@ -95,6 +96,7 @@ impl Game {
             tabs: tabs::Seen::default(),
             wages,
             allowed: BTreeSet::new(),
+            retired: BTreeSet::new(),
             released: 0,
         }
     }

@@ -113,16 +113,24 @@ impl Game {
         }
     }
 
-    /// Books what releases a transaction set, and sees that who ended a deal and is neither its owner's side nor its
+    /// Books what releases and who retired a transaction tells of, and sees that who ended a deal and is neither its owner's side nor its
     /// provider's operator might: it was allowed, the provider retired, and nothing kept.
     pub(super) fn learn_ends(&mut self, tx: &Signed, applied: &crate::execute::Applied) {
         let of = |module| applied.logs.iter().filter(|log| log.address == module).cloned().collect::<Vec<_>>();
         for removed in world::events::<IBuckets::Removed>(&of(BUCKETS)) {
             self.allowed.remove(&removed.id);
         }
+        for registered in world::events::<IProviders::Registered>(&of(PROVIDERS)) {
+            self.retired.remove(&registered.node);
+        }
+        self.retired.extend(world::events::<IProviders::Retired>(&of(PROVIDERS)).iter().map(|retired| retired.node));
         let logs = of(DEALS);
         for set in world::events::<IDeals::ReleaseSet>(&logs) {
-            if set.allowed { self.allowed.insert(set.bucket) } else { self.allowed.remove(&set.bucket) };
+            if set.allowed {
+                self.allowed.insert(set.bucket)
+            } else {
+                self.allowed.remove(&set.bucket)
+            };
         }
         let call = IDeals::closeCall::abi_decode(tx.envelope.input()).ok();
         let Some(call) = call.filter(|_| applied.success && tx.envelope.to() == Some(DEALS)) else { return };
@@ -131,11 +139,12 @@ impl Game {
         for id in ended.chain(closing).filter(|id| call.deals.contains(id)) {
             let deal = self.deal(id);
             let side = self.world.view(BUDGETS, IBudgets::ownerOfCall { spender: tx.sender });
-            let provider = self.world.view(PROVIDERS, IProviders::getCall { node: deal.provider });
-            if [tx.sender, side].contains(&deal.owner) || provider.operator == tx.sender {
+            let host = self.hosts.iter().find(|host| host.node == deal.provider).expect("one of ours");
+            if [tx.sender, side].contains(&deal.owner) || host.operator.address == tx.sender {
                 continue;
             }
-            assert!(self.allowed.contains(&deal.bucket) && provider.retired, "deal {id} was not a custodian's to end");
+            assert!(self.allowed.contains(&deal.bucket), "nobody allowed a custodian to end deal {id}");
+            assert!(self.retired.contains(&deal.provider), "who has deal {id} did not retire");
             let now_ms = self.world.env.time_ms / 1000 * 1000;
             let is_kept = self.kept.iter().any(|((of, _), until_ms)| *of == deal.bucket && *until_ms > now_ms);
             assert!(!is_kept, "deal {id} is kept");
