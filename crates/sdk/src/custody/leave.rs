@@ -148,7 +148,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         for everybody in [false, true] {
             let asked = left.iter().flat_map(|id| {
                 let named: BTreeSet<u64> = scene.overlay.deals(id).collect();
-                let asked = relied.iter().filter(move |deal| everybody || named.contains(deal));
+                let asked = relied.iter().filter(move |deal| everybody || named.contains(*deal));
                 asked.map(move |deal| (*deal, *id))
             });
             let asked: Vec<(u64, ShardId)> = asked.collect();

@@ -71,7 +71,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 break;
             }
             if rests == RESTS {
-                let left = behind.iter().filter(|(deal, _)| !posted.shrunk.contains(deal));
+                let left = behind.iter().filter(|(deal, _)| !posted.shrunk.contains(*deal));
                 self.owe(&left.filter_map(|(deal, ack)| Some((*deal, (*ack)?))).collect());
             }
         }

@@ -190,7 +190,7 @@ where
             match self.remote.glance(&ask).await {
                 Ok(_) => ids.into_iter().map(|id| (provider.deal, id)).collect::<Vec<_>>(),
                 Err(error) => {
-                    tracing::warn!(node = %provider.peer.key, shard = %id, %error, "it says that it has it, and does not give it");
+                    tracing::warn!(node = %provider.peer.key, shard = %id, %error, "it says that it has it, and gives nothing");
                     Vec::new()
                 }
             }

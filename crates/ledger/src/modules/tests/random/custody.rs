@@ -145,7 +145,7 @@ impl Game {
             }
             assert!(self.allowed.contains(&deal.bucket), "nobody allowed a custodian to end deal {id}");
             assert!(self.retired.contains(&deal.provider), "who has deal {id} did not retire");
-            let now_ms = self.world.env.time_ms / 1000 * 1000;
+            let now_ms = self.world.env.time_ms;
             let is_kept = self.kept.iter().any(|((of, _), until_ms)| *of == deal.bucket && *until_ms > now_ms);
             assert!(!is_kept, "deal {id} is kept");
             self.released += 1;
