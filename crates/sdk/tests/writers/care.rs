@@ -6,7 +6,7 @@
 use crate::{
     BUCKET, COIN, SECOND, Scene, coins,
     fleet::{HOSTS, Wire},
-    ledger::Door,
+    ledger::{CHAIN_ID, Door},
     machine::{Disk, Mood},
     operator,
     process::{Ours, Payer, content, get, open, put},
@@ -17,10 +17,14 @@ use alloy_sol_types::SolCall as _;
 use commonware_runtime::{Clock as _, Handle, Runner as _, Spawner as _, Supervisor as _, deterministic::Runner};
 use hodei_ledger::account::{Account, Order};
 use hodei_sdk::{
+    bucket::Buckets,
     condition::Condition,
     custody::{Charge, Notes, SETTLES, Step, Tended, Wage},
 };
-use hodei_types::abi::{DEALS, IDeals, IProviders, PROVIDERS};
+use hodei_types::{
+    abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, PROVIDERS},
+    ack::Statement,
+};
 use std::sync::Arc;
 
 /// Who leaves.
@@ -238,4 +242,36 @@ fn boaster(seed: u64) {
 #[test]
 fn a_bare_yes_keeps_no_shard_from_being_brought_from_who_leaves() {
     (0..seeds(4)).for_each(boaster);
+}
+
+#[test]
+fn what_is_not_a_custodians_to_post_keeps_nothing_else_from_being_posted() {
+    Runner::seeded(1).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let charge = entrusted(&scene).await;
+        let (bucket, ledger) = (charge.bucket, scene.world.ledger.clone());
+        let door =
+            |name| Arc::new(Door::new(&ledger, scene.context.child(name), &scene.world.dice, &Mood::default(), 0));
+        let buckets = Buckets::new(Payer::Custodian.wallet(door("custodian")));
+        let deals = ledger.view(DEALS, &IDeals::ofBucketCall { bucket });
+        let known = |deal| ledger.view(DEALS, &IDeals::getCall { deal });
+        // As its provider signs it after it let go of something, or took more.
+        let next = |deal: u64, leaves: fn(u64) -> u64| {
+            let known = known(deal);
+            let host = (0..HOSTS).find(|host| scene.fleet.signer(*host).node().0 == known.provider.0);
+            let (sequence, leaves) = (known.sequence + 1, leaves(known.leaves));
+            let statement = Statement { deal, sequence, position: 0, root: known.root.0, leaves };
+            (deal, scene.fleet.signer(host.expect("one of ours")).ack(CHAIN_ID, statement))
+        };
+        let before: Vec<u64> = deals.iter().map(|deal| known(*deal).sequence).collect();
+        let acks = [next(deals[0], |leaves| leaves - 1), next(deals[1], |leaves| leaves + 1)].into();
+        assert!(buckets.post(&acks).await.unwrap().is_empty(), "what is its owner's to post is not tried again");
+        assert_eq!((known(deals[0]).sequence, known(deals[1]).sequence), (before[0], before[1] + 1));
+        let dismiss = IBuckets::dismissCall { id: bucket, custodian: Payer::Custodian.address() };
+        let owner = Payer::Owner.wallet(door("owner")).spender();
+        owner.execute(&Order::call(BUCKETS, dismiss.abi_encode(), 3_000_000)).await.unwrap();
+        let acks = [next(deals[2], |leaves| leaves + 1)].into();
+        assert!(buckets.post(&acks).await.unwrap().is_empty(), "who was dismissed leaves it to others");
+        assert_eq!(known(deals[2]).sequence, before[2]);
+    });
 }
