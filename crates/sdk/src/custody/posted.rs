@@ -70,7 +70,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             if behind.len() == posted.shrunk.len() {
                 break;
             }
-            if rests == RESTS {
+            if rests >= RESTS {
                 let left = behind.iter().filter(|(deal, _)| !posted.shrunk.contains(*deal));
                 self.owe(&left.filter_map(|(deal, ack)| Some((*deal, (*ack)?))).collect());
             }
