@@ -124,7 +124,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// Ends deals that hold nothing, by the ledger's receipts; one that ended meanwhile is not among them.
+    /// Ends deals with all that they hold, by the ledger's receipts; one that ended meanwhile is not among them.
     pub(crate) async fn close(&self, deals: &[u64]) -> Result<Closed, Fault> {
         let mut closed = Closed::default();
         for deal in deals {
@@ -190,10 +190,11 @@ impl Buckets {
                     }
                     // A custodian's, of a deal whose provider declined more than came since: its owner's to post.
                     Some(IDeals::IDealsErrors::NotParty(shrunk)) => {
-                        let (out, kept) =
-                            batch.into_iter().partition::<Vec<_>, _>(|ack| ack.statement.deal == shrunk.deal);
-                        waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
-                        batch = kept;
+                        batch.retain(|ack| ack.statement.deal != shrunk.deal);
+                    }
+                    // Of one that was dismissed, or of a budget that was released: no more this account's to post.
+                    Some(IDeals::IDealsErrors::BadOwnerSignature(other)) => {
+                        batch.retain(|ack| ack.statement.deal != other.deal);
                     }
                     _ => return Err(error.into()),
                 }

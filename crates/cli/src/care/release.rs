@@ -26,7 +26,7 @@ pub(crate) async fn release(args: &CareRelease, session: &Session, out: Out) -> 
             "the risk:   the ledger cannot tell what others have: in league with providers that retire a custodian can",
         );
         out.say(
-            "            end what they hold, and nobody is slashed for it. What is left of escrows comes back to you.",
+            "            end what they hold, and nobody is slashed for it. What is left of escrows goes to its reserve.",
         );
     }
     let mut plan = json!({

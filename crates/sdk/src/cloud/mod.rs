@@ -402,6 +402,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
     }
 
+    /// The ack of a deal whose root shall be posted.
+    pub(crate) fn owed(&self, deal: u64) -> Option<Ack> {
+        self.0.unposted.lock().expect("no panic under this lock").get(&deal).copied()
+    }
+
     /// Remembers who failed; the keeper records it.
     pub(crate) fn blame(&self, verdict: Verdict) {
         tracing::warn!(%verdict, "a provider failed a check");

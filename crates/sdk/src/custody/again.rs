@@ -1,7 +1,8 @@
 //! Look again at what lacks before it is made.
 //!
 //! A put may be under way, whose late shards come within seconds; and somebody may have brought a shard, be it a custodian
-//! or the put, and been killed before it was said where: that is found with those who stay, said and posted, not made.
+//! or the put, and been killed before it was said where: that is found with those who stay, and said, not made. It is read
+//! from there first: a provider that says it has what it never took would keep the shard from being made.
 
 use super::{
     count::{Due, Scene},
@@ -11,12 +12,18 @@ use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
 };
+use futures::{FutureExt as _, StreamExt as _, stream};
 use hodei_storage::overlay::PAIRS_MAX;
-use hodei_types::transport::Transport;
-use std::{collections::BTreeSet, sync::Arc};
+use hodei_types::{slice::ShardId, transport::Transport};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Stripes that are asked about at once.
 const ASKED_STRIPES: usize = 256;
+/// Shards that are read at once.
+const READ_AT_ONCE: usize = 4;
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Looks at these stripes again after a rest: what came meanwhile is due no more.
@@ -45,6 +52,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         &self,
         scene: &mut Scene,
         due: Vec<Due>,
+        rate: Option<u64>,
         tended: &mut Tended,
     ) -> Result<Vec<Due>, Fault> {
         let (mut pairs, mut lacking) = (Vec::new(), Vec::new());
@@ -52,7 +60,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         for some in due.chunks(ASKED_STRIPES) {
             let lost = some.iter().flat_map(|due| due.lost.iter().map(move |shard| due.shard(*shard)));
             let asked = lost.flat_map(|id| takers.iter().map(move |deal| (*deal, id))).collect();
-            let there = self.0.engine.inventory(&scene.roster, asked).await.there;
+            let said = self.0.engine.inventory(&scene.roster, asked).await.there;
+            let before = tended.read_bytes;
+            let there = self.read_there(scene, some, said, tended).await;
+            self.rest(rate, tended.read_bytes - before).await;
             for due in some {
                 let mut due = due.clone();
                 pairs.extend(due.find(&takers, &there, |due, shard, deal| scene.fits(due, shard, deal)));
@@ -65,14 +76,46 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         if pairs.is_empty() {
             return Ok(lacking);
         }
-        let deals: BTreeSet<u64> = pairs.iter().map(|(_, deal)| *deal).collect();
         for pairs in pairs.chunks(PAIRS_MAX) {
             self.lay(&scene.record, pairs).await?;
         }
-        // Whoever brought it may not have come to post it either.
-        self.owe_newest(&scene.roster, &scene.seats, |seat| deals.contains(&seat.deal.id)).await;
         tended.found_shards += pairs.len() as u64;
         Arc::make_mut(&mut scene.overlay).extend(pairs);
         Ok(lacking)
+    }
+
+    /// Those of lost shards that come whole from who says to have them.
+    async fn read_there(
+        &self,
+        scene: &Scene,
+        due: &[Due],
+        said: BTreeSet<(u64, ShardId)>,
+        tended: &mut Tended,
+    ) -> BTreeSet<(u64, ShardId)> {
+        let lost = due.iter().flat_map(|due| due.lost.iter().map(move |shard| (due, *shard)));
+        let bytes: BTreeMap<ShardId, u32> =
+            lost.map(|(due, shard)| (due.shard(shard), due.page.stripes[due.at].shard_bytes)).collect();
+        let reads = said.into_iter().filter_map(|(deal, id)| {
+            let from = scene.roster.iter().find(|provider| provider.deal == deal)?.clone();
+            let (cloud, bytes) = (self.clone(), *bytes.get(&id)?);
+            let read = async move {
+                match cloud.0.engine.get_copy(&[from], id, bytes, |verdict| cloud.blame(verdict)).await {
+                    Ok(_) => Some((deal, id, bytes)),
+                    Err(error) => {
+                        tracing::warn!(deal, shard = %id, %error, "it says that it has it, and does not give it");
+                        None
+                    }
+                }
+            };
+            Some(read.boxed())
+        });
+        let reads: Vec<_> = reads.collect();
+        let read: Vec<_> = stream::iter(reads).buffer_unordered(READ_AT_ONCE).collect().await;
+        let mut there = BTreeSet::new();
+        for (deal, id, bytes) in read.into_iter().flatten() {
+            tended.read_bytes += u64::from(bytes);
+            there.insert((deal, id));
+        }
+        there
     }
 }

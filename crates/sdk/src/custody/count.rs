@@ -21,8 +21,6 @@ pub(super) struct Scene {
     pub(super) seats: Vec<Seat>,
     pub(super) overlay: Arc<Overlay>,
     pub(super) voices: Voices,
-    /// Deals whose provider declined something at this look.
-    pub(super) declining: BTreeSet<u64>,
 }
 
 /// A stripe that lacks too much.

@@ -1,12 +1,12 @@
 //! Let providers go that leave, where a bucket's owner allows its custodians to end deals with them.
 //!
 //! ```text
-//! a deal of who retired → every shard in it: is it with one who stays? → what those took is posted → deal ended
+//! who stays, and has all it took posted → every shard of who retired: is it with one of those? → still posted → deal ended
 //! ```
 //! It is asked of the deal, not of the pages: what no page tells of, such as roots of the index that were replaced, counts
 //! too. Where something is with nobody else the deal stays, and its provider is paid on.
 
-use super::{GAS, count::Scene, look::QUESTIONS_MAX, tended::Tended};
+use super::{GAS, Notes, count::Scene, look::QUESTIONS_MAX, posted::Posted, tended::Tended};
 use crate::{
     cloud::{Cloud, Runtime},
     fault::Fault,
@@ -23,6 +23,9 @@ use hodei_types::{
     transport::Transport,
 };
 use std::collections::BTreeSet;
+
+/// Why deals stay while the ledger lacks something of others.
+const UNPOSTED: &str = "what others took is not posted yet: providers that owe a proof take no new roots before it";
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Says whether a bucket's custodians may end its deals with providers that leave; nothing is done where it is so
@@ -45,72 +48,134 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Ends the deals with those that leave, as far as nothing needs them; says why others stay.
-    pub(super) async fn release_leaving(&self, scene: &Scene, tended: &mut Tended) -> Result<(), Fault> {
+    pub(super) async fn release_leaving(&self, scene: &Scene, posted: Posted, notes: &mut Notes, tended: &mut Tended) {
         let leaving = scene.seats.iter().filter(|seat| seat.state == State::Leaving);
         let leaving: BTreeSet<u64> = leaving.map(|seat| seat.deal.id).collect();
         if leaving.is_empty() {
-            return Ok(());
+            return;
         }
         tended.leaving_deals = leaving.len() as u64;
-        let why = if !self.may_release(scene.record.id).await? {
-            Some("its owner does not let custodians end deals: its `data repair` ends them")
-        } else if scene.record.kept_until_ms(self.now_ms()).is_some() {
-            Some("versions in the bucket are kept, and with them all its deals")
-        } else if tended.left > 0 || !tended.failures.is_empty() {
-            Some("not everything is restored yet")
-        } else if !self.post_all().await? {
-            Some("what others took is not posted yet: providers that owe a proof take no new roots before it")
-        } else {
-            None
+        let why = match self.may_release(scene.record.id).await {
+            Err(error) => Some(format!("whether its owner allows it is not known: {error}")),
+            Ok(false) => Some("its owner does not let custodians end deals: its `data repair` ends them".into()),
+            Ok(true) if scene.record.kept_until_ms(self.now_ms()).is_some() => {
+                Some("versions in the bucket are kept, and with them all its deals".into())
+            }
+            Ok(true) if tended.left > 0 || !tended.failures.is_empty() => Some("not everything is restored yet".into()),
+            Ok(true) => None,
         };
         if let Some(why) = why {
-            tended.stays.insert(why.into());
-            return Ok(());
+            tended.stays.insert(why);
+            return;
         }
+        // What is in no root on the ledger may go unpunished: only who has everything posted is relied on.
+        let relied: BTreeSet<u64> = scene.takers().into_iter().filter(|deal| posted.whole.contains(deal)).collect();
+        let mut free = Vec::new();
         for provider in scene.roster.iter().filter(|provider| leaving.contains(&provider.deal)) {
-            match self.only_there(scene, provider).await {
-                Some(0) => {}
-                Some(count) => {
-                    tended.stays.insert(format!(
-                        "{count} shards are with nobody else, and no page that is found tells of them: its owner's \
-                         `data repair` ends that deal"
-                    ));
-                    continue;
-                }
-                None => {
-                    tended.stays.insert("it does not tell all that it has".into());
-                    continue;
-                }
+            match self.only_there(scene, &relied, provider, notes).await {
+                Some(0) => free.push(provider.deal),
+                Some(count) => tended.stays.extend(reasons(count, &scene.takers(), &posted)),
+                None => _ = tended.stays.insert("it does not tell all that it has".into()),
             }
-            let closed = self.0.buckets.close(&[provider.deal]).await?;
+        }
+        // What came to them while they were asked is posted as well.
+        if !free.is_empty() && !relied.is_subset(&self.posted(scene).await.whole) {
+            tended.stays.insert(UNPOSTED.into());
+            return;
+        }
+        for deal in free {
+            let closed = match self.0.buckets.close(&[deal]).await {
+                Ok(closed) => closed,
+                Err(error) => {
+                    tended.stays.insert(format!("deal {deal} is not ended: {error}"));
+                    continue;
+                }
+            };
             let ended = closed.ended + closed.closing;
             tended.released_deals += ended;
             if ended > 0 {
-                let (bucket, deal) = (scene.record.id, provider.deal);
+                let bucket = scene.record.id;
                 self.note(Kind::Deal, |fields| {
                     fields.text("what", "released").bytes("bucket", bucket.as_slice()).uint("deal", deal)
                 })
                 .await;
             }
         }
-        Ok(())
     }
 
-    /// Shards of a deal that nobody who stays has; `None` where not all of them could be asked about.
-    async fn only_there(&self, scene: &Scene, provider: &Provider) -> Option<u64> {
-        let (takers, mut from, mut alone) = (scene.takers(), 0, 0);
-        for _ in 0..QUESTIONS_MAX {
-            let (shards, next, end) = self.0.engine.list(provider, from).await.ok()?;
-            let ids: Vec<ShardId> = shards.into_iter().map(|(id, _)| id).collect();
-            let asked = ids.iter().flat_map(|id| takers.iter().map(move |deal| (*deal, *id))).collect();
-            let there = self.0.engine.inventory(&scene.roster, asked).await.there;
-            let elsewhere: BTreeSet<ShardId> = there.into_iter().map(|(_, id)| id).collect();
-            alone += ids.iter().filter(|id| !elsewhere.contains(*id)).count() as u64;
-            if next >= end {
+    /// Shards of a deal that none of those relied on has, as many as are found first; `None` where not all could be asked
+    /// about. It begins where something was alone at an earlier look.
+    async fn only_there(
+        &self,
+        scene: &Scene,
+        relied: &BTreeSet<u64>,
+        provider: &Provider,
+        notes: &mut Notes,
+    ) -> Option<u64> {
+        if let Some(from) = notes.alone.get(&provider.deal) {
+            let (alone, ..) = self.alone(scene, relied, provider, *from).await?;
+            if alone > 0 {
                 return Some(alone);
+            }
+        }
+        let mut from = 0;
+        for _ in 0..QUESTIONS_MAX {
+            let (alone, next, end) = self.alone(scene, relied, provider, from).await?;
+            if alone > 0 {
+                notes.alone.insert(provider.deal, from);
+                return Some(alone);
+            }
+            if next >= end {
+                notes.alone.remove(&provider.deal);
+                return Some(0);
             }
             from = next;
         }
         None
     }
+
+    /// How many of a batch of a deal's shards none of those relied on has; where the next begins, and where the deal ends.
+    async fn alone(
+        &self,
+        scene: &Scene,
+        relied: &BTreeSet<u64>,
+        provider: &Provider,
+        from: u64,
+    ) -> Option<(u64, u64, u64)> {
+        let (shards, next, end) = self.0.engine.list(provider, from).await.ok()?;
+        let mut left: BTreeSet<ShardId> = shards.into_iter().map(|(id, _)| id).collect();
+        // First who took a shard in its place; everybody about the rest only, which are pages and the like.
+        for everybody in [false, true] {
+            let asked = left.iter().flat_map(|id| {
+                let named: BTreeSet<u64> = scene.overlay.deals(id).collect();
+                let asked = relied.iter().filter(move |deal| everybody || named.contains(*deal));
+                asked.map(move |deal| (*deal, *id))
+            });
+            let asked: Vec<(u64, ShardId)> = asked.collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let said = self.0.engine.inventory(&scene.roster, asked).await.there;
+            for (_, id) in self.0.engine.glanced(&scene.roster, said).await {
+                left.remove(&id);
+            }
+        }
+        Some((left.len() as u64, next, end))
+    }
+}
+
+/// Why a deal stays of which so many shards at least are with nobody else that is relied on.
+fn reasons(count: u64, takers: &[u64], posted: &Posted) -> Vec<String> {
+    let behind: Vec<u64> = takers.iter().copied().filter(|deal| !posted.whole.contains(deal)).collect();
+    if behind.is_empty() {
+        return vec![format!(
+            "{count} shards or more are with nobody else, and no page that is found tells of them: its owner's \
+             `data repair` ends that deal"
+        )];
+    }
+    let reason = |deal: u64| match posted.shrunk.contains(&deal) {
+        true => format!("deal {deal} holds less than the ledger knows: its owner must post that first"),
+        false => UNPOSTED.into(),
+    };
+    behind.into_iter().map(reason).collect()
 }

@@ -38,6 +38,8 @@ pub struct Notes {
     /// Since which look a page lacks something.
     pub(super) due: BTreeMap<ShardId, u64>,
     pub(super) looks: u64,
+    /// Of deals with who leaves: from where on something was with nobody else.
+    pub(super) alone: BTreeMap<u64, u64>,
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {

@@ -66,7 +66,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let seats = self.seats(&record, &roster, &[]).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let voices = Voices::of(&seats);
-        let mut scene = Scene { record, roster, seats, overlay, voices, declining: BTreeSet::new() };
+        let mut scene = Scene { record, roster, seats, overlay, voices };
         let asked = |provider: &&Provider| scene.voices.is_asked(provider.deal);
         let present: Vec<Provider> = scene.roster.iter().filter(asked).cloned().collect();
         notes.looks += 1;
@@ -74,9 +74,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut tended = Tended { rank, ..Tended::default() };
         let mut due = self.count(&mut scene, notes, &mut tended).await;
         self.copy_others(&mut scene, notes, &mut tended).await;
-        // At the first, what one that was killed brought and did not come to post.
-        let is_asked = |deal: &u64| notes.looks == 1 || scene.declining.contains(deal);
-        self.owe_newest(&scene.roster, &scene.seats, |seat| is_asked(&seat.deal.id)).await;
         tended.due = due.len() as u64;
         let since = |due: &Due| notes.looks - notes.due[&due.id];
         let waits = |due: &Due| (rank * LOOKS_BETWEEN).saturating_sub(since(due));
@@ -93,7 +90,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             false => later,
         };
         self.mend(&work, &mut scene, later, &mut tended).await?;
-        self.release_leaving(&scene, &mut tended).await?;
+        let posted = self.posted(&scene).await;
+        self.release_leaving(&scene, posted, notes, &mut tended).await;
         let others = tended.restored_shards + tended.moved_shards;
         if others > 0 || tended.new_deals > 0 {
             let (id, count, deals) = (scene.record.id, others, tended.new_deals);
@@ -147,7 +145,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Asks who has these, and who refuses to.
     pub(super) async fn learn(&self, scene: &mut Scene, asked: Vec<(u64, ShardId)>) {
         let heard = self.0.engine.inventory(&scene.roster, asked).await;
-        scene.declining.extend(heard.declined.iter().map(|(deal, _)| *deal));
         (scene.voices.there, scene.voices.declined) = (heard.there, heard.declined);
     }
 
@@ -232,7 +229,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         due: Vec<Due>,
         tended: &mut Tended,
     ) -> Result<(), Fault> {
-        let due = self.find_unsaid(scene, due, tended).await?;
+        let due = self.find_unsaid(scene, due, *rate, tended).await?;
         let wanting = |scene: &Scene, may_double| {
             let lacks = |due: &Due| due.lost.len() - self.seats_for(scene, due, may_double).len();
             due.iter().map(lacks).max().unwrap_or(0)
@@ -271,12 +268,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             tended.tried += batch.len() as u64;
             told(Step::Mended { done: tended.tried, of: tended.due - tended.left });
-            if let Some(rate) = rate {
-                let took = Duration::from_secs_f64((tended.read_bytes - before) as f64 / (*rate).max(1) as f64);
-                self.0.context.sleep(took).await;
-            }
+            self.rest(*rate, tended.read_bytes - before).await;
         }
         Ok(())
+    }
+
+    /// Rests for as long as so many bytes take at a rate, in bytes a second.
+    pub(super) async fn rest(&self, rate: Option<u64>, read_bytes: u64) {
+        if let Some(rate) = rate.filter(|_| read_bytes > 0) {
+            self.0.context.sleep(Duration::from_secs_f64(read_bytes as f64 / rate.max(1) as f64)).await;
+        }
     }
 
     /// Places for what a stripe lacks, as many as the caps allow: (shard, index in the roster).

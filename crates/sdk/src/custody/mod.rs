@@ -8,7 +8,7 @@
 //! ```
 //! A custodian sees shards, pages and pads; it has no key to a name or a byte of an object. On the ledger it can open
 //! deals from the reserve and add to deals; it can shrink, swap or keep nothing, end no deal but one with a provider that
-//! leaves, where the owner allows it, and providers release nothing for it.
+//! leaves, where the owner allows it, whose escrow is then the reserve's, and providers release nothing for it.
 //! Of several each has its rank: the later ones step in where the earlier ones did not. For what its posts add to deals
 //! each has the bucket's wage, where the owner set one.
 
@@ -19,6 +19,7 @@ mod leave;
 mod look;
 mod mend;
 mod overlay;
+mod posted;
 mod tended;
 mod wage;
 

@@ -27,7 +27,11 @@ use hodei_types::{
     slice::ShardId,
     transport::{NodeKey, Transport},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Pages read at once.
 const PAGES_AT_ONCE: usize = 16;
@@ -180,6 +184,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         asked.sort_unstable();
         asked.dedup();
         self.hear(roster, asked, voices, tally).await;
+        if tally.is_tended {
+            let read = read.iter().filter_map(|(plot, pages)| Some((plot, pages.as_ref().ok()?)));
+            let copied = read.flat_map(|(plot, pages)| pages.iter().map(|(place, _)| place).chain([plot.part.page()]));
+            let mut named: BTreeMap<ShardId, Vec<u64>> = BTreeMap::new();
+            copied.for_each(|place| {
+                named.entry(place.id).or_default().extend(place.holders.iter().map(|holder| holder.deal));
+            });
+            let is_extra =
+                |(deal, id): &(u64, ShardId)| named.get(id).is_some_and(|deals: &Vec<u64>| !deals.contains(deal));
+            // What nothing says they have to have, some may only say to have.
+            let (extra, rest) = std::mem::take(&mut voices.there).into_iter().partition(is_extra);
+            voices.there = rest;
+            voices.there.extend(self.0.engine.glanced(roster, extra).await);
+        }
         for (plot, pages) in &read {
             match pages {
                 Ok(pages) => tally.part(plot, pages, voices),

@@ -6,20 +6,25 @@
 use crate::{
     BUCKET, COIN, SECOND, Scene, coins,
     fleet::{HOSTS, Wire},
-    ledger::Door,
+    ledger::{CHAIN_ID, Door},
     machine::{Disk, Mood},
     operator,
     process::{Ours, Payer, content, get, open, put},
     seeds,
 };
+use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
 use commonware_runtime::{Clock as _, Handle, Runner as _, Spawner as _, Supervisor as _, deterministic::Runner};
 use hodei_ledger::account::{Account, Order};
 use hodei_sdk::{
+    bucket::Buckets,
     condition::Condition,
     custody::{Charge, Notes, SETTLES, Step, Tended, Wage},
 };
-use hodei_types::abi::{DEALS, IDeals, IProviders, PROVIDERS};
+use hodei_types::{
+    abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, PROVIDERS},
+    ack::Statement,
+};
 use std::sync::Arc;
 
 /// Who leaves.
@@ -69,31 +74,53 @@ async fn check(scene: &Scene, reader: u64, when: &str) {
     }
 }
 
+/// Objects in a bucket with a custodian that may end deals; then its owner goes away.
+async fn entrusted(scene: &Scene) -> Charge {
+    let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
+    for number in 0..OBJECTS {
+        let (key, mut tries) = (format!("key {number}"), 0);
+        while let Err(error) = put(&owner, &key, content(number, 900_000), Condition::default()).await {
+            tries += 1;
+            assert!(error.is_temporary() && tries < 20, "{key}: {error}");
+            scene.context.sleep(SECOND * 5).await;
+        }
+    }
+    // Until what was replaced on the way is released.
+    scene.context.sleep(SECOND * 150).await;
+    let wage = Wage { per_gib: 100 * u128::from(COIN), per_day: u128::from(COIN) };
+    owner.appoint(BUCKET, Payer::Custodian.address(), Some(wage), coins(1)).await.unwrap();
+    owner.set_release(BUCKET, true).await.unwrap();
+    let charge = owner.charge(BUCKET).await.unwrap();
+    owner.close().await.unwrap();
+    charge
+}
+
+/// The deal of a bucket with who leaves.
+fn leaving(scene: &Scene, bucket: B256) -> u64 {
+    let provider = scene.fleet.signer(LEAVER).node().0.into();
+    scene.world.ledger.view(DEALS, &IDeals::findCall { bucket, provider })
+}
+
+/// Of all open deals the ledger has what they hold, to the last leaf.
+async fn check_posted(scene: &Scene, bucket: B256, seed: u64) {
+    let ledger = &scene.world.ledger;
+    let deals = ledger.view(DEALS, &IDeals::ofBucketCall { bucket });
+    assert_eq!(deals.len(), HOSTS - 1, "seed {seed}: no deal but the one ended");
+    for deal in deals {
+        let known = ledger.view(DEALS, &IDeals::getCall { deal });
+        let host = (0..HOSTS).find(|host| scene.fleet.signer(*host).node().0 == known.provider.0);
+        let stands = scene.fleet.stands(host.expect("one of ours"), deal).await;
+        assert_eq!(stands, Some((known.sequence, known.leaves)), "seed {seed}: what deal {deal} holds is not posted");
+    }
+}
+
 fn storm(seed: u64) {
     Runner::seeded(seed).start(|context| async move {
         let scene = Scene::new(context).await;
         let (ledger, dice) = (scene.world.ledger.clone(), scene.world.dice.clone());
-        let charge = {
-            let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
-            for number in 0..OBJECTS {
-                let (key, mut tries) = (format!("key {number}"), 0);
-                while let Err(error) = put(&owner, &key, content(number, 900_000), Condition::default()).await {
-                    tries += 1;
-                    assert!(error.is_temporary() && tries < 20, "{key}: {error}");
-                    scene.context.sleep(SECOND * 5).await;
-                }
-            }
-            // Until what was replaced on the way is released.
-            scene.context.sleep(SECOND * 150).await;
-            let wage = Wage { per_gib: 100 * u128::from(COIN), per_day: u128::from(COIN) };
-            owner.appoint(BUCKET, Payer::Custodian.address(), Some(wage), coins(1)).await.unwrap();
-            owner.set_release(BUCKET, true).await.unwrap();
-            let charge = owner.charge(BUCKET).await.unwrap();
-            owner.close().await.unwrap();
-            charge
-        };
-        let (bucket, provider) = (charge.bucket, scene.fleet.signer(LEAVER).node().0.into());
-        let leaving = ledger.view(DEALS, &IDeals::findCall { bucket, provider });
+        let charge = entrusted(&scene).await;
+        let (bucket, leaving) = (charge.bucket, leaving(&scene, charge.bucket));
+        let escrow = ledger.view(DEALS, &IDeals::getCall { deal: leaving }).escrow;
         retire(&scene, LEAVER).await;
 
         let (disk, wire) = (Disk::default(), scene.wire(52));
@@ -118,23 +145,14 @@ fn storm(seed: u64) {
 
         // The one that left is free; of all others the ledger has what they hold, to the last leaf.
         assert_eq!(ledger.view(DEALS, &IDeals::getCall { deal: leaving }).state, 3, "seed {seed}");
-        let deals = ledger.view(DEALS, &IDeals::ofBucketCall { bucket });
-        assert_eq!(deals.len(), HOSTS - 1, "seed {seed}: no deal but the one ended");
-        for deal in deals {
-            let known = ledger.view(DEALS, &IDeals::getCall { deal });
-            let host = (0..HOSTS).find(|host| scene.fleet.signer(*host).node().0 == known.provider.0);
-            let stands = scene.fleet.stands(host.expect("one of ours"), deal).await;
-            assert_eq!(
-                stands,
-                Some((known.sequence, known.leaves)),
-                "seed {seed}: what deal {deal} holds is not posted"
-            );
-        }
-        // It was paid for what it brought, and of the reserve alone: nobody else was there to open a deal with.
+        check_posted(&scene, bucket, seed).await;
+        // It was paid for what it brought, and of the reserve alone, to which the ended deal's escrow came: nobody else was
+        // there to open a deal with.
         let custodian = Payer::Custodian.address();
         let earned = ledger.view(DEALS, &IDeals::earnedCall { bucket, custodian });
         let reserve = ledger.view(DEALS, &IDeals::reserveCall { bucket });
-        assert!(!earned.is_zero() && earned + reserve == coins(1), "seed {seed}: {earned} paid, {reserve} left");
+        assert!(!earned.is_zero() && escrow > 0, "seed {seed}: {earned} paid, {escrow} were in the deal");
+        assert_eq!(earned + reserve, coins(1) + U256::from(escrow), "seed {seed}: {earned} paid, {reserve} left");
         scene.fleet.power_off(LEAVER);
         check(&scene, 42, "without who left").await;
         scene.fleet.power_off((LEAVER + 1) % HOSTS);
@@ -145,4 +163,115 @@ fn storm(seed: u64) {
 #[test]
 fn a_custodian_that_is_killed_at_any_moment_leaves_nothing_unsaid_or_unposted() {
     (0..seeds(8)).for_each(storm);
+}
+
+/// One that looks on and on, beside another that is killed when it brought something.
+fn beside_another(seed: u64) {
+    Runner::seeded(seed).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let (ledger, dice) = (scene.world.ledger.clone(), scene.world.dice.clone());
+        let charge = entrusted(&scene).await;
+        let (bucket, leaving) = (charge.bucket, leaving(&scene, charge.bucket));
+        let stays: Ours = scene.cloud(&scene.process(53, Payer::Custodian)).await;
+        let (mut notes, mut looks) = (Notes::default(), 0);
+        // Its first look is over before anything lacks.
+        while stays.tend(&charge, &mut notes, None, &|_: Step| {}).await.is_err() {
+            looks += 1;
+            assert!(looks < LOOKS, "seed {seed}: it cannot look");
+            scene.context.sleep(SECOND).await;
+        }
+        retire(&scene, LEAVER).await;
+        let (disk, wire) = (Disk::default(), scene.wire(52));
+        let running = look(&scene, &charge, &disk, &wire);
+        let settles = SETTLES.as_millis() as u64;
+        scene.context.sleep(dice.ms(settles..settles + 4_000)).await;
+        running.abort();
+        let mut looks = 0;
+        while ledger.view(DEALS, &IDeals::getCall { deal: leaving }).state != 3 {
+            let looked = stays.tend(&charge, &mut notes, None, &|_: Step| {}).await;
+            looks += 1;
+            assert!(looks < LOOKS, "seed {seed}: it does not come to an end: {looked:?}");
+        }
+        // What it did itself is on its way at most; the other does nothing any more.
+        let mut tries = 0;
+        while stays.close().await.is_err() {
+            tries += 1;
+            assert!(tries < LOOKS, "seed {seed}: what it did cannot be posted");
+        }
+        check_posted(&scene, bucket, seed).await;
+        scene.fleet.power_off(LEAVER);
+        check(&scene, 44, "without who left").await;
+    });
+}
+
+#[test]
+fn who_leaves_is_held_until_what_another_custodian_brought_before_it_was_killed_is_posted() {
+    (0..seeds(8)).for_each(beside_another);
+}
+
+/// One provider says that it has whatever it is asked for.
+fn boaster(seed: u64) {
+    Runner::seeded(seed).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let ledger = scene.world.ledger.clone();
+        let charge = entrusted(&scene).await;
+        let leaving = leaving(&scene, charge.bucket);
+        scene.fleet.boast((LEAVER + 2) % HOSTS);
+        retire(&scene, LEAVER).await;
+        let custodian: Ours = scene.cloud(&scene.process(53, Payer::Custodian)).await;
+        let (mut notes, mut looks, mut moved, mut is_clean) = (Notes::default(), 0, 0, true);
+        while ledger.view(DEALS, &IDeals::getCall { deal: leaving }).state != 3 {
+            let looked = custodian.tend(&charge, &mut notes, None, &|_: Step| {}).await;
+            // A look that failed on the way may have brought some and not said where.
+            if let Ok(tended) = &looked {
+                assert!(!is_clean || tended.found_shards == 0, "seed {seed}: nobody brought any and said nothing");
+                moved += tended.moved_shards;
+            }
+            is_clean &= looked.as_ref().is_ok_and(|tended| tended.failures.is_empty());
+            looks += 1;
+            assert!(looks < LOOKS, "seed {seed}: it does not come to an end: {looked:?}");
+            scene.context.sleep(SECOND).await;
+        }
+        assert!(moved > 0, "seed {seed}: nothing was brought from who leaves");
+        scene.fleet.power_off(LEAVER);
+        scene.fleet.power_off((LEAVER + 1) % HOSTS);
+        check(&scene, 45, "without who left and one more").await;
+    });
+}
+
+#[test]
+fn a_bare_yes_keeps_no_shard_from_being_brought_from_who_leaves() {
+    (0..seeds(4)).for_each(boaster);
+}
+
+#[test]
+fn what_is_not_a_custodians_to_post_keeps_nothing_else_from_being_posted() {
+    Runner::seeded(1).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let charge = entrusted(&scene).await;
+        let (bucket, ledger) = (charge.bucket, scene.world.ledger.clone());
+        let door =
+            |name| Arc::new(Door::new(&ledger, scene.context.child(name), &scene.world.dice, &Mood::default(), 0));
+        let buckets = Buckets::new(Payer::Custodian.wallet(door("custodian")));
+        let deals = ledger.view(DEALS, &IDeals::ofBucketCall { bucket });
+        let known = |deal| ledger.view(DEALS, &IDeals::getCall { deal });
+        // As its provider signs it after it let go of something, or took more.
+        let next = |deal: u64, leaves: fn(u64) -> u64| {
+            let known = known(deal);
+            let host = (0..HOSTS).find(|host| scene.fleet.signer(*host).node().0 == known.provider.0);
+            let (sequence, leaves) = (known.sequence + 1, leaves(known.leaves));
+            let statement = Statement { deal, sequence, position: 0, root: known.root.0, leaves };
+            (deal, scene.fleet.signer(host.expect("one of ours")).ack(CHAIN_ID, statement))
+        };
+        let before: Vec<u64> = deals.iter().map(|deal| known(*deal).sequence).collect();
+        let acks = [next(deals[0], |leaves| leaves - 1), next(deals[1], |leaves| leaves + 1)].into();
+        assert!(buckets.post(&acks).await.unwrap().is_empty(), "what is its owner's to post is not tried again");
+        assert_eq!((known(deals[0]).sequence, known(deals[1]).sequence), (before[0], before[1] + 1));
+        let dismiss = IBuckets::dismissCall { id: bucket, custodian: Payer::Custodian.address() };
+        let owner = Payer::Owner.wallet(door("owner")).spender();
+        owner.execute(&Order::call(BUCKETS, dismiss.abi_encode(), 3_000_000)).await.unwrap();
+        let acks = [next(deals[2], |leaves| leaves + 1)].into();
+        assert!(buckets.post(&acks).await.unwrap().is_empty(), "who was dismissed leaves it to others");
+        assert_eq!(known(deals[2]).sequence, before[2]);
+    });
 }

@@ -40,6 +40,8 @@ struct Running {
     slow_until: SystemTime,
     /// It takes what is sent, and answers nothing.
     is_silent: bool,
+    /// It says that it has whatever it is asked for.
+    boasts: bool,
 }
 
 struct Host {
@@ -66,8 +68,14 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) async fn start(context: &Context, dice: &Dice, ledger: &Arc<Ledger>) -> Arc<Self> {
         let epoch = UNIX_EPOCH;
-        let running =
-            || Running { disk: Disk::default(), store: None, writer: None, slow_until: epoch, is_silent: false };
+        let running = || Running {
+            disk: Disk::default(),
+            store: None,
+            writer: None,
+            slow_until: epoch,
+            is_silent: false,
+            boasts: false,
+        };
         let host = |seed| Host {
             signer: Arc::new(Signer::new(&[seed; 32])),
             running: Mutex::new(running()),
@@ -128,6 +136,11 @@ impl Fleet {
         self.hosts[host].running.lock().unwrap().is_silent = true;
     }
 
+    /// From now on it says that it has whatever it is asked for, and gives what it has.
+    pub(crate) fn boast(&self, host: usize) {
+        self.hosts[host].running.lock().unwrap().boasts = true;
+    }
+
     /// Goes on from an older image of its disk: whatever it signed since is forgotten.
     pub(crate) async fn roll_back(&self, host: usize, image: &Disk) {
         self.power_off(host);
@@ -180,9 +193,9 @@ impl Fleet {
     ) -> Result<(), WireError> {
         let request = Request::decode(&wire::receive(&mut stream, LIST_BYTES_MAX).await?)?;
         clock.sleep(self.dice.ms(1..8)).await;
-        let (store, slow_until) = {
+        let (store, slow_until, boasts) = {
             let running = self.hosts[host].running.lock().unwrap();
-            (running.store.clone(), running.slow_until)
+            (running.store.clone(), running.slow_until, running.boasts)
         };
         let Some(store) = store else { return Ok(()) };
         let (deal, grant, rights) = match &request {
@@ -213,6 +226,7 @@ impl Fleet {
                         None => Answer::Gone,
                     })
                 }
+                Request::Has { ids, .. } if boasts => Ok(bitmap(&vec![true; ids.len()])),
                 Request::Has { ids, .. } => store.has(deal, &ids).await.map(|held| bitmap(&held)),
                 Request::Keep { ids, until_ms, .. } => store.keep(deal, &ids, until_ms).await.map(|held| bitmap(&held)),
                 Request::State { .. } => state(&store, deal).await,

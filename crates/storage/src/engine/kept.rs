@@ -186,9 +186,7 @@ where
         if declined.is_empty() {
             return told;
         }
-        // Which one it will be asked for it cannot know before it speaks.
-        let now = self.context.current().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let id = declined[now.subsec_nanos() as usize % declined.len()];
+        let id = self.unforeseen(&declined);
         let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
         let word = self.remote.glance(&ask).await;
         if !matches!(word, Err(RemoteError::Declined(_))) {
@@ -197,6 +195,34 @@ where
             told.iter_mut().filter(|(_, word)| *word == Word::Declined).for_each(|(_, word)| *word = Word::Not);
         }
         told
+    }
+
+    /// One of these that who speaks of them cannot know before that it will be asked for.
+    fn unforeseen(&self, ids: &[ShardId]) -> ShardId {
+        let now = self.context.current().duration_since(UNIX_EPOCH).unwrap_or_default();
+        ids[now.subsec_nanos() as usize % ids.len()]
+    }
+
+    /// Those of what deals were said to hold that more than a bare word speaks for, where no root may have them: each deal
+    /// is asked for the first KiB of one shard, and where that does not come none of its counts.
+    pub async fn glanced(&self, roster: &[Provider], said: BTreeSet<(u64, ShardId)>) -> BTreeSet<(u64, ShardId)> {
+        let asked = by_deal(said).into_iter().filter_map(|(deal, ids)| {
+            let provider = roster.iter().find(|provider| provider.deal == deal)?.clone();
+            Some((provider, ids))
+        });
+        let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
+            let id = self.unforeseen(&ids);
+            let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+            match self.remote.glance(&ask).await {
+                Ok(_) => ids.into_iter().map(|id| (provider.deal, id)).collect::<Vec<_>>(),
+                Err(error) => {
+                    tracing::warn!(node = %provider.peer.key, shard = %id, %error, "it says that it has it, and gives nothing");
+                    Vec::new()
+                }
+            }
+        });
+        let answers: Vec<_> = answers.buffer_unordered(ASKED).collect().await;
+        answers.into_iter().flatten().collect()
     }
 
     /// Whether a provider answers at all, if only to refuse; what it is asked under need be no deal of its own. Who does

@@ -181,7 +181,8 @@ sol! {
         function resize(Resize[] calldata deals) external;
         /// Ends deals: by the owner unless versions in the bucket are kept, by the provider's operator when the escrow
         /// is used up. By a custodian of the bucket where `setRelease` allows it, the provider is retired, no versions
-        /// in the bucket are kept, and the caller is not the provider's operator.
+        /// in the bucket are kept, and the caller is not the provider's operator: what is left of the escrow is then
+        /// added to the bucket's repair reserve (`Funded`), and `Ended` tells of no refund.
         function close(uint64[] calldata deals) external;
         /// Adds the value sent to a bucket's repair reserve. Anybody may.
         function fund(bytes32 bucket) external payable;
@@ -203,7 +204,8 @@ sol! {
         function ofBucket(bytes32 bucket) external view returns (uint64[] memory deals);
         /// At most 64 open and closing deals from `first`.
         function ofProvider(bytes32 provider, uint64 first, uint64 most) external view returns (uint64[] memory deals);
-        /// Coin for the repair of a bucket: from slashing, as far as settled, and what it was funded with.
+        /// Coin for the repair of a bucket: from slashing, as far as settled, from deals that custodians ended, and what
+        /// it was funded with.
         function reserve(bytes32 bucket) external view returns (uint256);
         function wage(bytes32 bucket) external view returns (Wage memory);
         /// Whether custodians of a bucket may end its deals with providers that retired.

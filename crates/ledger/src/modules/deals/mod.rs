@@ -265,7 +265,8 @@ fn close(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     let mut standing = standing::roll(ctx, deal.provider)?;
     settle(ctx, &mut deal, &standing)?;
     let is_owner = budgets::principal(ctx, ctx.caller)? == deal.owner;
-    if !is_owner && !release::may_end(ctx, &deal)? {
+    deal.to_reserve = !is_owner && release::may_end(ctx, &deal)?;
+    if !is_owner && !deal.to_reserve {
         let operator = providers::find(ctx, deal.provider)?.map(|provider| provider.operator);
         let unfunded = U256::from(deal.escrow) < deal.pay(1).0 || deal.leaves == 0;
         if operator != Some(ctx.caller) || !unfunded {
@@ -324,7 +325,8 @@ fn settle(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &Standing) -> Result
     )
 }
 
-/// Settles and ends a deal whose leaves nobody is asked for: gives everything back. Stores both.
+/// Settles and ends a deal whose leaves nobody is asked for: gives everything back, to the bucket's reserve where a
+/// custodian closed it. Stores both.
 fn end(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &mut Standing) -> Result<(), Stop> {
     settle(ctx, deal, standing)?;
     tree::add(ctx, standing, deal.slot, deal.leaves, 0)?;
@@ -341,8 +343,14 @@ fn end(ctx: &mut Ctx<'_, '_>, deal: &mut Deal, standing: &mut Standing) -> Resul
     deal.escrow = 0;
     deal.store(ctx)?;
     deal.forget(ctx)?;
-    ctx.transfer(DEALS, deal.owner, refund)?;
-    ctx.emit(DEALS, &IDeals::Ended { deal: deal.id, bucket: deal.bucket, provider: deal.provider, refund })
+    let ended = |refund| IDeals::Ended { deal: deal.id, bucket: deal.bucket, provider: deal.provider, refund };
+    if !deal.to_reserve {
+        ctx.transfer(DEALS, deal.owner, refund)?;
+        return ctx.emit(DEALS, &ended(refund));
+    }
+    ctx.emit(DEALS, &ended(U256::ZERO))?;
+    let reserve = reserve::add(ctx, deal.bucket, refund)?;
+    ctx.emit(DEALS, &IDeals::Funded { bucket: deal.bucket, amount: refund, reserve })
 }
 
 fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<IDeals::Deal, Stop> {

@@ -17,6 +17,8 @@ use super::{
 pub(super) const OPEN: u8 = 1;
 pub(super) const CLOSING: u8 = 2;
 pub(super) const ENDED: u8 = 3;
+/// Beside the state: who closed it was a custodian.
+const TO_RESERVE: u64 = 1 << 8;
 
 const TAG_NEXT: u8 = 1;
 const TAG_DEAL: u8 = 2;
@@ -54,6 +56,8 @@ pub(super) struct Deal {
     pub(super) missed_at: u64,
     /// The provider's slash index when last settled.
     pub(super) slash_index: U256,
+    /// A custodian closed it: what is left of the escrow is the bucket's reserve's.
+    pub(super) to_reserve: bool,
 }
 
 impl Deal {
@@ -85,13 +89,14 @@ impl Deal {
             paid: U256::ZERO,
             missed_at: standing.misses,
             slash_index: standing.slash_index,
+            to_reserve: false,
         }
     }
 
     pub(super) fn load(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Option<Self>, Stop> {
         let slots = deal_slot(id);
-        let (owner, state) = unpack_address(ctx.load(DEALS, at(slots, 2))?);
-        if state == 0 {
+        let (owner, word) = unpack_address(ctx.load(DEALS, at(slots, 2))?);
+        if word == 0 {
             return Ok(None);
         }
         let bucket = ctx.load(DEALS, slots)?.into();
@@ -103,7 +108,7 @@ impl Deal {
         let paid = ctx.load(DEALS, at(slots, 7))?;
         let slash_index = ctx.load(DEALS, at(slots, 8))?;
         let pledged_bytes = ctx.load(DEALS, at(slots, 9))?.saturating_to();
-        let state = state as u8;
+        let (state, to_reserve) = (word as u8, word & TO_RESERVE != 0);
         Ok(Some(Self {
             id,
             bucket,
@@ -124,6 +129,7 @@ impl Deal {
             paid,
             missed_at,
             slash_index,
+            to_reserve,
         }))
     }
 
@@ -139,7 +145,8 @@ impl Deal {
     /// Writes what changes in a deal's life.
     pub(super) fn store(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let slots = deal_slot(self.id);
-        ctx.store(DEALS, at(slots, 2), pack_address(self.owner, u64::from(self.state)))?;
+        let word = u64::from(self.state) | if self.to_reserve { TO_RESERVE } else { 0 };
+        ctx.store(DEALS, at(slots, 2), pack_address(self.owner, word))?;
         let counts = pack([self.capacity_bytes, self.sequence, self.leaves, self.slot]);
         ctx.store(DEALS, at(slots, 3), counts)?;
         ctx.store(DEALS, at(slots, 4), pack_wide(self.price, self.escrow))?;

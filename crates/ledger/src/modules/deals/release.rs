@@ -5,7 +5,8 @@
 //! providers that retire it ends what they hold, and nobody is slashed for it. So it is the owner's to allow, retention
 //! comes first, and who is the provider's operator as well does not speak for both sides.
 //!
-//! Invariants: a bucket begins without it, also one that is made again; what is left of the escrow goes to the owner.
+//! Invariants: a bucket begins without it, also one that is made again; what is left of the escrow goes to the bucket's
+//! reserve, so that repair goes on while the owner, who may take it from there at any time, is away.
 
 use alloy_primitives::{B256, U256};
 use hodei_types::abi::{DEALS, IDeals};

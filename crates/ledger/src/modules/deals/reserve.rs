@@ -1,4 +1,4 @@
-//! Keep coin for the repair of a bucket: its share of slashings, and what anybody gives.
+//! Keep coin for the repair of a bucket: of slashings, of deals that custodians ended, and what anybody gives.
 //!
 //! The owner's side takes it back at any time, to the owner's account; a custodian moves it into the escrows of deals that
 //! are the owner's, and has its wage of it where the owner's side set one. See [`super`] for what slashing adds.

@@ -9,7 +9,7 @@ use hodei_types::abi::{
     self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, IProviders, ITabs, MODULES,
     PROVIDERS, TABS,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{CHAIN, COIN, Host, Person, World};
 use crate::execute::{Account, Executor, Fault, decode_slot};
@@ -55,7 +55,10 @@ struct Game {
     kept: BTreeMap<(B256, B256), u64>,
     tabs: tabs::Seen,
     wages: custody::Wages,
-    /// Deals with who retired that custodians ended.
+    /// Buckets whose custodians may end deals with who retired.
+    allowed: BTreeSet<B256>,
+    retired: BTreeSet<B256>,
+    /// Deals that custodians ended, as such.
     released: usize,
 }
 
@@ -92,6 +95,8 @@ impl Game {
             kept: BTreeMap::new(),
             tabs: tabs::Seen::default(),
             wages,
+            allowed: BTreeSet::new(),
+            retired: BTreeSet::new(),
             released: 0,
         }
     }
@@ -271,15 +276,16 @@ impl Game {
                 2..=5 => 5_000,
                 _ => self.dice.below(2000),
             };
-            let releases = self.releases(block);
-            for (from, data) in releases.iter().cloned() {
+            for (from, data) in self.releases(block) {
                 txs.push(self.world.tx(from, TxKind::Call(DEALS), U256::ZERO, data));
             }
             let results = self.world.block_after(elapsed, &txs);
-            self.released += custody::ended(results.iter().rev().take(releases.len()).flatten());
             for (tx, done) in txs.iter().zip(results) {
                 match done {
-                    Ok(applied) => self.learn(tx.sender, &applied),
+                    Ok(applied) => {
+                        self.learn(tx.sender, &applied);
+                        self.learn_ends(tx, &applied);
+                    }
                     Err(Fault::Invalid(_)) => self.world.forget_nonce(tx.sender),
                     Err(fault) => panic!("{fault}"),
                 }

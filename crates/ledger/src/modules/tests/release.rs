@@ -59,14 +59,56 @@ fn a_custodian_ends_a_deal_with_who_retired_where_the_owner_allows_it() {
     let applied = scene.world.must(custodian.address, DEALS, 0, end);
     let ended = events::<IDeals::Ended>(&applied.logs);
     assert_eq!((ended.len(), ended[0].deal, scene.deal().state), (1, deal, 3));
-    assert!(ended[0].refund > U256::ZERO);
-    assert_eq!(scene.world.balance(owner.address), before + ended[0].refund, "what is left is the owner's");
+    let funded = events::<IDeals::Funded>(&applied.logs);
+    assert_eq!((ended[0].refund, funded.len()), (U256::ZERO, 1));
+    assert!(funded[0].amount > U256::ZERO && funded[0].reserve == funded[0].amount);
+    // What is left is for repairs, until the owner takes it.
+    assert_eq!((scene.reserve(), scene.world.balance(owner.address)), (funded[0].amount, before));
+    scene.world.must(owner.address, DEALS, 0, IDeals::withdrawCall { bucket: id, amount: U256::MAX }.abi_encode());
+    assert_eq!(scene.reserve(), U256::ZERO);
     // A bucket that is made again begins without it.
     let shape = scene.record().shape;
     scene.world.must(owner.address, BUCKETS, 0, IBuckets::removeCall { id }.abi_encode());
     let again = IBuckets::createCall { salt: B256::repeat_byte(1), shape, blocks: 10 }.abi_encode();
     scene.world.must(owner.address, BUCKETS, 0, again);
     assert_eq!((scene.record().id, scene.may_release()), (id, false));
+    scene.world.audit();
+}
+
+#[test]
+fn a_deal_that_a_custodian_closes_while_it_owes_a_proof_leaves_its_escrow_to_repairs_too() {
+    let mut scene = scene(8);
+    let custodian = scene.custodian(3);
+    let (owner, node) = (scene.owner, scene.host.node);
+    scene.world.must(owner.address, DEALS, 0, allow(scene.bucket, true));
+    scene.retire();
+    scene.world.challenge(node);
+    let (end, before) = (scene.end(), scene.world.balance(owner.address));
+    let applied = scene.world.must(custodian.address, DEALS, 0, end);
+    assert_eq!((events::<IDeals::Closing>(&applied.logs).len(), scene.deal().state), (1, 2));
+    // It ends by its provider's hand then.
+    let applied = scene.world.prove(&scene.host);
+    let ended = events::<IDeals::Ended>(&applied.logs);
+    assert_eq!((ended.len(), ended[0].refund, scene.deal().state), (1, U256::ZERO, 3));
+    assert_eq!(scene.world.balance(owner.address), before);
+    let funded = events::<IDeals::Funded>(&applied.logs);
+    assert_eq!(funded.iter().map(|funded| funded.amount).collect::<Vec<_>>(), [scene.reserve()]);
+    assert!(scene.reserve() > U256::ZERO);
+    scene.world.audit();
+}
+
+#[test]
+fn what_an_owner_closes_comes_back_to_the_owner_where_custodians_may_end_deals() {
+    let mut scene = scene(8);
+    let owner = scene.owner;
+    scene.custodian(3);
+    scene.world.must(owner.address, DEALS, 0, allow(scene.bucket, true));
+    scene.retire();
+    scene.answer();
+    let applied = scene.close();
+    let ended = events::<IDeals::Ended>(&applied.logs);
+    assert!(ended.len() == 1 && ended[0].refund > U256::ZERO && scene.reserve().is_zero());
+    assert!(events::<IDeals::Funded>(&applied.logs).is_empty());
     scene.world.audit();
 }
 

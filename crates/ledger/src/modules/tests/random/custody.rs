@@ -1,9 +1,10 @@
 //! Throw the calls of custodians in, and of those who pay them.
 
+use alloy_consensus::Transaction as _;
 use hodei_types::abi::LEAVES_PER_GIB;
 
 use super::*;
-use crate::modules::tests::world;
+use crate::{execute::Signed, modules::tests::world};
 
 /// What is common: a thousandth of a coin a leaf.
 const PER_GIB: u128 = COIN / 1000 * LEAVES_PER_GIB as u128;
@@ -33,15 +34,6 @@ impl Wages {
         }
         wages
     }
-}
-
-/// Deals that these ended, or began to end.
-pub(super) fn ended<'a>(all: impl Iterator<Item = &'a crate::execute::Applied>) -> usize {
-    let count = |applied: &crate::execute::Applied| {
-        let closing = world::events::<IDeals::Closing>(&applied.logs).len();
-        world::events::<IDeals::Ended>(&applied.logs).len() + closing
-    };
-    all.map(count).sum()
 }
 
 impl Game {
@@ -118,6 +110,45 @@ impl Game {
                 let value = escrow / u128::from(1 + self.dice.below(3));
                 (by, DEALS, value, IDeals::openCall { bucket, terms }.abi_encode())
             }
+        }
+    }
+
+    /// Books what releases and who retired a transaction tells of, and sees that who ended a deal and is neither its owner's side nor its
+    /// provider's operator might: it was allowed, the provider retired, and nothing kept.
+    pub(super) fn learn_ends(&mut self, tx: &Signed, applied: &crate::execute::Applied) {
+        let of = |module| applied.logs.iter().filter(|log| log.address == module).cloned().collect::<Vec<_>>();
+        for removed in world::events::<IBuckets::Removed>(&of(BUCKETS)) {
+            self.allowed.remove(&removed.id);
+        }
+        for registered in world::events::<IProviders::Registered>(&of(PROVIDERS)) {
+            self.retired.remove(&registered.node);
+        }
+        self.retired.extend(world::events::<IProviders::Retired>(&of(PROVIDERS)).iter().map(|retired| retired.node));
+        let logs = of(DEALS);
+        for set in world::events::<IDeals::ReleaseSet>(&logs) {
+            if set.allowed {
+                self.allowed.insert(set.bucket)
+            } else {
+                self.allowed.remove(&set.bucket)
+            };
+        }
+        let call = IDeals::closeCall::abi_decode(tx.envelope.input()).ok();
+        let Some(call) = call.filter(|_| applied.success && tx.envelope.to() == Some(DEALS)) else { return };
+        let ended = world::events::<IDeals::Ended>(&logs).into_iter().map(|ended| ended.deal);
+        let closing = world::events::<IDeals::Closing>(&logs).into_iter().map(|closing| closing.deal);
+        for id in ended.chain(closing).filter(|id| call.deals.contains(id)) {
+            let deal = self.deal(id);
+            let side = self.world.view(BUDGETS, IBudgets::ownerOfCall { spender: tx.sender });
+            let host = self.hosts.iter().find(|host| host.node == deal.provider).expect("one of ours");
+            if [tx.sender, side].contains(&deal.owner) || host.operator.address == tx.sender {
+                continue;
+            }
+            assert!(self.allowed.contains(&deal.bucket), "nobody allowed a custodian to end deal {id}");
+            assert!(self.retired.contains(&deal.provider), "who has deal {id} did not retire");
+            let now_ms = self.world.env.time_ms;
+            let is_kept = self.kept.iter().any(|((of, _), until_ms)| *of == deal.bucket && *until_ms > now_ms);
+            assert!(!is_kept, "deal {id} is kept");
+            self.released += 1;
         }
     }
 
