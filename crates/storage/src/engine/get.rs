@@ -12,7 +12,7 @@ use super::{
     crowd::{Crowd, Place},
     race::{JOIN, race},
     remote::{FIRST_BYTE, RemoteError, Verdict},
-    sources::{AGAIN_ROUNDS, BUSY_MIN, BUSY_PATIENCE},
+    sources::{AGAIN_ROUNDS, BUSY_LONGEST, BUSY_MIN, BUSY_PATIENCE},
     spread::Provider,
     stripe::{Coder, plain_bytes, slot_bytes},
     tally::Tally,
@@ -200,7 +200,7 @@ where
         let mut readers = BTreeSet::new();
         let mut places = self.copies(page, &mut readers);
         let mut tally = Tally::default();
-        let mut rounds = AGAIN_ROUNDS;
+        let (mut rounds, mut times) = (AGAIN_ROUNDS, 0u32);
         // Who was out of reach or busy is asked once more: a busy machine is not a dead one.
         loop {
             let (mut away, mut rest, mut is_busy) = (VecDeque::new(), Duration::ZERO, false);
@@ -227,7 +227,8 @@ where
             }
             // Who is busy is waited for as long as this read gets on, as for shards.
             if is_busy && context.current() < self.moved() + BUSY_PATIENCE {
-                rest = rest.max(BUSY_MIN);
+                rest = (rest.max(BUSY_MIN) * (1 << times.min(7))).min(BUSY_LONGEST);
+                times += 1;
             } else if rounds == 0 || away.is_empty() {
                 return Err(GetError::Page { page: page.id, failure: tally.to_string() });
             } else {
@@ -303,8 +304,9 @@ where
         let took = asked.answered();
         match &result {
             Ok(given) => {
-                // How long a shard takes is not learnt from a few bytes of one.
-                let usual = if slice.2 < bytes { took.max(peers.latency(node)) } else { took };
+                // How long a shard takes is hardly learnt from a few bytes of one; that the line is fast again is, in time.
+                let known = peers.latency(node);
+                let usual = if slice.2 < bytes { took.max(known - known.saturating_sub(took) / 8) } else { took };
                 peers.succeeded(node, usual);
                 peers.gave(node, given.len() as u64, took);
                 self.moves();

@@ -155,8 +155,9 @@ where
         inventory
     }
 
-    /// Whether most of those who would have a copied shard say that they have it no more, by what is heard within `patience`:
-    /// who is silent says nothing, and one who has it settles it.
+    /// Whether most of those who would have a copied shard say that they have it no more, by what is heard within `patience`.
+    /// One who has it settles it. Of a bucket's providers only a few were given one, so none is taken for released where more
+    /// than one of them says nothing: these may be all who were.
     pub async fn is_released(&self, roster: &[Provider], id: ShardId, patience: Duration) -> bool {
         let words = stream::iter(roster.to_vec()).map(|provider: Provider| async move {
             let Provider { peer, deal, grant, .. } = &provider;
@@ -175,7 +176,8 @@ where
                 Ok(None) | Err(_) => {}
             }
         }
-        gone * 2 > roster.len().saturating_sub(declined)
+        let would = roster.len().saturating_sub(declined);
+        gone * 2 > would && would - gone <= 1
     }
 
     /// What a provider said, as far as it is believed. That it declines is not signed there, and has its owner store whole

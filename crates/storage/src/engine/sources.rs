@@ -43,7 +43,7 @@ pub(super) const AGAIN_ROUNDS: u32 = 2;
 pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 /// And asked no sooner again, nor so much later.
 pub(super) const BUSY_MIN: Duration = Duration::from_millis(50);
-const BUSY_LONGEST: Duration = Duration::from_secs(4);
+pub(super) const BUSY_LONGEST: Duration = Duration::from_secs(4);
 /// More who are asked whenever somebody is late.
 const JOINED: usize = 2;
 

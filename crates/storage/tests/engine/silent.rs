@@ -285,9 +285,12 @@ fn one_that_is_busy_keeps_nobody_from_asking_those_who_were_late_once() {
         let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
         let world = World::new(&context, &fleet, Vec::new());
         let reader = world.engine();
+        // All three are asked beside the others, which take their time.
+        (0..3).for_each(|host| fleet.set(host, Mode::Slow(200)));
         (3..6).for_each(|host| fleet.set(host, Mode::Mute));
         let (bytes, _) = read(&context, &reader, world.request(&stored)).await;
         assert!(bytes == data);
+        (0..3).for_each(|host| fleet.set(host, Mode::Up));
         for host in 3..6 {
             assert!(reader.peers().is_late(&fleet.node(host), context.current()), "{host}");
             fleet.set(host, Mode::Up);
@@ -305,9 +308,13 @@ fn one_that_is_busy_keeps_nobody_from_asking_those_who_were_late_once() {
 #[test]
 fn far_providers_are_asked_for_k_shards_and_for_one_more_where_one_is_busy() {
     run(48, |context, fleet, engine| async move {
-        let (large, small) = (plain(24 << 20), plain(700_000));
-        let stored = put(&fleet, &engine, &large, Wait::Full).await.unwrap();
+        let small = plain(700_000);
         let stripe = put(&fleet, &engine, &small, Wait::Full).await.unwrap();
+        // Each lies at others: of one alone some would never be asked.
+        let mut warm = Vec::new();
+        for _ in 0..8 {
+            warm.push(put(&fleet, &engine, &small, Wait::Full).await.unwrap());
+        }
         let world = World::new(&context, &fleet, Vec::new());
         let (reader, far) = (world.engine(), Mode::Slow(150));
         (0..6).for_each(|host| fleet.set(host, far));
@@ -317,12 +324,12 @@ fn far_providers_are_asked_for_k_shards_and_for_one_more_where_one_is_busy() {
                 .map(|host| fleet.node(host))
                 .all(|node| !peers.is_late(&node, now) && peers.latency(&node) > Duration::from_millis(100))
         };
-        for _ in 0..20 {
+        for stored in warm.iter().cycle().take(200) {
             if is_known() {
                 break;
             }
-            let (bytes, _) = read(&context, &reader, world.request(&stored)).await;
-            assert!(bytes == large);
+            let (bytes, _) = read(&context, &reader, world.request(stored)).await;
+            assert!(bytes == small);
             context.sleep(Duration::from_secs(61)).await;
         }
         assert!(is_known(), "how far they are is learnt");
@@ -363,13 +370,13 @@ fn where_too_few_are_left_who_is_busy_is_asked_ever_less_and_not_for_ever() {
 }
 
 #[test]
-fn a_copy_is_released_by_the_word_of_most_who_speak_in_time_and_there_by_one() {
-    run(47, |context, fleet, engine| async move {
+fn a_copy_is_released_by_the_word_of_all_but_one_and_there_by_one() {
+    run(50, |context, fleet, engine| async move {
         let mut stored = put(&fleet, &engine, &plain(1_000_000), Wait::Full).await.unwrap();
         std::mem::take(&mut stored.rest).settle().await;
         let (roster, released, hour) = (fleet.roster(), ShardId([9; 32]), Duration::from_secs(3600));
         assert!(engine.is_released(&roster, released, hour).await);
-        for (silent, is_released) in [(1, true), (2, true), (3, false)] {
+        for (silent, is_released) in [(1, true), (2, false), (3, false)] {
             fleet.set(silent - 1, Mode::Mute);
             assert_eq!(engine.is_released(&roster, released, SOON).await, is_released, "{silent} silent");
         }
