@@ -223,7 +223,6 @@ impl Session {
     }
 }
 
-/// A link that dials and answers nobody.
 /// Whether others can dial the address found for what is bound to `bound`: on a machine that has all of its network on
 /// itself, the way to the network goes nowhere else.
 pub(crate) fn is_dialable(own: SocketAddr, bound: SocketAddr) -> bool {
@@ -231,6 +230,7 @@ pub(crate) fn is_dialable(own: SocketAddr, bound: SocketAddr) -> bool {
     !is_inner(own) || is_inner(bound)
 }
 
+/// A link that dials and answers nobody.
 async fn dialler(secret: [u8; 32], bind: SocketAddr) -> Result<Link> {
     listen(secret, bind, Vec::new()).await.map(|(link, _)| link)
 }
@@ -350,6 +350,11 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Shape(_) | Sdk::NoRoom { .. } => {
             Fault::new(&fault::PLACEMENT, error, "ask for less, or wait for more providers: `hodei status` counts them")
         }
+        Sdk::RoomAway(_) => Fault::new(
+            &fault::PLACEMENT,
+            error,
+            "wait for their next proof, or ask for less: `hodei status` shows them",
+        ),
         Sdk::NotCustodian { .. } => {
             let help = "its owner appoints: hodei data care appoint BUCKET ACCOUNT";
             Fault::new(&fault::CUSTODIAN, error, help)

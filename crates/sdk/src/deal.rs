@@ -13,7 +13,7 @@ use futures::future::try_join_all;
 use hodei_ledger::account::Order;
 use hodei_storage::engine::Provider;
 use hodei_types::{
-    abi::{BATCH_MAX, DEALS, IDeals},
+    abi::{BATCH_MAX, DEALS, IDeals, LEAF_BYTES},
     ack::Ack,
     call::{ask, revert},
     chain::ChainError,
@@ -27,6 +27,8 @@ const POST_GAS: u64 = 700_000;
 /// Entries of one batch, so that it stays below what a transaction may ask (2²⁴ gas).
 pub(crate) const OPEN_BATCH: usize = 8;
 const POST_BATCH: usize = 16;
+/// Leaves of short shards that the ledger takes of any deal beyond an eighth more than fill its bytes (module `deals`).
+const SLACK_LEAVES: u64 = 1024;
 /// A deal's state on the ledger while it takes roots.
 pub(crate) const OPEN: u8 = 1;
 
@@ -62,6 +64,12 @@ impl Deal {
             meter: None,
         }
     }
+}
+
+/// Whether the ledger takes so many leaves of a deal, by the bytes that its provider keeps free for it.
+pub(crate) fn may_hold(pledged_bytes: u64, leaves: u64) -> bool {
+    let full = pledged_bytes / LEAF_BYTES;
+    leaves <= full.saturating_add(full / 8).saturating_add(SLACK_LEAVES)
 }
 
 fn terms(part: &Part) -> IDeals::Terms {
@@ -147,12 +155,12 @@ impl Buckets {
     }
 
     /// Posts the newest ack of each deal, in batches. Gives back those that a running challenge keeps out:
-    /// post them again once the window's proof is in.
+    /// post them again once the window's proof is in. What the ledger refuses of one deal keeps no other out.
     pub async fn post(&self, acks: &BTreeMap<u64, Ack>) -> Result<BTreeMap<u64, Ack>, Fault> {
         let mut waiting = BTreeMap::new();
         let all: Vec<Ack> = acks.values().copied().collect();
-        for batch in all.chunks(POST_BATCH) {
-            let mut batch = batch.to_vec();
+        let mut batches: Vec<Vec<Ack>> = all.chunks(POST_BATCH).map(<[Ack]>::to_vec).collect();
+        while let Some(mut batch) = batches.pop() {
             // A round that is refused takes a deal or a provider out of the batch.
             for _ in 0..=batch.len() {
                 if batch.is_empty() {
@@ -196,7 +204,14 @@ impl Buckets {
                     Some(IDeals::IDealsErrors::BadOwnerSignature(other)) => {
                         batch.retain(|ack| ack.statement.deal != other.deal);
                     }
-                    _ => return Err(error.into()),
+                    // It names no deal, or in no way known here: whose it is shows when each is alone.
+                    Some(_) if batch.len() > 1 => batches.extend(batch.drain(..).map(|ack| vec![ack])),
+                    Some(_) => {
+                        let deal = batch[0].statement.deal;
+                        tracing::warn!(%error, deal, "the ledger refuses what a provider says that it holds");
+                        batch.clear();
+                    }
+                    None => return Err(error.into()),
                 }
             }
             waiting.extend(batch.into_iter().map(|ack| (ack.statement.deal, ack)));
@@ -212,16 +227,21 @@ impl Buckets {
     /// Acks of deals with `provider`, which owes a proof, and with each other that does; and the rest. All are asked for
     /// at once: one that proves late in its window is seldom alone.
     async fn split_unproven(&self, acks: Vec<Ack>, provider: B256) -> Result<(Vec<Ack>, Vec<Ack>), Fault> {
-        let chain = &**self.wallet.chain();
         let pairs = self.with_providers(acks).await?;
-        let others: BTreeSet<B256> = pairs.iter().map(|(_, its)| *its).filter(|its| *its != provider).collect();
-        let asked = others.into_iter().map(|other| async move {
-            let challenge = ask(chain, DEALS, &IDeals::challengeCall { provider: other }).await?;
-            Ok::<_, ChainError>((challenge.open && !challenge.proven).then_some(other))
-        });
-        let mut unproven: BTreeSet<B256> = try_join_all(asked).await?.into_iter().flatten().collect();
+        let others = pairs.iter().map(|(_, its)| *its).filter(|its| *its != provider).collect();
+        let mut unproven = self.unproven(others).await?;
         unproven.insert(provider);
         Ok(part(pairs, &unproven))
+    }
+
+    /// Those of these providers that owe their window's proof: the ledger takes no root of them before it.
+    pub(crate) async fn unproven(&self, providers: BTreeSet<B256>) -> Result<BTreeSet<B256>, Fault> {
+        let chain = &**self.wallet.chain();
+        let asked = providers.into_iter().map(|provider| async move {
+            let challenge = ask(chain, DEALS, &IDeals::challengeCall { provider }).await?;
+            Ok::<_, ChainError>((challenge.open && !challenge.proven).then_some(provider))
+        });
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
     /// Acks, each with its deal's provider.
@@ -249,5 +269,17 @@ fn root_post(ack: &Ack) -> IDeals::RootPost {
         providerSignature: ack.signature.to_vec().into(),
         // The poster is the bucket's holder or owner: its transaction is its signature.
         ownerSignature: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_hold;
+
+    #[test]
+    fn short_leaves_count_up_to_an_eighth_more_and_some_of_a_small_deal() {
+        assert!(may_hold(0, 1024) && !may_hold(0, 1025));
+        assert!(may_hold(8 << 20, 8192 + 1024 + 1024) && !may_hold(8 << 20, 8192 + 1024 + 1025));
+        assert!(!may_hold(8 << 20, u64::MAX));
     }
 }

@@ -79,6 +79,9 @@ pub enum Fault {
     NoRegion { asked: Vec<String>, there: Vec<String> },
     #[error("no provider offers enough room: {needs} bytes each, {found} offers with that much")]
     NoRoom { needs: u64, found: usize },
+    /// Providers that are suspended until their next proof offer what lacks.
+    #[error("{0}; with those who missed their last proof there is room, once they have proven again")]
+    RoomAway(Box<Fault>),
     #[error("an offer changed since the plan was made: {0}")]
     Market(String),
     #[error("the bucket is written by {holder} until block {expires}")]
@@ -131,7 +134,7 @@ impl Fault {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Chain(ChainError::Unavailable(_)) | Self::Held { .. } | Self::Contended | Self::Removing(_) => true,
-            Self::Market(_) => true,
+            Self::Market(_) | Self::RoomAway(_) => true,
             Self::Put(error) => error.is_temporary(),
             Self::Get(error) => error.is_temporary(),
             _ => false,

@@ -103,10 +103,14 @@ pub(crate) fn usable(offer: &&Offer) -> bool {
     offer.open && !offer.suspended && !(offer.addresses.is_empty() && offer.relays.is_empty())
 }
 
-/// Whether somebody who offers room missed its last challenge: it is there again upon its next proof, or closed after
-/// some windows.
-pub(crate) fn may_return(offers: &[Offer]) -> bool {
-    offers.iter().any(|offer| offer.open && offer.suspended)
+/// Why a wish cannot be met now: temporary if it could with those who missed their last challenge. Each is there again
+/// upon its next proof, or closed after some windows.
+pub(crate) fn lacking(error: Fault, wish: &Wish, offers: &[Offer]) -> Fault {
+    let back: Vec<Offer> = offers.iter().map(|offer| Offer { suspended: false, ..offer.clone() }).collect();
+    match plan(wish, &back) {
+        Ok(_) => Fault::RoomAway(Box::new(error)),
+        Err(_) => error,
+    }
 }
 
 /// One deal to open.
@@ -341,13 +345,26 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_is_suspended_may_return_and_who_left_does_not() {
+    fn who_is_suspended_may_return_if_that_suffices_and_who_left_does_not() {
+        let wish = Wish::default();
+        let told = |offers: &[Offer]| lacking(plan(&wish, offers).unwrap_err(), &wish, offers);
         let mut offers = six();
-        assert!(!may_return(&offers));
-        (offers[2].suspended, offers[2].open) = (true, false);
-        assert!(!may_return(&offers), "closed for good");
-        offers[3].suspended = true;
-        assert!(may_return(&offers));
+        for offer in &mut offers[..4] {
+            offer.suspended = true;
+        }
+        let error = told(&offers);
+        assert!(matches!(error, Fault::RoomAway(_)) && error.is_temporary(), "{error}");
+        for offer in &mut offers[..4] {
+            offer.open = false;
+        }
+        assert!(!matches!(told(&offers), Fault::RoomAway(_)), "closed for good");
+        let mut offers = six();
+        offers[0].suspended = true;
+        for offer in &mut offers[1..] {
+            offer.used_bytes = offer.capacity_bytes;
+        }
+        let error = told(&offers);
+        assert!(!matches!(error, Fault::RoomAway(_)), "one that returns does not suffice: {error}");
     }
 
     #[test]

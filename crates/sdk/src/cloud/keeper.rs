@@ -9,6 +9,7 @@ use alloy_primitives::B256;
 use hodei_storage::engine::Verdict;
 use hodei_types::{
     abi::{DEALS, IDeals},
+    ack::Ack,
     call::ask,
     event::Kind,
     transport::{NodeKey, Transport},
@@ -139,17 +140,38 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Posts what is owed, for some seconds if a running challenge keeps it out that is soon answered; whether nothing is
     /// owed any more.
     pub(crate) async fn post_all(&self) -> Result<bool, Fault> {
+        let posted = self.try_all().await;
+        if !matches!(posted, Ok(true)) {
+            self.left().await;
+        }
+        posted
+    }
+
+    async fn try_all(&self) -> Result<bool, Fault> {
         for _ in 0..CLOSE_TRIES {
-            self.flush().await?;
-            if self.0.unposted.lock().expect("no panic under this lock").is_empty() {
+            let waiting = self.post_owed(true).await?;
+            if self.left().await.is_empty() {
                 return Ok(true);
             }
-            if self.is_proof_far().await? {
-                return Ok(false);
+            let is_far = self.is_proof_far().await?;
+            let left = self.left().await;
+            // What came while others were posted waits for no proof, as far as is known.
+            let sequence = |ack: &Ack| ack.statement.sequence;
+            if is_far && left.iter().all(|(deal, ack)| waiting.get(deal).map(sequence) == Some(sequence(ack))) {
+                return Ok(left.is_empty());
             }
             self.0.context.sleep(KEEP_EVERY).await;
         }
         Ok(false)
+    }
+
+    /// What is owed while nothing of it is on its way; what was there when this began is written down.
+    async fn left(&self) -> BTreeMap<u64, Ack> {
+        let Inner { context, network, waits, posting, unposted, .. } = &*self.0;
+        let _turn = posting.lock().await;
+        let known = unposted.lock().expect("no panic under this lock").clone();
+        waits.keep(context, network, &known).await;
+        unposted.lock().expect("no panic under this lock").clone()
     }
 
     /// Whether who has not proven this window by now does so later by its choice, or is away.
@@ -161,11 +183,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Posts what is owed: deal roots, verdicts, the log's anchor. Call it before the process ends.
     pub async fn flush(&self) -> Result<(), Fault> {
-        self.post_owed(true).await
+        self.post_owed(true).await.map(drop)
     }
 
-    /// The same as the keeper does it each second: deals that wait for a proof are tried seldom, unless `is_all`.
-    async fn post_owed(&self, is_all: bool) -> Result<(), Fault> {
+    /// The same as the keeper does it each second: deals that wait for a proof are tried seldom, unless `is_all`. Gives
+    /// those tried that wait for one.
+    async fn post_owed(&self, is_all: bool) -> Result<BTreeMap<u64, Ack>, Fault> {
         let _turn = self.0.posting.lock().await;
         let verdicts = std::mem::take(&mut *self.0.verdicts.lock().expect("no panic under this lock"));
         // One event for each provider: what it failed first, and how often.
@@ -196,7 +219,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             owed.into_iter().partition(|(deal, _)| is_all || waits.is_due(*deal, now));
         self.owe(&later);
         waits.keep(context, network, &later).await;
-        let mut posted = Ok(());
+        let mut posted = Ok(BTreeMap::new());
         if !owed.is_empty() {
             match self.0.buckets.post(&owed).await {
                 Ok(waiting) => {
@@ -205,14 +228,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     waits.put_off(waiting.keys().copied(), now);
                     let done: Vec<u64> = owed.keys().filter(|deal| !waiting.contains_key(deal)).copied().collect();
                     waits.forget(context, network, &done).await;
+                    posted = Ok(waiting);
                 }
+                // It says nothing of single deals: what is refused of one is among what is done.
                 Err(error) => {
                     self.owe(&owed);
-                    // What the ledger refuses for good must not keep later processes' roots out too.
-                    match error.is_final() {
-                        true => waits.forget(context, network, &owed.keys().copied().collect::<Vec<_>>()).await,
-                        false => waits.keep(context, network, &owed).await,
-                    }
+                    waits.keep(context, network, &owed).await;
                     posted = Err(error);
                 }
             }
@@ -223,6 +244,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             let done = crate::receipt::anchor(&self.0.wallet.spender(), log).await;
             anchored = done.map(drop).map_err(|error| Fault::Local(error.to_string()));
         }
-        posted.and(anchored)
+        let waiting = posted?;
+        anchored.map(|()| waiting)
     }
 }

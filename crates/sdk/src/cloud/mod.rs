@@ -21,7 +21,7 @@ use crate::{
     intent::Orphans,
     keep::Leaves,
     market,
-    plan::{Plan, Wish, may_return, plan},
+    plan::{Plan, Wish, lacking, plan},
     rounds::Rounds,
     share::{kept::Kept, meter::Meters},
     wallet::Wallet,
@@ -206,17 +206,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(market::offers(&**self.0.wallet.chain()).await?)
     }
 
-    /// What a bucket would cost and survive; changes nothing.
+    /// What a bucket would cost and survive; changes nothing. Where only those are missing who may return by themselves,
+    /// the fault says so, and is temporary.
     pub async fn plan(&self, wish: &Wish) -> Result<Plan, Fault> {
-        plan(wish, &self.offers().await?)
+        let offers = self.offers().await?;
+        plan(wish, &offers).map_err(|error| lacking(error, wish, &offers))
     }
 
     /// Whether there may be more room within windows without anybody offering more: deals of a bucket that this owner
-    /// removed end with a proof to come, or somebody who offers room is suspended.
+    /// removed end with a proof to come.
     pub async fn is_room_due(&self) -> Result<bool, Fault> {
-        if may_return(&self.offers().await?) {
-            return Ok(true);
-        }
         let ids = self.0.buckets.ids().await?;
         let reads = ids.into_iter().map(|id| async move { self.0.buckets.read(id).await });
         let records: Vec<Option<Record>> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;

@@ -3,9 +3,9 @@
 //! Where a provider owes its window's proof, which by its choice may be for hours, the ledger takes no root of its
 //! deals. What a process could not post is one small file a deal, named by network and deal, until the ledger has it or
 //! wants it no more; the next process of this identity owes it from its start. Meanwhile such a deal is tried less and
-//! less often: each second at first, each minute in the end.
+//! less often: after a second at first, every five in the end.
 
-use crate::{fault::Fault, intent::framed};
+use crate::{custody::SETTLES, fault::Fault, intent::framed};
 use alloy_primitives::B256;
 use commonware_runtime::{Blob as _, Buf as _, IoBuf, ReadOptions, Storage, WriteOptions};
 use hodei_types::{
@@ -22,9 +22,10 @@ use std::{
 pub const PARTITION: &str = "unposted";
 /// Longer than an acknowledgement with its frame.
 const FILE_BYTES_MAX: u64 = 1024;
-/// A deal that waits is tried again so soon at first, then each time twice as late, and so late at most.
+/// A deal that waits is tried again so soon at first, then each time twice as late, and so late at most: sooner after a
+/// proof than a custodian takes what nobody posted to be left behind.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
-const AGAIN_MAX: Duration = Duration::from_secs(60);
+const AGAIN_MAX: Duration = Duration::from_secs(SETTLES.as_secs() / 2);
 
 /// Deals whose roots wait.
 #[derive(Default)]

@@ -3,8 +3,8 @@
 //! ```text
 //! who stays, and has all it took posted → every shard of who retired: is it with one of those? → still posted → deal ended
 //! ```
-//! It is asked of the deal, not of the pages: what no page tells of, such as roots of the index that were replaced, counts
-//! too. Where something is with nobody else the deal stays, and its provider is paid on.
+//! It is asked of the deal, not of the pages: what no page tells of, such as roots of the index that were replaced,
+//! counts too. Where something is with nobody else the deal stays, and its provider is paid on.
 
 use super::{GAS, Notes, count::Scene, look::QUESTIONS_MAX, posted::Posted, tended::Tended};
 use crate::{
@@ -25,7 +25,8 @@ use hodei_types::{
 use std::collections::BTreeSet;
 
 /// Why deals stay while the ledger lacks something of others.
-const UNPOSTED: &str = "what others took is not posted yet: providers that owe a proof take no new roots before it";
+const UNPROVEN: &str = "what others took is not posted yet: providers that owe a proof take no new roots before it";
+const UNPOSTED: &str = "what others took is not posted yet: a later look goes on";
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Says whether a bucket's custodians may end its deals with providers that leave; nothing is done where it is so
@@ -79,9 +80,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         }
         // What came to them while they were asked is posted as well.
-        if !free.is_empty() && !relied.is_subset(&self.posted(scene).await.whole) {
-            tended.stays.insert(UNPOSTED.into());
-            return;
+        if !free.is_empty() {
+            let posted = self.posted(scene).await;
+            let lacking: Vec<String> = relied.difference(&posted.whole).map(|deal| reason(*deal, &posted)).collect();
+            if !lacking.is_empty() {
+                tended.stays.extend(lacking);
+                return;
+            }
         }
         for deal in free {
             let closed = match self.0.buckets.close(&[deal]).await {
@@ -173,9 +178,34 @@ fn reasons(count: u64, takers: &[u64], posted: &Posted) -> Vec<String> {
              `data repair` ends that deal"
         )];
     }
-    let reason = |deal: u64| match posted.shrunk.contains(&deal) {
-        true => format!("deal {deal} holds less than the ledger knows: its owner must post that first"),
-        false => UNPOSTED.into(),
-    };
-    behind.into_iter().map(reason).collect()
+    behind.into_iter().map(|deal| reason(deal, posted)).collect()
+}
+
+/// Why a deal that takes shards is not relied on.
+fn reason(deal: u64, posted: &Posted) -> String {
+    match deal {
+        deal if posted.shrunk.contains(&deal) => {
+            format!("deal {deal} holds less than the ledger knows: its owner must post that first")
+        }
+        deal if posted.unproven.contains(&deal) => UNPROVEN.into(),
+        deal if posted.behind.contains(&deal) => UNPOSTED.into(),
+        deal => format!("deal {deal} does not say what it holds, or not as the ledger takes it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_others_are_not_relied_on_is_told_apart() {
+        let posted = Posted { whole: [1].into(), shrunk: [2].into(), unproven: [3].into(), behind: [4].into() };
+        let told = |takers: &[u64]| reasons(7, takers, &posted).join("; ");
+        assert!(told(&[1]).contains("7 shards or more"));
+        assert!(told(&[1, 2]).contains("deal 2 holds less") && !told(&[1, 2]).contains("proof"));
+        assert_eq!(told(&[1, 3]), UNPROVEN);
+        assert_eq!(told(&[4]), UNPOSTED);
+        assert!(told(&[1, 5]).contains("deal 5 does not say") && !told(&[1, 5]).contains("proof"));
+        assert_eq!(reasons(7, &[1, 2, 3, 4, 5], &posted).len(), 4);
+    }
 }

@@ -5,12 +5,15 @@
 //! ```
 //! Who brought something posts it within a second or two, the owner as well as a custodian; one that was killed does not.
 //! What nobody posted within the rest was left behind: posted sooner, what an owner put would be paid as a custodian's work.
+//! Where a provider owes a proof nobody can post, and whoever brought something does so after it: that is left to later looks.
 
 use super::{count::Scene, tended::SETTLES};
 use crate::{
     cloud::{Cloud, Runtime},
+    deal::may_hold,
     repair::{Seat, State},
 };
+use alloy_primitives::B256;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use hodei_types::{ack::Ack, transport::Transport};
 use std::{
@@ -32,6 +35,10 @@ pub(super) struct Posted {
     pub(super) whole: BTreeSet<u64>,
     /// Deals that hold less than it has: only their owner's side may post that.
     pub(super) shrunk: BTreeSet<u64>,
+    /// Deals that hold more than it has, whose providers owe a proof first.
+    pub(super) unproven: BTreeSet<u64>,
+    /// Deals that hold more than it has yet.
+    pub(super) behind: BTreeSet<u64>,
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
@@ -66,7 +73,21 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     }
                 }
             });
+            let is_awaited = |deal: &u64| behind.contains_key(deal) && !posted.shrunk.contains(deal);
+            let awaited: BTreeMap<u64, B256> =
+                states.iter().map(|state| (state.id, state.provider)).filter(|(deal, _)| is_awaited(deal)).collect();
+            let unproven = match self.0.buckets.unproven(awaited.values().copied().collect()).await {
+                Ok(unproven) => unproven,
+                Err(error) => {
+                    tracing::warn!(%error, "who owes a proof is not known yet");
+                    continue;
+                }
+            };
             // Nobody is waited for who may be away for long.
+            for (deal, _) in awaited.into_iter().filter(|(_, provider)| unproven.contains(provider)) {
+                behind.remove(&deal);
+                posted.unproven.insert(deal);
+            }
             if behind.len() == posted.shrunk.len() {
                 break;
             }
@@ -75,6 +96,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 self.owe(&left.filter_map(|(deal, ack)| Some((*deal, (*ack)?))).collect());
             }
         }
+        posted.behind = behind.into_keys().filter(|deal| !posted.shrunk.contains(deal)).collect();
         posted
     }
 
@@ -83,9 +105,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let is_asked = |seat: &&Seat| seat.answers && !matches!(seat.state, State::Closed | State::Ending);
         let asked = scene.seats.iter().filter(is_asked).filter_map(|seat| {
             let provider = scene.roster.iter().find(|provider| provider.deal == seat.deal.id)?.clone();
-            let cloud = self.clone();
+            let (cloud, pledged_bytes) = (self.clone(), seat.deal.state.pledgedBytes);
             let newest = async move {
                 match cloud.0.engine.state(&provider).await {
+                    // It signs what no ledger takes, and is relied on for nothing.
+                    Ok(Some(ack)) if !may_hold(pledged_bytes, ack.statement.leaves) => None,
                     // What this process was told counts, whatever is said now.
                     Ok(ack) => {
                         let known = ack.into_iter().chain(cloud.owed(provider.deal));

@@ -24,6 +24,7 @@ use crate::{
     bucket::{Closed, OPEN, Record},
     change::Change,
     cloud::{Cloud, Runtime},
+    deal::may_hold,
     fault::Fault,
     market::Offer,
     plan::{DEAL_BYTES_MIN, HEADROOM, Part, Plan, RESERVE_WINDOWS, escrow, usable},
@@ -276,11 +277,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             let provider = roster.iter().find(|provider| provider.deal == seat.deal.id)?.clone();
             let (cloud, state) = (self.clone(), &seat.deal.state);
             let least = if state.owner == self.0.wallet.owner() { 0 } else { state.leaves };
-            let known = state.sequence;
+            let (known, pledged_bytes) = (state.sequence, state.pledgedBytes);
             let newest = async move {
                 match cloud.0.engine.state(&provider).await {
                     Ok(ack) => ack
                         .filter(|ack| ack.statement.sequence > known && ack.statement.leaves >= least)
+                        .filter(|ack| may_hold(pledged_bytes, ack.statement.leaves))
                         .map(|ack| (provider.deal, ack)),
                     Err(error) => {
                         tracing::warn!(node = %provider.peer.key, %error, "what it holds now is not posted yet");

@@ -1,7 +1,10 @@
 //! Show what becomes of roots while providers owe their proofs, on a ledger that knows who does.
 
 use super::{Deaf, NoWire, told};
-use crate::cloud::{Cloud, Fault, Wallet};
+use crate::{
+    cloud::{Cloud, Fault, Wallet},
+    custody::SETTLES,
+};
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::{SolCall, SolInterface, SolValue};
 use commonware_runtime::{Clock as _, Runner as _, Supervisor as _, deterministic};
@@ -23,6 +26,8 @@ use std::{
 };
 
 const DAY_MS: u64 = 86_400_000;
+/// That any deal takes.
+const LEAVES_MAX: u64 = 1024;
 
 /// Deal n is with provider n; nobody knows anything but deals.
 struct Proving {
@@ -32,6 +37,8 @@ struct Proving {
     /// How far its window is, of a day.
     clock_ms: Mutex<u64>,
     tries: Mutex<u64>,
+    /// Comes to pass while the next roots are tried.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// By deal, the last root's sequence.
     posted: Mutex<BTreeMap<u64, u64>>,
 }
@@ -51,6 +58,7 @@ impl Proving {
             owing: Mutex::new(owing.map(provider).collect()),
             clock_ms: Mutex::new(DAY_MS / 2),
             tries: Mutex::default(),
+            meanwhile: Mutex::default(),
             posted: Mutex::default(),
         })
     }
@@ -65,6 +73,9 @@ impl Proving {
             // Tried before it is sent; what would be taken is sent then.
             IDeals::IDealsCalls::post(call) => {
                 *self.tries.lock().unwrap() += 1;
+                if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+                    meanwhile();
+                }
                 let mut posted = self.posted.lock().unwrap();
                 for post in &call.posts {
                     let provider = provider(post.deal);
@@ -76,6 +87,10 @@ impl Proving {
                     if post.sequence <= sequence {
                         let stale = IDeals::StaleSequence { deal: post.deal, sequence };
                         return Err(reverted(IDeals::IDealsErrors::StaleSequence(stale)));
+                    }
+                    if post.leaves > LEAVES_MAX {
+                        let full = IDeals::CapacityExceeded { freeBytes: LEAVES_MAX };
+                        return Err(reverted(IDeals::IDealsErrors::CapacityExceeded(full)));
                     }
                 }
                 posted.extend(call.posts.iter().map(|post| (post.deal, post.sequence)));
@@ -158,9 +173,11 @@ impl Chain for Proving {
 }
 
 fn acks(deals: impl Iterator<Item = u64>, sequence: u64) -> BTreeMap<u64, Ack> {
-    let signer = Signer::new(&[1; 32]);
-    let ack = |deal| signer.ack(5, Statement { deal, sequence, position: 0, root: [0; 32], leaves: 1 });
-    deals.map(|deal| (deal, ack(deal))).collect()
+    deals.map(|deal| (deal, ack(deal, sequence, 1))).collect()
+}
+
+fn ack(deal: u64, sequence: u64, leaves: u64) -> Ack {
+    Signer::new(&[1; 32]).ack(5, Statement { deal, sequence, position: 0, root: [0; 32], leaves })
 }
 
 async fn process(
@@ -246,15 +263,49 @@ fn while_a_proof_is_awaited_a_long_process_tries_less_and_less_often() {
         cloud.owe(&acks([3].into_iter(), 8));
         context.sleep(Duration::from_secs(600)).await;
         let tries = *chain.tries.lock().unwrap();
-        // After 1, 2, 4, 8, 16 and 32 seconds, and then each minute.
-        assert!((10..=20).contains(&tries), "{tries}");
+        // After 1, 2 and 4 seconds, and then each five, or a turn of the keeper more.
+        assert!((90..=130).contains(&tries), "{tries}");
         // Another deal's root is not put off with it.
         cloud.owe(&acks([4].into_iter(), 1));
         context.sleep(Duration::from_secs(3)).await;
         assert_eq!(chain.posted(), [(4, 1)]);
         chain.owing.lock().unwrap().clear();
-        context.sleep(Duration::from_secs(65)).await;
+        // Before a custodian that sees the proof posts it in this one's place.
+        context.sleep(SETTLES - Duration::from_secs(2)).await;
         assert_eq!(chain.posted(), [(3, 8), (4, 1)]);
         assert!(owed(&cloud).is_empty());
+    });
+}
+
+#[test]
+fn what_comes_while_others_are_posted_is_tried_or_written_down_as_well() {
+    deterministic::Runner::timed(Duration::from_secs(600)).start(|context| async move {
+        let chain = Proving::new([3, 5].into_iter());
+        let first = process(&context, "first", &chain).await;
+        first.owe(&acks([3].into_iter(), 8));
+        let late = first.clone();
+        *chain.meanwhile.lock().unwrap() = Some(Box::new(move || late.owe(&acks([4, 5].into_iter(), 1))));
+        assert!(matches!(first.close().await, Err(Fault::ProofFirst)));
+        assert_eq!(chain.posted(), [(4, 1)]);
+        drop(first);
+        context.sleep(Duration::from_secs(3)).await;
+        assert_eq!(owed(&process(&context, "second", &chain).await), [(3, 8), (5, 1)]);
+    });
+}
+
+#[test]
+fn one_deal_of_which_more_is_said_than_the_ledger_takes_keeps_no_other_out() {
+    deterministic::Runner::timed(Duration::from_secs(600)).start(|context| async move {
+        let chain = Proving::new([3].into_iter());
+        let first = process(&context, "first", &chain).await;
+        let mut all = acks(0..40, 1);
+        all.insert(7, ack(7, 1, u64::MAX));
+        first.owe(&all);
+        assert!(matches!(first.close().await, Err(Fault::ProofFirst)));
+        let others = (0..40).filter(|deal| ![3, 7].contains(deal)).map(|deal| (deal, 1));
+        assert_eq!(chain.posted(), others.collect::<Vec<_>>());
+        drop(first);
+        context.sleep(Duration::from_secs(3)).await;
+        assert_eq!(owed(&process(&context, "second", &chain).await), [(3, 1)], "what is refused is not tried again");
     });
 }
