@@ -242,7 +242,9 @@ mod tests {
 
     #[test]
     fn what_cannot_stand_in_a_header_is_refused() {
-        for query in ["response-content-type=%00", "a=b&response-content-disposition=a%0D%0Ab", "response%2Dexpires=%7F"] {
+        for query in
+            ["response-content-type=%00", "a=b&response-content-disposition=a%0D%0Ab", "response%2Dexpires=%7F"]
+        {
             assert_eq!(code(Method::HEAD, Place::Object, query), Some("InvalidArgument"), "{query}");
         }
         for query in ["response-content-disposition=attachment%3B+filename%3D%C3%A4", "response-content-type="] {
