@@ -140,7 +140,7 @@ pub(super) fn foreign_fault(error: ForeignError) -> Fault {
             "name the server's own certificate with --ca, or that of who signed it; it must be for this host and of today",
         ),
         ForeignError::Key(_) => {
-            Fault::new(&fault::FOREIGN, &error, "copy it over there to another key; the others are carried without it")
+            Fault::new(&fault::FOREIGN, &error, "copy it over there to a key without such a segment")
         }
         error if error.is_temporary() => {
             Fault::new(&fault::FOREIGN_AWAY, error, "run the same command again: what was carried stays")

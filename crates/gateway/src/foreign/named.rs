@@ -29,7 +29,7 @@ struct Named {
 
 impl Named {
     fn new(pem: &[u8], provider: Arc<CryptoProvider>) -> Result<Self, ForeignError> {
-        let wrong = |why: String| ForeignError::Certificate(why);
+        let wrong = ForeignError::Certificate;
         let named: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
         let named = named.map_err(|error| wrong(error.to_string()))?;
         if named.is_empty() {
