@@ -117,6 +117,12 @@ def main():
             ok("status says that the budget is used up", any("budget is used up" in line for line in status["attention"]), status)
             bucket = next(bucket for bucket in status["buckets"] if bucket["bucket"] == BUCKET)
             ok("and until when what is there is paid", bucket["paid_until_ms"] > time.time() * 1000, bucket)
+            code, _, said = run("wallet", "budget", "set", "0.0001", "-y")
+            ok("a budget below what one change asks for", code == 0, said)
+            attention = run("status")[1][0]["attention"]
+            ok("is as good as used up, by status", any("budget is used up" in line for line in attention), attention)
+            found = refused(lambda: second.put_object(Bucket=BUCKET, Key="too much", Body=b"x"))
+            ok("and by a door", found == final, found)
             code, _, said = run("wallet", "budget", "set", "20", "-y")
             ok("a new budget", code == 0, said)
             patiently(lambda: second.put_object(Bucket=BUCKET, Key="again", Body=b"again"))
@@ -124,6 +130,11 @@ def main():
             patiently(lambda: first.delete_object(Bucket=BUCKET, Key="before"))
             keys = [one["Key"] for one in second.list_objects_v2(Bucket=BUCKET)["Contents"]]
             ok("what could not be removed is removed", "before" not in keys and "again" in keys, keys)
+
+            code, lines, said = run("s3", "key", "add", "demo")
+            ok("the demo's own user gets another key", code == 0, said)
+            again = client(ready["endpoint"], lines[0]["access_key_id"], lines[0]["secret_access_key"])
+            ok("which sees the same buckets", BUCKET in [one["Name"] for one in again.list_buckets()["Buckets"]])
 
             code, lines, said = run("s3", "key", "add", "guest", "--quota-bytes", "1000", "--quota-objects", "3")
             ok("a user with a quota gets a key", code == 0, said)

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -201,10 +202,13 @@ class Provider:
 
     def __init__(self, hodei, folder, scratch):
         self.hodei, self.folder, self.scratch, self.child = hodei, folder, scratch, None
-        self.images, self.key = [], None
+        self.images, self.key, self.demo = [], None, None
 
     def off(self):
         ready = json.loads((self.folder / "ready.json").read_text())
+        if self.demo is None:
+            # The demo started it: the fourth word, of which the second ends in a parenthesis.
+            self.demo = int(pathlib.Path(f"/proc/{ready['process']}/stat").read_text().rsplit(")", 1)[1].split()[1])
         self.key = ready["node"]
         os.kill(ready["process"], signal.SIGKILL)
         if self.child:
@@ -212,6 +216,21 @@ class Provider:
         while pathlib.Path(f"/proc/{ready['process']}/cmdline").exists() and pathlib.Path(f"/proc/{ready['process']}/cmdline").read_bytes():
             time.sleep(0.02)
         (self.folder / "ready.json").unlink()
+
+    def leave(self):
+        """Leaves it running for as long as the demo does, as it was found."""
+        self.child.stdin.close()
+        self.child.wait()
+        (self.folder / "ready.json").unlink(missing_ok=True)
+        node = shlex.join([str(self.hodei), "node", "run", "--workers", "1", "--until-stdin-closes", "--folder", str(self.folder)])
+        lasting = f"while kill -0 {self.demo} 2>/dev/null; do sleep 1; done | {node}"
+        subprocess.Popen(["sh", "-c", lasting], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL, start_new_session=True)
+        for _ in range(600):
+            if (self.folder / "ready.json").exists():
+                return
+            time.sleep(0.1)
+        print("    the provider is not back within 60 s", flush=True)
 
     def on(self):
         messages = open(self.scratch / "provider.log", "ab")
@@ -346,8 +365,7 @@ def main():
                 gateway.process.send_signal(signal.SIGCONT)
                 gateway.kill()
             if provider.child:
-                provider.child.stdin.close()
-                provider.child.wait()
+                provider.leave()
         tale = run.tale
     told = ", ".join(f"{times} × {blow}" for blow, times in blows.items())
     name = (f"s3-fence: {told}, {Command.kills} commands killed in {time.monotonic() - begun:.0f} s; {tale.count('done')} acknowledged, "

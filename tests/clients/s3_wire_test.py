@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import urllib.parse
+import zlib
 
 import boto3
 from botocore.auth import SigV4Auth
@@ -220,6 +221,26 @@ path = f"/{bucket}/damaged"
 other = hashlib.sha256(b"other").hexdigest()
 refused("a body of another hash", signed_send("PUT", path, b"body", {"x-amz-content-sha256": other}), 400, "XAmzContentSHA256Mismatch")
 refused("a checksum too short", signed_send("PUT", path, b"body", {"x-amz-checksum-crc32": "AAAA"}), 400, "InvalidRequest")
+for name in ("sha512", "md5", "xxhash3", "xxhash64", "xxhash128", "bogus"):
+    refused(f"a {name} that nobody verifies", signed_send("PUT", path, b"body", {f"x-amz-checksum-{name}": "AAAA"}), 400, "InvalidRequest")
+refused("an algorithm that nobody verifies", signed_send("PUT", path, b"body", {"x-amz-sdk-checksum-algorithm": "SHA512"}), 400, "InvalidRequest")
+refused("an upload's", signed_send("POST", f"{path}?uploads=", b"", {"x-amz-checksum-algorithm": "SHA512"}), 400, "InvalidRequest")
+refused("a form's", form([("x-amz-checksum-sha512", "AAAA"), *signed(fields, policy(own))]), 400, "InvalidRequest")
+right = base64.b64encode(zlib.crc32(b"body").to_bytes(4, "big")).decode()
+
+
+def trailing(named, *sent):
+    """A put whose checksums come after the body."""
+    end = "".join(f"{name}:{value}\r\n" for name, value in sent).encode()
+    return signed_send("PUT", path, b"4\r\nbody\r\n0\r\n" + end + b"\r\n", {
+        "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-decoded-content-length": "4", "x-amz-trailer": named})
+
+
+check("a trailer that is right", trailing("x-amz-checksum-crc32", ("x-amz-checksum-crc32", right))[0] == 200)
+s3.delete_object(Bucket=bucket, Key="damaged")
+refused("one that is not", trailing("x-amz-checksum-crc32", ("x-amz-checksum-crc32", "AAAAAA==")), 400, "BadDigest")
+refused("one that nobody verifies", trailing("x-amz-checksum-sha512", ("x-amz-checksum-sha512", "AAAA")), 400, "InvalidRequest")
+refused("one that was not named", trailing("x-amz-checksum-crc32", ("x-amz-checksum-crc32", right), ("x-amz-checksum-sha1", "AAAA")), 400, "InvalidRequest")
 chunk = b"4;chunk-signature=" + b"0" * 64 + b"\r\nbody\r\n0;chunk-signature=" + b"0" * 64 + b"\r\n\r\n"
 streaming = {"x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "x-amz-decoded-content-length": "4"}
 refused("a chunk of another's signature", signed_send("PUT", path, chunk, streaming), 403, "SignatureDoesNotMatch")
@@ -229,6 +250,9 @@ check("are not kept", code(s3.head_object, Bucket=bucket, Key="damaged") == "404
 refused("a wrong secret", send("GET", link("get_object", "secret")[:-4] + "0000", None, {}), 403, "<Message>The request signature we calculated")
 refused("a bucket's name that cannot be", signed_send("GET", "/B_d"), 400, "<Message>The specified bucket is not valid")
 check("a tag of the service's", code(s3.put_object_tagging, Bucket=bucket, Key="kept", Tagging={"TagSet": [{"Key": "aws:a", "Value": "b"}]}) == "InvalidTag")
+for method in ("GET", "HEAD"):
+    check(f"a header that cannot be, {method}", signed_send(method, f"/{bucket}/kept?response-content-type=%00")[0] == 400)
+refused("a signature of version 2", send("GET", f"/{bucket}/kept?AWSAccessKeyId=a&Signature=b&Expires=9", None, {}), 400, "s3v4")
 check("an encoding there is not", signed_send("GET", f"/{bucket}?encoding-type=foo")[0] == 400)
 check("a storage class there is not", code(s3.put_object, Bucket=bucket, Key="cold", Body=b"", StorageClass="GLACIER") == "InvalidStorageClass")
 whole = b"secret"

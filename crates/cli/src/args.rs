@@ -262,12 +262,22 @@ pub(crate) enum Budget {
     Show,
     /// Set what may be spent: a balance of its own on the ledger, so nothing can spend more.
     Set(BudgetSet),
+    /// Take back what is left in a budget of yours whose key is on another machine, or lost.
+    Return(BudgetReturn),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct BudgetSet {
     /// Coins, as 10
     pub(crate) amount: String,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BudgetReturn {
+    /// Its account, as `wallet budget show` names it.
+    pub(crate) account: String,
     #[command(flatten)]
     pub(crate) plan: Plan,
 }
@@ -440,7 +450,7 @@ pub(crate) fn expand(mut line: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsStrin
     let mut at = 1;
     while let Some(word) = line.get(at) {
         match word.to_str() {
-            Some("-C" | "--context") => at += 2,
+            Some("-C" | "--context" | "--passphrase-file") => at += 2,
             Some(option) if option.starts_with('-') => at += 1,
             _ => break,
         }

@@ -169,6 +169,28 @@ pub(crate) fn paid(holding: &Holding, calendar: &Calendar) -> Option<String> {
     Some(format!("{windows} windows, to about {}", time::minute(calendar.ends_ms(windows))))
 }
 
+/// Says where what is written is not paid for much longer, or no more; how many windows, where that is known.
+pub(crate) async fn tell_pay(cloud: &Local, name: &str, out: Out) -> Option<u64> {
+    let record = cloud.bucket(name).await.ok()??;
+    let holding = cloud.holding(&record).await.ok()?;
+    let calendar = cloud.calendar().await.ok()?;
+    if let Some(line) = unpaid(name, &holding, &calendar) {
+        out.say(line);
+    }
+    holding.windows
+}
+
+fn unpaid(name: &str, holding: &Holding, calendar: &Calendar) -> Option<String> {
+    let paid = paid(holding, calendar).filter(|_| holding.runs_low())?;
+    Some(match holding.windows {
+        Some(0) => format!(
+            "warning: hodei://{name} is paid for no further window, and its providers may drop what it holds, this as \
+             well: hodei data extend {name}"
+        ),
+        _ => format!("warning: hodei://{name} is paid for {paid} only: hodei data extend {name}"),
+    })
+}
+
 /// `hodei data extend`.
 pub(crate) async fn extend(args: &DataExtend, session: &Session, out: Out) -> Result<()> {
     let name = bucket_name(&args.bucket)?;

@@ -111,6 +111,7 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
     if let Some(path) = &args.receipt {
         receipt(&cloud, &put, path).await?;
     }
+    let windows = bucket::tell_pay(&cloud, bucket, out).await;
     let faults = finish(&cloud, out).await;
     let size = put.entry.size_bytes();
     let resumed = match put.resumed_bytes {
@@ -122,7 +123,7 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
         &json!({
             "schema": "hodei.data.put/1", "bucket": bucket, "key": key, "size_bytes": size, "etag": put.entry.etag,
             "acks": put.acks.len(), "event": put.event, "receipt": args.receipt, "resumed_bytes": put.resumed_bytes,
-            "faults": faults,
+            "faults": faults, "windows_left": windows,
         }),
     );
     out.next(match &args.receipt {

@@ -198,6 +198,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("wallet history", &["hodei wallet history --last 5", "hodei wallet history --last 1000 --before 81234.7"]),
     ("wallet budget show", &["hodei wallet budget show"]),
     ("wallet budget set", &["hodei wallet budget set 25 --dry-run"]),
+    ("wallet budget return", &["hodei wallet budget return 0x00000000000000000000000000000000000000aa --dry-run"]),
     (
         "net create",
         &["hodei net create family --validator 10.0.0.1:4434 10.0.0.2:4434 10.0.0.3:4434 10.0.0.4:4434 --dry-run"],
@@ -405,6 +406,15 @@ mod tests {
             let page = at.render_long_help().to_string();
             let (examples, usage) = (page.find("Examples:").unwrap(), page.find("Usage:").unwrap());
             assert!(examples < usage, "{page}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_everywhere_may_stand_before_a_short_verb() {
+        for before in [&["--json"][..], &["-C", "home"], &["--passphrase-file", "words"], &["--context=home", "--json"]]
+        {
+            let words = ["hodei"].iter().chain(before).chain(&["ls"]).map(std::ffi::OsString::from).collect();
+            assert!(tree().try_get_matches_from(expand(words)).is_ok(), "{before:?}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     rehearsal::{self, Rehearsed},
     session::Session,
     slot::Slot,
+    stale,
 };
 use alloy_primitives::Address;
 use hodei_types::{
@@ -50,10 +51,11 @@ pub(crate) fn backup(args: &KeyFile, global: &crate::args::Global, paths: &Paths
         return Err(Fault::new(&fault::FOLDER, "the kit reads back as something else", "write it to another disk")
             .at(path.display()));
     }
+    purse.note_kit(&made)?;
     let owner = purse.owner()?;
     out.say(format!("wrote the recovery kit of {name} ({owner}) to {}, and read it back", path.display()));
     let rehearsed = rehearse(&name, &context, &back)?;
-    told("hodei.key.backup/1", "it alone opens", &name, owner, Some(&path), &rehearsed, out);
+    told("hodei.key.backup/1", "it alone opens", &name, owner, (Some(&path), None), &rehearsed, out);
     out.say("Without the passphrase it is worth nothing; with it, it is your money and your data. Keep it on another machine.");
     out.next(format!("hodei key check {}", path.display()));
     Ok(())
@@ -74,7 +76,13 @@ pub(crate) fn check(args: &KeyFile, global: &crate::args::Global, paths: &Paths,
         )
         .at(args.file.display()));
     }
-    told("hodei.key.check/1", "the kit alone opens", &kit.name, owner, Some(&args.file), &rehearsed, out);
+    let here = stale::purse_of(&kit, owner, global.context.as_deref(), &Contexts::of(paths))?;
+    let lacks = here.map(|purse| stale::lacks(&kit, &purse)).transpose()?;
+    let place = (Some(args.file.as_path()), lacks.as_deref());
+    told("hodei.key.check/1", "the kit alone opens", &kit.name, owner, place, &rehearsed, out);
+    if lacks.is_some_and(|lacks| !lacks.is_empty()) {
+        out.say("make a new kit, which holds what is here now: hodei key backup FILE");
+    }
     Ok(())
 }
 
@@ -101,11 +109,12 @@ pub(crate) fn restore(args: &KeyRestore, global: &crate::args::Global, paths: &P
     let context = context_of(&kit, paths, name, &args.members)?;
     let purse = Purse::create(context.wallet.clone(), &kit.main, Some(&passphrase))?;
     purse.put_back(&kit)?;
+    purse.note_kit(&kit)?;
     contexts.save(name, &context)?;
     let owner = purse.owner()?;
     out.say(format!("restored account {owner}, sealed, as context {name}"));
     let rehearsed = rehearse(name, &context, &kit)?;
-    told("hodei.key.restore/1", "it opens", name, owner, None, &rehearsed, out);
+    told("hodei.key.restore/1", "it opens", name, owner, (None, None), &rehearsed, out);
     out.next(match kit.spender {
         Some(_) => format!("hodei -C {name} data list"),
         None => format!("hodei -C {name} wallet budget set 10"),
@@ -210,12 +219,24 @@ fn rehearse(name: &str, context: &Context, kit: &Kit) -> Result<Rehearsed> {
     })
 }
 
-fn told(schema: &str, opens: &str, name: &str, owner: Address, file: Option<&Path>, rehearsed: &Rehearsed, out: Out) {
+/// Beside the kit's file stands what it lacks of a wallet that is here, where there is one.
+fn told(
+    schema: &str,
+    opens: &str,
+    name: &str,
+    owner: Address,
+    (file, lacks): (Option<&Path>, Option<&[String]>),
+    rehearsed: &Rehearsed,
+    out: Out,
+) {
     let mut value = json!({ "schema": schema, "context": name, "account": owner.to_string() });
     if let Some(file) = file {
         value["file"] = json!(file);
     }
-    let text = match rehearsed {
+    if let Some(lacks) = lacks {
+        value["lacks"] = json!(lacks);
+    }
+    let mut text = match rehearsed {
         Rehearsed::Unreachable(why) => {
             value["rehearsed"] = json!(false);
             format!("not rehearsed: the network did not answer ({why}); `hodei key check FILE` does it later")
@@ -228,6 +249,7 @@ fn told(schema: &str, opens: &str, name: &str, owner: Address, file: Option<&Pat
             format!("{opens} {} buckets with {objects} objects, each bucket's first read back", buckets.len())
         }
     };
+    lacks.unwrap_or_default().iter().for_each(|one| text.push_str(&format!("\n{one}")));
     out.result(text, &value);
 }
 

@@ -44,6 +44,7 @@ mod serve;
 mod session;
 mod share;
 mod slot;
+mod stale;
 mod status;
 mod sync;
 mod ticket;
@@ -310,6 +311,9 @@ fn run(line: Line, out: Out) -> Result<()> {
         }
         Verb::Wallet(Wallet::Budget(Budget::Set(set))) => {
             in_cloud(&global, async |session| wallet::budget_set(&set, session, out).await)
+        }
+        Verb::Wallet(Wallet::Budget(Budget::Return(args))) => {
+            in_cloud(&global, async |session| wallet::elsewhere::give_back(&args, session, out).await)
         }
         Verb::Net(Net::Create(create)) => net::create(&create, passphrase.as_deref(), &Paths::of_user()?, out),
         Verb::Net(Net::Invite(invite)) => {

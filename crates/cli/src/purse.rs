@@ -12,7 +12,7 @@ use crate::{
     paths::{create_private, write_whole},
     prompt,
 };
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256, keccak256};
 use hodei_node::keys::Secret;
 use hodei_sdk::wallet::Wallet;
 use hodei_types::{
@@ -31,6 +31,9 @@ use zeroize::Zeroizing;
 
 /// A passphrase longer than this is a mistake: the wrong file was named.
 const PASSPHRASE_BYTES_MAX: usize = 1024;
+
+/// What the last kit held besides the main key, as a digest.
+const KIT: &str = "kit.digest";
 
 /// Small files of the folder that follow from no key.
 const KEPT: &[&str] = &["s3-keys.json"];
@@ -168,6 +171,18 @@ impl Purse {
         Ok(())
     }
 
+    /// Remembers what a kit holds, which was made here or opened here.
+    pub(crate) fn note_kit(&self, kit: &Kit) -> Result<()> {
+        let digest = digest(kit.spender.as_ref(), &kit.files);
+        write_whole(&self.folder.join(KIT), format!("{digest}\n").as_bytes(), 0o600)
+    }
+
+    /// Whether there was a kit, and something else is here now.
+    pub(crate) fn is_kit_stale(&self) -> Result<bool> {
+        let Some(noted) = read(&self.folder.join(KIT))? else { return Ok(false) };
+        Ok(noted.trim() != digest(self.budget_key()?.as_ref(), &self.kept_files()?).to_string())
+    }
+
     /// The spending account's key, and whether it was made just now because there was none.
     pub(crate) fn spender(&self) -> Result<(SecretKey, bool)> {
         if let Some(key) = self.key("spender.key")? {
@@ -198,6 +213,17 @@ impl Purse {
         )
         .at(self.folder.display())
     }
+}
+
+/// Of what a kit holds besides the main key.
+fn digest(spender: Option<&SecretKey>, files: &BTreeMap<String, Vec<u8>>) -> B256 {
+    let key = spender.map(SecretKey::backup);
+    let mut whole = Zeroizing::new(key.map_or(Vec::new(), |key| key.as_bytes().to_vec()));
+    for (name, bytes) in files {
+        whole.extend_from_slice(format!("\n{name} {}\n", bytes.len()).as_bytes());
+        whole.extend_from_slice(bytes);
+    }
+    keccak256(&*whole)
 }
 
 /// Fresh salt and nonce.

@@ -11,6 +11,7 @@ use crate::{
     out::{Out, bytes},
     serve::stopped,
     session::{Session, is_dialable, sdk_fault},
+    stale,
 };
 use hodei_gateway::s3::{
     AccessLog, Config, Key, Keyring, Keys, KeysError, Objects, Principal, Quota, Scope, Tls, held, serve, website,
@@ -154,6 +155,7 @@ fn tell(key: &Key, user: &Principal, out: Out) {
         }),
     );
     out.say("The secret is not shown again.");
+    out.say(stale::hint("this key"));
     out.next("hodei s3 serve");
 }
 

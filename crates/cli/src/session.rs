@@ -377,7 +377,16 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Market(_) => {
             Fault::new(&fault::OFFER, error, "run the same command again: it plans with the offers of now")
         }
-        Sdk::Locked { .. } | Sdk::Kept { .. } | Sdk::KeptFull(_) => {
+        Sdk::Kept { until_ms } => Fault::new(
+            &fault::BOUND,
+            format!(
+                "the bucket keeps locked versions until {}: until then its deals stay, and only the owner's own account \
+                 lets them grow",
+                crate::time::minute(until_ms)
+            ),
+            "wait until then, or use another bucket: it was locked to stay",
+        ),
+        Sdk::Locked { .. } | Sdk::KeptFull(_) => {
             Fault::new(&fault::BOUND, error, "wait until its date, or use another bucket: it was locked to stay")
         }
         Sdk::Setting(_) => Fault::new(&fault::USAGE, error, "say it otherwise: `--help` shows how, with examples"),
@@ -411,6 +420,12 @@ mod tests {
         assert!(is_dialable("192.0.2.7:9000", "0.0.0.0:9000") && is_dialable("127.0.0.1:9000", "127.0.0.1:9000"));
         assert!(!is_dialable("127.0.0.1:9000", "0.0.0.0:9000") && !is_dialable("[::1]:9000", "[::]:9000"));
         assert!(!is_dialable("[::ffff:127.0.0.1]:9000", "[::]:9000"));
+    }
+
+    #[test]
+    fn a_lock_s_end_is_told_as_a_date() {
+        let fault = sdk_fault(hodei_sdk::Fault::Kept { until_ms: 1_792_000_000_000 });
+        assert!(fault.code.id == "HD3014" && fault.message.contains("until 2026-10-14 "), "{}", fault.message);
     }
 
     #[test]

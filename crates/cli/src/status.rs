@@ -15,6 +15,7 @@ use hodei_sdk::{
     bucket::Record,
     escrow::{Calendar, Holding},
     market,
+    wallet::fee,
 };
 use serde_json::{Value, json};
 use std::{
@@ -27,6 +28,8 @@ use std::{
 /// A door on this machine answers in milliseconds.
 const DOOR_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
+/// What a change of a bucket may take at most.
+const CHANGE_GAS: u64 = 1_000_000;
 /// Blocks come at least this often, idle or not.
 pub(crate) const HEAD_AGE_MAX: Duration = Duration::from_secs(30);
 
@@ -72,12 +75,24 @@ pub(crate) async fn status(session: &Session, named: Option<&Path>, out: Out) ->
         attention.push("the wallet is empty: ask for an invitation with coins".into());
     }
     let budget = session.budget().await?;
-    if budget.as_ref().is_some_and(|budget| budget.left.is_zero()) {
-        attention.push(
-            "the budget is used up: nothing new is put or bought; what is there can be read and exported, and is kept \
-             for as long as is paid ahead (below): hodei wallet budget set AMOUNT"
-                .into(),
-        );
+    // As a member counts it: the base fee may double before the transaction is taken.
+    let least = fee(CHANGE_GAS, head.base_fee.saturating_mul(2));
+    match &budget {
+        Some(budget) if budget.left < least => attention.push(format!(
+            "the budget is used up, {} are left and a change of a bucket asks for {}: nothing new is put or bought; \
+             what is there can be read and exported, and is kept for as long as is paid ahead (below): hodei wallet \
+             budget set AMOUNT",
+            money::exact(budget.left),
+            money::exact(least)
+        )),
+        None if !balance.is_zero() && balance < least => attention.push(format!(
+            "the wallet holds too little for any change of a bucket, which asks for {}: ask for an invitation with coins",
+            money::exact(least)
+        )),
+        _ => {}
+    }
+    if session.purse.is_kit_stale().unwrap_or(false) {
+        attention.push("the last recovery kit has not the budget and the S3 keys of now: hodei key backup FILE".into());
     }
     for offer in offers.iter().filter(|offer| offer.open && offer.suspended) {
         attention.push(format!(

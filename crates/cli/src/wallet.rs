@@ -1,11 +1,14 @@
 //! Hold money, send it, limit what is spent.
 
+pub(crate) mod elsewhere;
+
 use crate::{
     args::{BudgetSet, WalletHistory, WalletSend},
     fault::Result,
     money,
     out::{Out, table},
     session::{Session, chain_fault, sdk_fault, transfer_fault},
+    stale,
 };
 use alloy_primitives::{Address, U256};
 use hodei_sdk::{
@@ -166,13 +169,17 @@ pub(crate) async fn budget_show(session: &Session, out: Out) -> Result<()> {
     let text = if capped {
         format!("{} left to spend, in account {}", money::show(budget.left), budget.spender)
     } else {
-        format!("no budget is set: everything spends from the main account, which holds {}", money::show(budget.left))
+        format!(
+            "no budget is set here: what is done here spends from the main account, which holds {}",
+            money::show(budget.left)
+        )
     };
+    let others = elsewhere::find(session).await?;
     out.result(
-        text,
+        [vec![text], elsewhere::lines(&others)].concat().join("\n"),
         &json!({
             "schema": "hodei.wallet.budget/1", "capped": capped, "account": budget.spender.to_string(),
-            "left_wei": budget.left.to_string(),
+            "left_wei": budget.left.to_string(), "elsewhere": elsewhere::rows(&others),
         }),
     );
     out.next("hodei wallet budget set AMOUNT");
@@ -186,6 +193,7 @@ pub(crate) async fn budget_set(args: &BudgetSet, session: &Session, out: Out) ->
         "From now on buckets and doors, also those that run, spend at most {}. What you send or invite with goes from the main account.",
         money::show(cap)
     ));
+    elsewhere::lines(&elsewhere::find(session).await?).iter().for_each(|line| out.say(format!("note: {line}")));
     if args.plan.dry_run {
         out.result("", &json!({ "schema": "hodei.wallet.budget.plan/1", "cap_wei": cap.to_string() }));
         return Ok(());
@@ -215,6 +223,9 @@ pub(crate) async fn budget_set(args: &BudgetSet, session: &Session, out: Out) ->
             "left_wei": budget.left.to_string(),
         }),
     );
+    if is_fresh {
+        out.say(stale::hint("this budget"));
+    }
     out.next("hodei wallet budget show");
     Ok(())
 }

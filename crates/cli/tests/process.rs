@@ -358,6 +358,23 @@ fn what_history_tells_adds_up_to_the_balance() {
     assert_eq!(pages, told);
     let (code, _, error) = user.run(&["wallet", "history", "--before", "yesterday"]);
     assert_eq!(code, 2, "{error}");
+
+    // Where its key is not, as after a recovery from an older kit, a budget is found on the ledger and comes back.
+    let show = || user.one(&["wallet", "budget", "show"]);
+    let account = show()["account"].as_str().unwrap().to_owned();
+    assert_eq!(show()["elsewhere"], serde_json::json!([]));
+    user.refused(&["wallet", "budget", "return", &account, "-y"], "HD1001");
+    let found = std::process::Command::new("find").arg(user.folder()).args(["-name", "spender.key"]).output().unwrap();
+    let key = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim());
+    std::fs::remove_file(&key).unwrap();
+    let rows = show()["elsewhere"].clone();
+    assert_eq!(rows[0]["account"].as_str(), Some(account.as_str()), "{rows}");
+    assert_eq!(wei(&rows[0]["left_wei"]), 3 * 10i128.pow(18));
+    let had = holds();
+    user.one(&["wallet", "budget", "return", &account, "-y"]);
+    assert_eq!(show()["elsewhere"], serde_json::json!([]));
+    let back = holds() - had;
+    assert!(back > 29 * 10i128.pow(17) && back < 3 * 10i128.pow(18), "all but a fee: {back}");
 }
 
 #[test]

@@ -364,6 +364,15 @@ fn a_kit_alone_recovers_everything_on_an_empty_machine() {
     assert_eq!(papers(&made), (4, 5), "{made}");
     assert_eq!(fs::metadata(&kit).unwrap().permissions().mode() & 0o777, 0o600);
     demo.refused(&backup, "HD1103");
+    // What is made later is not in it, and that is told.
+    let check = ["key", "check", text(&kit), "--passphrase-file", text(&words)];
+    assert_eq!(demo.one(&check)["lacks"], serde_json::json!([]));
+    let later = demo.one(&["s3", "key", "add", "later"]);
+    let lacks = demo.one(&check)["lacks"].clone();
+    let named = later["access_key_id"].as_str().unwrap();
+    assert!(lacks.as_array().is_some_and(|all| all.len() == 1 && all[0].as_str().unwrap().contains(named)), "{lacks}");
+    let attention = demo.one(&["status"])["attention"].clone();
+    assert!(attention.to_string().contains("hodei key backup"), "{attention}");
 
     // Nothing of the owner's is here but the kit and what its owner remembers.
     let empty = User::new("kit-empty");

@@ -54,7 +54,7 @@ pub(crate) struct Foreign {
     /// The bucket's name stands in the host's name, as at Amazon.
     #[arg(long, help_heading = "Another S3 server")]
     pub(crate) virtual_host: bool,
-    /// Further certificates to believe, as PEM.
+    /// Further certificates to believe, as PEM: the server's own, or that of who signed it.
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE", help_heading = "Another S3 server")]
     pub(crate) ca: Option<PathBuf>,
 }

@@ -18,6 +18,7 @@ pub(crate) use progress::Shared;
 
 use crate::{
     args::DataSync,
+    bucket,
     data::finish,
     fault::{self, Fault, Result},
     file, money, name,
@@ -124,6 +125,11 @@ async fn run(args: &DataSync, from: Place, to: Place, server: Option<&Server>, c
         act(args, pair, server, cloud, &progress, &mut outcome).await?;
     }
     drop(progress);
+    for pair in pairs.iter().filter(|pair| !pair.steps.copy.is_empty()) {
+        if let Place::Cloud { bucket, .. } = &pair.to {
+            bucket::tell_pay(cloud, bucket, out).await;
+        }
+    }
     tell(&outcome.failures, "hodei.data.sync.failure/1", out);
     let mut value = told("hodei.data.sync/1");
     value["carried"] = json!(outcome.carried);
@@ -374,6 +380,11 @@ pub(crate) fn tell(failures: &[(String, Fault)], schema: &str, out: Out) {
     }
 }
 
+/// Whether the same would fail again: the other server was there, and refused or cannot be asked for it.
+fn is_final(fault: &Fault) -> bool {
+    [fault::FOREIGN.id, fault::NO_FOREIGN.id].contains(&fault.code.id)
+}
+
 /// What failed, as one fault: the first itself where nothing succeeded.
 pub(crate) fn failed(mut failures: Vec<(String, Fault)>, done: u64, wanted: u64) -> Result<()> {
     match (failures.is_empty(), done) {
@@ -382,7 +393,10 @@ pub(crate) fn failed(mut failures: Vec<(String, Fault)>, done: u64, wanted: u64)
         _ => Err(Fault::new(
             &fault::CARRIED_PART,
             "some of it failed, and what came is whole",
-            "run the same command again",
+            match failures.iter().find(|(_, fault)| is_final(fault)) {
+                Some((name, fault)) => format!("{name}: {}; then run the same command again", fault.help),
+                None => "run the same command again".into(),
+            },
         )
         .between(format!("{wanted} carried"), format!("{done} carried, {} failed", failures.len()))),
     }
@@ -425,6 +439,10 @@ mod tests {
         let one = || vec![("a".to_owned(), Fault::new(&fault::FOREIGN_AWAY, "away", "again"))];
         assert!(failed(Vec::new(), 0, 0).is_ok());
         assert_eq!(failed(one(), 0, 3).unwrap_err().code.id, "HD3011");
-        assert_eq!(failed(one(), 2, 3).unwrap_err().code.id, "HD3012");
+        let part = failed(one(), 2, 3).unwrap_err();
+        assert_eq!((part.code.id, part.help.as_str()), ("HD3012", "run the same command again"));
+        let refused = vec![("a/../b".to_owned(), Fault::new(&fault::FOREIGN, "no", "copy it to another key"))];
+        let part = failed(refused.into_iter().chain(one()).collect(), 2, 3).unwrap_err();
+        assert_eq!(part.help, "a/../b: copy it to another key; then run the same command again");
     }
 }

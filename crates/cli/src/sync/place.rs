@@ -134,6 +134,14 @@ pub(super) fn foreign_fault(error: ForeignError) -> Fault {
         ForeignError::Endpoint(..) | ForeignError::Certificate(_) => {
             Fault::new(&fault::USAGE, &error, "correct it and run the command again")
         }
+        ForeignError::Untrusted(_) => Fault::new(
+            &fault::FOREIGN,
+            &error,
+            "name the server's own certificate with --ca, or that of who signed it; it must be for this host and of today",
+        ),
+        ForeignError::Key(_) => {
+            Fault::new(&fault::FOREIGN, &error, "copy it over there to a key without such a segment")
+        }
         error if error.is_temporary() => {
             Fault::new(&fault::FOREIGN_AWAY, error, "run the same command again: what was carried stays")
         }

@@ -4,6 +4,7 @@
 //! says is bounded: a page of a listing, the length of a name, the time between two pieces of a body. A read that
 //! breaks off goes on where it stopped, of the same object only (`If-Match`).
 
+mod named;
 mod object;
 mod server;
 mod tally;
@@ -21,6 +22,8 @@ pub enum ForeignError {
     Certificate(String),
     #[error("the server could not be reached: {0}")]
     Unreachable(String),
+    #[error("the server's certificate is not believed: {0}")]
+    Untrusted(String),
     #[error("{what}: the server answered {status} {code}: {message}")]
     Refused { what: String, status: u16, code: String, message: String },
     #[error("{what}: the server's answer was not understood: {why}")]
@@ -32,6 +35,13 @@ pub enum ForeignError {
 }
 
 impl ForeignError {
+    /// Why nothing came: asked again, the same certificate is shown.
+    pub(super) fn of_request(error: &reqwest::Error) -> Self {
+        let why = server::chain(error);
+        // As rustls begins what it says of a certificate.
+        if why.contains("invalid peer certificate") { Self::Untrusted(why) } else { Self::Unreachable(why) }
+    }
+
     /// Whether the same may succeed later.
     pub fn is_temporary(&self) -> bool {
         match self {

@@ -95,7 +95,7 @@ impl Server {
         if offset > 0 {
             request = request.header("range", format!("bytes={offset}-"));
         }
-        let answer = request.send().await.map_err(|error| ForeignError::Unreachable(chain(&error)))?;
+        let answer = request.send().await.map_err(|error| ForeignError::of_request(&error))?;
         match answer.status() {
             StatusCode::OK if offset == 0 => Ok(answer),
             StatusCode::PARTIAL_CONTENT if offset > 0 => Ok(answer),

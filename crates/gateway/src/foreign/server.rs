@@ -1,6 +1,6 @@
 //! Reach one S3 server, and list what it has.
 
-use super::ForeignError;
+use super::{ForeignError, named};
 use futures::StreamExt as _;
 use rusty_s3::{Bucket, Credentials, Method, S3Action as _, UrlStyle, actions::ListObjectsV2, signing::sign};
 use std::{sync::Once, time::Duration};
@@ -79,9 +79,7 @@ impl Server {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT);
         if let Some(pem) = &config.certificates {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem);
-            let certificates = certificates.map_err(|error| ForeignError::Certificate(error.to_string()))?;
-            builder = builder.tls_certs_merge(certificates);
+            builder = builder.tls_backend_preconfigured(named::believing(pem)?);
         }
         let client = builder.build().map_err(|error| wrong(chain(&error)))?;
         let credentials = config.keys.map(|(key, secret)| match config.session_token {
@@ -185,7 +183,7 @@ impl Server {
                     Err(failure) => failure,
                 },
                 Ok(answer) => refused(what, answer).await,
-                Err(error) => ForeignError::Unreachable(chain(&error)),
+                Err(error) => ForeignError::of_request(&error),
             };
             if !failure.is_temporary() || tries >= TRIES {
                 return Err(failure);

@@ -117,7 +117,9 @@ pub(super) fn blame(error: Fault, verdict: &Verdict) -> S3Error {
         Some(Err(mismatch @ (Mismatch::Length { .. } | Mismatch::Broken(_)))) => {
             s3_error!(IncompleteBody, "{mismatch}")
         }
-        Some(Err(mismatch @ (Mismatch::Trailer | Mismatch::Malformed(_)))) => s3_error!(InvalidRequest, "{mismatch}"),
+        Some(Err(mismatch @ (Mismatch::Trailer | Mismatch::Malformed(_) | Mismatch::Unnamed(_)))) => {
+            s3_error!(InvalidRequest, "{mismatch}")
+        }
         Some(Err(mismatch @ Mismatch::Chunk)) => s3_error!(SignatureDoesNotMatch, "{mismatch}"),
         Some(Err(mismatch @ Mismatch::Payload)) => {
             let code = S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into());
@@ -157,6 +159,7 @@ mod tests {
             (Mismatch::Payload, "XAmzContentSHA256Mismatch"),
             (Mismatch::Chunk, "SignatureDoesNotMatch"),
             (Mismatch::Malformed("x-amz-checksum-crc32"), "InvalidRequest"),
+            (Mismatch::Unnamed("x-amz-checksum-sha1".into()), "InvalidRequest"),
             (Mismatch::Broken("a".into()), "IncompleteBody"),
         ] {
             let verdict = Arc::new(Mutex::new(Some(Err(mismatch))));

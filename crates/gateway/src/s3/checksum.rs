@@ -4,6 +4,7 @@
 //! trailer, known only when the body has ended. So the body passes through [`Checked`], whose last item is an
 //! error when anything differs: an upload that reads to the end has been verified.
 
+use super::algorithm::PREFIX;
 use bytes::Bytes;
 use futures::Stream;
 use hodei_sdk::index::Digest;
@@ -54,6 +55,8 @@ pub(super) enum Mismatch {
     Trailer,
     #[error("Value for {0} trailing header is invalid.")]
     Malformed(&'static str),
+    #[error("the trailer {0} was not named in x-amz-trailer")]
+    Unnamed(String),
     #[error("The provided 'x-amz-content-sha256' header does not match what was computed.")]
     Payload,
     #[error("The signature of a chunk of the body does not match: it was altered, or signed with another key.")]
@@ -136,10 +139,14 @@ impl Checked {
                 trailers.read(|map| map.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)).flatten()
             });
             let sent = sent.ok_or(Mismatch::Trailer)?;
-            if !is_value(known, &sent) {
+            // Said twice, in a header and after the body, it is said alike.
+            if !is_value(known, &sent) || slot.as_ref().is_some_and(|said| *said != sent) {
                 return Err(Mismatch::Malformed(known));
             }
             *slot = Some(sent);
+        }
+        if let Some(name) = self.unnamed() {
+            return Err(Mismatch::Unnamed(name));
         }
         same("Content-MD5", &declared.md5, Some(base64_simd::STANDARD.encode_to_string(md5)))?;
         same("CRC32", &declared.crc32, checksum.checksum_crc32.clone())?;
@@ -148,6 +155,13 @@ impl Checked {
         same("SHA1", &declared.sha1, checksum.checksum_sha1.clone())?;
         same("SHA256", &declared.sha256, checksum.checksum_sha256.clone())?;
         Ok(Hashed { md5, checksum })
+    }
+
+    /// A checksum after the body that nobody spoke of before it: it was not computed.
+    fn unnamed(&self) -> Option<String> {
+        let is_open = |name: &&str| name.starts_with(PREFIX) && !self.promised.iter().any(|known| known == name);
+        let trailers = self.trailers.as_ref()?;
+        trailers.read(|map| map.keys().map(|name| name.as_str()).find(is_open).map(str::to_owned)).flatten()
     }
 
     fn settle(&self, verdict: Result<Hashed, Mismatch>) {

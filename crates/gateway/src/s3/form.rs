@@ -12,7 +12,7 @@ mod signer;
 pub(super) use signer::Signer;
 
 use super::{
-    documents,
+    algorithm, documents,
     held::{self, Coming, Room},
     keys::now_ms,
     layer::Layer,
@@ -134,6 +134,7 @@ impl Layer {
         *put.method_mut() = Method::PUT;
         *put.uri_mut() = path.parse().map_err(|_| Refusal::bad("InvalidURI", "The form's key makes no address."))?;
         *put.headers_mut() = headers(&head)?;
+        algorithm::check(put.headers())?;
         for name in [HOST, USER_AGENT, REFERER] {
             if let Some(value) = from.headers.get(&name) {
                 put.headers_mut().insert(name, value.clone());

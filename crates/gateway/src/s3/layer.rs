@@ -4,7 +4,7 @@
 //! signature is looked at, what web pages may see of the answer, and the line in the log.
 
 use super::{
-    attributes,
+    algorithm, attributes,
     cors::{self, Ask},
     documents::{self, name},
     facts::{Arrival, percent},
@@ -230,7 +230,9 @@ fn check(request: &HttpRequest) -> Result<(), Refusal> {
     let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or("");
     let query = request.uri().query().unwrap_or("");
     if authorization.starts_with("AWS ") || query.split('&').any(|pair| pair.starts_with("AWSAccessKeyId=")) {
-        let message = "Signature version 2 is not supported: sign with version 4.";
+        let message = "Signature version 2 is not supported: sign with version 4. Links of boto3 want \
+                       Config(signature_version=\"s3v4\"), those of aws s3 presign `aws configure set \
+                       default.s3.signature_version s3v4`.";
         return Err(Refusal::bad("InvalidRequest", message));
     }
     if request.headers().contains_key(RENAMED) {
@@ -239,6 +241,7 @@ fn check(request: &HttpRequest) -> Result<(), Refusal> {
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message));
     }
     signed::check(request.headers(), query)?;
+    algorithm::check(request.headers())?;
     signed::check_region(request.headers(), query)?;
     let expires = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Expires="));
     match expires.map(str::parse::<u64>) {
@@ -324,6 +327,7 @@ mod tests {
         assert_eq!(code(&request("/b", &[("authorization", "AWS a:b")])), Some("InvalidRequest"));
         assert_eq!(code(&request("/b?AWSAccessKeyId=a&Signature=b", &[])), Some("InvalidRequest"));
         assert_eq!(code(&request("/b/k", &[("x-amz-rename-source", "a")])), Some("NotImplemented"));
+        assert_eq!(code(&request("/b/k", &[("x-amz-checksum-sha512", "a")])), Some("InvalidRequest"));
         let link = "/b/k?X-Amz-Expires=9&X-Amz-SignedHeaders=host&X-Amz-Signature=a";
         assert_eq!(code(&request(link, &[])), None);
         assert_eq!(code(&request(link, &[("x-amz-copy-source", "/b/secret")])), Some("AccessDenied"));

@@ -7,6 +7,7 @@
 mod access;
 mod acl;
 mod action;
+mod algorithm;
 mod attributes;
 mod body;
 mod buckets;

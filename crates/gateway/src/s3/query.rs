@@ -4,7 +4,7 @@
 //! an annotation would replace it. So each parameter is known for what it is sent to, or refused.
 
 use super::{facts::form, refusal::Refusal};
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, header::HeaderValue};
 
 /// What a request is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub(super) enum Place {
 
 /// Parameters that make an operation another one, and those that only say how; the former stand alone.
 type Known = (&'static [&'static str], &'static [&'static str]);
+
+/// What parameters begin with that say what headers of an answer shall be.
+const ANSWER: &str = "response-";
 
 /// What the framework knows, whether or not it is offered: it says so itself, to who may ask.
 fn known(method: &Method, place: Place) -> Known {
@@ -131,7 +134,7 @@ fn known(method: &Method, place: Place) -> Known {
 /// What signs, what clients name their operation with, and what headers of an answer shall be.
 fn is_free(method: &Method, name: &str) -> bool {
     let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
-    name.is_empty() || name == "x-id" || begins("x-amz-") || is_reading(method) && begins("response-")
+    name.is_empty() || name == "x-id" || begins("x-amz-") || is_reading(method) && begins(ANSWER)
 }
 
 fn is_reading(method: &Method) -> bool {
@@ -145,6 +148,10 @@ pub(super) fn check(method: &Method, place: Place, query: &str) -> Result<(), Re
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = form(name);
+        if name.starts_with(ANSWER) && HeaderValue::from_bytes(form(value).as_bytes()).is_err() {
+            let message = format!("The value of {name} cannot stand in a header.");
+            return Err(Refusal::bad("InvalidArgument", message));
+        }
         if is_free(method, &name) {
             continue;
         }
@@ -230,6 +237,18 @@ mod tests {
             (Method::GET, Place::Service, "x-id=ListBuckets&max-buckets=2"),
         ] {
             assert_eq!(code(method.clone(), place, query), None, "{method} {place:?} {query}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_stand_in_a_header_is_refused() {
+        for query in
+            ["response-content-type=%00", "a=b&response-content-disposition=a%0D%0Ab", "response%2Dexpires=%7F"]
+        {
+            assert_eq!(code(Method::HEAD, Place::Object, query), Some("InvalidArgument"), "{query}");
+        }
+        for query in ["response-content-disposition=attachment%3B+filename%3D%C3%A4", "response-content-type="] {
+            assert_eq!(code(Method::GET, Place::Object, query), None, "{query}");
         }
     }
 
