@@ -5,6 +5,7 @@ Usage: s3_fence.py HODEI DOORS.json [COUNT] [SEED]
 Whoever is answered with success finds it until something later replaces it; what was refused is not there; of what
 nobody answered either may be. Counters that all of them raise, each only from what it read, add up.
 """
+import contextlib
 import itertools
 import json
 import os
@@ -178,6 +179,12 @@ class Command(Lane):
     """Copies files with the command, and kills it now and then."""
 
     kills = 0
+    process = None
+
+    def end(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def act(self):
         run, dice = self.run_of, self.dice
@@ -185,8 +192,8 @@ class Command(Lane):
         path = run.scratch / f"{self.name}.bin"
         path.write_bytes(data)
         deed = run.tale.begin(key, digest(data))
-        process = subprocess.Popen([run.hodei, "data", "cp", str(path), f"hodei://{run.bucket}/{key}", "--json"],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = process = subprocess.Popen([run.hodei, "data", "cp", str(path), f"hodei://{run.bucket}/{key}", "--json"],
+                                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             code = process.wait(dice.uniform(0.05, 2.5) if dice.random() < 0.5 else 120)
         except subprocess.TimeoutExpired:
@@ -203,13 +210,15 @@ class Provider:
     def __init__(self, hodei, folder, scratch):
         self.hodei, self.folder, self.scratch, self.child = hodei, folder, scratch, None
         self.images, self.key, self.demo = [], None, None
+        # What its folder is to be again if it is left in the middle of a change.
+        self.whole = None
 
     def off(self):
         ready = json.loads((self.folder / "ready.json").read_text())
+        self.key = ready["node"]
         if self.demo is None:
             # The demo started it: the fourth word, of which the second ends in a parenthesis.
             self.demo = int(pathlib.Path(f"/proc/{ready['process']}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        self.key = ready["node"]
         os.kill(ready["process"], signal.SIGKILL)
         if self.child:
             self.child.wait()
@@ -218,24 +227,41 @@ class Provider:
         (self.folder / "ready.json").unlink()
 
     def leave(self):
-        """Leaves it running for as long as the demo does, as it was found."""
-        self.child.stdin.close()
-        self.child.wait()
+        """Leaves it running for as long as the demo does, as it was found, wherever this run was broken off."""
+        if self.demo is None:
+            return
+        if self.child:
+            with contextlib.suppress(OSError):
+                self.child.stdin.close()
+            try:
+                self.child.wait(60)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        if self.whole:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.copytree(self.whole, self.folder)
         (self.folder / "ready.json").unlink(missing_ok=True)
         node = shlex.join([str(self.hodei), "node", "run", "--workers", "1", "--until-stdin-closes", "--folder", str(self.folder)])
         lasting = f"while kill -0 {self.demo} 2>/dev/null; do sleep 1; done | {node}"
-        subprocess.Popen(["sh", "-c", lasting], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                         stderr=subprocess.DEVNULL, start_new_session=True)
+        last = subprocess.Popen(["sh", "-c", lasting], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL, start_new_session=True)
         for _ in range(600):
             if (self.folder / "ready.json").exists():
                 return
+            if last.poll() is not None:
+                break
             time.sleep(0.1)
-        print("    the provider is not back within 60 s", flush=True)
+        # What does not come up is not left behind either: a session of its own, which this run began.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(last.pid, signal.SIGKILL)
+        last.wait()
+        raise RuntimeError("the provider did not come back for what runs after this")
 
     def on(self):
-        messages = open(self.scratch / "provider.log", "ab")
-        self.child = subprocess.Popen([self.hodei, "node", "run", "--workers", "1", "--until-stdin-closes", "--folder", str(self.folder)],
-                                      stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages)
+        with open(self.scratch / "provider.log", "ab") as messages:
+            self.child = subprocess.Popen([self.hodei, "node", "run", "--workers", "1", "--until-stdin-closes", "--folder", str(self.folder)],
+                                          stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages)
         for _ in range(600):
             if (self.folder / "ready.json").exists():
                 return
@@ -254,32 +280,54 @@ class Provider:
         self.off()
         image = dice.choice(self.images)
         self.keep()
+        self.whole = self.images[-1]
         shutil.rmtree(self.folder)
         shutil.copytree(image, self.folder)
+        self.whole = None
         self.on()
 
 
 class Run:
     """The bucket, who writes it, and what became of it."""
 
-    def __init__(self, hodei, doors, scratch, seed):
+    def __init__(self, hodei, doors, scratch):
         self.hodei, self.scratch, self.tale = hodei, scratch, Tale()
         self.keys = (doors["s3"]["access_key_id"], doors["s3"]["secret_access_key"])
         self.rpc, self.bucket = doors.get("rpc"), "fence-" + os.urandom(4).hex()
         self.is_resting, self.is_over = False, False
-        self.gateways = []
+        self.gateways, self.lanes = [], []
+
+    def start(self, seed):
         for number in range(2):
-            folder = scratch / f"door-{number}"
+            folder = self.scratch / f"door-{number}"
             folder.mkdir()
-            gateway = Gateway(hodei, folder)
-            gateway.start(client(gateway.endpoint, self.keys))
+            # Known before it runs, so that it ends with this run even if it does not come up.
+            gateway = Gateway(self.hodei, folder)
             self.gateways.append(gateway)
+            gateway.start(client(gateway.endpoint, self.keys))
         client(self.gateways[0].endpoint, self.keys).create_bucket(Bucket=self.bucket)
         self.lanes = [Door(self, f"{number}-{lane}", f"{seed}/{number}/{lane}", gateway.endpoint)
                       for number, gateway in enumerate(self.gateways) for lane in range(LANES)]
         self.lanes.append(Command(self, "command", f"{seed}/command"))
         for lane in self.lanes:
             lane.start()
+
+    def end(self):
+        """Ends all that was started, the doors first: whoever waits for them is answered by that."""
+        self.is_over = True
+        for gateway in self.gateways:
+            if gateway.process and gateway.process.poll() is None:
+                gateway.process.send_signal(signal.SIGCONT)
+                gateway.kill()
+        for lane in self.lanes:
+            if isinstance(lane, Command):
+                lane.end()
+        for lane in self.lanes:
+            if lane.ident:
+                lane.join(30)
+            # One that began another meanwhile.
+            if isinstance(lane, Command):
+                lane.end()
 
     def height(self):
         question = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []}).encode()
@@ -321,51 +369,49 @@ def main():
     seed = int(sys.argv[4]) if len(sys.argv) > 4 else random.randrange(1 << 30)
     dice, wrong, begun = random.Random(seed), [], time.monotonic()
     blows = {"kill": 0, "stop": 0, "stop beyond the term": 0, "forget": 0}
-    with tempfile.TemporaryDirectory(prefix="hodei-s3-fence.") as scratch:
-        scratch = pathlib.Path(scratch)
+    # Told to end, it ends as after any failure: by what is stacked below.
+    for told in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(told, lambda number, _: sys.exit(128 + number))
+    with contextlib.ExitStack() as ends:
+        scratch = pathlib.Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="hodei-s3-fence.")))
         provider = Provider(hodei, pathlib.Path(doors["folder"]) / f"provider-{PROVIDER}", scratch)
-        run = Run(hodei, doors, scratch, seed)
-        try:
-            time.sleep(3)
-            provider.off()
-            provider.keep()
-            provider.on()
-            deck = (["kill"] * 9 + ["stop"] * 4 + ["stop beyond the term"] * 2 + ["forget"] * 3) * (count // 18 + 1)
-            deck = deck[:count]
-            dice.shuffle(deck)
-            for at, blow in enumerate(deck):
-                time.sleep(dice.uniform(0.1, 2.5))
-                blows[blow] += 1
-                print(f"blow {at}: {blow}, {run.tale.count('done')} acknowledged so far", file=sys.stderr, flush=True)
-                gateway = dice.choice(run.gateways)
-                if blow == "kill":
-                    gateway.kill()
-                    time.sleep(dice.uniform(0, 1))
-                    gateway.start(client(gateway.endpoint, run.keys))
-                elif blow == "forget":
-                    provider.forget(dice)
-                else:
-                    gateway.process.send_signal(signal.SIGSTOP)
-                    if blow == "stop":
-                        time.sleep(dice.uniform(0.3, 3))
-                    else:
-                        until = run.height() + TERM_BLOCKS
-                        deadline = time.monotonic() + 75
-                        while run.height() < until and time.monotonic() < deadline:
-                            time.sleep(0.2)
-                    gateway.process.send_signal(signal.SIGCONT)
-                if at % 12 == 11 or at + 1 == len(deck):
-                    found = run.judge()
-                    for line in found:
-                        print(f"    after blow {at}, a {blow}: {line}", flush=True)
-                    wrong += found
-        finally:
-            run.is_over = True
-            for gateway in run.gateways:
-                gateway.process.send_signal(signal.SIGCONT)
+        ends.callback(provider.leave)
+        run = Run(hodei, doors, scratch)
+        ends.callback(run.end)
+        run.start(seed)
+        time.sleep(3)
+        provider.off()
+        provider.keep()
+        provider.on()
+        deck = (["kill"] * 9 + ["stop"] * 4 + ["stop beyond the term"] * 2 + ["forget"] * 3) * (count // 18 + 1)
+        deck = deck[:count]
+        dice.shuffle(deck)
+        for at, blow in enumerate(deck):
+            time.sleep(dice.uniform(0.1, 2.5))
+            blows[blow] += 1
+            print(f"blow {at}: {blow}, {run.tale.count('done')} acknowledged so far", file=sys.stderr, flush=True)
+            gateway = dice.choice(run.gateways)
+            if blow == "kill":
                 gateway.kill()
-            if provider.child:
-                provider.leave()
+                time.sleep(dice.uniform(0, 1))
+                gateway.start(client(gateway.endpoint, run.keys))
+            elif blow == "forget":
+                provider.forget(dice)
+            else:
+                gateway.process.send_signal(signal.SIGSTOP)
+                if blow == "stop":
+                    time.sleep(dice.uniform(0.3, 3))
+                else:
+                    until = run.height() + TERM_BLOCKS
+                    deadline = time.monotonic() + 75
+                    while run.height() < until and time.monotonic() < deadline:
+                        time.sleep(0.2)
+                gateway.process.send_signal(signal.SIGCONT)
+            if at % 12 == 11 or at + 1 == len(deck):
+                found = run.judge()
+                for line in found:
+                    print(f"    after blow {at}, a {blow}: {line}", flush=True)
+                wrong += found
         tale = run.tale
     told = ", ".join(f"{times} × {blow}" for blow, times in blows.items())
     name = (f"s3-fence: {told}, {Command.kills} commands killed in {time.monotonic() - begun:.0f} s; {tale.count('done')} acknowledged, "
