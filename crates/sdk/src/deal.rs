@@ -155,68 +155,80 @@ impl Buckets {
     }
 
     /// Posts the newest ack of each deal, in batches. Gives back those that a running challenge keeps out:
-    /// post them again once the window's proof is in. What the ledger refuses of one deal keeps no other out.
+    /// post them again once the window's proof is in. What the ledger refuses of one deal keeps no other out; where that is
+    /// no word about deals, it is given back as an error once the others are posted.
     pub async fn post(&self, acks: &BTreeMap<u64, Ack>) -> Result<BTreeMap<u64, Ack>, Fault> {
-        let mut waiting = BTreeMap::new();
+        let (mut waiting, mut refused) = (BTreeMap::new(), None);
         let all: Vec<Ack> = acks.values().copied().collect();
         let mut batches: Vec<Vec<Ack>> = all.chunks(POST_BATCH).map(<[Ack]>::to_vec).collect();
+        // A batch that is refused comes again as a smaller one, or as its halves.
         while let Some(mut batch) = batches.pop() {
-            // A round that is refused takes a deal or a provider out of the batch.
-            for _ in 0..=batch.len() {
-                if batch.is_empty() {
-                    break;
+            if batch.is_empty() {
+                continue;
+            }
+            let posts = batch.iter().map(root_post).collect();
+            let call = IDeals::postCall { posts };
+            let gas = POST_GAS * (batch.len() as u64 + 1);
+            let error = match self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await {
+                Ok(logs) => {
+                    self.wages.book(&logs);
+                    continue;
                 }
-                let posts = batch.iter().map(root_post).collect();
-                let call = IDeals::postCall { posts };
-                let gas = POST_GAS * (batch.len() as u64 + 1);
-                let error = match self.attempt(&Order::call(DEALS, call.abi_encode(), gas)).await {
-                    Ok(logs) => {
-                        self.wages.book(&logs);
-                        batch.clear();
-                        break;
+                Err(error @ ChainError::Reverted(_)) => error,
+                Err(error) => return Err(error.into()),
+            };
+            let count = batch.len();
+            let word = revert::<IDeals::IDealsErrors>(&error);
+            let is_known = word.is_some();
+            match word {
+                Some(IDeals::IDealsErrors::StaleSequence(stale)) => {
+                    batch.retain(|ack| ack.statement.deal != stale.deal);
+                }
+                Some(IDeals::IDealsErrors::NotOpen(gone)) => {
+                    batch.retain(|ack| ack.statement.deal != gone.deal);
+                }
+                Some(IDeals::IDealsErrors::UnknownDeal(gone)) => {
+                    batch.retain(|ack| ack.statement.deal != gone.deal);
+                }
+                // Closed by slashing: it is paid for nothing any more, and must not keep the others out.
+                Some(IDeals::IDealsErrors::ProviderUnavailable(closed)) => {
+                    (_, batch) = self.split(batch, closed.provider).await?;
+                }
+                Some(IDeals::IDealsErrors::ChallengeOpen(open)) => {
+                    let (out, kept) = self.split_unproven(batch, open.provider).await?;
+                    waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
+                    batch = kept;
+                }
+                // A custodian's, of a deal whose provider declined more than came since: its owner's to post.
+                Some(IDeals::IDealsErrors::NotParty(shrunk)) => {
+                    batch.retain(|ack| ack.statement.deal != shrunk.deal);
+                }
+                // Of one that was dismissed, or of a budget that was released: no more this account's to post.
+                Some(IDeals::IDealsErrors::BadOwnerSignature(other)) => {
+                    batch.retain(|ack| ack.statement.deal != other.deal);
+                }
+                _ => {}
+            }
+            match &batch[..] {
+                rest if rest.len() < count => batches.push(batch),
+                // It names none of these, or in no way known here: whose it is shows when each is alone.
+                [ack] => {
+                    let deal = ack.statement.deal;
+                    tracing::warn!(%error, deal, "the ledger refuses what a provider says that it holds");
+                    if !is_known {
+                        refused = Some(error);
                     }
-                    Err(error) => error,
-                };
-                match revert::<IDeals::IDealsErrors>(&error) {
-                    Some(IDeals::IDealsErrors::StaleSequence(stale)) => {
-                        batch.retain(|ack| ack.statement.deal != stale.deal);
-                    }
-                    Some(IDeals::IDealsErrors::NotOpen(gone)) => {
-                        batch.retain(|ack| ack.statement.deal != gone.deal);
-                    }
-                    Some(IDeals::IDealsErrors::UnknownDeal(gone)) => {
-                        batch.retain(|ack| ack.statement.deal != gone.deal);
-                    }
-                    // Closed by slashing: it is paid for nothing any more, and must not keep the others out.
-                    Some(IDeals::IDealsErrors::ProviderUnavailable(closed)) => {
-                        (_, batch) = self.split(batch, closed.provider).await?;
-                    }
-                    Some(IDeals::IDealsErrors::ChallengeOpen(open)) => {
-                        let (out, kept) = self.split_unproven(batch, open.provider).await?;
-                        waiting.extend(out.into_iter().map(|ack| (ack.statement.deal, ack)));
-                        batch = kept;
-                    }
-                    // A custodian's, of a deal whose provider declined more than came since: its owner's to post.
-                    Some(IDeals::IDealsErrors::NotParty(shrunk)) => {
-                        batch.retain(|ack| ack.statement.deal != shrunk.deal);
-                    }
-                    // Of one that was dismissed, or of a budget that was released: no more this account's to post.
-                    Some(IDeals::IDealsErrors::BadOwnerSignature(other)) => {
-                        batch.retain(|ack| ack.statement.deal != other.deal);
-                    }
-                    // It names no deal, or in no way known here: whose it is shows when each is alone.
-                    Some(_) if batch.len() > 1 => batches.extend(batch.drain(..).map(|ack| vec![ack])),
-                    Some(_) => {
-                        let deal = batch[0].statement.deal;
-                        tracing::warn!(%error, deal, "the ledger refuses what a provider says that it holds");
-                        batch.clear();
-                    }
-                    None => return Err(error.into()),
+                }
+                rest => {
+                    let (one, other) = rest.split_at(count / 2);
+                    batches.extend([one.to_vec(), other.to_vec()]);
                 }
             }
-            waiting.extend(batch.into_iter().map(|ack| (ack.statement.deal, ack)));
         }
-        Ok(waiting)
+        match refused {
+            Some(error) => Err(error.into()),
+            None => Ok(waiting),
+        }
     }
 
     /// Acks of deals with a provider, and the others.

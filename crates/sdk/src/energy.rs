@@ -1,7 +1,7 @@
 //! Estimate what a gibibyte takes in electricity and CO2e, from measured work and published coefficients.
 //!
-//! All of it is computed, nothing of it read from a meter. CPU time and bytes of a put, a read, a repair, a proof and an
-//! idle validator are what `benches/energy` measured on a demo; how often there are repairs follows from how long
+//! All of it is computed, nothing of it read from a meter. CPU time and bytes of a put, a read, a repair and an idle
+//! validator, and a proof's CPU time, are what `benches/energy` measured on a demo; a proof's bytes are its codec's; how often there are repairs follows from how long
 //! machines live, scaled to what a year of ten thousand simulated phones moved. Watts, watt-hours and grams are others'
 //! published figures, each named at its constant and in `docs/energy.md`.
 //!

@@ -3,8 +3,9 @@
 //! Caps matter more than numbers: at random, two large networks take 11 % of objects with them; under the
 //! shape's cap per operator and per network, none. Whether a placement exists is a small maximum flow
 //! operator → node → network; nodes are tried in an order drawn from the caller's randomness that alternates
-//! between zones, first one shard each, then more where the caps allow it. Where the owner asks for zones they are
-//! capped as well; that is no flow any more, so some further orders are tried before a placement is refused.
+//! between zones, first one shard each, then more where the caps allow it: nobody holds two of a stripe unless too few
+//! others are there. Where the owner asks for zones they are capped as well; that is no flow any more, so some further
+//! orders are tried before a placement is refused, or gives somebody two.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use hodei_types::{
     transport::NodeKey,
 };
 
-/// Orders tried where zones are capped: the flow alone would find a placement with the first.
+/// Orders tried where zones are capped: the flow alone would find the best placement with the first.
 const ORDERS: u8 = 32;
 
 /// A provider that would take a shard.
@@ -56,33 +57,49 @@ pub fn place(shape: &Shape, candidates: &[Candidate], seed: &[u8; 32]) -> Result
     let zones: BTreeSet<_> = candidates.iter().map(|candidate| &candidate.zone).collect();
     shape.fits(operators.len(), networks.len(), zones.len())?;
     let orders = if shape.spread().zones > 0 { ORDERS } else { 1 };
-    let mut best = 0;
+    let least = usize::from(shape.n()).saturating_sub(candidates.len());
+    let (mut fewest, mut best): (Option<Vec<usize>>, _) = (None, 0);
     for round in 0..orders {
         let mut seed = *seed;
         seed[0] ^= round;
         match placed(shape, candidates, &seed) {
-            Ok(slots) => return Ok(slots),
+            Ok(slots) if doubled(&slots) <= least => return Ok(slots),
+            Ok(slots) => {
+                if fewest.as_ref().is_none_or(|known| doubled(&slots) < doubled(known)) {
+                    fewest = Some(slots);
+                }
+            }
             Err(found) => best = best.max(found),
         }
+    }
+    if let Some(slots) = fewest {
+        return Ok(slots);
     }
     let [operator, network, zone] = Domain::ALL.map(|domain| shape.cap(domain));
     Err(PlaceError::Overlap { found: best, n: shape.n(), operator, network, zone })
 }
 
-/// The same with one order of candidates; or how many shards found a place.
+/// Shards that lie with somebody who holds another of the stripe.
+pub fn doubled(slots: &[usize]) -> usize {
+    slots.len() - slots.iter().collect::<BTreeSet<_>>().len()
+}
+
+/// The same as [`place`] with one order of candidates; or how many shards found a place.
 fn placed(shape: &Shape, candidates: &[Candidate], seed: &[u8; 32]) -> Result<Vec<usize>, usize> {
     let order = order(candidates, seed);
     let n = usize::from(shape.n());
     let mut flow = Flow::new(candidates, shape);
-    'full: for each in 1..=shape.cap(Domain::Operator) {
+    for each in 1..=shape.cap(Domain::Operator) {
         flow.each = each;
-        for candidate in &order {
-            if flow.total < n {
-                flow.augment(*candidate);
+        // Again as long as anybody gets one: who gave its own to another of its operator may find room later.
+        let mut before = None;
+        while flow.total < n && before != Some(flow.total) {
+            before = Some(flow.total);
+            for candidate in &order {
+                if flow.total < n {
+                    flow.augment(*candidate);
+                }
             }
-        }
-        if flow.total == n {
-            break 'full;
         }
     }
     if flow.total < n {
@@ -369,12 +386,38 @@ mod tests {
                     placed += 1;
                 }
                 Err(_) => {
-                    assert!(!possible(&shape, &candidates), "round {round}");
+                    assert!(!possible(&shape, &candidates, shape.n()), "round {round}");
                     refused += 1;
                 }
             }
         }
         assert!(placed > 20 && refused > 20, "{placed} {refused}");
+    }
+
+    #[test]
+    fn nobody_holds_two_shards_of_a_stripe_where_it_can_be_placed_otherwise() {
+        let mut seed = 11u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((seed >> 33) % below) as u8
+        };
+        let (mut apart, mut crowded) = (0, 0);
+        for round in 0..1500u32 {
+            let nodes = 3 + random(10);
+            let candidates: Vec<_> = (0..nodes).map(|i| candidate(i, random(8), random(6))).collect();
+            let (k, n, t) = [(3, 6, 1), (1, 3, 1), (4, 8, 1), (2, 5, 1)][random(4) as usize];
+            let shape = Shape::new(k, n, t).unwrap();
+            let Ok(slots) = place(&shape, &candidates, &[round as u8; 32]) else { continue };
+            check(&shape, &candidates, &slots);
+            match doubled(&slots) {
+                0 => apart += 1,
+                _ => {
+                    assert!(!possible(&shape, &candidates, 1), "round {round}: {slots:?} of {candidates:?}");
+                    crowded += 1;
+                }
+            }
+        }
+        assert!(apart > 100 && crowded > 100, "{apart} {crowded}");
     }
 
     #[test]
@@ -403,27 +446,31 @@ mod tests {
         };
     }
 
-    /// By trying everything.
-    fn possible(shape: &Shape, candidates: &[Candidate]) -> bool {
-        fn fill<'a>(left: u8, rest: &'a [Candidate], load: &Load<'a>, shape: &Shape) -> bool {
+    /// By trying everything, with at most `each` shards at one node.
+    fn possible(shape: &Shape, candidates: &[Candidate], each: u8) -> bool {
+        fn fill<'a>(left: u8, rest: &'a [Candidate], load: &Load<'a>, shape: &Shape, each: u8) -> bool {
             if left == 0 {
                 return true;
             }
+            if usize::from(left) > rest.len() * usize::from(each) {
+                return false;
+            }
             let Some((first, rest)) = rest.split_first() else { return false };
             let mut load = load.clone();
-            let mut left = left;
+            let (mut left, mut more) = (left, each);
             loop {
-                if fill(left, rest, &load, shape) {
+                if fill(left, rest, &load, shape, each) {
                     return true;
                 }
-                if left == 0 || !load.room(first, shape) {
+                if left == 0 || more == 0 || !load.room(first, shape) {
                     return false;
                 }
+                more -= 1;
                 load.add(first);
                 left -= 1;
             }
         }
-        fill(shape.n(), candidates, &Load::default(), shape)
+        fill(shape.n(), candidates, &Load::default(), shape, each)
     }
 
     #[test]

@@ -31,6 +31,14 @@ const CLOSE_TRIES: u32 = 10;
 const PROOF_PATIENCE_MS: u64 = 60_000;
 const SHORT_WINDOW_MS: u64 = 600_000;
 
+/// What became of a try to post all that is owed.
+struct Tried {
+    /// What waits for a proof.
+    waiting: BTreeMap<u64, Ack>,
+    /// Whether that comes much later.
+    is_far: bool,
+}
+
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Spawns the keeper, and the sweeper beside it: a release may wait for a slow provider, an anchor must not.
     pub(super) fn keep(&self, keeper: E) {
@@ -138,31 +146,30 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Posts what is owed, for some seconds if a running challenge keeps it out that is soon answered; whether nothing is
-    /// owed any more.
+    /// owed any more. What is left is written down.
     pub(crate) async fn post_all(&self) -> Result<bool, Fault> {
-        let posted = self.try_all().await;
-        if !matches!(posted, Ok(true)) {
-            self.left().await;
-        }
-        posted
-    }
-
-    async fn try_all(&self) -> Result<bool, Fault> {
         for _ in 0..CLOSE_TRIES {
-            let waiting = self.post_owed(true).await?;
-            if self.left().await.is_empty() {
+            let tried = self.try_once().await;
+            let left = self.left().await;
+            let Tried { waiting, is_far } = tried?;
+            if left.is_empty() {
                 return Ok(true);
             }
-            let is_far = self.is_proof_far().await?;
-            let left = self.left().await;
             // What came while others were posted waits for no proof, as far as is known.
             let sequence = |ack: &Ack| ack.statement.sequence;
             if is_far && left.iter().all(|(deal, ack)| waiting.get(deal).map(sequence) == Some(sequence(ack))) {
-                return Ok(left.is_empty());
+                return Ok(false);
             }
             self.0.context.sleep(KEEP_EVERY).await;
         }
-        Ok(false)
+        Ok(self.left().await.is_empty())
+    }
+
+    async fn try_once(&self) -> Result<Tried, Fault> {
+        let waiting = self.post_owed(true).await?;
+        // Nobody asks for the window where nothing waits for its proofs.
+        let is_far = !waiting.is_empty() && self.is_proof_far().await?;
+        Ok(Tried { waiting, is_far })
     }
 
     /// What is owed while nothing of it is on its way; what was there when this began is written down.

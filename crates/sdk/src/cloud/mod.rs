@@ -28,7 +28,7 @@ use crate::{
 };
 use alloy_primitives::{B256, U256};
 use commonware_runtime::{Clock, Spawner, Storage};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use hodei_audit::Log;
 use hodei_storage::{
     engine::{Engine, Pool, Provider, STRIPES_BYTES, Verdict},
@@ -216,10 +216,25 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Whether there may be more room within windows without anybody offering more: deals of a bucket that this owner
     /// removed end with a proof to come.
     pub async fn is_room_due(&self) -> Result<bool, Fault> {
+        // Those that this process knows of, and others only where none of these is.
+        let known = self.0.going.lock().expect("no panic under this lock").clone();
+        if self.is_any_going(known.iter().copied()).await? {
+            return Ok(true);
+        }
         let ids = self.0.buckets.ids().await?;
-        let reads = ids.into_iter().map(|id| async move { self.0.buckets.read(id).await });
-        let records: Vec<Option<Record>> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
-        Ok(records.into_iter().flatten().any(|record| record.is_going()))
+        self.is_any_going(ids.into_iter().filter(|id| !known.contains(id))).await
+    }
+
+    /// Whether one of these buckets is being removed; none is read beyond the first few that tell.
+    async fn is_any_going(&self, ids: impl Iterator<Item = B256>) -> Result<bool, Fault> {
+        let reads: Vec<_> = ids.map(|id| async move { self.0.buckets.read(id).await }.boxed()).collect();
+        let mut records = stream::iter(reads).buffer_unordered(AT_ONCE);
+        while let Some(record) = records.try_next().await? {
+            if record.is_some_and(|record| record.is_going()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Creates a bucket as planned and names it in its first index.

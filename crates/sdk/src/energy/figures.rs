@@ -8,8 +8,8 @@ pub const READ_WIRE_THOUSANDTHS: u64 = 1_145;
 pub const REPAIR_CPU_MS: u64 = 16_700;
 /// CPU-ms of one deal's proof in one window, its provider's and that of four validators: the same.
 pub const PROOF_CPU_MS: u64 = 5;
-/// Bytes one proof moves at most: the same; they do not show beside the chain's own, this is the error.
-pub const PROOF_BYTES: u64 = 2_500;
+/// Bytes of one deal's proof in one window as its provider sends it: the codec's, of 16 GiB that are alone with it.
+pub const PROOF_BYTES: u64 = 39_340;
 /// CPU-ms of an idle validator in an hour, a block a second: the same.
 pub const VALIDATOR_CPU_MS: u64 = 53_600;
 /// CPU-ms of an idle provider in an hour, which follows the chain: the same.

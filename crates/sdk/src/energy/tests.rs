@@ -1,6 +1,12 @@
 //! Hold the estimate to what was simulated, to its units and to its page.
 
 use super::*;
+use hodei_storage::prove::{Change, Tree, prove};
+use hodei_types::{
+    abi::SAMPLES,
+    code::SHARD_BYTES,
+    slice::{CHUNK_BYTES, ShardId},
+};
 
 const DAILY: Proving = Proving { deals: 64, held_bytes: 1 << 40, window_secs: 86_400 };
 
@@ -16,6 +22,20 @@ fn phones_move_what_was_simulated_and_others_less() {
     assert!(phone.abs_diff(simulated) < simulated / 100, "{phone} where {simulated} were simulated");
     assert!(of(Class::Datacentre).repair.bytes < of(Class::Home).repair.bytes);
     assert!(of(Class::Home).repair.bytes < phone);
+}
+
+#[test]
+fn a_proof_is_counted_with_the_bytes_that_its_codec_gives_it() {
+    let shard = vec![7; SHARD_BYTES as usize];
+    let change = Change::Append { id: ShardId::of(&shard), leaves: (shard.len() / CHUNK_BYTES) as u16 };
+    let mut tree = Tree::default();
+    for _ in 0..(16 << 30) / u64::from(SHARD_BYTES) {
+        tree.apply(change).unwrap();
+    }
+    let drawn = tree.find(&tree.root(), tree.leaves(), tree.leaves() / 2).unwrap();
+    // Each leaf's proof stands behind its length.
+    let one = size_of::<u32>() + prove(&drawn, &shard).unwrap().len();
+    assert_eq!(PROOF_BYTES, (SAMPLES * one) as u64);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     manifest::{Holder, List, Page, PageRef, STRIPES_MAX, Stripe},
-    place::{Candidate, PlaceError, place},
+    place::{Candidate, PlaceError, doubled, place},
     seal::Secret,
     wire::{Held, UploadId},
 };
@@ -295,18 +295,24 @@ where
         })
     }
 
-    /// Providers for a page's stripes: those that rest only if the others are too few.
+    /// Providers for a page's stripes: those that rest only if the others are too few, or one of these would hold two
+    /// shards of a stripe where with those that rest none does.
     fn assign(&self, rng: &mut E) -> Result<Vec<usize>, PutError> {
         let Spread { shape, roster, .. } = &*self.spread;
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let (awake, at): (Vec<Candidate>, Vec<usize>) =
             (0..roster.len()).filter(|at| !self.spread.rests(*at)).map(|at| (roster[at].candidate(), at)).unzip();
-        if let Ok(slots) = place(shape, &awake, &seed) {
-            return Ok(slots.into_iter().map(|slot| at[slot]).collect());
+        let among = place(shape, &awake, &seed).map(|slots| slots.into_iter().map(|slot| at[slot]).collect::<Vec<_>>());
+        if among.as_ref().is_ok_and(|slots| doubled(slots) == 0) || awake.len() == roster.len() {
+            return Ok(among?);
         }
         let all: Vec<Candidate> = roster.iter().map(Provider::candidate).collect();
-        Ok(place(shape, &all, &seed)?)
+        match (among, place(shape, &all, &seed)) {
+            (Ok(awake), Ok(all)) if doubled(&awake) <= doubled(&all) => Ok(awake),
+            (Ok(awake), Err(_)) => Ok(awake),
+            (_, all) => Ok(all?),
+        }
     }
 
     /// Seals, codes and delivers one stripe in a task of its own.

@@ -2,7 +2,9 @@
 //!
 //! Upon an ack the shard is placed. Upon a failure, or when the rest of a stripe waits for a slow one, it goes
 //! to a spare that keeps every operator, network and zone within the shape's caps: so any q acks survive what the
-//! shape promises to survive. A provider that lies is left alone and named.
+//! shape promises to survive. Where there are as many providers as shards, one that has a shard of the stripe gets a second
+//! only for want of acks: what is lacking beyond those is a repair's to place, and what one provider takes with it no
+//! repair sees. A provider that lies is left alone and named.
 
 use super::{
     peers::Peers,
@@ -155,10 +157,11 @@ impl Load {
         }
     }
 
-    fn takes(&self, shape: &Shape, roster: &[Provider], at: usize) -> bool {
+    fn takes(&self, shape: &Shape, roster: &[Provider], at: usize, may_double: bool) -> bool {
         let below = |shards: Option<&u32>, domain| shards.is_none_or(|shards| *shards < u32::from(shape.cap(domain)));
         let provider = &roster[at];
-        below(self.operators.get(&provider.operator), Domain::Operator)
+        (may_double || self.shards[at] == 0)
+            && below(self.operators.get(&provider.operator), Domain::Operator)
             && below(self.networks.get(&provider.network), Domain::Network)
             && below(self.zones.get(&provider.zone), Domain::Zone)
     }
@@ -265,16 +268,29 @@ impl<E: Clock, T: Transport> Spread<E, T> {
             }
         };
         let mut running = FuturesUnordered::new();
-        for (shard, tried) in tried.iter_mut().enumerate() {
-            let mut first = tried[0];
+        // There some hold two in any case, and the caps alone say who.
+        let is_few = self.roster.len() < n;
+        // Shards that the others need not wait for: they are with who rests, and enough are with who does not.
+        let mut is_extra = vec![false; n];
+        for shard in 0..n {
+            let mut first = assigned[shard];
             if self.rests(first) {
-                first = self.move_on(track, &mut load, shard, tried).unwrap_or(first);
+                let is_enough = self.hopes(track, &under_way) >= want;
+                // Where all are waited for, who rests is asked once more before anybody takes two.
+                match self.move_on(track, &mut load, shard, &mut tried[shard], is_few || !is_enough && want < n) {
+                    Some(spare) => first = spare,
+                    None => is_extra[shard] = is_enough,
+                }
             }
             running.push(attempt(shard, first));
         }
         let mut deadline = None;
         let mut is_hurried = false;
         while !running.is_empty() && outcome.acks < n {
+            let is_over = |shard: usize| is_extra[shard] || under_way[shard] == 0 || track.state().acked[shard];
+            if is_hurried && outcome.acks >= want && (0..n).all(is_over) {
+                break;
+            }
             let next = match deadline {
                 Some(deadline) if !is_hurried => {
                     let sleep = context.sleep_until(deadline);
@@ -295,7 +311,8 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 for shard in late {
                     let slow = *tried[shard].last().expect("tried at least one");
                     self.peers.failed(&self.roster[slow].peer.key, context.current());
-                    if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard]) {
+                    let is_short = is_few || self.hopes(track, &under_way) < want;
+                    if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard], is_short) {
                         under_way[shard] += 1;
                         running.push(attempt(shard, spare));
                     }
@@ -305,7 +322,8 @@ impl<E: Clock, T: Transport> Spread<E, T> {
             under_way[shard] -= 1;
             match result {
                 Ok(held) => {
-                    if !self.count(track, &mut load, shard, provider) {
+                    let is_short = is_few || self.hopes(track, &under_way) < want;
+                    if !self.count(track, &mut load, (shard, provider), is_short) {
                         continue;
                     }
                     outcome.acks += 1;
@@ -327,12 +345,16 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     if let RemoteError::Lie(verdict) = error {
                         outcome.verdicts.push(*verdict);
                     }
-                    if under_way[shard] == 0
-                        && !track.state().acked[shard]
-                        && let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard])
-                    {
-                        under_way[shard] += 1;
-                        running.push(attempt(shard, spare));
+                    // Also those that were left without a place while enough others had one.
+                    for shard in 0..n {
+                        let is_short = is_few || self.hopes(track, &under_way) < want;
+                        if under_way[shard] == 0
+                            && !track.state().acked[shard]
+                            && let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard], is_short)
+                        {
+                            under_way[shard] += 1;
+                            running.push(attempt(shard, spare));
+                        }
                     }
                 }
             }
@@ -340,9 +362,16 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         outcome
     }
 
-    /// Whether an ack of `shard` by `provider` counts: the first of a shard does, if the caps allow the place
-    /// and the list does not say another.
-    fn count(&self, track: &Track, load: &mut Load, shard: usize, provider: usize) -> bool {
+    /// Shards that are acked, or under way to who does not rest.
+    fn hopes(&self, track: &Track, under_way: &[u32]) -> usize {
+        let state = track.state();
+        let is_hopeful = |shard: &usize| state.acked[*shard] || under_way[*shard] > 0 && !self.rests(state.at[*shard]);
+        (0..state.at.len()).filter(is_hopeful).count()
+    }
+
+    /// Whether an ack of `shard` by `provider` counts: the first of a shard does, if the caps allow the place, the list
+    /// does not say another, and it is the provider's only one of the stripe or acks are short.
+    fn count(&self, track: &Track, load: &mut Load, (shard, provider): (usize, usize), is_short: bool) -> bool {
         let mut state = track.state();
         if state.acked[shard] {
             return false;
@@ -354,7 +383,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 return false;
             }
             load.remove(&self.roster, listed);
-            let takes = load.takes(&self.shape, &self.roster, provider);
+            let takes = load.takes(&self.shape, &self.roster, provider, is_short);
             let at = if takes { provider } else { listed };
             load.add(&self.roster, at);
             state.at[shard] = at;
@@ -366,9 +395,16 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         true
     }
 
-    /// Gives a shard to a provider that was not tried: within the caps, the lightest, then the fastest.
-    /// `None` if there is none, or the places are listed already.
-    fn move_on(&self, track: &Track, load: &mut Load, shard: usize, tried: &mut Vec<usize>) -> Option<usize> {
+    /// Gives a shard to a provider that was not tried: within the caps, who has none of the stripe, then the fastest; where
+    /// acks are short and there is no such, one that has. `None` if there is none, or the places are listed already.
+    fn move_on(
+        &self,
+        track: &Track,
+        load: &mut Load,
+        shard: usize,
+        tried: &mut Vec<usize>,
+        is_short: bool,
+    ) -> Option<usize> {
         let mut state = track.state();
         if state.is_frozen {
             return None;
@@ -376,7 +412,8 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         let from = state.at[shard];
         load.remove(&self.roster, from);
         let spare = (0..self.roster.len())
-            .filter(|at| !tried.contains(at) && !self.rests(*at) && load.takes(&self.shape, &self.roster, *at))
+            .filter(|at| !tried.contains(at) && !self.rests(*at))
+            .filter(|at| load.takes(&self.shape, &self.roster, *at, is_short))
             .min_by_key(|at| (load.shards[*at], self.peers.latency(&self.roster[*at].peer.key)));
         let to = spare.unwrap_or(from);
         load.add(&self.roster, to);

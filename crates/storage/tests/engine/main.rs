@@ -3,6 +3,7 @@
 mod decline;
 mod fleet;
 mod restore;
+mod seats;
 mod silent;
 mod ticks;
 

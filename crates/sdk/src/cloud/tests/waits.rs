@@ -41,6 +41,8 @@ struct Proving {
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// By deal, the last root's sequence.
     posted: Mutex<BTreeMap<u64, u64>>,
+    /// A deal of which it refuses whatever is with it, in these bytes.
+    poison: Mutex<Option<(u64, Bytes)>>,
 }
 
 fn provider(deal: u64) -> B256 {
@@ -60,6 +62,7 @@ impl Proving {
             tries: Mutex::default(),
             meanwhile: Mutex::default(),
             posted: Mutex::default(),
+            poison: Mutex::default(),
         })
     }
 
@@ -77,6 +80,11 @@ impl Proving {
                     meanwhile();
                 }
                 let mut posted = self.posted.lock().unwrap();
+                if let Some((deal, words)) = &*self.poison.lock().unwrap()
+                    && call.posts.iter().any(|post| post.deal == *deal)
+                {
+                    return Err(ChainError::Reverted(words.clone()));
+                }
                 for post in &call.posts {
                     let provider = provider(post.deal);
                     if owing.contains(&provider) {
@@ -307,5 +315,25 @@ fn one_deal_of_which_more_is_said_than_the_ledger_takes_keeps_no_other_out() {
         drop(first);
         context.sleep(Duration::from_secs(3)).await;
         assert_eq!(owed(&process(&context, "second", &chain).await), [(3, 1)], "what is refused is not tried again");
+    });
+}
+
+#[test]
+fn a_refusal_that_names_nobody_keeps_the_other_roots_of_a_batch_from_nothing() {
+    deterministic::Runner::timed(Duration::from_secs(600)).start(|context| async move {
+        // In words that nobody here knows, and in such that name a deal that is not in the batch.
+        let stale = IDeals::StaleSequence { deal: 999, sequence: 1 };
+        let wrong = IDeals::IDealsErrors::StaleSequence(stale).abi_encode();
+        for (name, words, is_told) in [("foreign", vec![1, 2, 3, 4], true), ("wrong", wrong, false)] {
+            let chain = Proving::new([].into_iter());
+            *chain.poison.lock().unwrap() = Some((5, words.into()));
+            let cloud = process(&context, name, &chain).await;
+            let posted = cloud.0.buckets.post(&acks(0..16, 1)).await;
+            let others: Vec<_> = (0..16).filter(|deal| *deal != 5).map(|deal| (deal, 1)).collect();
+            assert_eq!(chain.posted(), others, "{name}");
+            // All sixteen, and both halves of whatever it is in: of 16, of 8, of 4 and of 2.
+            assert_eq!(*chain.tries.lock().unwrap(), 9, "{name}: halves, not one by one");
+            assert_eq!(posted.is_err(), is_told, "{name}: {posted:?}");
+        }
     });
 }
