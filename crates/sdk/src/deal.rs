@@ -209,20 +209,18 @@ impl Buckets {
                 }
                 _ => {}
             }
-            match &batch[..] {
-                rest if rest.len() < count => batches.push(batch),
+            if batch.len() < count {
+                batches.push(batch);
+            } else if let [ack] = &batch[..] {
+                let deal = ack.statement.deal;
+                tracing::warn!(%error, deal, "the ledger refuses what a provider says that it holds");
+                if !is_known {
+                    refused = Some(error);
+                }
+            } else {
                 // It names none of these, or in no way known here: whose it is shows when each is alone.
-                [ack] => {
-                    let deal = ack.statement.deal;
-                    tracing::warn!(%error, deal, "the ledger refuses what a provider says that it holds");
-                    if !is_known {
-                        refused = Some(error);
-                    }
-                }
-                rest => {
-                    let (one, other) = rest.split_at(count / 2);
-                    batches.extend([one.to_vec(), other.to_vec()]);
-                }
+                let other = batch.split_off(count / 2);
+                batches.extend([batch, other]);
             }
         }
         match refused {

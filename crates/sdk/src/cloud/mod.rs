@@ -218,16 +218,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub async fn is_room_due(&self) -> Result<bool, Fault> {
         // Those that this process knows of, and others only where none of these is.
         let known = self.0.going.lock().expect("no panic under this lock").clone();
-        if self.is_any_going(known.iter().copied()).await? {
+        if self.is_any_going(known.iter().copied().collect()).await? {
             return Ok(true);
         }
-        let ids = self.0.buckets.ids().await?;
-        self.is_any_going(ids.into_iter().filter(|id| !known.contains(id))).await
+        let mut ids = self.0.buckets.ids().await?;
+        ids.retain(|id| !known.contains(id));
+        self.is_any_going(ids).await
     }
 
     /// Whether one of these buckets is being removed; none is read beyond the first few that tell.
-    async fn is_any_going(&self, ids: impl Iterator<Item = B256>) -> Result<bool, Fault> {
-        let reads: Vec<_> = ids.map(|id| async move { self.0.buckets.read(id).await }.boxed()).collect();
+    async fn is_any_going(&self, ids: Vec<B256>) -> Result<bool, Fault> {
+        let reads: Vec<_> = ids.into_iter().map(|id| async move { self.0.buckets.read(id).await }.boxed()).collect();
         let mut records = stream::iter(reads).buffer_unordered(AT_ONCE);
         while let Some(record) = records.try_next().await? {
             if record.is_some_and(|record| record.is_going()) {
