@@ -51,8 +51,7 @@ fn who_failed_a_moment_ago_and_is_back_gets_its_shard_and_nobody_two() {
             std::mem::take(&mut stored.rest).settle().await;
             let seats = seats(&fleet, &engine, &stored).await;
             assert_eq!((seats.len(), most(&seats)), (3, 1), "{wait:?}: {seats:?}");
-            let listed = stored.kept.iter().copied().collect();
-            let there = engine.inventory(&fleet.roster(), listed).await.there;
+            let there = engine.inventory(&fleet.roster(), stored.kept.clone()).await.there;
             assert_eq!(there.len(), stored.kept.len(), "{wait:?}: each is where it is listed");
         }
     });
