@@ -56,7 +56,8 @@ pub struct Device {
 impl Device {
     /// Joins a pool: makes keys in `folder`, which must be empty or absent, and has the publisher register the device.
     /// `address` is `IP:PORT` where others reach it, if the app knows better than the device. Without consent nothing
-    /// is made. When the pool could not be reached, the same call goes on with the same keys.
+    /// is made. When the pool could not be reached, or the app was killed before it answered, the same call goes on with
+    /// the same keys; so it does with a new word of the same pool, once its publisher changed the word.
     #[uniffi::constructor]
     pub fn join(
         folder: String,
@@ -240,12 +241,16 @@ impl Device {
             return Err(DeviceFault::Caps(format!("expected an address that others can dial, found {wrong}")));
         }
         let files = Files::of(&folder);
-        let kept = match files.read()? {
+        let before = files.read()?;
+        let is_first = before.is_none();
+        let kept = match before {
+            Some(kept) if kept.phase != Phase::Joining => return Err(DeviceFault::Exists(folder)),
             // What is asked for now counts, of a first attempt only what nobody asks for anew.
-            Some(kept) if kept.phase == Phase::Joining && kept.word == word.trim() => {
-                Kept { caps, address, relays, port: address.map_or(kept.port, |at| at.port()), ..kept }
+            Some(kept) if Word::parse(&kept.word).is_ok_and(|before| parsed.is_of_the_pool_of(&before)) => {
+                let (word, port) = (word.trim().into(), address.map_or(kept.port, |at| at.port()));
+                Kept { word, caps, address, relays, port, ..kept }
             }
-            Some(_) => return Err(DeviceFault::Exists(folder)),
+            Some(_) => return Err(DeviceFault::OtherPool(folder)),
             None => fresh(&files, &parsed, &word, &consent, caps, (address, relays))?,
         };
         files.home()?;
@@ -253,8 +258,11 @@ impl Device {
         match enrol(&files, &parsed, &kept) {
             Ok(()) => {}
             Err(Refused::ForGood(fault)) => {
-                // What was not there before is not left half made.
-                _ = std::fs::remove_dir_all(files.path());
+                // What was not there before is not left half made. Keys of an attempt before this one stay: the publisher
+                // may have registered them, and placed collateral.
+                if is_first {
+                    _ = std::fs::remove_dir_all(files.path());
+                }
                 return Err(fault);
             }
             Err(Refused::ForNow(fault)) => return Err(fault),
@@ -399,6 +407,10 @@ mod tests {
 
     /// A pool at a port where nobody answers.
     fn word() -> String {
+        word_of([4; 20], [5; 16])
+    }
+
+    fn word_of(operator: [u8; 20], secret: [u8; 16]) -> String {
         use hodei_node::pool::Word;
         use hodei_types::{
             network::{GROUP_KEY_BYTES, NetworkKey},
@@ -407,10 +419,8 @@ mod tests {
         let key = Signer::new(&[3; 32]).node();
         let near = Peer::at(NodeKey(key.0), vec!["127.0.0.1:9".parse().unwrap()]);
         let network = NetworkKey { genesis: [1; 32].into(), group: [2; GROUP_KEY_BYTES] };
-        let operator = [4; 20].into();
-        let word =
-            Word { network, name: "n".into(), operator, secret: [5; 16], door: near.clone(), members: vec![near] };
-        word.text().unwrap()
+        let (name, operator) = ("n".into(), operator.into());
+        Word { network, name, operator, secret, door: near.clone(), members: vec![near] }.text().unwrap()
     }
 
     fn folder(name: &str) -> String {
@@ -472,6 +482,28 @@ mod tests {
         assert!(matches!(behind, Err(DeviceFault::Away(_))));
         let kept = Files::of(&folder).read().unwrap().unwrap();
         assert_eq!(kept.relays, [relay.parse::<SocketAddr>().unwrap()]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_join_that_broke_off_goes_on_with_the_pools_new_word_and_the_same_keys() {
+        let folder = folder("renewed");
+        let join = |word: String| {
+            let consent = Consent { given: true, words: "Yes.".into() };
+            Device::join(folder.clone(), word, consent, caps(), None)
+        };
+        assert!(matches!(join(word()), Err(DeviceFault::Away(_))));
+        let key = || std::fs::read(Path::new(&folder).join("keys/node.key")).unwrap();
+        let (before, first) = (key(), Files::of(&folder).read().unwrap().unwrap());
+        let renewed = word_of([4; 20], [6; 16]);
+        assert!(matches!(join(renewed.clone()), Err(DeviceFault::Away(_))));
+        let kept = Files::of(&folder).read().unwrap().unwrap();
+        assert_eq!((kept.word.as_str(), &kept.zone, kept.port), (renewed.as_str(), &first.zone, first.port));
+        assert_eq!(key(), before);
+        // Another publisher's word changes nothing.
+        let refused = join(word_of([9; 20], [6; 16])).err().unwrap();
+        assert!(matches!(&refused, DeviceFault::OtherPool(_)), "{refused}");
+        assert_eq!((key(), Files::of(&folder).read().unwrap().unwrap()), (before, kept));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
