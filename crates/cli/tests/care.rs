@@ -7,13 +7,7 @@ use machines::{
     demo::{Demo, text, wait_for},
 };
 use serde_json::{Value, json};
-use std::{
-    fs, mem,
-    path::PathBuf,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, mem, path::PathBuf, process::Stdio, thread, time::Duration};
 
 /// Some ten batches at the lowest rate for what lies with one of six.
 const LARGE: usize = 24 << 20;

@@ -11,7 +11,7 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     fs,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 

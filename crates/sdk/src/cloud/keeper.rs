@@ -247,11 +247,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         if !owed.is_empty() {
             match self.0.buckets.post(&owed).await {
                 Ok(waiting) => {
-                    let sequence = |ack: &Ack| ack.statement.sequence;
                     self.0.unposted.lock().expect("no panic under this lock").retain(|deal, newest| {
-                        let is_done =
-                            |posted: &Ack| !waiting.contains_key(deal) && sequence(posted) >= sequence(newest);
-                        !owed.get(deal).is_some_and(is_done)
+                        let sequence = newest.statement.sequence;
+                        let is_done = |posted: &Ack| posted.statement.sequence >= sequence;
+                        waiting.contains_key(deal) || !owed.get(deal).is_some_and(is_done)
                     });
                     self.owe(&waiting);
                     waits.keep(context, network, &waiting).await;

@@ -233,7 +233,7 @@ fn a_process_that_read_waits_some_seconds_for_a_mute_ledger_and_leaves_what_it_o
         let took = context.current().duration_since(begun).unwrap();
         assert!(took < Duration::from_secs(15), "{took:?}");
         let kept = super::waits::Waits::default().find(&context, &B256::ZERO).await.unwrap();
-        assert_eq!(kept, [(3, ack(2))].into());
+        assert_eq!(kept, BTreeMap::from([(3, ack(2))]));
     });
 }
 
