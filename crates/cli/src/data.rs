@@ -111,8 +111,9 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
     if let Some(path) = &args.receipt {
         receipt(&cloud, &put, path).await?;
     }
-    let windows = bucket::tell_pay(&cloud, bucket, out).await;
+    // What was put counts among what is to be paid for once its roots are posted.
     let faults = finish(&cloud, out).await;
+    let windows = bucket::tell_pay(&cloud, bucket, out).await;
     let size = put.entry.size_bytes();
     let resumed = match put.resumed_bytes {
         0 => String::new(),
@@ -293,7 +294,16 @@ pub(crate) async fn tell_links(cloud: &Local, bucket: &str, key: Option<&str>, o
 /// Posts what is owed to the ledger; what cannot be now is posted by the next command. Names providers that
 /// failed a check, and gives them for programs.
 pub(crate) async fn finish(cloud: &Local, out: Out) -> Vec<serde_json::Value> {
-    match cloud.close().await {
+    tell_end(cloud.close().await, cloud, out)
+}
+
+/// The same for a command that only read, which a ledger that is away does not hold for long.
+pub(crate) async fn finish_read(cloud: &Local, out: Out) {
+    tell_end(cloud.close_read().await, cloud, out);
+}
+
+fn tell_end(closed: std::result::Result<(), hodei_sdk::Fault>, cloud: &Local, out: Out) -> Vec<serde_json::Value> {
+    match closed {
         Ok(()) => {}
         // As it goes in each window: nothing is wrong, and nobody need do anything.
         Err(hodei_sdk::Fault::ProofFirst) => {

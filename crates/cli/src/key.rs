@@ -14,7 +14,7 @@ use crate::{
     rehearsal::{self, Rehearsed},
     session::Session,
     slot::Slot,
-    stale,
+    stale::{self, Here},
 };
 use alloy_primitives::Address;
 use hodei_types::{
@@ -51,10 +51,13 @@ pub(crate) fn backup(args: &KeyFile, global: &crate::args::Global, paths: &Paths
         return Err(Fault::new(&fault::FOLDER, "the kit reads back as something else", "write it to another disk")
             .at(path.display()));
     }
-    purse.note_kit(&made)?;
     let owner = purse.owner()?;
     out.say(format!("wrote the recovery kit of {name} ({owner}) to {}, and read it back", path.display()));
     let rehearsed = rehearse(&name, &context, &back)?;
+    // One that was not tried is not known to open anything: until `hodei key check` tried it, a kit is wanted still.
+    if matches!(rehearsed, Rehearsed::Opened(_)) {
+        purse.note_kit(&made)?;
+    }
     told("hodei.key.backup/1", "it alone opens", &name, owner, (Some(&path), None), &rehearsed, out);
     out.say("Without the passphrase it is worth nothing; with it, it is your money and your data. Keep it on another machine.");
     out.next(format!("hodei key check {}", path.display()));
@@ -65,25 +68,41 @@ pub(crate) fn backup(args: &KeyFile, global: &crate::args::Global, paths: &Paths
 pub(crate) fn check(args: &KeyFile, global: &crate::args::Global, paths: &Paths, out: Out) -> Result<()> {
     let passphrase = purse::passphrase(global.passphrase_file.as_deref())?;
     let kit = open(&args.file, &passphrase)?;
-    let context = context_of(&kit, paths, &kit.name, &[])?;
-    let rehearsed = rehearse(&kit.name, &context, &kit)?;
     let owner = owner_of(&kit)?;
-    if let Rehearsed::Unreachable(why) = &rehearsed {
-        return Err(Fault::new(
-            &fault::UNREACHABLE,
-            format!("the kit opens, but none of its {} members answered: {why}", kit.members.len()),
-            "try again, or make a new kit",
-        )
-        .at(args.file.display()));
+    // Before anybody is asked: it needs nothing but the kit and what is here, however much of that is broken.
+    let here = stale::compare(&kit, owner, global.context.as_deref(), &Contexts::of(paths));
+    let tried = context_of(&kit, paths, &kit.name, &[]).and_then(|context| rehearse(&kit.name, &context, &kit));
+    let (rehearsed, failed) = match tried {
+        Ok(Rehearsed::Unreachable(why)) => {
+            let told = format!("the kit opens, but none of its {} members answered: {why}", kit.members.len());
+            let fault = Fault::new(&fault::UNREACHABLE, told, "try again, or make a new kit").at(args.file.display());
+            (Rehearsed::Unreachable(why), Some(fault))
+        }
+        Ok(rehearsed) => (rehearsed, None),
+        Err(fault) => (Rehearsed::Failed(fault.message.clone()), Some(fault)),
+    };
+    told(
+        "hodei.key.check/1",
+        "the kit alone opens",
+        &kit.name,
+        owner,
+        (Some(&args.file), Some(&here)),
+        &rehearsed,
+        out,
+    );
+    match (&here.lacks, &here.purse) {
+        (Some(lacks), _) if !lacks.is_empty() => {
+            out.say("make a new kit, which holds what is here now: hodei key backup FILE");
+        }
+        // One that could not be tried when it was made counts from now on.
+        (Some(_), Some(purse)) if failed.is_none() => {
+            if let Err(fault) = purse.note_kit(&kit) {
+                out.say(format!("note: that this kit is a whole one is not written down here: {}", fault.message));
+            }
+        }
+        _ => {}
     }
-    let here = stale::purse_of(&kit, owner, global.context.as_deref(), &Contexts::of(paths))?;
-    let lacks = here.map(|purse| stale::lacks(&kit, &purse)).transpose()?;
-    let place = (Some(args.file.as_path()), lacks.as_deref());
-    told("hodei.key.check/1", "the kit alone opens", &kit.name, owner, place, &rehearsed, out);
-    if lacks.is_some_and(|lacks| !lacks.is_empty()) {
-        out.say("make a new kit, which holds what is here now: hodei key backup FILE");
-    }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// `hodei key restore`: an identity on a machine that has nothing but the kit; or, of a key sealed alone, a
@@ -225,7 +244,7 @@ fn told(
     opens: &str,
     name: &str,
     owner: Address,
-    (file, lacks): (Option<&Path>, Option<&[String]>),
+    (file, here): (Option<&Path>, Option<&Here>),
     rehearsed: &Rehearsed,
     out: Out,
 ) {
@@ -233,13 +252,21 @@ fn told(
     if let Some(file) = file {
         value["file"] = json!(file);
     }
-    if let Some(lacks) = lacks {
-        value["lacks"] = json!(lacks);
+    if let Some(Here { lacks, notes, .. }) = here {
+        // Left out where nothing here could be compared.
+        if let Some(lacks) = lacks {
+            value["lacks"] = json!(lacks);
+        }
+        value["not_compared"] = json!(notes);
     }
     let mut text = match rehearsed {
         Rehearsed::Unreachable(why) => {
             value["rehearsed"] = json!(false);
             format!("not rehearsed: the network did not answer ({why}); `hodei key check FILE` does it later")
+        }
+        Rehearsed::Failed(why) => {
+            value["rehearsed"] = json!(false);
+            format!("the kit opens with this passphrase, but its rehearsal failed: {why}")
         }
         Rehearsed::Opened(buckets) => {
             value["rehearsed"] = json!(true);
@@ -249,7 +276,8 @@ fn told(
             format!("{opens} {} buckets with {objects} objects, each bucket's first read back", buckets.len())
         }
     };
-    lacks.unwrap_or_default().iter().for_each(|one| text.push_str(&format!("\n{one}")));
+    let lines = here.into_iter().flat_map(|here| here.lacks.iter().flatten().chain(&here.notes));
+    lines.for_each(|one| text.push_str(&format!("\n{one}")));
     out.result(text, &value);
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Rehearsed {
     Opened(Vec<Bucket>),
     /// No member answered: why.
     Unreachable(String),
+    /// Something did not open, or could not be tried here: why.
+    Failed(String),
 }
 
 /// A bucket that opened.

@@ -363,8 +363,17 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             let help = "ask the owner for a pass of your own: `hodei share reader` prints the word to give";
             Fault::new(&fault::PASS, error, help)
         }
-        Sdk::Spent { .. } => {
-            let help = "ask the owner for another pass: what is left of this one returns to the owner after its end";
+        Sdk::Spent { ref held, .. } => {
+            let end = crate::time::minute(held.until_ms);
+            let help = match held.may_return {
+                true => format!(
+                    "run the same command again once they are back, before {end}, or ask the owner for another pass: what \
+                     nobody claimed returns to the owner after that"
+                ),
+                false => format!(
+                    "ask the owner for another pass: what is left of this one returns to the owner after its end, {end}"
+                ),
+            };
             Fault::new(&fault::SPENT, error, help)
         }
         Sdk::Link(_) | Sdk::Share(_) => Fault::new(&fault::LINK, error, "ask whoever gave it to you for a new one"),

@@ -3,7 +3,12 @@
 //! Buckets are found by the main key whenever they were made; a budget's key and the keys of the S3 door follow from
 //! nothing, and a kit has those of its making.
 
-use crate::{context::Contexts, earnings::counted, fault::Result, purse::Purse};
+use crate::{
+    context::Contexts,
+    earnings::counted,
+    fault::{self, Fault, Result},
+    purse::Purse,
+};
 use alloy_primitives::Address;
 use hodei_gateway::s3::{Key, Keys};
 use hodei_types::kit::Kit;
@@ -16,17 +21,57 @@ pub(crate) fn hint(what: &str) -> String {
     format!("A recovery kit made before does not hold {what}: make a new one with `hodei key backup FILE`.")
 }
 
-/// The wallet here of the identity a kit is of, if there is one.
-pub(crate) fn purse_of(kit: &Kit, owner: Address, asked: Option<&str>, contexts: &Contexts) -> Result<Option<Purse>> {
+/// How a kit stands to the wallet here of the identity it is of.
+pub(crate) struct Here {
+    pub(crate) purse: Option<Purse>,
+    /// Where there is such a wallet, and it can be read.
+    pub(crate) lacks: Option<Vec<String>>,
+    /// What could not be compared, and why: nothing here that is broken keeps a kit from being judged.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Compares a kit with the first wallet here that is of its identity and can be read.
+pub(crate) fn compare(kit: &Kit, owner: Address, asked: Option<&str>, contexts: &Contexts) -> Here {
+    let mut here = Here { purse: None, lacks: None, notes: Vec::new() };
+    let note = |what: &str, fault: Fault| {
+        let at = fault.at.map_or(String::new(), |at| format!(" ({at})"));
+        format!("{what} was not compared with the kit: {}{at}", fault.message)
+    };
+    let known = contexts.names().unwrap_or_else(|fault| {
+        here.notes.push(note("what is here", fault));
+        Vec::new()
+    });
     let network = kit.network_key.to_string();
-    for name in asked.map(str::to_owned).into_iter().chain(contexts.names()?) {
-        let Ok((_, context)) = contexts.open(Some(&name)) else { continue };
+    let others = known.into_iter().filter(|name| Some(name.as_str()) != asked);
+    for name in asked.map(str::to_owned).into_iter().chain(others) {
+        let what = format!("context {name}");
+        let context = match contexts.open(Some(&name)) {
+            Ok((_, context)) => context,
+            // A demo that has ended left no wallet.
+            Err(fault) if fault.code.id == fault::NO_CONTEXT.id => continue,
+            Err(fault) => {
+                here.notes.push(note(&what, fault));
+                continue;
+            }
+        };
+        if context.network_key != network {
+            continue;
+        }
         let purse = Purse::at(&context.wallet);
-        if context.network_key == network && purse.owner().is_ok_and(|here| here == owner) {
-            return Ok(Some(purse));
+        let lacks = match purse.owner() {
+            Ok(found) if found != owner => continue,
+            Ok(_) => lacks(kit, &purse),
+            Err(fault) => Err(fault),
+        };
+        match lacks {
+            Ok(lacks) => {
+                (here.purse, here.lacks) = (Some(purse), Some(lacks));
+                break;
+            }
+            Err(fault) => here.notes.push(note(&what, fault)),
         }
     }
-    Ok(None)
+    here
 }
 
 /// What is otherwise in a kit than in a wallet, in words.
@@ -79,6 +124,7 @@ fn of_door(now: &[u8], then: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{context::Context, paths::Paths};
     use alloy_primitives::B256;
     use hodei_types::{
         key::SecretKey,
@@ -128,6 +174,47 @@ mod tests {
         let second = kit(&main, &purse);
         purse.note_kit(&second).unwrap();
         assert!(lacks(&second, &purse).unwrap().is_empty() && !purse.is_kit_stale().unwrap());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_kit_is_judged_whatever_is_broken_here() {
+        let folder: PathBuf = std::env::temp_dir().join(format!("hodei-stale-broken-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let main = Purse::fresh().unwrap();
+        let wallet = folder.join("wallet");
+        let purse = Purse::create(wallet.clone(), &main, None).unwrap();
+        let (kit, owner) = (kit(&main, &purse), purse.owner().unwrap());
+        let [config, data, state] = ["config", "data", "state"].map(|name| folder.join(name));
+        let contexts = Contexts::of(&Paths { config: config.clone(), data, state });
+        let none = compare(&kit, owner, None, &contexts);
+        assert!(none.purse.is_none() && none.lacks.is_none() && none.notes.is_empty(), "{:?}", none.notes);
+
+        let context = Context {
+            network_key: kit.network_key.to_string(),
+            wallet: wallet.clone(),
+            doors: BTreeMap::new(),
+            node: None,
+            genesis: None,
+            demo: false,
+            member: Vec::new(),
+        };
+        contexts.save("home", &context).unwrap();
+        let whole = compare(&kit, owner, Some("home"), &contexts);
+        assert!(whole.purse.is_some() && whole.lacks == Some(Vec::new()) && whole.notes.is_empty());
+        // A context that is none, and one that is not there, keep the others from nothing.
+        std::fs::write(config.join("contexts/broken.toml"), "network_key = 7").unwrap();
+        let beside = compare(&kit, owner, Some("absent"), &contexts);
+        assert!(beside.lacks == Some(Vec::new()), "{:?}", beside.notes);
+        assert!(beside.notes.len() == 2 && beside.notes[1].contains("broken"), "{:?}", beside.notes);
+        std::fs::remove_file(config.join("contexts/broken.toml")).unwrap();
+        // Nor does a wallet of which a key is no key, or that is gone.
+        std::fs::write(wallet.join("spender.key"), "no key").unwrap();
+        let broken = compare(&kit, owner, None, &contexts);
+        assert!(broken.lacks.is_none() && broken.notes.len() == 1, "{:?}", broken.notes);
+        std::fs::remove_dir_all(&wallet).unwrap();
+        let gone = compare(&kit, owner, None, &contexts);
+        assert!(gone.lacks.is_none() && gone.notes.len() == 1 && gone.notes[0].contains("home"), "{:?}", gone.notes);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -3,17 +3,11 @@
 mod machines;
 
 use machines::{
-    Node, Provider, User, content,
+    User, content,
     demo::{Demo, text, wait_for},
 };
 use serde_json::{Value, json};
-use std::{
-    fs, mem,
-    path::PathBuf,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, mem, path::PathBuf, process::Stdio, thread, time::Duration};
 
 /// Some ten batches at the lowest rate for what lies with one of six.
 const LARGE: usize = 24 << 20;
@@ -40,19 +34,6 @@ impl Cloud {
         assert!(fs::read(&back).unwrap() == self.object, "it came back as something else");
     }
 
-    fn folder(&self, index: usize) -> PathBuf {
-        self.demo.user.folder().join("cloud").join(format!("provider-{index}"))
-    }
-
-    fn ready(&self, index: usize) -> Value {
-        serde_json::from_slice(&fs::read(self.folder(index).join("ready.json")).unwrap()).unwrap()
-    }
-
-    fn kill(&self, index: usize) {
-        let process = self.ready(index)["process"].as_u64().unwrap().to_string();
-        assert!(Command::new("kill").args(["-9", &process]).status().unwrap().success());
-    }
-
     /// What an owner's look finds, without a change.
     fn survey(&self) -> Value {
         let words = self.demo.words(&["data", "repair", "vault", "--dry-run"]);
@@ -65,24 +46,6 @@ impl Cloud {
         let status = self.demo.one(&["status"]);
         let bucket = status["buckets"].as_array().unwrap().iter().find(|bucket| bucket["bucket"] == "vault");
         bucket.expect("it is listed")["held_bytes"].as_u64().unwrap()
-    }
-
-    /// Another machine that offers disk.
-    fn join(&self, zone: &str) -> Provider {
-        let user = User::new(&format!("care-{zone}"));
-        let invited = self.demo.one(&["net", "invite", "--coins", "100", "-y"]);
-        let ticket = invited["ticket"].as_str().unwrap();
-        let words = ["net", "join", ticket, "--context-name", "late", "--provide", "1", "--zone", zone];
-        let joined = user.one(&[&words[..], &["--collateral", "40"]].concat());
-        let folder = PathBuf::from(joined["node"]["folder"].as_str().unwrap());
-        let node = Node::start(&user, &["-C", "late", "node", "run"], folder);
-        let account = joined["node"]["account"].as_str().unwrap();
-        let key = self.demo.user.until(&self.demo.words(&["status"]), "a registered provider", |lines| {
-            let providers = lines[0]["providers"].as_array()?;
-            let ours = providers.iter().find(|offer| offer["operator"] == account && offer["open"] == true)?;
-            Some(ours["node"].as_str()?.to_owned())
-        });
-        Provider { node, user, key }
     }
 
     /// Somebody with some coins for fees whom the owner appoints, and the file with the word.
@@ -129,10 +92,10 @@ fn the_first_custodian_acts_at_its_first_look_and_the_second_says_what_it_leaves
     let cloud = Cloud::start("look", LARGE / 4);
     let (first, second) = (cloud.appoint("first", "20"), cloud.appoint("second", "0"));
     wait_for("a bucket that is whole", || is_well(&first.look().1));
-    let _late = cloud.join("attic");
-    let gone = cloud.ready(0)["node"].as_str().unwrap().to_owned();
-    cloud.kill(0);
-    fs::remove_dir_all(cloud.folder(0)).unwrap();
+    let _late = cloud.demo.join("attic");
+    let gone = cloud.demo.ready(0)["node"].as_str().unwrap().to_owned();
+    cloud.demo.kill(0);
+    fs::remove_dir_all(cloud.demo.folder(0)).unwrap();
     wait_for("a proof that is missed", || {
         let survey = cloud.survey();
         let seat = survey["providers"].as_array().unwrap().iter().find(|seat| seat["node"] == gone.as_str());
@@ -149,7 +112,7 @@ fn the_first_custodian_acts_at_its_first_look_and_the_second_says_what_it_leaves
     assert_eq!(["rank", "left_stripes", "left_looks"].map(|what| count(&made, what)), [0, 0, 0], "{made}");
     assert!(count(&made, "due_stripes") > 0 && count(&made, "restored_shards") > 0, "{made}");
     wait_for("all that was lost", || is_well(&first.look().1));
-    (1..4).for_each(|index| cloud.kill(index));
+    (1..4).for_each(|index| cloud.demo.kill(index));
     cloud.check();
 }
 
@@ -169,8 +132,8 @@ fn who_leaves_is_let_go_by_a_custodian_while_the_owner_is_away() {
         thread::sleep(Duration::from_secs(2));
         mem::replace(&mut held, cloud.held_bytes()) == held
     });
-    let _late = cloud.join("loft");
-    let folder = cloud.folder(1);
+    let _late = cloud.demo.join("loft");
+    let folder = cloud.demo.folder(1);
     let drain = || cloud.demo.one(&["node", "drain", "--folder", text(&folder), "-y"]);
     let waits = |drained: &Value| {
         let waiting = drained["waiting"].as_array().unwrap_or_else(|| panic!("no deals in {drained}"));
@@ -212,11 +175,11 @@ fn who_leaves_is_let_go_by_a_custodian_while_the_owner_is_away() {
         waits(&drain()).is_none()
     });
     assert!(released <= 1, "one deal ended {released} times");
-    cloud.kill(1);
+    cloud.demo.kill(1);
     wait_for("an owner's look that finds nothing to do", || {
         let survey = cloud.survey();
         count(&survey, "due_parts") == 0 && survey["index_due"] == false && survey["stripes"]["margins"] == json!({})
     });
-    (2..5).for_each(|index| cloud.kill(index));
+    (2..5).for_each(|index| cloud.demo.kill(index));
     cloud.check();
 }

@@ -3,7 +3,7 @@
 mod machines;
 
 use machines::{
-    Node, PATIENCE, Provider, User, content,
+    PATIENCE, Provider, User, content,
     demo::{Demo, text, wait_for},
 };
 use serde_json::Value;
@@ -11,8 +11,7 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     fs,
-    path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -26,10 +25,6 @@ trait Vault {
     fn check(&self, objects: &BTreeMap<String, Vec<u8>>);
     fn look(&self, without: &[&str]) -> Value;
     fn deals(&self) -> u64;
-    fn folder(&self, index: usize) -> PathBuf;
-    fn ready(&self, index: usize) -> Value;
-    fn kill(&self, index: usize);
-    fn join(&self, zone: &str) -> Provider;
 }
 
 impl Vault for Demo {
@@ -62,38 +57,6 @@ impl Vault for Demo {
         buckets.into_iter().find(|line| line["bucket"] == "vault").expect("the bucket is listed")["deals"]
             .as_u64()
             .unwrap()
-    }
-
-    fn folder(&self, index: usize) -> PathBuf {
-        self.user.folder().join("cloud").join(format!("provider-{index}"))
-    }
-
-    fn ready(&self, index: usize) -> Value {
-        serde_json::from_slice(&fs::read(self.folder(index).join("ready.json")).unwrap()).unwrap()
-    }
-
-    fn kill(&self, index: usize) {
-        let process = self.ready(index)["process"].as_u64().unwrap().to_string();
-        assert!(Command::new("kill").args(["-9", &process]).status().unwrap().success());
-    }
-
-    /// Another machine that offers disk.
-    fn join(&self, zone: &str) -> Provider {
-        let context = self.doors["context"].as_str().unwrap();
-        let user = User::new(&format!("repair-{zone}"));
-        let invited = self.one(&["net", "invite", "--coins", "100", "-y"]);
-        let ticket = invited["ticket"].as_str().unwrap();
-        let words = ["net", "join", ticket, "--context-name", "late", "--provide", "1", "--zone", zone];
-        let joined = user.one(&[&words[..], &["--collateral", "40"]].concat());
-        let folder = PathBuf::from(joined["node"]["folder"].as_str().unwrap());
-        let node = Node::start(&user, &["-C", "late", "node", "run"], folder);
-        let account = joined["node"]["account"].as_str().unwrap();
-        let key = self.user.until(&["-C", context, "status"], "a registered provider", |lines| {
-            let providers = lines[0]["providers"].as_array()?;
-            let ours = providers.iter().find(|offer| offer["operator"] == account && offer["open"] == true)?;
-            Some(ours["node"].as_str()?.to_owned())
-        });
-        Provider { node, user, key }
     }
 }
 

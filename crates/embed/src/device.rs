@@ -56,7 +56,8 @@ pub struct Device {
 impl Device {
     /// Joins a pool: makes keys in `folder`, which must be empty or absent, and has the publisher register the device.
     /// `address` is `IP:PORT` where others reach it, if the app knows better than the device. Without consent nothing
-    /// is made. When the pool could not be reached, the same call goes on with the same keys.
+    /// is made. When the pool could not be reached, or the app was killed before it answered, the same call goes on with
+    /// the same keys; so it does with a new word of the same pool, once its publisher changed the word.
     #[uniffi::constructor]
     pub fn join(
         folder: String,
@@ -240,12 +241,16 @@ impl Device {
             return Err(DeviceFault::Caps(format!("expected an address that others can dial, found {wrong}")));
         }
         let files = Files::of(&folder);
-        let kept = match files.read()? {
+        let before = files.read()?;
+        let is_first = before.is_none();
+        let kept = match before {
+            Some(kept) if kept.phase != Phase::Joining => return Err(DeviceFault::Exists(folder)),
             // What is asked for now counts, of a first attempt only what nobody asks for anew.
-            Some(kept) if kept.phase == Phase::Joining && kept.word == word.trim() => {
-                Kept { caps, address, relays, port: address.map_or(kept.port, |at| at.port()), ..kept }
+            Some(kept) if Word::parse(&kept.word).is_ok_and(|before| parsed.is_of_the_pool_of(&before)) => {
+                let (word, port) = (word.trim().into(), address.map_or(kept.port, |at| at.port()));
+                Kept { word, caps, address, relays, port, ..kept }
             }
-            Some(_) => return Err(DeviceFault::Exists(folder)),
+            Some(_) => return Err(DeviceFault::OtherPool(folder)),
             None => fresh(&files, &parsed, &word, &consent, caps, (address, relays))?,
         };
         files.home()?;
@@ -253,8 +258,11 @@ impl Device {
         match enrol(&files, &parsed, &kept) {
             Ok(()) => {}
             Err(Refused::ForGood(fault)) => {
-                // What was not there before is not left half made.
-                _ = std::fs::remove_dir_all(files.path());
+                // What was not there before is not left half made. Keys of an attempt before this one stay: the publisher
+                // may have registered them, and placed collateral.
+                if is_first {
+                    _ = std::fs::remove_dir_all(files.path());
+                }
                 return Err(fault);
             }
             Err(Refused::ForNow(fault)) => return Err(fault),
@@ -384,94 +392,4 @@ fn enrol(files: &Files, word: &Word, kept: &Kept) -> Result<(), Refused> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn caps() -> Caps {
-        Caps {
-            space_bytes: 64 << 20,
-            transfer_bytes_per_day: 0,
-            only_unmetered: false,
-            only_charging: false,
-            min_battery_percent: 0,
-        }
-    }
-
-    /// A pool at a port where nobody answers.
-    fn word() -> String {
-        use hodei_node::pool::Word;
-        use hodei_types::{
-            network::{GROUP_KEY_BYTES, NetworkKey},
-            transport::{NodeKey, Peer},
-        };
-        let key = Signer::new(&[3; 32]).node();
-        let near = Peer::at(NodeKey(key.0), vec!["127.0.0.1:9".parse().unwrap()]);
-        let network = NetworkKey { genesis: [1; 32].into(), group: [2; GROUP_KEY_BYTES] };
-        let operator = [4; 20].into();
-        let word =
-            Word { network, name: "n".into(), operator, secret: [5; 16], door: near.clone(), members: vec![near] };
-        word.text().unwrap()
-    }
-
-    fn folder(name: &str) -> String {
-        let folder = std::env::temp_dir().join(format!("hodei-embed-{name}-{}", std::process::id()));
-        _ = std::fs::remove_dir_all(&folder);
-        folder.display().to_string()
-    }
-
-    #[test]
-    fn without_consent_nothing_is_made() {
-        let folder = folder("consent");
-        for consent in [Consent { given: false, words: "May it?".into() }, Consent { given: true, words: " ".into() }] {
-            let refused = Device::join(folder.clone(), word(), consent, caps(), None);
-            assert!(matches!(refused, Err(DeviceFault::NoConsent)));
-            assert!(!Path::new(&folder).exists());
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_kept_is_refused_before_anything_is_made() {
-        let folder = folder("caps");
-        let consent = || Consent { given: true, words: "Yes.".into() };
-        let join = |word: String, caps| Device::join(folder.clone(), word, consent(), caps, None);
-        assert!(matches!(join("hodeipool1x".into(), caps()), Err(DeviceFault::Word(_))));
-        let small = Caps { space_bytes: 1, ..caps() };
-        assert!(matches!(join(word(), small), Err(DeviceFault::Caps(_))));
-        let huge = Caps { space_bytes: u64::MAX, ..caps() };
-        assert!(matches!(join(word(), huge), Err(DeviceFault::Caps(_))));
-        let behind = |relays: &[&str]| {
-            let relays = relays.iter().map(ToString::to_string).collect();
-            Device::join_behind(folder.clone(), word(), consent(), caps(), relays)
-        };
-        for relays in [&[][..], &["0.0.0.0:4435"], &["203.0.113.9:0"], &["somewhere"], &["203.0.113.9:1"; 9]] {
-            assert!(matches!(behind(relays), Err(DeviceFault::Caps(_))), "{relays:?}");
-        }
-        assert!(!Path::new(&folder).exists());
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(Path::new(&folder).join("mine"), "x").unwrap();
-        assert!(matches!(join(word(), caps()), Err(DeviceFault::Exists(_))));
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
-
-    #[test]
-    fn a_pool_that_is_away_is_asked_again_with_the_same_keys() {
-        let folder = folder("away");
-        let join = || {
-            let consent = Consent { given: true, words: "Yes.".into() };
-            Device::join(folder.clone(), word(), consent, caps(), None)
-        };
-        assert!(matches!(join(), Err(DeviceFault::Away(_))));
-        let key = std::fs::read(Path::new(&folder).join("keys/node.key")).unwrap();
-        assert!(matches!(Device::open(folder.clone()), Err(DeviceFault::NotJoined(_))));
-        assert!(matches!(join(), Err(DeviceFault::Away(_))));
-        assert_eq!(std::fs::read(Path::new(&folder).join("keys/node.key")).unwrap(), key);
-        // By then it is known how it is reached: the later word counts.
-        let relay = "203.0.113.9:4435";
-        let consent = Consent { given: true, words: "Yes.".into() };
-        let behind = Device::join_behind(folder.clone(), word(), consent, caps(), vec![relay.into()]);
-        assert!(matches!(behind, Err(DeviceFault::Away(_))));
-        let kept = Files::of(&folder).read().unwrap().unwrap();
-        assert_eq!(kept.relays, [relay.parse::<SocketAddr>().unwrap()]);
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
-}
+mod tests;

@@ -21,6 +21,9 @@ pub enum DeviceFault {
     Caps(String),
     #[error("{0} holds a device already: open it instead")]
     Exists(String),
+    /// Its join broke off, and its keys may be registered there.
+    #[error("{0} holds a device that began to join another pool: join with a word of that pool, or in another folder")]
+    OtherPool(String),
     #[error("{0} holds no device that joined a pool: join one first")]
     NotJoined(String),
     #[error("the device has left its pool: what it holds may be deleted")]

@@ -110,13 +110,14 @@ pub enum Fault {
     Link(&'static str),
     #[error("the pass is for reader {}, and this is reader {}", crate::share::brief(.reader), crate::share::brief(.client))]
     Pass { reader: NodeKey, client: NodeKey },
-    #[error("the pass is used up: {paid_mib} of the {bound_mib} MiB it pays for were paid, {} coins, and what is left at the bucket's providers does not suffice for this", crate::wallet::format_coins(*.wei))]
+    #[error("the pass is used up: {paid_mib} of the {bound_mib} MiB it pays for were paid, {} coins, and what is left at the bucket's providers does not suffice for this{held}", crate::wallet::format_coins(*.wei))]
     Spent {
         /// Whole MiB that came and were paid for, at all providers, as far as this reader knows.
         paid_mib: u64,
         bound_mib: u64,
         /// What those were worth.
         wei: U256,
+        held: crate::share::Held,
     },
     #[error(transparent)]
     Share(#[from] hodei_storage::share::ShareError),
@@ -135,6 +136,7 @@ impl Fault {
         match self {
             Self::Chain(ChainError::Unavailable(_)) | Self::Held { .. } | Self::Contended | Self::Removing(_) => true,
             Self::Market(_) | Self::RoomAway(_) => true,
+            Self::Spent { held, .. } => held.may_return,
             Self::Put(error) => error.is_temporary(),
             Self::Get(error) => error.is_temporary(),
             _ => false,

@@ -28,7 +28,7 @@ pub use list::{Share, brief};
 pub(crate) use list::{linked, list, listed, over};
 pub use open::{Opened, Others, Source};
 pub use pay::{BYTES_EACH_MAX, Fees};
-pub use tally::Purchase;
+pub use tally::{Held, Purchase};
 
 use list::{SETTING, shares, without};
 

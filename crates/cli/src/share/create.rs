@@ -61,6 +61,14 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
             bytes(paid),
             times(paid, size)
         ));
+        if !fees.away.is_empty() {
+            out.say(format!(
+                "away:     {} of the bucket's providers do not answer: least is bound there, {} of reads beside those \
+                 above, which are read once they are back and else return",
+                fees.away.len(),
+                bytes(fees.held_bytes())
+            ));
+        }
         if fees.is_capped {
             out.say(format!(
                 "cap:      a provider takes no more than {} of reads of one tab: only those coins are bound",
@@ -88,6 +96,8 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
                 "expires_ms": expires_ms, "prefix": is_below, "objects": objects, "readers": readers.len(),
                 "deposit_wei": bound.map(|wei| wei.to_string()),
                 "paid_bytes": fees.as_ref().map(|fees| fees.paid_bytes()),
+                "away": fees.as_ref().map(|fees| fees.away.len()),
+                "held_bytes": fees.as_ref().map(|fees| fees.held_bytes()),
                 "capped": fees.as_ref().map(|fees| fees.is_capped), "short": fees.as_ref().map(|_| is_short),
                 "paid_bytes_each_most": fees.as_ref().map(|_| BYTES_EACH_MAX),
                 "returns_ms": fees.as_ref().map(|fees| now_ms() + fees.term_ms),

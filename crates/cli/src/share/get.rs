@@ -3,7 +3,7 @@
 use super::parse;
 use crate::{
     args::ShareGet,
-    data::finish,
+    data::finish_read,
     fault::{self, Fault, Result},
     file::{Target, keep},
     name::{encode, encode_part},
@@ -45,7 +45,7 @@ pub(crate) async fn get(args: &ShareGet, session: &Session, out: Out) -> Result<
     if let Ok(got) = &got {
         tell(got, &link, out);
     }
-    finish(&cloud, out).await;
+    finish_read(&cloud, out).await;
     if let Some(wire) = wire {
         wire.close().await;
     }

@@ -3,7 +3,7 @@
 use super::{get::cloud_for, parse};
 use crate::{
     args::ShareOpen,
-    data::finish,
+    data::finish_read,
     fault::Result,
     out::{Out, bytes},
     session::{Session, sdk_fault},
@@ -17,7 +17,7 @@ pub(crate) async fn open(args: &ShareOpen, session: &Session, out: Out) -> Resul
     let link = parse(&args.link)?;
     let (cloud, wire) = cloud_for(&link, session).await?;
     let opened = cloud.open_link(&link).await;
-    finish(&cloud, out).await;
+    finish_read(&cloud, out).await;
     if let Some(wire) = wire {
         wire.close().await;
     }

@@ -79,12 +79,25 @@ pub(crate) async fn sync(args: &DataSync, session: &Session, out: Out) -> Result
     let is_foreign = matches!(from, Place::Foreign { .. } | Place::AllForeign);
     let server = if is_foreign { Some(place::server(&args.server)?) } else { None };
     let cloud = session.cloud().await?;
-    let done = run(args, from, to, server.as_ref(), &cloud, out).await;
+    let mut written = Vec::new();
+    let done = run(args, (from, to), server.as_ref(), &cloud, &mut written, out).await;
     finish(&cloud, out).await;
+    // What was carried counts among what is to be paid for once its roots are posted.
+    for bucket in &written {
+        bucket::tell_pay(&cloud, bucket, out).await;
+    }
     done
 }
 
-async fn run(args: &DataSync, from: Place, to: Place, server: Option<&Server>, cloud: &Local, out: Out) -> Result<()> {
+/// Carries; names the buckets of ours that were written to, whatever came of it.
+async fn run(
+    args: &DataSync,
+    (from, to): (Place, Place),
+    server: Option<&Server>,
+    cloud: &Local,
+    written: &mut Vec<String>,
+    out: Out,
+) -> Result<()> {
     let mut pairs = Vec::new();
     for (from, to) in sides(from, to, server).await? {
         pairs.push(prepare(args, from, to, server, cloud, out).await?);
@@ -122,14 +135,14 @@ async fn run(args: &DataSync, from: Place, to: Place, server: Option<&Server>, c
     let progress = Shared::new(out.progress("sync", Some(copy_bytes)));
     let mut outcome = Outcome::default();
     for pair in &pairs {
+        if let Place::Cloud { bucket, .. } = &pair.to
+            && !pair.steps.copy.is_empty()
+        {
+            written.push(bucket.clone());
+        }
         act(args, pair, server, cloud, &progress, &mut outcome).await?;
     }
     drop(progress);
-    for pair in pairs.iter().filter(|pair| !pair.steps.copy.is_empty()) {
-        if let Place::Cloud { bucket, .. } = &pair.to {
-            bucket::tell_pay(cloud, bucket, out).await;
-        }
-    }
     tell(&outcome.failures, "hodei.data.sync.failure/1", out);
     let mut value = told("hodei.data.sync/1");
     value["carried"] = json!(outcome.carried);

@@ -1,11 +1,11 @@
 //! Start a demo that stays, and ask it as its owner.
 
-use super::{LOOK_EVERY, PATIENCE, User};
+use super::{LOOK_EVERY, Node, PATIENCE, Provider, User};
 use serde_json::Value;
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Instant,
 };
@@ -55,6 +55,39 @@ impl Demo {
     /// The last line of the same.
     pub(crate) fn one(&self, words: &[&str]) -> Value {
         self.lines(words).pop().unwrap_or(Value::Null)
+    }
+
+    /// Of one of its providers.
+    pub(crate) fn folder(&self, index: usize) -> PathBuf {
+        self.user.folder().join("cloud").join(format!("provider-{index}"))
+    }
+
+    /// What that one says of itself.
+    pub(crate) fn ready(&self, index: usize) -> Value {
+        serde_json::from_slice(&fs::read(self.folder(index).join("ready.json")).unwrap()).unwrap()
+    }
+
+    pub(crate) fn kill(&self, index: usize) {
+        let process = self.ready(index)["process"].as_u64().unwrap().to_string();
+        assert!(Command::new("kill").args(["-9", &process]).status().unwrap().success());
+    }
+
+    /// Another machine that offers disk.
+    pub(crate) fn join(&self, zone: &str) -> Provider {
+        let user = User::new(&format!("late-{zone}"));
+        let invited = self.one(&["net", "invite", "--coins", "100", "-y"]);
+        let ticket = invited["ticket"].as_str().unwrap();
+        let words = ["net", "join", ticket, "--context-name", "late", "--provide", "1", "--zone", zone];
+        let joined = user.one(&[&words[..], &["--collateral", "40"]].concat());
+        let folder = PathBuf::from(joined["node"]["folder"].as_str().unwrap());
+        let node = Node::start(&user, &["-C", "late", "node", "run"], folder);
+        let account = joined["node"]["account"].as_str().unwrap();
+        let key = self.user.until(&self.words(&["status"]), "a registered provider", |lines| {
+            let providers = lines[0]["providers"].as_array()?;
+            let ours = providers.iter().find(|offer| offer["operator"] == account && offer["open"] == true)?;
+            Some(ours["node"].as_str()?.to_owned())
+        });
+        Provider { node, user, key }
     }
 }
 

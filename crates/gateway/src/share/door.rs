@@ -179,7 +179,7 @@ pub(super) fn failed(error: &Fault) -> Answer {
     let (status, title) = match error {
         Fault::Link(_) => (StatusCode::GONE, "This link leads nowhere"),
         Fault::Pass { .. } => (StatusCode::FORBIDDEN, "This pass is for another reader"),
-        Fault::Spent { .. } => (StatusCode::PAYMENT_REQUIRED, "This pass is used up"),
+        Fault::Spent { held, .. } if !held.may_return => (StatusCode::PAYMENT_REQUIRED, "This pass is used up"),
         error if error.is_temporary() => (StatusCode::SERVICE_UNAVAILABLE, "Not now"),
         Fault::Share(_) => (StatusCode::NOT_FOUND, "This is not a whole link"),
         _ => (StatusCode::BAD_GATEWAY, "It could not be read"),
@@ -191,6 +191,9 @@ pub(super) fn failed(error: &Fault) -> Answer {
             "It opens only to the reader it names, on that reader's own machine: {error}. Ask whoever shares it for a \
              pass of your own."
         ),
+        Fault::Spent { held, .. } if held.may_return => {
+            format!("{}, until the pass ends on {}.", capital(&error.to_string()), page::date(held.until_ms))
+        }
         Fault::Spent { .. } => format!("{}. Ask whoever shares it for another pass.", capital(&error.to_string())),
         error if error.is_temporary() => "The machines that keep this file do not answer. Try again in a while.".into(),
         error => error.to_string(),
@@ -225,10 +228,20 @@ pub(super) fn value(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hodei_sdk::share::Held;
+    use hodei_types::transport::NodeKey;
 
     #[test]
     fn a_pass_that_is_used_up_is_to_be_paid_and_not_tried_again() {
-        let spent = Fault::Spent { paid_mib: 5, bound_mib: 6, wei: "1000000000000000000".parse().unwrap() };
+        let spent = |held| {
+            let wei = "1000000000000000000".parse().unwrap();
+            Fault::Spent { paid_mib: 5, bound_mib: 6, wei, held }
+        };
+        let held = Held { mib: 3, away: vec![NodeKey([7; 32])], may_return: true, until_ms: 1 };
+        let returns = spent(held);
+        assert!(returns.is_temporary());
+        assert_eq!(failed(&returns).status(), StatusCode::SERVICE_UNAVAILABLE);
+        let spent = spent(Held::default());
         assert!(!spent.is_temporary());
         assert_eq!(failed(&spent).status(), StatusCode::PAYMENT_REQUIRED);
         assert_eq!(failed(&Fault::Contended).status(), StatusCode::SERVICE_UNAVAILABLE);

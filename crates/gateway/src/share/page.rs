@@ -149,7 +149,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// A moment to the minute, as `<time>`.
-fn date(ms: u64) -> String {
+pub(super) fn date(ms: u64) -> String {
     let text = utc(ms);
     let (day, time) = (&text[..10], &text[11..16]);
     format!("<time datetime=\"{text}\">{day} {time} UTC</time>")

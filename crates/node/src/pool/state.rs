@@ -237,7 +237,9 @@ impl Pool {
         now_s: u64,
     ) -> Result<(), Refusal> {
         if !is_same(&self.secret, secret) {
-            return Err(refuse(Reason::Secret, "the pool's word was changed: the app needs its new one"));
+            let text = "the pool's word was changed: get the new one from the app's publisher, and join with it in the \
+                        same folder";
+            return Err(refuse(Reason::Secret, text));
         }
         self.fits(capacity_bytes)?;
         let known = self.devices.get_mut(&node);

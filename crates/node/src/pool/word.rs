@@ -68,6 +68,12 @@ impl Word {
         Ok(FORM.write(&data).to_string())
     }
 
+    /// Whether both lead into one pool, whose publisher may have changed its secret, or where it is found.
+    pub fn is_of_the_pool_of(&self, other: &Self) -> bool {
+        let of = |word: &Self| (word.network, word.operator, word.door.key);
+        of(self) == of(other)
+    }
+
     /// Reads a word, checksum first.
     pub fn parse(text: &str) -> Result<Self, WordError> {
         let data = FORM.read(text).map_err(|_| WordError::Text(text.chars().take(12).collect()))?;
@@ -177,6 +183,19 @@ mod tests {
         for wrong in ["", &text[..text.len() - 1], &text.to_uppercase(), &"q".repeat(5000)] {
             assert!(Word::parse(wrong).is_err());
         }
+    }
+
+    #[test]
+    fn a_renewed_word_is_of_the_same_pool_and_another_publishers_is_not() {
+        let (before, mut renewed) = (word(2), Word { secret: [1; 16], ..word(1) });
+        renewed.door.addresses.truncate(1);
+        assert!(renewed.is_of_the_pool_of(&before));
+        let others = [
+            Word { operator: Address::repeat_byte(6), ..word(2) },
+            Word { network: NetworkKey { genesis: [1; 32].into(), ..before.network }, ..word(2) },
+            Word { door: word(1).members.remove(0), ..word(2) },
+        ];
+        assert!(others.iter().all(|other| !other.is_of_the_pool_of(&before)));
     }
 
     #[test]

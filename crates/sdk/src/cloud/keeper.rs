@@ -6,11 +6,16 @@
 use super::{Blamed, Cloud, Inner, Runtime};
 use crate::{fault::Fault, plan::RESERVE_WINDOWS};
 use alloy_primitives::B256;
+use futures::{
+    future::{Either, select},
+    pin_mut,
+};
 use hodei_storage::engine::Verdict;
 use hodei_types::{
     abi::{DEALS, IDeals},
     ack::Ack,
     call::ask,
+    chain::ChainError,
     event::Kind,
     transport::{NodeKey, Transport},
 };
@@ -26,6 +31,8 @@ const PAY_EVERY: u64 = 300;
 const LINKS_EVERY: u64 = 60;
 /// Flushes of a process that ends.
 const CLOSE_TRIES: u32 = 10;
+/// A process that only read waits so long for a ledger that does not answer.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 /// Whoever proves at once has done so this long after a window opened, in milliseconds of the ledger's active clock; in
 /// windows that are not longer than the latter all do.
 const PROOF_PATIENCE_MS: u64 = 60_000;
@@ -145,6 +152,23 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
     }
 
+    /// The same for a process that only read: what it owes is mostly of others before it, and the ledger may be away for as
+    /// long as the reader reads on without it. What is not posted within seconds is on disk, for a later process.
+    pub async fn close_read(&self) -> Result<(), Fault> {
+        let (closing, patience) = (self.close(), self.0.context.sleep(READ_PATIENCE));
+        pin_mut!(closing, patience);
+        match select(closing, patience).await {
+            Either::Left((closed, _)) => closed,
+            Either::Right(_) => {
+                // Whoever posts at this moment, perhaps for ever, does not keep this waiting.
+                let Inner { context, network, waits, unposted, .. } = &*self.0;
+                let known = unposted.lock().expect("no panic under this lock").clone();
+                waits.keep(context, network, &known).await;
+                Err(ChainError::Unavailable(format!("no answer within {} s", READ_PATIENCE.as_secs())).into())
+            }
+        }
+    }
+
     /// Posts what is owed, for some seconds if a running challenge keeps it out that is soon answered; whether nothing is
     /// owed any more. What is left is written down.
     pub(crate) async fn post_all(&self) -> Result<bool, Fault> {
@@ -220,16 +244,21 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         }
         let Inner { context, network, waits, .. } = &*self.0;
-        let owed = std::mem::take(&mut *self.0.unposted.lock().expect("no panic under this lock"));
+        // It stays owed until the ledger said otherwise, so that whoever stops this on its way takes nothing with it.
+        let owed = self.0.unposted.lock().expect("no panic under this lock").clone();
         let now = context.current();
         let (owed, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
             owed.into_iter().partition(|(deal, _)| is_all || waits.is_due(*deal, now));
-        self.owe(&later);
         waits.keep(context, network, &later).await;
         let mut posted = Ok(BTreeMap::new());
         if !owed.is_empty() {
             match self.0.buckets.post(&owed).await {
                 Ok(waiting) => {
+                    self.0.unposted.lock().expect("no panic under this lock").retain(|deal, newest| {
+                        let sequence = newest.statement.sequence;
+                        let is_done = |posted: &Ack| posted.statement.sequence >= sequence;
+                        waiting.contains_key(deal) || !owed.get(deal).is_some_and(is_done)
+                    });
                     self.owe(&waiting);
                     waits.keep(context, network, &waiting).await;
                     waits.put_off(waiting.keys().copied(), now);
@@ -239,7 +268,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 }
                 // It says nothing of single deals: what is refused of one is among what is done.
                 Err(error) => {
-                    self.owe(&owed);
                     waits.keep(context, network, &owed).await;
                     posted = Err(error);
                 }

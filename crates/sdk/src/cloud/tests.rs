@@ -45,6 +45,7 @@ fn requests_are_send(cloud: &Local, plan: &Plan) {
     is_send(cloud.put("", "", stream::empty::<Result<bytes::Bytes, String>>(), Options::default()));
     is_send(cloud.put_again("", "", |_| stream::empty::<Result<bytes::Bytes, String>>(), Options::default()));
     is_send(cloud.close());
+    is_send(cloud.close_read());
     is_send(cloud.extend("", 1));
     is_send(cloud.sweep(0));
     is_send(cloud.part("", 1, stream::empty::<Result<bytes::Bytes, String>>(), Default::default(), None, None));
@@ -90,9 +91,10 @@ fn repairs_are_send(cloud: &Local, found: &Survey, planned: &Repair) {
     is_send(cloud.end_repair("", planned, found));
 }
 
-/// Takes every transaction at once, but cannot be asked about deals, and is not done with other questions ever.
+/// Takes every transaction at once, but cannot be asked about deals, and is not done with other questions ever; nor, where
+/// it is mute, with those.
 #[derive(Default)]
-struct Deaf(Mutex<Vec<B256>>);
+struct Deaf(Mutex<Vec<B256>>, bool);
 
 fn told<T: Send + 'static>(value: T) -> BoxFuture<'static, Result<T, ChainError>> {
     ready(Ok(value)).boxed()
@@ -133,7 +135,7 @@ impl Chain for Deaf {
     }
 
     fn call(&self, _: Address, to: Address, _: Bytes) -> BoxFuture<'_, Result<Bytes, ChainError>> {
-        if to != DEALS {
+        if self.1 || to != DEALS {
             return pending().boxed();
         }
         ready(Err(ChainError::Unavailable("nobody knows deals".into()))).boxed()
@@ -208,6 +210,30 @@ fn a_sweep_that_waits_keeps_nobody_waiting() {
         cloud.close().await.unwrap();
         let took = context.current().duration_since(begun).unwrap();
         assert!(took < Duration::from_secs(15), "{took:?}");
+    });
+}
+
+#[test]
+fn a_process_that_read_waits_some_seconds_for_a_mute_ledger_and_leaves_what_it_owes_on_disk() {
+    deterministic::Runner::timed(Duration::from_secs(600)).start(|context| async move {
+        let chain = Arc::new(Deaf(Mutex::default(), true));
+        let wallet = Wallet::open(chain, &SecretKey::new(KeyKind::Account, [7; 32])).unwrap();
+        let signer = Signer::new(&[1; 32]);
+        let ack =
+            |sequence| signer.ack(5, Statement { deal: 3, sequence, position: 0, root: [0; 32], leaves: sequence });
+        let cloud = Cloud::open(context.child("cloud"), NoWire, signer.node(), wallet, None).await.unwrap();
+        cloud.owe(&[(3, ack(1))].into());
+        // The keeper has begun to post it, and waits for an answer; then there is more.
+        context.sleep(Duration::from_secs(5)).await;
+        assert!(cloud.0.posting.try_lock().is_none(), "it waits for an answer");
+        cloud.owe(&[(3, ack(2))].into());
+        let begun = context.current();
+        let error = cloud.close_read().await.unwrap_err();
+        assert!(error.is_temporary(), "{error}");
+        let took = context.current().duration_since(begun).unwrap();
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        let kept = super::waits::Waits::default().find(&context, &B256::ZERO).await.unwrap();
+        assert_eq!(kept, BTreeMap::from([(3, ack(2))]));
     });
 }
 

@@ -11,6 +11,7 @@ use commonware_runtime::{Blob as _, Buf as _, IoBuf, ReadOptions, Storage, Write
 use hodei_types::{
     ack::Ack,
     cbor::{Reader, Writer},
+    network::mark,
 };
 use std::{
     collections::BTreeMap,
@@ -42,7 +43,7 @@ struct Wait {
 /// Eight bytes of the network's genesis, and the deal.
 fn name(network: &B256, deal: u64) -> [u8; 16] {
     let mut name = [0; 16];
-    name[..8].copy_from_slice(&network[..8]);
+    name[..8].copy_from_slice(&mark(network));
     name[8..].copy_from_slice(&deal.to_be_bytes());
     name
 }
@@ -60,7 +61,7 @@ impl Waits {
             Err(error) => return Err(local(error)),
         };
         let mut found = BTreeMap::new();
-        for file in names.into_iter().filter(|file| file.starts_with(&network[..8])) {
+        for file in names.into_iter().filter(|file| file.starts_with(&mark(network))) {
             // Written half upon a power cut it says nothing: a later put to that deal brings a newer one.
             let Some(ack) = read(storage, &file).await? else { continue };
             let deal = ack.statement.deal;

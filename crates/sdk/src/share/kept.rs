@@ -213,37 +213,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/writers/drawer.rs"]
+mod drawer;
+
+#[cfg(test)]
 mod tests {
-    use super::*;
-    use std::{
-        collections::BTreeMap,
-        sync::{
-            Mutex,
-            atomic::{AtomicBool, Ordering},
-        },
-    };
-
-    #[derive(Default)]
-    struct Files(Mutex<BTreeMap<String, Vec<u8>>>);
-
-    impl Drawer for Files {
-        fn list(&self) -> io::Result<Vec<(String, u64)>> {
-            Ok(self.0.lock().unwrap().iter().map(|(name, file)| (name.clone(), file.len() as u64)).collect())
-        }
-
-        fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-            self.0.lock().unwrap().get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
-        }
-
-        fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-            self.0.lock().unwrap().insert(name.into(), bytes.into());
-            Ok(())
-        }
-
-        fn remove(&self, name: &str) -> io::Result<()> {
-            self.0.lock().unwrap().remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
-        }
-    }
+    use super::{drawer::Files, *};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn of(files: &Arc<Files>, data: u8, client: u8) -> Kept {
         Kept::new(files.clone(), &[data; 32], &B256::repeat_byte(3), &NodeKey([client; 32]))

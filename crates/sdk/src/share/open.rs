@@ -216,7 +216,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 self.forget_link(link);
                 Err(gone())
             }
-            Err(error) => Err(self.or_spent(error.into(), roster)),
+            Err(error) => Err(self.or_spent(error.into(), roster, link.expires_ms)),
         }
     }
 
@@ -269,8 +269,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             };
             Ok(read::Opened { key, shape: part.shape, page: part.page, size_bytes: part.size_bytes, pack })
         });
-        let (cloud, roster) = (self.clone(), opened.holders.roster.clone());
-        Ok(body.map_err(move |error| cloud.or_spent(error, &roster)).boxed())
+        let (cloud, roster, until_ms) = (self.clone(), opened.holders.roster.clone(), opened.expires_ms);
+        Ok(body.map_err(move |error| cloud.or_spent(error, &roster, until_ms)).boxed())
     }
 
     /// Which of the providers a link leads to gave this process bytes so far, of this link or another, the fastest first.

@@ -1,18 +1,21 @@
 //! Split what a reader may spend among the bucket's providers, and open its tab.
 //!
-//! Each provider is promised ticks by what it holds of the bucket, at one price for all or at its own. The tabs of a
+//! Each provider is promised ticks by what it holds of the bucket, at one price for all or at its own; who does not answer
+//! now, only as much as one that holds next to nothing, for coins bound there serve nobody while it is away. The tabs of a
 //! share are alike but for their chains. They are drawn before the share is made, and opened once it is, one after another:
 //! whoever stops us before has bound no coin. Upon one that cannot be opened the readers of those that are have their
 //! passes all the same, and no further one is bound. What the process's end leaves open without a pass returns with the
 //! tab's end.
 
 use crate::{
-    bucket::Record as Bucket,
+    bucket::{AT_ONCE, Record as Bucket},
     cloud::{Cloud, Runtime},
+    deal::Deal,
     fault::Fault,
     tab::{Promise, Tab},
 };
 use alloy_primitives::{B256, U256};
+use futures::{StreamExt as _, stream};
 use hodei_storage::share::{FARES_MAX, Fare};
 use hodei_types::{
     abi::ITabs,
@@ -20,7 +23,10 @@ use hodei_types::{
     tab::{GWEI, Leaf, TICK_BYTES, TICKS_MAX, TabError, tick_price},
     transport::{NodeKey, Transport},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use zeroize::Zeroizing;
 
 /// Leaves a provider takes of one tab: 256 GiB.
@@ -51,6 +57,8 @@ pub struct Fees {
     pub term_ms: u64,
     /// Less is bound than was said: some provider takes no more of one tab.
     pub is_capped: bool,
+    /// Who did not answer: what it is promised is read once it is back.
+    pub away: BTreeSet<NodeKey>,
 }
 
 /// Bytes that one provider takes ticks for, of one tab.
@@ -63,10 +71,19 @@ impl Fees {
         prices().min().zip(prices().max())
     }
 
-    /// Bytes it pays for in all, from whichever providers they come.
+    /// Bytes it pays for in all at those who are there, from whichever of them they come.
     pub fn paid_bytes(&self) -> u64 {
-        self.fares.iter().map(|fare| u64::from(fare.ticks) * TICK_BYTES).sum()
+        bytes(self.fares.iter().filter(|fare| !self.away.contains(&fare.node)))
     }
+
+    /// Bytes beside those that it pays for at those who are away.
+    pub fn held_bytes(&self) -> u64 {
+        bytes(self.fares.iter().filter(|fare| self.away.contains(&fare.node)))
+    }
+}
+
+fn bytes<'a>(fares: impl Iterator<Item = &'a Fare>) -> u64 {
+    fares.map(|fare| u64::from(fare.ticks) * TICK_BYTES).sum()
 }
 
 /// A provider, its share of the whole, and wei per tick.
@@ -135,6 +152,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut seats: BTreeMap<NodeKey, (u64, u128)> = BTreeMap::new();
         let deals = self.deals(bucket).await?;
         let dearest = deals.iter().map(|deal| deal.offer.price_read).max().unwrap_or_default();
+        let away = self.away(&deals).await;
         for deal in deals {
             let asks = tick_price(deal.offer.price_read);
             let price = per_gib.map_or(asks, tick_price);
@@ -142,7 +160,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 let found = U256::from(per_gib.unwrap_or_default());
                 return Err(Fault::ReadPriceTooLow { least: U256::from(dearest), found });
             }
-            seats.entry(deal.offer.node).or_insert((1, price)).0 += deal.state.leaves;
+            let held = if away.contains(&deal.offer.node) { 0 } else { deal.state.leaves };
+            seats.entry(deal.offer.node).or_insert((1, price)).0 += held;
         }
         let seats: Vec<Seat> = seats.into_iter().map(|(node, (weight, price))| (node, weight, price)).collect();
         let (fares, is_capped) = split(wei, &seats)?;
@@ -152,7 +171,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return Err(Fault::Setting("the ledger keeps a tab for 400 days: let the pass end before"));
         }
         let deposit = deposit(&fares)?;
-        Ok(Fees { fares, deposit, term_ms, is_capped })
+        Ok(Fees { fares, deposit, term_ms, is_capped, away })
+    }
+
+    /// Who of these does not answer at all; each is asked once.
+    async fn away(&self, deals: &[Deal]) -> BTreeSet<NodeKey> {
+        let asked: BTreeMap<NodeKey, _> =
+            deals.iter().map(|deal| (deal.offer.node, deal.clone().provider(Vec::new()))).collect();
+        let asked = asked.into_iter().map(|(node, provider)| {
+            let cloud = self.clone();
+            async move { (node, cloud.0.engine.answers(&provider).await) }
+        });
+        let asked: Vec<_> = asked.collect();
+        let answers: Vec<(NodeKey, bool)> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+        answers.into_iter().filter(|(_, is_there)| !is_there).map(|(node, _)| node).collect()
     }
 
     /// So many tabs of this wallet's owner for a share's passes, each with a seed of its own, open nowhere yet. They cost a
@@ -267,5 +299,22 @@ mod tests {
         split(coin, &[]).unwrap_err();
         let many: Vec<Seat> = (0..17).map(|at| seat(at, 1, 1)).collect();
         split(coin, &many).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_bound_at_who_is_away_is_not_said_to_be_read() {
+        let fare = |node: u8, ticks| Fare { node: NodeKey([node; 32]), ticks, price: 1 };
+        let fares = vec![fare(1, 5), fare(2, 7), fare(2, 1)];
+        let of = |away: &[u8]| {
+            let away = away.iter().map(|node| NodeKey([*node; 32])).collect();
+            let fees = Fees { fares: fares.clone(), deposit: U256::ZERO, term_ms: 0, is_capped: false, away };
+            (fees.paid_bytes() / TICK_BYTES, fees.held_bytes() / TICK_BYTES)
+        };
+        assert_eq!([of(&[]), of(&[2]), of(&[1, 2])], [(13, 0), (5, 8), (0, 13)]);
+        // Who is away counts as one that holds nothing: the coins are bound where they serve.
+        let price = 1_000_000_000_000_000;
+        let seats = [seat(1, 1, price), seat(2, 100, price), seat(3, 100, price)];
+        let (fares, _) = split(U256::from(10u64).pow(U256::from(18)), &seats).unwrap();
+        assert!(fares[0].ticks > 0 && fares[0].ticks * 40 < fares[1].ticks, "{fares:?}");
     }
 }

@@ -1,13 +1,13 @@
 //! Let readers keep what they read and give it to each other, with providers away, liars and thieves among them.
 
 use crate::{
-    BUCKET, HOSTS, SECOND, Scene,
+    BUCKET, HOSTS, MINUTE_MS, SECOND, Scene,
     ledger::Door,
     machine::Mood,
-    process::{Ours, Payer, content},
+    process::{Ours, Payer, content, read},
 };
 use commonware_runtime::{Clock as _, Runner as _, Supervisor as _, deterministic::Runner, mocks};
-use futures::{FutureExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, stream};
 use hodei_sdk::{
     crowd::Settings,
     plan::Wish,
@@ -31,12 +31,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::UNIX_EPOCH,
 };
 
 /// One whole stripe, and one that is not.
 const LEN: u64 = 900_000;
-const MINUTE_MS: u64 = 60_000;
 /// Long enough for readers to say what they keep, and to hear of each other.
 const MET: u32 = 60;
 
@@ -53,13 +51,6 @@ async fn asked(scene: &Scene, number: u8, keeper: NodeKey, question: Question) -
     let (mut sink, mut stream) = scene.wire(number).open(&peer(keeper), CROWD).await.unwrap();
     wire::send(&mut sink, question.encode(), bytes::Bytes::new()).await.unwrap();
     Answer::decode(&wire::receive(&mut stream, MESSAGE_BYTES_MAX).await.unwrap()).unwrap()
-}
-
-async fn read(cloud: &Ours, opened: &Opened, path: &str) -> Vec<u8> {
-    let Told::Many(folder) = &opened.told else { panic!("it is a folder") };
-    let object = folder.file(path).expect("it is in the folder");
-    let body = cloud.fetch(opened, object, None).unwrap();
-    body.map_ok(|piece| piece.to_vec()).try_concat().await.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// What a question to the ledger leads to: its line drops one now and then.
@@ -97,7 +88,7 @@ async fn sold_in(scene: &Scene, bucket: &str, readers: u8, minutes: u64) -> Vec<
         let source = || stream::iter([Ok::<_, Infallible>(content(number + 1, LEN))]);
         patiently(|| owner.put(bucket, key, source(), Options::default())).await;
     }
-    let now_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let now_ms = scene.now_ms();
     let keys: Vec<NodeKey> = (1..=readers).map(|number| scene.wire(number).me).collect();
     let passes = patiently(|| owner.share(bucket, What::Below("film/"), &keys, now_ms + minutes * MINUTE_MS)).await;
     patiently(|| owner.close()).await;
@@ -244,7 +235,7 @@ fn under_a_link_no_other_reader_is_shown_its_word() {
     Runner::seeded(13).start(|context| async move {
         let scene = Scene::new(context).await;
         let passes = sold(&scene, 1, 60).await;
-        let now_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let now_ms = scene.now_ms();
         let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
         let links = patiently(|| owner.share(BUCKET, What::Below("film/"), &[], now_ms + 60 * MINUTE_MS)).await;
         let first = reader(&scene, 1, settings(64 << 20)).await;

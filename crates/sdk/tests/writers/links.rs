@@ -1,11 +1,11 @@
 //! Replace and remove what links tell of, and what others are reading, from processes that end at once.
 
 use crate::{
-    BUCKET, SECOND, Scene,
-    process::{Ours, Payer, content},
+    BUCKET, MINUTE_MS, SECOND, Scene,
+    process::{Ours, Payer, content, put_whole},
 };
 use commonware_runtime::{Clock as _, Runner as _, deterministic::Runner};
-use futures::{TryStreamExt as _, future::join_all, stream};
+use futures::{TryStreamExt as _, future::join_all};
 use hodei_sdk::{
     Entry, Fault,
     complete::Source,
@@ -13,14 +13,6 @@ use hodei_sdk::{
     upload::Options,
 };
 use hodei_types::{share::Link, transport::NodeKey};
-use std::{convert::Infallible, time::UNIX_EPOCH};
-
-const MINUTE_MS: u64 = 60_000;
-
-async fn put(cloud: &Ours, key: &str, number: usize, len: u64) {
-    let source = stream::iter([Ok::<_, Infallible>(content(number, len))]);
-    cloud.put(BUCKET, key, source, Options::default()).await.unwrap_or_else(|error| panic!("{key}: {error}"));
-}
 
 async fn entry(cloud: &Ours, key: &str) -> Entry {
     cloud.head(BUCKET, key).await.unwrap().expect("it was put")
@@ -65,10 +57,10 @@ fn a_link_shows_what_it_was_made_of_until_it_ends_and_then_it_goes() {
     Runner::seeded(6).start(|context| async move {
         let scene = Scene::new(context).await;
         let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
-        put(&owner, "large", 1, 300_000).await;
+        put_whole(&owner, "large", 1, 300_000).await;
         let names: Vec<String> = (0..4).map(|at| format!("small/{at}")).collect();
-        join_all(names.iter().enumerate().map(|(at, name)| put(&owner, name, 10 + at, 2000))).await;
-        let begun_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        join_all(names.iter().enumerate().map(|(at, name)| put_whole(&owner, name, 10 + at, 2000))).await;
+        let begun_ms = scene.now_ms();
         let until_ms = begun_ms + 30 * MINUTE_MS;
         let large = link(&owner, "large", until_ms + 60 * MINUTE_MS).await;
         let small = link(&owner, "small/1", until_ms).await;
@@ -77,7 +69,7 @@ fn a_link_shows_what_it_was_made_of_until_it_ends_and_then_it_goes() {
         // Another process of the owner's replaces the one, renames the other and then removes it and its neighbours.
         let other = scene.process(1, Payer::Owner);
         let cloud = scene.cloud(&other).await;
-        put(&cloud, "large", 2, 5000).await;
+        put_whole(&cloud, "large", 2, 5000).await;
         let source = Source { bucket: BUCKET, key: "small/1", entry: &old[1], customer: None };
         cloud.copy(source, BUCKET, "moved", Options::default()).await.unwrap();
         for name in names.iter().map(String::as_str).chain(["moved"]) {
@@ -117,10 +109,10 @@ fn a_pass_lets_its_reader_follow_a_folder_while_the_owner_is_away_and_nobody_els
         let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
         let reader = scene.cloud(&scene.process(1, Payer::Owner)).await;
         let thief = scene.cloud(&scene.process(2, Payer::Owner)).await;
-        put(&owner, "film/large", 1, 300_000).await;
+        put_whole(&owner, "film/large", 1, 300_000).await;
         let small = ["film/small/1", "film/small/2", "beside", "film"];
-        join_all(small.iter().enumerate().map(|(at, name)| put(&owner, name, 10 + at, 2000))).await;
-        let now_ms = scene.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        join_all(small.iter().enumerate().map(|(at, name)| put_whole(&owner, name, 10 + at, 2000))).await;
+        let now_ms = scene.now_ms();
         let until_ms = now_ms + 30 * MINUTE_MS;
         let another = NodeKey([9; 32]);
         let readers = [reader.reader().key, another];
@@ -131,7 +123,7 @@ fn a_pass_lets_its_reader_follow_a_folder_while_the_owner_is_away_and_nobody_els
         assert!(matches!(owner.share(BUCKET, What::Below("no/"), &[], until_ms).await, Err(Fault::NoObject { .. })));
 
         // All of it is replaced or removed, and the owner goes.
-        put(&owner, "film/large", 2, 5000).await;
+        put_whole(&owner, "film/large", 2, 5000).await;
         for name in small {
             owner.remove(BUCKET, name).await.unwrap();
         }
@@ -167,12 +159,12 @@ fn who_reads_ends_in_peace_though_a_process_that_ends_replaced_it() {
     Runner::seeded(7).start(|context| async move {
         let scene = Scene::new(context).await;
         let reader = scene.cloud(&scene.process(0, Payer::Owner)).await;
-        put(&reader, "replaced", 1, 300_000).await;
-        put(&reader, "removed", 2, 300_000).await;
+        put_whole(&reader, "replaced", 1, 300_000).await;
+        put_whole(&reader, "removed", 2, 300_000).await;
         let old = [entry(&reader, "replaced").await, entry(&reader, "removed").await];
         let brief = scene.process(1, Payer::Owner);
         let cloud = scene.cloud(&brief).await;
-        put(&cloud, "replaced", 3, 1000).await;
+        put_whole(&cloud, "replaced", 3, 1000).await;
         cloud.remove(BUCKET, "removed").await.unwrap();
         cloud.close().await.unwrap();
         drop(cloud);

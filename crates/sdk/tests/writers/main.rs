@@ -51,12 +51,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 use tale::{Counts, Tale};
 
 const COIN: u64 = 1_000_000_000_000_000_000;
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE_MS: u64 = 60_000;
 /// After it a request that is not answered never will be.
 const HANGS: Duration = Duration::from_secs(15 * 60);
 /// Longer than a swap that nobody answered may still come, and its journal is kept.
@@ -80,6 +81,10 @@ struct Scene {
 }
 
 impl Scene {
+    fn now_ms(&self) -> u64 {
+        self.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+    }
+
     async fn new(context: Context) -> Self {
         let dice = Dice::new(&context);
         let address = |secret: &[u8; 32]| address_of(secret).expect("small numbers are secrets");

@@ -1,36 +1,27 @@
 //! Read by passes in process after process while the ledger is out of reach, until they end or are taken back.
 
+#[path = "drawer.rs"]
+mod drawer;
+
 use crate::{
-    BUCKET, SECOND, Scene,
+    BUCKET, MINUTE_MS, SECOND, Scene,
     ledger::{CHAIN_ID, Door},
     machine::{Disk, Machine},
-    process::{Ours, Payer, content},
+    process::{Ours, Payer, content, put_whole, read},
 };
 use alloy_primitives::B256;
 use commonware_runtime::{Clock as _, Runner as _, Supervisor as _, deterministic::Runner};
-use futures::{TryStreamExt as _, stream};
+use drawer::Files;
 use hodei_sdk::{
     Cloud, Fault,
-    share::{Drawer, Opened, Told, What},
-    upload::Options,
+    share::{Drawer, Opened, What},
 };
 use hodei_types::{share::Link, transport::NodeKey};
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex},
-    time::UNIX_EPOCH,
-};
+use std::sync::{Arc, Mutex};
 
-const MINUTE_MS: u64 = 60_000;
 /// Of a hundred questions to the ledger, and answers, so many are lost.
 const IN_REACH: u64 = 0;
 const AWAY: u64 = 100;
-
-/// What a reader's programs keep of links, which outlives each of them.
-#[derive(Default)]
-struct Files(Mutex<BTreeMap<String, Vec<u8>>>);
 
 impl Files {
     fn len(&self) -> usize {
@@ -48,25 +39,6 @@ impl Files {
     }
 }
 
-impl Drawer for Files {
-    fn list(&self) -> io::Result<Vec<(String, u64)>> {
-        Ok(self.0.lock().unwrap().iter().map(|(name, file)| (name.clone(), file.len() as u64)).collect())
-    }
-
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.0.lock().unwrap().get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().insert(name.into(), bytes.into());
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.lock().unwrap().remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
 impl Scene {
     /// A process of reader `number` that was never there, but for what it kept of links.
     async fn next(&self, number: u8, files: &Arc<Files>, losses: u64) -> Ours {
@@ -78,34 +50,16 @@ impl Scene {
         cloud.keep_links(files.clone());
         cloud
     }
-
-    fn now_ms(&self) -> u64 {
-        self.context.current().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
-    }
-}
-
-async fn put(cloud: &Ours, key: &str, number: usize, len: u64) {
-    let source = stream::iter([Ok::<_, Infallible>(content(number, len))]);
-    cloud.put(BUCKET, key, source, Options::default()).await.unwrap_or_else(|error| panic!("{key}: {error}"));
 }
 
 /// A film of two files, and a pass to it for each reader; and one to the second file alone, for the first reader.
 async fn sold(owner: &Ours, readers: &[NodeKey], until_ms: u64) -> (Vec<Link>, Link) {
-    put(owner, "film/1", 1, 300_000).await;
-    put(owner, "film/2", 2, 200_000).await;
+    put_whole(owner, "film/1", 1, 300_000).await;
+    put_whole(owner, "film/2", 2, 200_000).await;
     let film = owner.share(BUCKET, What::Below("film/"), readers, until_ms).await.unwrap();
     let what = What::Object { key: "film/2", version: None };
     let one = owner.share(BUCKET, what, &readers[..1], until_ms).await.unwrap().remove(0);
     (film, one)
-}
-
-async fn read(cloud: &Ours, opened: &Opened, path: &str) -> Vec<u8> {
-    let object = match &opened.told {
-        Told::One(object) => object,
-        Told::Many(folder) => folder.file(path).expect("it is in the folder"),
-    };
-    let body = cloud.fetch(opened, object, None).unwrap();
-    body.map_ok(|piece| piece.to_vec()).try_concat().await.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn is_away(opened: Result<Opened, Fault>) -> bool {

@@ -19,6 +19,7 @@ use hodei_sdk::{
     Cloud, Fault,
     change::Removal,
     condition::{Condition, Tag},
+    share::{Opened, Told},
     upload::Options,
     wallet::Wallet,
 };
@@ -270,4 +271,20 @@ impl Lane {
         self.world.tale.end(deed, fate);
         fate
     }
+}
+
+/// An object of that content, put at once.
+pub(crate) async fn put_whole(cloud: &Ours, key: &str, number: usize, len: u64) {
+    let source = stream::iter([Ok::<_, Infallible>(content(number, len))]);
+    cloud.put(BUCKET, key, source, Options::default()).await.unwrap_or_else(|error| panic!("{key}: {error}"));
+}
+
+/// The bytes behind what was opened; of a folder, those at a path.
+pub(crate) async fn read(cloud: &Ours, opened: &Opened, path: &str) -> Vec<u8> {
+    let object = match &opened.told {
+        Told::One(object) => object,
+        Told::Many(folder) => folder.file(path).expect("it is in the folder"),
+    };
+    let body = cloud.fetch(opened, object, None).unwrap();
+    body.map_ok(|piece| piece.to_vec()).try_concat().await.unwrap_or_else(|error| panic!("{path}: {error}"))
 }

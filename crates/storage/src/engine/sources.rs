@@ -320,18 +320,28 @@ where
     }
 
     /// Providers of a stripe's shards, last the best: who is near before who is far, data before parity, since they need
-    /// not be restored.
+    /// not be restored. Who is paid, and has less than half as much left as others, comes after them: were the nearest used
+    /// up first, too few could be left to read from while most of what a tab pays for is.
     fn ordered(&self, page: &Page, at: usize, now: SystemTime) -> Vec<(u8, Place)> {
         let peers = &self.engine.peers;
         let mut queue: Vec<(u8, Place)> = (0..page.n).flat_map(|shard| self.places(page, at, shard)).collect();
         let least = queue.iter().map(|(_, place)| peers.latency(place.node())).min().unwrap_or_default();
         let far = (least * LATE_TIMES).max(LATE_MIN);
+        let left = |place: &Place| self.request.roster[*self.nodes.get(place.node())?].meter.as_ref()?.left();
+        // What is bound at who is away serves nobody.
+        let there = queue.iter().filter(|(_, place)| !peers.is_late(place.node(), now));
+        let most = there.filter_map(|(_, place)| left(place)).max();
         queue.sort_by_cached_key(|(shard, place)| {
-            let latency = peers.latency(place.node());
-            Reverse((peers.rank(place.node(), now), latency > far, *shard >= page.k, latency, *shard))
+            let (rank, latency) = (peers.rank(place.node(), now), peers.latency(place.node()));
+            Reverse((rank, is_low(left(place), most), latency > far, *shard >= page.k, latency, *shard))
         });
         queue
     }
+}
+
+/// Whether so much is left somewhere, by parts of what was paid for there, that others are asked first.
+fn is_low(left: Option<u64>, most: Option<u64>) -> bool {
+    left.zip(most).is_some_and(|(left, most)| left * 2 < most)
 }
 
 #[cfg(test)]
@@ -366,6 +376,13 @@ mod tests {
     /// All who are asked have their turn now, or give a first byte.
     fn beat(sources: &Sources<'_>, now: SystemTime) {
         sources.flying.iter().for_each(|flying| flying.pulse.beat(now));
+    }
+
+    #[test]
+    fn who_has_less_than_half_of_what_others_have_left_is_spared() {
+        assert!(is_low(Some(499), Some(1000)) && is_low(Some(0), Some(1)));
+        assert!(!is_low(Some(500), Some(1000)) && !is_low(Some(0), Some(0)));
+        assert!(!is_low(None, Some(1000)) && !is_low(Some(1), None), "what is not metered is not spared");
     }
 
     #[test]

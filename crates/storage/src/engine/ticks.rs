@@ -161,6 +161,13 @@ impl Meter {
         self.state().is_dry
     }
 
+    /// What is left of what its leaves pay for, in thousandths; `None` before they are known.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.leaves.get()?;
+        let all = mib(self.ticks());
+        Some((all.saturating_sub(self.state().served) * 1000).checked_div(all).unwrap_or(0))
+    }
+
     /// Ticks revealed to it, as far as is known here, and the wei they are worth.
     pub fn paid(&self) -> (u64, u128) {
         let mut left = self.count().revealed;

@@ -2,7 +2,7 @@
 
 use super::{
     Fleet,
-    fleet::{METERED, Tab},
+    fleet::{METERED, Mode, Tab},
     get, plain, put, run, wanted,
 };
 use commonware_runtime::deterministic::Context;
@@ -134,6 +134,20 @@ fn a_leaf_that_is_used_up_is_read_from_no_more_and_a_tab_that_is_ends_the_read()
         let error = poor.read(&context, &fleet, &stored).await.unwrap_err();
         assert!(matches!(&error, GetError::Shards { failure, .. } if failure.contains("Unpaid")), "{error}");
         is_even(&fleet, &poor);
+    });
+}
+
+#[test]
+fn what_is_paid_for_at_those_who_are_there_is_read_whole_although_one_is_dead() {
+    run(25, |context, fleet, engine| async move {
+        let data = plain(30 << 20);
+        let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
+        // Three of six are needed: the nearest three alone would be used up before the end.
+        let reader = Reader::new(&fleet, [9; 6]);
+        fleet.set(0, Mode::Down);
+        assert_eq!(reader.read(&context, &fleet, &stored).await.unwrap(), data);
+        assert!((1..6).all(|host| fleet.counted(host).0 <= 9 * TICK_BYTES), "nothing that is not paid for");
+        assert_eq!(fleet.counted(0).0, 0);
     });
 }
 

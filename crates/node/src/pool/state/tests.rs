@@ -51,6 +51,17 @@ fn who_has_the_word_joins_up_to_the_limits() {
 }
 
 #[test]
+fn a_device_whose_join_broke_off_goes_on_with_the_new_word_and_not_with_the_old() {
+    let mut pool = pool(Mode::Coins);
+    join(&mut pool, 1, NOW).unwrap();
+    pool.secret = [8; 16];
+    let old = pool.join(node(1), Address::repeat_byte(1), &SECRET, 1000, NOW + 1).unwrap_err();
+    assert!(old.reason == Reason::Secret && old.text.contains("the new one"), "{old}");
+    pool.join(node(1), Address::repeat_byte(1), &[8; 16], 1000, NOW + 2).unwrap();
+    assert_eq!((pool.devices.len(), pool.devices[&node(1)].joined_s), (1, NOW), "it is the device that it was");
+}
+
+#[test]
 fn a_device_leaves_comes_back_and_keeps_its_credit_unless_it_was_removed() {
     let mut pool = pool(Mode::Coins);
     join(&mut pool, 1, NOW).unwrap();
