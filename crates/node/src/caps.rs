@@ -141,6 +141,8 @@ pub struct Kept {
     pub conditions: Conditions,
     /// Why it rests; `None`: it serves.
     pub rest: Option<String>,
+    /// Until when at least, in seconds since 1970, where that is known.
+    pub until_s: Option<u64>,
 }
 
 impl Keeper {
@@ -154,8 +156,9 @@ impl Keeper {
         let total = provider.carried_bytes();
         let totals = self.carried.add(total.saturating_sub(self.seen), now_s);
         self.seen = total;
-        let rest = self.caps.limits().rest(&conditions, totals);
-        provider.take_caps(Kept { caps: self.caps.clone(), totals, conditions, rest: rest.clone() });
+        let limits = self.caps.limits();
+        let (rest, until_s) = (limits.rest(&conditions, totals), limits.until_s(totals, now_s));
+        provider.take_caps(Kept { caps: self.caps.clone(), totals, conditions, rest: rest.clone(), until_s });
         rest
     }
 
@@ -173,6 +176,7 @@ impl Kept {
             "active": self.caps.told(),
             "settings": self.caps,
             "rests": self.rest,
+            "rests_until_s": self.until_s,
             "carried_today_bytes": self.totals.day,
             "carried_this_month_bytes": self.totals.month,
             "on_battery": power.map(|power| !power.charging),

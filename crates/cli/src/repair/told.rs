@@ -5,6 +5,7 @@ use crate::{
     bucket::odds,
     out::{bytes, table},
     status::short,
+    time,
 };
 use hodei_sdk::{
     recode::Recoded,
@@ -35,6 +36,7 @@ fn state(seat: &Seat) -> &'static str {
     match seat.state {
         State::Leaving => "leaves",
         State::Answers if seat.is_leaving() => "drained",
+        State::Answers if seat.rest.is_some() => "rests",
         State::Answers if seat.deal.offer.suspended => "suspended",
         State::Answers => "answers",
         State::Doubted => "doubted",
@@ -66,7 +68,17 @@ fn standing(seat: &Seat) -> String {
         0 => String::new(),
         count => format!(", declines {count} of them"),
     };
-    format!("{what}{missed}{declined}")
+    format!("{what}{}{missed}{declined}", resting(seat))
+}
+
+/// What one that answers does not do for now, and until when.
+fn resting(seat: &Seat) -> String {
+    let Some(rest) = seat.rest else { return String::new() };
+    let what = if rest.gives { "takes nothing now" } else { "takes and gives nothing now" };
+    match rest.until_ms {
+        Some(until_ms) => format!(", rests until {}: {what}", time::utc(until_ms)),
+        None => format!(", rests: {what}"),
+    }
 }
 
 /// For people: what is left of each stripe, and who has it.
@@ -111,6 +123,8 @@ pub(super) fn survey(bucket: &str, survey: &Survey) -> Value {
         json!({
             "node": seat.node().to_string(), "operator": seat.deal.offer.operator.to_string(),
             "zone": seat.deal.offer.zone, "deal": seat.deal.id, "state": state(seat), "answers": seat.answers,
+            "rests": seat.rest.is_some(), "rests_until_ms": seat.rest.and_then(|rest| rest.until_ms),
+            "gives": seat.answers && seat.rest.is_none_or(|rest| rest.gives),
             "missed_in_row": seat.missed_in_row, "shards": seat.named, "shards_there": seat.there, "shards_declined": seat.named_declined,
         })
     };
@@ -163,6 +177,11 @@ pub(super) fn assumed(planned: &Repair) -> Vec<String> {
     say(
         &|seat| seat.declined > 0,
         "declines some of it, by its signed word: that is put elsewhere, and paid for no more once its new root is posted.",
+    );
+    say(
+        &|seat| seat.rest.is_some(),
+        "rests: a cap of its transfer is reached, its power is spared, or it is full. It keeps its deal and what it has, which \
+         counts where it is given and is taken to come back where it is not; nothing new goes there meanwhile.",
     );
     say(&Seat::is_leaving, "what lies there stays, and nothing new comes: `hodei data redundancy` moves it elsewhere.");
     lines

@@ -75,6 +75,17 @@ impl Limits {
         }
         None
     }
+
+    /// Until when nothing more is carried, in seconds since 1970 as `now_s` is; `None` where no cap of transfer is reached.
+    pub fn until_s(&self, carried: Totals, now_s: u64) -> Option<u64> {
+        let today = now_s / DAY_S;
+        let is_reached = |bytes: u64, most: u64| most > 0 && bytes >= most;
+        if is_reached(carried.month, self.transfer_bytes_per_month) {
+            let next = (today + 1..=today + 31).find(|day| month(*day) > month(today))?;
+            return Some(next * DAY_S);
+        }
+        is_reached(carried.day, self.transfer_bytes_per_day).then_some((today + 1) * DAY_S)
+    }
 }
 
 /// Bytes carried on one day and in one month, over restarts.
@@ -180,6 +191,17 @@ mod tests {
 
     fn none() -> Totals {
         Totals::default()
+    }
+
+    #[test]
+    fn a_cap_of_transfer_says_until_when_it_has_a_node_rest() {
+        let limits = Limits { transfer_bytes_per_day: 10, transfer_bytes_per_month: 100, ..Limits::default() };
+        // The last but one of January 1970, in the afternoon.
+        let now_s = 29 * DAY_S + 50_000;
+        let until = |day, month| limits.until_s(Totals { day, month }, now_s);
+        assert_eq!([until(9, 99), until(10, 99)], [None, Some(30 * DAY_S)]);
+        assert_eq!([until(0, 100), until(10, 100)], [Some(31 * DAY_S); 2], "the later of both");
+        assert_eq!(Limits::default().until_s(Totals { day: 9, month: 9 }, now_s), None);
     }
 
     #[test]

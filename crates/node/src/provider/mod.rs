@@ -278,6 +278,11 @@ impl<E: Storage> Provider<E> {
         self.0.resting.load(Ordering::Relaxed)
     }
 
+    /// When it goes on, in milliseconds since 1970, where a cap of transfer has it rest.
+    pub(super) fn rests_until_ms(&self) -> Option<u64> {
+        lock(&self.0.kept).as_ref().and_then(|kept| kept.until_s).map(|until_s| until_s.saturating_mul(1000))
+    }
+
     /// Paces what is taken and given by these caps, and proves when it is preferred, from now on.
     pub fn obey(&self, caps: &Caps, prove: &Prove) {
         self.0.upload.set(caps.upload_bytes_per_s);

@@ -99,19 +99,26 @@ impl<E: Storage> Provider<E> {
         pace.take(0, self.0.begun.elapsed()).err().map(later)
     }
 
+    /// Whether shards are taken now: who would bring some asks before it reads them elsewhere.
+    fn greet(&self) -> Answer {
+        if self.is_resting() {
+            let until_ms = self.rests_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms()));
+            let retry_after_ms = until_ms.map_or(RESTING_MS, |ms| u32::try_from(ms).unwrap_or(u32::MAX).max(BUSY_MS));
+            return Answer::Busy { retry_after_ms };
+        }
+        if !self.is_judged() {
+            return Answer::Busy { retry_after_ms: BUSY_MS };
+        }
+        let (free_bytes, queued_bytes) = (self.free_bytes(), self.queue().bytes());
+        Answer::Hello { version: wire::VERSION, free_bytes, queued_bytes }
+    }
+
     async fn reply<St: Stream>(&self, from: NodeKey, request: Request, stream: &mut St) -> (Answer, Bytes) {
         match request {
             Request::Hello { version } if version != wire::VERSION => {
                 (refused(Reason::Version, format!("expected version {}", wire::VERSION)), Bytes::new())
             }
-            Request::Hello { .. } => {
-                let answer = Answer::Hello {
-                    version: wire::VERSION,
-                    free_bytes: self.free_bytes(),
-                    queued_bytes: self.queue().bytes(),
-                };
-                (answer, Bytes::new())
-            }
+            Request::Hello { .. } => (self.greet(), Bytes::new()),
             Request::Put { .. } | Request::Get { .. } if self.is_resting() => {
                 (Answer::Busy { retry_after_ms: RESTING_MS }, Bytes::new())
             }

@@ -56,17 +56,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         tended: &mut Tended,
     ) -> Result<Vec<Due>, Fault> {
         let (mut pairs, mut lacking) = (Vec::new(), Vec::new());
-        let takers = scene.takers();
+        let keepers = scene.keepers();
         for some in due.chunks(ASKED_STRIPES) {
             let lost = some.iter().flat_map(|due| due.lost.iter().map(move |shard| due.shard(*shard)));
-            let asked = lost.flat_map(|id| takers.iter().map(move |deal| (*deal, id))).collect();
-            let said = self.0.engine.inventory(&scene.roster, asked).await.there;
+            let asked = lost.flat_map(|id| keepers.iter().map(move |deal| (*deal, id))).collect();
+            let said = self.inquire(scene, asked).await.there;
             let before = tended.read_bytes;
             let there = self.read_there(scene, some, said, tended).await;
             self.rest(rate, tended.read_bytes - before).await;
             for due in some {
                 let mut due = due.clone();
-                pairs.extend(due.find(&takers, &there, |due, shard, deal| scene.fits(due, shard, deal)));
+                pairs.extend(due.find(&keepers, &there, |due, shard, deal| scene.fits(due, shard, deal)));
                 tended.tried += u64::from(due.lost.is_empty());
                 if !due.lost.is_empty() {
                     lacking.push(due);

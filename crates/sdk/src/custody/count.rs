@@ -12,7 +12,10 @@ use hodei_storage::{
     repair::{Bar, Count, Fate},
 };
 use hodei_types::{code::Shape, slice::ShardId};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 /// A bucket as a custodian sees it at a look.
 pub(super) struct Scene {
@@ -21,6 +24,8 @@ pub(super) struct Scene {
     pub(super) seats: Vec<Seat>,
     pub(super) overlay: Arc<Overlay>,
     pub(super) voices: Voices,
+    /// Deals that refused a shard, or failed to take it: nothing more is brought there at this look.
+    pub(super) refused: Mutex<BTreeSet<u64>>,
 }
 
 /// A stripe that lacks too much.
@@ -124,14 +129,40 @@ impl Scene {
         self.roster.iter().map(|provider| provider.deal).filter(has).collect()
     }
 
-    /// Deals that take shards now.
+    /// Deals that stay, though some may rest: what they have counts.
+    pub(super) fn keepers(&self) -> Vec<u64> {
+        self.seats.iter().filter(|seat| seat.stays()).map(|seat| seat.deal.id).collect()
+    }
+
+    /// Those of them that take shards now, as far as is known.
     pub(super) fn takers(&self) -> Vec<u64> {
-        self.seats.iter().filter(|seat| seat.takes()).map(|seat| seat.deal.id).collect()
+        let refused = self.refused();
+        let takes = |seat: &&Seat| seat.takes() && !refused.contains(&seat.deal.id);
+        self.seats.iter().filter(takes).map(|seat| seat.deal.id).collect()
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.refused.lock().expect("no panic under this lock")
+    }
+
+    /// It did not take what it was brought: others are, for the rest of this look.
+    pub(super) fn refuse(&self, deal: u64) {
+        self.refused().insert(deal);
+    }
+
+    /// How many did not.
+    pub(super) fn refusals(&self) -> usize {
+        self.refused().len()
+    }
+
+    /// Who was silent is asked nothing more at this look.
+    pub(super) fn fall_silent<'a>(&mut self, silent: impl IntoIterator<Item = &'a u64>) {
+        self.voices.fall_silent(&mut self.seats, silent);
     }
 
     /// Copies that there should be of what is not coded.
     pub(super) fn wanted_copies(&self) -> usize {
-        self.record.shape.page_copies().min(self.takers().len())
+        self.record.shape.page_copies().min(self.keepers().len())
     }
 
     /// What is left of a stripe, and what is to be done about it if anything is.

@@ -70,12 +70,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return;
         }
         // What is in no root on the ledger may go unpunished: only who has everything posted is relied on.
-        let relied: BTreeSet<u64> = scene.takers().into_iter().filter(|deal| posted.whole.contains(deal)).collect();
+        let mut relied: BTreeSet<u64> =
+            scene.keepers().into_iter().filter(|deal| posted.whole.contains(deal)).collect();
         let mut free = Vec::new();
         for provider in scene.roster.iter().filter(|provider| leaving.contains(&provider.deal)) {
-            match self.only_there(scene, &relied, provider, notes).await {
+            match self.only_there(scene, &mut relied, provider, notes).await {
                 Some(0) => free.push(provider.deal),
-                Some(count) => tended.stays.extend(reasons(count, &scene.takers(), &posted)),
+                Some(count) => tended.stays.extend(reasons(count, &scene.keepers(), &posted)),
                 None => _ = tended.stays.insert("it does not tell all that it has".into()),
             }
         }
@@ -109,11 +110,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Shards of a deal that none of those relied on has, as many as are found first; `None` where not all could be asked
-    /// about. It begins where something was alone at an earlier look.
+    /// about. Who falls silent is relied on no more. It begins where something was alone at an earlier look.
     async fn only_there(
         &self,
         scene: &Scene,
-        relied: &BTreeSet<u64>,
+        relied: &mut BTreeSet<u64>,
         provider: &Provider,
         notes: &mut Notes,
     ) -> Option<u64> {
@@ -143,7 +144,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     async fn alone(
         &self,
         scene: &Scene,
-        relied: &BTreeSet<u64>,
+        relied: &mut BTreeSet<u64>,
         provider: &Provider,
         from: u64,
     ) -> Option<(u64, u64, u64)> {
@@ -151,17 +152,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut left: BTreeSet<ShardId> = shards.into_iter().map(|(id, _)| id).collect();
         // First who took a shard in its place; everybody about the rest only, which are pages and the like.
         for everybody in [false, true] {
+            let others: &BTreeSet<u64> = relied;
             let asked = left.iter().flat_map(|id| {
                 let named: BTreeSet<u64> = scene.overlay.deals(id).collect();
-                let asked = relied.iter().filter(move |deal| everybody || named.contains(*deal));
+                let asked = others.iter().filter(move |deal| everybody || named.contains(*deal));
                 asked.map(move |deal| (*deal, *id))
             });
             let asked: Vec<(u64, ShardId)> = asked.collect();
             if asked.is_empty() {
                 continue;
             }
-            let said = self.0.engine.inventory(&scene.roster, asked).await.there;
-            for (_, id) in self.0.engine.glanced(&scene.roster, said).await {
+            let said = self.0.engine.inventory(&scene.roster, asked).await;
+            let seen = self.0.engine.glanced(&scene.roster, said.there).await;
+            relied.retain(|deal| !said.silent.contains_key(deal) && !seen.silent.contains_key(deal));
+            for (_, id) in seen.there {
                 left.remove(&id);
             }
         }

@@ -14,7 +14,10 @@ use hodei_storage::{
     manifest::{Kind, List, Page},
 };
 use hodei_types::{slice::ShardId, transport::Transport};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// KiB of the longest page, of 64 stripes of 255 shards; most are a few.
 const PAGE_KIB_MAX: u16 = 600;
@@ -43,8 +46,9 @@ pub struct Notes {
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
-    /// Reads what came to these deals since the last look.
-    pub(super) async fn find_pages(&self, charge: &Charge, present: &[Provider], notes: &mut Notes) {
+    /// Reads what came to these deals since the last look; gives those whose providers fell silent.
+    pub(super) async fn find_pages(&self, charge: &Charge, present: &[Provider], notes: &mut Notes) -> BTreeSet<u64> {
+        let mut silent = BTreeSet::new();
         for provider in present {
             let mut from = notes.read.get(&provider.deal).copied().unwrap_or(0);
             for _ in 0..QUESTIONS_MAX {
@@ -52,6 +56,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     Ok(listed) => listed,
                     Err(error) => {
                         tracing::warn!(node = %provider.peer.key, %error, "a provider lists nothing");
+                        silent.extend(error.is_silence().then_some(provider.deal));
                         break;
                     }
                 };
@@ -59,7 +64,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 let short = shards.into_iter().filter(|(id, kib)| {
                     *kib <= PAGE_KIB_MAX && *kib != SHARD_KIB && kib.is_multiple_of(4) && !known(id)
                 });
-                if !self.read_short(charge, provider, short.map(|(id, _)| id).collect(), notes).await {
+                let short = short.map(|(id, _)| id).collect();
+                if let Err(error) = self.read_short(charge, provider, short, notes).await {
+                    silent.extend(error.is_silence().then_some(provider.deal));
                     break;
                 }
                 from = next;
@@ -69,10 +76,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 }
             }
         }
+        silent
     }
 
-    /// Takes in those of these that are pages; `false` if the provider stopped answering.
-    async fn read_short(&self, charge: &Charge, provider: &Provider, ids: Vec<ShardId>, notes: &mut Notes) -> bool {
+    /// Takes in those of these that are pages; an error where the provider stopped answering.
+    async fn read_short(
+        &self,
+        charge: &Charge,
+        provider: &Provider,
+        ids: Vec<ShardId>,
+        notes: &mut Notes,
+    ) -> Result<(), RemoteError> {
         let read = ids.into_iter().map(|id| {
             let (cloud, provider) = (self.clone(), provider.clone());
             async move {
@@ -84,7 +98,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             .boxed()
         });
         let read: Vec<_> = stream::iter(read.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
-        let mut answers = true;
+        let mut answers = Ok(());
         for found in read {
             match found {
                 Ok(Some((id, Kind::Page, bytes))) => {
@@ -104,7 +118,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 Err(RemoteError::Gone | RemoteError::Declined(_) | RemoteError::Lie(_)) => {}
                 Err(error) => {
                     tracing::debug!(node = %provider.peer.key, %error, "a short shard is not read");
-                    answers = false;
+                    answers = Err(error);
                 }
             }
         }

@@ -21,7 +21,7 @@ use alloy_primitives::{B256, U256};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use hodei_storage::{
-    engine::{Loss, Provider},
+    engine::{Inventory, Patience, Provider},
     index::ROOT_BYTES,
     manifest::Page,
     overlay::PAIRS_MAX,
@@ -35,8 +35,8 @@ use hodei_types::{
     transport::{NodeKey, Transport},
 };
 use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -66,11 +66,12 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let seats = self.seats(&record, &roster, &[]).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let voices = Voices::of(&seats);
-        let mut scene = Scene { record, roster, seats, overlay, voices };
+        let mut scene = Scene { record, roster, seats, overlay, voices, refused: Mutex::default() };
         let asked = |provider: &&Provider| scene.voices.is_asked(provider.deal);
         let present: Vec<Provider> = scene.roster.iter().filter(asked).cloned().collect();
         notes.looks += 1;
-        self.find_pages(charge, &present, notes).await;
+        let silent = self.find_pages(charge, &present, notes).await;
+        scene.fall_silent(&silent);
         let mut tended = Tended { rank, ..Tended::default() };
         let mut due = self.count(&mut scene, notes, &mut tended).await;
         self.copy_others(&mut scene, notes, &mut tended).await;
@@ -119,6 +120,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             for (id, page) in wave {
                 let copies = scene.copies(id);
                 let is_held = page.shards().any(|shard| scene.voices.there.contains(&shard));
+                if scene.seats.iter().all(|seat| !seat.answers) {
+                    // Nobody is left to say whether it was let go of.
+                    continue;
+                }
                 if copies.is_empty() && !is_held {
                     // Let go of by its owner; or lost whole, and then there is nothing to make it again from.
                     notes.pages.remove(&id);
@@ -144,8 +149,19 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Asks who has these, and who refuses to.
     pub(super) async fn learn(&self, scene: &mut Scene, asked: Vec<(u64, ShardId)>) {
-        let heard = self.0.engine.inventory(&scene.roster, asked).await;
+        let heard = self.inquire(scene, asked).await;
         (scene.voices.there, scene.voices.declined) = (heard.there, heard.declined);
+    }
+
+    /// Asks the same of those who answered so far: who was silent once would keep each later question waiting.
+    pub(super) async fn inquire(&self, scene: &mut Scene, mut asked: Vec<(u64, ShardId)>) -> Inventory {
+        asked.retain(|(deal, _)| scene.voices.is_asked(*deal));
+        let heard = self.0.engine.inventory(&scene.roster, asked).await;
+        for (deal, error) in &heard.silent {
+            tracing::warn!(deal, error, "a provider stopped answering");
+        }
+        scene.fall_silent(heard.silent.keys());
+        heard
     }
 
     /// Copies lists of pages, the index's root and the overlay's newest sheet where there are too few.
@@ -163,7 +179,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             let bytes = match notes.lists.get(&id) {
                 Some(list) => Some(Bytes::from(list.to_vec())),
-                None if scene.takers().iter().filter(|deal| copies.contains(deal)).count() >= scene.wanted_copies() => {
+                None if scene.keepers().iter().filter(|deal| copies.contains(deal)).count()
+                    >= scene.wanted_copies() =>
+                {
                     None
                 }
                 None if id.0 == root.0 => self.read_copy(scene, id, ROOT_BYTES as u32).await,
@@ -188,9 +206,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         bytes: impl FnOnce() -> Option<Bytes>,
         tended: &mut Tended,
     ) {
-        let takers = scene.takers();
+        let (keepers, takers) = (scene.keepers(), scene.takers());
         // Those of who leaves, or is closed, are not counted on.
-        let stay = has.iter().filter(|deal| takers.contains(deal)).count();
+        let stay = has.iter().filter(|deal| keepers.contains(deal)).count();
         let lacking = scene.wanted_copies().saturating_sub(stay);
         if lacking == 0 {
             return;
@@ -201,23 +219,26 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             let deal = scene.roster[*at].deal;
             takers.contains(&deal) && !has.contains(&deal) && !scene.voices.declined.contains(&(deal, id))
         });
-        let mut made = 0;
+        let (mut made, mut failure) = (0, None);
         for at in others {
             if made == lacking {
                 break;
             }
             let place = (scene.roster.clone(), at);
-            match self.0.engine.copy_to(scene.record.shape, place, self.random(), bytes.clone()).await {
+            match self.0.engine.copy_to(scene.record.shape, place, self.random(), bytes.clone(), Patience::Moment).await
+            {
                 Ok(held) => {
                     made += 1;
                     tended.sent_bytes += bytes.len() as u64;
                     self.owe(&[(held.ack.statement.deal, held.ack)].into());
                 }
                 Err(error) => {
-                    tended.failures.insert(format!("a copy: {}: {error}", scene.roster[at].peer.key));
+                    failure = Some(format!("a copy: {}: {error}", scene.roster[at].peer.key));
+                    self.not_taken(scene, at, error);
                 }
             }
         }
+        tended.failures.extend(failure.filter(|_| made < lacking));
         tended.copies += made as u64;
     }
 
@@ -230,21 +251,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         tended: &mut Tended,
     ) -> Result<(), Fault> {
         let due = self.find_unsaid(scene, due, *rate, tended).await?;
-        let wanting = |scene: &Scene, may_double| {
-            let lacks = |due: &Due| due.lost.len() - self.seats_for(scene, due, may_double).len();
-            due.iter().map(lacks).max().unwrap_or(0)
-        };
-        let others = wanting(scene, false);
-        // Others first; where none can be had, some of those who are left hold two of a stripe.
-        if others > 0
-            && let Err(why) = self.join_others(scene, others, tended).await?
-            && wanting(scene, true) > 0
-        {
-            tended.failures.insert(why);
-        }
         // Where it is not to take all of the line, it rests between a few.
-        let batch = if rate.is_some() { AT_ONCE } else { STRIPES_BEFORE_LAY };
-        for batch in due.chunks(batch) {
+        let most = if rate.is_some() { AT_ONCE } else { STRIPES_BEFORE_LAY };
+        let (mut left, mut refusals) = (due.as_slice(), None);
+        while !left.is_empty() {
+            // Before anything is made, and again once somebody took nothing.
+            if refusals != Some(scene.refusals()) {
+                refusals = Some(scene.refusals());
+                self.join_lacking(scene, left, tended).await?;
+            }
+            let (batch, later) = left.split_at(most.min(left.len()));
+            left = later;
             let made = stream::iter(batch.iter().map(|due| self.make(charge, scene, due).boxed()).collect::<Vec<_>>());
             let made: Vec<_> = made.buffer_unordered(AT_ONCE).collect().await;
             let mut pairs = Vec::new();
@@ -281,7 +298,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 
     /// Places for what a stripe lacks, as many as the caps allow: (shard, index in the roster).
-    fn seats_for(&self, scene: &Scene, due: &Due, may_double: bool) -> Vec<(u8, usize)> {
+    pub(super) fn seats_for(&self, scene: &Scene, due: &Due, may_double: bool) -> Vec<(u8, usize)> {
         let mut candidates: Vec<Candidate> = scene.roster.iter().map(Provider::candidate).collect();
         let takers = scene.takers();
         let avoid: Vec<NodeKey> = scene
@@ -314,6 +331,22 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         in_roster.map(|(shard, at)| (shard as u8, at)).collect()
     }
 
+    /// Others first; where none can be had, some of those who are left hold two of a stripe.
+    async fn join_lacking(&self, scene: &mut Scene, due: &[Due], tended: &mut Tended) -> Result<(), Fault> {
+        let wanting = |scene: &Scene, may_double| {
+            let lacks = |due: &Due| due.lost.len() - self.seats_for(scene, due, may_double).len();
+            due.iter().map(lacks).max().unwrap_or(0)
+        };
+        let others = wanting(scene, false);
+        if others > 0
+            && let Err(why) = self.join_others(scene, others, tended).await?
+            && wanting(scene, true) > 0
+        {
+            tended.failures.insert(why);
+        }
+        Ok(())
+    }
+
     /// Opens deals with others from the bucket's reserve; `Ok(Err)` says why none could be opened.
     async fn join_others(
         &self,
@@ -331,8 +364,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut offered: Vec<&Offer> = offers.iter().filter(usable).collect();
         offered.retain(|offer| !known.contains(&offer.node) && offer.free_bytes() >= room);
         let offered = self.present(&record, offered, wanting).await?;
+        // Who merely rests keeps what it has, and its place.
         let staying: Vec<&Offer> =
-            scene.seats.iter().filter(|seat| seat.takes()).map(|seat| &seat.deal.offer).collect();
+            scene.seats.iter().filter(|seat| seat.stays()).map(|seat| &seat.deal.offer).collect();
         let chosen = match choose(&record.shape, &staying, &offered, wanting) {
             Ok(chosen) if !chosen.is_empty() => chosen,
             Ok(_) | Err(_) if offered.is_empty() => {
@@ -363,80 +397,15 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.forget_roster(record.id);
         let record = self.0.buckets.read(record.id).await?.unwrap_or(record);
         let Voices { there, declined, .. } = std::mem::replace(&mut scene.voices, Voices::of(&[]));
+        let silent: BTreeSet<u64> = scene.seats.iter().filter(|seat| !seat.answers).map(|seat| seat.deal.id).collect();
         scene.roster = self.roster(&record).await?;
-        scene.seats = self.seats(&record, &scene.roster, &[]).await?;
+        // Who was silent before is not waited for again.
+        let heard: Vec<Provider> =
+            scene.roster.iter().filter(|provider| !silent.contains(&provider.deal)).cloned().collect();
+        scene.seats = self.seats(&record, &heard, &[]).await?;
         scene.voices = Voices { there, declined, ..Voices::of(&scene.seats) };
         scene.record = record;
         Ok(Ok(()))
-    }
-
-    /// Makes what one stripe lacks.
-    async fn make(&self, charge: &Charge, scene: &Scene, due: &Due) -> Result<Made, String> {
-        let seats = self.seats_for(scene, due, true);
-        if seats.is_empty() {
-            return Err("no provider is left for what is lost".into());
-        }
-        let place = |deal: u64| scene.roster.iter().position(|provider| provider.deal == deal);
-        let from = |shard: u8| due.there.iter().find(|(known, _)| *known == shard).and_then(|(_, deal)| place(*deal));
-        let (mut made, mut seats) = (Made::default(), seats.into_iter().collect::<VecDeque<_>>());
-        for _ in 0..seats.len() {
-            let Some((shard, at)) = seats.pop_front() else { break };
-            match from(shard) {
-                Some(from) if self.pass_on(scene, due, (shard, from, at), &mut made).await => {}
-                // Nobody has it, or it cannot be had there any more.
-                _ => seats.push_back((shard, at)),
-            }
-        }
-        if seats.is_empty() {
-            return Ok(made);
-        }
-        let (pads, first) = due.page.entrusted(&charge.care).map_err(|error| error.to_string())?;
-        let blamed = self.clone();
-        let loss = Loss {
-            shape: scene.shape(&due.page),
-            roster: scene.roster.clone(),
-            page: due.page.clone(),
-            at: due.at,
-            pads: pads.stripe(first + due.at as u32),
-            there: due.there.iter().filter_map(|(shard, deal)| Some((*shard, place(*deal)?))).collect(),
-            seats: seats.into(),
-            upload: self.random(),
-            verdict: Arc::new(move |verdict| blamed.blame(verdict)),
-        };
-        let restored = self.0.engine.restore(loss).await.map_err(|error| error.to_string())?;
-        let acks = restored.held.iter().map(|(_, _, held)| (held.ack.statement.deal, held.ack));
-        acks.for_each(|ack| self.owe(&[ack].into()));
-        let ids = &due.page.stripes[due.at].ids;
-        made.pairs
-            .extend(restored.held.iter().map(|(shard, at, _)| (ids[usize::from(*shard)], scene.roster[*at].deal)));
-        made.read_bytes += restored.read_bytes;
-        made.sent_bytes += restored.sent_bytes;
-        made.failure = made.failure.or(restored.failure);
-        Ok(made)
-    }
-
-    /// Brings one shard as it is from who leaves to another; `false` if it could not be.
-    async fn pass_on(&self, scene: &Scene, due: &Due, (shard, from, at): (u8, usize, usize), made: &mut Made) -> bool {
-        let listed = &due.page.stripes[due.at];
-        let id = listed.ids[usize::from(shard)];
-        let leaving = std::slice::from_ref(&scene.roster[from]);
-        let read = self.0.engine.get_copy(leaving, id, listed.shard_bytes, |verdict| self.blame(verdict));
-        let Ok(bytes) = read.await else { return false };
-        let count = bytes.len() as u64;
-        made.read_bytes += count;
-        let place = (scene.roster.clone(), at);
-        match self.0.engine.copy_to(scene.shape(&due.page), place, self.random(), bytes).await {
-            Ok(held) => {
-                self.owe(&[(held.ack.statement.deal, held.ack)].into());
-                made.pairs.push((id, scene.roster[at].deal));
-                (made.moved, made.sent_bytes) = (made.moved + 1, made.sent_bytes + count);
-                true
-            }
-            Err(error) => {
-                made.failure = Some(format!("{}: {error}", scene.roster[at].peer.key));
-                false
-            }
-        }
     }
 }
 
@@ -445,15 +414,4 @@ struct Work<'a> {
     charge: &'a Charge,
     rate: Option<u64>,
     told: &'a (dyn Fn(Step) + Send + Sync),
-}
-
-/// What came of one stripe.
-#[derive(Default)]
-struct Made {
-    pairs: Vec<(ShardId, u64)>,
-    /// Of these, brought as they are.
-    moved: usize,
-    read_bytes: u64,
-    sent_bytes: u64,
-    failure: Option<String>,
 }

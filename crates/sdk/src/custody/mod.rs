@@ -17,6 +17,7 @@ mod charge;
 mod count;
 mod leave;
 mod look;
+mod make;
 mod mend;
 mod overlay;
 mod posted;

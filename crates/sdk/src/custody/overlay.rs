@@ -9,7 +9,7 @@ use crate::{
 use alloy_primitives::B256;
 use bytes::Bytes;
 use hodei_storage::{
-    engine::{GetError, Provider},
+    engine::{GetError, Patience, Provider},
     overlay::{Overlay, SHEET_BYTES_MAX, SHEETS_MAX, Sheet},
 };
 use hodei_types::{slice::ShardId, transport::Transport};
@@ -104,7 +104,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     break;
                 }
                 let place = (takers.clone(), at);
-                match self.0.engine.copy_to(record.shape, place, self.random(), shard.clone()).await {
+                match self.0.engine.copy_to(record.shape, place, self.random(), shard.clone(), Patience::Moment).await {
                     Ok(held) => {
                         self.owe(&[(held.ack.statement.deal, held.ack)].into());
                         made += 1;

@@ -17,7 +17,7 @@ mod tally;
 
 pub use hodei_storage::repair::{Margins, least};
 pub use rebalance::{Rebalance, Rebalanced, Share};
-pub use seat::{Seat, State};
+pub use seat::{Rest, Seat, State};
 pub use survey::{Ask, NAMED_MAX, Survey, Unreadable};
 
 use crate::{
@@ -104,7 +104,7 @@ pub struct Ended {
 fn lost(seats: &[Seat], is_locked: bool) -> usize {
     let gone = seats.iter().filter(|seat| seat.is_gone() && seat.deal.state.capacityBytes > 0);
     let gone = gone.filter(|seat| seat.state != State::Ending).count();
-    let unused = seats.iter().filter(|seat| seat.takes() && seat.deal.state.sequence == 0).count();
+    let unused = seats.iter().filter(|seat| seat.stays() && seat.deal.state.sequence == 0).count();
     if is_locked { 0 } else { gone.saturating_sub(unused) }
 }
 
@@ -198,7 +198,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         })
     }
 
-    /// Those on offer who answer; where only `lost` are wanted, not all of them are asked.
+    /// Those on offer who answer and take shards now; where only `lost` are wanted, not all of them are asked.
     pub(crate) async fn present<'a>(
         &self,
         record: &Record,
@@ -222,7 +222,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 meter: None,
             };
             let cloud = self.clone();
-            async move { (offer, cloud.is_there(&provider).await) }
+            async move { (offer, cloud.is_there(&provider).await && cloud.rest_of(&provider).await.is_none()) }
         });
         let asked: Vec<_> = asked.collect();
         let answers: Vec<(&Offer, bool)> = stream::iter(asked).buffered(seat::ASKED_AT_ONCE).collect().await;
@@ -235,7 +235,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.0.buckets.may_enlarge(planned.kept_until_ms, &planned.open, &planned.enlarge).await?;
         self.0.buckets.enlarge(record.id, &planned.open, &planned.enlarge).await?;
         self.0.buckets.drain(record.id, &planned.gone).await?;
-        // A put would wait for those that are away, stripe by stripe.
+        // A put would wait for those that are away or rest, stripe by stripe.
         self.shun(planned.survey.seats.iter().filter(|seat| !seat.takes()).map(Seat::node).collect());
         self.forget_roster(record.id);
         let (opened, gone) = (planned.open.len() as u64, planned.gone.len() as u64);

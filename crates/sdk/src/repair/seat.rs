@@ -3,7 +3,8 @@
 //! Who does not answer may be starting anew: as long as it missed no proof, its shards are taken to come back with it.
 //! Whoever missed one was away for a window; its shards count as gone, its deal stays in case it returns. Who answers and
 //! proves nothing is not believed. Nothing is expected of those whom the ledger closed, or whom the owner gives up:
-//! others take their places.
+//! others take their places. Who answers and rests, since it spares power or transfer or is full, keeps what it has and gets
+//! nothing new meanwhile; where it gives nothing either, what it has is taken to come back.
 
 use crate::{
     bucket::{Deal, OPEN, Record},
@@ -11,7 +12,7 @@ use crate::{
     fault::Fault,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use hodei_storage::engine::Provider;
+use hodei_storage::engine::{Pause, Provider};
 use hodei_types::{
     abi::{DEALS, IDeals},
     call::ask,
@@ -48,6 +49,15 @@ pub enum State {
     Ending,
 }
 
+/// Somebody answers, and takes nothing for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Until when, in milliseconds since 1970, as far as it says.
+    pub until_ms: Option<u64>,
+    /// What it has it gives all the same.
+    pub gives: bool,
+}
+
 /// A provider of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
@@ -55,6 +65,8 @@ pub struct Seat {
     pub state: State,
     /// Whether it answers, whatever is expected of it.
     pub answers: bool,
+    /// Where it takes nothing for now.
+    pub rest: Option<Rest>,
     /// Windows it missed in a row.
     pub missed_in_row: u64,
     /// Shards, copies of pages among them, that the index says it has; and that are there.
@@ -81,9 +93,27 @@ impl Seat {
         !self.is_gone() && self.deal.state.capacityBytes == 0
     }
 
+    /// Whether it stays with what it has, and is to take more, now or when it rested.
+    pub fn stays(&self) -> bool {
+        self.state == State::Answers && !self.is_leaving()
+    }
+
     /// Whether it takes shards now.
     pub fn takes(&self) -> bool {
-        self.state == State::Answers && !self.is_leaving()
+        self.stays() && self.rest.is_none()
+    }
+
+    /// Whether it answers, and gives nothing for now.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.answers && self.rest.is_some_and(|rest| !rest.gives)
+    }
+
+    /// It stopped answering.
+    pub(crate) fn fall_silent(&mut self) {
+        (self.answers, self.rest) = (false, None);
+        if matches!(self.state, State::Answers | State::Leaving | State::Doubted) {
+            self.state = if self.missed_in_row > 0 { State::Missing } else { State::Away };
+        }
     }
 }
 
@@ -128,9 +158,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 let chain = &**self.0.wallet.chain();
                 let node = deal.offer.node;
                 let standing = ask(chain, DEALS, &IDeals::standingCall { provider: node.0.into() }).await?;
-                let answers = match provider {
-                    Some(provider) => self.is_there(&provider).await,
+                let answers = match &provider {
+                    Some(provider) => self.is_there(provider).await,
                     None => false,
+                };
+                let rest = match &provider {
+                    Some(provider) if answers => self.rest_of(provider).await,
+                    _ => None,
                 };
                 let word = Word {
                     is_open: deal.state.state == OPEN,
@@ -141,12 +175,30 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 };
                 let (state, missed_in_row) = (judge(word, answers, is_given_up), word.missed_in_row);
                 let (named, there, declined, named_declined) = (0, 0, 0, 0);
-                Ok::<_, Fault>(Seat { deal, state, answers, missed_in_row, named, there, declined, named_declined })
+                Ok::<_, Fault>(Seat {
+                    deal,
+                    state,
+                    answers,
+                    rest,
+                    missed_in_row,
+                    named,
+                    there,
+                    declined,
+                    named_declined,
+                })
             }
         });
         // Boxed: closures over references make futures that are not provably Send.
         let seats = seats.map(futures::FutureExt::boxed).collect::<Vec<_>>();
         stream::iter(seats).buffered(ASKED_AT_ONCE).try_collect().await
+    }
+
+    /// Whether one that answers takes nothing for now, by its own word.
+    pub(super) async fn rest_of(&self, provider: &Provider) -> Option<Rest> {
+        let Pause { wait, gives } = self.0.engine.pause(provider).await?;
+        let until_ms =
+            wait.map(|wait| self.now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+        Some(Rest { until_ms, gives })
     }
 
     /// Whether a provider answers, asked patiently.
@@ -211,12 +263,26 @@ pub(super) mod tests {
             deal,
             state,
             answers: matches!(state, State::Answers | State::Doubted | State::Leaving),
+            rest: None,
             missed_in_row: 0,
             named: 0,
             there: 0,
             declined: 0,
             named_declined: 0,
         }
+    }
+
+    #[test]
+    fn who_rests_stays_and_takes_nothing_until_it_does_not_answer_at_all() {
+        let mut resting = seat(0, State::Answers, 1 << 20, 1);
+        assert!(resting.takes() && resting.stays() && !resting.is_shut());
+        resting.rest = Some(Rest { until_ms: Some(9), gives: true });
+        assert!(!resting.takes() && resting.stays() && !resting.is_shut() && !resting.is_gone());
+        resting.rest = Some(Rest { until_ms: None, gives: false });
+        assert!(!resting.takes() && resting.stays() && resting.is_shut());
+        resting.fall_silent();
+        assert_eq!((resting.state, resting.rest, resting.answers), (State::Away, None, false));
+        assert!(!resting.stays() && !resting.is_shut());
     }
 
     #[test]

@@ -196,7 +196,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             // What nothing says they have to have, some may only say to have.
             let (extra, rest) = std::mem::take(&mut voices.there).into_iter().partition(is_extra);
             voices.there = rest;
-            voices.there.extend(self.0.engine.glanced(roster, extra).await);
+            let glanced = self.0.engine.glanced(roster, extra).await;
+            voices.fall_silent(&mut tally.survey.seats, glanced.silent.keys());
+            voices.there.extend(glanced.there);
         }
         for (plot, pages) in &read {
             match pages {
@@ -240,15 +242,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             heard.declined.extend(again.declined);
             heard.silent = again.silent;
         }
-        for (deal, error) in heard.silent {
+        for (deal, error) in &heard.silent {
             tracing::warn!(deal, error, "a provider stopped answering");
-            let seat = tally.survey.seats.iter_mut().find(|seat| seat.deal.id == deal).expect("only these are asked");
-            seat.answers = false;
-            if matches!(seat.state, State::Answers | State::Leaving | State::Doubted) {
-                seat.state = if seat.missed_in_row > 0 { State::Missing } else { State::Away };
-            }
-            voices.states.insert(deal, (seat.state, false));
         }
+        voices.fall_silent(&mut tally.survey.seats, heard.silent.keys());
         tally.takers = tally.survey.seats.iter().filter(|seat| seat.takes()).count();
         tally.decline(&heard.declined);
         (voices.there, voices.declined) = (heard.there, heard.declined);

@@ -97,12 +97,25 @@ pub(crate) struct Voices {
     pub(crate) there: BTreeSet<(u64, ShardId)>,
     /// What they refuse to have.
     pub(crate) declined: BTreeSet<(u64, ShardId)>,
+    /// Those that give nothing for now: what they have comes back later.
+    pub(crate) shut: BTreeSet<u64>,
 }
 
 impl Voices {
     pub(crate) fn of(seats: &[Seat]) -> Self {
         let states = seats.iter().map(|seat| (seat.deal.id, (seat.state, seat.answers)));
-        Self { states: states.collect(), there: BTreeSet::new(), declined: BTreeSet::new() }
+        let shut = seats.iter().filter(|seat| seat.is_shut()).map(|seat| seat.deal.id);
+        Self { states: states.collect(), there: BTreeSet::new(), declined: BTreeSet::new(), shut: shut.collect() }
+    }
+
+    /// Who was silent is asked no more.
+    pub(crate) fn fall_silent<'a>(&mut self, seats: &mut [Seat], silent: impl IntoIterator<Item = &'a u64>) {
+        for deal in silent {
+            let Some(seat) = seats.iter_mut().find(|seat| seat.deal.id == *deal) else { continue };
+            seat.fall_silent();
+            self.states.insert(*deal, (seat.state, false));
+            self.shut.remove(deal);
+        }
     }
 
     /// Whether it is asked: also one of whom nothing is expected, since what it has can be read.
@@ -121,12 +134,21 @@ impl Voices {
 
     /// Whether one of whom everything is expected has a shard.
     pub(super) fn is_good(&self, deal: u64, id: ShardId) -> bool {
-        matches!(self.states.get(&deal), Some((State::Answers, _))) && self.there.contains(&(deal, id))
+        matches!(self.states.get(&deal), Some((State::Answers, _)))
+            && self.there.contains(&(deal, id))
+            && !self.shut.contains(&deal)
     }
 
-    /// Takes a shard into a stripe's count; gives whether it is there.
+    /// Takes a shard into a stripe's count; gives whether it is there, and can be had.
     pub(crate) fn count(&self, count: &mut Count, deal: u64, id: ShardId) -> bool {
         let is_held = self.there.contains(&(deal, id));
+        if is_held && self.shut.contains(&deal) {
+            match self.states.get(&deal) {
+                Some((State::Answers | State::Leaving, _)) => count.back += 1,
+                _ => count.away += 1,
+            }
+            return false;
+        }
         // By its own word it will not have it again: whoever it is, somebody else shall.
         count.declined += u16::from(self.declined.contains(&(deal, id)));
         match self.states.get(&deal) {
@@ -275,7 +297,8 @@ impl Tally {
         let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
         margins.lost += stripes;
         self.survey.pages.lost += 1;
-        let may_return = self.survey.seats.iter().any(|seat| !seat.answers && seat.state != State::GivenUp);
+        let may_return = |seat: &Seat| (!seat.answers && seat.state != State::GivenUp) || seat.is_shut();
+        let may_return = self.survey.seats.iter().any(may_return);
         self.settle(plot, Fate::OutOfReach, (stripes, may_return));
     }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     BUCKET, COIN, SECOND, Scene, coins,
-    fleet::{HOSTS, Wire},
+    fleet::{HOSTS, Rests, Wire},
     ledger::{CHAIN_ID, Door},
     machine::{Disk, Mood},
     operator,
@@ -20,12 +20,13 @@ use hodei_sdk::{
     bucket::Buckets,
     condition::Condition,
     custody::{Charge, Notes, SETTLES, Step, Tended, Wage},
+    repair::Ask,
 };
 use hodei_types::{
     abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, PROVIDERS},
     ack::Statement,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Who leaves.
 const LEAVER: usize = 4;
@@ -189,6 +190,7 @@ fn beside_another(seed: u64) -> bool {
         let charge = entrusted(&scene).await;
         let (bucket, leaving) = (charge.bucket, leaving(&scene, charge.bucket));
         let stays: Ours = scene.cloud(&scene.process(53, Payer::Custodian)).await;
+        assert!(!is_behind(&scene, bucket, leaving).await, "seed {seed}: the owner left nothing unposted");
         let (mut notes, mut looks) = (Notes::default(), 0);
         // Its first look is over before anything lacks.
         while stays.tend(&charge, &mut notes, None, &|_: Step| {}).await.is_err() {
@@ -267,6 +269,99 @@ fn boaster(seed: u64) {
 #[test]
 fn a_bare_yes_keeps_no_shard_from_being_brought_from_who_leaves() {
     (0..seeds(4)).for_each(boaster);
+}
+
+/// One provider answers, proves, and takes nothing new.
+fn beside_one_that_rests(seed: u64, rests: Rests) {
+    Runner::seeded(seed).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let ledger = scene.world.ledger.clone();
+        let charge = entrusted(&scene).await;
+        let leaving = leaving(&scene, charge.bucket);
+        scene.fleet.rest((LEAVER + 2) % HOSTS, rests);
+        retire(&scene, LEAVER).await;
+        let custodian: Ours = scene.cloud(&scene.process(53, Payer::Custodian)).await;
+        let (mut notes, mut looks, mut moved) = (Notes::default(), 0, 0);
+        while ledger.view(DEALS, &IDeals::getCall { deal: leaving }).state != 3 {
+            let looked = custodian.tend(&charge, &mut notes, None, &|_: Step| {}).await;
+            if let Ok(tended) = &looked {
+                let is_vain = tended.read_bytes > 0 && tended.sent_bytes == 0 && tended.found_shards == 0;
+                assert!(!is_vain, "seed {seed}: it read for nobody: {tended:?}");
+                let is_held_up = tended.failures.iter().any(|why| why.contains("busy for"));
+                assert!(!is_held_up, "seed {seed}: who rests held it up: {tended:?}");
+                moved += tended.moved_shards;
+            }
+            looks += 1;
+            assert!(looks < LOOKS, "seed {seed}: it does not come to an end: {looked:?}");
+            scene.context.sleep(SECOND).await;
+        }
+        assert!(moved > 0, "seed {seed}: nothing was brought from who leaves");
+        scene.fleet.power_off(LEAVER);
+        scene.fleet.power_off((LEAVER + 1) % HOSTS);
+        check(&scene, 46, "without who left and one more, beside one that rests").await;
+    });
+}
+
+#[test]
+fn who_rests_holds_up_no_custodian_whether_it_says_so_or_not() {
+    (0..seeds(4)).for_each(|seed| beside_one_that_rests(seed, Rests::Says));
+    (0..seeds(4)).for_each(|seed| beside_one_that_rests(seed, Rests::Hides));
+}
+
+#[test]
+fn a_survey_tells_who_rests_and_counts_on_what_it_gives_alone() {
+    Runner::seeded(2).start(|context| async move {
+        let scene = Scene::new(context).await;
+        entrusted(&scene).await;
+        let owner: Ours = scene.cloud(&scene.process(54, Payer::Owner)).await;
+        let node = scene.fleet.signer(LEAVER).node();
+        let mut whole = Vec::new();
+        for rests in [None, Some(Rests::Says), Some(Rests::Shut)] {
+            if let Some(rests) = rests {
+                scene.fleet.rest(LEAVER, rests);
+            }
+            let mut tries = 0;
+            let survey = loop {
+                match owner.survey(BUCKET, &Ask::default(), |_, _| {}).await {
+                    Ok(survey) => break survey,
+                    Err(error) => {
+                        tries += 1;
+                        assert!(tries < LOOKS, "it cannot be looked at: {error}");
+                        scene.context.sleep(SECOND).await;
+                    }
+                }
+            };
+            let seat = survey.seats.iter().find(|seat| seat.node() == node).expect("it has a deal");
+            assert_eq!(seat.rest.map(|rest| rest.gives), rests.map(|rests| rests == Rests::Says), "{seat:?}");
+            assert_eq!(
+                seat.rest.is_some(),
+                seat.rest.is_some_and(|rest| rest.until_ms.is_some()),
+                "it says for how long"
+            );
+            assert_eq!((seat.answers, seat.is_gone(), seat.takes()), (true, false, rests.is_none()), "{seat:?}");
+            assert_eq!(survey.lost(), 0);
+            whole.push((survey.stripes.whole, seat.there > 0));
+        }
+        assert_eq!(whole[0], whole[1], "it gives what it has");
+        assert!(whole[2].0 < whole[0].0 && !whole[2].1, "what it does not give is no margin: {whole:?}");
+    });
+}
+
+#[test]
+fn one_that_falls_silent_in_the_middle_of_a_look_is_waited_for_once() {
+    Runner::seeded(3).start(|context| async move {
+        let scene = Scene::new(context).await;
+        let charge = entrusted(&scene).await;
+        retire(&scene, LEAVER).await;
+        let custodian: Ours = scene.cloud(&scene.process(55, Payer::Custodian)).await;
+        // It says that it is there, and nothing more.
+        scene.fleet.silence_after((LEAVER + 2) % HOSTS, 2);
+        let start = scene.context.current();
+        let looked = custodian.tend(&charge, &mut Notes::default(), None, &|_: Step| {}).await;
+        let took = scene.context.current().duration_since(start).unwrap();
+        // Half a minute for it, the settling, and the wait until all is posted; asked at each step it was minutes.
+        assert!(took < Duration::from_secs(150), "{took:?}: {looked:?}");
+    });
 }
 
 #[test]

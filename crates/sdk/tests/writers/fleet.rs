@@ -42,7 +42,25 @@ struct Running {
     is_silent: bool,
     /// It says that it has whatever it is asked for.
     boasts: bool,
+    /// It takes no shard, and says so to who greets it or not.
+    rests: Option<Rests>,
+    /// Questions that it still answers.
+    answers: Option<usize>,
 }
+
+/// How a provider rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rests {
+    /// It says so to who greets it.
+    Says,
+    /// It greets as one that takes.
+    Hides,
+    /// It says so, and gives nothing either.
+    Shut,
+}
+
+/// How long it says that it will.
+pub(crate) const REST_MS: u32 = 5_000;
 
 struct Host {
     signer: Arc<Signer>,
@@ -75,6 +93,8 @@ impl Fleet {
             slow_until: epoch,
             is_silent: false,
             boasts: false,
+            rests: None,
+            answers: None,
         };
         let host = |seed| Host {
             signer: Arc::new(Signer::new(&[seed; 32])),
@@ -141,6 +161,16 @@ impl Fleet {
         self.hosts[host].running.lock().unwrap().boasts = true;
     }
 
+    /// From now on it takes nothing new.
+    pub(crate) fn rest(&self, host: usize, rests: Rests) {
+        self.hosts[host].running.lock().unwrap().rests = Some(rests);
+    }
+
+    /// It answers so many questions more, and then none.
+    pub(crate) fn silence_after(&self, host: usize, questions: usize) {
+        self.hosts[host].running.lock().unwrap().answers = Some(questions);
+    }
+
     /// Goes on from an older image of its disk: whatever it signed since is forgotten.
     pub(crate) async fn roll_back(&self, host: usize, image: &Disk) {
         self.power_off(host);
@@ -193,11 +223,24 @@ impl Fleet {
     ) -> Result<(), WireError> {
         let request = Request::decode(&wire::receive(&mut stream, LIST_BYTES_MAX).await?)?;
         clock.sleep(self.dice.ms(1..8)).await;
-        let (store, slow_until, boasts) = {
+        let (store, slow_until, boasts, rests) = {
             let running = self.hosts[host].running.lock().unwrap();
-            (running.store.clone(), running.slow_until, running.boasts)
+            (running.store.clone(), running.slow_until, running.boasts, running.rests)
         };
         let Some(store) = store else { return Ok(()) };
+        let is_busy = match &request {
+            Request::Hello { .. } => matches!(rests, Some(Rests::Says | Rests::Shut)),
+            Request::Put { .. } => rests.is_some(),
+            Request::Get { .. } => rests == Some(Rests::Shut),
+            _ => false,
+        };
+        if is_busy {
+            return wire::send(&mut sink, Answer::Busy { retry_after_ms: REST_MS }.encode(), Bytes::new()).await;
+        }
+        if let Request::Hello { version } = request {
+            let hello = Answer::Hello { version, free_bytes: store.free_bytes(), queued_bytes: 0 };
+            return wire::send(&mut sink, hello.encode(), Bytes::new()).await;
+        }
         let (deal, grant, rights) = match &request {
             Request::Put { deal, grant, .. } => (*deal, grant, Rights::WRITE),
             Request::Get { deal, grant, .. } => (*deal, grant, Rights::READ),
@@ -324,7 +367,17 @@ impl Transport for Wire {
         }
         let (client_sink, stream) = mocks::Channel::init();
         let (sink, client_stream) = mocks::Channel::init();
-        if fleet.hosts[host].running.lock().unwrap().is_silent {
+        let is_silent = {
+            let mut running = fleet.hosts[host].running.lock().unwrap();
+            if let Some(left) = &mut running.answers {
+                match left.checked_sub(1) {
+                    Some(fewer) => *left = fewer,
+                    None => running.is_silent = true,
+                }
+            }
+            running.is_silent
+        };
+        if is_silent {
             fleet.context.child("silent").spawn(move |_| async move {
                 let _held = (sink, stream);
                 std::future::pending::<()>().await;

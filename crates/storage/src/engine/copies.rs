@@ -7,7 +7,7 @@ use super::{
     put::{Ledger, PutError},
     race::race,
     remote::{Ask, RemoteError, Verdict},
-    spread::{Offers, Provider, Spread},
+    spread::{Offers, Patience, Provider, Spread},
     tally::Tally,
 };
 use crate::{
@@ -175,15 +175,15 @@ where
     let (mut holders, mut operators, mut failure) = (Vec::new(), BTreeMap::new(), String::new());
     let mut queue = ranked.into_iter().map(|(_, _, at)| at);
     let mut running = futures::stream::FuturesUnordered::new();
-    let send = |at: usize| {
+    let send = |(at, patience): (usize, Patience)| {
         let shard = shard.clone();
         async move {
             spread.offers.offer(&[(roster[at].deal, id)]).await;
-            (at, spread.send(at, id, shard).await)
+            (at, patience, spread.send(at, id, shard, patience).await)
         }
     };
-    running.extend(queue.by_ref().take(want).map(send));
-    while let Some((at, result)) = running.next().await {
+    running.extend(queue.by_ref().take(want).map(|at| send((at, Patience::Moment))));
+    while let Some((at, patience, result)) = running.next().await {
         match result {
             Ok(held) => {
                 let provider = &roster[at];
@@ -193,7 +193,10 @@ where
             }
             Err(error) => {
                 failure = format!("{}: {error}", roster[at].peer.key);
-                running.extend(queue.next().map(send));
+                let is_busy = patience == Patience::Moment && matches!(error, RemoteError::Busy { .. });
+                let next = queue.next().map(|at| (at, Patience::Moment));
+                // Where nobody else is left, who is busy is waited for after all.
+                running.extend(next.or_else(|| is_busy.then_some((at, Patience::Long))).map(send));
             }
         }
     }

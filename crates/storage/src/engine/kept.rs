@@ -21,10 +21,12 @@ use std::{
 
 /// Ids of one question or release: what a provider writes for them is one batch of its disk.
 const BATCH: usize = 1024;
-/// Providers asked at once.
-const ASKED: usize = 8;
-/// The same about one shard, which is a short question: who hangs keeps few others waiting.
-const ASKED_FOR_ONE: usize = 64;
+/// Providers that let go of shards at once.
+const RELEASED: usize = 8;
+/// Providers asked at once: who hangs keeps few others waiting.
+const ASKED: usize = 64;
+/// Tries of one that is busy for a moment.
+const BUSY_TRIES: u32 = 3;
 
 /// What a release did.
 #[derive(Clone, Debug, Default)]
@@ -130,9 +132,25 @@ where
         });
         let answers = stream::iter(asked).map(|(provider, ids): (Provider, Vec<ShardId>)| async move {
             let Provider { peer, deal, grant, .. } = &provider;
-            let told = match self.remote.has(peer, *deal, grant, &ids, BATCH).await {
+            let mut tries = 0;
+            let words = loop {
+                let words = self.remote.has(peer, *deal, grant, &ids, BATCH).await;
+                tries += 1;
+                let wait = match &words {
+                    Err(error @ RemoteError::Busy { .. }) if tries < BUSY_TRIES => error.passes_after(),
+                    _ => None,
+                };
+                let Some(wait) = wait else { break words };
+                self.context.sleep(wait).await;
+            };
+            let told = match words {
                 Ok(words) => Ok(self.believed(&provider, ids.into_iter().zip(words).collect()).await),
-                Err(error) => Err(error),
+                Err(error) => {
+                    if error.is_silence() {
+                        self.peers.failed(&peer.key, self.context.current());
+                    }
+                    Err(error)
+                }
             };
             (provider.deal, told)
         });
@@ -166,7 +184,7 @@ where
             Ok::<_, RemoteError>(told.first().map(|(_, word)| *word))
         });
         let late = self.context.sleep(patience);
-        let mut heard = pin!(words.buffer_unordered(ASKED_FOR_ONE).take_until(late));
+        let mut heard = pin!(words.buffer_unordered(ASKED).take_until(late));
         let (mut gone, mut declined) = (0, 0);
         while let Some(word) = heard.next().await {
             match word {
@@ -206,8 +224,8 @@ where
     }
 
     /// Those of what deals were said to hold that more than a bare word speaks for, where no root may have them: each deal
-    /// is asked for the first KiB of one shard, and where that does not come none of its counts.
-    pub async fn glanced(&self, roster: &[Provider], said: BTreeSet<(u64, ShardId)>) -> BTreeSet<(u64, ShardId)> {
+    /// is asked for the first KiB of one shard, and where that does not come none of its counts; who says nothing is named.
+    pub async fn glanced(&self, roster: &[Provider], said: BTreeSet<(u64, ShardId)>) -> Inventory {
         let asked = by_deal(said).into_iter().filter_map(|(deal, ids)| {
             let provider = roster.iter().find(|provider| provider.deal == deal)?.clone();
             Some((provider, ids))
@@ -216,15 +234,20 @@ where
             let id = self.unforeseen(&ids);
             let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
             match self.remote.glance(&ask).await {
-                Ok(_) => ids.into_iter().map(|id| (provider.deal, id)).collect::<Vec<_>>(),
+                Ok(_) => (provider.deal, ids, None),
                 Err(error) => {
                     tracing::warn!(node = %provider.peer.key, shard = %id, %error, "it says that it has it, and gives nothing");
-                    Vec::new()
+                    (provider.deal, Vec::new(), Some(error).filter(RemoteError::is_silence))
                 }
             }
         });
         let answers: Vec<_> = answers.buffer_unordered(ASKED).collect().await;
-        answers.into_iter().flatten().collect()
+        let mut inventory = Inventory::default();
+        for (deal, ids, silence) in answers {
+            inventory.there.extend(ids.into_iter().map(|id| (deal, id)));
+            inventory.silent.extend(silence.map(|error| (deal, error.to_string())));
+        }
+        inventory
     }
 
     /// Whether a provider answers at all, if only to refuse; what it is asked under need be no deal of its own. Who does
@@ -285,7 +308,7 @@ where
             }
             (deal, newest, left, kept)
         });
-        let answers: Vec<_> = answers.buffer_unordered(ASKED).collect().await;
+        let answers: Vec<_> = answers.buffer_unordered(RELEASED).collect().await;
         let mut released = Released::default();
         for (deal, ack, left, kept) in answers {
             released.acks.extend(ack.map(|ack| (deal, ack)));

@@ -7,7 +7,8 @@
 //! kept  page → is it still there? let go of it
 //! lock  page → nobody lets go of it before a time
 //! ticks  bytes that came → paid for, where they are metered
-//! restore  page → k shards → those that are lost, with others
+//! restore  page → k shards → those that are lost, to be brought to others
+//! pause  whether somebody takes shards now
 //! crowd what this machine and other readers have of it
 //!       pool bounds memory, peers remember who is slow or down
 //! ```
@@ -19,6 +20,7 @@ mod crowd;
 mod get;
 mod kept;
 mod lock;
+mod pause;
 mod peers;
 mod pool;
 mod put;
@@ -38,12 +40,13 @@ pub use crowd::{Crowd, Outcome};
 pub use get::{Body, GetError, GetRequest};
 pub use kept::{Inventory, Released};
 pub use lock::Keeping;
+pub use pause::Pause;
 pub use peers::{Peers, Served};
 pub use pool::{Permit, Pool, STRIPES_BYTES};
 pub use put::{Progress, PutError, PutRequest, Rest, Stored, Wait};
 pub use remote::{RemoteError, Verdict};
-pub use restore::{Loss, RestoreError, Restored};
-pub use spread::{Offers, Provider};
+pub use restore::{Loss, Remade, RestoreError};
+pub use spread::{Offers, Patience, Provider};
 pub use stripe::{Coded, Coder, plain_bytes};
 pub use ticks::{Count, Meter, Till};
 

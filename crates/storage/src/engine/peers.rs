@@ -41,6 +41,8 @@ struct Peer {
     late_until: Option<SystemTime>,
     /// It said so itself.
     busy_until: Option<SystemTime>,
+    /// It took no shard, and asked to be left alone until then.
+    takes_from: Option<SystemTime>,
     /// Questions under way, and since when nothing was heard while there were some.
     asked: u32,
     unheard: Option<SystemTime>,
@@ -73,6 +75,7 @@ impl Default for Peer {
             rests_until: None,
             late_until: None,
             busy_until: None,
+            takes_from: None,
             asked: 0,
             unheard: None,
             served: None,
@@ -214,6 +217,16 @@ impl Peers {
         });
     }
 
+    /// It took no shard, and asked to be left alone for so long: it is, for a minute at most.
+    pub(crate) fn refused(&self, node: &NodeKey, wait: Duration, now: SystemTime) {
+        self.with(node, |peer| peer.takes_from = Some(now + wait.min(REST_MAX)));
+    }
+
+    /// Whether it is to be left alone with new shards now.
+    pub(crate) fn takes_later(&self, node: &NodeKey, now: SystemTime) -> bool {
+        self.with(node, |peer| peer.takes_from.is_some_and(|from| from > now))
+    }
+
     /// Whether it failed so lately that others should be asked first.
     pub fn rests(&self, node: &NodeKey, now: SystemTime) -> bool {
         self.with(node, |peer| peer.rests_until.is_some_and(|until| until > now))
@@ -284,6 +297,18 @@ mod tests {
         let fastest = Duration::from_millis(3);
         assert_eq!(peers.served(&node), Some(Served { reads: 2, bytes: 15, fastest }));
         assert_eq!(peers.served(&NodeKey([2; 32])), None);
+    }
+
+    #[test]
+    fn who_takes_nothing_for_a_while_is_left_alone_with_shards_and_read_from_as_before() {
+        let (peers, node, now) = (Peers::default(), NodeKey([1; 32]), SystemTime::UNIX_EPOCH);
+        peers.refused(&node, REST, now);
+        assert_eq!((peers.takes_later(&node, now), peers.rank(&node, now)), (true, 0));
+        peers.succeeded(&node, Duration::from_millis(1));
+        assert!(peers.takes_later(&node, now), "that it gives does not say that it takes");
+        assert!(!peers.takes_later(&node, now + REST));
+        peers.refused(&node, REST_MAX * 9, now);
+        assert!(!peers.takes_later(&node, now + REST_MAX), "however long it said");
     }
 
     #[test]

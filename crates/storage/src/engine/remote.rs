@@ -87,8 +87,14 @@ impl From<WireError> for RemoteError {
 impl RemoteError {
     /// Whether it tells of the provider as a whole, so that asking it for the next thing is useless now.
     pub(crate) fn is_down(&self) -> bool {
-        matches!(self, Self::Transport(_) | Self::Slow(_) | Self::Stream(_) | Self::Full { .. })
+        self.is_silence()
+            || matches!(self, Self::Full { .. })
             || matches!(self, Self::Refused { reason: Reason::Broken | Reason::DealFull | Reason::Unpaid, .. })
+    }
+
+    /// Whether nothing was heard of it.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Transport(_) | Self::Slow(_) | Self::Stream(_))
     }
 
     /// Whether a provider gives no more under a tab before it is paid: that tells of who reads, and not of the provider.
@@ -301,6 +307,14 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         }
     }
 
+    /// Bytes that are free there, where it takes shards now.
+    pub(crate) async fn hello(&self, provider: &Provider) -> Result<u64, RemoteError> {
+        match self.word(&provider.peer, Request::Hello { version: wire::VERSION }).await? {
+            Answer::Hello { free_bytes, .. } => Ok(free_bytes),
+            other => Err(self.unmeant(provider, other, "its greeting")),
+        }
+    }
+
     /// Which of `ids` the deal holds, and which its provider declines, in order.
     pub(crate) async fn has(
         &self,
@@ -363,13 +377,13 @@ impl<E: Clock, T: Transport> Remote<E, T> {
     ) -> Result<Option<Ack>, RemoteError> {
         let request = Request::Release { deal, ids: ids.to_vec(), grant: grant.to_vec() };
         let id = ids.first().copied().unwrap_or(ShardId([0; 32]));
-        self.statement(Ask { peer, deal, grant, id }, request).await
+        self.statement(Ask { peer, deal, grant, id }, request, SHARD_PUT).await
     }
 
     /// What a deal's tree is now; `None` before its first shard.
     pub(crate) async fn state(&self, peer: &Peer, deal: u64, grant: &[u8]) -> Result<Option<Ack>, RemoteError> {
         let request = Request::State { deal, grant: grant.to_vec() };
-        self.statement(Ask { peer, deal, grant, id: ShardId([0; 32]) }, request).await
+        self.statement(Ask { peer, deal, grant, id: ShardId([0; 32]) }, request, WORD).await
     }
 
     /// Shards of a deal from a position on, each with its KiB; where to go on, and where the deal ends.
@@ -397,9 +411,9 @@ impl<E: Clock, T: Transport> Remote<E, T> {
         }
     }
 
-    async fn statement(&self, ask: Ask<'_>, request: Request) -> Result<Option<Ack>, RemoteError> {
+    async fn statement(&self, ask: Ask<'_>, request: Request, limit: Duration) -> Result<Option<Ack>, RemoteError> {
         let Ask { peer, deal, .. } = ask;
-        match self.answer(peer, request).await? {
+        match self.answer_within(peer, request, MESSAGE_BYTES_MAX, limit).await? {
             Answer::State { ack: None, .. } => Ok(None),
             Answer::State { ack: Some(ack), .. } if ack.statement.deal != deal => {
                 Err(lie(&ask, format!("expected a statement of deal {deal}, found one of {}", ack.statement.deal)))

@@ -1,15 +1,16 @@
 //! Make lost shards of a stripe again, without a key to what is in them.
 //!
 //! ```text
-//! k shards, from whoever has them ─ check ids ─ unpad ─ restore ─ pad ─ check ids ─► new holders ─► acks
+//! k shards, from whoever has them ─ check ids ─ unpad ─ restore ─ pad ─ check ids ─► whoever takes them
 //! ```
 //! The code and the pads are deterministic: what is made again must hash to the ids its page has listed since the put,
 //! so that who restores can add nothing of its own. What it sees is sealed.
 
 use super::{
     Engine,
+    pool::Permit,
     remote::{Ask, RemoteError, Verdict},
-    spread::{Provider, Spread},
+    spread::{Patience, Provider, Spread},
     stripe::slot_bytes,
 };
 use crate::{
@@ -27,7 +28,7 @@ use std::sync::Arc;
 /// What of a stripe is to be made again.
 pub struct Loss {
     pub shape: Shape,
-    /// The bucket's providers, and the right to read and write there.
+    /// The bucket's providers, and the right to read there.
     pub roster: Arc<Vec<Provider>>,
     pub page: Arc<Page>,
     /// Stripe within the page.
@@ -35,24 +36,20 @@ pub struct Loss {
     pub pads: StripePads,
     /// Shards that are there, and with whom of the roster; some may be named twice.
     pub there: Vec<(u8, usize)>,
-    /// Shards to make, and for whom of the roster.
-    pub seats: Vec<(u8, usize)>,
-    /// Names the attempt.
-    pub upload: UploadId,
+    /// Shards to make.
+    pub wanted: Vec<u8>,
     /// Told of each provider that lied.
     pub verdict: Arc<dyn Fn(Verdict) + Send + Sync>,
 }
 
-/// What came of it.
-#[derive(Clone, Debug, Default)]
-pub struct Restored {
-    /// Shards, with whom of the roster they are now, and their acks.
-    pub held: Vec<(u8, usize, Held)>,
-    /// Bytes read, and bytes brought away.
+/// Shards made again, to be brought to whoever takes them: who refuses one does not cost another read.
+#[derive(Debug)]
+pub struct Remade {
+    pub shards: Vec<(u8, Bytes)>,
+    /// What was read for them.
     pub read_bytes: u64,
-    pub sent_bytes: u64,
-    /// Of the last one that found no place, for people.
-    pub failure: Option<String>,
+    /// Room in the pool, for as long as they are here.
+    _room: Permit,
 }
 
 /// Why nothing could be made.
@@ -84,65 +81,38 @@ where
         self.remote.glance(&ask).await
     }
 
-    /// Brings one more copy of a shard that is not coded to a provider.
+    /// Brings a shard to one provider: one more copy of what is not coded, or what was made again.
     pub async fn copy_to(
         &self,
         shape: Shape,
         (roster, at): (Arc<Vec<Provider>>, usize),
         upload: UploadId,
         shard: Bytes,
+        patience: Patience,
     ) -> Result<Held, RemoteError> {
         let (remote, peers, id) = (self.remote.clone(), self.peers.clone(), ShardId::of(&shard));
         let spread = Spread { shape, roster, remote, peers, upload, offers: Arc::new(()) };
-        spread.send(at, id, shard).await
+        spread.send(at, id, shard, patience).await
     }
 
-    /// Makes lost shards again and brings them to their seats.
-    pub async fn restore(&self, loss: Loss) -> Result<Restored, RestoreError> {
-        let _room = self.pool.take(slot_bytes(&loss.shape)).await;
+    /// Makes lost shards again.
+    pub async fn restore(&self, loss: Loss) -> Result<Remade, RestoreError> {
+        let room = self.pool.take(slot_bytes(&loss.shape)).await;
         let listed = &loss.page.stripes[loss.at];
         let have = self.gather(&loss).await?;
-        let mut restored =
-            Restored { read_bytes: have.iter().map(|(_, shard)| shard.len() as u64).sum(), ..Restored::default() };
-        let wanted: Vec<u8> = loss.seats.iter().map(|(shard, _)| *shard).collect();
-        let (k, n, pads, shards) = (loss.page.k, loss.page.n, loss.pads.clone(), wanted.clone());
+        let read_bytes = have.iter().map(|(_, shard)| shard.len() as u64).sum();
+        let (k, n, pads, wanted) = (loss.page.k, loss.page.n, loss.pads.clone(), loss.wanted.clone());
         let coding = self.context.child("restore").shared(true);
-        let made = coding.spawn(move |_| async move { make(&Codec::new(k, n), &pads, have, &shards) });
+        let made = coding.spawn(move |_| async move { make(&Codec::new(k, n), &pads, have, &wanted) });
         let made = made.await.map_err(|_| RestoreError::Stopped)??;
-        for (shard, bytes) in wanted.iter().zip(&made) {
+        let shards: Vec<(u8, Bytes)> = loss.wanted.iter().copied().zip(made).collect();
+        for (shard, bytes) in &shards {
             let (expected, found) = (listed.ids[usize::from(*shard)], ShardId::of(bytes));
             if expected != found {
                 return Err(RestoreError::Forged { shard: *shard, expected, found });
             }
         }
-        let spread = Spread {
-            shape: loss.shape,
-            roster: loss.roster.clone(),
-            remote: self.remote.clone(),
-            peers: self.peers.clone(),
-            upload: loss.upload,
-            offers: Arc::new(()),
-        };
-        let sent = loss.seats.iter().zip(made).map(|((shard, at), bytes)| {
-            let (spread, id, len) = (&spread, listed.ids[usize::from(*shard)], bytes.len() as u64);
-            async move { (*shard, *at, len, spread.send(*at, id, bytes).await) }.boxed()
-        });
-        let sent: Vec<_> = futures::future::join_all(sent.collect::<Vec<_>>()).await;
-        for (shard, at, len, result) in sent {
-            match result {
-                Ok(held) => {
-                    restored.sent_bytes += len;
-                    restored.held.push((shard, at, held));
-                }
-                Err(error) => {
-                    restored.failure = Some(format!("{}: {error}", loss.roster[at].peer.key));
-                    if let RemoteError::Lie(verdict) = error {
-                        (loss.verdict)(*verdict);
-                    }
-                }
-            }
-        }
-        Ok(restored)
+        Ok(Remade { shards, read_bytes, _room: room })
     }
 
     /// Any k shards, the fastest providers first, a bad one replaced by another.

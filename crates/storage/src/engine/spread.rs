@@ -36,6 +36,8 @@ use std::{
 
 /// Tries of a provider that says it is busy.
 const BUSY_TRIES: u32 = 20;
+/// Who is busy is waited for so long in all where others may take a shard as well.
+const MOMENT: Duration = Duration::from_secs(3);
 /// Longest rest between them.
 pub(super) const BUSY_MAX: Duration = Duration::from_secs(2);
 /// Tries of a provider whose view of the ledger is behind ours, and the rest between them: 2 s.
@@ -44,6 +46,20 @@ const BEHIND_REST: Duration = Duration::from_millis(200);
 /// A shard is a straggler after four times what its stripe's k-th ack took, but not before this.
 const STRAGGLE_MIN: Duration = Duration::from_millis(500);
 const STRAGGLE_TIMES: u32 = 4;
+
+/// How long a provider is waited for that says it is busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// A moment: one that rests for longer by its own word is left at once, since others may take it.
+    Moment,
+    /// As long as it may be only late: nobody else is left.
+    Long,
+}
+
+/// The wait that was asked for.
+fn asked(retry_after_ms: u32) -> Duration {
+    Duration::from_millis(retry_after_ms.max(1).into())
+}
 
 /// A provider a bucket has a deal with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,15 +209,22 @@ pub(crate) struct Spread<E, T> {
 
 impl<E: Clock, T: Transport> Spread<E, T> {
     pub(crate) fn rests(&self, at: usize) -> bool {
-        self.peers.rests(&self.roster[at].peer.key, self.remote.context.current())
+        let (node, now) = (&self.roster[at].peer.key, self.remote.context.current());
+        self.peers.rests(node, now) || self.peers.takes_later(node, now)
     }
 
-    /// Sends one shard to one provider, patiently while it is busy.
-    pub(crate) async fn send(&self, at: usize, id: ShardId, shard: Bytes) -> Result<Held, RemoteError> {
+    /// Sends one shard to one provider, with some patience while it is busy.
+    pub(crate) async fn send(
+        &self,
+        at: usize,
+        id: ShardId,
+        shard: Bytes,
+        patience: Patience,
+    ) -> Result<Held, RemoteError> {
         let provider = &self.roster[at];
         let context = &self.remote.context;
         let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
-        let (mut tries, mut behind) = (0, 0);
+        let (mut tries, mut rested, mut behind) = (0, Duration::ZERO, 0);
         let result = loop {
             let slot = self.peers.slot(&provider.peer.key).await;
             let start = context.current();
@@ -213,9 +236,13 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     self.peers.succeeded(&provider.peer.key, took);
                     return Ok(held);
                 }
-                Err(RemoteError::Busy { retry_after_ms }) if tries < BUSY_TRIES => {
+                Err(RemoteError::Busy { retry_after_ms })
+                    if tries < BUSY_TRIES
+                        && (patience == Patience::Long || rested + asked(retry_after_ms) <= MOMENT) =>
+                {
                     tries += 1;
-                    let rest = Duration::from_millis(retry_after_ms.max(1).into()).min(BUSY_MAX);
+                    let rest = asked(retry_after_ms).min(BUSY_MAX);
+                    rested += rest;
                     context.sleep(rest).await;
                 }
                 // A provider that has not seen the block with our deal or term yet: it will.
@@ -230,6 +257,9 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         };
         if result.is_down() || matches!(result, RemoteError::Lie(_)) {
             self.peers.failed(&provider.peer.key, context.current());
+        }
+        if let RemoteError::Busy { retry_after_ms } = result {
+            self.peers.refused(&provider.peer.key, asked(retry_after_ms), context.current());
         }
         Err(result)
     }
@@ -252,19 +282,21 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         // Providers each shard was offered to, and how many of these are still under way.
         let mut tried: Vec<Vec<usize>> = track.state().at.iter().map(|at| vec![*at]).collect();
         let mut under_way = vec![1u32; n];
+        // Who was busy for longer than a moment with a shard that others may take.
+        let mut busy: Vec<Option<usize>> = vec![None; n];
         for tried in &tried {
             load.add(&self.roster, tried[0]);
         }
         let assigned: Vec<usize> = tried.iter().map(|tried| tried[0]).collect();
         let told: Vec<_> = (0..n).map(|shard| (self.roster[assigned[shard]].deal, ids[shard])).collect();
         self.offers.offer(&told).await;
-        let attempt = |shard: usize, provider: usize| {
+        let attempt = |shard: usize, provider: usize, patience: Patience| {
             let (id, bytes, is_told) = (ids[shard], shards[shard].clone(), assigned[shard] == provider);
             async move {
                 if !is_told {
                     self.offers.offer(&[(self.roster[provider].deal, id)]).await;
                 }
-                (shard, provider, self.send(provider, id, bytes).await)
+                (shard, provider, patience, self.send(provider, id, bytes, patience).await)
             }
         };
         let mut running = FuturesUnordered::new();
@@ -282,7 +314,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     None => is_extra[shard] = is_enough,
                 }
             }
-            running.push(attempt(shard, first));
+            running.push(attempt(shard, first, Patience::Moment));
         }
         let mut deadline = None;
         let mut is_hurried = false;
@@ -303,7 +335,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 }
                 _ => running.next().await,
             };
-            let Some((shard, provider, result)) = next else {
+            let Some((shard, provider, patience, result)) = next else {
                 // The stripe waits for stragglers only: race each against a spare, and spare the next
                 // stripes the wait.
                 is_hurried = true;
@@ -314,7 +346,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     let is_short = is_few || self.hopes(track, &under_way) < want;
                     if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard], is_short) {
                         under_way[shard] += 1;
-                        running.push(attempt(shard, spare));
+                        running.push(attempt(shard, spare, Patience::Moment));
                     }
                 }
                 continue;
@@ -342,18 +374,27 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     let node = self.roster[provider].peer.key;
                     tracing::debug!(%node, shard, %error, "shard not taken");
                     outcome.failure = Some(format!("{node}: {error}"));
+                    if patience == Patience::Moment && matches!(error, RemoteError::Busy { .. }) {
+                        busy[shard] = Some(provider);
+                    }
                     if let RemoteError::Lie(verdict) = error {
                         outcome.verdicts.push(*verdict);
                     }
                     // Also those that were left without a place while enough others had one.
                     for shard in 0..n {
+                        if under_way[shard] > 0 || track.state().acked[shard] {
+                            continue;
+                        }
                         let is_short = is_few || self.hopes(track, &under_way) < want;
-                        if under_way[shard] == 0
-                            && !track.state().acked[shard]
-                            && let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard], is_short)
-                        {
+                        let spare = self.move_on(track, &mut load, shard, &mut tried[shard], is_short);
+                        // Where nobody else is left, who is busy is waited for after all.
+                        let next = match spare {
+                            Some(spare) => Some((spare, Patience::Moment)),
+                            None => busy[shard].take().map(|busy| (busy, Patience::Long)),
+                        };
+                        if let Some((provider, patience)) = next {
                             under_way[shard] += 1;
-                            running.push(attempt(shard, spare));
+                            running.push(attempt(shard, provider, patience));
                         }
                     }
                 }

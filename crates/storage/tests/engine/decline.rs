@@ -3,7 +3,7 @@
 use super::{get, plain, put, run};
 use crate::fleet::{CHAIN_ID, Mode};
 use commonware_runtime::Clock as _;
-use hodei_storage::engine::{RemoteError, Wait};
+use hodei_storage::engine::{Patience, RemoteError, Wait};
 use hodei_types::code::Class;
 use std::{collections::BTreeSet, time::Duration};
 
@@ -51,12 +51,12 @@ fn what_is_declined_is_put_with_others_and_the_word_is_checked() {
         assert!(got.bytes.unwrap() == data && got.verdicts.is_empty());
         // It is told by its own signed word, which anybody may check.
         let (shape, bytes) = (Class::Small.shape(6), plain(4096));
-        let copied = engine.copy_to(shape, (fleet.roster(), 2), [1; 16], bytes.clone()).await;
+        let copied = engine.copy_to(shape, (fleet.roster(), 2), [1; 16], bytes.clone(), Patience::Moment).await;
         let Err(RemoteError::Declined(declined)) = copied else { panic!("{copied:?}") };
         assert_eq!(declined.verify(CHAIN_ID, &fleet.node(2)), Ok(()));
         assert!(declined.verify(CHAIN_ID, &fleet.node(1)).is_err());
         fleet.set(2, Mode::Excuse);
-        let copied = engine.copy_to(shape, (fleet.roster(), 2), [1; 16], bytes).await;
+        let copied = engine.copy_to(shape, (fleet.roster(), 2), [1; 16], bytes, Patience::Moment).await;
         assert!(matches!(copied, Err(RemoteError::Lie(_))), "{copied:?}");
     });
 }

@@ -2,6 +2,7 @@
 
 mod decline;
 mod fleet;
+mod rest;
 mod restore;
 mod seats;
 mod silent;

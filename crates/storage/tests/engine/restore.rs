@@ -6,7 +6,7 @@ use bytes::Bytes;
 use commonware_runtime::Runner as _;
 use futures::TryStreamExt as _;
 use hodei_storage::{
-    engine::{Loss, Pool, RestoreError, STRIPES_BYTES, Stored, Verdict, Wait},
+    engine::{Loss, Patience, Pool, RestoreError, STRIPES_BYTES, Stored, Verdict, Wait},
     manifest::Page,
     overlay::Overlay,
     pads::PartPads,
@@ -21,13 +21,13 @@ async fn page(fleet: &Fleet, engine: &super::Engine<super::Context, Fleet>, stor
     Arc::new(Page::open(&stored.page.id, &bytes).unwrap())
 }
 
-/// What was lost of stripe `at` with these providers, to be brought to those.
+/// What was lost of stripe `at` with these providers.
 fn loss(
     fleet: &Fleet,
     page: &Arc<Page>,
     at: usize,
     pads: &PartPads,
-    (lost, to): (&[usize], &[usize]),
+    lost: &[usize],
     told: &Arc<Mutex<Vec<Verdict>>>,
 ) -> Loss {
     let roster = fleet.roster();
@@ -43,8 +43,7 @@ fn loss(
         at,
         pads: pads.stripe(at as u32),
         there: there.into_iter().map(|shard| (shard, place(shard))).collect(),
-        seats: gone.into_iter().zip(to.iter().copied()).collect(),
-        upload: [1; 16],
+        wanted: gone,
         verdict: Arc::new(move |verdict| told.lock().unwrap().push(verdict)),
         roster: roster.clone(),
     }
@@ -78,11 +77,12 @@ fn what_was_lost_is_made_again_by_who_can_read_nothing_and_found_by_who_reads() 
         fleet.set(holders[2], Mode::Corrupt);
         let (told, mut overlay) = (Arc::default(), Overlay::default());
         for at in 0..page.stripes.len() {
-            let restored = engine.restore(loss(&fleet, &page, at, &pads, (lost, &spares), &told)).await.unwrap();
-            assert_eq!((restored.held.len(), &restored.failure), (2, &None));
-            assert_eq!(restored.read_bytes, 3 * u64::from(page.stripes[at].shard_bytes));
-            assert_eq!(restored.sent_bytes, 2 * u64::from(page.stripes[at].shard_bytes));
-            for (shard, place, held) in restored.held {
+            let remade = engine.restore(loss(&fleet, &page, at, &pads, lost, &told)).await.unwrap();
+            assert_eq!(remade.shards.len(), 2);
+            assert_eq!(remade.read_bytes, 3 * u64::from(page.stripes[at].shard_bytes));
+            for ((shard, bytes), place) in remade.shards.into_iter().zip(spares.iter().copied()) {
+                let to = (roster.clone(), place);
+                let held = engine.copy_to(small(), to, [1; 16], bytes, Patience::Moment).await.unwrap();
                 assert_eq!(held.ack.statement.deal, roster[place].deal);
                 overlay.add(page.stripes[at].ids[usize::from(shard)], roster[place].deal);
             }
@@ -112,15 +112,15 @@ fn nothing_else_is_brought_away_as_what_was_lost() {
         let shards = fleet.shards();
         // Pads of another part make other bytes.
         let other = PartKey::new(&Secret::new([9; 32]), &place());
-        let forged = loss(&fleet, &page, 0, other.pads(), (&[0], &[1]), &told);
-        let (there, seats) = (forged.there.len(), forged.seats.len());
-        assert_eq!(there + seats, 6);
+        let forged = loss(&fleet, &page, 0, other.pads(), &[0], &told);
+        let (there, wanted) = (forged.there.len(), forged.wanted.len());
+        assert_eq!(there + wanted, 6);
         let result = engine.restore(forged).await;
-        assert!(seats == 0 || matches!(result, Err(RestoreError::Forged { .. })), "{result:?}");
+        assert!(wanted == 0 || matches!(result, Err(RestoreError::Forged { .. })), "{result:?}");
         assert_eq!(fleet.shards(), shards, "nothing was brought away");
         // Too few to make anything of.
         let right = PartKey::new(&Secret::new([4; 32]), &place());
-        let mut few = loss(&fleet, &page, 0, right.pads(), (&[0], &[1]), &told);
+        let mut few = loss(&fleet, &page, 0, right.pads(), &[0], &told);
         few.there.truncate(2);
         assert!(matches!(engine.restore(few).await, Err(RestoreError::Shards { found: 2, want: 3, .. })));
     });

@@ -14,7 +14,7 @@ use crate::{
     sweep::GRACE_MS,
 };
 use futures::{FutureExt as _, StreamExt as _, stream};
-use hodei_storage::overlay::PAIRS_MAX;
+use hodei_storage::{engine::Patience, overlay::PAIRS_MAX};
 use hodei_types::{event::Kind, slice::ShardId, transport::Transport};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -176,7 +176,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let read = self.0.engine.get_copy(from, one.id, one.shard_bytes, |verdict| self.blame(verdict)).await;
         let shard = read.map_err(|error| error.to_string())?;
         let place = (ground.roster.clone(), one.step.to);
-        let held = self.0.engine.copy_to(ground.record.shape, place, self.random(), shard).await;
+        let held = self.0.engine.copy_to(ground.record.shape, place, self.random(), shard, Patience::Long).await;
         let held = held.map_err(|error| format!("{}: {error}", ground.roster[one.step.to].peer.key))?;
         self.owe(&[(held.ack.statement.deal, held.ack)].into());
         Ok(())

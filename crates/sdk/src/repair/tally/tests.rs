@@ -1,6 +1,9 @@
 //! Lay out a bucket by hand, take shards away, and see what the survey makes of it.
 
-use super::{super::seat::tests::seat, *};
+use super::{
+    super::seat::{Rest, tests::seat},
+    *,
+};
 use hodei_storage::{
     index::{Customer, Entry, Home},
     manifest::{Holder, Stripe},
@@ -114,6 +117,38 @@ fn who_may_return_is_waited_for_and_who_does_not_is_not() {
     }
     let urgent = found([Away, Away, Away, Answers, Answers, Answers]);
     assert_eq!((urgent.stripes.lacking.clone(), urgent.due_parts), (BTreeMap::from([(0, 4)]), 2));
+}
+
+#[test]
+fn what_is_not_given_now_comes_back_and_what_is_given_counts_though_nothing_more_is_taken() {
+    use State::{Answers, GivenUp};
+    let has_all = |_, _, _| false;
+    let resting = |gives, states| {
+        let mut seats = seats(states);
+        seats[0].rest = Some(Rest { until_ms: None, gives });
+        survey(seats, false, has_all)
+    };
+    let well = resting(true, [Answers; 6]);
+    assert_eq!((well.stripes.whole, well.is_well()), (4, true));
+    let shut = resting(false, [Answers; 6]);
+    assert_eq!((shut.stripes.lacking.clone(), shut.is_well()), (BTreeMap::from([(2, 4)]), true));
+    assert_eq!((shut.seats[0].there, shut.lost()), (0, 0));
+    // Nothing more may go but with it: what it has is put elsewhere; and where too little is left it may bring it back.
+    let urgent = resting(false, [Answers, GivenUp, GivenUp, Answers, Answers, Answers]);
+    assert_eq!((urgent.stripes.lacking.clone(), urgent.due_parts), (BTreeMap::from([(0, 4)]), 2));
+    let few = resting(false, [Answers, GivenUp, GivenUp, GivenUp, Answers, Answers]);
+    assert!(few.stripes.lost == 4 && few.unreadable.iter().all(|one| one.may_return), "{few:?}");
+}
+
+#[test]
+fn who_was_silent_once_is_asked_no_more() {
+    let mut seats = seats([State::Answers; 6]);
+    seats[2].rest = Some(Rest { until_ms: None, gives: false });
+    let mut voices = Voices::of(&seats);
+    assert!(voices.is_asked(2) && voices.shut.contains(&2));
+    voices.fall_silent(&mut seats, &[2, 99]);
+    assert!(!voices.is_asked(2) && voices.is_asked(3) && voices.shut.is_empty());
+    assert_eq!((seats[2].state, seats[2].answers), (State::Away, false));
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub(crate) enum Mode {
     Slow(u64),
     /// Says that it is busy for so many milliseconds.
     Busy(u32),
+    /// The same to who greets it or brings something; it gives what it has.
+    Rests(u32),
     /// Has no room.
     Full,
     /// Declines each shard it is asked about, by its signed word.
@@ -176,6 +178,7 @@ async fn serve(
     if let Mode::Busy(retry_after_ms) = mode {
         return wire::send(&mut sink, Answer::Busy { retry_after_ms }.encode(), Bytes::new()).await;
     }
+    let rests = if let Mode::Rests(retry_after_ms) = mode { Some(retry_after_ms) } else { None };
     let declined = |deal, id| {
         let signer = if mode == Mode::Excuse { &Signer::new(&[200; 32]) } else { &host.signer };
         Answer::Declined(Decline { deal, id, time_ms: 5, ground: Ground::Report }.sign(CHAIN_ID, signer))
@@ -190,6 +193,13 @@ async fn serve(
             let bytes = ids.len().div_ceil(8);
             let all = (0..bytes).map(|at| 0xffu16 >> (8 - (ids.len() - 8 * at).min(8)));
             Answer::Known { held: vec![0; bytes], declined: all.map(|bits| bits as u8).collect() }
+        }
+        Request::Hello { .. } | Request::Put { .. } if rests.is_some() => {
+            Answer::Busy { retry_after_ms: rests.unwrap_or_default() }
+        }
+        Request::Hello { version } => {
+            let free_bytes = if mode == Mode::Full { 0 } else { 1 << 40 };
+            Answer::Hello { version, free_bytes, queued_bytes: 0 }
         }
         Request::Put { .. } if mode == Mode::Full => Answer::Full { free_bytes: 0 },
         Request::Put { deal, id, len, grant, .. } => {

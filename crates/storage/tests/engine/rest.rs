@@ -1,0 +1,86 @@
+//! Have providers rest, be full or fall silent, and count the time that those who ask lose by it.
+
+use super::{Runner, plain, put, run, small};
+use crate::fleet::{Fleet, Mode};
+use commonware_runtime::{Clock as _, Runner as _, deterministic::Context};
+use hodei_storage::engine::{Patience, Pause, Pool, RemoteError, STRIPES_BYTES, Wait};
+use hodei_types::slice::ShardId;
+use std::time::{Duration, SystemTime};
+
+fn since(context: &Context, start: SystemTime) -> Duration {
+    context.current().duration_since(start).unwrap()
+}
+
+#[test]
+fn whether_somebody_takes_shards_and_gives_them_is_known_before_one_is_read() {
+    run(31, |_, fleet, engine| async move {
+        let roster = fleet.roster();
+        let wait = Some(Duration::from_secs(5));
+        for (mode, expected) in [
+            (Mode::Up, None),
+            (Mode::Rests(5_000), Some(Pause { wait, gives: true })),
+            (Mode::Busy(5_000), Some(Pause { wait, gives: false })),
+            (Mode::Full, Some(Pause { wait: None, gives: true })),
+            (Mode::Down, None),
+        ] {
+            fleet.set(2, mode);
+            assert_eq!(engine.pause(&roster[2]).await, expected, "{mode:?}");
+        }
+        assert_eq!(fleet.shards(), 0, "nothing was brought to find it out");
+    });
+}
+
+#[test]
+fn who_rests_is_left_at_once_where_others_may_take_a_shard_and_waited_for_where_nobody_may() {
+    run(32, |context, fleet, engine| async move {
+        let (roster, shard) = (fleet.roster(), plain(64 << 10));
+        fleet.set(4, Mode::Rests(5_000));
+        let bring = |patience| engine.copy_to(small(), (roster.clone(), 4), [1; 16], shard.clone(), patience);
+        let start = context.current();
+        let error = bring(Patience::Moment).await.unwrap_err();
+        assert!(matches!(error, RemoteError::Busy { retry_after_ms: 5_000 }), "{error}");
+        assert!(since(&context, start) < Duration::from_secs(1), "{:?}", since(&context, start));
+        let start = context.current();
+        assert!(bring(Patience::Long).await.is_err());
+        assert!(since(&context, start) > Duration::from_secs(10), "it may only be late");
+        fleet.set(4, Mode::Rests(100));
+        let start = context.current();
+        assert!(bring(Patience::Moment).await.is_err());
+        let took = since(&context, start);
+        assert!(took > Duration::from_secs(1) && took < Duration::from_secs(5), "a moment: {took:?}");
+    });
+}
+
+#[test]
+fn a_put_goes_round_who_rests_stripe_by_stripe() {
+    Runner::seeded(33).start(|context| async move {
+        let fleet = Fleet::new(&context, 9);
+        let engine = fleet.engine(&context, Pool::new(STRIPES_BYTES));
+        (0..3).for_each(|host| fleet.set(host, Mode::Rests(5_000)));
+        let start = context.current();
+        let mut stored = put(&fleet, &engine, &plain(6_000_000), Wait::Full).await.unwrap();
+        std::mem::take(&mut stored.rest).settle().await;
+        // One that waited for any of them took twenty tries.
+        assert!(since(&context, start) < Duration::from_secs(20), "{:?}", since(&context, start));
+    });
+}
+
+#[test]
+fn many_who_are_silent_cost_no_more_time_than_one() {
+    Runner::seeded(34).start(|context| async move {
+        let fleet = Fleet::new(&context, 40);
+        let engine = fleet.engine(&context, Pool::new(STRIPES_BYTES));
+        let roster = fleet.roster();
+        let id = ShardId::of(&plain(4096));
+        let mut took = Vec::new();
+        for silent in [1, 40] {
+            (0..silent).for_each(|host| fleet.set(host, Mode::Mute));
+            let start = context.current();
+            let asked = roster.iter().map(|provider| (provider.deal, id));
+            assert_eq!(engine.inventory(&roster, asked.collect()).await.silent.len(), silent);
+            took.push(since(&context, start));
+        }
+        assert!(took[1] < took[0] * 2, "{took:?}");
+        assert!(engine.peers().rests(&fleet.node(0), context.current()), "others are asked first then");
+    });
+}
