@@ -32,8 +32,8 @@ pub const FEE_BP: u64 = 100;
 pub const LEASE_SECS_MIN: u64 = 60;
 /// Seconds of pay a host loses from its collateral when it ends a lease early.
 pub const QUIT_SECS: u64 = 3600;
-/// After a host retired for so long, by the active clock, it may end leases without loss.
-pub const NOTICE_MS: u64 = 7 * 24 * 3600 * 1000;
+/// After a host retired for so long, on the active clock, it may end leases without loss: a week where windows are days.
+pub const NOTICE_WINDOWS: u64 = 7;
 
 /// What a replica may be asked to run under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,11 +21,11 @@ sol! {
         /// Wei an hour for a thousandth of a CPU, a MiB of memory, a MiB of disk, a kbit/s, and for a MiB moved.
         #[derive(Default, Copy)]
         struct Prices {
-            uint64 cpu;
-            uint64 memory;
-            uint64 disk;
-            uint64 bandwidth;
-            uint64 transfer;
+            uint64 cpuMilli;
+            uint64 memoryMib;
+            uint64 diskMib;
+            uint64 bandwidthKbit;
+            uint64 transferMib;
         }
         /// From that utilisation on (hundredths of a percent), prices are higher by so much (likewise).
         #[derive(Copy)]
@@ -193,7 +193,7 @@ sol! {
         function update(bytes32 node, Offer calldata offer) external;
         /// Adds the value sent to the collateral. Anybody may.
         function deposit(bytes32 node) external payable;
-        /// No new leases and no renewals from now on; seven days later, leases may be ended without loss.
+        /// No new leases and no renewals from now on; seven windows later, leases may be ended without loss.
         function retire(bytes32 node) external;
         /// Pays the collateral back once retired and without leases, and forgets the host.
         function withdraw(bytes32 node) external;
@@ -270,7 +270,7 @@ sol! {
         /// Ends leases of the caller, or of the owner whose budget it is; what is not owed comes back.
         function end(uint64[] calldata leases) external;
         /// Ends leases of a host of the caller. The rest goes back to the owner; unless the lease is preemptible or the
-        /// host retired seven days ago, the collateral loses what the next hour would have paid, half of it to the owner.
+        /// host retired seven windows ago, the collateral loses what the next hour would have paid, half of it to the owner.
         function quit(uint64[] calldata leases) external;
         /// Adds the value sent to the escrow. Anybody may.
         function renew(uint64 lease) external payable;

@@ -2,7 +2,7 @@
 
 use alloy_sol_types::SolValue as _;
 
-use super::{BP, CAPACITY_MIN, Capacity, Offer, Prices, REGIONS, Runtime, TermsError, Tier, curve};
+use super::{BP, CAPACITY_MIN, Capacity, Offer, Prices, REGIONS, Runtime, TermsError, curve};
 use crate::abi::{REACH_BYTES_MAX, unpack_reach};
 
 /// The most of each that one host offers: far above any machine, and far below what overflows.
@@ -18,12 +18,12 @@ const KBIT: u128 = 1000;
 impl Prices {
     /// In the order of [`Capacity::dims`].
     pub const fn dims(&self) -> [u64; 5] {
-        [self.cpu, self.memory, self.disk, self.bandwidth, self.transfer]
+        [self.cpuMilli, self.memoryMib, self.diskMib, self.bandwidthKbit, self.transferMib]
     }
 
     pub const fn of_dims(dims: [u64; 5]) -> Self {
         let [cpu, memory, disk, bandwidth, transfer] = dims;
-        Self { cpu, memory, disk, bandwidth, transfer }
+        Self { cpuMilli: cpu, memoryMib: memory, diskMib: disk, bandwidthKbit: bandwidth, transferMib: transfer }
     }
 }
 
@@ -99,6 +99,7 @@ pub(super) const ATTESTATION_MAX: u8 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::market::Tier;
 
     fn offer() -> Offer {
         Offer {
@@ -161,7 +162,7 @@ mod tests {
         let cases: [(&str, Change); 12] = [
             ("capacity", |offer| offer.capacity.cpuMilli = 9),
             ("capacity", |offer| offer.capacity.memoryBytes = u64::MAX),
-            ("prices", |offer| offer.prices.disk = PRICE_MAX + 1),
+            ("prices", |offer| offer.prices.diskMib = PRICE_MAX + 1),
             ("preemptibleBp", |offer| offer.preemptibleBp = 0),
             ("region", |offer| offer.region = 64),
             ("country", |offer| offer.country = [b'e', b's'].into()),
