@@ -99,9 +99,8 @@ fn an_owner_ends_a_lease_for_a_minute_at_least_and_gets_the_rest() {
     let mut fair = fair();
     fair.must(terms(2), 2 * ESCROW);
     let owner = fair.tenant.address;
-    let refused = fair
-        .world
-        .send(fair.hosts[1].operator.address, LEASES, 0, { ILeases::endCall { leases: vec![1] }.abi_encode() });
+    let refused =
+        fair.world.send(fair.hosts[1].operator.address, LEASES, 0, ILeases::endCall { leases: vec![1] }.abi_encode());
     assert_eq!(refused.output[..], ILeases::NotOwner { owner }.abi_encode()[..]);
     let ended = events::<ILeases::Ended>(&fair.end(1).logs);
     assert_eq!((ended[0].by, ended[0].refund), (1, U256::from(ESCROW - 60 * 500)));
@@ -155,8 +154,7 @@ fn who_retired_takes_no_renewal_and_leaves_freely_after_its_notice() {
     let left = fair.lease(1).left;
     fair.world.must(payer, LEASES, 5_000, renew.clone());
     assert_eq!(fair.lease(1).left, left + 5_000);
-    let retired =
-        fair.world.must(fair.hosts[0].operator.address, MARKET, 0, { IMarket::retireCall { node }.abi_encode() });
+    let retired = fair.world.must(fair.hosts[0].operator.address, MARKET, 0, IMarket::retireCall { node }.abi_encode());
     let quits_free_ms = events::<IMarket::Retired>(&retired.logs)[0].quitsFreeMs;
     assert_eq!(quits_free_ms, fair.world.env.time_ms / 1000 * 1000 + notice_ms);
     let refused = fair.world.send(payer, LEASES, 500, renew);
