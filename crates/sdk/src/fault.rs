@@ -5,7 +5,7 @@ use alloy_sol_types::{SolError as _, SolInterface};
 use hodei_ledger::account::AccountError;
 use hodei_storage::index::Version;
 use hodei_types::{
-    abi::{IBuckets, IBudgets, IDeals, IModule, IProviders, ITabs},
+    abi::{IBuckets, IBudgets, IDeals, ILeases, IMarket, IModule, IProviders, ITabs},
     chain::ChainError,
     code::{Domain, ShapeError},
     transport::NodeKey,
@@ -195,6 +195,8 @@ pub(crate) fn explain(output: &[u8]) -> String {
         .or_else(|| told::<IProviders::IProvidersErrors>(output))
         .or_else(|| told::<IBudgets::IBudgetsErrors>(output))
         .or_else(|| told::<ITabs::ITabsErrors>(output))
+        .or_else(|| told::<IMarket::IMarketErrors>(output))
+        .or_else(|| told::<ILeases::ILeasesErrors>(output))
         .or_else(|| told::<IModule::IModuleErrors>(output))
         .unwrap_or_else(|| format!("0x{}", alloy_primitives::hex::encode(output)))
 }

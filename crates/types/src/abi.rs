@@ -14,12 +14,14 @@ use alloy_sol_types::sol;
 mod addresses;
 mod buckets;
 mod deals;
+mod market;
 mod statement;
 mod tabs;
 
 pub use addresses::{REACH_BYTES_MAX, pack_addresses, pack_reach, unpack_reach};
 pub use buckets::IBuckets;
 pub use deals::IDeals;
+pub use market::{ILeases, IMarket};
 pub use statement::{decline_statement, operator_consent, root_statement, spender_consent};
 pub use tabs::ITabs;
 
@@ -37,8 +39,12 @@ pub const ANCHORS: Address = address!("0000000000000000000000000000000000000de5"
 pub const QUEUE: Address = address!("0000000000000000000000000000000000000de6");
 /// Tabs for what is read.
 pub const TABS: Address = address!("0000000000000000000000000000000000000de7");
+/// Offers and orders of compute.
+pub const MARKET: Address = address!("0000000000000000000000000000000000000de8");
+/// Leases of compute, and their pay.
+pub const LEASES: Address = address!("0000000000000000000000000000000000000de9");
 /// Every module, in address order.
-pub const MODULES: [Address; 7] = [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE, TABS];
+pub const MODULES: [Address; 9] = [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE, TABS, MARKET, LEASES];
 /// Sender of the system transaction at body index 0, and address of [`ICoin`]'s logs; nobody holds its key.
 pub const SYSTEM: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
 

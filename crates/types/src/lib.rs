@@ -18,6 +18,7 @@ pub mod holding;
 pub mod index;
 pub mod key;
 pub mod kit;
+pub mod market;
 pub mod merkle;
 pub mod network;
 pub mod reach;

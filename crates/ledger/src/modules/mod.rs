@@ -1,4 +1,4 @@
-//! Keep the ledger's native accounts of coin, offers, buckets, deals and anchors.
+//! Keep the ledger's native accounts of coin, offers, buckets, deals, leases and anchors.
 //!
 //! ```text
 //! call → dispatch (refuse what is wrong in form) → mod (decode) → check (may it) → apply (do it) → events
@@ -17,7 +17,9 @@ pub(crate) mod buckets;
 pub(crate) mod budgets;
 mod ctx;
 pub(crate) mod deals;
+pub(crate) mod leases;
 mod list;
+pub(crate) mod market;
 pub(crate) mod providers;
 pub(crate) mod queue;
 mod slots;
@@ -27,7 +29,7 @@ mod tests;
 
 use alloy_evm::precompiles::{DynPrecompile, PrecompilesMap};
 use alloy_primitives::Address;
-use hodei_types::abi::{ANCHORS, BUCKETS, BUDGETS, DEALS, PROVIDERS, QUEUE, TABS};
+use hodei_types::abi::{ANCHORS, BUCKETS, BUDGETS, DEALS, LEASES, MARKET, PROVIDERS, QUEUE, TABS};
 use revm::precompile::{PrecompileId, PrecompileSpecId, Precompiles};
 use revm::primitives::hardfork::SpecId;
 
@@ -42,7 +44,7 @@ type Entry = fn(&mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop>;
 
 /// Ethereum's precompiles and ours.
 pub(crate) fn precompiles(params: Params) -> PrecompilesMap {
-    let modules: [(Address, &'static str, Entry); 7] = [
+    let modules: [(Address, &'static str, Entry); 9] = [
         (BUDGETS, "budgets", budgets::call),
         (PROVIDERS, "providers", providers::call),
         (BUCKETS, "buckets", buckets::call),
@@ -50,6 +52,8 @@ pub(crate) fn precompiles(params: Params) -> PrecompilesMap {
         (ANCHORS, "anchors", anchors::call),
         (QUEUE, "queue", queue::call),
         (TABS, "tabs", tabs::call),
+        (MARKET, "market", market::call),
+        (LEASES, "leases", leases::call),
     ];
     let mut map = PrecompilesMap::from_static(Precompiles::new(PrecompileSpecId::from_spec_id(SpecId::OSAKA)));
     for (address, name, entry) in modules {

@@ -113,6 +113,12 @@ pub(super) fn window(ctx: &mut Ctx<'_, '_>) -> Result<Window, Stop> {
     Ok(Window { clock_ms, index, opened_ms, height, seed })
 }
 
+/// When the active clock shows `clock_ms`, by the ledger's time, should blocks go on being made.
+pub(super) fn wall_ms(ctx: &mut Ctx<'_, '_>, clock_ms: u64) -> Result<u64, Stop> {
+    let now_ms = window(ctx)?.clock_ms;
+    Ok(ctx.time_ms().saturating_add(clock_ms).saturating_sub(now_ms))
+}
+
 /// Adds to the coin destroyed by modules.
 pub(super) fn count_burned(ctx: &mut Ctx<'_, '_>, amount: U256) -> Result<(), Stop> {
     let burned = ctx.load(QUEUE, BURNED)?;

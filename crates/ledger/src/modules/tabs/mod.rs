@@ -125,9 +125,7 @@ fn close(ctx: &mut Ctx<'_, '_>, id: B256) -> Result<(), Stop> {
 
 /// When claims of a tab end by the ledger's time, should blocks go on being made.
 fn until_ms(ctx: &mut Ctx<'_, '_>, tab: &Tab) -> Result<u64, Stop> {
-    let clock_ms = queue::window(ctx)?.clock_ms;
-    let now_ms = ctx.time_ms();
-    Ok(now_ms.saturating_add(tab.ends_ms).saturating_sub(clock_ms))
+    queue::wall_ms(ctx, tab.ends_ms)
 }
 
 fn batch(len: usize) -> Result<(), Stop> {

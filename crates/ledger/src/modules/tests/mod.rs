@@ -7,6 +7,8 @@ mod framing;
 mod halts;
 mod keeps;
 mod ladder;
+mod leases;
+mod market;
 mod moves;
 mod nested;
 mod random;

@@ -3,8 +3,8 @@
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, hex};
 use alloy_sol_types::{SolCall, SolError};
 use hodei_types::abi::{
-    ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, IModule, IProviders, IQueue, ITabs,
-    MODULES, PROVIDERS, QUEUE, TABS,
+    ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, ILeases, IMarket, IModule, IProviders,
+    IQueue, ITabs, LEASES, MARKET, MODULES, PROVIDERS, QUEUE, TABS,
 };
 
 use super::{
@@ -171,6 +171,18 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
         (TABS, ITabs::openCall { salt: id, bucket: id, root: id, gwei: 1, termMs: 0 }.abi_encode()),
         (TABS, ITabs::claimCall { claims: Vec::new() }.abi_encode()),
         (TABS, ITabs::closeCall { tabs: Vec::new() }.abi_encode()),
+        (MARKET, super::market::register(&Host::new(1, a), super::market::offer(1))),
+        (MARKET, IMarket::updateCall { node, offer: super::market::offer(1) }.abi_encode()),
+        (MARKET, IMarket::depositCall { node }.abi_encode()),
+        (MARKET, IMarket::retireCall { node }.abi_encode()),
+        (MARKET, IMarket::withdrawCall { node }.abi_encode()),
+        (MARKET, IMarket::orderCall { terms: super::market::terms(1) }.abi_encode()),
+        (MARKET, IMarket::fillCall { id: 1 }.abi_encode()),
+        (MARKET, IMarket::cancelCall { id: 1 }.abi_encode()),
+        (LEASES, ILeases::touchCall { leases: Vec::new() }.abi_encode()),
+        (LEASES, ILeases::endCall { leases: Vec::new() }.abi_encode()),
+        (LEASES, ILeases::quitCall { leases: Vec::new() }.abi_encode()),
+        (LEASES, ILeases::renewCall { lease: 1 }.abi_encode()),
     ];
     for op in [STATICCALL, DELEGATECALL, CALLCODE] {
         let relays = MODULES.map(|module| (module, deploy(&mut world, a.address, relay(module, op, false))));

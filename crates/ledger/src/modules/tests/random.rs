@@ -1,13 +1,14 @@
 //! Throw seeded random transactions at the ledger; nothing may be made, lost or decided differently.
 
 mod custody;
+mod market;
 mod tabs;
 
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::SolCall;
 use hodei_types::abi::{
-    self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, IProviders, ITabs, MODULES,
-    PROVIDERS, TABS,
+    self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, ILeases, IMarket, IProviders, ITabs,
+    LEASES, MARKET, MODULES, PROVIDERS, TABS,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +55,7 @@ struct Game {
     /// By bucket and leaf: until when it must be listed.
     kept: BTreeMap<(B256, B256), u64>,
     tabs: tabs::Seen,
+    market: market::Seen,
     wages: custody::Wages,
     /// Buckets whose custodians may end deals with who retired.
     allowed: BTreeSet<B256>,
@@ -94,6 +96,7 @@ impl Game {
             seen: BTreeMap::new(),
             kept: BTreeMap::new(),
             tabs: tabs::Seen::default(),
+            market: market::Seen::new(seed),
             wages,
             allowed: BTreeSet::new(),
             retired: BTreeSet::new(),
@@ -254,9 +257,14 @@ impl Game {
 
     fn play(&mut self, blocks: u64) {
         let mut relays = Vec::new();
-        for to in MODULES {
-            let tx = self.world.tx(self.people[0].address, TxKind::Create, U256::ZERO, Self::nested(to));
-            relays.push((to, self.world.block_after(1000, &[tx]).remove(0).unwrap().contract.unwrap()));
+        // Seven blocks, so that what follows begins where in its window it always did.
+        let (first, rest) = MODULES.split_at(6);
+        for modules in first.chunks(1).chain([rest]) {
+            let from = self.people[0].address;
+            let make = |to: &Address| self.world.tx(from, TxKind::Create, U256::ZERO, Self::nested(*to));
+            let txs: Vec<_> = modules.iter().map(make).collect();
+            let made = self.world.block_after(1000, &txs).into_iter().map(|done| done.unwrap().contract.unwrap());
+            relays.extend(modules.iter().copied().zip(made));
         }
         for block in 0..blocks {
             let mut txs = Vec::new();
@@ -267,6 +275,10 @@ impl Game {
                     to = *relay;
                     data.push(self.dice.below(2) as u8);
                 }
+                txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
+            }
+            for _ in 0..2 {
+                let (from, to, value, data) = self.trade();
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
             // Now and then a hiccup, a halt, or a chain that catches up in long steps.
@@ -317,6 +329,7 @@ impl Game {
             self.kept.insert((kept.id, kept.leaf), kept.untilMs);
         }
         self.learn_tabs(&applied.logs);
+        self.learn_market(&applied.logs);
         self.learn_wages(sender, &applied.logs);
         // What was refused was not agreed: forget shards the ledger does not know.
         for (deal, host, _) in &self.deals {
@@ -386,6 +399,7 @@ impl Game {
         self.check_kept();
         self.check_custody();
         self.check_tabs();
+        self.check_market();
     }
 
     fn deal(&self, id: u64) -> IDeals::Deal {
@@ -437,6 +451,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
     let (mut claims, mut refunds, mut wages, mut released) = (0, 0, 0, 0);
+    let (mut ended, mut waited) = (BTreeMap::<u8, u32>::new(), 0);
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -450,6 +465,8 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         drawn += u32::from(!game.world.drawn.is_zero());
         wages += game.wages.count;
         released += game.released;
+        game.market.ended.iter().for_each(|(by, count)| *ended.entry(*by).or_default() += count);
+        waited += game.market.waited;
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -460,6 +477,8 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         }
     }
     assert!(kept > 20, "only {kept} leaves");
+    assert!((1..=3).all(|by| ended.get(&by).is_some_and(|count| *count > 2)), "leases ended by {ended:?}");
+    assert!(waited > 5, "only {waited} orders waited");
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");
     assert!(wages > 5, "only {wages} wages paid");
@@ -536,6 +555,8 @@ fn decoders_survive_anything() {
         (DEALS, IDeals::IDealsCalls::SELECTORS),
         (ANCHORS, IAnchors::IAnchorsCalls::SELECTORS),
         (TABS, ITabs::ITabsCalls::SELECTORS),
+        (MARKET, IMarket::IMarketCalls::SELECTORS),
+        (LEASES, ILeases::ILeasesCalls::SELECTORS),
     ]
     .into_iter()
     .flat_map(|(to, all)| all.iter().map(move |selector| (to, *selector)))

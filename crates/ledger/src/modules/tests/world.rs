@@ -5,7 +5,9 @@ use alloy_primitives::{Address, B256, Bytes, Log, Signature, TxKind, U256, kecca
 use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use hodei_types::{
-    abi::{self, BUCKETS, DEALS, IBuckets, ICoin, IDeals, IProviders, IQueue, PROVIDERS, QUEUE, SYSTEM},
+    abi::{
+        self, BUCKETS, DEALS, IBuckets, ICoin, IDeals, IProviders, IQueue, LEASES, MARKET, PROVIDERS, QUEUE, SYSTEM,
+    },
     holding,
     slice::ShardId,
 };
@@ -166,6 +168,8 @@ pub(super) struct World {
     nonces: BTreeMap<Address, u64>,
     supply: U256,
     fees_burned: U256,
+    /// What fees of leases destroyed, and what slashings of hosts did.
+    market_burned: BTreeMap<Address, U256>,
     /// What receipts say each account got, and what it gave away: by logs and fees.
     told: BTreeMap<Address, (U256, U256)>,
     /// What slashings and others gave to repair, and nobody took yet.
@@ -201,6 +205,7 @@ impl World {
             nonces: BTreeMap::new(),
             supply: U256::ZERO,
             fees_burned: U256::ZERO,
+            market_burned: BTreeMap::new(),
             told: BTreeMap::new(),
             reserved: U256::ZERO,
             drawn: U256::ZERO,
@@ -253,6 +258,9 @@ impl World {
             let (given, withdrawn, drawn) = reserves(receipt.logs());
             self.reserved = self.reserved + given - withdrawn - drawn;
             self.drawn += drawn;
+            for (module, burned) in super::market::burned(receipt.logs()) {
+                *self.market_burned.entry(module).or_default() += burned;
+            }
             for moved in moves(receipt.logs()) {
                 self.told.entry(moved.from).or_default().1 += moved.amount;
                 self.told.entry(moved.to).or_default().0 += moved.amount;
@@ -359,7 +367,11 @@ impl World {
         assert_eq!(held + burned + self.fees_burned, self.supply, "coin was made or lost");
         assert_eq!(self.balance(abi::BUDGETS) + self.balance(BUCKETS), U256::ZERO);
         for (address, (got, gave)) in &self.told {
-            let destroyed = if *address == PROVIDERS { burned } else { U256::ZERO };
+            let by_market = |module| self.market_burned.get(&module).copied().unwrap_or_default();
+            let destroyed = match *address {
+                PROVIDERS => burned - by_market(MARKET) - by_market(LEASES),
+                module => by_market(module),
+            };
             let (sum, balance) = (*got - *gave - destroyed, self.balance(*address));
             assert_eq!(sum, balance, "what receipts tell of {address} is not its balance");
         }

@@ -1,0 +1,158 @@
+//! Pay for compute by the second, while its payer sleeps.
+//!
+//! ```text
+//! begin (escrow) → touch* → the last second it pays for ─┐
+//!                  renew*   end by owner, or host ───────┴→ the rest to the owner, the room to the host
+//! ```
+//! A lease pays its rate for each whole second of the active clock since it began, whoever touches it; a halt costs
+//! nothing. The host's operator gets it, less the hundredth that is burned. Upon the last second its escrow pays for it
+//! owes nothing more: it ends when anybody touches it, and until then holds its host's room, which is the host's reason to.
+//!
+//! Upon an end by the owner at least the first minute is owed. Upon an end by the host its collateral loses what the next
+//! hour would have paid, half to the owner; not if the lease is preemptible, if the host retired seven windows ago, or of
+//! what the collateral has not.
+//!
+//! Nothing here knows yet whether a host runs what it is paid for: its owner ends what does not answer.
+//!
+//! Invariants: this module's account holds what is in escrow of all leases; what was paid, burned, is left and was paid
+//! back of a lease is what came in; no lease pays beyond its escrow, nor a second twice.
+
+mod lease;
+mod stream;
+
+use alloy_primitives::U256;
+use alloy_sol_types::SolCall as _;
+use hodei_types::{
+    abi::{BATCH_MAX, ILeases, IMarket::Placement, IModule, LEASES, PAGE_MAX},
+    market::{Class, TERM_SECS_MAX},
+};
+
+use super::{
+    ctx::{Ctx, Stop, returns, revert},
+    market::{offer::Record, order::Standing},
+    queue,
+};
+use lease::{Lease, RUNNING};
+
+const PAYABLE: &[[u8; 4]] = &[ILeases::renewCall::SELECTOR];
+
+pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
+    use ILeases::ILeasesCalls as Calls;
+    match ctx.decode::<Calls>(PAYABLE)? {
+        Calls::touch(call) => {
+            ctx.writes()?;
+            at_most(call.leases.len() as u64, BATCH_MAX as u64)?;
+            let mut paid = U256::ZERO;
+            for id in call.leases {
+                paid = paid.saturating_add(stream::touch(ctx, id)?);
+            }
+            returns(paid)
+        }
+        Calls::end(call) => {
+            ctx.writes()?;
+            at_most(call.leases.len() as u64, BATCH_MAX as u64)?;
+            call.leases.into_iter().try_for_each(|id| stream::end(ctx, id))?;
+            Ok(Vec::new())
+        }
+        Calls::quit(call) => {
+            ctx.writes()?;
+            at_most(call.leases.len() as u64, BATCH_MAX as u64)?;
+            call.leases.into_iter().try_for_each(|id| stream::quit(ctx, id))?;
+            Ok(Vec::new())
+        }
+        Calls::renew(call) => {
+            ctx.writes()?;
+            renew(ctx, call.lease)?;
+            Ok(Vec::new())
+        }
+        Calls::get(call) => returns(show(ctx, call.lease)?),
+        Calls::many(call) => {
+            at_most(call.leases.len() as u64, BATCH_MAX as u64)?;
+            let leases: Vec<_> = call.leases.into_iter().map(|id| show(ctx, id)).collect::<Result<_, _>>()?;
+            returns(leases)
+        }
+        Calls::ofHost(call) => {
+            at_most(call.most, PAGE_MAX)?;
+            let leases = lease::of_host(call.node).page(ctx, call.first, call.most)?;
+            returns(leases.into_iter().map(|id| id.saturating_to::<u64>()).collect::<Vec<_>>())
+        }
+        Calls::count(_) => {
+            let count = lease::count(ctx)?;
+            returns(count)
+        }
+    }
+}
+
+/// Makes a lease of each placement, with escrow for so many seconds; the first one's id. The caller brings the coin.
+pub(super) fn begin(
+    ctx: &mut Ctx<'_, '_>,
+    order: u64,
+    standing: &Standing,
+    placements: &[Placement],
+    secs: u128,
+) -> Result<u64, Stop> {
+    let begun_ms = queue::window(ctx)?.clock_ms;
+    let first = lease::count(ctx)? + 1;
+    let (owner, workload) = (standing.owner, standing.terms.workload);
+    for (id, placement) in (first..).zip(placements) {
+        let Placement { node, rate } = *placement;
+        // Below 2^119: a rate of 2^93, for seconds of 2^26.
+        let left = rate.saturating_mul(secs);
+        Lease { id, order, node, state: RUNNING, begun_ms, paid_secs: 0, rate, left }.store_new(ctx)?;
+        ctx.emit(LEASES, &ILeases::Begun { lease: id, node, owner, order, rate, escrow: left, workload })?;
+    }
+    lease::store_count(ctx, first - 1 + placements.len() as u64)?;
+    Ok(first)
+}
+
+fn renew(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
+    let mut lease = Lease::running(ctx, id)?;
+    let clock_ms = queue::window(ctx)?.clock_ms;
+    if clock_ms >= lease.ends_ms() {
+        return Err(revert(ILeases::NotRunning { lease: id }));
+    }
+    if Record::known(ctx, lease.node)?.retired {
+        return Err(revert(ILeases::HostRetired { node: lease.node }));
+    }
+    let (amount, rate) = (ctx.value, U256::from(lease.rate));
+    let most = TERM_SECS_MAX.saturating_sub(lease.funded_secs());
+    if amount.is_zero() || amount % rate != U256::ZERO || amount / rate > U256::from(most) {
+        return Err(revert(ILeases::BadRenewal { rate, secsMax: most }));
+    }
+    lease.left = lease.left.saturating_add(amount.saturating_to());
+    lease.store(ctx)?;
+    let owner = Standing::known(ctx, lease.order)?.owner;
+    ctx.emit(LEASES, &ILeases::Renewed { lease: id, owner, amount, left: lease.left })
+}
+
+fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
+    let lease = Lease::known(ctx, id)?;
+    let order = Standing::known(ctx, lease.order)?;
+    let clock_ms = queue::window(ctx)?.clock_ms;
+    let is_running = lease.state == RUNNING;
+    let owed_secs = lease.age_secs(clock_ms).saturating_sub(lease.paid_secs).min(lease.funded_secs());
+    let owed = if is_running { lease.rate.saturating_mul(owed_secs.into()) } else { 0 };
+    let begun_ms = queue::wall_ms(ctx, lease.begun_ms)?;
+    let until_ms = queue::wall_ms(ctx, lease.ends_ms())?;
+    Ok(ILeases::Lease {
+        id,
+        order: lease.order,
+        owner: order.owner,
+        node: lease.node,
+        state: lease.state,
+        preemptible: order.terms.class == Class::Preemptible as u8,
+        capacity: order.terms.each,
+        rate: lease.rate,
+        left: lease.left,
+        owed,
+        paidSecs: lease.paid_secs,
+        begunMs: begun_ms,
+        untilMs: until_ms,
+        workload: order.terms.workload,
+    })
+}
+
+fn at_most(given: u64, most: u64) -> Result<(), Stop> {
+    let too_many = || revert(IModule::TooMany { given: U256::from(given), most: U256::from(most) });
+    if given > most { Err(too_many()) } else { Ok(()) }
+}

@@ -1,0 +1,145 @@
+//! Pay hosts by the second, out of escrow, and end what is over.
+
+use alloy_primitives::{Address, U256};
+use hodei_types::{
+    abi::{ILeases, LEASES},
+    market::{BP, Class, FEE_BP, LEASE_SECS_MIN, QUIT_SECS, size_milli},
+};
+
+use super::{
+    super::{
+        budgets,
+        ctx::{Ctx, Stop, revert},
+        market::{self, offer::Record, order::Standing},
+        queue,
+    },
+    lease::{ENDED, Lease, of_host},
+};
+
+const HOUR_SECS: u64 = 3600;
+/// Hours one settlement tells the price index of: what was paid longer ago is no news.
+const SAMPLE_HOURS_MAX: u64 = 24;
+
+/// Who ended a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum By {
+    Owner = 1,
+    Host = 2,
+    Escrow = 3,
+}
+
+/// A lease with what it belongs to.
+struct Running {
+    lease: Lease,
+    order: Standing,
+    host: Record,
+}
+
+impl Running {
+    fn load(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Self, Stop> {
+        let lease = Lease::running(ctx, id)?;
+        let order = Standing::known(ctx, lease.order)?;
+        let host = Record::known(ctx, lease.node)?;
+        Ok(Self { lease, order, host })
+    }
+
+    fn is_preemptible(&self) -> bool {
+        self.order.terms.class == Class::Preemptible as u8
+    }
+
+    /// Pays the seconds up to `age_secs` that are not paid yet, as far as the escrow goes; the wei it paid, with what was
+    /// burned of them.
+    fn settle(&mut self, ctx: &mut Ctx<'_, '_>, age_secs: u64) -> Result<U256, Stop> {
+        let lease = &mut self.lease;
+        let secs = age_secs.saturating_sub(lease.paid_secs).min(lease.funded_secs());
+        if secs == 0 {
+            return Ok(U256::ZERO);
+        }
+        // At most what is left: so many seconds are funded.
+        let paid = lease.rate.saturating_mul(secs.into()).min(lease.left);
+        let before = lease.paid_secs;
+        lease.left -= paid;
+        lease.paid_secs += secs;
+        lease.store(ctx)?;
+        let paid = U256::from(paid);
+        let burned = (paid * U256::from(FEE_BP)).div_ceil(U256::from(BP));
+        let amount = paid - burned;
+        let Lease { id, node, paid_secs, rate, .. } = *lease;
+        let (owner, operator) = (self.order.owner, self.host.operator);
+        ctx.transfer(LEASES, operator, amount)?;
+        ctx.burn(LEASES, burned)?;
+        ctx.emit(LEASES, &ILeases::Settled { lease: id, node, owner, operator, secs, amount, burned })?;
+        let hours = (paid_secs / HOUR_SECS - before / HOUR_SECS).min(SAMPLE_HOURS_MAX);
+        if hours > 0 && !self.is_preemptible() {
+            let hour = rate.saturating_mul(HOUR_SECS.into());
+            let size = u128::from(size_milli(&self.order.terms.each).max(1));
+            let price = hour.saturating_mul(1000).div_ceil(size);
+            market::sample(ctx, self.host.place(), owner, price, hour.saturating_mul(hours.into()))?;
+        }
+        Ok(paid)
+    }
+
+    /// Ends it as settled: the rest goes back to its owner, the room to its host.
+    fn end(mut self, ctx: &mut Ctx<'_, '_>, by: By, penalty: U256) -> Result<(), Stop> {
+        let refund = U256::from(self.lease.left);
+        self.lease.left = 0;
+        self.lease.state = ENDED;
+        self.lease.store(ctx)?;
+        let Lease { id, node, .. } = self.lease;
+        let owner = self.order.owner;
+        of_host(node).remove(ctx, U256::from(id))?;
+        self.order.count_ended(ctx)?;
+        self.host.give(ctx, &self.order.terms.each)?;
+        ctx.transfer(LEASES, owner, refund)?;
+        ctx.emit(LEASES, &ILeases::Ended { lease: id, node, owner, by: by as u8, refund, penalty })
+    }
+}
+
+/// Pays what is owed of a lease, and ends it if its escrow is over; what it paid.
+pub(super) fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
+    let mut running = Running::load(ctx, id)?;
+    let clock_ms = queue::window(ctx)?.clock_ms;
+    let age_secs = running.lease.age_secs(clock_ms);
+    let paid = running.settle(ctx, age_secs)?;
+    if running.lease.funded_secs() == 0 {
+        running.end(ctx, By::Escrow, U256::ZERO)?;
+    }
+    Ok(paid)
+}
+
+/// Ends a lease for its owner.
+pub(super) fn end(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
+    let mut running = Running::load(ctx, id)?;
+    check_owner(ctx, running.order.owner)?;
+    let clock_ms = queue::window(ctx)?.clock_ms;
+    let age_secs = running.lease.age_secs(clock_ms).max(LEASE_SECS_MIN);
+    running.settle(ctx, age_secs)?;
+    running.end(ctx, By::Owner, U256::ZERO)
+}
+
+/// Ends a lease for its host.
+pub(super) fn quit(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
+    let mut running = Running::load(ctx, id)?;
+    let operator = running.host.operator;
+    if operator != ctx.caller {
+        return Err(revert(ILeases::NotOperator { operator }));
+    }
+    let clock_ms = queue::window(ctx)?.clock_ms;
+    let age_secs = running.lease.age_secs(clock_ms);
+    running.settle(ctx, age_secs)?;
+    let (owner, rest_secs) = (running.order.owner, running.lease.funded_secs());
+    let gave_notice = running.host.retired && clock_ms >= running.host.quits_free_ms;
+    let penalty = if running.is_preemptible() || gave_notice {
+        U256::ZERO
+    } else {
+        let most = U256::from(running.lease.rate) * U256::from(rest_secs.min(QUIT_SECS));
+        running.host.slash(ctx, id, most, owner)?
+    };
+    let by = if rest_secs == 0 { By::Escrow } else { By::Host };
+    running.end(ctx, by, penalty)
+}
+
+fn check_owner(ctx: &mut Ctx<'_, '_>, owner: Address) -> Result<(), Stop> {
+    if budgets::principal(ctx, ctx.caller)? == owner { Ok(()) } else { Err(revert(ILeases::NotOwner { owner })) }
+}

@@ -1,0 +1,113 @@
+//! Find hosts for an order: the cheapest that can, then the tightest, then the lowest key; all replicas, or none.
+//!
+//! The same state gives the same placements, as the order of the book changes nothing but which offers are looked at when
+//! there are more than an order looks at. A replica raises its host's utilisation, and may raise what the next one costs
+//! there.
+
+use alloy_primitives::{Address, B256, U256};
+use hodei_types::{
+    abi::IMarket::{self, Order, Placement},
+    market::{BP, Class, rate},
+};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+
+use super::{
+    super::ctx::{Ctx, Stop, revert},
+    book,
+    offer::{Card, markup_with, sides},
+};
+
+/// Comparing one offer, beside reading it: about what the EVM takes for as many words.
+const GAS_PROBE: u64 = 200;
+
+/// Where the replicas of an order go; how many would, if not all.
+pub(super) fn place(ctx: &mut Ctx<'_, '_>, order: &Order) -> Result<Result<Vec<Placement>, u64>, Stop> {
+    let mut cards = BTreeMap::new();
+    // The cheapest on top, then the one that holds the fewest more, then the lowest key.
+    let mut best = BinaryHeap::new();
+    for (_, node) in book::walk(ctx, order.regions, order.runtime)? {
+        ctx.charge(GAS_PROBE)?;
+        let card = Card::load(ctx, node)?;
+        if serves(&card, order)
+            && let Some(bid) = bid(node, &card, order)
+        {
+            cards.insert(node, card);
+            best.push(Reverse(bid));
+        }
+    }
+    let mut counts = Counts::default();
+    let mut placed: Vec<Placement> = Vec::new();
+    while placed.len() < usize::from(order.replicas)
+        && let Some(Reverse((rate, _, node))) = best.pop()
+    {
+        // What is full by the order's own limits stays so: it does not come back.
+        if !counts.take(ctx, node, order)? {
+            continue;
+        }
+        placed.push(Placement { node, rate });
+        let Some(card) = cards.get_mut(&node) else { continue };
+        let Some(free) = card.free.checked_sub(&order.each) else { continue };
+        card.free = free;
+        if order.perHost != 1 {
+            card.markup_bp = markup_with(ctx, node, &free)?;
+            best.extend(bid(node, card, order).map(Reverse));
+        }
+    }
+    let all = placed.len() == usize::from(order.replicas);
+    Ok(if all { Ok(placed) } else { Err(placed.len() as u64) })
+}
+
+/// The refusal of an order that finds no room.
+pub(super) fn no_fit(order: &Order, placed: u64) -> Stop {
+    revert(IMarket::NoFit { placed, wanted: order.replicas.into() })
+}
+
+fn serves(card: &Card, order: &Order) -> bool {
+    (order.country.is_zero() || card.country == u16::from_be_bytes(order.country.0))
+        && card.tier >= order.tierMin
+        && card.attestation >= order.attestationMin
+        && card.renewable >= order.renewableMin
+}
+
+/// Rate, how many of the replica the host would hold, and its key; none if it holds none or asks too much.
+fn bid(node: B256, card: &Card, order: &Order) -> Option<(u128, u64, B256)> {
+    if !order.each.fits_in(&card.free) {
+        return None;
+    }
+    let part_bp = if order.class == Class::Preemptible as u8 { card.preemptible_bp } else { BP as u16 };
+    let rate = rate(&order.each, &card.prices, card.markup_bp, part_bp);
+    // By what is paid in an hour, to the wei, not by what rounding to seconds hides.
+    let is_within = rate.checked_mul(3600)? <= order.priceMax;
+    is_within.then(|| (rate, card.free.holds(&order.each), node))
+}
+
+/// Replicas by host, operator and network.
+#[derive(Default)]
+struct Counts {
+    hosts: BTreeMap<B256, u8>,
+    operators: BTreeMap<Address, u8>,
+    networks: BTreeMap<U256, u8>,
+}
+
+impl Counts {
+    /// Counts one more at `node` if the order's limits allow it.
+    fn take(&mut self, ctx: &mut Ctx<'_, '_>, node: B256, order: &Order) -> Result<bool, Stop> {
+        let (operator, network) = sides(ctx, node)?;
+        // At most 64 replicas: a count fits 8 bits.
+        let host = self.hosts.entry(node).or_default();
+        let operator = self.operators.entry(operator).or_default();
+        let network = self.networks.entry(network).or_default();
+        let is_full = |count: u8, most: u8| most > 0 && count >= most;
+        if is_full(*host, order.perHost) || is_full(*operator, order.perOperator) || is_full(*network, order.perNetwork)
+        {
+            return Ok(false);
+        }
+        *host += 1;
+        *operator += 1;
+        *network += 1;
+        Ok(true)
+    }
+}

@@ -1,0 +1,136 @@
+//! Match orders of compute with offers, in one open book.
+//!
+//! ```text
+//! register (offer, collateral) → the book ─┐
+//! order (terms, deposit) ──────────────────┴→ matcher → leases (room taken, escrow) → settled → index
+//!                                          └→ waits, if deferrable → fill, or cancel
+//! ```
+//! Upon an order the matcher reads the book of its regions and runtime, and places all replicas or none, at what the
+//! offers ask. Upon a match each replica is a lease: its host's room is taken, the deposit moves to `leases` in equal
+//! seconds, and what is beyond whole seconds goes back to who sent it. A deferrable order that finds no match keeps its
+//! deposit here, which must be enough at the order's own highest price, until anybody's `fill` finds one, its owner
+//! cancels, or its time is over.
+//!
+//! A preemptible order pays the part of the price its host states, and may be ended by it at no cost. Neither class is
+//! matched in batches yet: each pays what is asked. Disk by the shard is offered in `providers` and sold in `deals`; what
+//! shows the book shows both.
+//!
+//! Invariants: this module's account holds the sum of collateral and of the deposits of waiting orders; what is free at a
+//! host and what its leases take is what it offers; a host is in the book just when it has room for the smallest replica
+//! and did not retire; an order that reverts has taken nothing.
+
+mod book;
+mod index;
+mod matcher;
+pub(super) mod offer;
+pub(super) mod order;
+
+use alloy_primitives::{B256, U256};
+use alloy_sol_types::SolCall as _;
+use hodei_types::{
+    abi::{IMarket, IModule, PAGE_MAX},
+    market::{REGIONS, Runtime, TermsError},
+};
+
+use super::ctx::{Ctx, Stop, returns, revert};
+pub(super) use index::sample;
+
+const PAYABLE: &[[u8; 4]] =
+    &[IMarket::registerCall::SELECTOR, IMarket::depositCall::SELECTOR, IMarket::orderCall::SELECTOR];
+
+pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
+    use IMarket::IMarketCalls as Calls;
+    let done = Ok(Vec::new());
+    match ctx.decode::<Calls>(PAYABLE)? {
+        Calls::register(call) => {
+            ctx.writes()?;
+            offer::register(ctx, call.node, &call.offer, &call.possession)?;
+            done
+        }
+        Calls::update(call) => {
+            ctx.writes()?;
+            offer::update(ctx, call.node, &call.offer)?;
+            done
+        }
+        Calls::deposit(call) => {
+            ctx.writes()?;
+            offer::deposit(ctx, call.node)?;
+            done
+        }
+        Calls::retire(call) => {
+            ctx.writes()?;
+            offer::retire(ctx, call.node)?;
+            done
+        }
+        Calls::withdraw(call) => {
+            ctx.writes()?;
+            offer::withdraw(ctx, call.node)?;
+            done
+        }
+        Calls::order(call) => {
+            ctx.writes()?;
+            returns(order::order(ctx, &call.terms)?)
+        }
+        Calls::fill(call) => {
+            ctx.writes()?;
+            order::fill(ctx, call.id)?;
+            done
+        }
+        Calls::cancel(call) => {
+            ctx.writes()?;
+            order::cancel(ctx, call.id)?;
+            done
+        }
+        Calls::quote(call) => returns(order::quote(ctx, &call.terms)?),
+        Calls::count(_) => {
+            let count = offer::nodes().len(ctx)?;
+            returns(count)
+        }
+        Calls::at(call) => {
+            let node: B256 = offer::nodes().at(ctx, call.i)?.into();
+            returns(node)
+        }
+        Calls::get(call) => returns(offer::get(ctx, call.node)?),
+        Calls::page(call) => {
+            page(call.most)?;
+            let nodes = offer::nodes().page(ctx, call.first, call.most)?;
+            let hosts: Vec<_> = nodes.into_iter().map(|node| offer::get(ctx, node.into())).collect::<Result<_, _>>()?;
+            returns(hosts)
+        }
+        Calls::placed(call) => returns(order::get(ctx, call.id)?),
+        Calls::ofOwner(call) => {
+            page(call.most)?;
+            let orders = order::of_owner(call.owner).page(ctx, call.first, call.most)?;
+            returns(orders.into_iter().map(|id| id.saturating_to::<u64>()).collect::<Vec<_>>())
+        }
+        Calls::depth(call) => {
+            place(call.region, call.runtime)?;
+            returns(book::depth(ctx, call.region, call.runtime)?)
+        }
+        Calls::index(call) => {
+            place(call.region, call.runtime)?;
+            returns(index::index(ctx, call.region, call.runtime)?)
+        }
+    }
+}
+
+fn page(most: u64) -> Result<(), Stop> {
+    let too_many = || revert(IModule::TooMany { given: U256::from(most), most: U256::from(PAGE_MAX) });
+    if most > PAGE_MAX { Err(too_many()) } else { Ok(()) }
+}
+
+fn place(region: u8, runtime: u8) -> Result<(), Stop> {
+    let bad = |field: &str| Err(revert(IMarket::BadOrder { field: field.to_owned() }));
+    if usize::from(region) >= REGIONS.len() {
+        return bad("region");
+    }
+    if Runtime::of(runtime).is_none() { bad("runtime") } else { Ok(()) }
+}
+
+/// Which field of terms is wrong.
+fn field(error: TermsError) -> String {
+    match error {
+        TermsError::Field(field) => field.to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,274 @@
+//! Take orders: match at once, or keep those that wait.
+
+use alloy_primitives::{Address, U256};
+use hodei_types::{
+    abi::{
+        IMarket::{self, Order, Placed, Placement},
+        LEASES, MARKET,
+    },
+    market::{Capacity, Class, TERM_SECS_MAX},
+};
+
+use super::{
+    super::{
+        budgets,
+        ctx::{Ctx, Stop, broken, revert},
+        leases,
+        list::List,
+        queue,
+        slots::{at, base, pack, pack_address, pack_wide, unpack, unpack_address, unpack_wide},
+    },
+    matcher,
+    offer::Record,
+};
+
+const WAITING: u8 = 1;
+const FILLED: u8 = 2;
+const CANCELLED: u8 = 3;
+const OVER: u8 = 4;
+
+const TAG_NEXT: u8 = 5;
+const TAG_ORDER: u8 = 6;
+const TAG_OWNER: u8 = 7;
+
+// Slots of a record, from its base.
+const OWNER: u64 = 0;
+const EACH: u64 = 1;
+const TERMS: u64 = 2;
+const COIN: u64 = 3;
+const TIMES: u64 = 4;
+const WORKLOAD: u64 = 5;
+
+/// One order, as it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    id: u64,
+    pub(crate) owner: Address,
+    state: u8,
+    /// Leases of it that run.
+    running: u8,
+    pub(crate) terms: Order,
+    deposit: u128,
+    /// The active clock when it stops waiting.
+    until_ms: u64,
+    first_lease: u64,
+}
+
+impl Standing {
+    /// An order that must be there.
+    pub(crate) fn known(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Self, Stop> {
+        let slots = order_slot(id);
+        let (owner, bits) = unpack_address(ctx.load(MARKET, at(slots, OWNER))?);
+        if owner.is_zero() {
+            return Err(revert(IMarket::UnknownOrder { order: id }));
+        }
+        let [cpu, memory, disk, bandwidth] = unpack(ctx.load(MARKET, at(slots, EACH))?);
+        let [transfer, regions, small, secs] = unpack(ctx.load(MARKET, at(slots, TERMS))?);
+        let (price_max, deposit) = unpack_wide(ctx.load(MARKET, at(slots, COIN))?);
+        let [first_lease, until_ms, patience_ms, more] = unpack(ctx.load(MARKET, at(slots, TIMES))?);
+        let [replicas, runtime, tier, attestation, renewable, host, operator, network] = small.to_be_bytes();
+        let terms = Order {
+            each: Capacity::of_dims([cpu, memory, disk, bandwidth, transfer]),
+            replicas,
+            regions,
+            country: ((more >> 8) as u16).to_be_bytes().into(),
+            runtime,
+            tierMin: tier,
+            attestationMin: attestation,
+            renewableMin: renewable,
+            priceMax: price_max,
+            perHost: host,
+            perOperator: operator,
+            perNetwork: network,
+            class: more as u8,
+            secs,
+            patienceMs: patience_ms,
+            workload: ctx.load(MARKET, at(slots, WORKLOAD))?.into(),
+        };
+        Ok(Self { id, owner, state: bits as u8, running: (bits >> 8) as u8, terms, deposit, until_ms, first_lease })
+    }
+
+    /// Writes what changes in an order's life.
+    fn store(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+        let slots = order_slot(self.id);
+        let terms = &self.terms;
+        let more = u64::from(u16::from_be_bytes(terms.country.0)) << 8 | u64::from(terms.class);
+        self.store_state(ctx)?;
+        ctx.store(MARKET, at(slots, COIN), pack_wide(terms.priceMax, self.deposit))?;
+        ctx.store(MARKET, at(slots, TIMES), pack([self.first_lease, self.until_ms, terms.patienceMs, more]))
+    }
+
+    fn store_state(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+        let bits = u64::from(self.state) | u64::from(self.running) << 8;
+        ctx.store(MARKET, at(order_slot(self.id), OWNER), pack_address(self.owner, bits))
+    }
+
+    /// Writes an order that did not exist, and its place in its owner's list.
+    fn store_new(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+        let slots = order_slot(self.id);
+        let terms = &self.terms;
+        let [cpu, memory, disk, bandwidth, transfer] = terms.each.dims();
+        let small = u64::from_be_bytes([
+            terms.replicas,
+            terms.runtime,
+            terms.tierMin,
+            terms.attestationMin,
+            terms.renewableMin,
+            terms.perHost,
+            terms.perOperator,
+            terms.perNetwork,
+        ]);
+        ctx.store(MARKET, at(slots, EACH), pack([cpu, memory, disk, bandwidth]))?;
+        ctx.store(MARKET, at(slots, TERMS), pack([transfer, terms.regions, small, terms.secs]))?;
+        ctx.store(MARKET, at(slots, WORKLOAD), terms.workload.into())?;
+        self.store(ctx)?;
+        of_owner(self.owner).push(ctx, U256::from(self.id))
+    }
+
+    /// Moves the deposit into leases, and what it is more than whole seconds for all of them to `change_to`.
+    fn begin_leases(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        placements: &[Placement],
+        change_to: Address,
+    ) -> Result<IMarket::Filled, Stop> {
+        // Below 2^128: 64 rates of 2^93, for seconds of 2^26.
+        let rate: u128 = placements.iter().map(|placement| placement.rate).sum();
+        let secs = self.deposit.checked_div(rate).unwrap_or(0).min(TERM_SECS_MAX.into());
+        if secs < self.terms.secs.into() {
+            let needed = U256::from(rate) * U256::from(self.terms.secs);
+            return Err(revert(IMarket::DepositTooSmall { given: U256::from(self.deposit), needed }));
+        }
+        let escrow = rate.checked_mul(secs).ok_or_else(|| broken("an escrow beyond all coin"))?;
+        let change = U256::from(self.deposit - escrow);
+        self.deposit = 0;
+        self.state = FILLED;
+        self.running = self.terms.replicas;
+        self.first_lease = leases::begin(ctx, self.id, self, placements, secs)?;
+        for placement in placements {
+            Record::known(ctx, placement.node)?.take(ctx, &self.terms.each)?;
+        }
+        ctx.transfer(MARKET, LEASES, U256::from(escrow))?;
+        ctx.transfer(MARKET, change_to, change)?;
+        let (order, owner, first_lease) = (self.id, self.owner, self.first_lease);
+        Ok(IMarket::Filled { order, owner, firstLease: first_lease, escrow: U256::from(escrow), change })
+    }
+
+    /// Takes back the deposit of one that waits.
+    fn cancel(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+        let refund = U256::from(self.deposit);
+        self.deposit = 0;
+        self.state = CANCELLED;
+        self.store(ctx)?;
+        of_owner(self.owner).remove(ctx, U256::from(self.id))?;
+        ctx.transfer(MARKET, self.owner, refund)?;
+        ctx.emit(MARKET, &IMarket::Cancelled { order: self.id, owner: self.owner, refund })
+    }
+
+    /// Counts a lease of it that ended; with the last it leaves its owner's list.
+    pub(crate) fn count_ended(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+        self.running = self.running.checked_sub(1).ok_or_else(|| broken("more leases end than began"))?;
+        if self.running == 0 {
+            self.state = OVER;
+            of_owner(self.owner).remove(ctx, U256::from(self.id))?;
+        }
+        self.store_state(ctx)
+    }
+
+    fn show(&self, until_ms: u64) -> Placed {
+        Placed {
+            id: self.id,
+            owner: self.owner,
+            state: self.state,
+            order: self.terms,
+            deposit: self.deposit,
+            untilMs: until_ms,
+            firstLease: self.first_lease,
+        }
+    }
+}
+
+pub(super) fn check(terms: &Order) -> Result<(), Stop> {
+    terms.check().map_err(|error| revert(IMarket::BadOrder { field: super::field(error) }))
+}
+
+pub(super) fn order(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<u64, Stop> {
+    check(terms)?;
+    let deposit = u128::try_from(ctx.value).map_err(|_| revert(IMarket::BadOrder { field: "value".to_owned() }))?;
+    let waits = terms.class == Class::Deferrable as u8;
+    // What waits must be paid for at whatever price within its terms it finds.
+    let hours = U256::from(terms.priceMax) * U256::from(terms.secs) * U256::from(terms.replicas);
+    let needed = hours.div_ceil(U256::from(3600));
+    if waits && U256::from(deposit) < needed {
+        return Err(revert(IMarket::DepositTooSmall { given: U256::from(deposit), needed }));
+    }
+    let owner = budgets::principal(ctx, ctx.caller)?;
+    let next = base(TAG_NEXT, &[]);
+    let id = ctx.load(MARKET, next)?.saturating_to::<u64>() + 1;
+    ctx.store(MARKET, next, U256::from(id))?;
+    let mut order =
+        Standing { id, owner, state: WAITING, running: 0, terms: *terms, deposit, until_ms: 0, first_lease: 0 };
+    let found = matcher::place(ctx, terms)?;
+    let filled = match found {
+        Ok(placements) => Some(order.begin_leases(ctx, &placements, ctx.caller)?),
+        Err(placed) if !waits => return Err(matcher::no_fit(terms, placed)),
+        Err(_) => {
+            order.until_ms = queue::window(ctx)?.clock_ms.saturating_add(terms.patienceMs);
+            None
+        }
+    };
+    order.store_new(ctx)?;
+    let ordered = IMarket::Ordered { order: id, owner, state: order.state, terms: *terms, deposit: ctx.value };
+    ctx.emit(MARKET, &ordered)?;
+    if let Some(filled) = filled {
+        ctx.emit(MARKET, &filled)?;
+    }
+    Ok(id)
+}
+
+pub(super) fn fill(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
+    let mut order = waiting(ctx, id)?;
+    if queue::window(ctx)?.clock_ms > order.until_ms {
+        let until_ms = queue::wall_ms(ctx, order.until_ms)?;
+        return Err(revert(IMarket::TooLate { untilMs: until_ms }));
+    }
+    let placements = matcher::place(ctx, &order.terms)?.map_err(|placed| matcher::no_fit(&order.terms, placed))?;
+    let owner = order.owner;
+    let filled = order.begin_leases(ctx, &placements, owner)?;
+    order.store(ctx)?;
+    ctx.emit(MARKET, &filled)
+}
+
+pub(super) fn cancel(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
+    let mut order = waiting(ctx, id)?;
+    let is_over = queue::window(ctx)?.clock_ms > order.until_ms;
+    if !is_over && budgets::principal(ctx, ctx.caller)? != order.owner {
+        return Err(revert(IMarket::NotOwner { owner: order.owner }));
+    }
+    order.cancel(ctx)
+}
+
+pub(super) fn quote(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<Vec<Placement>, Stop> {
+    check(terms)?;
+    matcher::place(ctx, terms)?.map_err(|placed| matcher::no_fit(terms, placed))
+}
+
+pub(super) fn get(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Placed, Stop> {
+    let order = Standing::known(ctx, id)?;
+    let until_ms = if order.until_ms > 0 { queue::wall_ms(ctx, order.until_ms)? } else { 0 };
+    Ok(order.show(until_ms))
+}
+
+/// Orders of an account that wait or have leases.
+pub(super) fn of_owner(owner: Address) -> List {
+    List::new(MARKET, base(TAG_OWNER, &[owner.as_slice()]))
+}
+
+fn waiting(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Standing, Stop> {
+    let order = Standing::known(ctx, id)?;
+    if order.state == WAITING { Ok(order) } else { Err(revert(IMarket::NotWaiting { order: id })) }
+}
+
+fn order_slot(id: u64) -> U256 {
+    base(TAG_ORDER, &[&id.to_be_bytes()])
+}

@@ -1,0 +1,126 @@
+//! Throw offers, orders and ends of leases in, by dice of their own, so that the rest of a game stays what it was.
+
+use hodei_types::abi::{ILeases, IMarket, LEASES, MARKET};
+
+use super::*;
+use crate::modules::tests::{
+    market::{offer, register, terms},
+    world,
+};
+
+/// What was seen of all leases.
+pub(super) struct Seen {
+    dice: Dice,
+    /// By lease: came in, paid and burned, given back.
+    coin: BTreeMap<u64, [U256; 3]>,
+    pub(super) ended: BTreeMap<u8, u32>,
+    pub(super) waited: u32,
+}
+
+impl Seen {
+    pub(super) fn new(seed: u64) -> Self {
+        let dice = Dice(seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
+        Self { dice, coin: BTreeMap::new(), ended: BTreeMap::new(), waited: 0 }
+    }
+}
+
+impl Game {
+    /// One random call about compute; often a wrong one.
+    pub(super) fn trade(&mut self) -> (Address, Address, u128, Vec<u8>) {
+        let dice = &mut self.market.dice;
+        let from = self.people[dice.below(4) as usize].address;
+        let host = &self.hosts[dice.below(3) as usize];
+        let (node, operator) = (host.node, host.operator.address);
+        let mut offer = offer(1 + dice.below(4));
+        offer.capacity.cpuMilli = 500 + dice.below(4) * 500;
+        let leases: Vec<u64> =
+            (0..1 + dice.below(2)).map(|_| 1 + dice.below(self.market.coin.len() as u64 + 1)).collect();
+        match dice.below(20) {
+            0..=2 => (operator, MARKET, u128::from(dice.below(3000)), register(host, offer)),
+            3 => (operator, MARKET, 0, IMarket::updateCall { node, offer }.abi_encode()),
+            4 => (from, MARKET, u128::from(dice.below(9)), IMarket::depositCall { node }.abi_encode()),
+            5 if dice.below(3) == 0 => (operator, MARKET, 0, IMarket::retireCall { node }.abi_encode()),
+            5 | 6 => (operator, MARKET, 0, IMarket::withdrawCall { node }.abi_encode()),
+            7..=12 => {
+                let class = dice.below(3) as u8;
+                let mut terms = terms(1 + dice.below(3) as u8);
+                (terms.class, terms.secs, terms.perHost) = (class, 60, dice.below(3) as u8);
+                terms.priceMax = u128::from(1 + dice.below(4)) * 500 * 3600;
+                terms.patienceMs = if class == 1 { 1 + dice.below(30_000) } else { 0 };
+                let deposit = u128::from(dice.below(600_000));
+                (from, MARKET, deposit, IMarket::orderCall { terms }.abi_encode())
+            }
+            13 => (from, MARKET, 0, IMarket::fillCall { id: 1 + dice.below(60) }.abi_encode()),
+            14 => (from, MARKET, 0, IMarket::cancelCall { id: 1 + dice.below(60) }.abi_encode()),
+            15 | 16 => (from, LEASES, 0, ILeases::touchCall { leases }.abi_encode()),
+            17 => (from, LEASES, 0, ILeases::endCall { leases }.abi_encode()),
+            18 => (operator, LEASES, 0, ILeases::quitCall { leases }.abi_encode()),
+            _ => {
+                let value = 500 * u128::from(dice.below(40));
+                (from, LEASES, value, ILeases::renewCall { lease: leases[0] }.abi_encode())
+            }
+        }
+    }
+
+    /// Books what a transaction did to leases.
+    pub(super) fn learn_market(&mut self, logs: &[alloy_primitives::Log]) {
+        let seen = &mut self.market;
+        for begun in world::events::<ILeases::Begun>(logs) {
+            let new = seen.coin.insert(begun.lease, [U256::from(begun.escrow), U256::ZERO, U256::ZERO]);
+            assert!(new.is_none(), "a lease begins once");
+        }
+        for settled in world::events::<ILeases::Settled>(logs) {
+            seen.coin.get_mut(&settled.lease).unwrap()[1] += settled.amount + settled.burned;
+        }
+        for renewed in world::events::<ILeases::Renewed>(logs) {
+            seen.coin.get_mut(&renewed.lease).unwrap()[0] += renewed.amount;
+        }
+        for ended in world::events::<ILeases::Ended>(logs) {
+            seen.coin.get_mut(&ended.lease).unwrap()[2] += ended.refund;
+            *seen.ended.entry(ended.by).or_default() += 1;
+        }
+        seen.waited += world::events::<IMarket::Ordered>(logs).iter().filter(|one| one.state == 1).count() as u32;
+    }
+
+    /// Collateral, deposits and escrow are there to the wei; no lease paid more than it had; rooms and lists agree.
+    pub(super) fn check_market(&self) {
+        let world = &self.world;
+        let (mut escrow, mut used) = (U256::ZERO, BTreeMap::<B256, (u64, u64)>::new());
+        let ids: Vec<u64> = self.market.coin.keys().copied().collect();
+        let all = |leases: &[u64]| world.view(LEASES, ILeases::manyCall { leases: leases.to_vec() });
+        for lease in ids.chunks(64).flat_map(all) {
+            let [came, paid, back] = self.market.coin[&lease.id];
+            assert_eq!(U256::from(lease.left) + paid + back, came, "lease {}", lease.id);
+            assert!(lease.owed <= lease.left);
+            escrow += U256::from(lease.left);
+            if lease.state == 1 {
+                let used = used.entry(lease.node).or_default();
+                *used = (used.0 + 1, used.1 + lease.capacity.cpuMilli);
+            }
+        }
+        assert_eq!(world.balance(LEASES), escrow);
+        assert_eq!(world.view(LEASES, ILeases::countCall {}), self.market.coin.len() as u64);
+        let mut held = U256::ZERO;
+        let mut open = 0;
+        for host in world.view(MARKET, IMarket::pageCall { first: 0, most: 64 }) {
+            held += host.collateral;
+            let (leases, cpu) = used.remove(&host.node).unwrap_or_default();
+            assert_eq!((host.leases, host.offer.capacity.cpuMilli - host.free.cpuMilli), (leases, cpu));
+            let listed = world.view(LEASES, ILeases::ofHostCall { node: host.node, first: 0, most: 64 });
+            assert_eq!(listed.len() as u64, leases.min(64));
+            open += u64::from(!host.retired && host.free.cpuMilli >= 10);
+        }
+        assert!(used.is_empty(), "a lease without its host");
+        let depth = world.view(MARKET, IMarket::depthCall { region: 16, runtime: 0 });
+        assert_eq!(depth.iter().map(|step| step.offers).sum::<u64>(), open);
+        for person in &self.people {
+            let owner = person.address;
+            for id in world.view(MARKET, IMarket::ofOwnerCall { owner, first: 0, most: 64 }) {
+                let placed = world.view(MARKET, IMarket::placedCall { id });
+                assert!(placed.owner == owner && (placed.state == 1 || placed.state == 2));
+                held += U256::from(placed.deposit);
+            }
+        }
+        assert_eq!(world.balance(MARKET), held);
+    }
+}

@@ -1,0 +1,86 @@
+//! Say what the compute market trades: capacity, its price, and the terms of offers and orders.
+//!
+//! ```text
+//! offer (capacity, prices, curve, attributes) ─┐
+//! order (a capacity, replicas, terms) ─────────┴→ rate: wei a second of each replica → lease
+//! ```
+//! The nouns themselves are those of the ledger's interface ([`IMarket`](crate::abi::IMarket)): what is sent is what is
+//! checked, and there is no second form. Here stand their limits, the arithmetic everybody must agree on, and the one
+//! encoding in files. All numbers are integers; what does not fit is refused, never cut.
+//!
+//! What a host declares of itself (network, hardware, attestation, power) nobody checks here.
+
+mod capacity;
+mod curve;
+mod offer;
+mod order;
+mod region;
+
+pub use crate::abi::IMarket::{Capacity, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
+pub use capacity::{REFERENCE, size_milli};
+pub use curve::{MARKUP_BP_MAX, TIERS_MAX, markup_bp, pack_curve, unpack_curve};
+pub use offer::{CAPACITY_MAX, OFFER_BYTES_MAX, PRICE_MAX, hour_price, rate};
+pub use order::{CAPACITY_MIN, ORDER_BYTES_MAX, PATIENCE_MS_MAX, REPLICAS_MAX, TERM_SECS_MAX};
+pub use region::{REGIONS, region, region_mask};
+
+/// The whole, in hundredths of a percent.
+pub const BP: u64 = 10_000;
+/// Of what a lease pays, so much is burned, in hundredths of a percent and rounded up: it makes trades with oneself
+/// cost something, and the price index with it.
+pub const FEE_BP: u64 = 100;
+/// Seconds a lease pays for at least when its owner ends it.
+pub const LEASE_SECS_MIN: u64 = 60;
+/// Seconds of pay a host loses from its collateral when it ends a lease early.
+pub const QUIT_SECS: u64 = 3600;
+/// After a host retired for so long, on the active clock, it may end leases without loss: a week where windows are days.
+pub const NOTICE_WINDOWS: u64 = 7;
+
+/// What a replica may be asked to run under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Runtime {
+    Wasm = 0,
+    Oci = 1,
+}
+
+impl Runtime {
+    pub const ALL: [Self; 2] = [Self::Wasm, Self::Oci];
+
+    /// None for a number that stands for none.
+    pub fn of(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// How an order wants to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// Now or not at all.
+    Instant = 0,
+    /// Now, or when it first fits within its patience.
+    Deferrable = 1,
+    /// Now, at the offers' lower price, and its host may end it at any time.
+    Preemptible = 2,
+}
+
+impl Class {
+    pub const ALL: [Self; 3] = [Self::Instant, Self::Deferrable, Self::Preemptible];
+
+    /// None for a number that stands for none.
+    pub fn of(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// Why terms are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TermsError {
+    /// The field's name, as the interface has it.
+    #[error("{0} is out of range: see its limits in types::market")]
+    Field(&'static str),
+    #[error("terms of {found} bytes, at most {most} are read")]
+    TooLong { found: usize, most: usize },
+    #[error("these bytes are no terms in their one encoding")]
+    Encoding,
+}

@@ -1,0 +1,110 @@
+//! Check an order.
+
+use alloy_sol_types::SolValue as _;
+
+use super::{
+    CAPACITY_MAX, Capacity, Class, Order, Runtime, TermsError,
+    offer::{ATTESTATION_MAX, TIER_MAX},
+    region::is_mask,
+};
+
+/// Replicas of one order: their leases fit in one transaction's gas.
+pub const REPLICAS_MAX: u8 = 64;
+/// The least a replica takes: a hundredth of a CPU and a MiB. A host with less left stands in the book no longer.
+pub const CAPACITY_MIN: Capacity = Capacity::of_dims([10, 1 << 20, 0, 0, 0]);
+/// A lease is paid ahead for so long at most: a year, and a month to renew in.
+pub const TERM_SECS_MAX: u64 = 400 * 24 * 3600;
+/// A deferrable order waits for a month at most.
+pub const PATIENCE_MS_MAX: u64 = 31 * 24 * 3600 * 1000;
+/// Bytes of an encoded order: 20 words.
+pub const ORDER_BYTES_MAX: usize = 20 * 32;
+
+impl Order {
+    /// Refuses an order outside of the limits, by the name of the first field that is.
+    pub fn check(&self) -> Result<(), TermsError> {
+        let field = |is_good: bool, name: &'static str| if is_good { Ok(()) } else { Err(TermsError::Field(name)) };
+        field(self.each.fits_in(&CAPACITY_MAX) && CAPACITY_MIN.fits_in(&self.each), "each")?;
+        field((1..=REPLICAS_MAX).contains(&self.replicas), "replicas")?;
+        field(is_mask(self.regions), "regions")?;
+        field(self.country.is_zero() || self.country.iter().all(u8::is_ascii_uppercase), "country")?;
+        field(Runtime::of(self.runtime).is_some(), "runtime")?;
+        field(self.tierMin <= TIER_MAX, "tierMin")?;
+        field(self.attestationMin <= ATTESTATION_MAX, "attestationMin")?;
+        field(self.renewableMin <= 100, "renewableMin")?;
+        field(Class::of(self.class).is_some(), "class")?;
+        field((super::LEASE_SECS_MIN..=TERM_SECS_MAX).contains(&self.secs), "secs")?;
+        let waits = self.class == Class::Deferrable as u8;
+        field(if waits { (1..=PATIENCE_MS_MAX).contains(&self.patienceMs) } else { self.patienceMs == 0 }, "patienceMs")
+    }
+
+    /// The one encoding, as in the ledger's call.
+    pub fn encode(&self) -> Vec<u8> {
+        self.abi_encode()
+    }
+
+    /// Reads [`Self::encode`]'s bytes, refusing every other spelling and what [`Self::check`] refuses.
+    pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
+        if bytes.len() > ORDER_BYTES_MAX {
+            return Err(TermsError::TooLong { found: bytes.len(), most: ORDER_BYTES_MAX });
+        }
+        let order = Self::abi_decode_validate(bytes).map_err(|_| TermsError::Encoding)?;
+        if order.encode() != bytes {
+            return Err(TermsError::Encoding);
+        }
+        order.check()?;
+        Ok(order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> Order {
+        Order {
+            each: Capacity::of_dims([100, 1 << 26, 0, 0, 0]),
+            replicas: 3,
+            regions: 0b11,
+            country: Default::default(),
+            runtime: 0,
+            tierMin: 0,
+            attestationMin: 0,
+            renewableMin: 0,
+            priceMax: 1000,
+            perHost: 1,
+            perOperator: 0,
+            perNetwork: 0,
+            class: 0,
+            secs: 3600,
+            patienceMs: 0,
+            workload: Default::default(),
+        }
+    }
+
+    #[test]
+    fn an_order_has_one_encoding_and_its_limits_are_named() {
+        let bytes = order().encode();
+        assert_eq!(Order::decode(&bytes), Ok(order()));
+        assert_eq!(bytes.len(), ORDER_BYTES_MAX);
+        assert_eq!(Order::decode(&bytes[1..]), Err(TermsError::Encoding));
+        assert!(matches!(Order::decode(&[&bytes[..], &[0]].concat()), Err(TermsError::TooLong { .. })));
+        type Change = fn(&mut Order);
+        let cases: [(&str, Change); 10] = [
+            ("each", |order| order.each.memoryBytes = 0),
+            ("replicas", |order| order.replicas = 0),
+            ("replicas", |order| order.replicas = REPLICAS_MAX + 1),
+            ("regions", |order| order.regions = 0),
+            ("regions", |order| order.regions = 1 << 63),
+            ("country", |order| order.country = [b'E', 0].into()),
+            ("class", |order| order.class = 3),
+            ("secs", |order| order.secs = 59),
+            ("patienceMs", |order| order.patienceMs = 1),
+            ("patienceMs", |order| order.class = Class::Deferrable as u8),
+        ];
+        for (field, change) in cases {
+            let mut bad = order();
+            change(&mut bad);
+            assert_eq!(bad.check(), Err(TermsError::Field(field)));
+        }
+    }
+}
