@@ -174,6 +174,8 @@ where
     let shard = Bytes::from(bytes);
     let (mut holders, mut operators, mut failure) = (Vec::new(), BTreeMap::new(), String::new());
     let mut queue = ranked.into_iter().map(|(_, _, at)| at);
+    // Who was busy for longer than a moment while others were left.
+    let mut busy = Vec::new();
     let mut running = futures::stream::FuturesUnordered::new();
     let send = |(at, patience): (usize, Patience)| {
         let shard = shard.clone();
@@ -193,10 +195,15 @@ where
             }
             Err(error) => {
                 failure = format!("{}: {error}", roster[at].peer.key);
-                let is_busy = patience == Patience::Moment && matches!(error, RemoteError::Busy { .. });
+                if patience == Patience::Long {
+                    continue;
+                }
+                if matches!(error, RemoteError::Busy { .. }) {
+                    busy.push(at);
+                }
                 let next = queue.next().map(|at| (at, Patience::Moment));
                 // Where nobody else is left, who is busy is waited for after all.
-                running.extend(next.or_else(|| is_busy.then_some((at, Patience::Long))).map(send));
+                running.extend(next.or_else(|| busy.pop().map(|at| (at, Patience::Long))).map(send));
             }
         }
     }

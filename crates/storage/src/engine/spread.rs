@@ -284,6 +284,9 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         let mut under_way = vec![1u32; n];
         // Who was busy for longer than a moment with a shard that others may take.
         let mut busy: Vec<Option<usize>> = vec![None; n];
+        // Shards for which somebody was waited for after all: once each, or a network that rests altogether would be waited
+        // for provider by provider.
+        let mut waited = vec![false; n];
         for tried in &tried {
             load.add(&self.roster, tried[0]);
         }
@@ -296,7 +299,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 if !is_told {
                     self.offers.offer(&[(self.roster[provider].deal, id)]).await;
                 }
-                (shard, provider, patience, self.send(provider, id, bytes, patience).await)
+                (shard, provider, self.send(provider, id, bytes, patience).await)
             }
         };
         let mut running = FuturesUnordered::new();
@@ -335,14 +338,17 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 }
                 _ => running.next().await,
             };
-            let Some((shard, provider, patience, result)) = next else {
+            let Some((shard, provider, result)) = next else {
                 // The stripe waits for stragglers only: race each against a spare, and spare the next
                 // stripes the wait.
                 is_hurried = true;
                 let late: Vec<usize> = (0..n).filter(|shard| !track.state().acked[*shard]).collect();
                 for shard in late {
-                    let slow = *tried[shard].last().expect("tried at least one");
-                    self.peers.failed(&self.roster[slow].peer.key, context.current());
+                    // Where nobody is waited for, who was asked last has answered.
+                    if under_way[shard] > 0 {
+                        let slow = *tried[shard].last().expect("tried at least one");
+                        self.peers.failed(&self.roster[slow].peer.key, context.current());
+                    }
                     let is_short = is_few || self.hopes(track, &under_way) < want;
                     if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard], is_short) {
                         under_way[shard] += 1;
@@ -374,7 +380,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     let node = self.roster[provider].peer.key;
                     tracing::debug!(%node, shard, %error, "shard not taken");
                     outcome.failure = Some(format!("{node}: {error}"));
-                    if patience == Patience::Moment && matches!(error, RemoteError::Busy { .. }) {
+                    if !waited[shard] && matches!(error, RemoteError::Busy { .. }) {
                         busy[shard] = Some(provider);
                     }
                     if let RemoteError::Lie(verdict) = error {
@@ -393,6 +399,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                             None => busy[shard].take().map(|busy| (busy, Patience::Long)),
                         };
                         if let Some((provider, patience)) = next {
+                            waited[shard] |= patience == Patience::Long;
                             under_way[shard] += 1;
                             running.push(attempt(shard, provider, patience));
                         }

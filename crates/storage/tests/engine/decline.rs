@@ -45,7 +45,7 @@ fn what_is_declined_is_put_with_others_and_the_word_is_checked() {
     run(22, |_, fleet, engine| async move {
         let data = plain(300_000);
         fleet.set(2, Mode::Decline);
-        let stored = put(&fleet, &engine, &data, Wait::Quorum).await.unwrap();
+        let stored = put(&fleet, &engine, &data, Wait::Full).await.unwrap();
         assert!(stored.kept.iter().all(|(deal, _)| *deal != 3), "{:?}", stored.kept);
         let got = get(&fleet, &engine, &stored, 0..data.len() as u64).await;
         assert!(got.bytes.unwrap() == data && got.verdicts.is_empty());
@@ -58,5 +58,16 @@ fn what_is_declined_is_put_with_others_and_the_word_is_checked() {
         fleet.set(2, Mode::Excuse);
         let copied = engine.copy_to(shape, (fleet.roster(), 2), [1; 16], bytes, Patience::Moment).await;
         assert!(matches!(copied, Err(RemoteError::Lie(_))), "{copied:?}");
+    });
+}
+
+#[test]
+fn who_declined_a_shard_is_not_taken_to_fail_because_another_is_slow() {
+    run(18, |context, fleet, engine| async move {
+        fleet.set(2, Mode::Decline);
+        fleet.set(4, Mode::Mute);
+        put(&fleet, &engine, &plain(1_000), Wait::Quorum).await.unwrap();
+        let rests = |host| engine.peers().rests(&fleet.node(host), context.current());
+        assert_eq!([rests(2), rests(4)], [false, true]);
     });
 }

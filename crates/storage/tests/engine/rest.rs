@@ -2,10 +2,13 @@
 
 use super::{Runner, plain, put, run, small};
 use crate::fleet::{Fleet, Mode};
-use commonware_runtime::{Clock as _, Runner as _, deterministic::Context};
-use hodei_storage::engine::{Patience, Pause, Pool, RemoteError, STRIPES_BYTES, Wait};
+use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _, deterministic::Context};
+use hodei_storage::engine::{Patience, Pause, Pool, PutError, RemoteError, STRIPES_BYTES, Wait};
 use hodei_types::slice::ShardId;
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 fn since(context: &Context, start: SystemTime) -> Duration {
     context.current().duration_since(start).unwrap()
@@ -63,6 +66,39 @@ fn a_put_goes_round_who_rests_stripe_by_stripe() {
         // One that waited for any of them took twenty tries.
         assert!(since(&context, start) < Duration::from_secs(20), "{:?}", since(&context, start));
     });
+}
+
+#[test]
+fn a_put_to_a_network_that_rests_altogether_ends_after_one_wait() {
+    run(35, |context, fleet, engine| async move {
+        (0..6).for_each(|host| fleet.set(host, Mode::Rests(5_000)));
+        let start = context.current();
+        let error = put(&fleet, &engine, &plain(1_000), Wait::Quorum).await.unwrap_err();
+        let PutError::Acks { acks: 0, failure, .. } = &error else { panic!("{error}") };
+        assert!(failure.contains("busy for 5000 ms") && error.is_temporary(), "{error}");
+        // Twenty tries of two seconds, and not of each provider in turn.
+        assert!(since(&context, start) < Duration::from_secs(60), "{:?}", since(&context, start));
+    });
+}
+
+#[test]
+fn who_was_busy_is_asked_for_a_copy_again_where_who_was_asked_instead_is_down() {
+    for seed in 40..56 {
+        Runner::seeded(seed).start(|context| async move {
+            let fleet = Fleet::new(&context, 5);
+            let engine = fleet.engine(&context, Pool::new(STRIPES_BYTES));
+            (1..4).for_each(|host| fleet.set(host, Mode::Rests(5_000)));
+            fleet.set(4, Mode::Down);
+            let later = fleet.clone();
+            context.child("later").spawn(move |context| async move {
+                context.sleep(Duration::from_secs(10)).await;
+                (1..4).for_each(|host| later.set(host, Mode::Up));
+            });
+            let shard = plain(4096).to_vec();
+            let copied = engine.put_copies(small(), fleet.roster(), [1; 16], shard, Arc::new(())).await;
+            assert_eq!(copied.unwrap().0.len(), 4, "seed {seed}: all that are not down");
+        });
+    }
 }
 
 #[test]
