@@ -108,11 +108,14 @@ async fn upload(args: &DataCp, bucket: &str, key: &str, session: &Session, out: 
             return Err(sdk_fault(error));
         }
     };
-    if let Some(path) = &args.receipt {
-        receipt(&cloud, &put, path).await?;
-    }
-    // What was put counts among what is to be paid for once its roots are posted.
+    let receipt = match &args.receipt {
+        Some(path) => receipt(&cloud, &put, path).await,
+        None => Ok(()),
+    };
+    // What was put counts among what is to be paid for once its roots are posted; they are also where no receipt could be
+    // written.
     let faults = finish(&cloud, out).await;
+    receipt?;
     let windows = bucket::tell_pay(&cloud, bucket, out).await;
     let size = put.entry.size_bytes();
     let resumed = match put.resumed_bytes {

@@ -175,11 +175,13 @@ pub(crate) async fn budget_show(session: &Session, out: Out) -> Result<()> {
         )
     };
     let others = elsewhere::find(session).await?;
+    let (rows, unseen) = elsewhere::rows(&others);
     out.result(
         [vec![text], elsewhere::lines(&others)].concat().join("\n"),
         &json!({
             "schema": "hodei.wallet.budget/1", "capped": capped, "account": budget.spender.to_string(),
-            "left_wei": budget.left.to_string(), "elsewhere": elsewhere::rows(&others),
+            "left_wei": budget.left.to_string(), "elsewhere": rows,
+            "not_looked_at": unseen,
         }),
     );
     out.next("hodei wallet budget set AMOUNT");

@@ -261,7 +261,7 @@ impl Device {
                 // What was not there before is not left half made. Keys of an attempt before this one stay: the publisher
                 // may have registered them, and placed collateral.
                 if is_first {
-                    _ = std::fs::remove_dir_all(files.path());
+                    files.remove();
                 }
                 return Err(fault);
             }
@@ -328,7 +328,7 @@ fn fresh(
     (address, relays): (Option<SocketAddr>, Vec<SocketAddr>),
 ) -> Result<Kept, DeviceFault> {
     let path = files.path();
-    if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+    if !files.is_vacant().map_err(|error| DeviceFault::Folder(error.to_string()))? {
         return Err(DeviceFault::Exists(files.name()));
     }
     let nearest = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));

@@ -84,6 +84,38 @@ impl Files {
         self.parse("device.json")
     }
 
+    /// Whether nothing is there but what a join that was killed before it wrote anything down, or while it took back what
+    /// it made, leaves: folders that are empty, and files that say nothing.
+    pub(crate) fn is_vacant(&self) -> std::io::Result<bool> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let is_ours = match entry.file_name().to_str() {
+                Some("keys" | "store" | "index" | "logs") => {
+                    entry.file_type()?.is_dir() && std::fs::read_dir(entry.path())?.next().is_none()
+                }
+                Some("device.json.new" | "lock") => entry.file_type()?.is_file(),
+                _ => false,
+            };
+            if !is_ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes back what a first join made; what it is known by goes last, so that who is killed on the way goes on with it.
+    pub(crate) fn remove(&self) {
+        for made in ["store", "index", "logs", "keys"] {
+            _ = std::fs::remove_dir_all(self.0.join(made));
+        }
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+
     pub(crate) fn write(&self, kept: &Kept) -> Result<(), DeviceFault> {
         let text = serde_json::to_vec_pretty(kept).expect("plain values");
         Ok(replace(&self.0.join("device.json"), &text, 0o600)?)

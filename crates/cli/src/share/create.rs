@@ -76,7 +76,9 @@ pub(crate) async fn create(args: &ShareCreate, session: &Session, out: Out) -> R
             ));
         }
         if is_short {
-            let all = fees.deposit.saturating_mul(U256::from(size)) / U256::from(paid.max(1));
+            // Where all are away it costs what it does at those.
+            let read = if paid > 0 { paid } else { fees.held_bytes().max(1) };
+            let all = fees.deposit.saturating_mul(U256::from(size)) / U256::from(read);
             out.say(format!(
                 "warning:  that pays for less than what is shared: a reader is refused on the way. All of it once costs {} \
                  and some more, for what comes late is paid too",

@@ -5,6 +5,7 @@
 
 use crate::{
     args::BudgetReturn,
+    earnings::counted,
     fault::{self, Fault, Result},
     money,
     out::Out,
@@ -12,6 +13,7 @@ use crate::{
 };
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolCall as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_sdk::chain::Order;
 use hodei_types::{
     abi::{BUDGETS, IBudgets},
@@ -21,6 +23,8 @@ use serde_json::{Value, json};
 
 /// Accounts that are looked at; each machine of an owner has one.
 const LOOKED_AT_MAX: u64 = 256;
+/// Of them at once.
+const AT_ONCE: usize = 8;
 /// Gas of taking back.
 const RETURN_GAS: u64 = 500_000;
 
@@ -31,24 +35,45 @@ pub(crate) struct Elsewhere {
     left: U256,
 }
 
+/// What a look found.
+pub(crate) struct Found {
+    /// By account.
+    budgets: Vec<Elsewhere>,
+    /// Budgets beyond those that were looked at.
+    unseen: u64,
+}
+
 /// Those that hold something, but for the one of this machine.
-pub(crate) async fn find(session: &Session) -> Result<Vec<Elsewhere>> {
-    let owner = session.purse.owner()?;
-    let own = session.purse.budget_key()?.and_then(|key| hodei_sdk::wallet::address(&key));
+pub(crate) async fn find(session: &Session) -> Result<Found> {
+    let (owner, own) = (session.purse.owner()?, own(session)?);
     let count = ask(&*session.chain, BUDGETS, &IBudgets::countCall { owner }).await.map_err(chain_fault)?;
-    let mut found = Vec::new();
-    for i in 0..count.min(LOOKED_AT_MAX) {
+    let unseen = count.saturating_sub(LOOKED_AT_MAX);
+    // From the last on: it takes the place of one that ends meanwhile, and was looked at by then.
+    let asked = (unseen..count).rev().map(|i| async move {
         let account = ask(&*session.chain, BUDGETS, &IBudgets::atCall { owner, i }).await.map_err(chain_fault)?;
-        let left = session.chain.account(account).await.map_err(chain_fault)?.balance;
-        if Some(account) != own && !left.is_zero() {
-            found.push(Elsewhere { account, left });
-        }
-    }
-    Ok(found)
+        // Where one ended meanwhile there are fewer.
+        if account.is_zero() { Ok(None) } else { held(session, own, account).await }
+    });
+    let found = stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
+    let mut budgets: Vec<Elsewhere> = found.into_iter().flatten().collect();
+    budgets.sort_by_key(|one| one.account);
+    budgets.dedup_by_key(|one| one.account);
+    Ok(Found { budgets, unseen })
+}
+
+/// The budget of this machine.
+fn own(session: &Session) -> Result<Option<Address>> {
+    Ok(session.purse.budget_key()?.and_then(|key| hodei_sdk::wallet::address(&key)))
+}
+
+/// What a budget holds, if it does and is not the one of this machine.
+async fn held(session: &Session, own: Option<Address>, account: Address) -> Result<Option<Elsewhere>> {
+    let left = session.chain.account(account).await.map_err(chain_fault)?.balance;
+    Ok((Some(account) != own && !left.is_zero()).then_some(Elsewhere { account, left }))
 }
 
 /// A line for each, with what takes it back.
-pub(crate) fn lines(found: &[Elsewhere]) -> Vec<String> {
+pub(crate) fn lines(found: &Found) -> Vec<String> {
     let line = |one: &Elsewhere| {
         format!(
             "{} more in the budget {}, whose key is not here: hodei wallet budget return {}",
@@ -57,19 +82,26 @@ pub(crate) fn lines(found: &[Elsewhere]) -> Vec<String> {
             one.account
         )
     };
-    found.iter().map(line).collect()
+    let unseen = (found.unseen > 0).then(|| {
+        let unseen = counted(found.unseen, "budget");
+        format!("not looked at: {unseen} more; of one whose account you know: hodei wallet budget return ACCOUNT")
+    });
+    found.budgets.iter().map(line).chain(unseen).collect()
 }
 
-/// The same for programs.
-pub(crate) fn rows(found: &[Elsewhere]) -> Value {
-    found.iter().map(|one| json!({ "account": one.account.to_string(), "left_wei": one.left.to_string() })).collect()
+/// The same for programs: those found, and how many were not looked at.
+pub(crate) fn rows(found: &Found) -> (Value, u64) {
+    let row = |one: &Elsewhere| json!({ "account": one.account.to_string(), "left_wei": one.left.to_string() });
+    (found.budgets.iter().map(row).collect(), found.unseen)
 }
 
 /// `hodei wallet budget return`.
 pub(crate) async fn give_back(args: &BudgetReturn, session: &Session, out: Out) -> Result<()> {
     let account = money::account(&args.account)?;
-    let found = find(session).await?;
-    let Some(one) = found.iter().find(|one| one.account == account) else {
+    let asked = IBudgets::ownerOfCall { spender: account };
+    let of = ask(&*session.chain, BUDGETS, &asked).await.map_err(chain_fault)?;
+    let one = if of == session.purse.owner()? { held(session, own(session)?, account).await? } else { None };
+    let Some(one) = one else {
         let help = "`hodei wallet budget show` names those that do; this machine's own comes back by `hodei wallet \
                     budget set 0`";
         return Err(
@@ -97,4 +129,20 @@ pub(crate) async fn give_back(args: &BudgetReturn, session: &Session, out: Out) 
     out.result(format!("took back {} from {account}", money::exact(one.left)), &told("hodei.wallet.budget.return/1"));
     out.next("hodei wallet balance");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_that_were_not_looked_at_are_told() {
+        let budgets = || vec![Elsewhere { account: Address::repeat_byte(1), left: U256::from(5) }];
+        let all = lines(&Found { budgets: budgets(), unseen: 0 });
+        assert_eq!(all.len(), 1, "{all:?}");
+        let cut = Found { budgets: budgets(), unseen: 7 };
+        let told = lines(&cut);
+        assert!(told.len() == 2 && told[0] == all[0] && told[1].contains("7 budgets more"), "{told:?}");
+        assert_eq!((rows(&cut).0.as_array().unwrap().len(), rows(&cut).1), (1, 7));
+    }
 }

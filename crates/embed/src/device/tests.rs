@@ -71,6 +71,28 @@ fn what_cannot_be_kept_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_join_that_was_killed_before_it_wrote_anything_down_starts_over() {
+    let name = folder("killed");
+    let path = Path::new(&name);
+    let join = || {
+        let consent = Consent { given: true, words: "Yes.".into() };
+        Device::join(name.clone(), word(), consent, caps(), None)
+    };
+    // The folders are made, and the device's file is half written beside its place; or they were being taken back.
+    Files::of(&name).home().unwrap();
+    std::fs::write(path.join("device.json.new"), "{").unwrap();
+    std::fs::write(path.join("lock"), "1\n").unwrap();
+    assert!(matches!(join(), Err(DeviceFault::Away(_))), "it asks the pool");
+    assert!(Files::of(&name).read().unwrap().is_some());
+    // Keys without the device's file are somebody's.
+    std::fs::remove_file(path.join("device.json")).unwrap();
+    let key = std::fs::read(path.join("keys/node.key")).unwrap();
+    assert!(matches!(join(), Err(DeviceFault::Exists(_))));
+    assert_eq!(std::fs::read(path.join("keys/node.key")).unwrap(), key);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
 fn a_pool_that_is_away_is_asked_again_with_the_same_keys() {
     let folder = folder("away");
     let join = || {

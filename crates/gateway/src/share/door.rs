@@ -192,7 +192,7 @@ pub(super) fn failed(error: &Fault) -> Answer {
              pass of your own."
         ),
         Fault::Spent { held, .. } if held.may_return => {
-            format!("{}, until the pass ends on {}.", capital(&error.to_string()), page::date(held.until_ms))
+            format!("{}, until the pass ends on {}.", capital(&error.to_string()), page::minute(held.until_ms))
         }
         Fault::Spent { .. } => format!("{}. Ask whoever shares it for another pass.", capital(&error.to_string())),
         error if error.is_temporary() => "The machines that keep this file do not answer. Try again in a while.".into(),
@@ -228,6 +228,7 @@ pub(super) fn value(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
     use hodei_sdk::share::Held;
     use hodei_types::transport::NodeKey;
 
@@ -240,7 +241,11 @@ mod tests {
         let held = Held { mib: 3, away: vec![NodeKey([7; 32])], may_return: true, until_ms: 1 };
         let returns = spent(held);
         assert!(returns.is_temporary());
-        assert_eq!(failed(&returns).status(), StatusCode::SERVICE_UNAVAILABLE);
+        let answer = failed(&returns);
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = answer.into_body().collect().now_or_never().expect("it is whole").unwrap().to_bytes();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("until the pass ends on 1970-01-01 00:00 UTC.") && !text.contains("&lt;"), "{text}");
         let spent = spent(Held::default());
         assert!(!spent.is_temporary());
         assert_eq!(failed(&spent).status(), StatusCode::PAYMENT_REQUIRED);

@@ -149,10 +149,15 @@ fn grouped(number: u64) -> String {
 }
 
 /// A moment to the minute, as `<time>`.
-pub(super) fn date(ms: u64) -> String {
+fn date(ms: u64) -> String {
+    format!("<time datetime=\"{}\">{}</time>", utc(ms), minute(ms))
+}
+
+/// A moment to the minute, in words.
+pub(super) fn minute(ms: u64) -> String {
     let text = utc(ms);
     let (day, time) = (&text[..10], &text[11..16]);
-    format!("<time datetime=\"{text}\">{day} {time} UTC</time>")
+    format!("{day} {time} UTC")
 }
 
 /// RFC 3339, to the second.

@@ -262,7 +262,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     self.owe(&waiting);
                     waits.keep(context, network, &waiting).await;
                     waits.put_off(waiting.keys().copied(), now);
-                    let done: Vec<u64> = owed.keys().filter(|deal| !waiting.contains_key(deal)).copied().collect();
+                    // Of a deal that owes more by now that may be what is written down.
+                    let done: Vec<u64> = {
+                        let left = self.0.unposted.lock().expect("no panic under this lock");
+                        owed.keys().filter(|deal| !left.contains_key(deal)).copied().collect()
+                    };
                     waits.forget(context, network, &done).await;
                     posted = Ok(waiting);
                 }

@@ -8,6 +8,7 @@ use crate::{
 };
 use alloy_primitives::B256;
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use hodei_storage::{
     engine::{GetError, Patience, Provider},
     overlay::{Overlay, SHEET_BYTES_MAX, SHEETS_MAX, Sheet},
@@ -16,42 +17,86 @@ use hodei_types::{slice::ShardId, transport::Transport};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
 };
 
 /// Tries to say more beside other custodians.
 const LAY_TRIES: usize = 4;
 
-/// Overlays read lately, by bucket: the id they had, and what they say.
+/// Sheets are asked for at once, where it is not one that names the next.
+const AT_ONCE: usize = 8;
+/// A sheet that could not be read is tried again so long after.
+const REST: Duration = Duration::from_secs(10);
+
+/// Overlays read lately, by bucket.
 #[derive(Default)]
-pub(crate) struct Overlays(Mutex<BTreeMap<B256, (B256, Arc<Overlay>)>>);
+pub(crate) struct Overlays(Mutex<BTreeMap<B256, Known>>);
+
+/// What was read of an overlay.
+struct Known {
+    /// The newest sheet.
+    id: B256,
+    overlay: Arc<Overlay>,
+    /// Where it could not be read on.
+    gap: Option<Gap>,
+}
+
+/// A sheet that could not be read, though somebody may have it.
+#[derive(Clone, Copy)]
+struct Gap {
+    id: ShardId,
+    /// Sheets read before it.
+    sheets: usize,
+    /// When it is tried again.
+    again: SystemTime,
+}
+
+impl Overlays {
+    /// What was read of an overlay, and the sheet from which it is to be read now, after so many.
+    fn known(&self, bucket: B256, id: B256, now: SystemTime) -> (Arc<Overlay>, Option<(ShardId, usize)>) {
+        let mut all = self.0.lock().expect("no panic under this lock");
+        let Some(known) = all.get_mut(&bucket).filter(|known| known.id == id) else {
+            return (Arc::default(), Some((ShardId(id.0), 0)));
+        };
+        let due = known.gap.as_mut().filter(|gap| gap.again <= now);
+        let from = due.map(|gap| {
+            // Who asks meanwhile goes on with what is known.
+            gap.again = now + REST;
+            (gap.id, gap.sheets)
+        });
+        (known.overlay.clone(), from)
+    }
+
+    fn keep(&self, bucket: B256, known: Known) {
+        self.0.lock().expect("no panic under this lock").insert(bucket, known);
+    }
+}
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
-    /// Where custodians put shards of a bucket. One that cannot be read hides only what they restored.
+    /// Where custodians put shards of a bucket. One that cannot be read hides only what they restored, and what sheets
+    /// before it say.
     pub(crate) async fn overlay(&self, bucket: B256, id: B256, roster: &[Provider]) -> Arc<Overlay> {
         if id == B256::ZERO {
             return Arc::default();
         }
-        let known = self.0.overlays.0.lock().expect("no panic under this lock").get(&bucket).cloned();
-        if let Some((known, overlay)) = known
-            && known == id
-        {
-            return overlay;
-        }
-        let (mut overlay, mut next, mut sheets) = (Overlay::default(), Some(ShardId(id.0)), 0);
-        while let Some(id) = next.take().filter(|_| sheets < SHEETS_MAX) {
-            sheets += 1;
-            match self.sheet(roster, id).await {
-                Ok(Some(sheet)) => next = overlay.take(sheet),
+        let (mut overlay, from) = self.0.overlays.known(bucket, id, self.0.context.current());
+        let Some((first, mut sheets)) = from else { return overlay };
+        let (mut next, mut gap) = (Some(first), None);
+        while let Some(at) = next.take().filter(|_| sheets < SHEETS_MAX) {
+            match self.sheet(roster, at).await {
+                Ok(Some(sheet)) => {
+                    sheets += 1;
+                    next = Arc::make_mut(&mut overlay).take(sheet);
+                }
                 // Nobody has it any more: what it told of is found to be lost, and restored again.
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%bucket, %error, "what custodians restored is not all known");
-                    return Arc::new(overlay);
+                    gap = Some(Gap { id: at, sheets, again: self.0.context.current() + REST });
                 }
             }
         }
-        let overlay = Arc::new(overlay);
-        self.0.overlays.0.lock().expect("no panic under this lock").insert(bucket, (id, overlay.clone()));
+        self.0.overlays.keep(bucket, Known { id, overlay: overlay.clone(), gap });
         overlay
     }
 
@@ -77,12 +122,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             return asked;
         }
         let there = self.0.engine.inventory(roster, asked).await.there;
-        let mut sheets = BTreeSet::new();
-        for id in there.iter().map(|(_, id)| *id).collect::<BTreeSet<_>>() {
-            if matches!(self.sheet(roster, id).await, Ok(Some(_))) {
-                sheets.insert(id);
-            }
-        }
+        let ids = there.iter().map(|(_, id)| *id).collect::<BTreeSet<_>>();
+        let asked = ids.into_iter().map(|id| async move {
+            let is_sheet = matches!(self.sheet(roster, id).await, Ok(Some(_)));
+            is_sheet.then_some(id)
+        });
+        let asked = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        let sheets: BTreeSet<ShardId> = asked.filter_map(|id| async move { id }).collect().await;
         there.into_iter().filter(|(_, id)| sheets.contains(id)).collect()
     }
 
@@ -136,5 +182,32 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         }
         Err(Fault::Contended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_overlay_only_the_sheet_that_could_not_be_read_is_tried_again_and_after_a_rest() {
+        let (all, bucket, id) = (Overlays::default(), B256::repeat_byte(1), B256::repeat_byte(2));
+        let (start, missing) = (SystemTime::UNIX_EPOCH, ShardId([3; 32]));
+        assert_eq!(all.known(bucket, id, start).1, Some((ShardId(id.0), 0)), "nothing is known yet");
+        let mut overlay = Overlay::default();
+        overlay.add(ShardId([4; 32]), 7);
+        let overlay = Arc::new(overlay);
+        let gap = Some(Gap { id: missing, sheets: 5, again: start + REST });
+        all.keep(bucket, Known { id, overlay: overlay.clone(), gap });
+        let known = |now| all.known(bucket, id, now);
+        assert_eq!(known(start + REST / 2), (overlay.clone(), None));
+        assert_eq!(known(start + REST), (overlay.clone(), Some((missing, 5))));
+        assert_eq!(known(start + REST), (overlay.clone(), None), "it is being tried");
+        assert_eq!(known(start + REST * 2), (overlay.clone(), Some((missing, 5))));
+        // What was written since is another overlay.
+        let newer = B256::repeat_byte(5);
+        assert_eq!(all.known(bucket, newer, start + REST).1, Some((ShardId(newer.0), 0)));
+        all.keep(bucket, Known { id, overlay: overlay.clone(), gap: None });
+        assert_eq!(known(start + REST * 9), (overlay.clone(), None));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Deaf, NoWire, told};
 use crate::{
-    cloud::{Cloud, Fault, Wallet},
+    cloud::{Cloud, Fault, Wallet, waits::Waits},
     custody::SETTLES,
 };
 use alloy_primitives::{Address, B256, Bytes};
@@ -298,6 +298,25 @@ fn what_comes_while_others_are_posted_is_tried_or_written_down_as_well() {
         drop(first);
         context.sleep(Duration::from_secs(3)).await;
         assert_eq!(owed(&process(&context, "second", &chain).await), [(3, 8), (5, 1)]);
+    });
+}
+
+#[test]
+fn what_was_written_down_while_less_was_posted_stays_until_it_is_posted_as_well() {
+    deterministic::Runner::timed(Duration::from_secs(600)).start(|context| async move {
+        let chain = Proving::new([].into_iter());
+        let cloud = process(&context, "cloud", &chain).await;
+        let network = cloud.0.network;
+        let written = async || Waits::default().find(&context, &network).await.unwrap();
+        cloud.owe(&acks([4].into_iter(), 8));
+        let late = cloud.clone();
+        *chain.meanwhile.lock().unwrap() = Some(Box::new(move || late.owe(&acks([4].into_iter(), 9))));
+        // By one who ends, and does not wait for the post that is on its way.
+        cloud.0.waits.keep(&context, &network, &acks([4].into_iter(), 9)).await;
+        cloud.flush().await.unwrap();
+        assert_eq!((chain.posted(), written().await), (vec![(4, 8)], acks([4].into_iter(), 9)));
+        cloud.flush().await.unwrap();
+        assert_eq!((chain.posted(), written().await), (vec![(4, 9)], BTreeMap::new()));
     });
 }
 
