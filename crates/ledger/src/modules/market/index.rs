@@ -2,12 +2,14 @@
 //!
 //! Upon each whole hour a lease has paid for, by touch or end, what it paid for these hours is a sample of its region and
 //! runtime: wei an hour for a unit of size. Of each account that funds leases the last day's samples are kept as one entry
-//! at their mean; of at most 64 accounts, of whom the oldest gives way; none counts after 30 days. Preemptible leases
-//! leave none.
+//! at their mean; none counts after 30 days. Of at most 64 accounts: a new one takes the place of one that counts no more,
+//! else of the lightest if that is lighter, so that whoever has many accounts clears nobody out with samples of a few wei.
+//! Preemptible leases leave none.
 //!
 //! The index is the median of the entries, weighted by what was paid. No account weighs more than a fifth of all; where
 //! there are fewer than five, all weigh the same. Whoever trades with itself pays the burned part of each wei, and needs
-//! accounts: how much and how many to move the median by 5 % is told with it, as the weights stand.
+//! accounts: how much and how many to move the median by 5 % is told with it, as the weights stand; where 64 are kept, who
+//! comes in also takes one out, and half as much may do.
 
 use alloy_primitives::{Address, U256};
 use hodei_types::{
@@ -50,8 +52,8 @@ pub(in super::super) fn sample(
         let [begun_ms, ..] = unpack(ctx.load(MARKET, at(slots, 1))?);
         (now_ms < begun_ms.saturating_add(DAY_MS)).then_some((old_price, old_weight, begun_ms))
     } else {
-        if accounts.len(ctx)? >= ACCOUNTS_MAX {
-            evict(ctx, region, runtime)?;
+        if accounts.len(ctx)? >= ACCOUNTS_MAX && !make_room(ctx, (region, runtime), now_ms, weight)? {
+            return Ok(());
         }
         accounts.push(ctx, word)?;
         None
@@ -66,20 +68,34 @@ pub(in super::super) fn sample(
     ctx.emit(MARKET, &IMarket::Sampled { region, runtime, owner, price, weight: U256::from(weight) })
 }
 
-/// Forgets the account whose entry is oldest.
-fn evict(ctx: &mut Ctx<'_, '_>, region: u8, runtime: u8) -> Result<(), Stop> {
-    let mut oldest: Option<(u64, U256)> = None;
-    for word in accounts(region, runtime).page(ctx, 0, ACCOUNTS_MAX)? {
-        let begun_ms = begun_ms(ctx, region, runtime, word)?;
-        if oldest.is_none_or(|(least, _)| begun_ms < least) {
-            oldest = Some((begun_ms, word));
-        }
+/// Forgets an account for one of that weight; false if it is to be kept out.
+fn make_room(ctx: &mut Ctx<'_, '_>, (region, runtime): (u8, u8), now_ms: u64, weight: u128) -> Result<bool, Stop> {
+    let words = accounts(region, runtime).page(ctx, 0, ACCOUNTS_MAX)?;
+    let mut entries = Vec::with_capacity(words.len());
+    for word in &words {
+        let slots = entry_slot(region, runtime, unpack_address(*word).0);
+        let (_, entry) = unpack_wide(ctx.load(MARKET, slots)?);
+        entries.push((begun_ms(ctx, region, runtime, *word)?, entry));
     }
-    let Some((_, word)) = oldest else { return Ok(()) };
-    let slots = entry_slot(region, runtime, unpack_address(word).0);
-    accounts(region, runtime).remove(ctx, word)?;
+    let Some(word) = gives_way(&entries, now_ms, weight).and_then(|at| words.get(at)) else { return Ok(false) };
+    let slots = entry_slot(region, runtime, unpack_address(*word).0);
+    accounts(region, runtime).remove(ctx, *word)?;
     ctx.store(MARKET, slots, U256::ZERO)?;
-    ctx.store(MARKET, at(slots, 1), U256::ZERO)
+    ctx.store(MARKET, at(slots, 1), U256::ZERO)?;
+    Ok(true)
+}
+
+/// Which of these entries, each with when it began and its weight, gives way to one of that weight.
+fn gives_way(entries: &[(u64, u128)], now_ms: u64, weight: u128) -> Option<usize> {
+    let counts = |begun_ms: u64, entry: u128| if is_over(begun_ms, now_ms) { 0 } else { entry };
+    let weights = entries.iter().map(|(begun_ms, entry)| counts(*begun_ms, *entry));
+    let (at, least) = weights.enumerate().min_by_key(|(_, entry)| *entry)?;
+    (least < weight).then_some(at)
+}
+
+/// Whether an entry counts no more.
+fn is_over(begun_ms: u64, now_ms: u64) -> bool {
+    now_ms >= begun_ms.saturating_add(ENTRY_MS_MAX)
 }
 
 pub(super) fn index(ctx: &mut Ctx<'_, '_>, region: u8, runtime: u8) -> Result<Index, Stop> {
@@ -87,7 +103,7 @@ pub(super) fn index(ctx: &mut Ctx<'_, '_>, region: u8, runtime: u8) -> Result<In
     let mut entries = Vec::new();
     for word in accounts(region, runtime).page(ctx, 0, ACCOUNTS_MAX)? {
         let begun_ms = begun_ms(ctx, region, runtime, word)?;
-        if now_ms < begun_ms.saturating_add(ENTRY_MS_MAX) {
+        if !is_over(begun_ms, now_ms) {
             entries.push(unpack_wide(ctx.load(MARKET, entry_slot(region, runtime, unpack_address(word).0))?));
         }
     }
@@ -190,6 +206,16 @@ mod tests {
         entries.push((1_000_000, 1_000_000));
         let after = of(entries);
         assert_eq!((after.price, after.weight), (106, U256::from(125)));
+    }
+
+    #[test]
+    fn many_light_accounts_take_no_heavier_ones_place() {
+        let entries = [(5, 100), (9, 30), (1, 70), (7, 30)];
+        assert_eq!(gives_way(&entries, 10, 30), None, "as light as the lightest");
+        assert_eq!(gives_way(&entries, 10, 31), Some(1), "not the oldest, nor one as light that came after");
+        // What counts no more gives way to anything, however heavy it was.
+        assert_eq!(gives_way(&entries, 1 + ENTRY_MS_MAX, 1), Some(2));
+        assert_eq!(gives_way(&entries, ENTRY_MS_MAX, 1), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The same state gives the same placements, as the order of the book changes nothing but which offers are looked at when
 //! there are more than an order looks at. A replica raises its host's utilisation, and may raise what the next one costs
-//! there.
+//! there. Each offer is taken or left as it comes and none is given back: under limits by operator and by network at once
+//! an order may be refused that another choice would have placed.
 
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::{
