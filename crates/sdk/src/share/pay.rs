@@ -1,7 +1,7 @@
 //! Split what a reader may spend among the bucket's providers, and open its tab.
 //!
 //! Each provider is promised ticks by what it holds of the bucket, at one price for all or at its own; who does not answer
-//! now, only as much as one that holds next to nothing, for coins bound there serve nobody while it is away. The tabs of a
+//! now, a single one, for coins bound there serve nobody while it is away. The tabs of a
 //! share are alike but for their chains. They are drawn before the share is made, and opened once it is, one after another:
 //! whoever stops us before has bound no coin. Upon one that cannot be opened the readers of those that are have their
 //! passes all the same, and no further one is bound. What the process's end leaves open without a pass returns with the
@@ -86,7 +86,7 @@ fn bytes<'a>(fares: impl Iterator<Item = &'a Fare>) -> u64 {
     fares.map(|fare| u64::from(fare.ticks) * TICK_BYTES).sum()
 }
 
-/// A provider, its share of the whole, and wei per tick.
+/// A provider, its share of the whole, which is zero for who does not answer, and wei per tick.
 type Seat = (NodeKey, u64, u128);
 
 /// Splits `wei` by the seats' shares; the sum is at most that. Also tells whether somebody's share is more than is taken.
@@ -95,17 +95,23 @@ fn split(wei: U256, seats: &[Seat]) -> Result<(Vec<Fare>, bool), Fault> {
         return Err(Fault::Setting("these providers ask nothing for reads: leave out --pay, or say --per-gib"));
     }
     let least = seats.iter().map(|(_, weight, _)| weight / LEAST_PART).max().unwrap_or(0) + 1;
-    let seats = seats.iter().map(|(node, weight, price)| (node, (*weight).max(least), price));
+    // Where nobody answers, all are alike.
+    let is_anybody = seats.iter().any(|(_, weight, _)| *weight > 0);
+    let (there, away): (Vec<&Seat>, Vec<&Seat>) = seats.iter().partition(|(_, weight, _)| *weight > 0 || !is_anybody);
+    let idle: U256 =
+        away.iter().map(|(.., price)| U256::from(*price).div_ceil(U256::from(GWEI)) * U256::from(GWEI)).sum();
+    let seats = there.iter().map(|(node, weight, price)| (node, (*weight).max(least), price));
     let whole: U256 = seats.clone().map(|(_, weight, _)| U256::from(weight)).sum();
     // One tick for the dearest for its weight, and what the rounding below takes.
     let ticks = seats.clone().filter(|(.., price)| **price > 0).map(|(_, weight, price)| {
         let part = U256::from(*price) + U256::from(GWEI) * U256::from(LEAVES_EACH);
         (part * whole).div_ceil(U256::from(weight))
     });
-    let few = Fault::PayTooLow { least: ticks.max().unwrap_or_default(), found: wei };
+    let few = Fault::PayTooLow { least: ticks.max().unwrap_or_default() + idle, found: wei };
     // No ledger has more, and what is multiplied below stays in its bits.
-    let wei = wei.min(U256::from(u128::MAX));
+    let wei = wei.saturating_sub(idle).min(U256::from(u128::MAX));
     let (mut fares, mut is_capped) = (Vec::new(), false);
+    fares.extend(away.iter().map(|(node, _, price)| Fare { node: *node, ticks: 1, price: *price }));
     for (node, weight, price) in seats {
         // A leaf's sum is rounded up to whole gwei.
         let part = (wei * U256::from(weight) / whole).saturating_sub(U256::from(GWEI) * U256::from(LEAVES_EACH));
@@ -160,8 +166,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 let found = U256::from(per_gib.unwrap_or_default());
                 return Err(Fault::ReadPriceTooLow { least: U256::from(dearest), found });
             }
-            let held = if away.contains(&deal.offer.node) { 0 } else { deal.state.leaves };
-            seats.entry(deal.offer.node).or_insert((1, price)).0 += held;
+            let held = if away.contains(&deal.offer.node) { 0 } else { deal.state.leaves.max(1) };
+            seats.entry(deal.offer.node).or_insert((0, price)).0 += held;
         }
         let seats: Vec<Seat> = seats.into_iter().map(|(node, (weight, price))| (node, weight, price)).collect();
         let (fares, is_capped) = split(wei, &seats)?;
@@ -311,10 +317,18 @@ mod tests {
             (fees.paid_bytes() / TICK_BYTES, fees.held_bytes() / TICK_BYTES)
         };
         assert_eq!([of(&[]), of(&[2]), of(&[1, 2])], [(13, 0), (5, 8), (0, 13)]);
-        // Who is away counts as one that holds nothing: the coins are bound where they serve.
+        // Who is away is promised a single tick: the coins are bound where they serve, and little is enough.
         let price = 1_000_000_000_000_000;
-        let seats = [seat(1, 1, price), seat(2, 100, price), seat(3, 100, price)];
-        let (fares, _) = split(U256::from(10u64).pow(U256::from(18)), &seats).unwrap();
-        assert!(fares[0].ticks > 0 && fares[0].ticks * 40 < fares[1].ticks, "{fares:?}");
+        let seats = [seat(1, 0, price), seat(2, 100, price), seat(3, 100, price)];
+        let ticks = |wei: U256, seats: &[Seat]| {
+            split(wei, seats).map(|(fares, _)| fares.iter().map(|fare| fare.ticks).collect::<Vec<_>>())
+        };
+        assert_eq!(ticks(U256::from(10u64).pow(U256::from(18)), &seats).unwrap(), [1, 499, 499]);
+        assert_eq!(ticks(U256::from(price) * U256::from(4), &seats).unwrap(), [1, 1, 1]);
+        let Fault::PayTooLow { least, .. } = ticks(U256::ZERO, &seats).unwrap_err() else { panic!() };
+        assert_eq!(ticks(least, &seats).unwrap(), [1, 1, 1]);
+        ticks(least - U256::from(1), &seats).unwrap_err();
+        // Nobody is there: all may come back.
+        assert_eq!(ticks(U256::from(price) * U256::from(7), &[seat(1, 0, price), seat(2, 0, price)]).unwrap(), [3, 3]);
     }
 }

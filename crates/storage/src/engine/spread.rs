@@ -46,6 +46,8 @@ const BEHIND_REST: Duration = Duration::from_millis(200);
 /// A shard is a straggler after four times what its stripe's k-th ack took, but not before this.
 const STRAGGLE_MIN: Duration = Duration::from_millis(500);
 const STRAGGLE_TIMES: u32 = 4;
+/// At least so long is waited for who rested, once all others of a stripe have acknowledged.
+const GRACE_MIN: Duration = Duration::from_millis(50);
 
 /// How long a provider is waited for that says it is busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,6 +372,12 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                         let took = context.current().duration_since(start).unwrap_or_default();
                         deadline = Some(context.current() + (took * STRAGGLE_TIMES).max(STRAGGLE_MIN));
                     }
+                    if outcome.acks >= want && (0..n).all(|shard| is_extra[shard] || track.state().acked[shard]) {
+                        // Who rests has as long again as the others took, and holds up no stripe behind this one.
+                        let took = context.current().duration_since(start).unwrap_or_default();
+                        let soon = context.current() + took.max(GRACE_MIN);
+                        deadline = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
+                    }
                     if outcome.acks >= want
                         && let Some(enough) = enough.take()
                     {
@@ -399,7 +407,10 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                             None => busy[shard].take().map(|busy| (busy, Patience::Long)),
                         };
                         if let Some((provider, patience)) = next {
-                            waited[shard] |= patience == Patience::Long;
+                            if patience == Patience::Long {
+                                waited[shard] = true;
+                                is_extra[shard] |= self.hopes(track, &under_way) >= want;
+                            }
                             under_way[shard] += 1;
                             running.push(attempt(shard, provider, patience));
                         }
