@@ -9,7 +9,7 @@ mod page;
 
 pub use cursor::{Cursor, NoCursor};
 pub use page::Page;
-pub(crate) use page::{Dated, page};
+pub(crate) use page::{Dated, newest};
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
@@ -138,7 +138,8 @@ pub async fn moves(
     before: Option<Cursor>,
 ) -> Result<Moves, ChainError> {
     let mut owners = BTreeMap::new();
-    let found = page(chain, last, before, async |from, to| piece(chain, accounts, from, to, &mut owners).await).await?;
+    let found =
+        newest(chain, last, before, async |from, to| piece(chain, accounts, from, to, &mut owners).await).await?;
     let Page { rows: mut moves, from, to, is_more, cut, next } = found;
     explain(chain, &mut moves).await?;
     Ok(Moves { moves, from, to, is_more, cut, next })

@@ -5,7 +5,7 @@ use super::{
     ask::{hour_prices, month_price},
     window_secs,
 };
-use crate::moves::{Cursor, Dated, Page, event, page};
+use crate::moves::{Cursor, Dated, Page, event, newest};
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
 use futures::future::try_join_all;
@@ -80,7 +80,7 @@ pub async fn trades(
     before: Option<Cursor>,
 ) -> Result<Page<Trade>, ChainError> {
     let window_secs = window_secs(chain).await?;
-    page(chain, last, before, async |from, to| {
+    newest(chain, last, before, async |from, to| {
         let questions = sources(class).into_iter().map(|(address, topic0)| {
             chain.logs(LogFilter { from, to, address: Some(address), topic0: Some(topic0), ..LogFilter::default() })
         });

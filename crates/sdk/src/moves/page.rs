@@ -29,16 +29,16 @@ pub struct Page<T> {
 
 /// The `last` newest rows, out of the last [`LOG_BLOCKS_MAX`] blocks or as many as are kept; where `before` is said, of
 /// those that are older. `piece` gives all rows of some blocks, newest first.
-pub(crate) async fn page<T: Dated>(
+pub(crate) async fn newest<T: Dated>(
     chain: &dyn Chain,
     last: usize,
     before: Option<Cursor>,
     mut piece: impl AsyncFnMut(u64, u64) -> Result<Vec<T>, ChainError>,
 ) -> Result<Page<T>, ChainError> {
     let head = chain.head().await?.height;
-    let newest = before.map_or(head, |before| before.newest().min(head));
-    let oldest = newest.saturating_sub(LOG_BLOCKS_MAX - 1).max(1);
-    let mut found = Page { rows: Vec::new(), from: newest + 1, to: newest, is_more: false, cut: None, next: None };
+    let highest = before.map_or(head, |before| before.newest().min(head));
+    let oldest = highest.saturating_sub(LOG_BLOCKS_MAX - 1).max(1);
+    let mut found = Page { rows: Vec::new(), from: highest + 1, to: highest, is_more: false, cut: None, next: None };
     let mut width = PIECE_BLOCKS;
     let most = last.saturating_add(before.map_or(0, |before| before.skip()));
     while found.from > oldest && found.rows.len() <= most {
