@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf};
 mod care;
 mod data;
 mod key;
+mod market;
 mod mount;
 mod pool;
 mod redundancy;
@@ -22,6 +23,7 @@ pub(crate) use care::{
 };
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
+pub(crate) use market::{Market, MarketBook, MarketHistory, MarketQuote, Ware};
 pub(crate) use mount::DataMount;
 pub(crate) use pool::{Pay, Pool, PoolCreate, PoolRedeem, PoolRemove, PoolRun, PoolWord};
 pub(crate) use redundancy::{DataRedundancy, Spread};
@@ -75,6 +77,9 @@ pub(crate) enum Verb {
     /// Let the devices of your app keep data, and see what they earn.
     #[command(subcommand)]
     Pool(Pool),
+    /// See what is offered, at what price, and what was traded.
+    #[command(subcommand)]
+    Market(Market),
     /// Hold money, send it, limit what is spent.
     #[command(subcommand)]
     Wallet(Wallet),

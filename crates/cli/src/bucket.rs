@@ -14,6 +14,7 @@ use hodei_sdk::{
     Local,
     energy::{self, Both, Cost, Energy, Work, figures::GRID_GRAMS},
     escrow::{Calendar, Holding},
+    market::Offer,
     odds::{Odds, REPLACED_DAYS},
     plan::{RESERVE_WINDOWS, Wish, class_of},
 };
@@ -36,25 +37,11 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
     if cloud.bucket(name).await.map_err(sdk_fault)?.is_some() {
         return Err(sdk_fault(hodei_sdk::Fault::BucketExists(name.into())));
     }
-    let class = match args.class {
-        Some(Class::Small) => code::Class::Small,
-        Some(Class::DataCentre) => code::Class::Datacentre,
-        Some(Class::Home) => code::Class::Home,
-        Some(Class::Phone) => code::Class::Phone,
-        None => class_of(&cloud.offers().await.map_err(sdk_fault)?),
+    let offers = match args.class.is_none() {
+        true => cloud.offers().await.map_err(sdk_fault)?,
+        false => Vec::new(),
     };
-    let Spread { losses, operators, networks, zones, .. } = args.spread;
-    let counts = [operators, networks, zones].map(Option::unwrap_or_default);
-    let [operators, networks, zones] = counts;
-    let wish = Wish {
-        class,
-        code: args.spread.code(),
-        losses,
-        spread: code::Spread { operators, networks, zones },
-        regions: args.spread.regions().unwrap_or_default(),
-        capacity_bytes: args.capacity << 30,
-        windows: args.windows,
-    };
+    let wish = wish(args.class, &args.spread, args.capacity << 30, args.windows, &offers);
     let plan = cloud.plan(&wish).await.map_err(sdk_fault)?;
     let energy = plan.energy(cloud.calendar().await.map_err(sdk_fault)?.window_secs());
     let lines = [plan.lines(), energy.lines()].concat();
@@ -90,6 +77,27 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
     );
     out.next(format!("hodei data cp FILE hodei://{name}/KEY"));
     Ok(())
+}
+
+/// What is asked for; where no class is named, the one that fits who offers.
+pub(crate) fn wish(class: Option<Class>, of: &Spread, capacity_bytes: u64, windows: u64, offers: &[Offer]) -> Wish {
+    let class = match class {
+        Some(Class::Small) => code::Class::Small,
+        Some(Class::DataCentre) => code::Class::Datacentre,
+        Some(Class::Home) => code::Class::Home,
+        Some(Class::Phone) => code::Class::Phone,
+        None => class_of(offers),
+    };
+    let [operators, networks, zones] = [of.operators, of.networks, of.zones].map(Option::unwrap_or_default);
+    Wish {
+        class,
+        code: of.code(),
+        losses: of.losses,
+        spread: code::Spread { operators, networks, zones },
+        regions: of.regions().unwrap_or_default(),
+        capacity_bytes,
+        windows,
+    }
 }
 
 /// What an owner asked for beyond what losses ask for; 0 is nothing.

@@ -13,7 +13,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Start here", &["demo", "status", "doctor"]),
     ("Use the cloud", &["data", "s3"]),
     ("Prove it", &["verify"]),
-    ("Offer and pay", &["node", "pool", "wallet"]),
+    ("Offer and pay", &["node", "pool", "market", "wallet"]),
     ("Run it together", &["net", "chain"]),
     ("Settings", &["key", "help"]),
 ];
@@ -193,6 +193,23 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("pool word", &["hodei pool word photos", "hodei pool word photos --renew -y"]),
     ("pool redeem", &["hodei pool redeem photos 3f9a 0.25 -y"]),
     ("pool remove", &["hodei pool remove photos 3f9a --dry-run"]),
+    (
+        "market book",
+        &[
+            "hodei market book",
+            "hodei market book --class storage --region eu",
+            "hodei market book --class compute --json",
+        ],
+    ),
+    (
+        "market quote",
+        &[
+            "hodei market quote 100GiB",
+            "hodei market quote 2TiB --copies 3 --region eu,uk",
+            "hodei market quote 100GiB --code 4/8 --windows 365 --json",
+        ],
+    ),
+    ("market history", &["hodei market history", "hodei market history --class storage --last 100 --before 81234.7"]),
     ("wallet balance", &["hodei wallet balance"]),
     ("wallet send", &["hodei wallet send 0x00000000000000000000000000000000000000aa 1.5 --dry-run"]),
     ("wallet history", &["hodei wallet history --last 5", "hodei wallet history --last 1000 --before 81234.7"]),

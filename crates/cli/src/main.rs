@@ -24,6 +24,7 @@ mod help;
 mod key;
 mod kind;
 mod locate;
+mod market;
 mod money;
 mod mount;
 mod name;
@@ -54,7 +55,8 @@ mod versions;
 mod wallet;
 
 use args::{
-    Budget, Care, Chain, Data, Global, Key, Line, Net, Node, Pool, Process, S3, S3Key, Share, Validator, Verb, Wallet,
+    Budget, Care, Chain, Data, Global, Key, Line, Market, Net, Node, Pool, Process, S3, S3Key, Share, Validator, Verb,
+    Wallet,
 };
 use clap::FromArgMatches as _;
 use commonware_runtime::{
@@ -301,6 +303,11 @@ fn run(line: Line, out: Out) -> Result<()> {
             start(checked.home.store(), None, |runtime| chain::import(runtime, import, checked, out))
         }
         Verb::Chain(Chain::Show(show)) => in_cloud(&global, async |session| chain::show(&show, session, out).await),
+        Verb::Market(market) => in_cloud(&global, async |session| match &market {
+            Market::Book(args) => market::book(args, session, out).await,
+            Market::Quote(args) => market::quote::show(args, session, out).await,
+            Market::History(args) => market::history::show(args, session, out).await,
+        }),
         Verb::Wallet(Wallet::Balance) => in_cloud(&global, async |session| wallet::balance(session, out).await),
         Verb::Wallet(Wallet::Send(send)) => in_cloud(&global, async |session| wallet::send(&send, session, out).await),
         Verb::Wallet(Wallet::History(history)) => {

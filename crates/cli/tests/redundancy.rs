@@ -38,6 +38,8 @@ trait Vault {
     fn bucket(&self) -> Value;
     fn account(&self) -> Account;
     fn provider(&self, index: usize) -> u32;
+    fn check_market(&self, planned: &Value, quoted: &Value);
+    fn deals_told(&self) -> u64;
     fn begin(&self, words: &[&str]) -> Child;
     fn begin_and_kill(&self, words: &[&str], k: u64, wait: Duration);
 }
@@ -95,6 +97,49 @@ impl Vault for Demo {
         ready["process"].as_u64().unwrap() as u32
     }
 
+    /// The book shows who offers, and a quote is what the same bucket's plan says.
+    fn check_market(&self, planned: &Value, quoted: &Value) {
+        for name in ["k", "n", "survives", "deals", "escrow_wei", "spread"] {
+            assert_eq!(quoted[name], planned[name], "{name}");
+        }
+        assert!(
+            number(&quoted["pay_wei"]) > 0 && number(&quoted["pay_wei"]) < number(&quoted["escrow_wei"]),
+            "{quoted}"
+        );
+        let words = self.words(&["market", "book", "--class", "storage"]);
+        let lines = self.user.until(&words, "six offers", |lines| {
+            let whole = lines.iter().find(|line| line["region"].is_null())?;
+            (whole["offers"] == 6 && whole["operators"] == 6).then(|| lines.to_vec())
+        });
+        let (whole, regions): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["region"].is_null());
+        assert_eq!((whole.len(), regions.len()), (1, 3), "{lines:?}");
+        assert_eq!(whole[0]["best_wei"], quoted["best_wei"]);
+        let sum: i128 = regions.iter().map(|line| number(&line["amount"])).sum();
+        assert_eq!(sum, number(&whole[0]["amount"]));
+        let zone = regions[0]["region"].as_str().unwrap();
+        let there = self.lines(&["market", "book", "--class", "storage", "--region", zone]);
+        assert_eq!((there.len(), &there[1]["region"], &there[1]["offers"]), (2, &zone.into(), &regions[0]["offers"]));
+        self.user.refused(&self.words(&["market", "book", "--region", "mars"]), "HD3006");
+        assert!(self.lines(&["market", "book", "--class", "compute"]).is_empty(), "no host runs anything yet");
+    }
+
+    /// Deals opened since the ledger began, page by page.
+    fn deals_told(&self) -> u64 {
+        let (mut deals, mut next) = (0, None::<String>);
+        loop {
+            let before = next.iter().flat_map(|place| ["--before", place.as_str()]);
+            let words: Vec<&str> =
+                ["market", "history", "--class", "storage", "--last", "5"].into_iter().chain(before).collect();
+            let mut told = self.lines(&words);
+            let sum = told.pop().unwrap();
+            deals += told.iter().filter(|line| line["what"] == "deal").count() as u64;
+            match sum["next"].as_str() {
+                Some(place) => next = Some(place.to_owned()),
+                None => return deals,
+            }
+        }
+    }
+
     fn begin(&self, words: &[&str]) -> Child {
         let mut command = self.user.command(&self.words(words));
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -138,7 +183,12 @@ fn a_living_bucket_is_lowered_and_raised_and_killed_on_the_way() {
         told.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with("Energy (computed)"))),
         "{told:?}"
     );
-    demo.one(&["data", "create", "vault", "--code", "3/6", "-y"]);
+    let quoted = ["market", "quote", "1GiB", "--code", "3/6", "--operators", "6", "--windows", "30"];
+    demo.check_market(&planned, &demo.one(&quoted));
+    let before = demo.deals_told();
+    let made = demo.one(&["data", "create", "vault", "--code", "3/6", "-y"]);
+    let deals = before + made["deals"].as_u64().unwrap();
+    wait_for("a history that tells each deal once", || demo.deals_told() == deals);
     let mut objects = BTreeMap::from([("large".to_owned(), content(1, LARGE))]);
     objects.extend((2..8).map(|at| (format!("small-{at}"), small(at))));
     objects.iter().for_each(|(key, content)| demo.put(key, content));

@@ -44,7 +44,7 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    fn of(now_ms: u64, running: &IDeals::Window) -> Self {
+    pub(crate) fn of(now_ms: u64, running: &IDeals::Window) -> Self {
         let left_ms = running.endsMs.saturating_sub(running.clockMs);
         Self { now_ms, left_ms, window_ms: running.endsMs.saturating_sub(running.openedMs) }
     }

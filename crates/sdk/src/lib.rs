@@ -1,5 +1,6 @@
 //! Use the cloud from any program.
 
+pub mod book;
 pub mod bucket;
 mod catalog;
 pub mod change;

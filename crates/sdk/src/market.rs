@@ -47,7 +47,7 @@ impl Offer {
 
     /// Whether its zone is of this region: the same, or named after it, as `eu-berlin` is of `eu`.
     pub fn is_of(&self, region: &str) -> bool {
-        self.zone.strip_prefix(region).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        is_of(&self.zone, region)
     }
 
     pub fn peer(&self) -> Peer {
@@ -69,6 +69,11 @@ impl Offer {
             None => format!("zone {}", self.zone),
         }
     }
+}
+
+/// Whether a place is of a region: the same, or named after it.
+pub(crate) fn is_of(place: &str, region: &str) -> bool {
+    place.strip_prefix(region).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 fn is_public(ip: IpAddr) -> bool {
@@ -105,15 +110,25 @@ fn offer(provider: IProviders::Provider) -> Offer {
 
 /// All registered providers, in the ledger's order; at most 4,096.
 pub async fn offers(chain: &dyn Chain) -> Result<Vec<Offer>, ChainError> {
+    let found =
+        listed(|first| async move { ask(chain, PROVIDERS, &IProviders::pageCall { first, most: PAGE_MAX }).await });
+    Ok(found.await?.into_iter().map(offer).collect())
+}
+
+/// What a module lists page by page, at most 4,096 of it.
+pub(crate) async fn listed<T, F>(page: impl Fn(u64) -> F) -> Result<Vec<T>, ChainError>
+where
+    F: Future<Output = Result<Vec<T>, ChainError>>,
+{
     let mut found = Vec::new();
     loop {
         let first = found.len() as u64;
         if first >= LISTED_MAX {
             return Ok(found);
         }
-        let page = ask(chain, PROVIDERS, &IProviders::pageCall { first, most: PAGE_MAX }).await?;
-        let count = page.len() as u64;
-        found.extend(page.into_iter().map(offer));
+        let listed = page(first).await?;
+        let count = listed.len() as u64;
+        found.extend(listed);
         if count < PAGE_MAX {
             return Ok(found);
         }

@@ -5,8 +5,11 @@
 //! no log: what the genesis gave, and the tips of a validator.
 
 mod cursor;
+mod page;
 
 pub use cursor::{Cursor, NoCursor};
+pub use page::Page;
+pub(crate) use page::{Dated, newest};
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
@@ -14,12 +17,10 @@ use futures::{StreamExt as _, TryStreamExt as _, future::try_join3, stream};
 use hodei_types::{
     abi::{BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, ITabs, PROVIDERS, SYSTEM, TABS},
     call::ask,
-    chain::{Chain, ChainError, Fee, LOG_BLOCKS_MAX, Log, LogFilter, TxReceipt},
+    chain::{Chain, ChainError, Fee, Log, LogFilter, TxReceipt},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Blocks of one question; fewer where a validator refuses as many.
-const PIECE_BLOCKS: u64 = 10_000;
 /// Receipts asked for at once.
 const AT_ONCE: usize = 32;
 
@@ -120,53 +121,28 @@ pub struct Moves {
     pub next: Option<Cursor>,
 }
 
+impl Dated for Move {
+    fn height(&self) -> u64 {
+        self.height
+    }
+}
+
 /// The `last` newest moves of `accounts`, out of the last [`LOG_BLOCKS_MAX`] blocks or as many as are kept; where
 /// `before` is said, of those that are older.
+///
+/// [`LOG_BLOCKS_MAX`]: hodei_types::chain::LOG_BLOCKS_MAX
 pub async fn moves(
     chain: &dyn Chain,
     accounts: &[Address],
     last: usize,
     before: Option<Cursor>,
 ) -> Result<Moves, ChainError> {
-    let head = chain.head().await?.height;
-    let newest = before.map_or(head, |before| before.newest().min(head));
-    let oldest = newest.saturating_sub(LOG_BLOCKS_MAX - 1).max(1);
-    let mut found = Moves { from: newest + 1, to: newest, ..Moves::default() };
-    let (mut width, mut owners) = (PIECE_BLOCKS, BTreeMap::new());
-    let most = last.saturating_add(before.map_or(0, |before| before.skip()));
-    while found.from > oldest && found.moves.len() <= most {
-        let to = found.from - 1;
-        let from = (to + 1).saturating_sub(width).max(oldest);
-        match piece(chain, accounts, from, to, &mut owners).await {
-            Ok(moves) => {
-                found.moves.extend(moves);
-                found.from = from;
-                width = PIECE_BLOCKS.min(width * 2);
-            }
-            // Too many for one answer, or the oldest are no longer kept: fewer at once, to the block.
-            Err(ChainError::Refused(_)) if from < to => width = (to - from).div_ceil(2),
-            Err(ChainError::Refused(reason)) if to < head => {
-                found.cut = Some(reason);
-                break;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    if found.cut.is_none() && found.from == oldest && oldest > 1 {
-        found.cut = Some(format!("{LOG_BLOCKS_MAX} blocks are looked through at a time"));
-        found.next = Some(Cursor::below(oldest));
-    }
-    if let Some(before) = before {
-        found.moves.drain(..before.shown(&found.moves));
-    }
-    found.is_more = found.moves.len() > last;
-    if found.is_more {
-        let (shown, more) = found.moves.split_at(last);
-        found.next = Some(Cursor::behind(before, shown, &more[0]));
-    }
-    found.moves.truncate(last);
-    explain(chain, &mut found.moves).await?;
-    Ok(found)
+    let mut owners = BTreeMap::new();
+    let found =
+        newest(chain, last, before, async |from, to| piece(chain, accounts, from, to, &mut owners).await).await?;
+    let Page { rows: mut moves, from, to, is_more, cut, next } = found;
+    explain(chain, &mut moves).await?;
+    Ok(Moves { moves, from, to, is_more, cut, next })
 }
 
 /// All moves in some blocks, newest first, named by whom the coin went to or came from.

@@ -137,6 +137,13 @@ impl Plan {
         self.parts.iter().map(|part| U256::from(part.escrow)).sum()
     }
 
+    /// Wei that keeping so many bytes of data for so many windows earns its providers, each holding an even share.
+    pub fn pay(&self, bytes: u64, windows: u64) -> U256 {
+        let stored = u128::from(bytes) * u128::from(self.shape.n()) / u128::from(self.shape.k());
+        let share = stored.div_ceil(self.parts.len().max(1) as u128).try_into().unwrap_or(u64::MAX);
+        self.parts.iter().map(|part| U256::from(cost(part.offer.price_store, share, windows))).sum()
+    }
+
     /// Windows paid ahead as wished; the others are the reserve.
     pub fn ahead(&self) -> u64 {
         self.windows.saturating_sub(RESERVE_WINDOWS)
@@ -286,11 +293,13 @@ pub(crate) fn placed(shape: &Shape, offers: &[&Offer]) -> Result<(), PlaceError>
 
 /// A full deal's pay for `windows`, and one full read.
 pub(crate) fn escrow(offer: &Offer, capacity_bytes: u64, windows: u64) -> u128 {
-    let gib = 1u128 << 30;
-    let cost = |price: u128, times: u64| {
-        price.saturating_mul(capacity_bytes.into()).div_ceil(gib).saturating_mul(times.into())
-    };
+    let cost = |price, times| cost(price, capacity_bytes, times);
     cost(offer.price_store, windows).saturating_add(cost(offer.price_read, 1))
+}
+
+/// Wei for so many bytes, so many times, at a price per GiB.
+pub(crate) fn cost(price: u128, bytes: u64, times: u64) -> u128 {
+    price.saturating_mul(bytes.into()).div_ceil(1 << 30).saturating_mul(times.into())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) struct Spread {
     #[arg(long, value_name = "COUNT")]
     pub(crate) zones: Option<u8>,
     /// Only machines whose zone is one of these, or is named after one: `eu` takes `eu-berlin`; `any` takes all.
-    #[arg(long, value_name = "REGION", value_delimiter = ',')]
+    #[arg(long, visible_alias = "region", value_name = "REGION", value_delimiter = ',')]
     pub(crate) regions: Vec<String>,
 }
 

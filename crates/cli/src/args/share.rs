@@ -118,7 +118,7 @@ pub(crate) struct ShareServe {
 }
 
 /// `512MiB`, `2GiB`, `1TiB` in bytes.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     scaled(
         text,
         &[("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)],

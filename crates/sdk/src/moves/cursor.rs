@@ -1,9 +1,9 @@
-//! Name the place in a list of moves at which its next page begins.
+//! Name the place in a list by blocks at which its next page begins.
 
-use super::Move;
+use super::Dated;
 use std::{fmt, str::FromStr};
 
-/// Behind `skip` moves of block `height`, newest first; with none, behind all blocks from that on. What is final does not
+/// Behind `skip` entries of block `height`, newest first; with none, behind all blocks from that on. What is final does not
 /// change, so a place once named stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
@@ -11,7 +11,7 @@ pub struct Cursor {
     skip: usize,
 }
 
-/// That is no place in a list of moves.
+/// That is no place in such a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a block's number, or BLOCK.COUNT as a page before ended with it")]
 pub struct NoCursor;
@@ -23,13 +23,13 @@ impl Cursor {
     }
 
     /// Behind the last of `shown`, which went on from `self`, where `next` comes then.
-    pub(super) fn behind(from: Option<Self>, shown: &[Move], next: &Move) -> Self {
-        let of_block = shown.iter().rev().take_while(|moved| moved.height == next.height).count();
-        if of_block == 0 && from.is_none_or(|from| from.height != next.height) {
-            return Self::below(next.height + 1);
+    pub(super) fn behind<T: Dated>(from: Option<Self>, shown: &[T], next: &T) -> Self {
+        let of_block = shown.iter().rev().take_while(|row| row.height() == next.height()).count();
+        if of_block == 0 && from.is_none_or(|from| from.height != next.height()) {
+            return Self::below(next.height() + 1);
         }
-        let before = from.filter(|from| from.height == next.height).map_or(0, |from| from.skip);
-        Self { height: next.height, skip: before + of_block }
+        let before = from.filter(|from| from.height == next.height()).map_or(0, |from| from.skip);
+        Self { height: next.height(), skip: before + of_block }
     }
 
     /// The newest block that is looked at.
@@ -37,9 +37,9 @@ impl Cursor {
         if self.skip > 0 { self.height } else { self.height.saturating_sub(1) }
     }
 
-    /// How many of the first of `moves`, newest first, were shown before.
-    pub(super) fn shown(&self, moves: &[Move]) -> usize {
-        moves.iter().take_while(|moved| moved.height >= self.height).take(self.skip).count()
+    /// How many of the first of `rows`, newest first, were shown before.
+    pub(super) fn shown<T: Dated>(&self, rows: &[T]) -> usize {
+        rows.iter().take_while(|row| row.height() >= self.height).take(self.skip).count()
     }
 
     /// How many more are to be found than are to be shown.

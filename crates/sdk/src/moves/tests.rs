@@ -6,7 +6,7 @@ use alloy_sol_types::{SolCall as _, SolValue as _};
 use futures::{FutureExt as _, executor::block_on, future::BoxFuture};
 use hodei_types::{
     abi::IProviders,
-    chain::{Account, AnchorProof, Certificate, Head},
+    chain::{Account, AnchorProof, Certificate, Head, LOG_BLOCKS_MAX},
 };
 
 const ME: Address = Address::repeat_byte(1);

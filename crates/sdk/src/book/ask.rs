@@ -1,0 +1,167 @@
+//! Bring an offer of a provider or a host to prices of one unit each.
+
+use super::{MONTH_SECS, Ware};
+use crate::{
+    market::{Offer, is_of},
+    plan::usable,
+};
+use alloy_primitives::Address;
+use hodei_types::{
+    abi::IMarket,
+    market::{BP, CAPACITY_MIN, Capacity, REGIONS, hour_price},
+    transport::NodeKey,
+};
+
+/// What one machine asks for one ware, and how much of it there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub ware: Ware,
+    pub node: NodeKey,
+    pub operator: Address,
+    /// What fails together with it: as addresses say for providers, as declared for hosts.
+    pub network: String,
+    /// As its offer states it: the zone, or the region of hosts.
+    pub place: String,
+    /// Wei for a unit of the ware.
+    pub price: u128,
+    pub amount: u128,
+}
+
+impl Ask {
+    /// What a provider that takes new deals asks, with windows of so many seconds.
+    pub fn of_offer(offer: &Offer, window_secs: u64) -> Vec<Self> {
+        if !usable(&offer) {
+            return Vec::new();
+        }
+        let ask = |ware, price, amount: u64| Self {
+            ware,
+            node: offer.node,
+            operator: offer.operator,
+            network: offer.network(),
+            place: offer.zone.clone(),
+            price,
+            amount: amount.into(),
+        };
+        let month = month_price(offer.price_store, window_secs);
+        let mut asks = vec![ask(Ware::Reads, offer.price_read, offer.capacity_bytes)];
+        if offer.free_bytes() > 0 {
+            asks.push(ask(Ware::Storage, month, offer.free_bytes()));
+        }
+        asks
+    }
+
+    /// What a host with room for a replica asks, as full as it is.
+    pub fn of_host(host: &IMarket::Host) -> Vec<Self> {
+        let region = REGIONS.get(usize::from(host.offer.region));
+        let Some(region) = region.filter(|_| !host.retired && CAPACITY_MIN.fits_in(&host.free)) else {
+            return Vec::new();
+        };
+        let ask = |ware, price, amount: u64| Self {
+            ware,
+            node: NodeKey(host.node.0),
+            operator: host.operator,
+            network: host.offer.network.clone(),
+            place: (*region).to_owned(),
+            price,
+            amount: amount.into(),
+        };
+        let [cpu, memory] = hour_prices(&host.offer, host.markupBp);
+        vec![ask(Ware::Cpu, cpu, host.free.cpuMilli), ask(Ware::Memory, memory, host.free.memoryBytes)]
+    }
+
+    /// Where it is listed: the region its place is named after, of those that all know, or else its place as stated.
+    pub fn region(&self) -> &str {
+        let known = REGIONS.iter().filter(|region| is_of(&self.place, region)).max_by_key(|region| region.len());
+        known.copied().unwrap_or(&self.place)
+    }
+
+    /// Whether its place is of this region, as `eu-berlin` is of `eu`.
+    pub fn is_of(&self, region: &str) -> bool {
+        is_of(&self.place, region)
+    }
+}
+
+/// Wei a month for what costs `price` a window, rounded up.
+pub(super) fn month_price(price: u128, window_secs: u64) -> u128 {
+    price.saturating_mul(MONTH_SECS.into()).div_ceil(window_secs.max(1).into())
+}
+
+/// Wei an hour for a CPU and for a GiB of memory, rounded up.
+pub(super) fn hour_prices(offer: &IMarket::Offer, markup_bp: u16) -> [u128; 2] {
+    let bp = u128::from(BP);
+    let cpu = Capacity { cpuMilli: 1000, ..Capacity::default() };
+    let memory = Capacity { memoryBytes: 1 << 30, ..Capacity::default() };
+    // Below 2^71 each: a unit's price of 60 bits, 1,024 times.
+    [cpu, memory].map(|each| (hour_price(&each, &offer.prices) * (bp + u128::from(markup_bp))).div_ceil(bp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::offer;
+    use hodei_types::market::Prices;
+
+    #[test]
+    fn a_provider_asks_by_the_month_and_by_the_read() {
+        let mut some = offer(1, 2, "eu-central-fra", 7);
+        some.used_bytes = 4 << 30;
+        let asks = Ask::of_offer(&some, 86_400);
+        let told: Vec<_> = asks.iter().map(|ask| (ask.ware, ask.price, ask.amount, ask.region())).collect();
+        assert_eq!(
+            told,
+            [(Ware::Reads, 1, 10 << 30, "eu-central"), (Ware::Storage, 210, 6 << 30, "eu-central")],
+            "thirty windows of a day"
+        );
+        assert_eq!((month_price(1, 7), month_price(u128::MAX, 1)), (370_286, u128::MAX), "rounded up, never wrapped");
+        assert!(asks[0].is_of("eu") && asks[0].is_of("eu-central-fra") && !asks[0].is_of("eu-c"));
+        some.used_bytes = some.capacity_bytes;
+        assert_eq!(Ask::of_offer(&some, 86_400).len(), 1, "who is full still sells reads");
+        some.suspended = true;
+        assert!(Ask::of_offer(&some, 86_400).is_empty());
+        let home = Ask::of_offer(&offer(1, 2, "attic", 7), 86_400);
+        assert_eq!(home[0].region(), "attic", "no region that all know");
+    }
+
+    #[test]
+    fn a_host_asks_by_the_hour_and_more_as_it_fills() {
+        let half = Capacity::of_dims([2000, 4 << 30, 0, 1_000_000, 0]);
+        let mut host = IMarket::Host {
+            node: Default::default(),
+            operator: Address::repeat_byte(3),
+            offer: IMarket::Offer {
+                capacity: half.checked_add(&half).unwrap(),
+                prices: Prices::of_dims([5, 3, 0, 0, 0]),
+                curve: vec![],
+                preemptibleBp: 10_000,
+                region: 12,
+                country: [b'D', b'E'].into(),
+                runtime: 0,
+                tier: 0,
+                attestation: 0,
+                renewable: 0,
+                network: "AS1".into(),
+                zone: "attic".into(),
+                hardware: String::new(),
+                addresses: Default::default(),
+            },
+            collateral: Default::default(),
+            free: half,
+            markupBp: 0,
+            leases: 1,
+            retired: false,
+            quitsFreeMs: 0,
+            version: 1,
+        };
+        let told = |host: &IMarket::Host| -> Vec<_> {
+            Ask::of_host(host).into_iter().map(|ask| (ask.ware, ask.price, ask.amount)).collect()
+        };
+        assert_eq!(told(&host), [(Ware::Cpu, 5_000, 2_000), (Ware::Memory, 3_072, 4 << 30)]);
+        assert_eq!(Ask::of_host(&host)[0].region(), "eu-central");
+        host.markupBp = 1;
+        assert_eq!(told(&host), [(Ware::Cpu, 5_001, 2_000), (Ware::Memory, 3_073, 4 << 30)], "rounded up");
+        host.free.memoryBytes = 0;
+        assert!(told(&host).is_empty(), "no replica finds room");
+        (host.free, host.retired) = (half, true);
+        assert!(told(&host).is_empty());
+    }
+}

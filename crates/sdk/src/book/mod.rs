@@ -1,0 +1,149 @@
+//! Read the one book: what storage, reads and compute are offered for, where, and by whom.
+//!
+//! Storage and reads stand in the offers of providers, compute in those of hosts. Prices are brought to one unit each,
+//! by a month of thirty days where something is paid by time.
+
+mod ask;
+mod depth;
+mod quote;
+mod trade;
+
+pub use ask::Ask;
+pub use depth::{Book, Largest, Line, STEPS_MAX, Stands, Step};
+pub use quote::{Quote, Taken};
+pub use trade::{Trade, What, trades};
+
+use crate::{
+    escrow::Calendar,
+    market::{self, Offer},
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use hodei_types::{
+    abi::{DEALS, IDeals, IMarket, MARKET, PAGE_MAX},
+    call::ask,
+    chain::{Chain, ChainError},
+    market::{Index, REGIONS, Runtime},
+};
+
+/// Seconds of a month.
+const MONTH_SECS: u64 = 30 * 86_400;
+/// Questions asked at once.
+const AT_ONCE: usize = 16;
+
+/// What is bought as one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    Storage,
+    Reads,
+    Compute,
+}
+
+impl Class {
+    pub const ALL: [Self; 3] = [Self::Storage, Self::Reads, Self::Compute];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Storage => "storage",
+            Self::Reads => "reads",
+            Self::Compute => "compute",
+        }
+    }
+}
+
+/// What has a price of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ware {
+    /// A GiB on one provider for a month; its amount is bytes free.
+    Storage,
+    /// A GiB read; its amount is bytes that may be kept, and so read, there.
+    Reads,
+    /// A CPU for an hour; its amount is thousandths of a CPU free.
+    Cpu,
+    /// A GiB of memory for an hour; its amount is bytes free.
+    Memory,
+}
+
+impl Ware {
+    pub const ALL: [Self; 4] = [Self::Storage, Self::Reads, Self::Cpu, Self::Memory];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Storage => "storage",
+            Self::Reads => "reads",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// What the price is for.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Storage => "GiB and month",
+            Self::Reads => "GiB read",
+            Self::Cpu => "vCPU and hour",
+            Self::Memory => "GiB and hour",
+        }
+    }
+
+    pub fn class(self) -> Class {
+        match self {
+            Self::Storage => Class::Storage,
+            Self::Reads => Class::Reads,
+            Self::Cpu | Self::Memory => Class::Compute,
+        }
+    }
+}
+
+/// Windows of a month, begun ones counted; at least one.
+pub fn month_windows(window_secs: u64) -> u64 {
+    MONTH_SECS.div_ceil(window_secs.max(1))
+}
+
+/// Seconds of a storage window on this network.
+pub async fn window_secs(chain: &dyn Chain) -> Result<u64, ChainError> {
+    let running = ask(chain, DEALS, &IDeals::windowCall {}).await?;
+    Ok(Calendar::of(chain.head().await?.time_ms, &running).window_secs())
+}
+
+/// All that is offered now, of these classes, or of all where none is named; of at most 4,096 providers and as many
+/// hosts.
+pub async fn asks(chain: &dyn Chain, class: Option<Class>) -> Result<Vec<Ask>, ChainError> {
+    let mut found = Vec::new();
+    if class != Some(Class::Compute) {
+        let window_secs = window_secs(chain).await?;
+        let offers: Vec<Offer> = market::offers(chain).await?;
+        found.extend(offers.iter().flat_map(|offer| Ask::of_offer(offer, window_secs)));
+    }
+    if class.is_none_or(|class| class == Class::Compute) {
+        let hosts: Vec<IMarket::Host> =
+            market::listed(
+                |first| async move { ask(chain, MARKET, &IMarket::pageCall { first, most: PAGE_MAX }).await },
+            )
+            .await?;
+        found.extend(hosts.iter().flat_map(Ask::of_host));
+    }
+    found.retain(|ask| class.is_none_or(|class| ask.ware.class() == class));
+    Ok(found)
+}
+
+/// What leases of compute were paid, by region and runtime, where any were.
+pub async fn indices(chain: &dyn Chain) -> Result<Vec<(&'static str, Runtime, Index)>, ChainError> {
+    let keys = (0..).zip(REGIONS).flat_map(|(place, name)| Runtime::ALL.map(|runtime| (place, name, runtime)));
+    let questions = keys.map(|(region, name, runtime)| async move {
+        let index = ask(chain, MARKET, &IMarket::indexCall { region, runtime: runtime as u8 }).await?;
+        Ok::<_, ChainError>((name, runtime, index))
+    });
+    let found: Vec<_> = stream::iter(questions.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().filter(|(.., index)| index.accounts > 0).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_is_paid_in_whole_windows() {
+        assert_eq!([86_400, 10, 7, 0].map(month_windows), [30, 259_200, 370_286, MONTH_SECS]);
+        assert_eq!(month_windows(u64::MAX), 1);
+    }
+}
