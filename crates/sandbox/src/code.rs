@@ -69,7 +69,8 @@ pub struct Codes {
 }
 
 impl Codes {
-    /// The folder is made if it is not there; it belongs to one agent at a time. The key must be this agent's alone, and stay the same.
+    /// The folder is made if it is not there; it belongs to one agent at a time. The key must be that
+    /// agent's alone, and stay the same.
     pub fn open(folder: impl Into<PathBuf>, key: [u8; 32]) -> Result<Self, CodesError> {
         let folder = folder.into();
         let failed = |error| CodesError::Io { path: folder.clone(), error };

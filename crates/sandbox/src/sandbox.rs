@@ -134,8 +134,8 @@ impl Sandbox {
         self.process.id()
     }
 
-    /// Asks it a request. For the component it is `now` all the while, and what it holds for random follows from `seed`.
-    /// Returns once the answer's head is there, or its end, where it has no head.
+    /// Asks it a request. For the component it is `now` all the while, and what it holds for random follows from
+    /// `seed`. Returns once the answer's head is there, or its end, where it has no head.
     pub async fn request<B>(
         &mut self,
         request: http::Request<B>,

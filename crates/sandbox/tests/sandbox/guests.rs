@@ -85,7 +85,8 @@ const HTTP: &str = r#"
   (export "[method]outgoing-body.write" (func
     (param "self" (borrow $outgoing-body)) (result (result (own $output-stream)))))
   (export "[static]outgoing-body.finish" (func
-    (param "this" (own $outgoing-body)) (param "trailers" (option (own $fields))) (result (result (error $error-code)))))
+    (param "this" (own $outgoing-body)) (param "trailers" (option (own $fields)))
+    (result (result (error $error-code)))))
   (export "[static]response-outparam.set" (func (param "param" (own $response-outparam))
     (param "response" (result (own $outgoing-response) (error $error-code)))))))
 (alias export $types "incoming-request" (type $incoming-request))
