@@ -110,6 +110,8 @@ const LIBC: &str = r#"
     (if (i32.gt_u (global.get $next) (i32.const 120000)) (then (global.set $next (i32.const 65536))))
     (local.get $at)))
 (core instance $libc (instantiate $libc-module))
+(alias core export $libc "memory" (core memory $memory))
+(alias core export $libc "realloc" (core func $realloc))
 "#;
 
 /// Lowered under the name that `main` imports it by.
@@ -177,7 +179,7 @@ pub(crate) fn http_with(imports: &str, passed: &str, main: &str, handle: &str) -
     for (name, instance, function) in LOWERED {
         lowered += &format!(
             r#"(core func ${name} (canon lower (func ${instance} "{function}")
-                 (memory $libc "memory") (realloc (func $libc "realloc"))))"#
+                 (memory $memory) (realloc $realloc)))"#
         );
         exports += &format!(r#"(export "{name}" (func ${name}))"#);
     }
@@ -250,7 +252,7 @@ pub(crate) fn reader() -> Vec<u8> {
           (export "get-directories" (func (result (list (tuple (own $descriptor) string)))))))"#;
     let passed = r#"(export "folders" (func $folders))"#;
     let lower = r#"(core func $folders (canon lower (func $preopens "get-directories")
-        (memory $libc "memory") (realloc (func $libc "realloc"))))"#;
+        (memory $memory) (realloc $realloc)))"#;
     let main = r#"(import "host" "folders" (func $folders (param i32)))"#;
     let handle = format!("(call $folders (i32.const 2048)) {}", said_if("(i32.eqz (i32.load (i32.const 2052)))"));
     http_with(&format!("{imports} {lower}"), passed, main, &handle)
@@ -282,7 +284,7 @@ pub(crate) fn dialler() -> Vec<u8> {
           (export "create-tcp-socket" (func
             (param "address-family" $family) (result (result (own $tcp-socket) (error $error-code)))))))"#;
     let passed = r#"(export "socket" (func $socket))"#;
-    let lower = r#"(core func $socket (canon lower (func $create "create-tcp-socket") (memory $libc "memory")))"#;
+    let lower = r#"(core func $socket (canon lower (func $create "create-tcp-socket") (memory $memory)))"#;
     let main = r#"(import "host" "socket" (func $socket (param i32 i32)))"#;
     let handle = format!("(call $socket (i32.const 0) (i32.const 2048)) {}", said_if("(i32.load8_u (i32.const 2048))"));
     http_with(&format!("{imports} {lower}"), passed, main, &handle)
@@ -304,7 +306,7 @@ pub(crate) fn client() -> Vec<u8> {
             (param "options" (option (own $request-options))) (result (result (own $future) (error $error-code)))))))"#;
     let passed = r#"(export "send" (func $send))"#;
     let lower = r#"(core func $send (canon lower (func $outgoing "handle")
-        (memory $libc "memory") (realloc (func $libc "realloc"))))"#;
+        (memory $memory) (realloc $realloc)))"#;
     let main = r#"
         (import "host" "ask" (func $ask (param i32) (result i32)))
         (import "host" "authority" (func $authority (param i32 i32 i32 i32) (result i32)))
@@ -348,7 +350,7 @@ pub(crate) fn command() -> Vec<u8> {
           {LIBC}
           (core func $stdout (canon lower (func $stdout "get-stdout")))
           (core func $put (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
-            (memory $libc "memory") (realloc (func $libc "realloc"))))
+            (memory $memory) (realloc $realloc)))
           (core module $main-module
             (import "host" "stdout" (func $stdout (result i32)))
             (import "host" "put" (func $put (param i32 i32 i32 i32)))
