@@ -76,6 +76,8 @@ const HTTP: &str = r#"
   (export "[constructor]outgoing-request" (func (param "headers" (own $fields)) (result (own $outgoing-request))))
   (export "[method]outgoing-request.set-authority" (func
     (param "self" (borrow $outgoing-request)) (param "authority" (option string)) (result (result))))
+  (export "[method]outgoing-request.set-path-with-query" (func
+    (param "self" (borrow $outgoing-request)) (param "path-with-query" (option string)) (result (result))))
   (export "[method]future-incoming-response.subscribe" (func (param "self" (borrow $future)) (result (own $pollable))))
   (export "[method]future-incoming-response.get" (func (param "self" (borrow $future))
     (result (option (result (result (own $incoming-response) (error $error-code)))))))
@@ -121,6 +123,7 @@ const LOWERED: &[(&str, &str, &str)] = &[
     ("stream", "types", "[method]incoming-body.stream"),
     ("ask", "types", "[constructor]outgoing-request"),
     ("authority", "types", "[method]outgoing-request.set-authority"),
+    ("path", "types", "[method]outgoing-request.set-path-with-query"),
     ("subscribe", "types", "[method]future-incoming-response.subscribe"),
     ("get", "types", "[method]future-incoming-response.get"),
     ("response", "types", "[constructor]outgoing-response"),
@@ -190,7 +193,7 @@ pub(crate) fn http_with(imports: &str, passed: &str, main: &str, handle: &str) -
             (data (i32.const 1024) "hello")
             (data (i32.const 1040) "refused")
             (data (i32.const 1056) "allowed")
-            (data (i32.const 1072) "example.org")
+            (data (i32.const 1072) "example.org/")
             (func (export "handle") (param $request i32) (param $out i32) (local $a i32) (local $b i32) {handle}))
           (core instance $main (instantiate $main-module
             (with "libc" (instance $libc))
@@ -310,6 +313,7 @@ pub(crate) fn client() -> Vec<u8> {
     let main = r#"
         (import "host" "ask" (func $ask (param i32) (result i32)))
         (import "host" "authority" (func $authority (param i32 i32 i32 i32) (result i32)))
+        (import "host" "path" (func $path (param i32 i32 i32 i32) (result i32)))
         (import "host" "send" (func $send (param i32 i32 i32 i32)))
         (import "host" "subscribe" (func $subscribe (param i32) (result i32)))
         (import "host" "block" (func $block (param i32)))
@@ -319,6 +323,7 @@ pub(crate) fn client() -> Vec<u8> {
     let handle = format!(
         r#"(local.set $a (call $ask (call $fields)))
         (if (call $authority (local.get $a) (i32.const 1) (i32.const 1072) (i32.const 11)) (then unreachable))
+        (if (call $path (local.get $a) (i32.const 1) (i32.const 1083) (i32.const 1)) (then unreachable))
         (call $send (local.get $a) (i32.const 0) (i32.const 0) (i32.const 2048))
         (if (i32.load8_u (i32.const 2048)) (then unreachable))
         (local.set $b (i32.load (i32.const 2056)))
