@@ -179,11 +179,30 @@ async fn what_takes_too_long_to_compile_is_ended_and_the_next_compiles() {
     assert_eq!(asked(&mut sandbox, "").await.1, b"hello");
 }
 
+/// How a bomb ended that was compiled within limits in which a small component does compile.
+async fn bombed(limits: &CompileLimits, steps: usize) -> (String, String) {
+    compile(&program(), &guests::hello(), limits).await.expect("a small component compiles within them");
+    let bombed = compile(&program(), &guests::bomb(steps), limits).await;
+    let Err(Error::Ended { status, words }) = bombed else { panic!("{bombed:?}") };
+    (status, words)
+}
+
 #[tokio::test]
 async fn what_takes_too_much_memory_to_compile_is_ended_and_the_next_compiles() {
     let limits = CompileLimits { memory_bytes_max: 24 << 20, ..CompileLimits::default() };
-    let bombed = compile(&program(), &guests::bomb(100_000), &limits).await;
-    assert!(matches!(bombed, Err(Error::Ended { .. })), "{bombed:?}");
+    let (status, words) = bombed(&limits, 100_000).await;
+    assert!(status.contains("SIGABRT") && words.contains("memory allocation"), "{status}: {words}");
+    let mut sandbox = started(&guests::hello(), &Limits::default()).await;
+    assert_eq!(asked(&mut sandbox, "").await.1, b"hello");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_takes_too_much_processor_time_to_compile_is_ended_and_the_next_compiles() {
+    let limits = CompileLimits { cpu_secs_max: 1, ..CompileLimits::default() };
+    let (status, words) = bombed(&limits, 400_000).await;
+    // Linux kills what has used all of it; only where the two limits differ is it warned before.
+    assert!(status.contains("SIGKILL") && words.is_empty(), "{status}: {words}");
     let mut sandbox = started(&guests::hello(), &Limits::default()).await;
     assert_eq!(asked(&mut sandbox, "").await.1, b"hello");
 }
