@@ -6,6 +6,13 @@ use crate::{
     limit::FILES_MAX,
     message::{Confinement, Fence},
 };
+#[cfg(target_os = "linux")]
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+#[cfg(target_os = "linux")]
+use std::collections::BTreeMap;
 use std::io;
 
 /// What a process may use in all.
@@ -20,6 +27,8 @@ pub(crate) fn confine<T>(
     most: &Use,
     between: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<(Confinement, T)> {
+    // SAFETY: the call takes nothing. The filter refuses it later.
+    let parent = unsafe { libc::getppid() };
     let unprivileged = drop_root();
     let resource_limits = limit_resources(most);
     let no_new_privileges = no_new_privileges();
@@ -35,6 +44,7 @@ pub(crate) fn confine<T>(
         system_calls,
         files_refused: tried_files(),
         network_refused: tried_network(),
+        signals_refused: tried_signals(parent),
     };
     Ok((confinement, made))
 }
@@ -105,6 +115,16 @@ fn tried_files() -> Fence {
 fn tried_network() -> Fence {
     // SAFETY: the call takes numbers.
     refused(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) }, "an internet socket")
+}
+
+/// Tries the one call by which signals are sent here; the signal is 0, of which nobody hears.
+fn tried_signals(parent: libc::pid_t) -> Fence {
+    // SAFETY: the calls take numbers.
+    #[cfg(target_os = "linux")]
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, parent, parent, 0) };
+    #[cfg(not(target_os = "linux"))]
+    let sent = unsafe { libc::kill(parent, 0) };
+    if sent == 0 { Fence::Missing("a signal to the agent was allowed".into()) } else { Fence::Stands }
 }
 
 /// Closes what a parent may have left open, before anything else is opened.
@@ -203,14 +223,38 @@ fn allowed_calls() -> Vec<libc::c_long> {
     calls
 }
 
+/// Each call that is allowed, and with what: signals go to this process alone, and no file sends them to another.
+#[cfg(target_os = "linux")]
+fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
+    let only = |argument, value: libc::c_int| {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value as u64)?;
+        SeccompRule::new(vec![condition])
+    };
+    let mut rules: BTreeMap<_, _> = allowed_calls().into_iter().map(|call| (call, Vec::new())).collect();
+    // SAFETY: the call takes nothing.
+    rules.insert(libc::SYS_tgkill, vec![only(0, unsafe { libc::getpid() })?]);
+    let mut commands = Vec::new();
+    for command in [
+        libc::F_GETFD,
+        libc::F_SETFD,
+        libc::F_GETFL,
+        libc::F_SETFL,
+        libc::F_DUPFD_CLOEXEC,
+        libc::F_ADD_SEALS,
+        libc::F_GET_SEALS,
+    ] {
+        commands.push(only(1, command)?);
+    }
+    rules.insert(libc::SYS_fcntl, commands);
+    Ok(rules)
+}
+
 #[cfg(target_os = "linux")]
 fn filter_system_calls() -> Fence {
-    use seccompiler::{BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-    let rules = allowed_calls().into_iter().map(|call| (call, Vec::new())).collect();
     // Refused rather than killed: a refusal is an error that libraries know, and what tries is already confined.
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let made = TargetArch::try_from(std::env::consts::ARCH)
-        .and_then(|arch| SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch))
+        .and_then(|arch| SeccompFilter::new(rules()?, refuse, SeccompAction::Allow, arch))
         .and_then(|filter| -> Result<BpfProgram, BackendError> { filter.try_into() });
     let program = match made {
         Ok(program) => program,

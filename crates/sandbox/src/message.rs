@@ -231,11 +231,14 @@ pub struct Confinement {
     /// It tried to make an internet socket, and was refused.
     #[n(7)]
     pub network_refused: Fence,
+    /// It tried to signal the agent, and was refused.
+    #[n(8)]
+    pub signals_refused: Fence,
 }
 
 impl Confinement {
     /// Each fence under its name.
-    pub fn fences(&self) -> [(&'static str, &Fence); 8] {
+    pub fn fences(&self) -> [(&'static str, &Fence); 9] {
         [
             ("unprivileged", &self.unprivileged),
             ("no new privileges", &self.no_new_privileges),
@@ -245,6 +248,7 @@ impl Confinement {
             ("system calls", &self.system_calls),
             ("files refused", &self.files_refused),
             ("network refused", &self.network_refused),
+            ("signals refused", &self.signals_refused),
         ]
     }
 
