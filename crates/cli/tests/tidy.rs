@@ -33,8 +33,11 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("redb", &["node"]),
     ("reed-solomon-erasure", &["storage"]),
     ("uniffi", &["embed"]),
+    ("wasmtime", &["sandbox"]),
+    ("wasmtime-wasi", &["sandbox"]),
+    ("wasmtime-wasi-http", &["sandbox"]),
     // Planes do no IO.
-    ("tokio", &["link", "node", "sdk", "gateway", "mount", "embed", "cli", "benches"]),
+    ("tokio", &["link", "node", "sdk", "gateway", "mount", "embed", "sandbox", "cli", "benches"]),
 ];
 
 /// Licences that allow what Apache-2.0 OR MIT promises.
