@@ -69,14 +69,15 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             tended.stays.insert(why);
             return;
         }
-        // What is in no root on the ledger may go unpunished: only who has everything posted is relied on.
-        let mut relied: BTreeSet<u64> =
-            scene.keepers().into_iter().filter(|deal| posted.whole.contains(deal)).collect();
+        // What is in no root on the ledger may go unpunished: only who has everything posted is relied on, and gives it.
+        let (shut, keepers): (Vec<u64>, Vec<u64>) =
+            scene.keepers().into_iter().partition(|deal| scene.voices.shut.contains(deal));
+        let mut relied: BTreeSet<u64> = keepers.iter().copied().filter(|deal| posted.whole.contains(deal)).collect();
         let mut free = Vec::new();
         for provider in scene.roster.iter().filter(|provider| leaving.contains(&provider.deal)) {
             match self.only_there(scene, &mut relied, provider, notes).await {
                 Some(0) => free.push(provider.deal),
-                Some(count) => tended.stays.extend(reasons(count, &scene.keepers(), &posted)),
+                Some(count) => tended.stays.extend(reasons(count, &keepers, &shut, &posted)),
                 None => _ = tended.stays.insert("it does not tell all that it has".into()),
             }
         }
@@ -173,9 +174,17 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     }
 }
 
-/// Why a deal stays of which so many shards at least are with nobody else that is relied on.
-fn reasons(count: u64, takers: &[u64], posted: &Posted) -> Vec<String> {
+/// Why a deal stays of which so many shards at least are with nobody else that is relied on; some of those who stay give
+/// nothing now.
+fn reasons(count: u64, takers: &[u64], shut: &[u64], posted: &Posted) -> Vec<String> {
     let behind: Vec<u64> = takers.iter().copied().filter(|deal| !posted.whole.contains(deal)).collect();
+    if behind.is_empty() && !shut.is_empty() {
+        return vec![format!(
+            "{count} shards or more are with nobody else who gives them now, and {} of those who stay rest: a look after \
+             that goes on",
+            shut.len()
+        )];
+    }
     if behind.is_empty() {
         return vec![format!(
             "{count} shards or more are with nobody else, and no page that is found tells of them: its owner's \
@@ -204,12 +213,15 @@ mod tests {
     #[test]
     fn why_others_are_not_relied_on_is_told_apart() {
         let posted = Posted { whole: [1].into(), shrunk: [2].into(), unproven: [3].into(), behind: [4].into() };
-        let told = |takers: &[u64]| reasons(7, takers, &posted).join("; ");
+        let told = |takers: &[u64]| reasons(7, takers, &[], &posted).join("; ");
         assert!(told(&[1]).contains("7 shards or more"));
         assert!(told(&[1, 2]).contains("deal 2 holds less") && !told(&[1, 2]).contains("proof"));
         assert_eq!(told(&[1, 3]), UNPROVEN);
         assert_eq!(told(&[4]), UNPOSTED);
         assert!(told(&[1, 5]).contains("deal 5 does not say") && !told(&[1, 5]).contains("proof"));
-        assert_eq!(reasons(7, &[1, 2, 3, 4, 5], &posted).len(), 4);
+        assert_eq!(reasons(7, &[1, 2, 3, 4, 5], &[], &posted).len(), 4);
+        let resting = reasons(7, &[1], &[6], &posted).join("; ");
+        assert!(resting.contains("who gives them now") && !resting.contains("data repair"), "{resting}");
+        assert_eq!(reasons(7, &[4], &[6], &posted), [UNPOSTED], "what can be waited for is told first");
     }
 }

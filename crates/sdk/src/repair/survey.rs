@@ -86,6 +86,8 @@ pub struct Survey {
     pub unreadable_objects: u64,
     /// Ids of the parts that are due.
     pub(super) due: BTreeSet<[u8; 16]>,
+    /// Deals with those who leave that have what nobody gives now.
+    pub(super) needed: BTreeSet<u64>,
     /// Whether the index's root has too few copies.
     pub(super) is_root_due: bool,
 }
@@ -104,7 +106,8 @@ impl Survey {
     /// Whether nothing needs what a provider that is gone may still have.
     pub(super) fn may_end(&self, seat: &Seat) -> bool {
         let is_told = seat.state == State::GivenUp && !seat.answers;
-        self.lost() == 0 && (is_told || (self.is_well() && self.kept_parts == 0))
+        let is_spared = self.is_well() && self.kept_parts == 0 && !self.needed.contains(&seat.deal.id);
+        self.lost() == 0 && (is_told || is_spared)
     }
 }
 

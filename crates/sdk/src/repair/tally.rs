@@ -91,6 +91,25 @@ pub(super) fn cut(plots: Vec<Plot>) -> Vec<Vec<Plot>> {
     waves
 }
 
+/// What becomes of a shard with one of those that may have it, the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    Nothing,
+    /// It may come back.
+    Away,
+    /// It is taken to come back.
+    Awaited,
+    /// Refused: it is put elsewhere.
+    Declined,
+    /// There, and not given now: an old copy, where another gives it.
+    Kept,
+    /// Given by one of whom nothing is expected.
+    Given,
+    /// Given by one that leaves: it is moved.
+    Leaves,
+    Held,
+}
+
 /// What each deal's word is worth.
 pub(crate) struct Voices {
     pub(crate) states: BTreeMap<u64, (State, bool)>,
@@ -123,13 +142,38 @@ impl Voices {
         matches!(self.states.get(&deal), Some((state, true)) if !matches!(state, State::GivenUp))
     }
 
-    /// The deal that counts for a shard, of the one its page names and those that custodians gave it to: one that has it
-    /// and is counted on, or else one that has it at all, though it leaves.
+    /// The deal that counts for a shard, of the one its page names and those that custodians gave it to: whose word is
+    /// worth most, and of several who took it last.
     pub(crate) fn deal_of(&self, overlay: &Overlay, named: Option<u64>, id: ShardId) -> Option<u64> {
+        let told = named.into_iter().chain(overlay.deals(&id)).map(|deal| (self.worth(deal, id), deal));
+        let best = told.max_by_key(|(worth, _)| *worth).filter(|(worth, _)| *worth > Worth::Nothing);
+        best.map(|(_, deal)| deal).or(named)
+    }
+
+    fn worth(&self, deal: u64, id: ShardId) -> Worth {
+        let state = self.states.get(&deal).map(|(state, _)| *state);
+        let has = self.there.contains(&(deal, id));
+        match state {
+            _ if has && self.shut.contains(&deal) => Worth::Kept,
+            Some(State::Answers) if has => Worth::Held,
+            Some(State::Leaving) if has => Worth::Leaves,
+            _ if has => Worth::Given,
+            _ if self.declined.contains(&(deal, id)) => Worth::Declined,
+            Some(State::Away) => Worth::Awaited,
+            Some(State::Missing) => Worth::Away,
+            _ => Worth::Nothing,
+        }
+    }
+
+    /// Deals with those who leave that have a shard which nobody gives now: without them it may be nowhere.
+    pub(super) fn needed(&self, overlay: &Overlay, named: Option<u64>, id: ShardId) -> Vec<u64> {
+        let told = || named.into_iter().chain(overlay.deals(&id));
         let has = |deal: &u64| self.there.contains(&(*deal, id));
-        let given = || overlay.deals(&id);
-        let good = given().find(|deal| self.is_good(*deal, id));
-        good.or(named.filter(has)).or_else(|| given().find(has)).or(named)
+        let leaves = |deal: &u64| matches!(self.states.get(deal), Some((State::Leaving, _)));
+        match told().any(|deal| has(&deal) && !self.shut.contains(&deal)) {
+            true => Vec::new(),
+            false => told().filter(|deal| has(deal) && leaves(deal)).collect(),
+        }
     }
 
     /// Whether one of whom everything is expected has a shard.
@@ -203,6 +247,7 @@ impl Tally {
             unreadable: Vec::new(),
             unreadable_objects: 0,
             due: BTreeSet::new(),
+            needed: BTreeSet::new(),
             is_root_due: false,
         };
         Self {
@@ -271,6 +316,7 @@ impl Tally {
                     let Some(deal) = voices.deal_of(&self.overlay, named, *id) else { continue };
                     let is_there = voices.count(&mut count, deal, *id);
                     self.name(deal, is_there, voices.declined.contains(&(deal, *id)));
+                    self.survey.needed.extend(voices.needed(&self.overlay, named, *id));
                 }
                 let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
                 margins.add(count, shape.k().into(), shape.n().into());

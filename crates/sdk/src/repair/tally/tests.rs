@@ -188,11 +188,12 @@ fn a_shard_counts_with_who_has_it() {
     let (id, mut overlay) = (ShardId([1; 32]), Overlay::default());
     let mut voices = Voices::of(&seats([Closed, Leaving, Answers, Answers, Answers, Answers]));
     (1..3).for_each(|deal| overlay.add(id, deal));
-    // Nobody has it, then more and more do: who leaves, who is named, and who stays.
+    // Nobody has it, then more and more do: who is named and closed, who leaves, and who stays.
     assert_eq!(voices.deal_of(&overlay, Some(0), id), Some(0));
-    for has in [1, 0, 2] {
+    // Who is closed has it as well: what lies with who leaves is moved all the same.
+    for (has, counts) in [(0, 0), (1, 1), (2, 2)] {
         voices.there.insert((has, id));
-        assert_eq!(voices.deal_of(&overlay, Some(0), id), Some(has));
+        assert_eq!(voices.deal_of(&overlay, Some(0), id), Some(counts));
     }
     assert_eq!(voices.deal_of(&Overlay::default(), None, id), None);
     // What a custodian brought to who leaves now is there, to be moved, and not lost.
@@ -200,6 +201,90 @@ fn a_shard_counts_with_who_has_it() {
     let mut count = Count::default();
     assert!(voices.count(&mut count, 1, id));
     assert_eq!((count.spare, count.leaving), (1, 1));
+}
+
+#[test]
+fn an_old_copy_with_who_rests_counts_for_nothing_beside_one_that_is_given() {
+    use State::{Answers, Closed, Leaving};
+    let id = ShardId([1; 32]);
+    let mut overlay = Overlay::default();
+    overlay.add(id, 1);
+    for (state, expected) in [
+        (Answers, Count { there: 1, ..Count::default() }),
+        (Leaving, Count { spare: 1, leaving: 1, ..Count::default() }),
+        (Closed, Count { spare: 1, ..Count::default() }),
+    ] {
+        let mut seats = seats([Answers, state, Answers, Answers, Answers, Answers]);
+        seats[0].rest = Some(Rest { until_ms: None, gives: false });
+        let mut voices = Voices::of(&seats);
+        voices.there = BTreeSet::from([(0, id), (1, id)]);
+        // Whichever of the two the page names.
+        let mut other = Overlay::default();
+        other.add(id, 0);
+        for (overlay, named) in [(&overlay, 0), (&other, 1)] {
+            let (deal, mut count) = (voices.deal_of(overlay, Some(named), id), Count::default());
+            assert_eq!(deal, Some(1), "{state:?}");
+            voices.count(&mut count, 1, id);
+            assert_eq!(count, expected, "{state:?}");
+        }
+        voices.there.remove(&(1, id));
+        assert_eq!(voices.deal_of(&overlay, Some(0), id), Some(0), "there it comes back");
+    }
+}
+
+/// A bucket of six, of which one leaves and has a shard that another has an old copy of; these give nothing now.
+fn beside_old_copies(shut: &[usize]) -> Survey {
+    use State::{Answers, Leaving};
+    let mut seats = seats([Answers, Leaving, Answers, Answers, Answers, Answers]);
+    for at in shut {
+        seats[*at].rest = Some(Rest { until_ms: None, gives: false });
+    }
+    let mut overlay = Overlay::default();
+    let plot = Plot { part: part(1, 1), is_movable: true, is_index: false };
+    let mut pages = pages(1, 1);
+    // Copies of the page are enough without both.
+    pages[0].0.holders = pages[0].1.holders[2..].to_vec();
+    let ids = pages[0].1.stripes[0].ids.clone();
+    overlay.add(ids[0], 1);
+    let mut voices = Voices::of(&seats);
+    let listed = (0u64..).zip(&ids).filter(|(deal, _)| *deal != 1).map(|(deal, id)| (deal, *id));
+    voices.there = listed.chain([(1, ids[0]), (2, ids[1])]).chain(pages[0].0.copies()).collect();
+    overlay.add(ids[1], 2);
+    let shape = Shape::new(3, 6, 1).unwrap();
+    let mut tally = Tally::new(shape, &Ask::default(), seats, Arc::new(overlay));
+    tally.part(&plot, &pages, &voices);
+    tally.end(&Run::default())
+}
+
+#[test]
+fn no_deal_with_who_leaves_ends_while_only_who_rests_has_the_same() {
+    let ends = |found: &Survey| found.may_end(&found.seats[1]);
+    let found = beside_old_copies(&[0]);
+    assert_eq!((found.due_parts, found.seats[1].there, found.seats[0].named), (1, 1, 0), "it is moved");
+    assert!(!ends(&found));
+    // It gives nothing now either: it is waited for.
+    let found = beside_old_copies(&[0, 1]);
+    assert_eq!((found.is_well(), ends(&found)), (true, false));
+    let found = beside_old_copies(&[1]);
+    assert_eq!((found.is_well(), ends(&found)), (true, true), "who stays gives it");
+    assert!(ends(&beside_old_copies(&[])));
+}
+
+#[test]
+fn what_nobody_has_counts_with_who_declines_it_or_else_is_expected_back() {
+    use State::{Answers, Away, Closed, Missing};
+    let (id, mut overlay) = (ShardId([1; 32]), Overlay::default());
+    let mut voices = Voices::of(&seats([Closed, Missing, Away, Answers, Answers, Answers]));
+    let mut counts = |deal| {
+        overlay.add(id, deal);
+        voices.deal_of(&overlay, Some(0), id)
+    };
+    assert_eq!([4, 1, 2, 3].map(&mut counts), [Some(0), Some(1), Some(2), Some(2)]);
+    voices.declined.insert((3, id));
+    assert_eq!(voices.deal_of(&overlay, Some(0), id), Some(3));
+    let mut count = Count::default();
+    assert!(!voices.count(&mut count, 3, id));
+    assert_eq!(count.declined, 1);
 }
 
 #[test]
