@@ -1,10 +1,12 @@
 //! Say where an object is: which providers hold how much of it, and which shard of which stripe each.
 
 use crate::{
+    bucket::Record,
     change::missing,
     cloud::{Cloud, Runtime},
     fault::Fault,
     read::Holders,
+    repair::Voices,
 };
 use alloy_primitives::{Address, U256};
 use hodei_storage::{
@@ -78,8 +80,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Which providers hold a version's shards, or the newest's, and when each was last proven to hold what it is
     /// paid for.
     pub async fn locate(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Location>, Fault> {
-        let (Holders { roster, overlay, .. }, pages) = self.pages(bucket, key, version).await?;
-        let stripes = self.placed(&pages, &roster, &overlay).await;
+        let stripes = self.stripes(bucket, key, version).await?;
+        let roster = self.roster(&self.live(bucket).await?).await?;
         let chain = &**self.0.wallet.chain();
         let mut locations = Vec::new();
         for ((node, deal), Held { shards, bytes, declined }) in held(&stripes) {
@@ -110,34 +112,44 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Every stripe of a version, or of the newest, in order.
     pub async fn stripes(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Striped>, Fault> {
-        let (Holders { roster, overlay, .. }, pages) = self.pages(bucket, key, version).await?;
-        Ok(self.placed(&pages, &roster, &overlay).await)
+        let record = self.live(bucket).await?;
+        let (Holders { roster, overlay, .. }, pages) = self.pages(&record, key, version).await?;
+        self.placed(&record, &pages, &roster, &overlay).await
     }
 
-    /// All stripes of these pages, whom to ask for each shard, and whether that one declines it. Who does not answer is
-    /// not known to.
-    async fn placed(&self, pages: &[(usize, Vec<Page>)], roster: &[Provider], overlay: &Overlay) -> Vec<Striped> {
+    /// All stripes of these pages, who counts for each shard as a repair counts it, and whether that one declines it. Who
+    /// does not answer is not known to.
+    async fn placed(
+        &self,
+        record: &Record,
+        pages: &[(usize, Vec<Page>)],
+        roster: &[Provider],
+        overlay: &Overlay,
+    ) -> Result<Vec<Striped>, Fault> {
         let mut stripes: Vec<Striped> = pages.iter().flat_map(|(part, pages)| striped(*part, pages)).collect();
-        stripes.iter_mut().for_each(|striped| follow(striped, roster, overlay));
-        let asked = stripes.iter().flat_map(|striped| &striped.shards).map(|shard| (shard.deal, shard.id));
-        let declined = self.0.engine.inventory(roster, asked.collect()).await.declined;
-        for shard in stripes.iter_mut().flat_map(|striped| &mut striped.shards) {
-            shard.declined = declined.contains(&(shard.deal, shard.id));
-        }
-        stripes
+        let mut seats = self.seats(record, roster, &[]).await?;
+        let mut voices = Voices::of(&seats);
+        let shards = stripes.iter().flat_map(|striped| &striped.shards);
+        let told = shards
+            .flat_map(|shard| [shard.deal].into_iter().chain(overlay.deals(&shard.id)).map(|deal| (deal, shard.id)));
+        let asked = told.filter(|(deal, _)| voices.is_asked(*deal)).collect();
+        let heard = self.0.engine.inventory(roster, asked).await;
+        voices.fall_silent(&mut seats, heard.silent.keys());
+        (voices.there, voices.declined) = (heard.there, heard.declined);
+        stripes.iter_mut().for_each(|striped| follow(striped, roster, overlay, &voices));
+        Ok(stripes)
     }
 
     /// The pages of each part of a version, and who may hold it.
     async fn pages(
         &self,
-        bucket: &str,
+        record: &Record,
         key: &str,
         version: Option<Version>,
     ) -> Result<(Holders, Vec<(usize, Vec<Page>)>), Fault> {
-        let record = self.live(bucket).await?;
-        let run = self.run(&record).await?;
+        let run = self.run(record).await?;
         let entry = found(&run, key, version)?;
-        let holders = self.holders(&record).await?;
+        let holders = self.holders(record).await?;
         let mut pages = Vec::new();
         for (at, part) in entry.parts.iter().enumerate() {
             let of_part = self.0.engine.pages(&holders.roster, part.page(), |verdict| self.blame(verdict)).await?;
@@ -173,13 +185,15 @@ fn held(stripes: &[Striped]) -> BTreeMap<(NodeKey, u64), Held> {
     held
 }
 
-/// Names whoever took a shard last, from a custodian or as the bucket was evened out, instead of whom the page names.
-fn follow(striped: &mut Striped, roster: &[Provider], overlay: &Overlay) {
+/// Names who counts for a shard, which may be one that a custodian brought it to, or that got it as the bucket was evened
+/// out, instead of whom the page names.
+fn follow(striped: &mut Striped, roster: &[Provider], overlay: &Overlay, voices: &Voices) {
     for shard in &mut striped.shards {
-        let mut laid = overlay.deals(&shard.id).filter_map(|deal| roster.iter().find(|provider| provider.deal == deal));
-        if let Some(provider) = laid.next_back() {
+        let counts = voices.deal_of(overlay, Some(shard.deal), shard.id);
+        if let Some(provider) = roster.iter().find(|provider| Some(provider.deal) == counts) {
             (shard.node, shard.deal) = (provider.peer.key, provider.deal);
         }
+        shard.declined = voices.declined.contains(&(shard.deal, shard.id));
     }
 }
 
