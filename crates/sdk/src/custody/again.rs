@@ -8,17 +8,10 @@ use super::{
     count::{Due, Scene},
     tended::{SETTLES, Step, Tended},
 };
-use crate::{
-    cloud::{Cloud, Runtime},
-    fault::Fault,
-};
+use crate::cloud::{Cloud, Runtime};
 use futures::{FutureExt as _, StreamExt as _, stream};
-use hodei_storage::overlay::PAIRS_MAX;
 use hodei_types::{slice::ShardId, transport::Transport};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Stripes that are asked about at once.
 const ASKED_STRIPES: usize = 256;
@@ -47,14 +40,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         still
     }
 
-    /// Says of shards that lack where they are after all, and gives what lacks then.
+    /// Finds where shards that lack are after all, which is to be said, and what lacks then.
     pub(super) async fn find_unsaid(
         &self,
         scene: &mut Scene,
         due: Vec<Due>,
         rate: Option<u64>,
         tended: &mut Tended,
-    ) -> Result<Vec<Due>, Fault> {
+    ) -> (Vec<(ShardId, u64)>, Vec<Due>) {
         let (mut pairs, mut lacking) = (Vec::new(), Vec::new());
         let keepers = scene.keepers();
         for some in due.chunks(ASKED_STRIPES) {
@@ -73,15 +66,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 }
             }
         }
-        if pairs.is_empty() {
-            return Ok(lacking);
-        }
-        for pairs in pairs.chunks(PAIRS_MAX) {
-            self.lay(&scene.record, pairs).await?;
-        }
-        tended.found_shards += pairs.len() as u64;
-        Arc::make_mut(&mut scene.overlay).extend(pairs);
-        Ok(lacking)
+        (pairs, lacking)
     }
 
     /// Those of lost shards that come whole from who says to have them.

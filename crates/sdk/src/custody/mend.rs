@@ -250,21 +250,25 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         due: Vec<Due>,
         tended: &mut Tended,
     ) -> Result<(), Fault> {
-        let due = self.find_unsaid(scene, due, *rate, tended).await?;
+        let (mut unsaid, due) = self.find_unsaid(scene, due, *rate, tended).await;
         // Where it is not to take all of the line, it rests between a few.
         let most = if rate.is_some() { AT_ONCE } else { STRIPES_BEFORE_LAY };
-        let (mut left, mut refusals) = (due.as_slice(), None);
+        let (mut left, mut refusals) = (due.as_slice(), scene.refusals());
+        // Before anything is said: those who are left may be too few to take a sheet.
+        self.join_lacking(scene, left, tended).await?;
+        let said = self.say(scene, &mut unsaid, tended).await?;
+        tended.found_shards += said.len() as u64;
+        Arc::make_mut(&mut scene.overlay).extend(said);
         while !left.is_empty() {
-            // Before anything is made, and again once somebody took nothing.
-            if refusals != Some(scene.refusals()) {
-                refusals = Some(scene.refusals());
+            // Again once somebody took nothing.
+            if refusals != scene.refusals() {
+                refusals = scene.refusals();
                 self.join_lacking(scene, left, tended).await?;
             }
             let (batch, later) = left.split_at(most.min(left.len()));
             left = later;
             let made = stream::iter(batch.iter().map(|due| self.make(charge, scene, due).boxed()).collect::<Vec<_>>());
             let made: Vec<_> = made.buffer_unordered(AT_ONCE).collect().await;
-            let mut pairs = Vec::new();
             let before = tended.read_bytes;
             for made in made {
                 match made {
@@ -275,19 +279,40 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                         tended.restored_shards += (made.pairs.len() - made.moved) as u64;
                         tended.moved_shards += made.moved as u64;
                         tended.failures.extend(made.failure);
-                        pairs.extend(made.pairs);
+                        unsaid.extend(made.pairs);
                     }
                     Err(why) => _ = tended.failures.insert(why),
                 }
             }
-            for pairs in pairs.chunks(PAIRS_MAX) {
-                self.lay(&scene.record, pairs).await?;
-            }
+            self.say(scene, &mut unsaid, tended).await?;
             tended.tried += batch.len() as u64;
             told(Step::Mended { done: tended.tried, of: tended.due - tended.left });
             self.rest(*rate, tended.read_bytes - before).await;
         }
         Ok(())
+    }
+
+    /// Says where these are, and gives those of which it is said. Where too few take a sheet the others stay unsaid: what
+    /// lacks is made all the same, and the next look finds it with who has it.
+    async fn say(
+        &self,
+        scene: &Scene,
+        unsaid: &mut Vec<(ShardId, u64)>,
+        tended: &mut Tended,
+    ) -> Result<Vec<(ShardId, u64)>, Fault> {
+        let mut said = Vec::new();
+        while !unsaid.is_empty() {
+            let some = unsaid.len().min(PAIRS_MAX);
+            match self.lay(&scene.record, &unsaid[..some]).await {
+                Ok(()) => said.extend(unsaid.drain(..some)),
+                Err(error @ (Fault::Put(_) | Fault::Get(_) | Fault::Index(_))) => {
+                    tended.failures.insert(format!("where shards are now is not said yet: {error}"));
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(said)
     }
 
     /// Rests for as long as so many bytes take at a rate, in bytes a second.
@@ -338,8 +363,15 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             due.iter().map(lacks).max().unwrap_or(0)
         };
         let others = wanting(scene, false);
-        if others > 0
-            && let Err(why) = self.join_others(scene, others, tended).await?
+        if others == 0 {
+            return Ok(());
+        }
+        let joined = match self.join_others(scene, others, tended).await {
+            // Who is left may take some all the same.
+            Err(error @ (Fault::Market(_) | Fault::Reverted(_))) => Err(format!("no deal is opened: {error}")),
+            joined => joined?,
+        };
+        if let Err(why) = joined
             && wanting(scene, true) > 0
         {
             tended.failures.insert(why);
@@ -391,9 +423,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             escrow: escrow(offer, room, windows),
         };
         let parts: Vec<Part> = chosen.iter().map(part).collect();
-        tended.new_deals += parts.len() as u64;
-        tended.escrow += cost(windows);
+        let count = parts.len() as u64;
         self.0.buckets.open_reserved(record.id, parts).await?;
+        tended.new_deals += count;
+        tended.escrow += cost(windows);
         self.forget_roster(record.id);
         let record = self.0.buckets.read(record.id).await?.unwrap_or(record);
         let Voices { there, declined, .. } = std::mem::replace(&mut scene.voices, Voices::of(&[]));

@@ -20,6 +20,7 @@ use hodei_sdk::{
     bucket::Buckets,
     condition::Condition,
     custody::{Charge, Notes, SETTLES, Step, Tended, Wage},
+    plan::Wish,
     repair::Ask,
 };
 use hodei_types::{
@@ -306,6 +307,60 @@ fn beside_one_that_rests(seed: u64, rests: Rests) {
 fn who_rests_holds_up_no_custodian_whether_it_says_so_or_not() {
     (0..seeds(4)).for_each(|seed| beside_one_that_rests(seed, Rests::Says));
     (0..seeds(4)).for_each(|seed| beside_one_that_rests(seed, Rests::Hides));
+}
+
+/// Three of four are gone or leave and take nothing, and what lacks is made when nobody else is on offer; then somebody is.
+fn short_of_takers(seed: u64) {
+    Runner::seeded(seed).start(|context| async move {
+        let zones = ["old-attic", "old-cellar", "new", "old-office", "old-barn", "absent"];
+        let wish = Wish { code: Some((2, 4)), regions: vec!["old".into()], ..Wish::default() };
+        let scene = Scene::with(context, zones, &wish).await;
+        let ledger = scene.world.ledger.clone();
+        let (stays, leaves, gone, newcomer, absent) = (0, 1, [3, 4], 2, 5);
+        let charge = entrusted(&scene).await;
+        let deals = || ledger.view(DEALS, &IDeals::ofBucketCall { bucket: charge.bucket });
+        assert_eq!(deals().len(), 4, "seed {seed}: two of the six are not the bucket's");
+        scene.fleet.rest(leaves, Rests::Hides);
+        retire(&scene, leaves).await;
+        [newcomer, absent].into_iter().chain(gone).for_each(|host| scene.fleet.power_off(host));
+
+        let custodian: Ours = scene.cloud(&scene.process(56, Payer::Custodian)).await;
+        let mut notes = Notes::default();
+        // One alone takes shards, and no sheet is laid with one alone: what it is brought stays unsaid.
+        let alone = custodian.tend(&charge, &mut notes, None, &|_: Step| {}).await;
+        let alone = alone.unwrap_or_else(|error| panic!("seed {seed}: what cannot be said ends the look: {error}"));
+        assert!(alone.restored_shards + alone.moved_shards > 0, "seed {seed}: nothing is made: {alone:?}");
+        assert!(!alone.failures.is_empty() && deals().len() == 4, "seed {seed}: it is not told: {alone:?}");
+
+        scene.fleet.power_on(newcomer).await;
+        let (mut looks, mut found) = (0, 0);
+        let whole = loop {
+            let looked = custodian.tend(&charge, &mut notes, None, &|_: Step| {}).await;
+            if let Ok(tended) = &looked {
+                found += tended.found_shards;
+                if tended.due == 0 && tended.failures.is_empty() {
+                    break tended.stripes.clone();
+                }
+            }
+            looks += 1;
+            assert!(looks < LOOKS, "seed {seed}: it does not come to an end: {looked:?}");
+            scene.context.sleep(SECOND).await;
+        };
+        assert!(found > 0, "seed {seed}: what was brought before is said now");
+        assert_eq!((whole.whole, whole.lost), (whole.all(), 0), "seed {seed}: {whole:?}");
+        let provider = scene.fleet.signer(newcomer).node().0.into();
+        let joined = ledger.view(DEALS, &IDeals::findCall { bucket: charge.bucket, provider });
+        assert!(deals().contains(&joined), "seed {seed}: who is new has a deal");
+        scene.fleet.power_off(leaves);
+        check(&scene, 47, "without all that were gone").await;
+        scene.fleet.power_off(stays);
+        check(&scene, 48, "with who is new alone").await;
+    });
+}
+
+#[test]
+fn where_one_alone_still_takes_shards_a_custodian_opens_a_deal_before_it_says_where_they_are() {
+    (0..seeds(4)).for_each(short_of_takers);
 }
 
 #[test]

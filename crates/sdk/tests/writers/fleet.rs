@@ -195,6 +195,10 @@ impl Fleet {
 
     /// Whether a client may do any of `rights` to a deal, as a provider's door-keeper judges.
     fn may(&self, client: NodeKey, deal: u64, grant: &[u8], rights: Rights) -> bool {
+        // Asked so before there is a deal: whether it is there.
+        if deal == 0 {
+            return false;
+        }
         let bucket = *self
             .buckets
             .lock()

@@ -4,6 +4,7 @@
 //! chooses from its own. Blocks come on demand, and each second without.
 
 use crate::{
+    COIN,
     law::Law,
     machine::{Dice, Line, Mood},
 };
@@ -62,6 +63,10 @@ pub(crate) struct Ledger {
     gossip: mpsc::UnboundedSender<(usize, Bytes)>,
     /// Too few validators live: no block comes.
     is_halted: AtomicBool,
+}
+
+pub(crate) fn coins(count: u64) -> U256 {
+    U256::from(count) * U256::from(COIN)
 }
 
 fn params() -> Params {

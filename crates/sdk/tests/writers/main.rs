@@ -40,7 +40,7 @@ use hodei_types::{
     chain::Chain,
 };
 use law::Law;
-use ledger::{CHAIN_ID, Door, Ledger};
+use ledger::{CHAIN_ID, Door, Ledger, coins};
 use machine::{Dice, Disk, Mood};
 use process::{BUCKET, Ours, Payer, Process, World, content, digest, get, open, put, spender_key};
 use std::{
@@ -65,15 +65,11 @@ const SETTLED: Duration = Duration::from_secs(13 * 60);
 /// The provider that forgets.
 const FORGETFUL: usize = 2;
 
-fn coins(count: u64) -> U256 {
-    U256::from(count) * U256::from(COIN)
-}
-
 fn operator(host: usize) -> [u8; 32] {
     [50 + host as u8; 32]
 }
 
-/// A cloud of six providers with one bucket.
+/// A cloud of six providers with one bucket, which has deals with all of them, or with those of its regions.
 struct Scene {
     context: Context,
     world: World,
@@ -86,6 +82,11 @@ impl Scene {
     }
 
     async fn new(context: Context) -> Self {
+        let zones = ["attic", "cellar", "office", "attic", "cellar", "office"];
+        Self::with(context, zones, &Wish::default()).await
+    }
+
+    async fn with(context: Context, zones: [&str; HOSTS], wish: &Wish) -> Self {
         let dice = Dice::new(&context);
         let address = |secret: &[u8; 32]| address_of(secret).expect("small numbers are secrets");
         let mut rich: Vec<(Address, U256)> = (0..HOSTS).map(|host| (address(&operator(host)), coins(1_000))).collect();
@@ -94,12 +95,12 @@ impl Scene {
         let ledger = Ledger::start(&context, &dice, &rich);
         let fleet = Fleet::start(&context, &dice, &ledger).await;
         let door: Arc<dyn Chain> = Arc::new(Door::new(&ledger, context.child("door"), &dice, &Mood::default(), 0));
-        for host in 0..HOSTS {
+        for (host, zone) in zones.into_iter().enumerate() {
             let account = Account::new(door.clone(), &operator(host)).unwrap();
             let node = fleet.signer(host).node();
             let possession = fleet.signer(host).sign(&operator_consent(CHAIN_ID, account.address(), node.0.into()));
             let offer = IProviders::Offer {
-                zone: ["attic", "cellar", "office"][host % 3].into(),
+                zone: zone.into(),
                 network: "as64500".into(),
                 addresses: pack_addresses(&[([127, 0, 0, 1], 4000 + host as u16).into()]),
                 capacityBytes: 1 << 40,
@@ -121,8 +122,9 @@ impl Scene {
         // The first spending account makes the bucket, and so holds its first term.
         let wallet = owner.with_spender(&spender_key(0)).unwrap();
         let maker = scene.cloud_of(wallet).await;
-        let plan = maker.plan(&Wish::default()).await.unwrap();
-        assert_eq!((plan.shape.k(), plan.shape.n(), plan.shape.t()), (3, 6, 1));
+        let plan = maker.plan(wish).await.unwrap();
+        let (k, n) = wish.code.unwrap_or((3, 6));
+        assert_eq!((plan.shape.k(), plan.shape.n(), plan.shape.t()), (k, n, 1));
         maker.create_bucket(BUCKET, &plan).await.unwrap();
         maker.close().await.unwrap();
         scene
