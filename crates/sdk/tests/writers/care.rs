@@ -324,7 +324,7 @@ fn short_of_takers(seed: u64) {
         retire(&scene, leaves).await;
         [newcomer, absent].into_iter().chain(gone).for_each(|host| scene.fleet.power_off(host));
 
-        let custodian: Ours = scene.cloud(&scene.process(56, Payer::Custodian)).await;
+        let custodian: Ours = scene.cloud(&scene.process(55, Payer::Custodian)).await;
         let mut notes = Notes::default();
         // One alone takes shards, and no sheet is laid with one alone: what it is brought stays unsaid.
         let alone = custodian.tend(&charge, &mut notes, None, &|_: Step| {}).await;
