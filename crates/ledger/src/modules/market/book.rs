@@ -16,7 +16,7 @@ use super::{
         list::List,
         slots::base,
     },
-    offer::Card,
+    card::Card,
 };
 
 const TAG_STEPS: u8 = 3;
