@@ -1,0 +1,290 @@
+//! Decide what keeps an app's replicas running: pure, with time as an argument.
+//!
+//! ```text
+//! look ─ ready ─────────────────────────────► routed to
+//!      ─ waiting ───────────────────────────► given its component
+//!      ─ missed, or gone ─ third in a row ──► lost: ended, and one more ordered elsewhere
+//! ```
+//! Upon the third look in a row that a replica's host misses, nothing is routed to it, its lease is ended so that paying
+//! stops, and an order for what its lease had left is made that keeps away from its host and from those that have the
+//! app's other replicas. A lease that its host ended before its time is made up for the same way; one whose escrow is
+//! over is not. A component that fails, fails elsewhere too: it is not placed again. Orders that find nothing are tried
+//! again after twice the time, to five minutes.
+
+use hodei_types::{
+    app::wire::State,
+    market::LEASE_SECS_MIN,
+    transport::NodeKey,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Looks in a row that a host may not miss.
+pub const MISSES_MAX: u32 = 3;
+/// A host that lost a replica is kept away from for so long.
+const AWAY_MS: u64 = 3_600_000;
+/// Compiling the largest component takes four minutes at most.
+const START_MS: u64 = 360_000;
+/// Before a further order after one that found nothing, doubled each time.
+const PAUSE_MS: u64 = 5_000;
+const PAUSE_MS_MAX: u64 = 300_000;
+/// What the ledger's time and ours may differ by without a lease's end being early.
+const EARLY_MS: u64 = 30_000;
+
+/// How a look went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    Seen(State),
+    /// Its host knows of no such lease.
+    Gone,
+    Missed,
+}
+
+/// A lease that runs by the ledger, and how the last look at it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub lease: u64,
+    pub node: NodeKey,
+    /// When its escrow ends, in milliseconds since 1970.
+    pub until_ms: u64,
+    pub sight: Sight,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Hand over the component.
+    Give { lease: u64 },
+    /// End a lease whose replica is lost.
+    End { lease: u64 },
+    /// Order replicas for so many seconds, on none of these hosts.
+    Order { replicas: u8, secs: u64, exclude: BTreeSet<NodeKey> },
+}
+
+#[derive(Clone, Debug)]
+struct Watched {
+    node: NodeKey,
+    until_ms: u64,
+    misses: u32,
+    /// First seen, and not ready since.
+    starting_ms: Option<u64>,
+    is_lost: bool,
+}
+
+/// What is remembered of one app's replicas.
+#[derive(Clone, Debug, Default)]
+pub struct Keep {
+    watched: BTreeMap<u64, Watched>,
+    /// Hosts to keep away from, until when.
+    away: BTreeMap<NodeKey, u64>,
+    /// Ends of leases that are to be made up for.
+    owed: Vec<u64>,
+    tries: u32,
+    next_ms: u64,
+}
+
+impl Keep {
+    /// Whether requests may go there.
+    pub fn is_routed(&self, lease: u64) -> bool {
+        self.watched.get(&lease).is_some_and(|watched| !watched.is_lost)
+    }
+
+    /// Replicas that are lost and not ended yet.
+    pub fn lost(&self) -> usize {
+        self.watched.values().filter(|watched| watched.is_lost).count()
+    }
+
+    /// Takes in a round of looks at all leases that run, and says what to do.
+    pub fn step(&mut self, now_ms: u64, wanted: u8, seen: &[Seen]) -> Vec<Act> {
+        self.away.retain(|_, until_ms| *until_ms > now_ms);
+        self.forget_ended(now_ms, seen);
+        let mut acts = Vec::new();
+        for one in seen {
+            let lease = one.lease;
+            let watched = self.watched.entry(lease).or_insert_with(|| Watched {
+                node: one.node,
+                until_ms: one.until_ms,
+                misses: 0,
+                starting_ms: Some(now_ms),
+                is_lost: false,
+            });
+            watched.until_ms = one.until_ms;
+            watched.look(now_ms, &one.sight);
+            if watched.misses >= MISSES_MAX && !watched.is_lost {
+                watched.is_lost = true;
+                self.away.insert(one.node, now_ms.saturating_add(AWAY_MS));
+                self.owed.push(one.until_ms);
+            }
+            if watched.is_lost {
+                acts.push(Act::End { lease });
+            } else if one.sight == Sight::Seen(State::Waiting) {
+                acts.push(Act::Give { lease });
+            }
+        }
+        acts.extend(self.order(now_ms, wanted, seen));
+        acts
+    }
+
+    /// What became of the last order that was made.
+    pub fn ordered(&mut self, now_ms: u64, is_filled: bool) {
+        if is_filled {
+            (self.tries, self.next_ms) = (0, now_ms);
+            self.owed.clear();
+        } else {
+            let pause = PAUSE_MS.saturating_mul(1 << self.tries.min(16)).min(PAUSE_MS_MAX);
+            self.tries += 1;
+            self.next_ms = now_ms.saturating_add(pause);
+        }
+    }
+
+    /// Leases that run no more: those that ended early are to be made up for.
+    fn forget_ended(&mut self, now_ms: u64, seen: &[Seen]) {
+        let running: BTreeSet<u64> = seen.iter().map(|one| one.lease).collect();
+        let ended: Vec<u64> = self.watched.keys().filter(|lease| !running.contains(lease)).copied().collect();
+        for lease in ended {
+            let Some(watched) = self.watched.remove(&lease) else { continue };
+            if !watched.is_lost && watched.until_ms > now_ms.saturating_add(EARLY_MS) {
+                self.away.insert(watched.node, now_ms.saturating_add(AWAY_MS));
+                self.owed.push(watched.until_ms);
+            }
+        }
+    }
+
+    /// An order for what is missing, for as long as what it makes up for, or its others, had left.
+    fn order(&mut self, now_ms: u64, wanted: u8, seen: &[Seen]) -> Option<Act> {
+        let lives: Vec<&Watched> = self.watched.values().filter(|watched| !watched.is_lost).collect();
+        let missing = usize::from(wanted).saturating_sub(lives.len());
+        if missing == 0 {
+            self.owed.clear();
+            return None;
+        }
+        if now_ms < self.next_ms {
+            return None;
+        }
+        let others = seen.iter().map(|one| one.until_ms);
+        let until_ms = self.owed.iter().copied().max().or_else(|| others.max())?;
+        let secs = until_ms.saturating_sub(now_ms) / 1000;
+        if secs < LEASE_SECS_MIN {
+            return None;
+        }
+        let hosts = lives.iter().map(|watched| watched.node);
+        let exclude = self.away.keys().copied().chain(hosts).collect();
+        Some(Act::Order { replicas: missing.min(64) as u8, secs, exclude })
+    }
+}
+
+impl Watched {
+    fn look(&mut self, now_ms: u64, sight: &Sight) {
+        match sight {
+            Sight::Missed | Sight::Gone => self.misses = self.misses.saturating_add(1),
+            Sight::Seen(State::Ready | State::Failed) => (self.misses, self.starting_ms) = (0, None),
+            Sight::Seen(State::Waiting | State::Compiling | State::Starting) => {
+                let since_ms = *self.starting_ms.get_or_insert(now_ms);
+                // One that never becomes ready is as good as away.
+                self.misses = if now_ms.saturating_sub(since_ms) > START_MS { MISSES_MAX } else { 0 };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNTIL_MS: u64 = 1_000_000;
+
+    fn seen(lease: u64, sight: Sight) -> Seen {
+        Seen { lease, node: NodeKey([lease as u8; 32]), until_ms: UNTIL_MS, sight }
+    }
+
+    fn ready(lease: u64) -> Seen {
+        seen(lease, Sight::Seen(State::Ready))
+    }
+
+    fn keys<const N: usize>(leases: [u8; N]) -> BTreeSet<NodeKey> {
+        leases.map(|lease| NodeKey([lease; 32])).into()
+    }
+
+    #[test]
+    fn a_replica_that_misses_three_looks_in_a_row_is_ended_and_placed_elsewhere() {
+        let mut keep = Keep::default();
+        let missed = || [ready(1), ready(2), seen(3, Sight::Missed)];
+        assert_eq!(keep.step(0, 3, &missed()), []);
+        assert_eq!(keep.step(2_000, 3, &missed()), []);
+        assert!(keep.is_routed(3));
+        let acts = keep.step(4_000, 3, &missed());
+        let order = Act::Order { replicas: 1, secs: 996, exclude: keys([1, 2, 3]) };
+        assert_eq!(acts, [Act::End { lease: 3 }, order]);
+        assert!(!keep.is_routed(3) && keep.is_routed(1));
+        keep.ordered(5_000, true);
+        let acts = keep.step(6_000, 3, &[ready(1), ready(2), seen(4, Sight::Seen(State::Waiting))]);
+        assert_eq!(acts, [Act::Give { lease: 4 }]);
+        assert_eq!(keep.step(8_000, 3, &[ready(1), ready(2), ready(4)]), []);
+    }
+
+    #[test]
+    fn misses_that_are_not_in_a_row_lose_nothing() {
+        let mut keep = Keep::default();
+        for round in 0..9 {
+            let sight = if round % 3 == 2 { Sight::Seen(State::Ready) } else { Sight::Missed };
+            assert_eq!(keep.step(round * 2_000, 1, &[seen(1, sight)]), []);
+        }
+        assert!(keep.is_routed(1));
+    }
+
+    #[test]
+    fn a_lease_that_its_host_ended_is_made_up_for_and_one_that_is_over_is_not() {
+        let mut keep = Keep::default();
+        keep.step(0, 2, &[ready(1), ready(2)]);
+        let acts = keep.step(2_000, 2, &[ready(1)]);
+        assert_eq!(acts, [Act::Order { replicas: 1, secs: 998, exclude: keys([1, 2]) }]);
+        let mut keep = Keep::default();
+        keep.step(0, 1, &[ready(1)]);
+        assert_eq!(keep.step(UNTIL_MS, 1, &[]), []);
+    }
+
+    #[test]
+    fn fewer_wanted_is_no_loss() {
+        let mut keep = Keep::default();
+        keep.step(0, 3, &[ready(1), ready(2), ready(3)]);
+        assert_eq!(keep.step(2_000, 2, &[ready(1), ready(2)]), []);
+        assert_eq!(keep.step(4_000, 0, &[]), []);
+    }
+
+    #[test]
+    fn what_finds_no_offer_is_tried_again_less_and_less_often() {
+        let mut keep = Keep::default();
+        let alone = [ready(1)];
+        let mut at = Vec::new();
+        for now_ms in (0..400_000).step_by(1_000) {
+            if keep.step(now_ms, 2, &alone).iter().any(|act| matches!(act, Act::Order { .. })) {
+                at.push(now_ms / 1_000);
+                keep.ordered(now_ms, false);
+            }
+        }
+        assert_eq!(at, [0, 5, 15, 35, 75, 155, 315]);
+    }
+
+    #[test]
+    fn what_fails_is_not_placed_again_and_what_never_starts_is() {
+        let mut keep = Keep::default();
+        let failed = [seen(1, Sight::Seen(State::Failed))];
+        assert!((0..500_000).step_by(2_000).all(|now_ms| keep.step(now_ms, 1, &failed).is_empty()));
+        let mut keep = Keep::default();
+        let starting = [seen(1, Sight::Seen(State::Compiling))];
+        assert_eq!(keep.step(0, 1, &starting), []);
+        assert_eq!(keep.step(START_MS, 1, &starting), []);
+        let acts = keep.step(START_MS + 1, 1, &starting);
+        assert!(matches!(&acts[..], [Act::End { lease: 1 }, Act::Order { replicas: 1, .. }]), "{acts:?}");
+    }
+
+    #[test]
+    fn nothing_is_ordered_for_less_than_a_lease_lasts() {
+        let mut keep = Keep::default();
+        let late = UNTIL_MS - 59_000;
+        for round in 0..3 {
+            let acts = keep.step(late + round, 1, &[seen(1, Sight::Missed)]);
+            assert!(!acts.iter().any(|act| matches!(act, Act::Order { .. })), "{acts:?}");
+        }
+        assert_eq!(keep.lost(), 1);
+    }
+}
