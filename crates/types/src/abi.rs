@@ -6,7 +6,8 @@
 //! caller does wrong is a revert with one of the typed errors. Node keys are Ed25519 public keys.
 //!
 //! What is signed outside of a transaction is a fixed byte string under a tag of its own, built by
-//! [`operator_consent`], [`spender_consent`], [`root_statement`] and [`decline_statement`].
+//! [`operator_consent`], [`spender_consent`], [`root_statement`], [`decline_statement`], [`unreachable_statement`] and
+//! [`alive_statement`].
 
 use alloy_primitives::{Address, B256, address, keccak256};
 use alloy_sol_types::sol;
@@ -22,7 +23,9 @@ pub use addresses::{REACH_BYTES_MAX, pack_addresses, pack_reach, unpack_reach};
 pub use buckets::IBuckets;
 pub use deals::IDeals;
 pub use market::{ILeases, IMarket};
-pub use statement::{decline_statement, operator_consent, root_statement, spender_consent};
+pub use statement::{
+    alive_statement, decline_statement, operator_consent, root_statement, spender_consent, unreachable_statement,
+};
 pub use tabs::ITabs;
 
 /// Spending accounts.

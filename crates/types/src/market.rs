@@ -19,8 +19,11 @@ mod region;
 pub use crate::abi::IMarket::{Capacity, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
 pub use capacity::{REFERENCE, size_milli};
 pub use curve::{MARKUP_BP_MAX, TIERS_MAX, markup_bp, pack_curve, unpack_curve};
-pub use offer::{CAPACITY_MAX, OFFER_BYTES_MAX, PRICE_MAX, hour_price, rate};
-pub use order::{CAPACITY_MIN, ORDER_BYTES_MAX, PATIENCE_MS_MAX, REPLICAS_MAX, TERM_SECS_MAX};
+pub use offer::{
+    CAPACITY_MAX, COLLATERAL_MILLI, COLLATERAL_MIN, OFFER_BYTES_MAX, OFFER_MIN, PRICE_MAX, collateral_min, hour_price,
+    rate,
+};
+pub use order::{CAPACITY_MIN, EXCLUDE_MAX, ORDER_BYTES_MAX, PATIENCE_MS_MAX, REPLICAS_MAX, TERM_SECS_MAX};
 pub use region::{REGIONS, region, region_mask};
 
 /// The whole, in hundredths of a percent.
@@ -34,6 +37,22 @@ pub const LEASE_SECS_MIN: u64 = 60;
 pub const QUIT_SECS: u64 = 3600;
 /// After a host retired for so long, on the active clock, it may end leases without loss: a week where windows are days.
 pub const NOTICE_WINDOWS: u64 = 7;
+
+/// A round of watching, in milliseconds of the active clock.
+pub const ROUND_MS: u64 = 60_000;
+/// Watchers of a lease in a round, and how many of them must not reach its host.
+pub const WATCHERS: usize = 3;
+pub const WATCHERS_NEEDED: usize = 2;
+/// So long after it was said to be unreachable, on the active clock, a host may show itself.
+pub const SUSPECT_MS: u64 = 120_000;
+/// Seconds of a lease's pay that each watcher gets who told of its loss, out of its escrow.
+pub const WATCHER_SECS: u64 = 10;
+/// Refuted accusations of one window that cost a watcher collateral, again with as many more; and what part, in
+/// hundredths of a percent. The part is small as a host may show itself to the ledger alone.
+pub const REFUTED_MAX: u64 = 3;
+pub const REFUTED_BP: u64 = 100;
+/// Hosts an order may lose: what is left of it upon the next loss goes back to its owner.
+pub const LOST_MAX: usize = 16;
 
 /// What a replica may be asked to run under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,7 +53,8 @@ impl Ask {
     /// What a host with room for a replica asks, as full as it is.
     pub fn of_host(host: &IMarket::Host) -> Vec<Self> {
         let region = REGIONS.get(usize::from(host.offer.region));
-        let Some(region) = region.filter(|_| !host.retired && CAPACITY_MIN.fits_in(&host.free)) else {
+        let is_open = !host.retired && host.collateral >= host.collateralMin && CAPACITY_MIN.fits_in(&host.free);
+        let Some(region) = region.filter(|_| is_open) else {
             return Vec::new();
         };
         let ask = |ware, price, amount: u64| Self {
@@ -99,6 +100,7 @@ pub(super) fn hour_prices(offer: &IMarket::Offer, markup_bp: u16) -> [u128; 2] {
 mod tests {
     use super::*;
     use crate::plan::tests::offer;
+    use alloy_primitives::U256;
     use hodei_types::market::Prices;
 
     #[test]
@@ -145,6 +147,7 @@ mod tests {
                 addresses: Default::default(),
             },
             collateral: Default::default(),
+            collateralMin: Default::default(),
             free: half,
             markupBp: 0,
             leases: 1,
@@ -161,7 +164,9 @@ mod tests {
         assert_eq!(told(&host), [(Ware::Cpu, 5_001, 2_000), (Ware::Memory, 3_073, 4 << 30)], "rounded up");
         host.free.memoryBytes = 0;
         assert!(told(&host).is_empty(), "no replica finds room");
-        (host.free, host.retired) = (half, true);
+        (host.free, host.collateralMin) = (half, U256::from(1));
+        assert!(told(&host).is_empty(), "who lost its collateral is in no book");
+        (host.collateralMin, host.retired) = (U256::ZERO, true);
         assert!(told(&host).is_empty());
     }
 }

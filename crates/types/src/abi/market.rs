@@ -67,6 +67,8 @@ sol! {
             address operator;
             Offer offer;
             uint256 collateral;
+            /// What it needs to be in the book: of `collateralMin` for its capacity.
+            uint256 collateralMin;
             /// What is not leased.
             Capacity free;
             /// What its prices are higher by at present, in hundredths of a percent.
@@ -80,7 +82,6 @@ sol! {
             uint64 version;
         }
         /// Replicas of one thing: all are placed, or none.
-        #[derive(Copy)]
         struct Order {
             /// What each replica takes.
             Capacity each;
@@ -108,6 +109,10 @@ sol! {
             uint64 patienceMs;
             /// Digest of what is to run.
             bytes32 workload;
+            /// Wei of collateral its hosts must have when they are chosen, beside what each offer needs.
+            uint128 collateralMin;
+            /// Hosts it keeps away from, at most 8, rising.
+            bytes32[] exclude;
         }
         /// Where one replica went, or would go.
         #[derive(Copy)]
@@ -157,7 +162,8 @@ sol! {
         event Deposited(bytes32 indexed node, uint256 amount, uint256 collateral);
         event Retired(bytes32 indexed node, uint64 quitsFreeMs);
         event Withdrawn(bytes32 indexed node, uint256 amount);
-        /// Collateral taken for leases ended early: half to their owner, the rest burned.
+        /// Collateral taken: for a lease ended early, half to its owner and the rest burned; for the third refuted
+        /// accusation of a window, all burned.
         event Slashed(bytes32 indexed node, uint64 indexed lease, uint256 amount, uint256 burned);
         /// State 1: it waits.
         event Ordered(uint64 indexed order, address indexed owner, uint8 state, Order terms, uint256 deposit);
@@ -212,6 +218,8 @@ sol! {
         function count() external view returns (uint64);
         function at(uint64 i) external view returns (bytes32 node);
         function get(bytes32 node) external view returns (Host memory);
+        /// The least collateral with which so much is offered; a host that has less is not in the book.
+        function collateralMin(Capacity calldata capacity) external view returns (uint256);
         /// At most 64 from `first`.
         function page(uint64 first, uint64 most) external view returns (Host[] memory);
         function placed(uint64 id) external view returns (Placed memory);
@@ -264,8 +272,10 @@ sol! {
         error BadRenewal(uint256 rate, uint64 secsMax);
         /// Its host takes no renewals.
         error HostRetired(bytes32 node);
+        /// Its host has less collateral than its offer needs: it takes no renewals until it has.
+        error HostShort(bytes32 node, uint256 collateral, uint256 least);
 
-        /// Pays what is owed of each lease, whoever sends it; ends those whose escrow is over. All or none, at most 64.
+        /// Pays what is owed of each lease, whoever sends it; ends those whose escrow is over, All or none, at most 64.
         function touch(uint64[] calldata leases) external returns (uint256 paid);
         /// Ends leases of the caller, or of the owner whose budget it is; what is not owed comes back.
         function end(uint64[] calldata leases) external;

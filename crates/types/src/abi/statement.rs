@@ -37,6 +37,18 @@ pub fn decline_statement(chain_id: u64, deal: u64, id: B256, time_ms: u64, groun
     [&tag[..], &chain_id.to_be_bytes(), &deal.to_be_bytes(), id.as_slice(), &time_ms.to_be_bytes(), &[ground]].concat()
 }
 
+/// What a watcher's node key signs of a lease whose host it does not reach: 16 + 8 × 4 bytes.
+pub fn unreachable_statement(chain_id: u64, lease: u64, generation: u64, round: u64) -> Vec<u8> {
+    let tag = b"hodei-unreach--1";
+    [&tag[..], &chain_id.to_be_bytes(), &lease.to_be_bytes(), &generation.to_be_bytes(), &round.to_be_bytes()].concat()
+}
+
+/// What a host's node key signs to refute that: 16 + 8 × 3 bytes.
+pub fn alive_statement(chain_id: u64, lease: u64, generation: u64) -> Vec<u8> {
+    let tag = b"hodei-alive----1";
+    [&tag[..], &chain_id.to_be_bytes(), &lease.to_be_bytes(), &generation.to_be_bytes()].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +67,15 @@ mod tests {
             root_statement(1, 2, 3, 4, root, 9),
         ] {
             assert_ne!(base, other);
+        }
+        let base = unreachable_statement(1, 2, 3, 4);
+        assert_eq!((base.len(), alive_statement(1, 2, 3).len()), (16 + 32, 16 + 24));
+        let others = [[9, 2, 3, 4], [1, 9, 3, 4], [1, 2, 9, 4], [1, 2, 3, 9]];
+        for [chain, lease, generation, round] in others {
+            assert_ne!(base, unreachable_statement(chain, lease, generation, round));
+        }
+        for [chain, lease, generation] in [[9, 2, 3], [1, 9, 3], [1, 2, 9]] {
+            assert_ne!(alive_statement(1, 2, 3), alive_statement(chain, lease, generation));
         }
     }
 }

@@ -2,11 +2,17 @@
 
 use alloy_sol_types::SolValue as _;
 
-use super::{BP, CAPACITY_MIN, Capacity, Offer, Prices, REGIONS, Runtime, TermsError, curve};
+use super::{BP, Capacity, Offer, Prices, REGIONS, Runtime, TermsError, curve, size_milli};
 use crate::abi::{REACH_BYTES_MAX, unpack_reach};
 
 /// The most of each that one host offers: far above any machine, and far below what overflows.
 pub const CAPACITY_MAX: Capacity = Capacity::of_dims([1 << 24, 1 << 50, 1 << 56, 1 << 50, 1 << 56]);
+/// The least of each that one host offers: what most orders ask for, so that who fills the book has room that orders find.
+pub const OFFER_MIN: Capacity = Capacity::of_dims([100, 64 << 20, 0, 0, 0]);
+/// Wei of collateral an offer needs at least, half a coin: the 256 offers an order looks at take 128 coins to fill.
+pub const COLLATERAL_MIN: u128 = 500_000_000_000_000_000;
+/// Wei of collateral for each thousandth of a unit that is offered: a tenth of a coin for a unit of [`size_milli`].
+pub const COLLATERAL_MILLI: u128 = 100_000_000_000_000;
 /// The highest unit price: 2^60 wei is more than a coin.
 pub const PRICE_MAX: u64 = 1 << 60;
 /// Bytes of an encoded offer: some 30 words, four tiers, three short texts and addresses.
@@ -45,13 +51,19 @@ pub fn rate(each: &Capacity, prices: &Prices, markup_bp: u16, part_bp: u16) -> u
     hour.div_ceil(3600).max(1)
 }
 
+/// The collateral with which so much may be offered, in every network; one may ask for more.
+pub fn collateral_min(capacity: &Capacity) -> u128 {
+    // Below 2^112: 64 bits of size.
+    u128::from(size_milli(capacity)).saturating_mul(COLLATERAL_MILLI).max(COLLATERAL_MIN)
+}
+
 impl Offer {
     /// Refuses an offer outside of the limits, by the name of the first field that is.
     pub fn check(&self) -> Result<(), TermsError> {
         let field = |is_good: bool, name: &'static str| if is_good { Ok(()) } else { Err(TermsError::Field(name)) };
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let graphic = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        field(self.capacity.fits_in(&CAPACITY_MAX) && CAPACITY_MIN.fits_in(&self.capacity), "capacity")?;
+        field(self.capacity.fits_in(&CAPACITY_MAX) && OFFER_MIN.fits_in(&self.capacity), "capacity")?;
         field(self.prices.dims().iter().all(|price| *price <= PRICE_MAX), "prices")?;
         curve::check(&self.curve)?;
         field((1..=BP).contains(&u64::from(self.preemptibleBp)), "preemptibleBp")?;
@@ -133,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn more_is_offered_with_more_collateral_and_the_least_with_half_a_coin() {
+        assert_eq!(collateral_min(&OFFER_MIN), COLLATERAL_MIN);
+        let cpus = |milli| Capacity { cpuMilli: milli, ..Capacity::default() };
+        assert_eq!([5_000, 5_001].map(|milli| collateral_min(&cpus(milli)) - COLLATERAL_MIN), [0, COLLATERAL_MILLI]);
+        assert_eq!(collateral_min(&cpus(64_000)), 64_000 * COLLATERAL_MILLI);
+    }
+
+    #[test]
     fn the_largest_terms_do_not_overflow() {
         let prices = Prices::of_dims([PRICE_MAX; 5]);
         let most = hour_price(&CAPACITY_MAX, &prices);
@@ -160,7 +180,7 @@ mod tests {
         assert!(matches!(Offer::decode(&huge), Err(TermsError::TooLong { .. })));
         type Change = fn(&mut Offer);
         let cases: [(&str, Change); 12] = [
-            ("capacity", |offer| offer.capacity.cpuMilli = 9),
+            ("capacity", |offer| offer.capacity.cpuMilli = 99),
             ("capacity", |offer| offer.capacity.memoryBytes = u64::MAX),
             ("prices", |offer| offer.prices.diskMib = PRICE_MAX + 1),
             ("preemptibleBp", |offer| offer.preemptibleBp = 0),

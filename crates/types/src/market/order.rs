@@ -16,8 +16,10 @@ pub const CAPACITY_MIN: Capacity = Capacity::of_dims([10, 1 << 20, 0, 0, 0]);
 pub const TERM_SECS_MAX: u64 = 400 * 24 * 3600;
 /// A deferrable order waits for a month at most.
 pub const PATIENCE_MS_MAX: u64 = 31 * 24 * 3600 * 1000;
-/// Bytes of an encoded order: 20 words.
-pub const ORDER_BYTES_MAX: usize = 20 * 32;
+/// Hosts an order may keep away from.
+pub const EXCLUDE_MAX: usize = 8;
+/// Bytes of an encoded order: 24 words, and one for each host it keeps away from.
+pub const ORDER_BYTES_MAX: usize = (24 + EXCLUDE_MAX) * 32;
 
 impl Order {
     /// Refuses an order outside of the limits, by the name of the first field that is.
@@ -33,6 +35,9 @@ impl Order {
         field(self.renewableMin <= 100, "renewableMin")?;
         field(Class::of(self.class).is_some(), "class")?;
         field((super::LEASE_SECS_MIN..=TERM_SECS_MAX).contains(&self.secs), "secs")?;
+        // Rising, so that one set is one order.
+        let is_set = self.exclude.len() <= EXCLUDE_MAX && self.exclude.windows(2).all(|pair| pair[0] < pair[1]);
+        field(is_set, "exclude")?;
         let waits = self.class == Class::Deferrable as u8;
         field(if waits { (1..=PATIENCE_MS_MAX).contains(&self.patienceMs) } else { self.patienceMs == 0 }, "patienceMs")
     }
@@ -58,6 +63,8 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::B256;
+
     use super::*;
 
     fn order() -> Order {
@@ -78,6 +85,8 @@ mod tests {
             secs: 3600,
             patienceMs: 0,
             workload: Default::default(),
+            collateralMin: 5,
+            exclude: vec![B256::repeat_byte(1), B256::repeat_byte(2)],
         }
     }
 
@@ -85,11 +94,15 @@ mod tests {
     fn an_order_has_one_encoding_and_its_limits_are_named() {
         let bytes = order().encode();
         assert_eq!(Order::decode(&bytes), Ok(order()));
-        assert_eq!(bytes.len(), ORDER_BYTES_MAX);
+        assert_eq!(bytes.len(), ORDER_BYTES_MAX - (EXCLUDE_MAX - 2) * 32);
         assert_eq!(Order::decode(&bytes[1..]), Err(TermsError::Encoding));
+        assert_eq!(Order::decode(&[&bytes[..], &[0; 32]].concat()), Err(TermsError::Encoding));
+        let most = Order { exclude: (1..=EXCLUDE_MAX as u8).map(B256::repeat_byte).collect(), ..order() };
+        let bytes = most.encode();
+        assert_eq!((bytes.len(), Order::decode(&bytes)), (ORDER_BYTES_MAX, Ok(most)));
         assert!(matches!(Order::decode(&[&bytes[..], &[0]].concat()), Err(TermsError::TooLong { .. })));
         type Change = fn(&mut Order);
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 13] = [
             ("each", |order| order.each.memoryBytes = 0),
             ("replicas", |order| order.replicas = 0),
             ("replicas", |order| order.replicas = REPLICAS_MAX + 1),
@@ -98,6 +111,9 @@ mod tests {
             ("country", |order| order.country = [b'E', 0].into()),
             ("class", |order| order.class = 3),
             ("secs", |order| order.secs = 59),
+            ("exclude", |order| order.exclude = (0..=EXCLUDE_MAX as u8).map(B256::repeat_byte).collect()),
+            ("exclude", |order| order.exclude.swap(0, 1)),
+            ("exclude", |order| order.exclude[1] = order.exclude[0]),
             ("patienceMs", |order| order.patienceMs = 1),
             ("patienceMs", |order| order.class = Class::Deferrable as u8),
         ];

@@ -111,8 +111,13 @@ fn renew(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     if clock_ms >= lease.ends_ms() {
         return Err(revert(ILeases::NotRunning { lease: id }));
     }
-    if Record::known(ctx, lease.node)?.retired {
-        return Err(revert(ILeases::HostRetired { node: lease.node }));
+    let (node, host) = (lease.node, Record::known(ctx, lease.node)?);
+    if host.retired {
+        return Err(revert(ILeases::HostRetired { node }));
+    }
+    let (collateral, least) = (host.collateral, host.least(ctx));
+    if collateral < least {
+        return Err(revert(ILeases::HostShort { node, collateral, least }));
     }
     let (amount, rate) = (ctx.value, U256::from(lease.rate));
     let most = TERM_SECS_MAX.saturating_sub(lease.funded_secs());

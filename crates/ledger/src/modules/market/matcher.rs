@@ -18,7 +18,7 @@ use std::{
 use super::{
     super::ctx::{Ctx, Stop, revert},
     book,
-    offer::{Card, markup_with, sides},
+    offer::{Card, collateral, markup_with, sides},
 };
 
 /// Comparing one offer, beside reading it: about what the EVM takes for as many words.
@@ -31,9 +31,13 @@ pub(super) fn place(ctx: &mut Ctx<'_, '_>, order: &Order) -> Result<Result<Vec<P
     let mut best = BinaryHeap::new();
     for (_, node) in book::walk(ctx, order.regions, order.runtime)? {
         ctx.charge(GAS_PROBE)?;
+        if order.exclude.contains(&node) {
+            continue;
+        }
         let card = Card::load(ctx, node)?;
         if serves(&card, order)
             && let Some(bid) = bid(node, &card, order)
+            && is_backed(ctx, node, order)?
         {
             cards.insert(node, card);
             best.push(Reverse(bid));
@@ -71,6 +75,13 @@ fn serves(card: &Card, order: &Order) -> bool {
         && card.tier >= order.tierMin
         && card.attestation >= order.attestationMin
         && card.renewable >= order.renewableMin
+}
+
+/// Whether a host has the collateral an order asks for. All it has counts, whatever runs there: leases do not use it up,
+/// as each puts an hour of its own pay at stake and no more, and while one runs it leaves by slashing alone. What the
+/// order asks for is a price on being a host at all, and who would be many must have it many times.
+fn is_backed(ctx: &mut Ctx<'_, '_>, node: B256, order: &Order) -> Result<bool, Stop> {
+    Ok(order.collateralMin == 0 || collateral(ctx, node)? >= U256::from(order.collateralMin))
 }
 
 /// Rate, how many of the replica the host would hold, and its key; none if it holds none or asks too much.

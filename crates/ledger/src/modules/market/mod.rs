@@ -17,7 +17,7 @@
 //!
 //! Invariants: this module's account holds the sum of collateral and of the deposits of waiting orders; what is free at a
 //! host and what its leases take is what it offers; a host is in the book just when it has room for the smallest replica
-//! and did not retire; an order that reverts has taken nothing.
+//! and the collateral its offer needs, and did not retire; an order that reverts has taken nothing.
 
 mod book;
 mod index;
@@ -91,6 +91,10 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             returns(node)
         }
         Calls::get(call) => returns(offer::get(ctx, call.node)?),
+        Calls::collateralMin(call) => {
+            let least = offer::least(ctx, &call.capacity);
+            returns(least)
+        }
         Calls::page(call) => {
             page(call.most)?;
             let nodes = offer::nodes().page(ctx, call.first, call.most)?;

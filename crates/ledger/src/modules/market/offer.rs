@@ -6,7 +6,7 @@ use hodei_types::{
         IMarket::{self, Host, Offer},
         MARKET, operator_consent,
     },
-    market::{CAPACITY_MIN, Capacity, NOTICE_WINDOWS, Prices, markup_bp, pack_curve, unpack_curve},
+    market::{CAPACITY_MIN, Capacity, NOTICE_WINDOWS, Prices, collateral_min, markup_bp, pack_curve, unpack_curve},
 };
 
 use super::{
@@ -173,9 +173,15 @@ impl Record {
         ctx.store(MARKET, at(record_slot(self.node), COLLATERAL), self.collateral)
     }
 
+    /// The collateral without which it is not in the book.
+    pub(crate) fn least(&self, ctx: &Ctx<'_, '_>) -> U256 {
+        least(ctx, &self.total)
+    }
+
     /// Puts it into the book or takes it out, as it now should be.
     fn list(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-        let should = !self.retired && CAPACITY_MIN.fits_in(&self.card.free);
+        let is_short = self.collateral < self.least(ctx);
+        let should = !self.retired && !is_short && CAPACITY_MIN.fits_in(&self.card.free);
         if should == self.listed {
             return Ok(());
         }
@@ -228,6 +234,7 @@ impl Record {
         let burned = amount - to_owner;
         self.collateral -= amount;
         self.store_collateral(ctx)?;
+        self.list(ctx)?;
         ctx.transfer(MARKET, owner, to_owner)?;
         ctx.burn(MARKET, burned)?;
         ctx.emit(MARKET, &IMarket::Slashed { node: self.node, lease, amount, burned })?;
@@ -241,7 +248,7 @@ pub(super) fn register(ctx: &mut Ctx<'_, '_>, node: B256, offer: &Offer, possess
     }
     check(offer)?;
     let (operator, collateral) = (ctx.caller, ctx.value);
-    let least = ctx.params.slashing.collateral_min;
+    let least = least(ctx, &offer.capacity);
     if collateral < least {
         return Err(revert(IMarket::CollateralTooSmall { given: collateral, least }));
     }
@@ -276,6 +283,10 @@ pub(super) fn update(ctx: &mut Ctx<'_, '_>, node: B256, offer: &Offer) -> Result
     let used = record.total.checked_sub(&record.card.free).ok_or_else(|| broken("a host's room is miscounted"))?;
     let free = offer.capacity.checked_sub(&used);
     let free = free.ok_or_else(|| revert(IMarket::BadOffer { field: "capacity".to_owned() }))?;
+    let (old, least) = (record.least(ctx), least(ctx, &offer.capacity));
+    if least > old && least > record.collateral {
+        return Err(revert(IMarket::CollateralTooSmall { given: record.collateral, least }));
+    }
     let leases = record.card.leases;
     if leases > 0 && !is_same_place(&show(ctx, &record)?.offer, offer) {
         return Err(revert(IMarket::LeasesOpen { leases }));
@@ -300,6 +311,7 @@ pub(super) fn deposit(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(), Stop> {
     let amount = ctx.value;
     record.collateral = record.collateral.saturating_add(amount);
     record.store_collateral(ctx)?;
+    record.list(ctx)?;
     ctx.emit(MARKET, &IMarket::Deposited { node, amount, collateral: record.collateral })
 }
 
@@ -366,6 +378,7 @@ fn show(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<Host, Stop> {
         operator: record.operator,
         offer,
         collateral: record.collateral,
+        collateralMin: record.least(ctx),
         free: card.free,
         markupBp: card.markup_bp,
         leases: card.leases,
@@ -373,6 +386,16 @@ fn show(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<Host, Stop> {
         quitsFreeMs: quits_free_ms,
         version: record.version,
     })
+}
+
+/// The collateral without which so much is not offered: what all networks ask, or what this one does.
+pub(super) fn least(ctx: &Ctx<'_, '_>, capacity: &Capacity) -> U256 {
+    U256::from(collateral_min(capacity)).max(ctx.params.slashing.collateral_min)
+}
+
+/// The collateral of a host.
+pub(super) fn collateral(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<U256, Stop> {
+    ctx.load(MARKET, at(record_slot(node), COLLATERAL))
 }
 
 /// What a host's prices would be higher by with so much free. It reads no more than that takes, and whether the host is

@@ -38,6 +38,8 @@ const TERMS: u64 = 2;
 const COIN: u64 = 3;
 const TIMES: u64 = 4;
 const WORKLOAD: u64 = 5;
+const LIMITS: u64 = 6;
+const EXCLUDE: u64 = 7;
 
 /// One order, as it stands.
 #[derive(Clone, Debug)]
@@ -67,6 +69,10 @@ impl Standing {
         let (price_max, deposit) = unpack_wide(ctx.load(MARKET, at(slots, COIN))?);
         let [first_lease, until_ms, patience_ms, more] = unpack(ctx.load(MARKET, at(slots, TIMES))?);
         let [replicas, runtime, tier, attestation, renewable, host, operator, network] = small.to_be_bytes();
+        let (collateral_min, _) = unpack_wide(ctx.load(MARKET, at(slots, LIMITS))?);
+        let excluded = more >> 24 & 0xff;
+        let exclude: Result<_, Stop> =
+            (0..excluded).map(|i| Ok(ctx.load(MARKET, at(slots, EXCLUDE + i))?.into())).collect();
         let terms = Order {
             each: Capacity::of_dims([cpu, memory, disk, bandwidth, transfer]),
             replicas,
@@ -84,6 +90,8 @@ impl Standing {
             secs,
             patienceMs: patience_ms,
             workload: ctx.load(MARKET, at(slots, WORKLOAD))?.into(),
+            collateralMin: collateral_min,
+            exclude: exclude?,
         };
         Ok(Self { id, owner, state: bits as u8, running: (bits >> 8) as u8, terms, deposit, until_ms, first_lease })
     }
@@ -92,7 +100,8 @@ impl Standing {
     fn store(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let slots = order_slot(self.id);
         let terms = &self.terms;
-        let more = u64::from(u16::from_be_bytes(terms.country.0)) << 8 | u64::from(terms.class);
+        let country = u64::from(u16::from_be_bytes(terms.country.0));
+        let more = (terms.exclude.len() as u64) << 24 | country << 8 | u64::from(terms.class);
         self.store_state(ctx)?;
         ctx.store(MARKET, at(slots, COIN), pack_wide(terms.priceMax, self.deposit))?;
         ctx.store(MARKET, at(slots, TIMES), pack([self.first_lease, self.until_ms, terms.patienceMs, more]))
@@ -121,6 +130,12 @@ impl Standing {
         ctx.store(MARKET, at(slots, EACH), pack([cpu, memory, disk, bandwidth]))?;
         ctx.store(MARKET, at(slots, TERMS), pack([transfer, terms.regions, small, terms.secs]))?;
         ctx.store(MARKET, at(slots, WORKLOAD), terms.workload.into())?;
+        if terms.collateralMin > 0 {
+            ctx.store(MARKET, at(slots, LIMITS), pack_wide(terms.collateralMin, 0))?;
+        }
+        for (i, node) in (0..).zip(&terms.exclude) {
+            ctx.store(MARKET, at(slots, EXCLUDE + i), (*node).into())?;
+        }
         self.store(ctx)?;
         of_owner(self.owner).push(ctx, U256::from(self.id))
     }
@@ -180,7 +195,7 @@ impl Standing {
             id: self.id,
             owner: self.owner,
             state: self.state,
-            order: self.terms,
+            order: self.terms.clone(),
             deposit: self.deposit,
             untilMs: until_ms,
             firstLease: self.first_lease,
@@ -207,7 +222,7 @@ pub(super) fn order(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<u64, Stop> {
     let id = ctx.load(MARKET, next)?.saturating_to::<u64>() + 1;
     ctx.store(MARKET, next, U256::from(id))?;
     let mut order =
-        Standing { id, owner, state: WAITING, running: 0, terms: *terms, deposit, until_ms: 0, first_lease: 0 };
+        Standing { id, owner, state: WAITING, running: 0, terms: terms.clone(), deposit, until_ms: 0, first_lease: 0 };
     let found = matcher::place(ctx, terms)?;
     let filled = match found {
         Ok(placements) => Some(order.begin_leases(ctx, &placements, ctx.caller)?),
@@ -218,7 +233,7 @@ pub(super) fn order(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<u64, Stop> {
         }
     };
     order.store_new(ctx)?;
-    let ordered = IMarket::Ordered { order: id, owner, state: order.state, terms: *terms, deposit: ctx.value };
+    let ordered = IMarket::Ordered { order: id, owner, state: order.state, terms: terms.clone(), deposit: ctx.value };
     ctx.emit(MARKET, &ordered)?;
     if let Some(filled) = filled {
         ctx.emit(MARKET, &filled)?;

@@ -195,7 +195,7 @@ fn an_hour_that_was_paid_is_in_the_index_and_one_account_weighs_no_more_than_ano
     let index = |fair: &Fair| fair.world.view(MARKET, IMarket::indexCall { region: 16, runtime: 0 });
     assert_eq!((index(&fair).price, index(&fair).accounts), (0, 0));
     let long = Order { secs: 7200, ..terms(1) };
-    fair.must(long, 500 * 7200);
+    fair.must(long.clone(), 500 * 7200);
     // Somebody who trades with itself, at a thousand times the price.
     let washer = fair.hosts[1].operator.address;
     let node = fair.hosts[1].node;

@@ -9,7 +9,7 @@ use hodei_types::{
         LEASES, MARKET,
     },
     ethereum::GAS_PER_TX_MAX,
-    market::region_mask,
+    market::{COLLATERAL_MILLI, COLLATERAL_MIN, EXCLUDE_MAX, collateral_min, region_mask},
 };
 
 use super::world::{CHAIN, COIN, Host, Person, World, events, limit_gas};
@@ -56,6 +56,8 @@ pub(super) fn terms(replicas: u8) -> Order {
         secs: 600,
         patienceMs: 0,
         workload: B256::repeat_byte(7),
+        collateralMin: 0,
+        exclude: Vec::new(),
     }
 }
 
@@ -120,6 +122,11 @@ impl Fair {
         placed.iter().map(|Placement { node, rate }| (place(*node), *rate)).collect()
     }
 
+    fn quote_nodes(&self, terms: Order) -> Vec<B256> {
+        let placed = self.world.view(MARKET, IMarket::quoteCall { terms });
+        placed.into_iter().map(|placement| placement.node).collect()
+    }
+
     fn no_quote(&self, terms: Order) -> bool {
         let data = IMarket::quoteCall { terms }.abi_encode().into();
         !self.world.simulate(&Call { to: Some(MARKET), data, ..Call::default() }).success
@@ -181,7 +188,7 @@ fn replicas_spread_over_hosts_operators_and_networks_as_ordered() {
     fair.refused(Order { perNetwork: 1, ..terms(3) }, COIN, IMarket::NoFit { placed: 2, wanted: 3 });
     // A second host of the first operator counts with its first.
     let fourth = Host::new(4, fair.hosts[0].operator);
-    fair.world.must(fourth.operator.address, MARKET, 0, register(&fourth, offer(1)));
+    fair.world.must(fourth.operator.address, MARKET, 2 * COIN, register(&fourth, offer(1)));
     fair.refused(Order { perOperator: 1, ..terms(4) }, COIN, IMarket::NoFit { placed: 3, wanted: 4 });
     fair.must(Order { perHost: 1, ..terms(4) }, COIN);
 }
@@ -201,7 +208,7 @@ fn only_offers_within_the_terms_are_taken() {
         Order { each: Capacity { transferBytes: 101 * GIB, ..terms(1).each }, ..terms(1) },
     ];
     for order in unmet {
-        assert!(fair.no_quote(order), "{order:?}");
+        assert!(fair.no_quote(order.clone()), "{order:?}");
     }
     let met = Order {
         country: [b'E', b'S'].into(),
@@ -211,9 +218,83 @@ fn only_offers_within_the_terms_are_taken() {
         priceMax: 1_800_000,
         ..terms(4)
     };
-    assert_eq!(fair.quote(met), [(0, 500); 4]);
+    assert_eq!(fair.quote(met.clone()), [(0, 500); 4]);
     assert!(fair.no_quote(Order { replicas: 5, ..met }), "the next cheapest is above the cap");
     assert_eq!(fair.quote(Order { class: 2, ..terms(1) }), [(0, 250)], "a preemptible order pays the stated part");
+}
+
+#[test]
+fn an_order_keeps_away_from_whom_it_names_and_from_who_has_too_little_collateral() {
+    let mut fair = Fair::new([offer(1), offer(2), offer(3)]);
+    let sorted = |mut nodes: Vec<B256>| {
+        nodes.sort();
+        nodes
+    };
+    let [first, second, third] = [0, 1, 2].map(|i| fair.hosts[i].node);
+    assert_eq!(fair.quote(Order { exclude: vec![first], ..terms(1) }), [(1, 1000)]);
+    let two = sorted(vec![first, second]);
+    assert_eq!(fair.quote(Order { exclude: two.clone(), ..terms(4) }), [(2, 1500); 4]);
+    let all = Order { exclude: sorted(vec![first, second, third]), ..terms(1) };
+    fair.refused(all, COIN, IMarket::NoFit { placed: 0, wanted: 1 });
+    let bad = Order { exclude: vec![first, first], ..terms(1) };
+    fair.refused(bad, COIN, IMarket::BadOrder { field: "exclude".into() });
+    // The third has a wei more than the others.
+    let node = third;
+    fair.world.must(fair.tenant.address, MARKET, 1, IMarket::depositCall { node }.abi_encode());
+    let backed = |more| Order { collateralMin: 10 * COIN + more, ..terms(1) };
+    assert_eq!((fair.quote(backed(0)), fair.quote(backed(1))), (vec![(0, 500)], vec![(2, 1500)]));
+    fair.refused(backed(2), COIN, IMarket::NoFit { placed: 0, wanted: 1 });
+    // What waits remembers both.
+    let waits = Order { class: 1, priceMax: 1, patienceMs: 20_000, exclude: two, ..backed(7) };
+    let id = fair.must(waits.clone(), 1000);
+    assert_eq!(fair.world.view(MARKET, IMarket::placedCall { id }).order, waits);
+}
+
+#[test]
+fn more_room_is_offered_with_more_collateral_and_who_lost_it_is_out_of_the_book_until_it_is_back() {
+    let mut fair = Fair::new([offer(1), offer(2), offer(3)]);
+    let capacity = offer(1).capacity;
+    let least = U256::from(collateral_min(&capacity));
+    assert_eq!(least, fair.world.view(MARKET, IMarket::collateralMinCall { capacity }));
+    assert_eq!(fair.host(0).collateralMin, least);
+    let tiny = Offer { capacity: Capacity::of_dims([100, 64 << 20, 0, 0, 0]), ..offer(1) };
+    let extra = Host::new(4, fair.hosts[0].operator);
+    let from = extra.operator.address;
+    let refused = fair.world.send(from, MARKET, COLLATERAL_MIN - 1, register(&extra, tiny.clone()));
+    assert_eq!(refused.output[..4], IMarket::CollateralTooSmall::SELECTOR);
+    fair.world.must(from, MARKET, COLLATERAL_MIN, register(&extra, tiny.clone()));
+    let node = extra.node;
+    let update = |offer| IMarket::updateCall { node, offer }.abi_encode();
+    let larger = Offer { capacity: Capacity::of_dims([4_000, 8 * GIB, 0, 0, 0]), ..tiny.clone() };
+    let needed = U256::from(collateral_min(&larger.capacity));
+    let error = IMarket::CollateralTooSmall { given: U256::from(COLLATERAL_MIN), least: needed };
+    assert_eq!(fair.world.send(from, MARKET, 0, update(larger.clone())).output[..], error.abi_encode()[..]);
+    let missing = needed.to::<u128>() - COLLATERAL_MIN;
+    assert!((COLLATERAL_MILLI..100 * COLLATERAL_MILLI).contains(&missing));
+    let deposit = IMarket::depositCall { node }.abi_encode();
+    fair.world.must(from, MARKET, missing, deposit.clone());
+    fair.world.must(from, MARKET, 0, update(larger));
+
+    // It ends a lease early, and has less than its offer needs.
+    let only = Order { exclude: vec![fair.hosts[0].node], ..terms(1) };
+    fair.must(only.clone(), 300_000);
+    fair.must(only.clone(), 300_000);
+    let at = |lease| fair.world.view(LEASES, ILeases::getCall { lease }).node;
+    assert_eq!([at(1), at(2)], [node; 2]);
+    fair.world.must(from, LEASES, 0, ILeases::quitCall { leases: vec![1] }.abi_encode());
+    let left = fair.world.view(MARKET, IMarket::getCall { node }).collateral;
+    assert!(left < needed);
+    assert_eq!(fair.quote(only.clone()), [(1, 1000)]);
+    let renew = ILeases::renewCall { lease: 2 }.abi_encode();
+    let refused = fair.world.send(fair.tenant.address, LEASES, 500, renew.clone());
+    let error = ILeases::HostShort { node, collateral: left, least: needed };
+    assert_eq!(refused.output[..], error.abi_encode()[..]);
+    fair.world.must(from, MARKET, (needed - left).to::<u128>() - 1, deposit.clone());
+    assert_eq!(fair.quote(only.clone()), [(1, 1000)], "a wei is missing");
+    fair.world.must(from, MARKET, 1, deposit);
+    fair.world.must(fair.tenant.address, LEASES, 500, renew);
+    assert_eq!(fair.quote_nodes(only), [node]);
+    fair.world.audit();
 }
 
 #[test]
@@ -237,12 +318,12 @@ fn a_deferrable_order_waits_for_room_and_takes_its_deposit_back() {
     let mut fair = Fair::new([offer(1), offer(2), offer(2)]);
     let waits = Order { class: 1, priceMax: 1_800_000, patienceMs: 20_000, ..terms(4) };
     let needed = U256::from(4 * 500 * 600);
-    fair.refused(waits, 1_199_999, IMarket::DepositTooSmall { given: U256::from(1_199_999), needed });
-    let first = fair.must(waits, 1_200_000);
+    fair.refused(waits.clone(), 1_199_999, IMarket::DepositTooSmall { given: U256::from(1_199_999), needed });
+    let first = fair.must(waits.clone(), 1_200_000);
     assert_eq!(fair.world.view(MARKET, IMarket::placedCall { id: first }).state, 2, "it fits at once");
-    let second = fair.must(waits, 1_200_001);
+    let second = fair.must(waits.clone(), 1_200_001);
     let placed = fair.world.view(MARKET, IMarket::placedCall { id: second });
-    assert_eq!((placed.state, placed.deposit, placed.order), (1, 1_200_001, waits));
+    assert_eq!((placed.state, placed.deposit, placed.order), (1, 1_200_001, waits.clone()));
     assert_eq!(placed.untilMs, fair.world.env.time_ms / 1000 * 1000 + 20_000);
     let stranger = fair.hosts[1].operator.address;
     let fill = |id| IMarket::fillCall { id }.abi_encode();
@@ -290,7 +371,7 @@ fn an_offer_is_its_operators_and_its_collateral_leaves_when_no_lease_is_left() {
     assert_eq!(fair.by_operator(0, again).output[..], IMarket::AlreadyOffered { node }.abi_encode()[..]);
     let other = Host::new(9, fair.tenant);
     let stolen = IMarket::registerCall { node: other.node, offer: offer(1), possession: fair.hosts[0].sign(b"x") };
-    let refused = fair.world.send(stranger, MARKET, 0, stolen.abi_encode());
+    let refused = fair.world.send(stranger, MARKET, 2 * COIN, stolen.abi_encode());
     assert_eq!(refused.output[..], IMarket::BadPossession {}.abi_encode()[..]);
     let bad = fair.by_operator(0, update(Offer { region: 99, ..offer(1) }));
     assert_eq!(bad.output[..], IMarket::BadOffer { field: "region".into() }.abi_encode()[..]);
@@ -326,7 +407,7 @@ fn an_offer_is_its_operators_and_its_collateral_leaves_when_no_lease_is_left() {
     fair.world.audit();
     // The same node may come again.
     let again = register(&fair.hosts[0], offer(1));
-    assert!(fair.by_operator(0, again).success);
+    fair.world.must(operator, MARKET, 2 * COIN, again);
     assert_eq!(fair.quote(terms(1)), [(0, 500)]);
 }
 
@@ -343,12 +424,19 @@ fn the_largest_order_over_a_full_look_at_the_book_fits_one_transaction() {
             network: format!("as{n}"),
             ..offer(1)
         };
-        let mut tx = world.tx(operator.address, TxKind::Call(MARKET), U256::from(COIN), register(host, offer));
+        let mut tx = world.tx(operator.address, TxKind::Call(MARKET), U256::from(2 * COIN), register(host, offer));
         limit_gas(&mut tx, 2_000_000);
         assert!(world.block_after(1000, &[tx]).remove(0).unwrap().success);
     }
     for per_host in [1, 0] {
-        let spread = Order { perHost: per_host, perNetwork: 64, perOperator: 64, ..terms(64) };
+        let spread = Order {
+            perHost: per_host,
+            perNetwork: 64,
+            perOperator: 64,
+            collateralMin: COIN,
+            exclude: (1..=EXCLUDE_MAX as u8).map(B256::repeat_byte).collect(),
+            ..terms(64)
+        };
         let data = IMarket::orderCall { terms: spread }.abi_encode();
         let mut tx = world.tx(tenant.address, TxKind::Call(MARKET), U256::from(COIN), data);
         limit_gas(&mut tx, GAS_PER_TX_MAX);

@@ -1,6 +1,9 @@
 //! Throw offers, orders and ends of leases in, by dice of their own, so that the rest of a game stays what it was.
 
-use hodei_types::abi::{ILeases, IMarket, LEASES, MARKET};
+use hodei_types::{
+    abi::{ILeases, IMarket, LEASES, MARKET},
+    market::collateral_min,
+};
 
 use super::*;
 use crate::modules::tests::{
@@ -35,10 +38,12 @@ impl Game {
         offer.capacity.cpuMilli = 500 + dice.below(4) * 500;
         let leases: Vec<u64> =
             (0..1 + dice.below(2)).map(|_| 1 + dice.below(self.market.coin.len() as u64 + 1)).collect();
+        let least = collateral_min(&offer.capacity);
         match dice.below(20) {
-            0..=2 => (operator, MARKET, u128::from(dice.below(3000)), register(host, offer)),
+            // Some with a little less than is needed, or a little more.
+            0..=2 => (operator, MARKET, least + u128::from(dice.below(1_000_000)) - 100_000, register(host, offer)),
             3 => (operator, MARKET, 0, IMarket::updateCall { node, offer }.abi_encode()),
-            4 => (from, MARKET, u128::from(dice.below(9)), IMarket::depositCall { node }.abi_encode()),
+            4 => (from, MARKET, u128::from(dice.below(1_000_000)), IMarket::depositCall { node }.abi_encode()),
             5 if dice.below(3) == 0 => (operator, MARKET, 0, IMarket::retireCall { node }.abi_encode()),
             5 | 6 => (operator, MARKET, 0, IMarket::withdrawCall { node }.abi_encode()),
             7..=12 => {
@@ -46,6 +51,7 @@ impl Game {
                 let mut terms = terms(1 + dice.below(3) as u8);
                 (terms.class, terms.secs, terms.perHost) = (class, 60, dice.below(3) as u8);
                 terms.priceMax = u128::from(1 + dice.below(4)) * 500 * 3600;
+                terms.exclude.extend((dice.below(4) == 0).then_some(node));
                 terms.patienceMs = if class == 1 { 1 + dice.below(30_000) } else { 0 };
                 let deposit = u128::from(dice.below(600_000));
                 (from, MARKET, deposit, IMarket::orderCall { terms }.abi_encode())
@@ -108,7 +114,8 @@ impl Game {
             assert_eq!((host.leases, host.offer.capacity.cpuMilli - host.free.cpuMilli), (leases, cpu));
             let listed = world.view(LEASES, ILeases::ofHostCall { node: host.node, first: 0, most: 64 });
             assert_eq!(listed.len() as u64, leases.min(64));
-            open += u64::from(!host.retired && host.free.cpuMilli >= 10);
+            let is_short = host.collateral < host.collateralMin;
+            open += u64::from(!host.retired && !is_short && host.free.cpuMilli >= 10);
         }
         assert!(used.is_empty(), "a lease without its host");
         let depth = world.view(MARKET, IMarket::depthCall { region: 16, runtime: 0 });
