@@ -278,7 +278,9 @@ impl Buckets {
                 Err(error) => match revert(&error) {
                     Some(IDeals::IDealsErrors::NotOpen(_)) => {}
                     Some(IDeals::IDealsErrors::Locked(_)) => return Ok(false),
-                    _ => return Err(self.wallet.refused(error, (DEAL_GAS * (OPEN_BATCH as u64 + 1), U256::ZERO)).await),
+                    _ => {
+                        return Err(self.wallet.refused(error, (DEAL_GAS * (OPEN_BATCH as u64 + 1), U256::ZERO)).await);
+                    }
                 },
             }
         }

@@ -5,6 +5,7 @@
 //!      ─ waiting ───────────────────────────► given its component
 //!      ─ missed, or gone ─ third in a row ──► lost: ended, and one more ordered elsewhere
 //! ```
+//! A host that follows the ledger knows a lease a block later than we do: for half a minute it may be gone.
 //! Upon the third look in a row that a replica's host misses, nothing is routed to it, its lease is ended so that paying
 //! stops, and an order for what its lease had left is made that keeps away from its host and from those that have the
 //! app's other replicas. A lease that its host ended before its time is made up for the same way; one whose escrow is
@@ -13,7 +14,7 @@
 
 use hodei_types::{
     app::wire::State,
-    market::LEASE_SECS_MIN,
+    market::{EXCLUDE_MAX, LEASE_SECS_MIN},
     transport::NodeKey,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,8 @@ pub const MISSES_MAX: u32 = 3;
 const AWAY_MS: u64 = 3_600_000;
 /// Compiling the largest component takes four minutes at most.
 const START_MS: u64 = 360_000;
+/// A host may not know a lease yet for so long.
+const NEW_MS: u64 = 30_000;
 /// Before a further order after one that found nothing, doubled each time.
 const PAUSE_MS: u64 = 5_000;
 const PAUSE_MS_MAX: u64 = 300_000;
@@ -56,8 +59,8 @@ pub enum Act {
     Give { lease: u64 },
     /// End a lease whose replica is lost.
     End { lease: u64 },
-    /// Order replicas for so many seconds, on none of these hosts.
-    Order { replicas: u8, secs: u64, exclude: BTreeSet<NodeKey> },
+    /// Order replicas for so many seconds, on none of these hosts; they are in rising order.
+    Order { replicas: u8, secs: u64, exclude: Vec<NodeKey> },
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +68,10 @@ struct Watched {
     node: NodeKey,
     until_ms: u64,
     misses: u32,
-    /// First seen, and not ready since.
+    /// Times its host did not take the component.
+    refusals: u32,
+    first_ms: u64,
+    /// Not ready since then.
     starting_ms: Option<u64>,
     is_lost: bool,
 }
@@ -93,8 +99,9 @@ impl Keep {
         self.watched.values().filter(|watched| watched.is_lost).count()
     }
 
-    /// Takes in a round of looks at all leases that run, and says what to do.
-    pub fn step(&mut self, now_ms: u64, wanted: u8, seen: &[Seen]) -> Vec<Act> {
+    /// Takes in a round of looks at all leases that run, and says what to do for an app that is to have so many replicas,
+    /// on different hosts or not.
+    pub fn step(&mut self, now_ms: u64, (wanted, is_spread): (u8, bool), seen: &[Seen]) -> Vec<Act> {
         self.away.retain(|_, until_ms| *until_ms > now_ms);
         self.forget_ended(now_ms, seen);
         let mut acts = Vec::new();
@@ -104,24 +111,38 @@ impl Keep {
                 node: one.node,
                 until_ms: one.until_ms,
                 misses: 0,
+                refusals: 0,
+                first_ms: now_ms,
                 starting_ms: Some(now_ms),
                 is_lost: false,
             });
             watched.until_ms = one.until_ms;
-            watched.look(now_ms, &one.sight);
-            if watched.misses >= MISSES_MAX && !watched.is_lost {
+            let is_new = now_ms.saturating_sub(watched.first_ms) < NEW_MS;
+            let wants = one.sight == Sight::Seen(State::Waiting) || one.sight == Sight::Gone && is_new;
+            if one.sight != Sight::Gone || !is_new {
+                watched.look(now_ms, &one.sight);
+            }
+            if watched.misses.max(watched.refusals) >= MISSES_MAX && !watched.is_lost {
                 watched.is_lost = true;
                 self.away.insert(one.node, now_ms.saturating_add(AWAY_MS));
                 self.owed.push(one.until_ms);
             }
             if watched.is_lost {
                 acts.push(Act::End { lease });
-            } else if one.sight == Sight::Seen(State::Waiting) {
+            } else if wants {
                 acts.push(Act::Give { lease });
             }
         }
-        acts.extend(self.order(now_ms, wanted, seen));
+        acts.extend(self.order(now_ms, (wanted, is_spread), seen));
         acts
+    }
+
+    /// What became of a component that was handed over.
+    pub fn gave(&mut self, now_ms: u64, lease: u64, is_taken: bool) {
+        if let Some(watched) = self.watched.get_mut(&lease) {
+            let is_new = now_ms.saturating_sub(watched.first_ms) < NEW_MS;
+            watched.refusals = if is_taken || is_new { 0 } else { watched.refusals + 1 };
+        }
     }
 
     /// What became of the last order that was made.
@@ -150,7 +171,7 @@ impl Keep {
     }
 
     /// An order for what is missing, for as long as what it makes up for, or its others, had left.
-    fn order(&mut self, now_ms: u64, wanted: u8, seen: &[Seen]) -> Option<Act> {
+    fn order(&mut self, now_ms: u64, (wanted, is_spread): (u8, bool), seen: &[Seen]) -> Option<Act> {
         let lives: Vec<&Watched> = self.watched.values().filter(|watched| !watched.is_lost).collect();
         let missing = usize::from(wanted).saturating_sub(lives.len());
         if missing == 0 {
@@ -166,9 +187,12 @@ impl Keep {
         if secs < LEASE_SECS_MIN {
             return None;
         }
-        let hosts = lives.iter().map(|watched| watched.node);
-        let exclude = self.away.keys().copied().chain(hosts).collect();
-        Some(Act::Order { replicas: missing.min(64) as u8, secs, exclude })
+        // Those that lost a replica last come first, where there are too many to name.
+        let mut away: Vec<(u64, NodeKey)> = self.away.iter().map(|(node, until_ms)| (*until_ms, *node)).collect();
+        away.sort_unstable_by(|left, right| right.cmp(left));
+        let hosts = lives.iter().filter(|_| is_spread).map(|watched| watched.node);
+        let named: BTreeSet<NodeKey> = away.into_iter().map(|(_, node)| node).chain(hosts).take(EXCLUDE_MAX).collect();
+        Some(Act::Order { replicas: missing.min(64) as u8, secs, exclude: named.into_iter().collect() })
     }
 }
 
@@ -200,7 +224,7 @@ mod tests {
         seen(lease, Sight::Seen(State::Ready))
     }
 
-    fn keys<const N: usize>(leases: [u8; N]) -> BTreeSet<NodeKey> {
+    fn keys<const N: usize>(leases: [u8; N]) -> Vec<NodeKey> {
         leases.map(|lease| NodeKey([lease; 32])).into()
     }
 
@@ -208,17 +232,17 @@ mod tests {
     fn a_replica_that_misses_three_looks_in_a_row_is_ended_and_placed_elsewhere() {
         let mut keep = Keep::default();
         let missed = || [ready(1), ready(2), seen(3, Sight::Missed)];
-        assert_eq!(keep.step(0, 3, &missed()), []);
-        assert_eq!(keep.step(2_000, 3, &missed()), []);
+        assert_eq!(keep.step(0, (3, true), &missed()), []);
+        assert_eq!(keep.step(2_000, (3, true), &missed()), []);
         assert!(keep.is_routed(3));
-        let acts = keep.step(4_000, 3, &missed());
+        let acts = keep.step(4_000, (3, true), &missed());
         let order = Act::Order { replicas: 1, secs: 996, exclude: keys([1, 2, 3]) };
         assert_eq!(acts, [Act::End { lease: 3 }, order]);
         assert!(!keep.is_routed(3) && keep.is_routed(1));
         keep.ordered(5_000, true);
-        let acts = keep.step(6_000, 3, &[ready(1), ready(2), seen(4, Sight::Seen(State::Waiting))]);
+        let acts = keep.step(6_000, (3, true), &[ready(1), ready(2), seen(4, Sight::Seen(State::Waiting))]);
         assert_eq!(acts, [Act::Give { lease: 4 }]);
-        assert_eq!(keep.step(8_000, 3, &[ready(1), ready(2), ready(4)]), []);
+        assert_eq!(keep.step(8_000, (3, true), &[ready(1), ready(2), ready(4)]), []);
     }
 
     #[test]
@@ -226,7 +250,7 @@ mod tests {
         let mut keep = Keep::default();
         for round in 0..9 {
             let sight = if round % 3 == 2 { Sight::Seen(State::Ready) } else { Sight::Missed };
-            assert_eq!(keep.step(round * 2_000, 1, &[seen(1, sight)]), []);
+            assert_eq!(keep.step(round * 2_000, (1, true), &[seen(1, sight)]), []);
         }
         assert!(keep.is_routed(1));
     }
@@ -234,20 +258,20 @@ mod tests {
     #[test]
     fn a_lease_that_its_host_ended_is_made_up_for_and_one_that_is_over_is_not() {
         let mut keep = Keep::default();
-        keep.step(0, 2, &[ready(1), ready(2)]);
-        let acts = keep.step(2_000, 2, &[ready(1)]);
+        keep.step(0, (2, true), &[ready(1), ready(2)]);
+        let acts = keep.step(2_000, (2, true), &[ready(1)]);
         assert_eq!(acts, [Act::Order { replicas: 1, secs: 998, exclude: keys([1, 2]) }]);
         let mut keep = Keep::default();
-        keep.step(0, 1, &[ready(1)]);
-        assert_eq!(keep.step(UNTIL_MS, 1, &[]), []);
+        keep.step(0, (1, true), &[ready(1)]);
+        assert_eq!(keep.step(UNTIL_MS, (1, true), &[]), []);
     }
 
     #[test]
     fn fewer_wanted_is_no_loss() {
         let mut keep = Keep::default();
-        keep.step(0, 3, &[ready(1), ready(2), ready(3)]);
-        assert_eq!(keep.step(2_000, 2, &[ready(1), ready(2)]), []);
-        assert_eq!(keep.step(4_000, 0, &[]), []);
+        keep.step(0, (3, true), &[ready(1), ready(2), ready(3)]);
+        assert_eq!(keep.step(2_000, (2, true), &[ready(1), ready(2)]), []);
+        assert_eq!(keep.step(4_000, (0, true), &[]), []);
     }
 
     #[test]
@@ -256,7 +280,7 @@ mod tests {
         let alone = [ready(1)];
         let mut at = Vec::new();
         for now_ms in (0..400_000).step_by(1_000) {
-            if keep.step(now_ms, 2, &alone).iter().any(|act| matches!(act, Act::Order { .. })) {
+            if keep.step(now_ms, (2, true), &alone).iter().any(|act| matches!(act, Act::Order { .. })) {
                 at.push(now_ms / 1_000);
                 keep.ordered(now_ms, false);
             }
@@ -268,13 +292,49 @@ mod tests {
     fn what_fails_is_not_placed_again_and_what_never_starts_is() {
         let mut keep = Keep::default();
         let failed = [seen(1, Sight::Seen(State::Failed))];
-        assert!((0..500_000).step_by(2_000).all(|now_ms| keep.step(now_ms, 1, &failed).is_empty()));
+        assert!((0..500_000).step_by(2_000).all(|now_ms| keep.step(now_ms, (1, true), &failed).is_empty()));
         let mut keep = Keep::default();
         let starting = [seen(1, Sight::Seen(State::Compiling))];
-        assert_eq!(keep.step(0, 1, &starting), []);
-        assert_eq!(keep.step(START_MS, 1, &starting), []);
-        let acts = keep.step(START_MS + 1, 1, &starting);
+        assert_eq!(keep.step(0, (1, true), &starting), []);
+        assert_eq!(keep.step(START_MS, (1, true), &starting), []);
+        let acts = keep.step(START_MS + 1, (1, true), &starting);
         assert!(matches!(&acts[..], [Act::End { lease: 1 }, Act::Order { replicas: 1, .. }]), "{acts:?}");
+    }
+
+    #[test]
+    fn a_host_may_learn_of_a_lease_later_and_not_much_later() {
+        let mut keep = Keep::default();
+        let gone = [seen(1, Sight::Gone)];
+        for now_ms in (0..NEW_MS).step_by(2_000) {
+            assert_eq!(keep.step(now_ms, (1, true), &gone), [Act::Give { lease: 1 }]);
+            keep.gave(now_ms, 1, false);
+        }
+        for round in 0..MISSES_MAX - 1 {
+            assert_eq!(keep.step(NEW_MS + u64::from(round), (1, true), &gone), []);
+        }
+        assert_eq!(keep.step(NEW_MS + 9, (1, true), &gone)[0], Act::End { lease: 1 });
+    }
+
+    #[test]
+    fn a_host_that_takes_no_component_is_left() {
+        let mut keep = Keep::default();
+        let waiting = [seen(1, Sight::Seen(State::Waiting))];
+        keep.step(0, (1, true), &waiting);
+        for round in 1..=3 {
+            assert_eq!(keep.step(NEW_MS + round, (1, true), &waiting), [Act::Give { lease: 1 }]);
+            keep.gave(NEW_MS + round, 1, false);
+        }
+        assert_eq!(keep.step(NEW_MS + 9, (1, true), &waiting)[0], Act::End { lease: 1 });
+    }
+
+    #[test]
+    fn replicas_that_may_share_a_host_keep_away_from_lost_ones_alone() {
+        let mut keep = Keep::default();
+        let looks = [ready(1), seen(2, Sight::Missed)];
+        keep.step(0, (2, false), &looks);
+        keep.step(1, (2, false), &looks);
+        let order = Act::Order { replicas: 1, secs: 999, exclude: keys([2]) };
+        assert_eq!(keep.step(2, (2, false), &looks), [Act::End { lease: 2 }, order]);
     }
 
     #[test]
@@ -282,7 +342,7 @@ mod tests {
         let mut keep = Keep::default();
         let late = UNTIL_MS - 59_000;
         for round in 0..3 {
-            let acts = keep.step(late + round, 1, &[seen(1, Sight::Missed)]);
+            let acts = keep.step(late + round, (1, true), &[seen(1, Sight::Missed)]);
             assert!(!acts.iter().any(|act| matches!(act, Act::Order { .. })), "{acts:?}");
         }
         assert_eq!(keep.lost(), 1);

@@ -22,6 +22,11 @@ use std::collections::BTreeMap;
 const HOUR_SECS: u128 = 3600;
 /// Prices may rise so much between plan and order where no highest price was said.
 const SLACK_BP: u128 = 500;
+const ORDER_GAS: u64 = 1_000_000;
+const LEASE_GAS: u64 = 300_000;
+const PROBE_GAS: u64 = 20_000;
+/// What a transaction may ask.
+const TRANSACTION_GAS_MAX: u64 = 1 << 24;
 
 /// Where one replica would go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub struct Plan {
     /// Wei that are bound for the term.
     pub deposit: U256,
     pub stands: Vec<Stands>,
+    /// Hosts the matcher may look at.
+    hosts: u64,
 }
 
 /// Why an order finds no offer.
@@ -98,6 +105,12 @@ impl Plan {
         U256::from(self.rate()) * U256::from(HOUR_SECS)
     }
 
+    /// Gas the order may take: each host that is looked at reads some slots, each lease that begins writes some.
+    pub(super) fn gas(&self) -> u64 {
+        let replicas = u64::from(self.terms.replicas);
+        (ORDER_GAS + replicas * LEASE_GAS + self.hosts * PROBE_GAS).min(TRANSACTION_GAS_MAX)
+    }
+
     /// Asks the book where replicas of `spec` would go now.
     pub async fn of(chain: &dyn Chain, spec: &Spec, lines: &Lines) -> Result<Self, Fault> {
         let plan = Self::of_terms(chain, spec.terms.clone(), spec.price_max.is_some()).await?;
@@ -109,7 +122,8 @@ impl Plan {
     pub(super) async fn of_terms(chain: &dyn Chain, terms: Order, is_capped: bool) -> Result<Self, Fault> {
         let asked = IMarket::quoteCall { terms: terms.clone() };
         let hosts: Vec<Host> =
-            listed(|first| async move { ask(chain, MARKET, &IMarket::pageCall { first, most: PAGE_MAX }).await }).await?;
+            listed(|first| async move { ask(chain, MARKET, &IMarket::pageCall { first, most: PAGE_MAX }).await })
+                .await?;
         let placements = match ask(chain, MARKET, &asked).await {
             Ok(placements) => placements,
             Err(error) => {
@@ -139,10 +153,9 @@ impl Plan {
         let now = U256::from(rate) * U256::from(terms.secs);
         // What waits is paid for at its highest price.
         let waits = U256::from(terms.priceMax) * U256::from(terms.secs) * U256::from(terms.replicas);
-        let deposit =
-            if terms.class == Class::Deferrable as u8 { waits.div_ceil(U256::from(HOUR_SECS)) } else { now };
+        let deposit = if terms.class == Class::Deferrable as u8 { waits.div_ceil(U256::from(HOUR_SECS)) } else { now };
         let stands = stands(&places);
-        Self { terms, places, deposit, stands }
+        Self { terms, places, deposit, stands, hosts: hosts.len() as u64 }
     }
 }
 
@@ -196,7 +209,9 @@ fn no_offer(terms: &Order, placed: u64, hosts: &[Host]) -> NoOffer {
             && !terms.exclude.contains(&host.node)
             && host.collateral >= U256::from(terms.collateralMin)
     };
-    let open: Vec<&Host> = hosts.iter().filter(|host| !host.retired && host.offer.runtime == terms.runtime).collect();
+    let is_open =
+        |host: &&Host| !host.retired && host.offer.runtime == terms.runtime && host.collateral >= host.collateralMin;
+    let open: Vec<&Host> = hosts.iter().filter(is_open).collect();
     let there: Vec<&Host> = open.iter().copied().filter(is_there).collect();
     let roomy: Vec<&Host> = there.iter().copied().filter(|host| terms.each.fits_in(&host.free)).collect();
     let cheap = roomy.iter().filter(|host| hour_of(terms, host) <= terms.priceMax).count();
@@ -286,13 +301,13 @@ mod tests {
                 addresses: Default::default(),
             },
             collateral: U256::from(10),
+            collateralMin: U256::from(10),
             free: room,
             markupBp: 0,
             leases: 0,
             retired: false,
             quitsFreeMs: 0,
             version: 1,
-            ..Default::default()
         }
     }
 

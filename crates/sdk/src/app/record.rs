@@ -22,8 +22,12 @@ pub struct Record {
     pub manifest: Manifest,
     /// How many are wanted.
     pub replicas: u8,
+    /// They are to be on different hosts.
+    pub is_spread: bool,
     /// When it was deployed, in milliseconds since 1970.
     pub since_ms: u64,
+    /// Until then whoever deploys it gives and replaces, if that is not done before.
+    pub deploying_until_ms: u64,
     /// All orders that were ever made for it.
     pub orders: BTreeSet<u64>,
 }
@@ -32,7 +36,9 @@ pub struct Record {
 #[serde(deny_unknown_fields)]
 struct File {
     replicas: u8,
+    is_spread: bool,
     since_ms: u64,
+    deploying_until_ms: u64,
     manifest: String,
 }
 
@@ -73,7 +79,8 @@ impl Shelf {
         let manifest = hex::decode(&record.manifest).map_err(|_| damaged())?;
         let manifest = Manifest::decode(&manifest).ok().filter(|manifest| manifest.name == name).ok_or_else(damaged)?;
         let orders = files.iter().filter_map(|(found, _)| found.strip_prefix(&order)?.parse().ok()).collect();
-        Ok(Some(Record { manifest, replicas: record.replicas, since_ms: record.since_ms, orders }))
+        let File { replicas, is_spread, since_ms, deploying_until_ms, .. } = record;
+        Ok(Some(Record { manifest, replicas, is_spread, since_ms, deploying_until_ms, orders }))
     }
 
     /// The component of a record.
@@ -99,7 +106,9 @@ impl Shelf {
         let file = format!("{}.app", record.manifest.name);
         let text = toml::to_string(&File {
             replicas: record.replicas,
+            is_spread: record.is_spread,
             since_ms: record.since_ms,
+            deploying_until_ms: record.deploying_until_ms,
             manifest: hex::encode(record.manifest.encode()),
         });
         let text = text.map_err(|error| Fault::Local(format!("{file}: {error}")))?;
@@ -155,7 +164,7 @@ mod tests {
 
     fn record(name: &str) -> Record {
         let manifest = Manifest::new(name, b"wasm", Limits::default(), NodeKey([7; 32])).unwrap();
-        Record { manifest, replicas: 3, since_ms: 9, orders: BTreeSet::new() }
+        Record { manifest, replicas: 3, is_spread: true, since_ms: 9, deploying_until_ms: 0, orders: BTreeSet::new() }
     }
 
     #[test]

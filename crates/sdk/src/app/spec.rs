@@ -11,8 +11,10 @@ use crate::wallet::{format_coins, parse_coins};
 use alloy_primitives::{FixedBytes, U256};
 use hodei_types::{
     app::{Limits, is_name},
-    market::{CAPACITY_MAX, CAPACITY_MIN, Capacity, Class, LEASE_SECS_MIN, Order, PATIENCE_MS_MAX, REGIONS,
-        REPLICAS_MAX, Runtime, TERM_SECS_MAX, region},
+    market::{
+        CAPACITY_MAX, CAPACITY_MIN, Capacity, Class, LEASE_SECS_MIN, Order, PATIENCE_MS_MAX, REGIONS, REPLICAS_MAX,
+        Runtime, TERM_SECS_MAX, region,
+    },
 };
 
 const MIB: u64 = 1 << 20;
@@ -143,11 +145,11 @@ impl Checked<'_> {
         let letters: Option<[u8; 2]> = text.as_bytes().try_into().ok();
         let capital = |letters: &[u8; 2]| letters.iter().all(u8::is_ascii_uppercase);
         let upper = text.to_ascii_uppercase();
-        let nearest =
-            Some(upper).filter(|text| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase()));
-        letters.filter(capital).map(FixedBytes::from).ok_or_else(|| {
-            self.broken("country", format!("{text:?}"), "two capital letters, as \"ES\"", nearest)
-        })
+        let nearest = Some(upper).filter(|text| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase()));
+        letters
+            .filter(capital)
+            .map(FixedBytes::from)
+            .ok_or_else(|| self.broken("country", format!("{text:?}"), "two capital letters, as \"ES\"", nearest))
     }
 
     fn class(&self, draft: &Draft) -> Result<Class, Broken> {
@@ -186,11 +188,18 @@ impl Checked<'_> {
         let least = Limits::MEMORY_BYTES_MIN;
         let most = Limits::MEMORY_BYTES_MAX.min(memory_bytes);
         let memory = default.memory_bytes.min(most);
-        let memory = self.amount("request_memory", draft.request_memory.as_ref(), memory, (least, most), &unit::SIZE)?;
+        let memory =
+            self.amount("request_memory", draft.request_memory.as_ref(), memory, (least, most), &unit::SIZE)?;
         let body =
             self.amount("request_body", draft.request_body.as_ref(), default.request_bytes, (0, body), &unit::SIZE)?;
         let fuel = self.number("request_fuel", draft.request_fuel, default.fuel, (1, Limits::FUEL_MAX))?;
-        Ok(Limits { fuel, memory_bytes: memory, deadline_ms: deadline * 1000, request_bytes: body, response_bytes: body })
+        Ok(Limits {
+            fuel,
+            memory_bytes: memory,
+            deadline_ms: deadline * 1000,
+            request_bytes: body,
+            response_bytes: body,
+        })
     }
 }
 
@@ -242,6 +251,10 @@ impl Draft {
             secs: checked.amount("term", self.term.as_ref(), DAY_SECS, (LEASE_SECS_MIN, TERM_SECS_MAX), &unit::TIME)?,
             patienceMs: checked.patience_ms(self, class)?,
             workload: Default::default(),
+            collateralMin: checked
+                .coins("collateral_min", self.collateral_min.as_ref())?
+                .map_or(0, |wei| wei.saturating_to::<u128>()),
+            exclude: Vec::new(),
         };
         let limits = checked.limits(self, each.memoryBytes)?;
         let budget = checked.coins("budget", self.budget.as_ref())?;
@@ -316,7 +329,10 @@ mod tests {
         )
         .unwrap();
         let terms = &spec.terms;
-        assert_eq!(terms.each, Capacity { cpuMilli: 1250, memoryBytes: 64 << 20, diskBytes: 2 << 30, ..Default::default() });
+        assert_eq!(
+            terms.each,
+            Capacity { cpuMilli: 1250, memoryBytes: 64 << 20, diskBytes: 2 << 30, ..Default::default() }
+        );
         assert_eq!((terms.regions, terms.country.0, terms.perOperator), (0b101, *b"ES", 2));
         assert_eq!((terms.class, terms.patienceMs, terms.secs), (1, 600_000, 90));
         assert_eq!(terms.priceMax, 500_000_000_000_000_000);
