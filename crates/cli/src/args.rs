@@ -6,6 +6,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
+mod app;
 mod care;
 mod data;
 mod key;
@@ -18,6 +19,7 @@ mod s3;
 mod share;
 mod sync;
 
+pub(crate) use app::{App, AppDelete, AppLogs, AppName, AppRenew, AppScale, AppServe, Deploy};
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,
 };
@@ -69,6 +71,11 @@ pub(crate) enum Verb {
     /// Speak S3, and say to whom.
     #[command(subcommand)]
     S3(S3),
+    /// Run a component on other people's machines: plan, price, order, ready.
+    Deploy(Box<Deploy>),
+    /// See what you run, what it costs, and change it.
+    #[command(subcommand)]
+    App(App),
     /// Verify a receipt, or what a provider declined, offline.
     Verify(Verify),
     /// Offer this machine to the cloud.

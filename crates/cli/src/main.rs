@@ -6,6 +6,7 @@
 #![allow(clippy::result_large_err, reason = "a fault ends its command: how large it is costs nothing")]
 
 mod again;
+mod app;
 mod args;
 mod bucket;
 mod budget;
@@ -55,8 +56,8 @@ mod versions;
 mod wallet;
 
 use args::{
-    Budget, Care, Chain, Data, Global, Key, Line, Market, Net, Node, Pool, Process, S3, S3Key, Share, Validator, Verb,
-    Wallet,
+    App, Budget, Care, Chain, Data, Global, Key, Line, Market, Net, Node, Pool, Process, S3, S3Key, Share, Validator,
+    Verb, Wallet,
 };
 use clap::FromArgMatches as _;
 use commonware_runtime::{
@@ -245,6 +246,16 @@ fn run(line: Line, out: Out) -> Result<()> {
             Share::Get(args) => in_cloud(&global, async |session| share::get(&args, session, out).await),
             Share::Serve(args) => until_stopped(&global, async |session| share::serve(&args, session, out).await),
             Share::Reader => in_cloud(&global, async |session| share::reader(session, out)),
+        },
+        Verb::Deploy(args) => {
+            // Read and checked before anybody is asked for anything.
+            let read = app::deploy::read(&args)?;
+            in_cloud(&global, async |session| app::deploy::deploy(&args, read, session, out).await)
+        }
+        Verb::App(app) => match app {
+            App::Keep(process) => until_stopped(&global, async |session| app::serve::keep(process, session, out).await),
+            App::Serve(args) => until_stopped(&global, async |session| app::serve::serve(&args, session, out).await),
+            app => in_cloud(&global, async |session| app::run(&app, session, out).await),
         },
         Verb::Status(args) => {
             let contexts = Contexts::of(&Paths::of_user()?);

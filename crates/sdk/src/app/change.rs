@@ -1,6 +1,6 @@
 //! Give an app more replicas or fewer, pay for it longer, and end it.
 
-use super::{Apps, RUNNING, WAITING, deploy::Step, now_ms, plan::Plan, record::Record};
+use super::{Apps, RUNNING, WAITING, deploy::Step, now_ms, plan::Plan, record::Record, statement::Statement};
 use crate::fault::Fault;
 use alloy_primitives::U256;
 use alloy_sol_types::SolCall as _;
@@ -15,11 +15,13 @@ const RENEW_GAS: u64 = 500_000;
 const CANCEL_GAS: u64 = 500_000;
 
 /// What became of leases that were ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
     pub leases: usize,
     /// Wei that came back to the owner.
     pub refunded: U256,
+    /// What an app paid in all, once it is over; none if the ledger keeps its blocks no longer.
+    pub statement: Option<Statement>,
 }
 
 /// What a renewal would pay, or paid.
@@ -90,7 +92,8 @@ impl<T: Transport> Apps<T> {
         self.shelf.store(&Record { replicas, ..record })?;
         let leases: Vec<u64> = running.iter().take(fewer).map(|lease| lease.id).collect();
         let ended = self.end(&leases).await?;
-        Ok(Deleted { leases: ended.len(), refunded: ended.iter().map(|lease| lease.refund).sum() })
+        let refunded = ended.iter().map(|lease| lease.refund).sum();
+        Ok(Deleted { leases: ended.len(), refunded, statement: None })
     }
 
     /// What paying all of its replicas for so much longer takes.
@@ -137,7 +140,8 @@ impl<T: Transport> Apps<T> {
         let late: Vec<u64> = self.running(&now).await?.iter().map(|lease| lease.id).collect();
         let late = self.end(&late).await?;
         back += late.iter().map(|lease| lease.refund).sum::<U256>();
+        let statement = self.statement(&now).await.ok();
         self.shelf.remove(&now)?;
-        Ok(Deleted { leases: ended.len() + late.len(), refunded: back })
+        Ok(Deleted { leases: ended.len() + late.len(), refunded: back, statement })
     }
 }

@@ -79,6 +79,7 @@ impl<T: Transport> Apps<T> {
             replicas: spec.terms.replicas,
             is_spread: spec.terms.perHost == 1,
             since_ms: now_ms(),
+            since_height: self.chain().head().await?.height,
             deploying_until_ms: now_ms().saturating_add(READY_TIMEOUT.as_millis() as u64),
             orders: BTreeSet::new(),
         };

@@ -12,14 +12,14 @@
 //! ```
 //! An unknown key is an error with its line, so that a typing mistake never silently means the default.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Longest file that is read.
 pub const FILE_BYTES_MAX: usize = 64 << 10;
 
 /// What was said; nothing of it is checked yet, and what was not said has a default in [`Spec`](super::Spec).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Draft {
     /// What it is called, a label of DNS; without it as the component's file.
@@ -94,7 +94,12 @@ impl Draft {
         Ok((draft, lines.collect()))
     }
 
-    /// The same, where `flags` says nothing else.
+    /// Whether it says something of a key.
+    pub fn says(&self, key: &str) -> bool {
+        toml::Table::try_from(self).is_ok_and(|said| said.contains_key(key))
+    }
+
+    /// The same, with what only the file says.
     pub fn or(self, file: Self) -> Self {
         Self {
             name: self.name.or(file.name),
@@ -154,5 +159,6 @@ mod tests {
         let file = Draft { replicas: Some(1), cpu: Some("2".into()), ..Draft::default() };
         let both = flags.or(file);
         assert_eq!((both.replicas, both.cpu.as_deref()), (Some(5), Some("2")));
+        assert!(both.says("replicas") && both.says("cpu") && !both.says("memory"));
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// A look is a few hundred bytes each way; who takes longer is as good as away.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// 32 MiB over a line of 4 Mbit/s, and the host's disk.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Between two frames of a body.
@@ -81,7 +81,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, HostErr
 }
 
 /// Hands a lease's component over; done when it is on the host's disk. It may be said again.
-pub async fn give<T: Transport>(
+pub(super) async fn give<T: Transport>(
     link: &T,
     peer: &Peer,
     lease: u64,
@@ -110,7 +110,7 @@ pub async fn give<T: Transport>(
 }
 
 /// How a replica is; with a seal also what it printed since byte `since`.
-pub async fn look<T: Transport>(
+pub(super) async fn look<T: Transport>(
     link: &T,
     peer: &Peer,
     lease: u64,

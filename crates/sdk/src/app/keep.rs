@@ -20,7 +20,7 @@ use hodei_types::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Looks in a row that a host may not miss.
-pub const MISSES_MAX: u32 = 3;
+pub(super) const MISSES_MAX: u32 = 3;
 /// A host that lost a replica is kept away from for so long.
 const AWAY_MS: u64 = 3_600_000;
 /// Compiling the largest component takes four minutes at most.
@@ -35,26 +35,28 @@ const EARLY_MS: u64 = 30_000;
 
 /// How a look went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub(super) enum Sight {
     Seen(State),
     /// Its host knows of no such lease.
     Gone,
+    /// It answers, and has no time for a look.
+    Busy,
     Missed,
 }
 
 /// A lease that runs by the ledger, and how the last look at it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub lease: u64,
-    pub node: NodeKey,
+pub(super) struct Seen {
+    pub(super) lease: u64,
+    pub(super) node: NodeKey,
     /// When its escrow ends, in milliseconds since 1970.
-    pub until_ms: u64,
-    pub sight: Sight,
+    pub(super) until_ms: u64,
+    pub(super) sight: Sight,
 }
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
+pub(super) enum Act {
     /// Hand over the component.
     Give { lease: u64 },
     /// End a lease whose replica is lost.
@@ -78,7 +80,7 @@ struct Watched {
 
 /// What is remembered of one app's replicas.
 #[derive(Clone, Debug, Default)]
-pub struct Keep {
+pub(super) struct Keep {
     watched: BTreeMap<u64, Watched>,
     /// Hosts to keep away from, until when.
     away: BTreeMap<NodeKey, u64>,
@@ -90,18 +92,13 @@ pub struct Keep {
 
 impl Keep {
     /// Whether requests may go there.
-    pub fn is_routed(&self, lease: u64) -> bool {
+    pub(super) fn is_routed(&self, lease: u64) -> bool {
         self.watched.get(&lease).is_some_and(|watched| !watched.is_lost)
-    }
-
-    /// Replicas that are lost and not ended yet.
-    pub fn lost(&self) -> usize {
-        self.watched.values().filter(|watched| watched.is_lost).count()
     }
 
     /// Takes in a round of looks at all leases that run, and says what to do for an app that is to have so many replicas,
     /// on different hosts or not.
-    pub fn step(&mut self, now_ms: u64, (wanted, is_spread): (u8, bool), seen: &[Seen]) -> Vec<Act> {
+    pub(super) fn step(&mut self, now_ms: u64, (wanted, is_spread): (u8, bool), seen: &[Seen]) -> Vec<Act> {
         self.away.retain(|_, until_ms| *until_ms > now_ms);
         self.forget_ended(now_ms, seen);
         let mut acts = Vec::new();
@@ -138,7 +135,7 @@ impl Keep {
     }
 
     /// What became of a component that was handed over.
-    pub fn gave(&mut self, now_ms: u64, lease: u64, is_taken: bool) {
+    pub(super) fn gave(&mut self, now_ms: u64, lease: u64, is_taken: bool) {
         if let Some(watched) = self.watched.get_mut(&lease) {
             let is_new = now_ms.saturating_sub(watched.first_ms) < NEW_MS;
             watched.refusals = if is_taken || is_new { 0 } else { watched.refusals + 1 };
@@ -146,7 +143,7 @@ impl Keep {
     }
 
     /// What became of the last order that was made.
-    pub fn ordered(&mut self, now_ms: u64, is_filled: bool) {
+    pub(super) fn ordered(&mut self, now_ms: u64, is_filled: bool) {
         if is_filled {
             (self.tries, self.next_ms) = (0, now_ms);
             self.owed.clear();
@@ -199,6 +196,7 @@ impl Keep {
 impl Watched {
     fn look(&mut self, now_ms: u64, sight: &Sight) {
         match sight {
+            Sight::Busy => self.misses = 0,
             Sight::Missed | Sight::Gone => self.misses = self.misses.saturating_add(1),
             Sight::Seen(State::Ready | State::Failed) => (self.misses, self.starting_ms) = (0, None),
             Sight::Seen(State::Waiting | State::Compiling | State::Starting) => {
@@ -248,8 +246,12 @@ mod tests {
     #[test]
     fn misses_that_are_not_in_a_row_lose_nothing() {
         let mut keep = Keep::default();
-        for round in 0..9 {
-            let sight = if round % 3 == 2 { Sight::Seen(State::Ready) } else { Sight::Missed };
+        for round in 0..18 {
+            let sight = match round % 6 {
+                2 => Sight::Seen(State::Ready),
+                5 => Sight::Busy,
+                _ => Sight::Missed,
+            };
             assert_eq!(keep.step(round * 2_000, (1, true), &[seen(1, sight)]), []);
         }
         assert!(keep.is_routed(1));
@@ -345,6 +347,6 @@ mod tests {
             let acts = keep.step(late + round, (1, true), &[seen(1, Sight::Missed)]);
             assert!(!acts.iter().any(|act| matches!(act, Act::Order { .. })), "{acts:?}");
         }
-        assert_eq!(keep.lost(), 1);
+        assert!(!keep.is_routed(1));
     }
 }

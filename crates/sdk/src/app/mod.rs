@@ -19,19 +19,21 @@ mod record;
 mod route;
 mod show;
 mod spec;
+mod statement;
 mod unit;
 mod upkeep;
 
 pub use change::{Deleted, Renewed};
 pub use deploy::{Deployed, Step};
-pub use draft::{Draft, Lines, Unread};
+pub use draft::{Draft, FILE_BYTES_MAX, Lines, Unread};
 pub use host::{HostError, Question, Reply, request};
 pub use plan::{NoOffer, Place, Plan, Stands};
 pub use record::Record;
 pub use route::{Pick, Route, Routes};
 pub use show::{Bill, Running, Shown, Stray};
 pub use spec::{Broken, Spec};
-pub use unit::{cpus, size, span};
+pub use statement::Statement;
+pub use unit::{cpus, secs, size, span};
 pub use upkeep::Told;
 
 use crate::{fault::Fault, moves::event, share::Drawer, wallet::Wallet};

@@ -259,12 +259,17 @@ fn command(terms: &Order) -> String {
         false => format!(" --country {}", String::from_utf8_lossy(terms.country.as_slice())),
     };
     let each = &terms.each;
-    let disk = if each.diskBytes > 0 { format!(" --disk {}", unit::size(each.diskBytes)) } else { String::new() };
+    let disk = if each.diskBytes > 0 { format!(" --disk {}", mib(each.diskBytes)) } else { String::new() };
     format!(
-        "hodei node offer compute --region {region}{country} --cpu {} --memory {}{disk}",
+        "hodei node offer compute --region {region}{country} --cpus {} --memory {}{disk}",
         unit::cpus(each.cpuMilli),
-        unit::size(each.memoryBytes)
+        mib(each.memoryBytes)
     )
+}
+
+/// As an offer says it: nothing below a MiB.
+fn mib(bytes: u64) -> String {
+    unit::size(bytes.next_multiple_of(1 << 20))
 }
 
 #[cfg(test)]
@@ -348,7 +353,7 @@ mod tests {
         let away = told("regions = [\"eu-north\"]", 0);
         assert_eq!((away.hosts, away.there), (2, 0));
         assert_eq!(away.nearest.as_deref(), Some("regions = [\"local\"]"));
-        assert_eq!(away.command, "hodei node offer compute --region eu-north --cpu 0.1 --memory 256MiB");
+        assert_eq!(away.command, "hodei node offer compute --region eu-north --cpus 0.1 --memory 256MiB");
         let text = away.to_string();
         assert!(text.starts_with("0 of 1 replicas find a place: of 2 hosts on offer 0 are where it may run"), "{text}");
     }

@@ -26,6 +26,8 @@ pub struct Record {
     pub is_spread: bool,
     /// When it was deployed, in milliseconds since 1970.
     pub since_ms: u64,
+    /// Of the last block before its first order.
+    pub since_height: u64,
     /// Until then whoever deploys it gives and replaces, if that is not done before.
     pub deploying_until_ms: u64,
     /// All orders that were ever made for it.
@@ -38,6 +40,7 @@ struct File {
     replicas: u8,
     is_spread: bool,
     since_ms: u64,
+    since_height: u64,
     deploying_until_ms: u64,
     manifest: String,
 }
@@ -79,8 +82,8 @@ impl Shelf {
         let manifest = hex::decode(&record.manifest).map_err(|_| damaged())?;
         let manifest = Manifest::decode(&manifest).ok().filter(|manifest| manifest.name == name).ok_or_else(damaged)?;
         let orders = files.iter().filter_map(|(found, _)| found.strip_prefix(&order)?.parse().ok()).collect();
-        let File { replicas, is_spread, since_ms, deploying_until_ms, .. } = record;
-        Ok(Some(Record { manifest, replicas, is_spread, since_ms, deploying_until_ms, orders }))
+        let File { replicas, is_spread, since_ms, since_height, deploying_until_ms, .. } = record;
+        Ok(Some(Record { manifest, replicas, is_spread, since_ms, since_height, deploying_until_ms, orders }))
     }
 
     /// The component of a record.
@@ -108,6 +111,7 @@ impl Shelf {
             replicas: record.replicas,
             is_spread: record.is_spread,
             since_ms: record.since_ms,
+            since_height: record.since_height,
             deploying_until_ms: record.deploying_until_ms,
             manifest: hex::encode(record.manifest.encode()),
         });
@@ -164,7 +168,15 @@ mod tests {
 
     fn record(name: &str) -> Record {
         let manifest = Manifest::new(name, b"wasm", Limits::default(), NodeKey([7; 32])).unwrap();
-        Record { manifest, replicas: 3, is_spread: true, since_ms: 9, deploying_until_ms: 0, orders: BTreeSet::new() }
+        Record {
+            manifest,
+            replicas: 3,
+            is_spread: true,
+            since_ms: 9,
+            since_height: 3,
+            deploying_until_ms: 0,
+            orders: BTreeSet::new(),
+        }
     }
 
     #[test]

@@ -79,6 +79,13 @@ impl Routes {
         self.0.write().expect("no panic under this lock").retain(|name, _| names.contains(name));
     }
 
+    /// Whether the last look missed a lease, or it is routed to no more.
+    pub fn is_missed(&self, name: &str, lease: u64) -> bool {
+        let all = self.0.read().expect("no panic under this lock");
+        let entry = all.get(name).and_then(|entries| entries.iter().find(|entry| entry.route.lease == lease));
+        entry.is_none_or(|entry| entry.route.is_doubtful)
+    }
+
     /// Whether requests go to a lease.
     pub fn has(&self, name: &str, lease: u64) -> bool {
         let all = self.0.read().expect("no panic under this lock");
@@ -166,6 +173,7 @@ mod tests {
         assert_eq!(picked(&routes, &[], now).unwrap().route.lease, 1, "a look reached it");
         routes.set("shop", vec![Route { is_doubtful: true, ..route(1, 10) }, route(2, 20)]);
         assert_eq!(picked(&routes, &[], now).unwrap().route.lease, 2);
+        assert!(routes.is_missed("shop", 1) && !routes.is_missed("shop", 2) && routes.is_missed("shop", 3));
         assert!(routes.has("shop", 1) && !routes.has("shop", 3) && !routes.has("else", 1));
         routes.retain(&BTreeSet::new());
         assert!(matches!(routes.pick("shop", &BTreeSet::new(), now), Pick::Unknown));

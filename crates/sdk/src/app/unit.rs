@@ -36,7 +36,7 @@ impl Unit {
             let text = format!("{}.{:03}", value / 1000, value % 1000);
             return format!("{:?}", text.trim_end_matches('0').trim_end_matches('.'));
         }
-        let whole = self.endings.iter().rev().find(|(_, scale)| value >= *scale && value % scale == 0);
+        let whole = self.endings.iter().rev().find(|(_, scale)| value >= *scale && value.is_multiple_of(*scale));
         match whole {
             Some((ending, scale)) => format!("\"{}{ending}\"", value / scale),
             // Below the least unit only: rounded up.
@@ -65,6 +65,11 @@ fn thousandths(text: &str) -> Option<u64> {
 /// `24h`, `90s`: how long something is, for people.
 pub fn span(secs: u64) -> String {
     TIME.show(secs).trim_matches('"').to_owned()
+}
+
+/// Seconds of what is written as `90s` or `24h`; what is written otherwise says how it is.
+pub fn secs(text: &str) -> Result<u64, String> {
+    TIME.read(text).filter(|secs| *secs > 0).ok_or_else(|| TIME.written.to_owned())
 }
 
 /// `64MiB`.

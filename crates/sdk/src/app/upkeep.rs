@@ -129,6 +129,7 @@ impl<T: Transport> Apps<T> {
         let (sight, replica) = match looked {
             Ok(replica) => (Sight::Seen(replica.state), Some(replica)),
             Err(host::HostError::Gone) => (Sight::Gone, None),
+            Err(host::HostError::Busy { .. }) => (Sight::Busy, None),
             Err(_) => (Sight::Missed, None),
         };
         Spot { lease, peer: Some(peer), replica, sight, took: begun.elapsed() }
@@ -326,11 +327,16 @@ impl Drop for Busy<'_> {
 fn ways(name: &str, record: &Record, spots: &[Spot], keep: &Keep, before: &Routes) -> Vec<Route> {
     let way = |spot: &Spot| {
         let is_ready = spot.sight == Sight::Seen(State::Ready);
-        let is_doubtful = spot.sight == Sight::Missed && before.has(name, spot.lease.id);
+        let is_known = before.has(name, spot.lease.id);
+        let is_doubtful = is_known && spot.sight == Sight::Missed;
+        let is_busy = is_known && spot.sight == Sight::Busy;
         Some(Route {
             lease: spot.lease.id,
             node: spot.node(),
-            peer: spot.peer.clone().filter(|_| (is_ready || is_doubtful) && keep.is_routed(spot.lease.id))?,
+            peer: spot
+                .peer
+                .clone()
+                .filter(|_| (is_ready || is_doubtful || is_busy) && keep.is_routed(spot.lease.id))?,
             deadline: Duration::from_millis(record.manifest.limits.deadline_ms) + DEADLINE_SLACK,
             near: spot.took,
             is_doubtful,
