@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
 mod care;
+mod compute;
 mod data;
 mod key;
 mod market;
@@ -21,6 +22,7 @@ mod sync;
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,
 };
+pub(crate) use compute::{NodeOffer, OfferCompute};
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use market::{Market, MarketBook, MarketHistory, MarketQuote, Ware};
@@ -149,6 +151,9 @@ pub(crate) struct Verify {
 pub(crate) enum Node {
     /// Run the node of a folder until it is stopped.
     Run(NodeRun),
+    /// Offer what this machine has.
+    #[command(subcommand)]
+    Offer(NodeOffer),
     /// Take no new data, give up the offer, and say when the machine may go.
     Drain(NodeDrain),
     /// Show what a provider earned, each payment with its reason.
