@@ -8,6 +8,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 mod app;
 mod care;
+mod compute;
 mod data;
 mod key;
 mod market;
@@ -23,6 +24,7 @@ pub(crate) use app::{App, AppDelete, AppLogs, AppName, AppRenew, AppScale, AppSe
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,
 };
+pub(crate) use compute::{NodeOffer, OfferCompute};
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use market::{Market, MarketBook, MarketHistory, MarketQuote, Ware};
@@ -156,6 +158,9 @@ pub(crate) struct Verify {
 pub(crate) enum Node {
     /// Run the node of a folder until it is stopped.
     Run(NodeRun),
+    /// Offer what this machine has.
+    #[command(subcommand)]
+    Offer(NodeOffer),
     /// Take no new data, give up the offer, and say when the machine may go.
     Drain(NodeDrain),
     /// Show what a provider earned, each payment with its reason.

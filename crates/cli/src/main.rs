@@ -12,6 +12,7 @@ mod bucket;
 mod budget;
 mod care;
 mod chain;
+mod compute_offer;
 mod context;
 mod data;
 mod decline;
@@ -56,8 +57,8 @@ mod versions;
 mod wallet;
 
 use args::{
-    App, Budget, Care, Chain, Data, Global, Key, Line, Market, Net, Node, Pool, Process, S3, S3Key, Share, Validator,
-    Verb, Wallet,
+    App, Budget, Care, Chain, Data, Global, Key, Line, Market, Net, Node, NodeOffer, Pool, Process, S3, S3Key, Share,
+    Validator, Verb, Wallet,
 };
 use clap::FromArgMatches as _;
 use commonware_runtime::{
@@ -77,6 +78,10 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 const WORKERS_MAX: usize = 4;
 
 fn main() -> ExitCode {
+    // Before anything of this process exists that a stranger's component should not share.
+    if std::env::args_os().nth(1).is_some_and(|word| word == hodei_node::host::RUNNER) {
+        std::process::exit(hodei_node::host::runner::run());
+    }
     keep_freed_memory();
     let line = args::expand(std::env::args_os().collect());
     // Known before the line is understood, so that a misunderstood line is told in the form asked for.
@@ -278,6 +283,10 @@ fn run(line: Line, out: Out) -> Result<()> {
             let folder =
                 serve::folder(run.folder.as_ref(), || Ok(Contexts::of(&Paths::of_user()?).open(asked)?.1.node))?;
             stay(serve::check(&folder)?, run.process, out)
+        }
+        Verb::Node(Node::Offer(NodeOffer::Compute(args))) => {
+            let paths = Paths::of_user()?;
+            in_cloud(&global, async |session| compute_offer::offer(&args, session, &paths, out).await)
         }
         Verb::Node(Node::Drain(drain)) => in_cloud(&global, async |session| node::drain(&drain, session, out).await),
         Verb::Node(Node::Earnings(args)) => {
