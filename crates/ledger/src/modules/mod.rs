@@ -22,6 +22,7 @@ mod list;
 pub(crate) mod market;
 pub(crate) mod providers;
 pub(crate) mod queue;
+mod rounds;
 mod slots;
 pub(crate) mod tabs;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use hodei_types::abi::{IModule, IQueue, QUEUE, SYSTEM};
 
 use super::{
     ctx::{Ctx, Stop, broken, returns, revert},
-    deals,
+    deals, rounds,
     slots::{at, base, pack, unpack},
 };
 
@@ -157,6 +157,7 @@ fn begin(ctx: &mut Ctx<'_, '_>, call: &beginCall) -> Result<bool, Stop> {
         ctx.store(QUEUE, SEED, seed.into())?;
     }
     ctx.store(QUEUE, CLOCK, pack([window.clock_ms, window.index, window.opened_ms, window.height]))?;
+    rounds::begin(ctx, window.clock_ms)?;
     let [len, _, _, _] = unpack(ctx.load(QUEUE, HEAP)?);
     Ok(len > 0 && due_ms(ctx.load(QUEUE, item_slot(0))?) <= window.clock_ms)
 }

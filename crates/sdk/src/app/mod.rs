@@ -62,6 +62,8 @@ const RUNNING: u8 = 1;
 const WAITING: u8 = 1;
 /// Where a host is reached is read again after this.
 const PEER_AGE: Duration = Duration::from_secs(60);
+/// Leases of anybody that are looked through for those of an order that lost hosts.
+const BETWEEN_MAX: u64 = 4096;
 /// Blocks an order is looked for that nobody could say whether it is final.
 const LATE_BLOCKS: u64 = 10;
 
@@ -139,15 +141,35 @@ impl<T: Transport> Apps<T> {
         Ok(peer)
     }
 
-    /// Leases of an app's orders, those that ended too, by id.
+    /// The last lease of each replica of an app's orders, those that ended too.
     async fn leases(&self, record: &Record) -> Result<Vec<ILeases::Lease>, Fault> {
         let mut ids = Vec::new();
         for order in &record.orders {
+            ids.extend(self.placed(*order).await?.leases);
+        }
+        self.leases_of(&ids).await
+    }
+
+    /// All leases an app ever had, with those that were lost and that the ledger placed again.
+    async fn all_leases(&self, record: &Record) -> Result<Vec<ILeases::Lease>, Fault> {
+        let mut ids = Vec::new();
+        for order in &record.orders {
             let placed = self.placed(*order).await?;
-            if placed.firstLease > 0 {
-                ids.extend((placed.firstLease..).take(placed.order.replicas.into()));
+            let Some(last) = placed.leases.iter().copied().max() else { continue };
+            // What came between is of this order or of others'.
+            let most = placed.firstLease.saturating_add(BETWEEN_MAX);
+            let between = placed.firstLease..=last.min(most);
+            match placed.lost.is_empty() {
+                true => ids.extend(placed.leases),
+                false => ids.extend(between.chain(placed.leases.into_iter().filter(|lease| *lease > most))),
             }
         }
+        let mut leases = self.leases_of(&ids).await?;
+        leases.retain(|lease| record.orders.contains(&lease.order));
+        Ok(leases)
+    }
+
+    async fn leases_of(&self, ids: &[u64]) -> Result<Vec<ILeases::Lease>, Fault> {
         let mut leases = Vec::new();
         for batch in ids.chunks(BATCH_MAX) {
             leases.extend(ask(self.chain(), LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await?);

@@ -14,7 +14,7 @@ use hodei_types::{
     },
     call::{ask, revert},
     chain::Chain,
-    market::{BP, Capacity, Class, REGIONS, rate},
+    market::{BP, Capacity, Class, OFFER_MIN, REGIONS, rate},
     transport::{NodeKey, Peer},
 };
 use std::collections::BTreeMap;
@@ -259,11 +259,12 @@ fn command(terms: &Order) -> String {
         false => format!(" --country {}", String::from_utf8_lossy(terms.country.as_slice())),
     };
     let each = &terms.each;
+    let (cpu, memory) = (each.cpuMilli.max(OFFER_MIN.cpuMilli), each.memoryBytes.max(OFFER_MIN.memoryBytes));
     let disk = if each.diskBytes > 0 { format!(" --disk {}", mib(each.diskBytes)) } else { String::new() };
     format!(
         "hodei node offer compute --region {region}{country} --cpus {} --memory {}{disk}",
-        unit::cpus(each.cpuMilli),
-        mib(each.memoryBytes)
+        unit::cpus(cpu),
+        mib(memory)
     )
 }
 

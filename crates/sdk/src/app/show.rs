@@ -84,7 +84,7 @@ impl<T: Transport> Apps<T> {
             let record = self.record(&name)?;
             let record = self.adopt(record, &standing)?;
             known.insert(B256::from(record.manifest.workload()));
-            let bill = Bill::of(&self.leases(&record).await?);
+            let bill = Bill::of(&self.all_leases(&record).await?);
             apps.push((record, bill));
         }
         let mut strays: Vec<Stray> = Vec::new();
@@ -117,7 +117,7 @@ impl<T: Transport> Apps<T> {
     pub async fn show(&self, name: &str) -> Result<Shown, Fault> {
         let record = self.record(name)?;
         let record = self.adopt(record, &self.standing().await?)?;
-        let bill = Bill::of(&self.leases(&record).await?);
+        let bill = Bill::of(&self.all_leases(&record).await?);
         let mut replicas = Vec::new();
         for Spot { lease, replica, .. } in self.spots(&record).await? {
             let host = self.host(NodeKey(lease.node.0)).await?;
@@ -183,6 +183,9 @@ mod tests {
             begunMs: 0,
             untilMs: 1000 * left as u64,
             workload: Default::default(),
+            replica: 0,
+            generation: 0,
+            lostMs: 0,
         }
     }
 

@@ -46,7 +46,7 @@ impl<T: Transport> Apps<T> {
     /// What all leases of an app paid so far; the ledger must keep the blocks since its first order.
     pub async fn statement(&self, record: &Record) -> Result<Statement, Fault> {
         let head = self.chain().head().await?.height;
-        let leases: Vec<u64> = self.leases(record).await?.iter().map(|lease| lease.id).collect();
+        let leases: Vec<u64> = self.all_leases(record).await?.iter().map(|lease| lease.id).collect();
         let from = (record.since_height..=head).step_by(LOG_BLOCKS_MAX as usize);
         let ranges: Vec<(u64, u64)> = from.map(|from| (from, head.min(from + LOG_BLOCKS_MAX - 1))).collect();
         let questions = leases.iter().flat_map(|lease| ranges.iter().map(move |range| (*lease, *range)));

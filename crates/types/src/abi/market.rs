@@ -131,8 +131,12 @@ sol! {
             uint128 deposit;
             /// When it stops waiting, by the ledger's time if blocks go on being made.
             uint64 untilMs;
-            /// Its leases are `firstLease` and the next, one a replica.
+            /// Its first leases are this and the next, one a replica.
             uint64 firstLease;
+            /// The last lease of each replica, be it over; none while it waits.
+            uint64[] leases;
+            /// Hosts it lost, in that order: it does not go there again.
+            bytes32[] lost;
         }
         /// Open offers of one region and runtime at about one price.
         #[derive(Copy)]
@@ -255,13 +259,28 @@ sol! {
             uint64 begunMs;
             uint64 untilMs;
             bytes32 workload;
+            /// Which replica of its order, from 0.
+            uint8 replica;
+            /// How often it was said to be unreachable; what is signed about it names this.
+            uint64 generation;
+            /// By the ledger's time, when it ends as lost if its host does not show itself; 0 if nobody says so.
+            uint64 lostMs;
         }
 
         event Begun(uint64 indexed lease, bytes32 indexed node, address indexed owner, uint64 order, uint128 rate, uint128 escrow, bytes32 workload);
         /// `amount` of it to the operator, `burned` to nobody.
         event Settled(uint64 indexed lease, bytes32 indexed node, address indexed owner, address operator, uint64 secs, uint256 amount, uint256 burned);
         event Renewed(uint64 indexed lease, address indexed owner, uint256 amount, uint128 left);
-        /// By 1 its owner, 2 its host, 3 the end of its escrow.
+        /// Two of its watchers said that its host is not reached: nothing is paid from here on, unless it shows itself
+        /// until `lostMs`, by the ledger's time.
+        event Suspected(uint64 indexed lease, bytes32 indexed node, address indexed owner, uint64 generation, uint64 lostMs, bytes32[] watchers);
+        /// Its host showed itself in time; this counts against these watchers.
+        event Refuted(uint64 indexed lease, bytes32 indexed node, address indexed owner, uint64 generation, bytes32[] watchers);
+        /// A watcher's part of the escrow of a lease that was lost.
+        event Watched(uint64 indexed lease, bytes32 indexed watcher, address indexed operator, uint256 amount);
+        /// What was lost goes on as lease `next`, with `escrow` of its own.
+        event Replaced(uint64 indexed lease, uint64 indexed next, address indexed owner, uint256 escrow);
+        /// By 1 its owner, 2 its host, 3 the end of its escrow, 4 the loss of its host.
         event Ended(uint64 indexed lease, bytes32 indexed node, address indexed owner, uint8 by, uint256 refund, uint256 penalty);
 
         error UnknownLease(uint64 lease);
@@ -274,8 +293,21 @@ sol! {
         error HostRetired(bytes32 node);
         /// Its host has less collateral than its offer needs: it takes no renewals until it has.
         error HostShort(bytes32 node, uint256 collateral, uint256 least);
+        /// Watchers speak of this round and the one before.
+        error BadRound(uint64 given, uint64 now);
+        /// One of each watcher, in their order, empty or over `unreachable_statement`: so many were right.
+        error BadSignatures(uint64 right, uint64 needed);
+        /// A host speaks by its operator's account, or by its node key over `alive_statement`.
+        error BadAlive();
+        /// Its host did not show itself until then: it is lost.
+        error TooLate(uint64 lostMs);
+        error AlreadySuspect(uint64 lease);
+        error NotSuspect(uint64 lease);
+        error BadGeneration(uint64 given, uint64 found);
 
-        /// Pays what is owed of each lease, whoever sends it; ends those whose escrow is over, All or none, at most 64.
+        /// Pays what is owed of each lease, whoever sends it; ends those whose escrow is over, and those whose host did not
+        /// show itself in time: what is left then goes on with another host within the order's terms, or back to the
+        /// owner. All or none, at most 64.
         function touch(uint64[] calldata leases) external returns (uint256 paid);
         /// Ends leases of the caller, or of the owner whose budget it is; what is not owed comes back.
         function end(uint64[] calldata leases) external;
@@ -284,11 +316,27 @@ sol! {
         function quit(uint64[] calldata leases) external;
         /// Adds the value sent to the escrow. Anybody may.
         function renew(uint64 lease) external payable;
+        /// Says that a lease's host is not reached, in this round or the one before. Anybody may send it. `signatures` are
+        /// those of `watchers(lease, round)`, in that order, empty for who did not sign; two at least, over
+        /// `unreachable_statement(chain id, lease, generation, round)`.
+        function unreachable(uint64 lease, uint64 round, bytes[] calldata signatures) external;
+        /// Takes that back, before it is lost: from the host's operator with an empty signature, or from anybody with the
+        /// node key's over `alive_statement(chain id, lease, generation)`.
+        function alive(uint64 lease, uint64 generation, bytes calldata signature) external;
 
         function get(uint64 lease) external view returns (Lease memory);
         function many(uint64[] calldata leases) external view returns (Lease[] memory);
         /// Running leases on a host, at most 64 from `first`.
         function ofHost(bytes32 node, uint64 first, uint64 most) external view returns (uint64[] memory leases);
         function count() external view returns (uint64);
+        /// The round of 60 s of the active clock, and when it ends by the ledger's time if blocks go on being made.
+        function round() external view returns (uint64 index, uint64 endsMs);
+        /// Who watches a lease in this round or the one before: at most 3 hosts, of different operators that neither run
+        /// nor own it. None before the round's second block, or of a lease that began in it.
+        function watchers(uint64 lease, uint64 round) external view returns (bytes32[] memory nodes);
+        /// The same of each, at most 64.
+        function watchersOf(uint64[] calldata leases, uint64 round) external view returns (bytes32[][] memory nodes);
+        /// Refuted accusations of a watcher in the open window. With the third it loses a hundredth of its collateral.
+        function refuted(bytes32 node) external view returns (uint64);
     }
 }

@@ -3,7 +3,10 @@
 //! What all leases of an order share (owner, capacity, workload) stands in the order.
 
 use alloy_primitives::{B256, U256};
-use hodei_types::abi::{ILeases, LEASES};
+use hodei_types::{
+    abi::{ILeases, LEASES},
+    market::{SUSPECT_MS, WATCHERS},
+};
 
 use super::super::{
     ctx::{Ctx, Stop, revert},
@@ -22,6 +25,8 @@ const TAG_HOST: u8 = 3;
 const TIMES: u64 = 0;
 const NODE: u64 = 1;
 const COIN: u64 = 2;
+/// Who said that its host is not reached, while it is suspect.
+const ACCUSERS: u64 = 3;
 
 /// One lease.
 #[derive(Clone, Debug)]
@@ -30,6 +35,12 @@ pub(super) struct Lease {
     pub(super) order: u64,
     pub(super) node: B256,
     pub(super) state: u8,
+    /// Which of its order, from 0.
+    pub(super) replica: u8,
+    /// How often it became suspect; after so many it begins anew, as what is signed names a round too.
+    pub(super) generation: u16,
+    /// Its age in seconds when it became suspect, at least 1; 0 if it is not.
+    pub(super) suspect_secs: u32,
     /// The active clock.
     pub(super) begun_ms: u64,
     /// Seconds that were paid, from the beginning.
@@ -44,13 +55,15 @@ impl Lease {
     /// A lease that must be there, be it over.
     pub(super) fn known(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Self, Stop> {
         let slots = lease_slot(id);
-        let [order, begun_ms, paid_secs, state] = unpack(ctx.load(LEASES, at(slots, TIMES))?);
+        let [order, begun_ms, paid_secs, bits] = unpack(ctx.load(LEASES, at(slots, TIMES))?);
         let node = ctx.load(LEASES, at(slots, NODE))?.into();
         let (rate, left) = unpack_wide(ctx.load(LEASES, at(slots, COIN))?);
-        if state == 0 {
+        if bits == 0 {
             return Err(revert(ILeases::UnknownLease { lease: id }));
         }
-        Ok(Self { id, order, node, state: state as u8, begun_ms, paid_secs, rate, left })
+        let (state, replica) = (bits as u8, (bits >> 8) as u8);
+        let (generation, suspect_secs) = ((bits >> 16) as u16, (bits >> 32) as u32);
+        Ok(Self { id, order, node, state, replica, generation, suspect_secs, begun_ms, paid_secs, rate, left })
     }
 
     /// A lease that did not end.
@@ -62,7 +75,11 @@ impl Lease {
     /// Writes what changes in a lease's life.
     pub(super) fn store(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let slots = lease_slot(self.id);
-        let times = pack([self.order, self.begun_ms, self.paid_secs, self.state.into()]);
+        let bits = u64::from(self.state)
+            | u64::from(self.replica) << 8
+            | u64::from(self.generation) << 16
+            | u64::from(self.suspect_secs) << 32;
+        let times = pack([self.order, self.begun_ms, self.paid_secs, bits]);
         ctx.store(LEASES, at(slots, TIMES), times)?;
         ctx.store(LEASES, at(slots, COIN), pack_wide(self.rate, self.left))
     }
@@ -72,6 +89,45 @@ impl Lease {
         ctx.store(LEASES, at(lease_slot(self.id), NODE), self.node.into())?;
         self.store(ctx)?;
         of_host(self.node).push(ctx, U256::from(self.id))
+    }
+
+    /// Of so many seconds of age, those it pays for: none beyond those when its host was last known to be there.
+    pub(super) fn payable_secs(&self, age_secs: u64) -> u64 {
+        if self.suspect_secs > 0 { age_secs.min(self.suspect_secs.into()) } else { age_secs }
+    }
+
+    /// The active clock when it is lost; none if it is not suspect.
+    pub(super) fn lost_ms(&self) -> Option<u64> {
+        let since_ms = self.begun_ms.saturating_add(u64::from(self.suspect_secs) * 1000);
+        (self.suspect_secs > 0).then(|| since_ms.saturating_add(SUSPECT_MS))
+    }
+
+    /// Makes it suspect, by what these said. Not written yet but for them.
+    pub(super) fn suspect(&mut self, ctx: &mut Ctx<'_, '_>, clock_ms: u64, accusers: &[B256]) -> Result<(), Stop> {
+        // Ages of a hundred years fit.
+        self.suspect_secs = u32::try_from(self.age_secs(clock_ms)).unwrap_or(u32::MAX).max(1);
+        self.generation = self.generation.wrapping_add(1);
+        for (i, node) in (0..).zip(accusers) {
+            ctx.store(LEASES, at(lease_slot(self.id), ACCUSERS + i), (*node).into())?;
+        }
+        Ok(())
+    }
+
+    /// Makes it suspect no more; who had said so. Not written yet but for them.
+    pub(super) fn clear(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<Vec<B256>, Stop> {
+        let mut accusers = Vec::new();
+        if self.suspect_secs == 0 {
+            return Ok(accusers);
+        }
+        self.suspect_secs = 0;
+        for slot in (0..WATCHERS as u64).map(|i| at(lease_slot(self.id), ACCUSERS + i)) {
+            let node: B256 = ctx.load(LEASES, slot)?.into();
+            if !node.is_zero() {
+                ctx.store(LEASES, slot, U256::ZERO)?;
+                accusers.push(node);
+            }
+        }
+        Ok(accusers)
     }
 
     /// Seconds the escrow pays for yet.

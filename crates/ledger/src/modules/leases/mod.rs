@@ -12,25 +12,29 @@
 //! hour would have paid, half to the owner; not if the lease is preemptible, if the host retired seven windows ago, or of
 //! what the collateral has not.
 //!
-//! Nothing here knows yet whether a host runs what it is paid for: its owner ends what does not answer.
+//! A host that is not reached is not paid: drawn watchers say so, and it may show itself for two minutes (`watch`). A lease
+//! whose host did not is ended by anybody's touch, and what is left of its escrow pays for the same replica elsewhere.
+//! Whether a host that is reached runs what it is paid for nobody here knows: the owner ends what does not answer.
 //!
-//! Invariants: this module's account holds what is in escrow of all leases; what was paid, burned, is left and was paid
-//! back of a lease is what came in; no lease pays beyond its escrow, nor a second twice.
+//! Invariants: this module's account holds what is in escrow of all leases; what was paid, burned, is left, went to
+//! watchers, went on and was paid back of a lease is what came in; no lease pays beyond its escrow, nor a second twice, nor
+//! one after its host was last known to be there.
 
 mod lease;
 mod stream;
+mod watch;
 
-use alloy_primitives::U256;
+use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
 use hodei_types::{
     abi::{BATCH_MAX, ILeases, IMarket::Placement, IModule, LEASES, PAGE_MAX},
-    market::{Class, TERM_SECS_MAX},
+    market::{Class, ROUND_MS, TERM_SECS_MAX},
 };
 
 use super::{
     ctx::{Ctx, Stop, returns, revert},
     market::{offer::Record, order::Standing},
-    queue,
+    queue, rounds,
 };
 use lease::{Lease, RUNNING};
 
@@ -65,6 +69,29 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             renew(ctx, call.lease)?;
             Ok(Vec::new())
         }
+        Calls::unreachable(call) => {
+            ctx.writes()?;
+            watch::unreachable(ctx, call.lease, call.round, &call.signatures)?;
+            Ok(Vec::new())
+        }
+        Calls::alive(call) => {
+            ctx.writes()?;
+            watch::alive(ctx, call.lease, call.generation, &call.signature)?;
+            Ok(Vec::new())
+        }
+        Calls::round(_) => {
+            let number = rounds::now(ctx)?;
+            let ends_ms = queue::wall_ms(ctx, number.saturating_add(1).saturating_mul(ROUND_MS))?;
+            returns((number, ends_ms))
+        }
+        Calls::watchers(call) => returns(watch::watchers(ctx, call.lease, call.round)?),
+        Calls::watchersOf(call) => {
+            at_most(call.leases.len() as u64, BATCH_MAX as u64)?;
+            let leases = call.leases.into_iter();
+            let nodes: Vec<_> = leases.map(|id| watch::watchers(ctx, id, call.round)).collect::<Result<_, _>>()?;
+            returns(nodes)
+        }
+        Calls::refuted(call) => returns(watch::refuted(ctx, call.node)?),
         Calls::get(call) => returns(show(ctx, call.lease)?),
         Calls::many(call) => {
             at_most(call.leases.len() as u64, BATCH_MAX as u64)?;
@@ -83,26 +110,36 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
     }
 }
 
-/// Makes a lease of each placement, with escrow for so many seconds; the first one's id. The caller brings the coin.
+/// Makes a lease of each placement, with escrow for so many seconds, of this replica and the next; the first one's id. The
+/// caller brings the coin.
 pub(super) fn begin(
     ctx: &mut Ctx<'_, '_>,
-    order: u64,
-    standing: &Standing,
+    order: &Standing,
     placements: &[Placement],
+    replica: u8,
     secs: u128,
 ) -> Result<u64, Stop> {
     let begun_ms = queue::window(ctx)?.clock_ms;
     let first = lease::count(ctx)? + 1;
-    let (owner, workload) = (standing.owner, standing.terms.workload);
-    for (id, placement) in (first..).zip(placements) {
+    let (order, owner, workload) = (order.id, order.owner, order.terms.workload);
+    for ((id, replica), placement) in (first..).zip(replica..).zip(placements) {
         let Placement { node, rate } = *placement;
         // Below 2^119: a rate of 2^93, for seconds of 2^26.
         let left = rate.saturating_mul(secs);
-        Lease { id, order, node, state: RUNNING, begun_ms, paid_secs: 0, rate, left }.store_new(ctx)?;
+        let (state, generation, suspect_secs, paid_secs) = (RUNNING, 0, 0, 0);
+        let lease =
+            Lease { id, order, node, state, replica, generation, suspect_secs, begun_ms, paid_secs, rate, left };
+        lease.store_new(ctx)?;
         ctx.emit(LEASES, &ILeases::Begun { lease: id, node, owner, order, rate, escrow: left, workload })?;
     }
     lease::store_count(ctx, first - 1 + placements.len() as u64)?;
     Ok(first)
+}
+
+/// Where a lease is, if it runs.
+pub(super) fn living(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Option<B256>, Stop> {
+    let lease = Lease::known(ctx, id)?;
+    Ok((lease.state == RUNNING).then_some(lease.node))
 }
 
 fn renew(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
@@ -135,10 +172,12 @@ fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
     let order = Standing::known(ctx, lease.order)?;
     let clock_ms = queue::window(ctx)?.clock_ms;
     let is_running = lease.state == RUNNING;
-    let owed_secs = lease.age_secs(clock_ms).saturating_sub(lease.paid_secs).min(lease.funded_secs());
+    let owed_secs =
+        lease.payable_secs(lease.age_secs(clock_ms)).saturating_sub(lease.paid_secs).min(lease.funded_secs());
     let owed = if is_running { lease.rate.saturating_mul(owed_secs.into()) } else { 0 };
     let begun_ms = queue::wall_ms(ctx, lease.begun_ms)?;
     let until_ms = queue::wall_ms(ctx, lease.ends_ms())?;
+    let lost_ms = lease.lost_ms().map(|lost_ms| queue::wall_ms(ctx, lost_ms)).transpose()?;
     Ok(ILeases::Lease {
         id,
         order: lease.order,
@@ -154,6 +193,9 @@ fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
         begunMs: begun_ms,
         untilMs: until_ms,
         workload: order.terms.workload,
+        replica: lease.replica,
+        generation: lease.generation.into(),
+        lostMs: lost_ms.unwrap_or(0),
     })
 }
 

@@ -2,17 +2,22 @@
 
 use alloy_primitives::{Address, U256};
 use hodei_types::{
-    abi::{ILeases, LEASES},
-    market::{BP, Class, FEE_BP, LEASE_SECS_MIN, QUIT_SECS, size_milli},
+    abi::{ILeases, IMarket::Placement, LEASES},
+    market::{BP, Class, FEE_BP, LEASE_SECS_MIN, QUIT_SECS, TERM_SECS_MAX, WATCHER_SECS, size_milli},
 };
 
 use super::{
     super::{
         budgets,
         ctx::{Ctx, Stop, revert},
-        market::{self, offer::Record, order::Standing},
+        market::{
+            self,
+            offer::{self, Record},
+            order::Standing,
+        },
         queue,
     },
+    begin,
     lease::{ENDED, Lease, of_host},
 };
 
@@ -27,17 +32,18 @@ enum By {
     Owner = 1,
     Host = 2,
     Escrow = 3,
+    Loss = 4,
 }
 
 /// A lease with what it belongs to.
-struct Running {
-    lease: Lease,
-    order: Standing,
-    host: Record,
+pub(super) struct Running {
+    pub(super) lease: Lease,
+    pub(super) order: Standing,
+    pub(super) host: Record,
 }
 
 impl Running {
-    fn load(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Self, Stop> {
+    pub(super) fn load(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Self, Stop> {
         let lease = Lease::running(ctx, id)?;
         let order = Standing::known(ctx, lease.order)?;
         let host = Record::known(ctx, lease.node)?;
@@ -52,7 +58,7 @@ impl Running {
     /// burned of them.
     fn settle(&mut self, ctx: &mut Ctx<'_, '_>, age_secs: u64) -> Result<U256, Stop> {
         let lease = &mut self.lease;
-        let secs = age_secs.saturating_sub(lease.paid_secs).min(lease.funded_secs());
+        let secs = lease.payable_secs(age_secs).saturating_sub(lease.paid_secs).min(lease.funded_secs());
         if secs == 0 {
             return Ok(U256::ZERO);
         }
@@ -82,21 +88,57 @@ impl Running {
 
     /// Ends it as settled: the rest goes back to its owner, the room to its host.
     fn end(mut self, ctx: &mut Ctx<'_, '_>, by: By, penalty: U256) -> Result<(), Stop> {
+        self.order.count_ended(ctx)?;
+        self.close(ctx, by, penalty)
+    }
+
+    /// Ends it as lost: who told of it is paid, and the rest pays for another lease of the same replica, if a host within
+    /// the order's terms has room for it and it lasts for a minute; else it goes back.
+    fn lose(mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+        let Lease { id, node, replica, rate, .. } = self.lease;
+        for watcher in self.lease.clear(ctx)? {
+            let operator = offer::operator(ctx, watcher)?;
+            let amount = rate.saturating_mul(WATCHER_SECS.into()).min(self.lease.left);
+            if amount == 0 || operator.is_zero() {
+                continue;
+            }
+            self.lease.left -= amount;
+            let amount = U256::from(amount);
+            ctx.transfer(LEASES, operator, amount)?;
+            ctx.emit(LEASES, &ILeases::Watched { lease: id, watcher, operator, amount })?;
+        }
+        let found = self.order.place_again(ctx, replica, node)?;
+        let most = |placement: &Placement| self.lease.left.checked_div(placement.rate).unwrap_or(0);
+        let Some(placement) = found.filter(|placement| most(placement) >= LEASE_SECS_MIN.into()) else {
+            return self.end(ctx, By::Loss, U256::ZERO);
+        };
+        let secs = most(&placement).min(TERM_SECS_MAX.into());
+        let next = begin(ctx, &self.order, &[placement], replica, secs)?;
+        self.order.go_on(ctx, replica, &placement, next)?;
+        // At most what is left: so many seconds fit.
+        let escrow = placement.rate.saturating_mul(secs).min(self.lease.left);
+        self.lease.left -= escrow;
+        let owner = self.order.owner;
+        ctx.emit(LEASES, &ILeases::Replaced { lease: id, next, owner, escrow: U256::from(escrow) })?;
+        self.close(ctx, By::Loss, U256::ZERO)
+    }
+
+    fn close(mut self, ctx: &mut Ctx<'_, '_>, by: By, penalty: U256) -> Result<(), Stop> {
         let refund = U256::from(self.lease.left);
+        self.lease.clear(ctx)?;
         self.lease.left = 0;
         self.lease.state = ENDED;
         self.lease.store(ctx)?;
         let Lease { id, node, .. } = self.lease;
         let owner = self.order.owner;
         of_host(node).remove(ctx, U256::from(id))?;
-        self.order.count_ended(ctx)?;
         self.host.give(ctx, &self.order.terms.each)?;
         ctx.transfer(LEASES, owner, refund)?;
         ctx.emit(LEASES, &ILeases::Ended { lease: id, node, owner, by: by as u8, refund, penalty })
     }
 }
 
-/// Pays what is owed of a lease, and ends it if its escrow is over; what it paid.
+/// Pays what is owed of a lease, and ends it if its escrow is over or its host lost; what it paid.
 pub(super) fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
     let mut running = Running::load(ctx, id)?;
     let clock_ms = queue::window(ctx)?.clock_ms;
@@ -104,6 +146,8 @@ pub(super) fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
     let paid = running.settle(ctx, age_secs)?;
     if running.lease.funded_secs() == 0 {
         running.end(ctx, By::Escrow, U256::ZERO)?;
+    } else if running.lease.lost_ms().is_some_and(|lost_ms| clock_ms >= lost_ms) {
+        running.lose(ctx)?;
     }
     Ok(paid)
 }

@@ -16,14 +16,15 @@ use super::{
         list::List,
         slots::base,
     },
-    offer::Card,
+    card::Card,
 };
 
 const TAG_STEPS: u8 = 3;
 const TAG_STEP: u8 = 4;
 
 /// Offers one order looks at: beyond that, of the cheapest by what [`REFERENCE`] costs. With the leases of 64 replicas it
-/// stays within what one transaction's gas pays for.
+/// stays within what one transaction's gas pays for. Dear offers take no cheaper one's place; to fill it with cheaper ones
+/// takes as many times the least collateral, at prices that anybody may take them at.
 pub(super) const PROBES_MAX: usize = 256;
 
 /// Where in the book an offer stands.

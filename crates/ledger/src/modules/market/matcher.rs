@@ -18,20 +18,34 @@ use std::{
 use super::{
     super::ctx::{Ctx, Stop, revert},
     book,
-    offer::{Card, collateral, markup_with, sides},
+    card::Card,
+    offer::{collateral, markup_with, sides},
 };
 
 /// Comparing one offer, beside reading it: about what the EVM takes for as many words.
 const GAS_PROBE: u64 = 200;
 
+/// What an order has already.
+#[derive(Default)]
+pub(super) struct Beside<'a> {
+    /// Hosts of its leases that run, each as often as it has one.
+    pub(super) living: &'a [B256],
+    /// Hosts it lost.
+    pub(super) lost: &'a [B256],
+}
+
 /// Where the replicas of an order go; how many would, if not all.
-pub(super) fn place(ctx: &mut Ctx<'_, '_>, order: &Order) -> Result<Result<Vec<Placement>, u64>, Stop> {
+pub(super) fn place(
+    ctx: &mut Ctx<'_, '_>,
+    order: &Order,
+    beside: Beside<'_>,
+) -> Result<Result<Vec<Placement>, u64>, Stop> {
     let mut cards = BTreeMap::new();
     // The cheapest on top, then the one that holds the fewest more, then the lowest key.
     let mut best = BinaryHeap::new();
     for (_, node) in book::walk(ctx, order.regions, order.runtime)? {
         ctx.charge(GAS_PROBE)?;
-        if order.exclude.contains(&node) {
+        if order.exclude.contains(&node) || beside.lost.contains(&node) {
             continue;
         }
         let card = Card::load(ctx, node)?;
@@ -44,6 +58,9 @@ pub(super) fn place(ctx: &mut Ctx<'_, '_>, order: &Order) -> Result<Result<Vec<P
         }
     }
     let mut counts = Counts::default();
+    for node in beside.living {
+        counts.of(ctx, *node)?.into_iter().for_each(|count| *count += 1);
+    }
     let mut placed: Vec<Placement> = Vec::new();
     while placed.len() < usize::from(order.replicas)
         && let Some(Reverse((rate, _, node))) = best.pop()
@@ -107,19 +124,22 @@ struct Counts {
 impl Counts {
     /// Counts one more at `node` if the order's limits allow it.
     fn take(&mut self, ctx: &mut Ctx<'_, '_>, node: B256, order: &Order) -> Result<bool, Stop> {
-        let (operator, network) = sides(ctx, node)?;
-        // At most 64 replicas: a count fits 8 bits.
-        let host = self.hosts.entry(node).or_default();
-        let operator = self.operators.entry(operator).or_default();
-        let network = self.networks.entry(network).or_default();
-        let is_full = |count: u8, most: u8| most > 0 && count >= most;
-        if is_full(*host, order.perHost) || is_full(*operator, order.perOperator) || is_full(*network, order.perNetwork)
-        {
+        let counts = self.of(ctx, node)?;
+        let most = [order.perHost, order.perOperator, order.perNetwork];
+        if counts.iter().zip(most).any(|(count, most)| most > 0 && **count >= most) {
             return Ok(false);
         }
-        *host += 1;
-        *operator += 1;
-        *network += 1;
+        counts.into_iter().for_each(|count| *count += 1);
         Ok(true)
+    }
+
+    /// Those of a host, of its operator and of its network: of at most 64 replicas, they fit 8 bits.
+    fn of(&mut self, ctx: &mut Ctx<'_, '_>, node: B256) -> Result<[&mut u8; 3], Stop> {
+        let (operator, network) = sides(ctx, node)?;
+        Ok([
+            self.hosts.entry(node).or_default(),
+            self.operators.entry(operator).or_default(),
+            self.networks.entry(network).or_default(),
+        ])
     }
 }

@@ -20,6 +20,7 @@
 //! and the collateral its offer needs, and did not retire; an order that reverts has taken nothing.
 
 mod book;
+mod card;
 mod index;
 mod matcher;
 pub(super) mod offer;

@@ -6,7 +6,7 @@ use hodei_types::{
         IMarket::{self, Host, Offer},
         MARKET, operator_consent,
     },
-    market::{CAPACITY_MIN, Capacity, NOTICE_WINDOWS, Prices, collateral_min, markup_bp, pack_curve, unpack_curve},
+    market::{BP, CAPACITY_MIN, Capacity, NOTICE_WINDOWS, collateral_min, markup_bp, pack_curve, unpack_curve},
 };
 
 use super::{
@@ -20,16 +20,14 @@ use super::{
         },
     },
     book::{self, Shelf},
+    card::Card,
 };
 
 const TAG_RECORD: u8 = 1;
 const TAG_NODES: u8 = 2;
 
-// Slots of a record, from its base. The matcher reads the three of the card.
+// Slots of a record, from its base; between the first two are the card's.
 const OPERATOR: u64 = 0;
-const FREE: u64 = 1;
-const PRICES: u64 = 2;
-const CARD: u64 = 3;
 const TOTAL: u64 = 4;
 const REST: u64 = 5;
 const CURVE: u64 = 6;
@@ -42,58 +40,7 @@ const ADDRESSES: u64 = 11;
 // Beside the operator.
 const RETIRED: u64 = 1;
 const LISTED: u64 = 2;
-
-/// What the matcher looks at.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Card {
-    pub(super) free: Capacity,
-    pub(super) prices: Prices,
-    leases: u64,
-    pub(super) markup_bp: u16,
-    pub(super) preemptible_bp: u16,
-    pub(super) country: u16,
-    pub(super) renewable: u8,
-    pub(super) tier: u8,
-    pub(super) attestation: u8,
-}
-
-impl Card {
-    pub(super) fn load(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<Self, Stop> {
-        let slots = record_slot(node);
-        let [cpu, memory, disk, bandwidth] = unpack(ctx.load(MARKET, at(slots, FREE))?);
-        let prices = unpack(ctx.load(MARKET, at(slots, PRICES))?);
-        let [transfer, price, leases, bits] = unpack(ctx.load(MARKET, at(slots, CARD))?);
-        Ok(Self {
-            free: Capacity::of_dims([cpu, memory, disk, bandwidth, transfer]),
-            prices: Prices::of_dims([prices[0], prices[1], prices[2], prices[3], price]),
-            leases,
-            markup_bp: bits as u16,
-            preemptible_bp: (bits >> 16) as u16,
-            country: (bits >> 32) as u16,
-            renewable: (bits >> 48) as u8,
-            tier: (bits >> 56) as u8 & 15,
-            attestation: (bits >> 60) as u8,
-        })
-    }
-
-    fn store(&self, ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(), Stop> {
-        let slots = record_slot(node);
-        let [cpu, memory, disk, bandwidth, transfer] = self.free.dims();
-        let bits = u64::from(self.markup_bp)
-            | u64::from(self.preemptible_bp) << 16
-            | u64::from(self.country) << 32
-            | u64::from(self.renewable) << 48
-            | u64::from(self.tier) << 56
-            | u64::from(self.attestation) << 60;
-        ctx.store(MARKET, at(slots, FREE), pack([cpu, memory, disk, bandwidth]))?;
-        ctx.store(MARKET, at(slots, CARD), pack([transfer, self.prices.transferMib, self.leases, bits]))
-    }
-
-    fn store_prices(&self, ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(), Stop> {
-        let [cpu, memory, disk, bandwidth, _] = self.prices.dims();
-        ctx.store(MARKET, at(record_slot(node), PRICES), pack([cpu, memory, disk, bandwidth]))
-    }
-}
+const SHORT: u64 = 4;
 
 /// What a record has beside its card and texts.
 #[derive(Clone, Debug)]
@@ -102,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) operator: Address,
     pub(crate) retired: bool,
     listed: bool,
+    /// It has less collateral than its offer needs.
+    short: bool,
     card: Card,
     total: Capacity,
     /// If retired: the active clock from which on ending leases costs nothing.
@@ -129,6 +78,7 @@ impl Record {
             operator,
             retired: bits & RETIRED != 0,
             listed: bits & LISTED != 0,
+            short: bits & SHORT != 0,
             card,
             total: Capacity::of_dims([cpu, memory, disk, bandwidth, transfer]),
             quits_free_ms,
@@ -158,7 +108,8 @@ impl Record {
     }
 
     fn store_flags(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-        let bits = if self.retired { RETIRED } else { 0 } | if self.listed { LISTED } else { 0 };
+        let bits = [(self.retired, RETIRED), (self.listed, LISTED), (self.short, SHORT)];
+        let bits = bits.into_iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum();
         ctx.store(MARKET, at(record_slot(self.node), OPERATOR), pack_address(self.operator, bits))
     }
 
@@ -180,18 +131,15 @@ impl Record {
 
     /// Puts it into the book or takes it out, as it now should be.
     fn list(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-        let is_short = self.collateral < self.least(ctx);
-        let should = !self.retired && !is_short && CAPACITY_MIN.fits_in(&self.card.free);
-        if should == self.listed {
-            return Ok(());
+        let was = (self.listed, self.short);
+        self.short = self.collateral < self.least(ctx);
+        self.listed = !self.retired && !self.short && CAPACITY_MIN.fits_in(&self.card.free);
+        match (was.0, self.listed) {
+            (false, true) => self.shelf.put(ctx, self.node)?,
+            (true, false) => self.shelf.remove(ctx, self.node)?,
+            _ => {}
         }
-        self.listed = should;
-        if should {
-            self.shelf.put(ctx, self.node)?
-        } else {
-            self.shelf.remove(ctx, self.node)?
-        }
-        self.store_flags(ctx)
+        if was == (self.listed, self.short) { Ok(()) } else { self.store_flags(ctx) }
     }
 
     /// Writes what a lease changed of it.
@@ -231,14 +179,18 @@ impl Record {
             return Ok(amount);
         }
         let to_owner = amount / U256::from(2);
-        let burned = amount - to_owner;
+        self.lose(ctx, lease, amount, amount - to_owner)?;
+        ctx.transfer(MARKET, owner, to_owner)?;
+        Ok(amount)
+    }
+
+    /// Takes collateral that is there, and burns so much of it.
+    fn lose(&mut self, ctx: &mut Ctx<'_, '_>, lease: u64, amount: U256, burned: U256) -> Result<(), Stop> {
         self.collateral -= amount;
         self.store_collateral(ctx)?;
         self.list(ctx)?;
-        ctx.transfer(MARKET, owner, to_owner)?;
         ctx.burn(MARKET, burned)?;
-        ctx.emit(MARKET, &IMarket::Slashed { node: self.node, lease, amount, burned })?;
-        Ok(amount)
+        ctx.emit(MARKET, &IMarket::Slashed { node: self.node, lease, amount, burned })
     }
 }
 
@@ -261,7 +213,8 @@ pub(super) fn register(ctx: &mut Ctx<'_, '_>, node: B256, offer: &Offer, possess
         operator,
         retired: false,
         listed: false,
-        card: card(offer, offer.capacity, 0),
+        short: false,
+        card: Card::of(offer, offer.capacity, 0),
         total: offer.capacity,
         quits_free_ms: 0,
         version: 1,
@@ -296,7 +249,7 @@ pub(super) fn update(ctx: &mut Ctx<'_, '_>, node: B256, offer: &Offer) -> Result
         record.shelf.remove(ctx, node)?;
         record.listed = false;
     }
-    record.card = card(offer, free, leases);
+    record.card = Card::of(offer, free, leases);
     record.total = offer.capacity;
     record.version += 1;
     record.shelf = shelf(offer);
@@ -398,6 +351,25 @@ pub(super) fn collateral(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<U256, Stop
     ctx.load(MARKET, at(record_slot(node), COLLATERAL))
 }
 
+/// Burns a part of a host's collateral, in hundredths of a percent, for what it said of a lease. Nothing, if it left.
+pub(crate) fn fine(ctx: &mut Ctx<'_, '_>, node: B256, lease: u64, part_bp: u64) -> Result<(), Stop> {
+    let Some(mut record) = Record::find(ctx, node)? else { return Ok(()) };
+    let all = record.collateral;
+    let amount = (all / U256::from(BP) * U256::from(part_bp)).min(all);
+    if amount.is_zero() { Ok(()) } else { record.lose(ctx, lease, amount, amount) }
+}
+
+/// Who operates a host that may watch others: it is there, did not retire and has the collateral its offer needs.
+pub(crate) fn watcher(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<Option<Address>, Stop> {
+    let (operator, bits) = unpack_address(ctx.load(MARKET, at(record_slot(node), OPERATOR))?);
+    Ok((!operator.is_zero() && bits & (RETIRED | SHORT) == 0).then_some(operator))
+}
+
+/// Who operates a host, zero if nobody does.
+pub(crate) fn operator(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<Address, Stop> {
+    Ok(unpack_address(ctx.load(MARKET, at(record_slot(node), OPERATOR))?).0)
+}
+
 /// What a host's prices would be higher by with so much free. It reads no more than that takes, and whether the host is
 /// there its card told: what execution misses of many hosts is then fetched at once.
 pub(super) fn markup_with(ctx: &mut Ctx<'_, '_>, node: B256, free: &Capacity) -> Result<u16, Stop> {
@@ -411,9 +383,7 @@ pub(super) fn markup_with(ctx: &mut Ctx<'_, '_>, node: B256, free: &Capacity) ->
 
 /// Who operates a host, zero if nobody does; and the word of its network.
 pub(super) fn sides(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(Address, U256), Stop> {
-    let slots = record_slot(node);
-    let (operator, _) = unpack_address(ctx.load(MARKET, at(slots, OPERATOR))?);
-    Ok((operator, ctx.load(MARKET, at(slots, NETWORK))?))
+    Ok((operator(ctx, node)?, ctx.load(MARKET, at(record_slot(node), NETWORK))?))
 }
 
 fn check(offer: &Offer) -> Result<(), Stop> {
@@ -428,20 +398,6 @@ fn is_same_place(old: &Offer, new: &Offer) -> bool {
 
 fn shelf(offer: &Offer) -> Shelf {
     Shelf { region: offer.region, runtime: offer.runtime, step: book::step(&offer.prices) }
-}
-
-fn card(offer: &Offer, free: Capacity, leases: u64) -> Card {
-    Card {
-        free,
-        prices: offer.prices,
-        leases,
-        markup_bp: offer.markup_bp(&free),
-        preemptible_bp: offer.preemptibleBp,
-        country: u16::from_be_bytes(offer.country.0),
-        renewable: offer.renewable,
-        tier: offer.tier,
-        attestation: offer.attestation,
-    }
 }
 
 /// Writes all of a record that an offer states, and its place in the book.
@@ -461,11 +417,11 @@ fn write(ctx: &mut Ctx<'_, '_>, record: &mut Record, offer: &Offer) -> Result<()
     record.store_flags(ctx)
 }
 
-fn record_slot(node: B256) -> U256 {
+pub(super) fn record_slot(node: B256) -> U256 {
     base(TAG_RECORD, &[node.as_slice()])
 }
 
 /// Every host there is.
-pub(super) fn nodes() -> List {
+pub(crate) fn nodes() -> List {
     List::new(MARKET, base(TAG_NODES, &[]))
 }

@@ -1,12 +1,12 @@
 //! Take orders: match at once, or keep those that wait.
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
 use hodei_types::{
     abi::{
         IMarket::{self, Order, Placed, Placement},
         LEASES, MARKET,
     },
-    market::{Capacity, Class, TERM_SECS_MAX},
+    market::{Capacity, Class, LOST_MAX, TERM_SECS_MAX},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
         queue,
         slots::{at, base, pack, pack_address, pack_wide, unpack, unpack_address, unpack_wide},
     },
-    matcher,
+    matcher::{self, Beside},
     offer::Record,
 };
 
@@ -40,11 +40,14 @@ const TIMES: u64 = 4;
 const WORKLOAD: u64 = 5;
 const LIMITS: u64 = 6;
 const EXCLUDE: u64 = 7;
+const LOST: u64 = 16;
+/// The last lease of each replica, if it is not its first.
+const LAST: u64 = 32;
 
 /// One order, as it stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
-    id: u64,
+    pub(crate) id: u64,
     pub(crate) owner: Address,
     state: u8,
     /// Leases of it that run.
@@ -54,6 +57,8 @@ pub(crate) struct Standing {
     /// The active clock when it stops waiting.
     until_ms: u64,
     first_lease: u64,
+    /// Hosts that were lost.
+    lost: Vec<B256>,
 }
 
 impl Standing {
@@ -69,10 +74,10 @@ impl Standing {
         let (price_max, deposit) = unpack_wide(ctx.load(MARKET, at(slots, COIN))?);
         let [first_lease, until_ms, patience_ms, more] = unpack(ctx.load(MARKET, at(slots, TIMES))?);
         let [replicas, runtime, tier, attestation, renewable, host, operator, network] = small.to_be_bytes();
-        let (collateral_min, _) = unpack_wide(ctx.load(MARKET, at(slots, LIMITS))?);
+        let (collateral_min, lost) = unpack_wide(ctx.load(MARKET, at(slots, LIMITS))?);
         let excluded = more >> 24 & 0xff;
-        let exclude: Result<_, Stop> =
-            (0..excluded).map(|i| Ok(ctx.load(MARKET, at(slots, EXCLUDE + i))?.into())).collect();
+        let exclude = nodes(ctx, at(slots, EXCLUDE), excluded)?;
+        let lost = nodes(ctx, at(slots, LOST), lost as u64)?;
         let terms = Order {
             each: Capacity::of_dims([cpu, memory, disk, bandwidth, transfer]),
             replicas,
@@ -91,9 +96,10 @@ impl Standing {
             patienceMs: patience_ms,
             workload: ctx.load(MARKET, at(slots, WORKLOAD))?.into(),
             collateralMin: collateral_min,
-            exclude: exclude?,
+            exclude,
         };
-        Ok(Self { id, owner, state: bits as u8, running: (bits >> 8) as u8, terms, deposit, until_ms, first_lease })
+        let (state, running) = (bits as u8, (bits >> 8) as u8);
+        Ok(Self { id, owner, state, running, terms, deposit, until_ms, first_lease, lost })
     }
 
     /// Writes what changes in an order's life.
@@ -159,7 +165,7 @@ impl Standing {
         self.deposit = 0;
         self.state = FILLED;
         self.running = self.terms.replicas;
-        self.first_lease = leases::begin(ctx, self.id, self, placements, secs)?;
+        self.first_lease = leases::begin(ctx, self, placements, 0, secs)?;
         for placement in placements {
             Record::known(ctx, placement.node)?.take(ctx, &self.terms.each)?;
         }
@@ -190,15 +196,61 @@ impl Standing {
         self.store_state(ctx)
     }
 
-    fn show(&self, until_ms: u64) -> Placed {
+    /// Keeps in mind that a host was lost, and finds another for that replica within the terms, beside its other leases;
+    /// none after so many losses.
+    pub(crate) fn place_again(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        replica: u8,
+        lost: B256,
+    ) -> Result<Option<Placement>, Stop> {
+        if self.lost.len() >= LOST_MAX {
+            return Ok(None);
+        }
+        let slots = order_slot(self.id);
+        let count = self.lost.len() as u64;
+        self.lost.push(lost);
+        ctx.store(MARKET, at(slots, LOST + count), lost.into())?;
+        ctx.store(MARKET, at(slots, LIMITS), pack_wide(self.terms.collateralMin, u128::from(count) + 1))?;
+        let mut living = Vec::new();
+        for other in (0..self.terms.replicas).filter(|other| *other != replica) {
+            let lease = self.last_lease(ctx, other)?;
+            living.extend(leases::living(ctx, lease)?);
+        }
+        let one = Order { replicas: 1, ..self.terms.clone() };
+        let found = matcher::place(ctx, &one, Beside { living: &living, lost: &self.lost })?;
+        Ok(found.ok().and_then(|placements| placements.first().copied()))
+    }
+
+    /// Takes the room of a replica that was placed again, and notes its lease.
+    pub(crate) fn go_on(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        replica: u8,
+        placement: &Placement,
+        lease: u64,
+    ) -> Result<(), Stop> {
+        Record::known(ctx, placement.node)?.take(ctx, &self.terms.each)?;
+        ctx.store(MARKET, at(order_slot(self.id), LAST + u64::from(replica)), U256::from(lease))
+    }
+
+    /// The last lease of a replica, of an order that was filled.
+    fn last_lease(&self, ctx: &mut Ctx<'_, '_>, replica: u8) -> Result<u64, Stop> {
+        let last: u64 = ctx.load(MARKET, at(order_slot(self.id), LAST + u64::from(replica)))?.saturating_to();
+        Ok(if last == 0 { self.first_lease.saturating_add(replica.into()) } else { last })
+    }
+
+    fn show(self, leases: Vec<u64>, until_ms: u64) -> Placed {
         Placed {
             id: self.id,
             owner: self.owner,
             state: self.state,
-            order: self.terms.clone(),
+            order: self.terms,
             deposit: self.deposit,
             untilMs: until_ms,
             firstLease: self.first_lease,
+            leases,
+            lost: self.lost,
         }
     }
 }
@@ -221,9 +273,18 @@ pub(super) fn order(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<u64, Stop> {
     let next = base(TAG_NEXT, &[]);
     let id = ctx.load(MARKET, next)?.saturating_to::<u64>() + 1;
     ctx.store(MARKET, next, U256::from(id))?;
-    let mut order =
-        Standing { id, owner, state: WAITING, running: 0, terms: terms.clone(), deposit, until_ms: 0, first_lease: 0 };
-    let found = matcher::place(ctx, terms)?;
+    let mut order = Standing {
+        id,
+        owner,
+        state: WAITING,
+        running: 0,
+        terms: terms.clone(),
+        deposit,
+        until_ms: 0,
+        first_lease: 0,
+        lost: Vec::new(),
+    };
+    let found = matcher::place(ctx, terms, Beside::default())?;
     let filled = match found {
         Ok(placements) => Some(order.begin_leases(ctx, &placements, ctx.caller)?),
         Err(placed) if !waits => return Err(matcher::no_fit(terms, placed)),
@@ -247,7 +308,8 @@ pub(super) fn fill(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
         let until_ms = queue::wall_ms(ctx, order.until_ms)?;
         return Err(revert(IMarket::TooLate { untilMs: until_ms }));
     }
-    let placements = matcher::place(ctx, &order.terms)?.map_err(|placed| matcher::no_fit(&order.terms, placed))?;
+    let found = matcher::place(ctx, &order.terms, Beside::default())?;
+    let placements = found.map_err(|placed| matcher::no_fit(&order.terms, placed))?;
     let owner = order.owner;
     let filled = order.begin_leases(ctx, &placements, owner)?;
     order.store(ctx)?;
@@ -265,13 +327,15 @@ pub(super) fn cancel(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
 
 pub(super) fn quote(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<Vec<Placement>, Stop> {
     check(terms)?;
-    matcher::place(ctx, terms)?.map_err(|placed| matcher::no_fit(terms, placed))
+    matcher::place(ctx, terms, Beside::default())?.map_err(|placed| matcher::no_fit(terms, placed))
 }
 
 pub(super) fn get(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Placed, Stop> {
     let order = Standing::known(ctx, id)?;
     let until_ms = if order.until_ms > 0 { queue::wall_ms(ctx, order.until_ms)? } else { 0 };
-    Ok(order.show(until_ms))
+    let replicas = if order.first_lease > 0 { order.terms.replicas } else { 0 };
+    let leases = (0..replicas).map(|replica| order.last_lease(ctx, replica)).collect::<Result<_, _>>()?;
+    Ok(order.show(leases, until_ms))
 }
 
 /// Orders of an account that wait or have leases.
@@ -282,6 +346,11 @@ pub(super) fn of_owner(owner: Address) -> List {
 fn waiting(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Standing, Stop> {
     let order = Standing::known(ctx, id)?;
     if order.state == WAITING { Ok(order) } else { Err(revert(IMarket::NotWaiting { order: id })) }
+}
+
+/// So many node keys, from a slot on.
+fn nodes(ctx: &mut Ctx<'_, '_>, slots: U256, count: u64) -> Result<Vec<B256>, Stop> {
+    (0..count).map(|i| Ok(ctx.load(MARKET, at(slots, i))?.into())).collect()
 }
 
 fn order_slot(id: u64) -> U256 {

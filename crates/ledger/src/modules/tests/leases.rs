@@ -25,17 +25,22 @@ fn fair() -> Fair {
 }
 
 impl Fair {
-    fn lease(&self, lease: u64) -> ILeases::Lease {
+    pub(super) fn lease(&self, lease: u64) -> ILeases::Lease {
         self.world.view(LEASES, ILeases::getCall { lease })
     }
 
     /// What a touch by nobody in particular paid.
     fn touch(&mut self, lease: u64) -> U256 {
+        ILeases::touchCall::abi_decode_returns(&self.touched(lease).output).unwrap()
+    }
+
+    /// What a touch by nobody in particular did.
+    pub(super) fn touched(&mut self, lease: u64) -> Applied {
         let stranger = self.hosts[2].operator.address;
         let touch = ILeases::touchCall { leases: vec![lease] }.abi_encode();
         let applied = self.world.must(stranger, LEASES, 0, touch);
         self.world.audit();
-        ILeases::touchCall::abi_decode_returns(&applied.output).unwrap()
+        applied
     }
 
     fn quit(&mut self, host: usize, lease: u64) -> Applied {

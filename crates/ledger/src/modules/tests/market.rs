@@ -12,8 +12,8 @@ use hodei_types::{
     market::{COLLATERAL_MILLI, COLLATERAL_MIN, EXCLUDE_MAX, collateral_min, region_mask},
 };
 
-use super::world::{CHAIN, COIN, Host, Person, World, events, limit_gas};
-use crate::execute::{Applied, Call};
+use super::world::{CHAIN, COIN, Host, Person, World, events, limit_gas, params};
+use crate::execute::{Applied, Call, Params};
 
 const GIB: u64 = 1 << 30;
 
@@ -84,8 +84,13 @@ pub(super) struct Fair {
 impl Fair {
     /// With these offers, and 10 coins of collateral each.
     pub(super) fn new(offers: [Offer; 3]) -> Self {
+        Self::with(params(), offers)
+    }
+
+    /// The same by other rules.
+    pub(super) fn with(rules: Params, offers: [Offer; 3]) -> Self {
         let [tenant, one, two, three] = [1, 2, 3, 4].map(Person::new);
-        let mut world = World::new(&[tenant, one, two, three].map(|person| person.address));
+        let mut world = World::with(rules, &[tenant, one, two, three].map(|person| person.address));
         let hosts = [Host::new(1, one), Host::new(2, two), Host::new(3, three)];
         for (host, offer) in hosts.iter().zip(offers) {
             world.must(host.operator.address, MARKET, 10 * COIN, register(host, offer));
@@ -413,9 +418,9 @@ fn an_offer_is_its_operators_and_its_collateral_leaves_when_no_lease_is_left() {
 
 #[test]
 fn the_largest_order_over_a_full_look_at_the_book_fits_one_transaction() {
-    let (tenant, operator) = (Person::new(1), Person::new(2));
-    let mut world = World::new(&[tenant.address, operator.address]);
-    let hosts: Vec<_> = (1..=255).map(|n| Host::new(n, operator)).collect();
+    let [tenant, operators @ ..] = [1, 2, 3, 4].map(Person::new);
+    let mut world = World::new(&[tenant, operators[0], operators[1], operators[2]].map(|person| person.address));
+    let hosts: Vec<_> = (1..=255).map(|n| Host::new(n, operators[usize::from(n) % 3])).collect();
     for (n, host) in hosts.iter().enumerate() {
         // Fifty to a step and more: many steps, and hosts of many networks.
         let offer = Offer {
@@ -424,7 +429,8 @@ fn the_largest_order_over_a_full_look_at_the_book_fits_one_transaction() {
             network: format!("as{n}"),
             ..offer(1)
         };
-        let mut tx = world.tx(operator.address, TxKind::Call(MARKET), U256::from(2 * COIN), register(host, offer));
+        let from = host.operator.address;
+        let mut tx = world.tx(from, TxKind::Call(MARKET), U256::from(2 * COIN), register(host, offer));
         limit_gas(&mut tx, 2_000_000);
         assert!(world.block_after(1000, &[tx]).remove(0).unwrap().success);
     }
@@ -446,4 +452,23 @@ fn the_largest_order_over_a_full_look_at_the_book_fits_one_transaction() {
     }
     world.audit();
     assert_eq!(world.view(LEASES, abi::ILeases::countCall {}), 128);
+    // So does the loss of one of its hosts.
+    world.idle(60);
+    let mut round = world.view(LEASES, ILeases::roundCall {}).index;
+    let mut nodes = world.view(LEASES, ILeases::watchersCall { lease: 1, round });
+    while nodes.is_empty() {
+        world.idle(1);
+        round = world.view(LEASES, ILeases::roundCall {}).index;
+        nodes = world.view(LEASES, ILeases::watchersCall { lease: 1, round });
+    }
+    let statement = abi::unreachable_statement(CHAIN, 1, 0, round);
+    let sign = |node: &B256| hosts.iter().find(|host| host.node == *node).unwrap().sign(&statement);
+    let signatures = nodes.iter().map(sign).collect();
+    let accuse = ILeases::unreachableCall { lease: 1, round, signatures }.abi_encode();
+    world.must(tenant.address, LEASES, 0, accuse);
+    world.idle(120);
+    let lost = world.must(tenant.address, LEASES, 0, ILeases::touchCall { leases: vec![1] }.abi_encode());
+    assert_eq!(events::<ILeases::Replaced>(&lost.logs)[0].next, 129);
+    assert!(lost.gas_used < 8_000_000, "{} gas", lost.gas_used);
+    world.audit();
 }

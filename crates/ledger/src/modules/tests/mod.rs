@@ -19,4 +19,5 @@ mod resize;
 mod scene;
 mod tabs;
 mod wage;
+mod watch;
 mod world;

@@ -183,6 +183,8 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
         (LEASES, ILeases::endCall { leases: Vec::new() }.abi_encode()),
         (LEASES, ILeases::quitCall { leases: Vec::new() }.abi_encode()),
         (LEASES, ILeases::renewCall { lease: 1 }.abi_encode()),
+        (LEASES, ILeases::unreachableCall { lease: 1, round: 1, signatures: Vec::new() }.abi_encode()),
+        (LEASES, ILeases::aliveCall { lease: 1, generation: 1, signature: Default::default() }.abi_encode()),
     ];
     for op in [STATICCALL, DELEGATECALL, CALLCODE] {
         let relays = MODULES.map(|module| (module, deploy(&mut world, a.address, relay(module, op, false))));

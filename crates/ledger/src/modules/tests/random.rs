@@ -451,7 +451,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
     let (mut claims, mut refunds, mut wages, mut released) = (0, 0, 0, 0);
-    let (mut ended, mut waited) = (BTreeMap::<u8, u32>::new(), 0);
+    let (mut ended, mut waited, mut watched) = (BTreeMap::<u8, u32>::new(), 0, [0; 3]);
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -467,6 +467,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         released += game.released;
         game.market.ended.iter().for_each(|(by, count)| *ended.entry(*by).or_default() += count);
         waited += game.market.waited;
+        watched.iter_mut().zip(game.market.watched).for_each(|(all, some)| *all += some);
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -477,7 +478,8 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         }
     }
     assert!(kept > 20, "only {kept} leaves");
-    assert!((1..=3).all(|by| ended.get(&by).is_some_and(|count| *count > 2)), "leases ended by {ended:?}");
+    assert!((1..=4).all(|by| ended.get(&by).is_some_and(|count| *count > 2)), "leases ended by {ended:?}");
+    assert!(watched.iter().all(|count| *count > 2), "suspect, refuted, replaced: {watched:?}");
     assert!(waited > 5, "only {waited} orders waited");
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");

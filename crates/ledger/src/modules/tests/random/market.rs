@@ -18,18 +18,23 @@ pub(super) struct Seen {
     coin: BTreeMap<u64, [U256; 3]>,
     pub(super) ended: BTreeMap<u8, u32>,
     pub(super) waited: u32,
+    /// Leases that became suspect, were shown to run, and went on elsewhere.
+    pub(super) watched: [u32; 3],
 }
 
 impl Seen {
     pub(super) fn new(seed: u64) -> Self {
         let dice = Dice(seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
-        Self { dice, coin: BTreeMap::new(), ended: BTreeMap::new(), waited: 0 }
+        Self { dice, coin: BTreeMap::new(), ended: BTreeMap::new(), waited: 0, watched: [0; 3] }
     }
 }
 
 impl Game {
     /// One random call about compute; often a wrong one.
     pub(super) fn trade(&mut self) -> (Address, Address, u128, Vec<u8>) {
+        if self.market.dice.below(6) == 0 {
+            return self.watch();
+        }
         let dice = &mut self.market.dice;
         let from = self.people[dice.below(4) as usize].address;
         let host = &self.hosts[dice.below(3) as usize];
@@ -68,6 +73,44 @@ impl Game {
         }
     }
 
+    /// One random call about a host that is not reached, be it true or not.
+    fn watch(&mut self) -> (Address, Address, u128, Vec<u8>) {
+        let from = self.people[self.market.dice.below(4) as usize].address;
+        let ids: Vec<u64> = self.market.coin.keys().rev().take(64).copied().collect();
+        let mut leases = self.world.view(LEASES, ILeases::manyCall { leases: ids });
+        leases.retain(|lease| lease.state == 1);
+        let dice = &mut self.market.dice;
+        if leases.is_empty() {
+            return (from, LEASES, 0, ILeases::touchCall { leases: vec![dice.below(3)] }.abi_encode());
+        }
+        let lease = &leases[dice.below(leases.len() as u64) as usize];
+        let (id, generation) = (lease.id, lease.generation);
+        let host = self.hosts.iter().find(|host| host.node == lease.node).unwrap();
+        if lease.lostMs == 0 {
+            let round = self.world.view(LEASES, ILeases::roundCall {}).index - dice.below(2).min(generation);
+            let nodes = self.world.view(LEASES, ILeases::watchersCall { lease: id, round });
+            let statement = abi::unreachable_statement(CHAIN, id, generation, round);
+            let sign = |node: B256| self.hosts.iter().find(|host| host.node == node).unwrap().sign(&statement);
+            let mut signatures: Vec<Bytes> = nodes.into_iter().map(sign).collect();
+            if dice.below(8) == 0 {
+                signatures.pop();
+            }
+            return (from, LEASES, 0, ILeases::unreachableCall { lease: id, round, signatures }.abi_encode());
+        }
+        match dice.below(24) {
+            0 => {
+                let signature = host.sign(&abi::alive_statement(CHAIN, id, generation));
+                (from, LEASES, 0, ILeases::aliveCall { lease: id, generation, signature }.abi_encode())
+            }
+            1 => {
+                let generation = generation - dice.below(2);
+                let call = ILeases::aliveCall { lease: id, generation, signature: Bytes::new() };
+                (host.operator.address, LEASES, 0, call.abi_encode())
+            }
+            _ => (from, LEASES, 0, ILeases::touchCall { leases: vec![id] }.abi_encode()),
+        }
+    }
+
     /// Books what a transaction did to leases.
     pub(super) fn learn_market(&mut self, logs: &[alloy_primitives::Log]) {
         let seen = &mut self.market;
@@ -81,6 +124,16 @@ impl Game {
         for renewed in world::events::<ILeases::Renewed>(logs) {
             seen.coin.get_mut(&renewed.lease).unwrap()[0] += renewed.amount;
         }
+        for watched in world::events::<ILeases::Watched>(logs) {
+            seen.coin.get_mut(&watched.lease).unwrap()[1] += watched.amount;
+        }
+        for replaced in world::events::<ILeases::Replaced>(logs) {
+            seen.coin.get_mut(&replaced.lease).unwrap()[2] += replaced.escrow;
+            assert_eq!(seen.coin[&replaced.next][0], replaced.escrow);
+            seen.watched[2] += 1;
+        }
+        seen.watched[0] += world::events::<ILeases::Suspected>(logs).len() as u32;
+        seen.watched[1] += world::events::<ILeases::Refuted>(logs).len() as u32;
         for ended in world::events::<ILeases::Ended>(logs) {
             seen.coin.get_mut(&ended.lease).unwrap()[2] += ended.refund;
             *seen.ended.entry(ended.by).or_default() += 1;
@@ -126,6 +179,11 @@ impl Game {
                 let placed = world.view(MARKET, IMarket::placedCall { id });
                 assert!(placed.owner == owner && (placed.state == 1 || placed.state == 2));
                 held += U256::from(placed.deposit);
+                let replicas = if placed.state == 2 { placed.order.replicas } else { 0 };
+                assert_eq!(placed.leases.len(), usize::from(replicas));
+                let leases = world.view(LEASES, ILeases::manyCall { leases: placed.leases });
+                assert!((0..).zip(&leases).all(|(replica, lease)| (lease.order, lease.replica) == (id, replica)));
+                assert_eq!(leases.is_empty(), leases.iter().all(|lease| lease.state == 2), "it is over");
             }
         }
         assert_eq!(world.balance(MARKET), held);
