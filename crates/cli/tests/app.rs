@@ -184,7 +184,7 @@ fn an_app_outlives_one_of_its_hosts_and_every_wei_of_it_is_accounted_for() {
     assert_eq!(over["leases"], 2, "{over}");
     assert!(wei(&over["refunded_wei"]) > 0);
     let earned: u128 = over["earned"].as_array().unwrap().iter().map(|one| wei(&one["wei"])).sum();
-    let paid = earned + wei(&over["burned_wei"]);
+    let paid = earned + wei(&over["burned_wei"]) + wei(&over["watched_wei"]);
     assert_eq!(paid, wei(&over["paid_wei"]));
     assert_eq!(spent(&network) - before, paid as i128, "what left the wallet is what hosts got, and what was burned");
     let accounts: BTreeSet<_> = hosts.iter().map(|host| host.account.to_lowercase()).collect();

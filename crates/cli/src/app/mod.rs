@@ -288,6 +288,9 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
         for (operator, wei) in &all.earned {
             text.push_str(&format!("\n  {} to {operator}", money::exact(*wei)));
         }
+        if !all.watched.is_zero() {
+            text.push_str(&format!("\n  {} to who watched lost hosts", money::exact(all.watched)));
+        }
         text.push_str(&format!("\n  {} burned", money::exact(all.burned)));
     }
     let earned = |all: &Statement| {
@@ -300,7 +303,8 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
         &json!({
             "schema": "hodei.app.delete/1", "name": name, "leases": deleted.leases,
             "refunded_wei": deleted.refunded.to_string(), "paid_wei": statement.map(|all| all.paid().to_string()),
-            "earned": statement.map(earned), "burned_wei": statement.map(|all| all.burned.to_string()),
+            "earned": statement.map(earned), "watched_wei": statement.map(|all| all.watched.to_string()),
+            "burned_wei": statement.map(|all| all.burned.to_string()),
             "paid_secs": statement.map(|all| all.secs),
         }),
     );

@@ -3,11 +3,10 @@
 use super::{Apps, record::Record};
 use crate::{fault::Fault, moves::event};
 use alloy_primitives::{Address, U256};
-use alloy_sol_types::SolEvent as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_types::{
     abi::{ILeases, LEASES},
-    chain::{ChainError, LOG_BLOCKS_MAX, LogFilter},
+    chain::{ChainError, LOG_BLOCKS_MAX, Log, LogFilter},
     transport::Transport,
 };
 use std::collections::BTreeMap;
@@ -20,6 +19,8 @@ const AT_ONCE: usize = 16;
 pub struct Statement {
     /// Wei that each operator got.
     pub earned: BTreeMap<Address, U256>,
+    /// Wei that watchers got who said that a host was lost.
+    pub watched: U256,
     /// Wei that nobody got.
     pub burned: U256,
     /// Seconds of replicas that were paid.
@@ -31,10 +32,20 @@ pub struct Statement {
 impl Statement {
     /// All that was paid, in wei.
     pub fn paid(&self) -> U256 {
-        self.earned.values().sum::<U256>() + self.burned
+        self.earned.values().sum::<U256>() + self.watched + self.burned
     }
 
-    fn add(&mut self, settled: &ILeases::Settled) {
+    /// Adds what one event of a lease says was paid.
+    fn add(&mut self, log: &Log) {
+        if let Some(watched) = event::<ILeases::Watched>(log) {
+            self.watched += watched.amount;
+        }
+        if let Some(settled) = event::<ILeases::Settled>(log) {
+            self.settle(&settled);
+        }
+    }
+
+    fn settle(&mut self, settled: &ILeases::Settled) {
         *self.earned.entry(settled.operator).or_default() += settled.amount;
         self.burned += settled.burned;
         self.secs = self.secs.saturating_add(settled.secs);
@@ -55,7 +66,7 @@ impl<T: Transport> Apps<T> {
                 from,
                 to,
                 address: Some(LEASES),
-                topic0: Some(ILeases::Settled::SIGNATURE_HASH),
+                topic0: None,
                 topic1: Some(U256::from(lease).into()),
                 topic2: None,
             };
@@ -63,7 +74,7 @@ impl<T: Transport> Apps<T> {
         });
         let logs: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await?;
         let mut statement = Statement::default();
-        logs.iter().flatten().filter_map(event::<ILeases::Settled>).for_each(|settled| statement.add(&settled));
+        logs.iter().flatten().for_each(|log| statement.add(log));
         Ok(statement)
     }
 }
@@ -84,7 +95,9 @@ mod tests {
             burned: U256::from(burned),
         };
         let mut statement = Statement::default();
-        [settled(1, 10, 99, 1), settled(2, 5, 49, 1), settled(1, 7, 69, 1)].iter().for_each(|one| statement.add(one));
+        [settled(1, 10, 99, 1), settled(2, 5, 49, 1), settled(1, 7, 69, 1)]
+            .iter()
+            .for_each(|one| statement.settle(one));
         assert_eq!(statement.earned[&Address::repeat_byte(1)], U256::from(168));
         assert_eq!((statement.burned, statement.secs, statement.receipts), (U256::from(3), 22, 3));
         assert_eq!(statement.paid(), U256::from(220));
