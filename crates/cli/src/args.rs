@@ -6,7 +6,9 @@
 use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
+mod app;
 mod care;
+mod compute;
 mod data;
 mod key;
 mod market;
@@ -18,9 +20,11 @@ mod s3;
 mod share;
 mod sync;
 
+pub(crate) use app::{App, AppDelete, AppLogs, AppName, AppRenew, AppScale, AppServe, Deploy};
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,
 };
+pub(crate) use compute::{NodeOffer, OfferCompute};
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use market::{Market, MarketBook, MarketHistory, MarketQuote, Ware};
@@ -69,6 +73,11 @@ pub(crate) enum Verb {
     /// Speak S3, and say to whom.
     #[command(subcommand)]
     S3(S3),
+    /// Run a component on other people's machines: plan, price, order, ready.
+    Deploy(Box<Deploy>),
+    /// See what you run, what it costs, and change it.
+    #[command(subcommand)]
+    App(App),
     /// Verify a receipt, or what a provider declined, offline.
     Verify(Verify),
     /// Offer this machine to the cloud.
@@ -149,6 +158,9 @@ pub(crate) struct Verify {
 pub(crate) enum Node {
     /// Run the node of a folder until it is stopped.
     Run(NodeRun),
+    /// Offer what this machine has.
+    #[command(subcommand)]
+    Offer(NodeOffer),
     /// Take no new data, give up the offer, and say when the machine may go.
     Drain(NodeDrain),
     /// Show what a provider earned, each payment with its reason.

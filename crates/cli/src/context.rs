@@ -163,9 +163,14 @@ impl Contexts {
             )
             .at(path.display()));
         }
-        let text = toml::to_string_pretty(context).expect("a context is a table of plain values");
-        write_whole(&path, text.as_bytes(), 0o600)?;
+        self.change(name, context)?;
         self.make_current_if_none(name)
+    }
+
+    /// Saves what a context of this name is from now on.
+    pub(crate) fn change(&self, name: &str, context: &Context) -> Result<()> {
+        let text = toml::to_string_pretty(context).expect("a context is a table of plain values");
+        write_whole(&self.file(name), text.as_bytes(), 0o600)
     }
 
     fn make_current_if_none(&self, name: &str) -> Result<()> {

@@ -15,12 +15,13 @@ use crate::{
 use alloy_primitives::{B256, U256};
 use hodei_node::{
     home::Home,
+    host::paid::{Paid, paid},
     keys::Keys,
     provider::earnings::{Earnings, Payment, Read, earnings},
 };
 use hodei_sdk::market::{self, Offer};
 use hodei_types::{
-    abi::{DEALS, IDeals, PAGE_MAX},
+    abi::{DEALS, IDeals, IMarket, MARKET, PAGE_MAX},
     call::ask,
     chain::Chain,
 };
@@ -30,10 +31,19 @@ use std::collections::BTreeMap;
 /// `hodei node earnings`.
 pub(crate) async fn show(args: &NodeEarnings, session: &Session, out: Out) -> Result<()> {
     let chain = &*session.chain;
-    let offer = offer(args, session).await?;
-    let node = B256::from(offer.node.0);
+    let key = key(args, session)?;
     let head = chain.head().await.map_err(chain_fault)?;
     let from = head.height.saturating_sub(args.blocks.saturating_sub(1)).max(1);
+    let hosts = hosts(chain, &key).await?;
+    if let [host] = &hosts[..] {
+        leases(chain, host, from, head.height, out).await?;
+    }
+    let offer = match offer(key, session).await {
+        // It computes and keeps nothing: that is told.
+        Err(_) if hosts.len() == 1 => return Ok(()),
+        offer => offer?,
+    };
+    let node = B256::from(offer.node.0);
     let mut earned = earnings(chain, node, from, head.height).await.map_err(chain_fault)?;
     let deals = deals(chain, node, &earned).await?;
     deals.values().for_each(|deal| earned.know(deal.id, deal.leaves, deal.price));
@@ -163,24 +173,74 @@ fn read_reason(read: &Read) -> String {
     format!("{} MiB read", read.ticks)
 }
 
-/// The provider meant: named by the beginning of its key, or the one in a folder.
-async fn offer(args: &NodeEarnings, session: &Session) -> Result<Offer> {
-    let offers = market::offers(&*session.chain).await.map_err(chain_fault)?;
-    let key = match &args.node {
-        Some(text) => text.strip_prefix("node/").unwrap_or(text).trim_start_matches("0x").to_lowercase(),
-        None => {
-            let folder = serve::folder(args.folder.as_ref(), || Ok(session.context.node.clone())).map_err(|_| {
-                let help = "name the provider by the first digits of its key: `hodei status` lists them";
-                Fault::new(&fault::USAGE, "this context has no node of its own here", help)
-            })?;
-            serve::check_present(&folder)?;
-            let home = Home::create(&folder).map_err(serve::home_fault)?;
-            let keys = Keys::open(&home).map_err(|error| {
-                Fault::new(&fault::WALLET, error, "put the right key file there").at(folder.display())
-            })?;
-            hex::encode(hodei_node::deal::public_key(&keys.node).as_ref())
+/// The beginning of the key of the node meant: as named, or of the one in a folder.
+fn key(args: &NodeEarnings, session: &Session) -> Result<String> {
+    if let Some(text) = &args.node {
+        return Ok(text.strip_prefix("node/").unwrap_or(text).trim_start_matches("0x").to_lowercase());
+    }
+    let folder = serve::folder(args.folder.as_ref(), || Ok(session.context.node.clone())).map_err(|_| {
+        let help = "name the provider by the first digits of its key: `hodei status` lists them";
+        Fault::new(&fault::USAGE, "this context has no node of its own here", help)
+    })?;
+    serve::check_present(&folder)?;
+    let home = Home::create(&folder).map_err(serve::home_fault)?;
+    let keys = Keys::open(&home)
+        .map_err(|error| Fault::new(&fault::WALLET, error, "put the right key file there").at(folder.display()))?;
+    Ok(hex::encode(hodei_node::deal::public_key(&keys.node).as_ref()))
+}
+
+/// Hosts of compute whose key begins so.
+async fn hosts(chain: &dyn Chain, key: &str) -> Result<Vec<IMarket::Host>> {
+    let (mut first, mut found) = (0, Vec::new());
+    loop {
+        let page = ask(chain, MARKET, &IMarket::pageCall { first, most: PAGE_MAX }).await.map_err(chain_fault)?;
+        first += page.len() as u64;
+        let is_last = (page.len() as u64) < PAGE_MAX;
+        found.extend(page.into_iter().filter(|host| hex::encode(host.node).starts_with(key)));
+        if is_last {
+            return Ok(found);
         }
-    };
+    }
+}
+
+/// What leases paid a host, each settling with its reason.
+async fn leases(chain: &dyn Chain, host: &IMarket::Host, from: u64, to: u64, out: Out) -> Result<()> {
+    let node = host.node.to_string();
+    let payments = paid(chain, host.node, from, to).await.map_err(chain_fault)?;
+    let why = |payment: &Paid| format!("{} of lease {}", counted(payment.secs, "second"), payment.lease);
+    if out.json {
+        for payment in &payments {
+            let value = json!({
+                "schema": "hodei.node.payment/1", "what": "lease", "node": node, "lease": payment.lease,
+                "height": payment.height, "transaction": payment.tx.to_string(), "secs": payment.secs,
+                "amount_wei": payment.amount.to_string(), "why": why(payment),
+            });
+            out.result("", &value);
+        }
+    } else if !payments.is_empty() {
+        let row = |payment: &Paid| vec![payment.height.to_string(), money::exact(payment.amount), why(payment)];
+        out.line(&table(&["BLOCK", "PAID", "WHY"], &payments.iter().map(row).collect::<Vec<_>>()));
+        out.line("");
+    }
+    let sum = payments.iter().fold(U256::ZERO, |sum, payment| sum + payment.amount);
+    out.result(
+        format!(
+            "host {} was paid {} for computing in blocks {from} to {to}; {} now",
+            short(&node),
+            money::exact(sum),
+            counted(host.leases, "lease")
+        ),
+        &json!({
+            "schema": "hodei.node.earnings.compute/1", "node": node, "from": from, "to": to, "paid_wei": sum.to_string(),
+            "leases": host.leases,
+        }),
+    );
+    Ok(())
+}
+
+/// The provider whose key begins so.
+async fn offer(key: String, session: &Session) -> Result<Offer> {
+    let offers = market::offers(&*session.chain).await.map_err(chain_fault)?;
     let mut found: Vec<Offer> =
         offers.into_iter().filter(|offer| hex::encode(offer.node.0).starts_with(&key)).collect();
     match found.len() {

@@ -153,6 +153,18 @@ codes! {
         "Pools belong to a context, on the machine they were made on. `hodei pool list` names those of this one, `hodei pool show POOL` the devices of one.";
     POOL_REFUSED "HD3041" Refused "the pool does not do that"
         "A pool gives no more than a device's credit, acts for the account that made it alone, and holds to the limits it was made with. Nothing was changed.";
+    NO_APP "HD3050" NotFound "there is no such app"
+        "This wallet deployed no app of that name from this machine, or deleted it. `hodei app list` shows what there is, and what was deployed with the same account from elsewhere.";
+    APP_SPEC "HD3051" Usage "what is to be deployed breaks a rule"
+        "A value of app.toml, or a flag, is not one that an order can have. The message names the line where a file says it, the rule, and the nearest value that would keep it. Nothing was paid.";
+    NO_OFFER "HD3052" Refused "no offers for all replicas"
+        "The ledger's matcher finds fewer places than replicas were asked for. The message counts the hosts that each rule leaves, and names the nearest order that would be met; the command below is what somebody would run to offer what lacks. Nothing was paid.";
+    COMPONENT "HD3053" Usage "that is no component that can be deployed"
+        "A component is a wasm binary of the component model that exports wasi:http/incoming-handler or wasi:cli/run, or its text. Core modules are not: build for wasm32-wasip2, or wrap them by `wasm-tools component new`. Nothing was paid.";
+    APP_FAILED "HD3054" Failed "the component does not run"
+        "A host compiled or started the component and says that it will not run as it is. Its words, and what the component printed last, are in the message. Its leases were ended, and what was not used came back.";
+    APP_LATE "HD3055" Temporary "replicas did not become ready in time"
+        "Hosts were paid and given the component, and not all replicas were ready in ten minutes. Their leases were ended, and what was not used came back. Run it again, or name other regions.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"

@@ -11,7 +11,7 @@ use serde_json::json;
 /// Which commands stand together on the front page.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Start here", &["demo", "status", "doctor"]),
-    ("Use the cloud", &["data", "s3"]),
+    ("Use the cloud", &["data", "s3", "deploy", "app"]),
     ("Prove it", &["verify"]),
     ("Offer and pay", &["node", "pool", "market", "wallet"]),
     ("Run it together", &["net", "chain"]),
@@ -111,6 +111,22 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["hodei s3 key remove HODEI0123456789ABCDEF", "hodei s3 key remove HODEI0123456789ABCDEF --disable"],
     ),
     (
+        "deploy",
+        &[
+            "hodei deploy hello.wat --replicas 3 --dry-run",
+            "hodei deploy app.toml -y",
+            "hodei deploy shop.wasm --name shop --replicas 3 --region eu-west,eu-north --memory 512MiB --term 7d --budget 5",
+        ],
+    ),
+    ("app list", &["hodei app list", "hodei app ls --json"]),
+    ("app show", &["hodei app show shop", "hodei app show shop --json"]),
+    ("app logs", &["hodei app logs shop", "hodei app logs shop --lease 7 --since 4096"]),
+    ("app scale", &["hodei app scale shop 5 --dry-run", "hodei app scale shop 2 -y"]),
+    ("app renew", &["hodei app renew shop 24h --dry-run", "hodei app renew shop 7d -y"]),
+    ("app delete", &["hodei app delete shop --dry-run", "hodei app rm shop -y"]),
+    ("app keep", &["hodei app keep", "hodei app keep --json"]),
+    ("app serve", &["hodei app serve", "hodei app serve --listen 127.0.0.1:8081 --json"]),
+    (
         "data sync",
         &[
             "hodei data sync ~/photos hodei://photos --delete --dry-run",
@@ -170,6 +186,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
+    (
+        "node offer compute",
+        &["hodei node offer compute --dry-run", "hodei node offer compute --cpus 2 --memory 4GiB --region eu-west -y"],
+    ),
     ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),
     (
         "node decline",

@@ -6,11 +6,13 @@
 #![allow(clippy::result_large_err, reason = "a fault ends its command: how large it is costs nothing")]
 
 mod again;
+mod app;
 mod args;
 mod bucket;
 mod budget;
 mod care;
 mod chain;
+mod compute_offer;
 mod context;
 mod data;
 mod decline;
@@ -55,8 +57,8 @@ mod versions;
 mod wallet;
 
 use args::{
-    Budget, Care, Chain, Data, Global, Key, Line, Market, Net, Node, Pool, Process, S3, S3Key, Share, Validator, Verb,
-    Wallet,
+    App, Budget, Care, Chain, Data, Global, Key, Line, Market, Net, Node, NodeOffer, Pool, Process, S3, S3Key, Share,
+    Validator, Verb, Wallet,
 };
 use clap::FromArgMatches as _;
 use commonware_runtime::{
@@ -76,6 +78,10 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 const WORKERS_MAX: usize = 4;
 
 fn main() -> ExitCode {
+    // Before anything of this process exists that a stranger's component should not share.
+    if std::env::args_os().nth(1).is_some_and(|word| word == hodei_node::host::RUNNER) {
+        std::process::exit(hodei_node::host::runner::run());
+    }
     keep_freed_memory();
     let line = args::expand(std::env::args_os().collect());
     // Known before the line is understood, so that a misunderstood line is told in the form asked for.
@@ -246,6 +252,16 @@ fn run(line: Line, out: Out) -> Result<()> {
             Share::Serve(args) => until_stopped(&global, async |session| share::serve(&args, session, out).await),
             Share::Reader => in_cloud(&global, async |session| share::reader(session, out)),
         },
+        Verb::Deploy(args) => {
+            // Read and checked before anybody is asked for anything.
+            let read = app::deploy::read(&args)?;
+            in_cloud(&global, async |session| app::deploy::deploy(&args, read, session, out).await)
+        }
+        Verb::App(app) => match app {
+            App::Keep(process) => until_stopped(&global, async |session| app::serve::keep(process, session, out).await),
+            App::Serve(args) => until_stopped(&global, async |session| app::serve::serve(&args, session, out).await),
+            app => in_cloud(&global, async |session| app::run(&app, session, out).await),
+        },
         Verb::Status(args) => {
             let contexts = Contexts::of(&Paths::of_user()?);
             let folder = args.folder.as_deref();
@@ -267,6 +283,10 @@ fn run(line: Line, out: Out) -> Result<()> {
             let folder =
                 serve::folder(run.folder.as_ref(), || Ok(Contexts::of(&Paths::of_user()?).open(asked)?.1.node))?;
             stay(serve::check(&folder)?, run.process, out)
+        }
+        Verb::Node(Node::Offer(NodeOffer::Compute(args))) => {
+            let paths = Paths::of_user()?;
+            in_cloud(&global, async |session| compute_offer::offer(&args, session, &paths, out).await)
         }
         Verb::Node(Node::Drain(drain)) => in_cloud(&global, async |session| node::drain(&drain, session, out).await),
         Verb::Node(Node::Earnings(args)) => {

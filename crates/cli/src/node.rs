@@ -2,6 +2,7 @@
 
 use crate::{
     args::NodeDrain,
+    compute_offer,
     fault::{self, Fault, Result},
     money,
     out::{Out, bytes},
@@ -34,16 +35,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(crate) async fn drain(args: &NodeDrain, session: &Session, out: Out) -> Result<()> {
     let folder = serve::folder(args.folder.as_ref(), || Ok(session.context.node.clone()))?;
     let checked = serve::check(&folder)?;
-    if checked.config.provider.is_none() {
-        return Err(Fault::new(&fault::SETTINGS, "this node offers nothing", "name the folder of a provider")
+    let (provides, computes) = (checked.config.provider.is_some(), checked.config.compute.is_some());
+    if !provides && !computes {
+        return Err(Fault::new(&fault::SETTINGS, "this node offers nothing", "name the folder of one that does")
             .at(folder.display()));
     }
     let keys = Keys::open(&checked.home)
         .map_err(|error| Fault::new(&fault::WALLET, error, "put the right key file there").at(folder.display()))?;
     let node = B256::from_slice(hodei_node::deal::public_key(&keys.node).as_ref());
-    out.say(format!(
-        "Retire provider {node}: it takes no new deals; open ones are kept, proven and paid until they end."
-    ));
+    if computes {
+        out.say(format!(
+            "Retire host {node}: it takes no new leases; running ones are served and paid until they end, those that may \
+             be ended at no loss now."
+        ));
+    }
+    if provides {
+        out.say(format!(
+            "Retire provider {node}: it takes no new deals; open ones are kept, proven and paid until they end."
+        ));
+    }
     if args.plan.dry_run {
         out.result("", &json!({ "schema": "hodei.node.drain.plan/1", "node": node.to_string(), "price_wei": "0" }));
         return Ok(());
@@ -51,6 +61,12 @@ pub(crate) async fn drain(args: &NodeDrain, session: &Session, out: Out) -> Resu
     out.confirm("Retire it?", args.plan.yes)?;
     let account = Account::new(session.chain.clone(), keys.account.bytes())
         .map_err(|error| Fault::new(&fault::WALLET, error, "put the right key file there"))?;
+    if computes {
+        compute_offer::drain(&account, node, out).await?;
+    }
+    if !provides {
+        return Ok(());
+    }
     let draining = retire(&account, node).await.map_err(|error| match error {
         RegisterError::Unknown(_) => Fault::new(&fault::NODE, error, "it was never registered, so the machine may go"),
         error => Fault::new(&fault::TX_REFUSED, error, "run the same command again"),

@@ -1,6 +1,7 @@
 //! Tell how a node of one's own stands, from what it says of itself.
 
-use crate::{out::bytes, status::short, time};
+use crate::{money, out::bytes, status::short, time};
+use alloy_primitives::U256;
 use serde_json::Value;
 use std::path::Path;
 
@@ -28,6 +29,50 @@ pub(crate) fn unreached(node: &Value) -> Option<String> {
 
 /// The last moment that has a date of four digits.
 const LAST_MS: u64 = 253_370_764_800_000;
+
+fn coins(value: &Value) -> String {
+    let wei = value.as_str().and_then(|text| text.parse().ok()).unwrap_or(U256::ZERO);
+    money::show(wei)
+}
+
+/// What is run for others: capacity, leases, what they pay, and why there are none.
+fn computing(key: &str, folder: &Path, compute: &Value) -> Vec<String> {
+    let part = |of: &Value| {
+        let cpu = count(&of["cpu_milli"]);
+        format!("{}.{:03} CPU and {} of memory", cpu / 1000, cpu % 1000, bytes(count(&of["memory_bytes"])))
+    };
+    let replicas: Vec<&Value> = compute["replicas"].as_array().into_iter().flatten().collect();
+    let mut lines = vec![format!(
+        "node    {key} in {}: computes with {}, {} leases, {} earned since it started",
+        folder.display(),
+        part(&compute["capacity"]),
+        replicas.len(),
+        coins(&compute["earned_wei"]),
+    )];
+    if compute["free"].is_object() {
+        lines.push(format!("        {} free", part(&compute["free"])));
+    }
+    for replica in replicas {
+        let state = replica["state"].as_str().unwrap_or_default();
+        let words = replica["words"].as_str().filter(|words| !words.is_empty());
+        lines.push(format!(
+            "        lease {}: {state}{}, {} requests, {} failed, started {} times, {} a second",
+            count(&replica["lease"]),
+            words.map(|words| format!(" ({words})")).unwrap_or_default(),
+            count(&replica["requests"]),
+            count(&replica["failures"]),
+            count(&replica["starts"]),
+            coins(&replica["rate_wei"]),
+        ));
+        if let Some(missing) = replica["missing"].as_str().filter(|missing| !missing.is_empty()) {
+            lines.push(format!("          not confined by: {missing}"));
+        }
+    }
+    if let Some(why) = compute["idle"].as_str() {
+        lines.push(format!("        not earning because {why}"));
+    }
+    lines
+}
 
 /// What a person sees of it, line by line.
 pub(crate) fn lines(folder: &Path, node: &Value) -> Vec<String> {
@@ -59,8 +104,11 @@ pub(crate) fn lines(folder: &Path, node: &Value) -> Vec<String> {
         if let Some(prove) = provider["prove"].as_str() {
             lines.push(format!("        proves {prove}"));
         }
-    } else {
+    } else if !node["compute"].is_object() {
         lines.push(format!("node    {key} in {}: offers nothing", folder.display()));
+    }
+    if node["compute"].is_object() {
+        lines.extend(computing(&key, folder, &node["compute"]));
     }
     if node["reached"]["connected"] == true {
         let relays = node["relays"].as_array().into_iter().flatten();
@@ -134,6 +182,32 @@ mod tests {
         ] {
             assert!(told.contains(word), "{word} is not in\n{told}");
         }
+    }
+
+    #[test]
+    fn a_host_tells_its_leases_or_why_it_earns_nothing() {
+        let replica = json!({
+            "lease": 7, "state": "starting", "words": "its process ended", "requests": 3, "failures": 1, "starts": 2,
+            "rate_wei": "1000000000000000000", "missing": "no landlock: too old a kernel",
+        });
+        let node = json!({
+            "node": "ab".repeat(32),
+            "compute": {
+                "capacity": { "cpu_milli": 1500, "memory_bytes": 1 << 30 }, "free": { "cpu_milli": 500, "memory_bytes": 0 },
+                "earned_wei": "0", "idle": "orders take the cheapest first", "replicas": [replica],
+            },
+        });
+        let told = lines(Path::new("/srv/node"), &node).join("\n");
+        for word in [
+            "computes with 1.500 CPU and 1.0 GiB of memory, 1 leases",
+            "0.500 CPU",
+            "lease 7: starting (its process ended), 3 requests, 1 failed, started 2 times",
+            "not confined by: no landlock",
+            "not earning because orders take the cheapest first",
+        ] {
+            assert!(told.contains(word), "{word} is not in\n{told}");
+        }
+        assert!(!told.contains("offers nothing"));
     }
 
     #[test]

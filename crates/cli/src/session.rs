@@ -413,6 +413,24 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Reverted(_) => {
             Fault::new(&fault::TX_REFUSED, error, "the reason is the ledger's; correct it and run the command again")
         }
+        Sdk::Unread(_) => Fault::new(&fault::SETTINGS, error, "docs/deploy.md lists what app.toml may say"),
+        Sdk::Spec(_) | Sdk::Manifest(_) => {
+            Fault::new(&fault::APP_SPEC, error, "correct it; `hodei deploy --help` and docs/deploy.md list the rules")
+        }
+        Sdk::NoOffer(ref none) => {
+            let help = format!("ask for less, or have somebody offer it: {}", none.command);
+            Fault::new(&fault::NO_OFFER, error, help)
+        }
+        Sdk::Component(..) => {
+            Fault::new(&fault::COMPONENT, error, "build a component of wasm32-wasip2; examples/hello.wat is one")
+        }
+        Sdk::NoApp(_) => Fault::new(&fault::NO_APP, error, "`hodei app list` shows what there is"),
+        Sdk::AppExists(ref name) => {
+            let help = format!("choose another name with --name, or end that one: hodei app delete {name}");
+            Fault::new(&fault::EXISTS, error, help)
+        }
+        Sdk::AppFailed { .. } => Fault::new(&fault::APP_FAILED, error, "correct the component and deploy it again"),
+        Sdk::AppLate { .. } => Fault::new(&fault::APP_LATE, error, "run the same command again, or name other regions"),
         Sdk::Contended | Sdk::Held { .. } => Fault::new(&fault::CONTENDED, error, "run the same command again"),
         error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),
         error => Fault::new(&fault::INTERNAL, error, "run the same command again; if it stays, report it"),

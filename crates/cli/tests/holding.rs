@@ -181,4 +181,25 @@ fn a_machine_joins_by_a_ticket_and_leaves_when_told() {
     assert!(offers["caps"]["rests"].as_str().unwrap().contains("metered"), "{offers}");
     assert!(offers["prove"].as_str().unwrap().contains("a quarter of the window"), "{offers}");
     drop(again);
+
+    // A machine offers to compute, says why it earns nothing yet, and takes its collateral back.
+    let folder = network.user.folder().join("host");
+    let place = folder.to_str().unwrap();
+    let words = ["node", "offer", "compute", "--folder", place, "--memory", "256MiB"];
+    let planned = network.one(&[&words[..], &["--dry-run"]].concat());
+    assert_eq!((&planned["new"], &planned["cheaper_offers"]), (&true.into(), &0.into()), "{planned}");
+    assert!(!folder.exists(), "a plan makes nothing");
+    network.one(&[&words[..], &["-y"]].concat());
+    network.user.refused(&["-C", "ticket", "node", "offer", "compute", "--folder", place, "-y"], "HD1103");
+    let host = Node::start(&network.user, &["-C", "ticket", "node", "run"], folder.clone());
+    let computing = network.ask(&["status", "--folder", place], "a registered host", |lines| {
+        let computing = &lines[0]["node"]["compute"];
+        (computing["registered"] == true).then(|| computing.clone())
+    });
+    assert_eq!((&computing["capacity"], wei(&computing["collateral_wei"])), (&computing["free"], 10u128.pow(18)));
+    let why = computing["idle"].as_str().unwrap();
+    assert!(why.contains("no offer here asks less"), "{why}");
+    let drained = network.one(&["node", "drain", "--folder", place, "-y"]);
+    assert_eq!((&drained["open"], &drained["withdrawn"]), (&serde_json::json!([]), &true.into()), "{drained}");
+    drop(host);
 }

@@ -142,6 +142,9 @@ fn one_of_four_may_die_and_two_halt_the_chain() {
 /// A command line, its exit code, and its code.
 type Case<'a> = (&'a [&'a str], i32, &'a str);
 
+/// A component that is there for everybody.
+const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello.wat");
+
 /// Runs what must fail: the code fits, it says what to do, and no file came, went or changed its place.
 fn refused(user: &User, cases: &[Case<'_>]) {
     let mut wrong = Vec::new();
@@ -188,6 +191,13 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
             (&["market", "book"], 3, "HD1101"),
             (&["market", "book", "--class", "gold"], 2, "HD1001"),
             (&["market", "quote", "1GiB"], 3, "HD1101"),
+            (&["deploy", &none], 3, "HD1004"),
+            (&["deploy", HELLO, "--replicas", "65"], 2, "HD3051"),
+            (&["deploy", HELLO], 3, "HD1101"),
+            (&["app", "list"], 3, "HD1101"),
+            (&["app", "scale", "hello", "0"], 2, "HD1001"),
+            (&["app", "renew", "hello", "soon"], 2, "HD1001"),
+            (&["app", "serve"], 3, "HD1101"),
             (&["market", "quote", "much"], 2, "HD1001"),
             (&["market", "history", "--before", "yesterday"], 2, "HD1001"),
             (&["wallet", "budget", "set", "1", "-y"], 3, "HD1101"),
@@ -408,6 +418,13 @@ fn in_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
             // Nobody offers room here: a promise that cannot be kept is not sold.
             (&["data", "create", "photos", "-y"], 8, "HD3006"),
             (&["data", "create", "hodei://photos/k", "-y"], 2, "HD3003"),
+            // Nor does anybody offer to compute.
+            (&["deploy", HELLO, "-y"], 7, "HD3052"),
+            (&["deploy", &some, "-y"], 2, "HD3053"),
+            (&["app", "show", "hello"], 3, "HD3050"),
+            (&["app", "logs", "hello"], 3, "HD3050"),
+            (&["app", "delete", "hello", "-y"], 3, "HD3050"),
+            (&["app", "serve", "--listen", "0.0.0.0:0"], 2, "HD1002"),
             (&["data", "list", "hodei://photos"], 3, "HD3001"),
             (&["data", "cp", &some, "hodei://photos/k"], 3, "HD3001"),
             (&["data", "cp", &none, "hodei://photos/k"], 3, "HD1004"),

@@ -3,6 +3,7 @@
 //! A gateway holds no privilege: what it can do, anybody can do with `sdk`. It translates, bounds what
 //! strangers send, and refuses in the words their clients understand.
 
+pub mod app;
 mod expect;
 pub mod foreign;
 mod percent;

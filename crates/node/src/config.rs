@@ -4,6 +4,10 @@
 //! mistake never silently means "default". [`Config::default`] is what production wants, [`Config::dev`] a
 //! node on a laptop, [`Config::test`] one of many on the same machine.
 
+mod compute;
+
+pub use compute::{Compute, Place, Step};
+
 use crate::{caps::Caps, provider::when::Prove};
 use hodei_types::{abi::ADDRESSES_MAX, network::NetworkKey};
 use serde::{Deserialize, Serialize};
@@ -51,6 +55,9 @@ pub struct Config {
     pub validator: Option<Validator>,
     /// Offers disk to the cloud.
     pub provider: Option<Provider>,
+    /// Runs other people's components.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compute: Option<Compute>,
     /// Passes on what is sent to providers that nobody reaches directly.
     pub relay: Option<Relay>,
     /// What the provider gives at most, and in which states of the machine it rests.
@@ -199,6 +206,7 @@ impl Default for Config {
             follow: Vec::new(),
             validator: None,
             provider: None,
+            compute: None,
             relay: None,
             caps: None,
             prove: None,
@@ -382,6 +390,9 @@ impl Config {
         }
         if let Some(prove) = &self.prove {
             prove.check(self.caps.as_ref())?;
+        }
+        if let Some(compute) = &self.compute {
+            compute.check()?;
         }
         if let Some(relay) = &self.relay {
             if relay.advertise.is_empty() && (relay.listen.ip().is_unspecified() || relay.listen.port() == 0) {

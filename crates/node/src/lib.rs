@@ -9,7 +9,11 @@ pub mod config;
 pub mod deal;
 pub mod disk;
 pub mod door;
+pub mod gate;
+mod height;
 pub mod home;
+#[cfg(feature = "host")]
+pub mod host;
 #[cfg(feature = "full")]
 pub mod import;
 pub mod journal;

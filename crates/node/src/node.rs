@@ -1,7 +1,7 @@
 //! Start what the configuration switches on, and stop it in the opposite order.
 //!
 //! ```text
-//! folder lock ─► keys ─► genesis ─► link ─► ledger (own, or followed) ─► log ─► provider ─► doors ─► ready
+//! folder lock ─► keys ─► genesis ─► link ─► ledger (own, or followed) ─► log ─► provider, host ─► doors ─► ready
 //! ```
 //! Upon the stop signal: no stream is accepted any more, those being served end or are given
 //! [`STOP_TIMEOUT`], the log is anchored a last time, the link says goodbye. What was acknowledged before
@@ -36,7 +36,7 @@ use hodei_types::{
     chain::Chain,
     event::{Fields, Kind},
     network::NetworkKey,
-    transport::{CHAIN, NodeKey, Reach, SHARD},
+    transport::{APP, CHAIN, NodeKey, Protocol, Reach, SHARD},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
@@ -67,6 +67,12 @@ pub enum NodeError {
     Chain(#[from] chain::ChainStartError),
     #[error(transparent)]
     Provider(#[from] provider::ProviderError),
+    #[cfg(feature = "host")]
+    #[error(transparent)]
+    Host(#[from] crate::host::HostError),
+    #[cfg(not(feature = "host"))]
+    #[error("this program was built without feature `host`: take [compute] out of node.toml, or build it with that")]
+    NoHost,
     #[error("status door {address}: {source}")]
     Door { address: SocketAddr, source: std::io::Error },
     #[error("{0} ended: the node cannot go on without it")]
@@ -114,6 +120,8 @@ pub struct Running {
     link: Link,
     reached: Option<Arc<Reached>>,
     provider: Option<Provider<Context>>,
+    #[cfg(feature = "host")]
+    host: Option<crate::host::Host<Context>>,
     stop: watch::Sender<bool>,
     /// Loops a node cannot do without; each ends with its name.
     loops: JoinSet<&'static str>,
@@ -152,10 +160,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
     let (link, listener) = Link::bind(hodei_link::Config {
         secret: *keys.node.bytes(),
         bind: kept_port(&home, config.link.listen),
-        protocols: [config.validator.as_ref().map(|_| CHAIN), config.provider.as_ref().map(|_| SHARD)]
-            .into_iter()
-            .flatten()
-            .collect(),
+        protocols: protocols(&config),
         relays: config.link.relays.clone(),
     })
     .await?;
@@ -223,6 +228,38 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         None => None,
     };
 
+    #[cfg(feature = "host")]
+    let host = match &config.compute {
+        Some(offer) => {
+            let parts = crate::host::Parts {
+                chain: chain.door.clone(),
+                account: account.clone(),
+                signer: signer.clone(),
+                journal: journal.clone(),
+                tasks: tasks.clone(),
+                stop: stopping.clone(),
+                chain_id: network.chain_id(),
+                reach: Reach { addresses: addresses.clone(), relays: relays.clone() },
+                link: link.clone(),
+                program: crate::host::program()?,
+                code_key: blake3::derive_key("hodei node compiled code v1", keys.node.bytes()),
+            };
+            let host = crate::host::Host::start(&home, offer.clone(), parts)?;
+            for (name, work) in host.loops() {
+                loops.spawn(async move {
+                    work.await;
+                    name
+                });
+            }
+            Some(host)
+        }
+        None => None,
+    };
+    #[cfg(not(feature = "host"))]
+    if config.compute.is_some() {
+        return Err(NodeError::NoHost);
+    }
+
     let reached = (!relays.is_empty()).then(|| Reached::new(link.clone(), relays.clone()));
     if let Some(reached) = &reached {
         // Who has an address besides may be offered without.
@@ -254,9 +291,13 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
     {
         let task = tasks.enter("streams");
         let (door, stopping) = (chain.door.clone(), stopping.clone());
-        let provider = provider.clone();
+        let served = streams::Served {
+            provider: provider.clone(),
+            #[cfg(feature = "host")]
+            host: host.clone(),
+        };
         loops.spawn(async move {
-            streams::serve(listener, door, provider, task, stopping).await;
+            streams::serve(listener, door, served, task, stopping).await;
             "the wire"
         });
     }
@@ -272,6 +313,8 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
     if let Some(address) = config.doors.status {
         let views =
             views(&context, &config, &ready, &network, &journal, &tasks, provider.clone(), relay, reached.clone());
+        #[cfg(feature = "host")]
+        let views = with_host(views, host.clone());
         let (bound, work) = door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
         ready.status = Some(bound);
         let mut stopping = stopping.clone();
@@ -297,6 +340,8 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         link,
         reached,
         provider,
+        #[cfg(feature = "host")]
+        host,
         stop,
         loops,
         context,
@@ -346,6 +391,12 @@ impl Running {
     /// What is offered, if anything is.
     pub fn provider(&self) -> Option<&Provider<Context>> {
         self.provider.as_ref()
+    }
+
+    /// What is run for others, if anything is.
+    #[cfg(feature = "host")]
+    pub fn host(&self) -> Option<&crate::host::Host<Context>> {
+        self.host.as_ref()
     }
 
     /// What [`Running::publish`] writes.
@@ -434,6 +485,29 @@ fn kept_port(home: &Home, listen: SocketAddr) -> SocketAddr {
 fn keep_port(home: &Home, bound: SocketAddr) -> Result<(), NodeError> {
     let file = home.path().join("link.port");
     Ok(crate::home::replace(&file, format!("{}\n", bound.port()).as_bytes(), 0o600)?)
+}
+
+/// What is spoken here, for the link to refuse the rest.
+fn protocols(config: &Config) -> Vec<Protocol> {
+    let spoken = [
+        config.validator.as_ref().map(|_| CHAIN),
+        config.provider.as_ref().map(|_| SHARD),
+        config.compute.as_ref().map(|_| APP),
+    ];
+    spoken.into_iter().flatten().collect()
+}
+
+/// The same with what is run for others.
+#[cfg(feature = "host")]
+fn with_host(views: door::Views, host: Option<crate::host::Host<Context>>) -> door::Views {
+    let Some(host) = host else { return views };
+    let base = views.status.clone();
+    let status = Arc::new(move || {
+        let mut status = base();
+        status["compute"] = host.status();
+        status
+    });
+    door::Views { status, ..views }
 }
 
 fn views(

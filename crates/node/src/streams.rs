@@ -3,6 +3,8 @@
 //! One task per stream; at most [`STREAMS_MAX`] at once, of which shards have limits of their own. When all
 //! are taken the listener waits, and with it QUIC's flow control.
 
+#[cfg(feature = "host")]
+use crate::host::Host;
 use crate::{provider::Provider, tasks::Task};
 use commonware_runtime::tokio::Context;
 use hodei_link::Listener;
@@ -22,11 +24,19 @@ const STREAMS_MAX: usize = 2048;
 /// The longest question waits for a block; a peer that reads slower than this is not worth a place.
 const CHAIN_TIMEOUT: Duration = Duration::from_secs(hodei_ledger::wire::WAIT_SECS_MAX + 20);
 
+/// What this node answers besides the chain.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) provider: Option<Provider<Context>>,
+    #[cfg(feature = "host")]
+    pub(crate) host: Option<Host<Context>>,
+}
+
 /// Serves until `stop`, then lets what is being served end. Ends earlier only with the link.
 pub(crate) async fn serve(
     mut listener: Listener,
     chain: Arc<dyn Chain>,
-    provider: Option<Provider<Context>>,
+    served: Served,
     task: Task,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -41,10 +51,10 @@ pub(crate) async fn serve(
         };
         let Some(incoming) = incoming else { break };
         while open.try_join_next().is_some() {}
-        let (chain, provider) = (chain.clone(), provider.clone());
+        let (chain, served) = (chain.clone(), served.clone());
         open.spawn(async move {
-            match (incoming.protocol, provider) {
-                (CHAIN, _) => {
+            match incoming.protocol {
+                CHAIN => {
                     let serve = hodei_ledger::wire::serve(&*chain, incoming.sink, incoming.stream);
                     match tokio::time::timeout(CHAIN_TIMEOUT, serve).await {
                         Ok(Ok(())) => {}
@@ -52,7 +62,17 @@ pub(crate) async fn serve(
                         Err(_) => tracing::debug!(from = %incoming.from, "chain stream took too long"),
                     }
                 }
-                (SHARD, Some(provider)) => provider.serve(incoming).await,
+                SHARD => {
+                    if let Some(provider) = served.provider {
+                        provider.serve(incoming).await;
+                    }
+                }
+                #[cfg(feature = "host")]
+                hodei_types::transport::APP => {
+                    if let Some(host) = served.host {
+                        host.serve(incoming).await;
+                    }
+                }
                 // The link refuses protocols this node did not name.
                 _ => {}
             }

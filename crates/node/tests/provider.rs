@@ -9,6 +9,12 @@ mod capped;
 mod declining;
 #[path = "provider/failing.rs"]
 mod failing;
+#[cfg(all(feature = "host", target_os = "linux"))]
+#[path = "provider/hosting.rs"]
+mod hosting;
+#[cfg(all(feature = "host", target_os = "linux"))]
+#[path = "provider/leased.rs"]
+mod leased;
 #[path = "provider/paid.rs"]
 mod paid;
 #[path = "provider/played.rs"]

@@ -124,6 +124,21 @@ impl Codes {
         written.map_err(failed)
     }
 
+    /// Forgets what is kept of the wasm with this digest.
+    pub fn remove(&self, digest: [u8; 32]) -> Result<(), CodesError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CodesError::Io { path, error }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How much all of it takes.
+    pub fn bytes(&self) -> Result<u64, CodesError> {
+        let sum = || fs::read_dir(&self.folder)?.try_fold(0u64, |sum, entry| Ok(sum + entry?.metadata()?.len()));
+        sum().map_err(|error| CodesError::Io { path: self.folder.clone(), error })
+    }
+
     /// What is kept of this wasm, or what compiling it now gives, which is then kept.
     pub async fn compiled(&self, program: &Program, wasm: &[u8], limits: &CompileLimits) -> Result<Code, Error> {
         match self.get(*blake3::hash(wasm).as_bytes(), limits) {

@@ -87,6 +87,11 @@ impl Process {
         Ended { status, words: words.unwrap_or_default() }
     }
 
+    /// Whether it runs still, as far as the kernel told.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// The number under which the kernel knows it, while it runs.
     pub(crate) fn id(&self) -> Option<u32> {
         self.child.id()

@@ -134,6 +134,11 @@ impl Sandbox {
         self.process.id()
     }
 
+    /// Whether its process runs still; one that died answers no more.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
     /// Asks it a request. For the component it is `now` all the while, and what it holds for random follows from
     /// `seed`. Returns once the answer's head is there, or its end, where it has no head.
     pub async fn request<B>(

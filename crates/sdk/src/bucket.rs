@@ -13,7 +13,7 @@ use crate::{
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use hodei_ledger::account::{AccountError, Order, max_fee_per_gas};
+use hodei_ledger::account::Order;
 use hodei_types::{
     abi::{BUCKETS, DEALS, IBuckets, IDeals, bucket_id},
     call::{ask, revert},
@@ -37,10 +37,6 @@ const TERM_LEFT_MIN: u64 = 10;
 pub(crate) const BUCKET_GAS: u64 = 1_000_000;
 /// Gas of each leaf listed besides, or taken off the list.
 pub(crate) const KEPT_GAS: u64 = 200_000;
-/// How a mempool's refusal of an account that cannot pay begins, as every Ethereum node's does.
-const UNFUNDED: &str = "insufficient funds";
-/// Times an order is sent anew after another process of the account was faster at another validator.
-const DISPLACED_MAX: usize = 8;
 /// Looks at which deals are still to be closed.
 const CLOSE_ROUNDS: usize = 4;
 /// Tries to give a bucket another shape while others take its term.
@@ -191,7 +187,7 @@ impl Buckets {
             Ok(_) => Ok(true),
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
                 Some(IBuckets::IBucketsErrors::OverlayConflict(now)) => Ok(now.overlay == overlay),
-                _ => Err(self.refused(error, (BUCKET_GAS, U256::ZERO)).await),
+                _ => Err(self.wallet.refused(error, (BUCKET_GAS, U256::ZERO)).await),
             },
         }
     }
@@ -255,7 +251,7 @@ impl Buckets {
                 // Every root is its author's own: this very swap was made already, by a transaction sent before.
                 Some(IBuckets::IBucketsErrors::Conflict(now)) if now.root == root && !root.is_zero() => Ok(true),
                 Some(IBuckets::IBucketsErrors::Conflict(_) | IBuckets::IBucketsErrors::Fenced(_)) => Ok(false),
-                _ => Err(self.refused(error, (gas, U256::ZERO)).await),
+                _ => Err(self.wallet.refused(error, (gas, U256::ZERO)).await),
             },
         }
     }
@@ -282,7 +278,9 @@ impl Buckets {
                 Err(error) => match revert(&error) {
                     Some(IDeals::IDealsErrors::NotOpen(_)) => {}
                     Some(IDeals::IDealsErrors::Locked(_)) => return Ok(false),
-                    _ => return Err(self.refused(error, (DEAL_GAS * (OPEN_BATCH as u64 + 1), U256::ZERO)).await),
+                    _ => {
+                        return Err(self.wallet.refused(error, (DEAL_GAS * (OPEN_BATCH as u64 + 1), U256::ZERO)).await);
+                    }
                 },
             }
         }
@@ -292,60 +290,22 @@ impl Buckets {
             Err(error) => match revert::<IBuckets::IBucketsErrors>(&error) {
                 Some(IBuckets::IBucketsErrors::DealsOpen(_) | IBuckets::IBucketsErrors::Locked(_)) => Ok(false),
                 Some(IBuckets::IBucketsErrors::UnknownBucket(_)) => Ok(true),
-                _ => Err(self.refused(error, (BUCKET_GAS, U256::ZERO)).await),
+                _ => Err(self.wallet.refused(error, (BUCKET_GAS, U256::ZERO)).await),
             },
         }
     }
 
     pub(crate) async fn afford(&self, needs: U256) -> Result<(), Fault> {
-        let budget = self.wallet.budget().await?;
-        let (has, is_budget) = (budget.left, budget.spender != budget.owner);
-        if has < needs { Err(Fault::Funds { has, needs, is_budget }) } else { Ok(()) }
-    }
-
-    /// A refusal for want of coins says so as our own would: what pays cannot pay for gas and what goes with it.
-    async fn refused(&self, error: ChainError, (gas, value): (u64, U256)) -> Fault {
-        match &error {
-            ChainError::Refused(reason) if reason.starts_with(UNFUNDED) => {
-                let base_fee = self.wallet.chain().head().await.map_or(0, |head| head.base_fee);
-                let needs = U256::from(gas) * U256::from(max_fee_per_gas(base_fee)) + value;
-                self.afford(needs).await.err().unwrap_or_else(|| error.into())
-            }
-            _ => error.into(),
-        }
+        self.wallet.afford(needs).await
     }
 
     pub(crate) async fn run(&self, to: Address, data: Vec<u8>, value: U256, gas: u64) -> Result<(), Fault> {
-        if value > U256::ZERO {
-            self.afford(value).await?;
-        }
         let order = Order::call(to, data, gas).with_value(value);
-        match self.attempt(&order).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.refused(error, (gas, value)).await),
-        }
+        self.wallet.run(&order).await.map(drop)
     }
 
-    /// Tries it on the finalized head first where that is possible, so that a refusal costs nothing, then
-    /// waits until it is final: what the ledger then told of it.
     pub(crate) async fn attempt(&self, order: &Order) -> Result<Vec<Log>, ChainError> {
-        let account = self.wallet.spender();
-        if let (Some(to), true) = (order.to, order.value == U256::ZERO) {
-            self.wallet.chain().call(account.address(), to, order.data.clone()).await?;
-        }
-        for _ in 0..DISPLACED_MAX {
-            return match account.execute(order).await {
-                Ok(receipt) => Ok(receipt.logs),
-                Err(AccountError::Reverted(receipt)) => Err(ChainError::Reverted(receipt.output)),
-                Err(AccountError::Chain(error)) => Err(error),
-                Err(pending @ AccountError::Pending { .. }) => Err(ChainError::Unavailable(pending.to_string())),
-                Err(AccountError::Secret) => Err(ChainError::Refused("the account's secret is no key".into())),
-                // Done twice, what moves no coin is refused or changes nothing the second time.
-                Err(AccountError::Displaced(_)) if order.value.is_zero() => continue,
-                Err(displaced) => Err(ChainError::Refused(displaced.to_string())),
-            };
-        }
-        Err(ChainError::Unavailable("other processes of this account are faster each time".into()))
+        self.wallet.attempt(order).await
     }
 }
 

@@ -121,6 +121,25 @@ pub enum Fault {
     },
     #[error(transparent)]
     Share(#[from] hodei_storage::share::ShareError),
+    #[error(transparent)]
+    Unread(#[from] crate::app::Unread),
+    #[error(transparent)]
+    Spec(#[from] crate::app::Broken),
+    #[error("{0}")]
+    NoOffer(Box<crate::app::NoOffer>),
+    #[error(transparent)]
+    Manifest(#[from] hodei_types::app::ManifestError),
+    #[error("{0} is no component that can be deployed: {1}")]
+    Component(String, String),
+    #[error("no app of this wallet is called {0:?}")]
+    NoApp(String),
+    #[error("this wallet has an app {0:?} already")]
+    AppExists(String),
+    /// What it said last.
+    #[error("the component of {app:?} does not run: {words}")]
+    AppFailed { app: String, words: String },
+    #[error("{ready} of {wanted} replicas of {app:?} are ready after {} s: {words}", .secs)]
+    AppLate { app: String, ready: usize, wanted: usize, secs: u64, words: String },
     #[error("range {from}..{to} is outside of an object of {size} bytes")]
     Range { from: u64, to: u64, size: u64 },
 }
@@ -176,6 +195,12 @@ fn reverted(output: &[u8]) -> Fault {
     }
     if let Ok(full) = IBuckets::KeptFull::abi_decode(output) {
         return Fault::KeptFull(full.most);
+    }
+    // Of a plan that was made: others took what it found.
+    if let Ok(IMarket::IMarketErrors::NoFit(_) | IMarket::IMarketErrors::DepositTooSmall(_)) =
+        IMarket::IMarketErrors::abi_decode(output)
+    {
+        return Fault::Market(explain(output));
     }
     match IDeals::IDealsErrors::abi_decode(output) {
         Ok(IDeals::IDealsErrors::ProviderUnavailable(_) | IDeals::IDealsErrors::PriceAboveMax(_)) => {

@@ -1,5 +1,6 @@
 //! Use the cloud from any program.
 
+pub mod app;
 pub mod book;
 pub mod bucket;
 mod catalog;
@@ -37,6 +38,7 @@ pub mod repair;
 pub mod retain;
 mod rounds;
 pub mod share;
+mod spend;
 pub mod statement;
 mod sweep;
 pub mod tab;

@@ -118,6 +118,15 @@ impl Wallet {
         Zeroizing::new(*hasher.finalize().as_bytes())
     }
 
+    /// The Ed25519 seed of the key by which this identity reads what its app of that name prints.
+    pub(crate) fn viewer_seed(&self, genesis: &B256, app: &str) -> Zeroizing<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new_derive_key("hodei 2026 viewer's key of an app v1");
+        hasher.update(self.data.bytes());
+        hasher.update(genesis.as_slice());
+        hasher.update(app.as_bytes());
+        Zeroizing::new(*hasher.finalize().as_bytes())
+    }
+
     /// Wei of the owner's main account.
     pub async fn balance(&self) -> Result<U256, Fault> {
         Ok(self.chain().account(self.owner).await?.balance)

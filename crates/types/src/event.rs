@@ -78,10 +78,12 @@ pub enum Kind {
     Share = 13,
     /// A provider refuses a shard from now on: which, since when, on what ground, and its signed word.
     Decline = 14,
+    /// A lease began or ended, its replica was started, or answered requests.
+    Lease = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Put,
         Self::Get,
         Self::Transfer,
@@ -96,6 +98,7 @@ impl Kind {
         Self::Release,
         Self::Share,
         Self::Decline,
+        Self::Lease,
     ];
 
     pub fn from_code(code: u64) -> Option<Self> {
@@ -119,6 +122,7 @@ impl Kind {
             Self::Release => "release",
             Self::Share => "share",
             Self::Decline => "decline",
+            Self::Lease => "lease",
         }
     }
 }

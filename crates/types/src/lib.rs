@@ -5,6 +5,7 @@
 
 pub mod abi;
 pub mod ack;
+pub mod app;
 pub mod call;
 pub mod cbor;
 pub mod chain;

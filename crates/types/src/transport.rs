@@ -66,6 +66,8 @@ pub const SHARD: Protocol = Protocol("hodei/shard/1");
 pub const CROWD: Protocol = Protocol("hodei/crowd/1");
 /// A device of an app and the door of its publisher's pool.
 pub const POOL: Protocol = Protocol("hodei/pool/1");
+/// A host of compute, and who gives it what to run or asks that.
+pub const APP: Protocol = Protocol("hodei/app/1");
 
 /// Why a stream could not be opened.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// A socket whose writes fail once its peer has taken nothing for a while. Reading may take as long as it likes.
-pub(super) struct Patient<S> {
+pub(crate) struct Patient<S> {
     socket: S,
     limit: Duration,
     /// When it is given up; set while a write waits.
@@ -21,7 +21,7 @@ pub(super) struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(socket: S, limit: Duration) -> Self {
+    pub(crate) fn new(socket: S, limit: Duration) -> Self {
         Self { socket, limit, until: Box::pin(sleep(limit)), waits: false }
     }
 

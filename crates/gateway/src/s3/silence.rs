@@ -19,11 +19,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Why a body ends early.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the sender sent nothing for {} s", .0.as_secs())]
-pub(super) struct Silent(Duration);
+pub(crate) struct Silent(Duration);
 
 /// What became of a request's body; known to whoever holds the request's extensions.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Silence(Arc<State>);
+pub(crate) struct Silence(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -33,19 +33,19 @@ struct State {
 
 impl Silence {
     /// Whether anybody asked for the body: a sender who waits for that was told to go on.
-    pub(super) fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.0.is_asked.load(Ordering::Relaxed)
     }
 
     /// Whether its sender fell silent.
-    pub(super) fn fell(&self) -> bool {
+    pub(crate) fn fell(&self) -> bool {
         self.0.fell.load(Ordering::Relaxed)
     }
 }
 
 /// A body whose reading fails once its sender has sent nothing for a while. The time runs while somebody waits for
 /// bytes, never while nobody reads.
-pub(super) struct Heard<B> {
+pub(crate) struct Heard<B> {
     body: B,
     limit: Duration,
     /// When it is given up; there while a read waits.
@@ -54,7 +54,7 @@ pub(super) struct Heard<B> {
 }
 
 impl<B> Heard<B> {
-    pub(super) fn new(body: B, limit: Duration) -> (Self, Silence) {
+    pub(crate) fn new(body: B, limit: Duration) -> (Self, Silence) {
         let silence = Silence::default();
         (Self { body, limit, until: None, silence: silence.clone() }, silence)
     }

@@ -15,7 +15,7 @@ use hodei_types::{
 use std::sync::Arc;
 
 /// Blocks asked for at once; the door allows 100,000 blocks but only 10,000 logs.
-const RANGE_MAX: u64 = 2_000;
+pub(crate) const RANGE_MAX: u64 = 2_000;
 
 /// Something the ledger did to this provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ async fn logged(
 }
 
 /// Whether a range has more logs than are given at once.
-fn is_too_many(error: &ChainError) -> bool {
+pub(crate) fn is_too_many(error: &ChainError) -> bool {
     matches!(error, ChainError::Refused(reason) if reason.contains("query returned more than"))
 }
 

@@ -19,7 +19,6 @@ pub mod deals;
 pub mod decline;
 pub mod earnings;
 pub mod follow;
-pub mod gate;
 pub mod meters;
 pub mod prove;
 mod reads;
@@ -34,6 +33,7 @@ use crate::{
     caps::{self, Caps, Conditions, Pace},
     config,
     disk::Redb,
+    gate::{Gate, Queue},
     home::Home,
     journal::Journal,
     node::{free_bytes, total_bytes},
@@ -44,7 +44,6 @@ use alloy_primitives::B256;
 use commonware_runtime::{Clock, Metrics, Storage};
 use deals::Deals;
 use futures::{FutureExt, future::BoxFuture};
-use gate::{Gate, Queue};
 use hodei_audit::Log;
 use hodei_ledger::account::Account;
 use hodei_storage::shard::{self, Store, Writer};
@@ -88,7 +87,7 @@ pub enum ProviderError {
     Pledge { pledge: u64, keep_free: u64, used: u64, free: u64 },
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whole values are put under these locks, so a poisoned one holds nothing half made.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

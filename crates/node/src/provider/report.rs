@@ -9,7 +9,7 @@ use super::{
     follow::{Follower, Happened, What},
     register,
 };
-use crate::{home::replace, tasks::Task};
+use crate::{height::Reported, tasks::Task};
 use alloy_primitives::U256;
 use alloy_sol_types::SolCall;
 use commonware_runtime::Storage;
@@ -19,7 +19,7 @@ use hodei_types::{
     event::{Fields, Kind},
     slice::CHUNK_BYTES,
 };
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// After a failure the next attempt waits.
@@ -72,7 +72,7 @@ impl<E: Storage> Provider<E> {
                     }
                     if worth {
                         written = follower.height();
-                        self.remember(written);
+                        self.reported().set(written);
                     }
                     self.meters().ledger_height.set(i64::try_from(follower.height()).unwrap_or(i64::MAX));
                     task.doing(format!("at height {}", follower.height()));
@@ -96,7 +96,7 @@ impl<E: Storage> Provider<E> {
     /// Registers if asked to, reads the deals, and starts behind the last block reported.
     async fn enter(&self, task: &Task) -> Result<Follower, register::RegisterError> {
         let parts = &self.0.parts;
-        let height = match self.remembered() {
+        let height = match self.reported().get() {
             Some(height) => height,
             None => self.chain().head().await?.height,
         };
@@ -233,22 +233,11 @@ impl<E: Storage> Provider<E> {
         Ok(())
     }
 
-    fn height_file(&self) -> PathBuf {
-        self.0.home.path().join("reported.height")
-    }
-
-    fn remembered(&self) -> Option<u64> {
-        std::fs::read_to_string(self.height_file()).ok()?.trim().parse().ok()
-    }
-
-    fn remember(&self, height: u64) {
-        // Lost, it only means that the next start reports from the head on, or a few events twice.
-        if let Err(error) = replace(&self.height_file(), format!("{height}\n").as_bytes(), 0o600) {
-            tracing::warn!(%error, "the height reached was not written");
-        }
+    fn reported(&self) -> Reported {
+        Reported::new(&self.0.home, "reported.height")
     }
 }
 
-fn millicoins(wei: U256) -> u64 {
+pub(crate) fn millicoins(wei: U256) -> u64 {
     (wei / U256::from(1_000_000_000_000_000u64)).saturating_to()
 }

@@ -1,4 +1,4 @@
-//! Bound what peers may ask of a provider at once.
+//! Bound what peers may ask of a node at once.
 //!
 //! Three limits, each with its policy when full: streams of one peer (the next waits, so that a client
 //! that opens many is slowed, not refused), streams of all peers (BUSY), bytes received and not yet on disk

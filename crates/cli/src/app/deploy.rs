@@ -1,0 +1,245 @@
+//! Plan, price, order, and wait until it is ready.
+
+use super::apps;
+use crate::{
+    args::Deploy,
+    fault::{self, Fault, Result},
+    money,
+    out::{Out, table},
+    session::{Session, sdk_fault},
+    status::short,
+    time::minute,
+};
+use alloy_primitives::U256;
+use hodei_sdk::app::{Draft, FILE_BYTES_MAX, Lines, Plan, Spec, Step, cpus, size, span};
+use hodei_types::app::COMPONENT_BYTES_MAX;
+use serde_json::json;
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Text of a component is some times as long as its binary.
+const TEXT_BYTES_MAX: u64 = 4 * COMPONENT_BYTES_MAX;
+/// From one line about replicas that start to the next.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// What is to be deployed, checked as far as that needs nobody.
+pub(crate) struct Read {
+    spec: Spec,
+    lines: Lines,
+    wasm: Vec<u8>,
+}
+
+/// Reads the component, and the file that names it.
+pub(crate) fn read(args: &Deploy) -> Result<Read> {
+    let flags = args.draft();
+    let (draft, lines, component) = if has_ending(&args.file, "toml") {
+        let text = String::from_utf8(limited(&args.file, FILE_BYTES_MAX as u64)?)
+            .map_err(|_| Fault::new(&fault::SETTINGS, "it is not UTF-8", "write it anew").at(args.file.display()))?;
+        let (file, mut lines) = Draft::parse(&text).map_err(|error| told(error.into(), &args.file))?;
+        let draft = flags.clone().or(file);
+        // A flag is on no line.
+        lines.retain(|key, _| !flags.says(key));
+        let folder = args.file.parent().unwrap_or(Path::new(""));
+        let component = draft.component.as_ref().map(|component| folder.join(component));
+        (draft, lines, component)
+    } else {
+        let component = args.file.to_string_lossy().into_owned();
+        (Draft { component: Some(component), ..flags }, Lines::new(), Some(args.file.clone()))
+    };
+    let spec = draft.check(&lines).map_err(|error| told(error.into(), &args.file))?;
+    let component: PathBuf = component.unwrap_or_else(|| spec.component.clone().into());
+    let wasm = wasm(&component)?;
+    Ok(Read { spec, lines, wasm })
+}
+
+fn told(fault: hodei_sdk::Fault, file: &Path) -> Fault {
+    sdk_fault(fault).at(file.display())
+}
+
+fn has_ending(file: &Path, ending: &str) -> bool {
+    file.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
+}
+
+/// The bytes of a file that is no longer than that.
+fn limited(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let file = std::fs::File::open(path).map_err(|error| Fault::io(path, "reading it", &error))?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| Fault::io(path, "reading it", &error))?;
+    if bytes.len() as u64 > most {
+        return Err(Fault::new(&fault::COMPONENT, "it is too long", "name another file, or make it smaller")
+            .between(format!("at most {most} bytes"), "more")
+            .at(path.display()));
+    }
+    Ok(bytes)
+}
+
+/// A component's binary; text is compiled.
+fn wasm(path: &Path) -> Result<Vec<u8>> {
+    if !has_ending(path, "wat") {
+        return limited(path, COMPONENT_BYTES_MAX);
+    }
+    let text = limited(path, TEXT_BYTES_MAX)?;
+    let compiled = wat::parse_bytes(&text).map_err(|error| {
+        Fault::new(&fault::COMPONENT, error, "correct the text; the message names line and column").at(path.display())
+    })?;
+    Ok(compiled.into_owned())
+}
+
+/// `hodei deploy`
+pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Out) -> Result<()> {
+    let Read { spec, lines, wasm } = read;
+    let apps = apps(session).await?;
+    let file = |fault| told(fault, &args.file);
+    let manifest = apps.manifest(&spec, &wasm).map_err(file)?;
+    let plan = apps.plan(&spec, &lines).await.map_err(file)?;
+    let each = &plan.terms.each;
+    out.say(format!(
+        "{}: {} replicas of {} CPUs and {} of memory, for {}",
+        spec.name,
+        plan.terms.replicas,
+        cpus(each.cpuMilli),
+        size(each.memoryBytes),
+        span(plan.terms.secs)
+    ));
+    tell_plan(&plan, out);
+    let workload = hex::encode(manifest.workload());
+    if args.plan.dry_run {
+        let mut value = plan_of(&plan);
+        value["schema"] = json!("hodei.deploy.plan/1");
+        value["name"] = json!(spec.name);
+        value["workload"] = json!(workload);
+        out.result("", &value);
+        return Ok(());
+    }
+    out.confirm(&format!("Put {} in escrow and deploy it?", money::show(plan.deposit)), args.plan.yes)?;
+    let hour = plan.hour();
+    let mut tell = teller(out);
+    let deployed = apps.deploy(&spec, &wasm, plan, &mut tell).await.map_err(file)?;
+    let ms = deployed.took.as_millis() as u64;
+    let text = match deployed.waits_until_ms {
+        Some(until_ms) => format!(
+            "{} waits for an offer until {}, as order {}; {} in escrow",
+            spec.name,
+            minute(until_ms),
+            deployed.order,
+            money::show(deployed.deposit)
+        ),
+        None => format!(
+            "{} is ready after {}.{} s, {} replicas; {} an hour, {} in escrow",
+            spec.name,
+            ms / 1000,
+            ms % 1000 / 100,
+            deployed.replicas.len(),
+            money::show(hour),
+            money::show(deployed.deposit)
+        ),
+    };
+    let replicas = deployed.replicas.iter().map(|(lease, node)| json!({ "lease": lease, "node": node.to_string() }));
+    out.result(
+        text,
+        &json!({
+            "schema": "hodei.deploy/1", "name": spec.name, "workload": workload, "order": deployed.order,
+            "replicas": replicas.collect::<Vec<_>>(), "hour_wei": hour.to_string(),
+            "escrow_wei": deployed.deposit.to_string(), "ready_ms": ms, "cold_ms": deployed.cold_ms,
+            "waits_until_ms": deployed.waits_until_ms,
+        }),
+    );
+    out.next(format!("hodei app serve, then http://{}.localhost:8080", spec.name));
+    Ok(())
+}
+
+/// Where replicas would go, what they cost, and how much stands on one.
+pub(super) fn tell_plan(plan: &Plan, out: Out) {
+    let rows: Vec<_> = plan
+        .places
+        .iter()
+        .map(|place| {
+            vec![
+                short(&place.node.to_string()),
+                short(&place.operator.to_string()),
+                place.region.to_owned(),
+                place.country.clone(),
+                place.network.clone(),
+                money::show(U256::from(place.rate) * U256::from(3600)),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        out.say("no offer now: the order waits");
+    } else {
+        out.say(table(&["HOST", "OPERATOR", "REGION", "COUNTRY", "NETWORK", "AN HOUR"], &rows));
+    }
+    let all = plan.places.len();
+    for one in &plan.stands {
+        out.say(format!("{} of {all} stand on one {}: {}", one.replicas, one.of, short(&one.name)));
+    }
+    out.say(format!(
+        "{} an hour; {} for {} go in escrow, what is not used comes back",
+        money::show(plan.hour()),
+        money::show(plan.deposit),
+        span(plan.terms.secs)
+    ));
+}
+
+fn plan_of(plan: &Plan) -> serde_json::Value {
+    let place = |place: &hodei_sdk::app::Place| {
+        json!({
+            "node": place.node.to_string(), "operator": place.operator.to_string(), "region": place.region,
+            "country": place.country, "network": place.network, "zone": place.zone, "rate_wei_s": place.rate.to_string(),
+        })
+    };
+    let stands = |one: &hodei_sdk::app::Stands| json!({ "of": one.of, "name": one.name, "replicas": one.replicas });
+    json!({
+        "replicas": plan.terms.replicas, "secs": plan.terms.secs, "hour_wei": plan.hour().to_string(),
+        "escrow_wei": plan.deposit.to_string(), "price_max_wei": plan.terms.priceMax.to_string(),
+        "places": plan.places.iter().map(place).collect::<Vec<_>>(),
+        "stands": plan.stands.iter().map(stands).collect::<Vec<_>>(),
+    })
+}
+
+/// Tells what happens on the way: each change at once, and that it goes on now and then.
+pub(super) fn teller(out: Out) -> impl FnMut(Step) + Send {
+    let mut last: Option<(Instant, String)> = None;
+    move |step| match step {
+        Step::Ordered { order } => out.say(format!("order {order} is final")),
+        Step::Told(told) => out.say(told.to_string()),
+        Step::Starting { ready, wanted, states } => {
+            let text = format!("{ready} of {wanted} ready; {}", states.join(", "));
+            let is_due = last.as_ref().is_none_or(|(at, said)| *said != text || at.elapsed() > TELL_EVERY);
+            if is_due {
+                out.say(&text);
+                last = Some((Instant::now(), text));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_component_that_can_be_deployed() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello.wat");
+        let wasm = wasm(&path).unwrap();
+        assert_eq!(&wasm[..8], b"\0asm\x0d\0\x01\0");
+        let names = |name: &[u8]| wasm.windows(name.len()).any(|window| window == name);
+        assert!(names(b"wasi:http/incoming-handler"));
+    }
+
+    #[test]
+    fn text_that_is_none_is_told_with_its_place() {
+        let folder = std::env::temp_dir().join(format!("hodei-deploy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("bad.wat");
+        std::fs::write(&path, "(component\n  (nonsense))").unwrap();
+        let fault = wasm(&path).unwrap_err();
+        assert_eq!(fault.code.id, "HD3053");
+        assert!(fault.message.contains(":2:"), "{}", fault.message);
+        assert_eq!(limited(&path, 3).unwrap_err().code.id, "HD3053");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,206 @@
+//! Read the commands on apps.
+
+use super::{Plan, Process};
+use clap::{Args, Subcommand};
+use hodei_sdk::app::Draft;
+use std::{net::SocketAddr, path::PathBuf};
+
+#[derive(Args, Debug)]
+pub(crate) struct Deploy {
+    /// The component, .wasm or .wat, or an app.toml that names it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// What it is called, a label of DNS; without it as its file.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) size: Size,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) terms: Terms,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What it takes")]
+pub(crate) struct Size {
+    /// How many of it run at once, 1 to 64.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) replicas: Option<u64>,
+    /// CPUs of each replica, as 0.25.
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) cpu: Option<String>,
+    /// Memory of each replica, as 256MiB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Disk of each replica, as 1GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk: Option<String>,
+    /// Fuel of one request at most, about an instruction each.
+    #[arg(long, value_name = "FUEL")]
+    pub(crate) request_fuel: Option<u64>,
+    /// Memory of one request at most.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) request_memory: Option<String>,
+    /// Time of one request at most, as 30s.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) request_deadline: Option<String>,
+    /// Bytes of a request's body, and of its answer's, at most.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) request_body: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Where it may run")]
+pub(crate) struct Place {
+    /// Regions it may run in, with commas; all without it.
+    #[arg(long = "region", value_name = "REGIONS", value_delimiter = ',')]
+    pub(crate) regions: Option<Vec<String>>,
+    /// The one country it may run in, as ES.
+    #[arg(long, value_name = "COUNTRY")]
+    pub(crate) country: Option<String>,
+    /// Replicas on one host at most, 0 for no limit; 1 without it.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) per_host: Option<u64>,
+    /// Replicas with one operator at most.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) per_operator: Option<u64>,
+    /// Replicas on one network at most.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) per_network: Option<u64>,
+    /// Coins a host has as collateral at least.
+    #[arg(long, value_name = "COINS")]
+    pub(crate) collateral_min: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What it may cost")]
+pub(crate) struct Terms {
+    /// Most coins a replica may cost an hour.
+    #[arg(long, value_name = "COINS")]
+    pub(crate) price_max: Option<String>,
+    /// How long it is paid ahead, as 24h, which it is without it.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) term: Option<String>,
+    /// Most coins that are bound for it.
+    #[arg(long, value_name = "COINS")]
+    pub(crate) budget: Option<String>,
+    /// instant, deferrable or preemptible; instant without it.
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<String>,
+    /// How long a deferrable order waits, as 1h.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) patience: Option<String>,
+}
+
+impl Deploy {
+    /// What the flags say, beside the file.
+    pub(crate) fn draft(&self) -> Draft {
+        let (size, place, terms) = (&self.size, &self.place, &self.terms);
+        Draft {
+            name: self.name.clone(),
+            component: None,
+            replicas: size.replicas,
+            cpu: size.cpu.clone(),
+            memory: size.memory.clone(),
+            disk: size.disk.clone(),
+            request_fuel: size.request_fuel,
+            request_memory: size.request_memory.clone(),
+            request_deadline: size.request_deadline.clone(),
+            request_body: size.request_body.clone(),
+            regions: place.regions.clone(),
+            country: place.country.clone(),
+            price_max: terms.price_max.clone(),
+            per_host: place.per_host,
+            per_operator: place.per_operator,
+            per_network: place.per_network,
+            class: terms.class.clone(),
+            patience: terms.patience.clone(),
+            term: terms.term.clone(),
+            budget: terms.budget.clone(),
+            collateral_min: place.collateral_min.clone(),
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum App {
+    /// List this wallet's apps: how many replicas run, what they cost, until when they are paid.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show where an app's replicas run, how they are, and its bill.
+    Show(AppName),
+    /// Show what an app's replicas printed last.
+    Logs(AppLogs),
+    /// Give an app more replicas, or fewer.
+    Scale(AppScale),
+    /// Pay an app's replicas for longer.
+    Renew(AppRenew),
+    /// End an app; what was not used of its escrow comes back.
+    #[command(visible_alias = "rm")]
+    Delete(AppDelete),
+    /// Look at all apps every few seconds, and place again what is lost, until it is stopped.
+    Keep(Process),
+    /// Answer HTTP for this wallet's apps at NAME.localhost, and keep them, until it is stopped.
+    Serve(AppServe),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppName {
+    /// The app's name.
+    #[arg(value_name = "NAME")]
+    pub(crate) app: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppLogs {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// Only of this lease; without it of all.
+    #[arg(long, value_name = "LEASE")]
+    pub(crate) lease: Option<u64>,
+    /// Only what came after so many bytes of a replica's log: what it said at its end.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(crate) since: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppScale {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// How many are to run.
+    #[arg(value_name = "REPLICAS", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) replicas: u8,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppRenew {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// How much longer, as 24h.
+    #[arg(value_name = "TIME", value_parser = hodei_sdk::app::secs)]
+    pub(crate) secs: u64,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppDelete {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppServe {
+    /// Where to listen, on this machine alone.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}

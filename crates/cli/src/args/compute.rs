@@ -1,0 +1,83 @@
+//! Read the commands by which a machine offers to run others' components.
+
+use super::{Plan, share::size};
+use clap::{Args, Subcommand};
+use std::{net::SocketAddr, path::PathBuf};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum NodeOffer {
+    /// Offer to run components of others; `hodei node run` then states it on the market and runs them.
+    Compute(OfferCompute),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OfferCompute {
+    /// CPUs, as 2 or 0.5.
+    #[arg(long, value_name = "COUNT", value_parser = milli, default_value = "1")]
+    pub(crate) cpus: u64,
+    /// Memory for components.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
+    pub(crate) memory: u64,
+    /// Disk for components and what they compile to.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4GiB")]
+    pub(crate) disk: u64,
+    /// Mbit a second, in or out.
+    #[arg(long, value_name = "MBIT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) bandwidth: u64,
+    /// What may be moved in an hour, in or out.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
+    pub(crate) transfer: u64,
+    /// Coins for a CPU and hour; without it the default of [compute].
+    #[arg(long, value_name = "COINS")]
+    pub(crate) price_cpu: Option<String>,
+    /// Coins for a GiB of memory and hour; without it the default of [compute].
+    #[arg(long, value_name = "COINS")]
+    pub(crate) price_memory: Option<String>,
+    /// Where the machine stands: `local`, or a region such as eu-west.
+    #[arg(long, value_name = "REGION", default_value = "local")]
+    pub(crate) region: String,
+    /// The country it stands in, two capitals; ZZ says none.
+    #[arg(long, value_name = "COUNTRY", default_value = "ZZ")]
+    pub(crate) country: String,
+    /// What fails together with this machine: a room, a flat, a data centre.
+    #[arg(long, value_name = "ZONE", default_value = "home")]
+    pub(crate) zone: String,
+    /// Collateral placed when it registers: what ending leases early may cost.
+    #[arg(long, value_name = "COINS", default_value = "1")]
+    pub(crate) collateral: String,
+    /// Where others reach a new node; without it the address it sends from, port 4433.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<SocketAddr>,
+    /// The node's folder; without it the context's node, or a new one beside the wallet.
+    #[arg(long, value_name = "FOLDER", env = "HODEI_NODE")]
+    pub(crate) folder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+/// Thousandths of what is written with at most three decimals.
+fn milli(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no count of CPUs: expected one such as 2 or 0.5, at least 0.01");
+    let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if rest.len() > 3 || !is_digits(whole) || !is_digits(rest) {
+        return Err(wrong());
+    }
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    let rest: u64 = format!("{rest:0<3}").parse().map_err(|_| wrong())?;
+    let milli = whole.checked_mul(1000).and_then(|milli| milli.checked_add(rest));
+    milli.filter(|milli| (10..=1 << 24).contains(milli)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_read_to_the_thousandth() {
+        assert_eq!((milli("2"), milli("0.5"), milli("1.125")), (Ok(2000), Ok(500), Ok(1125)));
+        for text in ["", "0", "0.001", ".5", "1.", "1.0005", "-1", "1e3", "99999999999999999999"] {
+            assert!(milli(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Run other people's components, each replica in a process of its own.
+//!
+//! ```text
+//! [compute] ─► register ─ the market's book
+//! ledger ─► follow ─► leases ─► a replica each ─► log (placed, started, ended, paid)
+//! Give, or Fetch from a host of the same app ─► shelf (disk) ─► compiled once ─► process      tend
+//! Ask ─► gate ─► the replica's queue ─► its process ─► answer, readings                       serve
+//! owed ─► touch, where it is worth the fee                                                    settle
+//! ```
+//! The promise: what runs here is what the ledger's lease names, to the byte, for as long as the lease is paid. Who
+//! might break it: a host that lies; so what it answers is checked by who asks, not believed.
+//!
+//! A lease's memory bounds what its component may ask for at once. A replica has one process, which answers one request
+//! after the other; of the lease's CPU one core at most can be used, and less is not enforced, nor are bandwidth and
+//! transfer.
+
+mod fetch;
+mod follow;
+pub mod paid;
+pub mod register;
+mod replica;
+mod serve;
+mod settle;
+mod shelf;
+mod tend;
+
+use crate::{
+    config,
+    gate::{Gate, Queue},
+    height::Reported,
+    home::Home,
+    journal::Journal,
+    provider::lock,
+    tasks::Tasks,
+};
+use alloy_primitives::{B256, U256};
+use commonware_runtime::Storage;
+use futures::{FutureExt, future::BoxFuture};
+use hodei_ledger::account::Account;
+use hodei_link::Link;
+use hodei_sandbox::{Codes, CodesError};
+pub use hodei_sandbox::{Program, runner};
+use hodei_types::{
+    abi::{ILeases, IMarket},
+    ack::Signer,
+    chain::Chain,
+    transport::{NodeKey, Reach},
+};
+use replica::Replica;
+use shelf::Shelf;
+pub use shelf::ShelfError;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+use tokio::sync::{Semaphore, watch};
+
+/// The word by which this program is entered as a runner: `HODEI run-sandbox`, before anything else happens.
+pub const RUNNER: &str = "run-sandbox";
+/// Bytes of requests and components that are here and not yet with a process or on disk.
+const QUEUE_BYTES_MAX: u64 = 128 << 20;
+/// One compiler at a time: it may take two GiB.
+const COMPILERS: usize = 1;
+
+/// Why a host did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error("compiled code: {0}")]
+    Codes(#[from] CodesError),
+    #[error("this program's own file is not known, and replicas are run by it: {0}")]
+    Program(std::io::Error),
+}
+
+/// This program, entered as a runner.
+pub fn program() -> Result<Program, HostError> {
+    Ok(Program::new(std::env::current_exe().map_err(HostError::Program)?, [RUNNER]))
+}
+
+/// What the node lends its host.
+pub struct Parts<E: Storage> {
+    pub chain: Arc<dyn Chain>,
+    pub account: Account,
+    pub signer: Arc<Signer>,
+    pub journal: Journal<E>,
+    pub tasks: Tasks,
+    pub stop: watch::Receiver<bool>,
+    pub chain_id: u64,
+    /// Where others reach this node, for the ledger.
+    pub reach: Reach,
+    /// Asks other hosts for what their leases run.
+    pub link: Link,
+    /// Enters [`runner::run`].
+    pub program: Program,
+    /// This node's alone: compiled code that is not sealed with it is not run.
+    pub code_key: [u8; 32],
+}
+
+/// A host; clones share it.
+pub struct Host<E: Storage>(Arc<Inner<E>>);
+
+impl<E: Storage> Clone for Host<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<E: Storage> {
+    parts: Parts<E>,
+    config: config::Compute,
+    id: NodeKey,
+    shelf: Shelf,
+    gate: Gate,
+    queue: Queue,
+    compilers: Semaphore,
+    /// By lease, those that run and are paid.
+    replicas: Mutex<BTreeMap<u64, Arc<Replica>>>,
+    /// As the ledger had them last.
+    leases: Mutex<Vec<ILeases::Lease>>,
+    /// The ledger was asked for the leases last, and by one at a time.
+    refreshed: tokio::sync::Mutex<Option<Instant>>,
+    record: Mutex<Option<IMarket::Host>>,
+    /// Why nothing is earned, where it is known.
+    idle: Mutex<Option<String>>,
+    /// Wei that leases paid since the start.
+    earned: Mutex<U256>,
+    is_retired: AtomicBool,
+    reported: Reported,
+}
+
+impl<E: Storage> Host<E> {
+    /// Opens the shelf. Spawns nothing.
+    pub fn start(home: &Home, config: config::Compute, parts: Parts<E>) -> Result<Self, HostError> {
+        let codes = Codes::open(home.index().join("code"), parts.code_key)?;
+        let shelf = Shelf::open(home.path().join("apps"), codes, config.disk_bytes)?;
+        Ok(Self(Arc::new(Inner {
+            id: parts.signer.node(),
+            shelf,
+            gate: Gate::new(config.streams_max, config.peer_streams_max),
+            queue: Queue::new(QUEUE_BYTES_MAX),
+            compilers: Semaphore::new(COMPILERS),
+            replicas: Mutex::default(),
+            leases: Mutex::default(),
+            refreshed: tokio::sync::Mutex::default(),
+            record: Mutex::default(),
+            idle: Mutex::default(),
+            earned: Mutex::default(),
+            is_retired: AtomicBool::new(false),
+            reported: Reported::new(home, "compute.height"),
+            config,
+            parts,
+        })))
+    }
+
+    /// The loops a host lives by, each with its name; they end at the stop signal. Call once.
+    pub fn loops(&self) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
+        let parts = &self.0.parts;
+        vec![
+            ("the leases", self.clone().report(parts.tasks.enter("leases"), parts.stop.clone()).boxed()),
+            ("the pay for computing", self.clone().settle(parts.tasks.enter("settle"), parts.stop.clone()).boxed()),
+        ]
+    }
+
+    /// This host's key as the ledger writes it.
+    pub fn id(&self) -> B256 {
+        B256::from(self.0.id.0)
+    }
+
+    /// The kernel's number of each replica's process, by lease; without those that are asked just now.
+    pub fn processes(&self) -> BTreeMap<u64, u32> {
+        let replicas = lock(&self.0.replicas);
+        replicas.iter().filter_map(|(lease, replica)| Some((*lease, replica.process_id()?))).collect()
+    }
+
+    /// For `/status`.
+    pub fn status(&self) -> serde_json::Value {
+        let Inner { config, replicas, record, idle, earned, leases, .. } = &*self.0;
+        let rates: BTreeMap<u64, (u128, u64)> =
+            lock(leases).iter().map(|lease| (lease.id, (lease.rate, lease.untilMs))).collect();
+        let replicas: Vec<_> = lock(replicas).values().cloned().collect();
+        let replicas: Vec<_> = replicas
+            .iter()
+            .map(|replica| {
+                let look = replica.look(None);
+                let (rate, until_ms) = rates.get(&replica.lease).copied().unwrap_or_default();
+                serde_json::json!({
+                    "lease": replica.lease, "workload": hex::encode(replica.workload), "state": look.state.name(),
+                    "words": look.words, "since_ms": look.since_ms, "cold_ms": look.cold_ms, "warm_us": look.warm_us,
+                    "missing": look.missing, "requests": look.requests, "failures": look.failures,
+                    "starts": look.starts, "fuel": look.fuel, "bytes_in": look.bytes_in, "bytes_out": look.bytes_out,
+                    "memory_peak_bytes": look.memory_peak_bytes, "rate_wei": rate.to_string(), "until_ms": until_ms,
+                })
+            })
+            .collect();
+        let record = lock(record).clone();
+        let dims = |capacity: hodei_types::market::Capacity| {
+            let [cpu, memory, disk, bandwidth, transfer] = capacity.dims();
+            serde_json::json!({
+                "cpu_milli": cpu, "memory_bytes": memory, "disk_bytes": disk, "bandwidth_bits": bandwidth,
+                "transfer_bytes": transfer,
+            })
+        };
+        serde_json::json!({
+            "capacity": dims(config.capacity()),
+            "free": record.as_ref().map(|record| dims(record.free)),
+            "registered": record.is_some(),
+            "retired": self.is_retired(),
+            "collateral_wei": record.as_ref().map(|record| record.collateral.to_string()),
+            "markup_bp": record.as_ref().map(|record| record.markupBp),
+            "earned_wei": lock(earned).to_string(),
+            "idle": lock(idle).clone(),
+            "replicas": replicas,
+        })
+    }
+
+    fn is_retired(&self) -> bool {
+        self.0.is_retired.load(Ordering::Relaxed)
+    }
+
+    fn chain(&self) -> &dyn Chain {
+        &*self.0.parts.chain
+    }
+
+    fn replica(&self, lease: u64) -> Option<Arc<Replica>> {
+        lock(&self.0.replicas).get(&lease).cloned()
+    }
+}

@@ -1,0 +1,49 @@
+//! Read from the ledger's events what leases paid a host.
+
+use crate::provider::follow::{RANGE_MAX, is_too_many};
+use alloy_primitives::{B256, U256};
+use alloy_sol_types::SolEvent;
+use hodei_types::{
+    abi::{ILeases, LEASES},
+    chain::{Chain, ChainError, Log, LogFilter},
+};
+
+/// One settling of one lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paid {
+    pub height: u64,
+    pub tx: B256,
+    pub lease: u64,
+    /// Seconds it paid for.
+    pub secs: u64,
+    /// Wei that came to the operator.
+    pub amount: U256,
+}
+
+/// What was paid for leases on `node` in blocks `from` to `to`, in the ledger's order.
+pub async fn paid(chain: &dyn Chain, node: B256, from: u64, to: u64) -> Result<Vec<Paid>, ChainError> {
+    let (mut next, mut payments) = (from, Vec::new());
+    while next <= to {
+        let (found, last) = logs(chain, node, next, to).await?;
+        payments.extend(found.iter().filter_map(|log| {
+            let event = ILeases::Settled::decode_raw_log(log.topics.iter().copied(), &log.data).ok()?;
+            let ILeases::Settled { lease, secs, amount, .. } = event;
+            Some(Paid { height: log.height, tx: log.tx, lease, secs, amount })
+        }));
+        next = last.saturating_add(1);
+    }
+    Ok(payments)
+}
+
+/// Events of leases on a host from block `from` on, and the last block looked at, at most `to`.
+pub(super) async fn logs(chain: &dyn Chain, node: B256, from: u64, to: u64) -> Result<(Vec<Log>, u64), ChainError> {
+    let mut to = to.min(from.saturating_add(RANGE_MAX - 1));
+    loop {
+        // In each event about a host, the second word after the name is its key.
+        let filter = LogFilter { from, to, address: Some(LEASES), topic2: Some(node), ..LogFilter::default() };
+        match chain.logs(filter).await {
+            Err(error) if is_too_many(&error) && to > from => to = from + (to - from) / 2,
+            logs => return Ok((logs?, to)),
+        }
+    }
+}

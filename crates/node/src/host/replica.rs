@@ -1,0 +1,404 @@
+//! Hold one replica: its process, who waits for it, what it used and printed.
+
+use super::shelf::Workload;
+use crate::{journal::now_ms, provider::lock};
+use alloy_primitives::Address;
+use bytes::Bytes;
+use hodei_ledger::wire::send;
+use hodei_sandbox::{Confinement, End, Fence, Sandbox};
+use hodei_types::{
+    abi::ILeases,
+    app::{
+        Manifest,
+        wire::{Answer, CHUNK_BYTES_MAX, Readings, Replica as Look, State},
+    },
+    market::Capacity,
+    transport::NodeKey,
+};
+use http_body_util::Full;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+/// Requests that wait for a replica, the one that runs among them; a further one is told BUSY.
+const WAITING_MAX: usize = 32;
+/// What who is told BUSY may wait.
+pub(super) const BUSY_MS: u32 = 200;
+/// Kept of what it printed.
+const LOG_BYTES_MAX: usize = CHUNK_BYTES_MAX;
+/// Beyond a request's deadline, so long may its asker take to accept the answer's rest.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One replica of an app, for one lease.
+pub(super) struct Replica {
+    pub(super) lease: u64,
+    pub(super) order: u64,
+    pub(super) owner: Address,
+    pub(super) workload: Workload,
+    pub(super) capacity: Capacity,
+    /// Its process, while it is ready. Who holds the lock asks it.
+    slot: tokio::sync::Mutex<Option<Sandbox>>,
+    waiting: AtomicUsize,
+    told: Mutex<Told>,
+    over: watch::Sender<bool>,
+    /// Something happened that who tends it should look at.
+    pub(super) wake: Notify,
+}
+
+struct Told {
+    look: Look,
+    viewer: Option<NodeKey>,
+    deadline: Duration,
+    request_bytes: u64,
+    log: VecDeque<u8>,
+    /// Of what was counted, this went into the node's log.
+    noted: (u64, u64, u64, u64),
+}
+
+/// Gives its place in the queue back, however a request ends.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Replica {
+    pub(super) fn new(lease: &ILeases::Lease) -> Self {
+        let look = Look {
+            state: State::Waiting,
+            words: String::new(),
+            since_ms: now_ms(),
+            cold_ms: 0,
+            warm_us: 0,
+            missing: String::new(),
+            requests: 0,
+            failures: 0,
+            starts: 0,
+            fuel: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            memory_peak_bytes: 0,
+            log_end: 0,
+            log: Vec::new(),
+        };
+        let told = Told {
+            look,
+            viewer: None,
+            deadline: Duration::ZERO,
+            request_bytes: 0,
+            log: VecDeque::new(),
+            noted: (0, 0, 0, 0),
+        };
+        Self {
+            lease: lease.id,
+            order: lease.order,
+            owner: lease.owner,
+            workload: lease.workload.0,
+            capacity: lease.capacity,
+            slot: tokio::sync::Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            told: Mutex::new(told),
+            over: watch::Sender::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Ends it: who asks it now is told that it is gone.
+    pub(super) fn end(&self) {
+        self.over.send_replace(true);
+    }
+
+    /// Resolves once its lease ended.
+    pub(super) async fn ended(&self) {
+        // The sender lives as long as this.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        *self.over.borrow()
+    }
+
+    pub(super) fn state(&self) -> State {
+        lock(&self.told).look.state
+    }
+
+    /// Says where it is, and why.
+    pub(super) fn tell(&self, state: State, words: impl ToString) {
+        let mut told = lock(&self.told);
+        let words = words.to_string();
+        if (told.look.state, &told.look.words) != (state, &words) {
+            told.look.since_ms = now_ms();
+        }
+        (told.look.state, told.look.words) = (state, words);
+    }
+
+    /// Learns who may read its log, and how long a request may take.
+    pub(super) fn describe(&self, manifest: &Manifest) {
+        let mut told = lock(&self.told);
+        told.viewer = Some(manifest.viewer);
+        told.deadline = Duration::from_millis(manifest.limits.deadline_ms);
+        told.request_bytes = manifest.limits.request_bytes;
+    }
+
+    /// Of a body, so many are taken.
+    pub(super) fn request_bytes(&self) -> u64 {
+        lock(&self.told).request_bytes
+    }
+
+    pub(super) fn viewer(&self) -> Option<NodeKey> {
+        lock(&self.told).viewer
+    }
+
+    /// Takes a process that is ready to be asked.
+    pub(super) async fn take(&self, sandbox: Sandbox) {
+        let mut slot = self.slot.lock().await;
+        {
+            let mut told = lock(&self.told);
+            told.look.cold_ms = millis(sandbox.started().cold);
+            told.look.missing = missing(sandbox.confinement());
+            told.look.starts += 1;
+        }
+        *slot = Some(sandbox);
+        self.tell(State::Ready, "");
+    }
+
+    /// Whether its process is gone; one that is being asked is looked at by who asks.
+    pub(super) fn is_lost(&self) -> bool {
+        let Ok(mut slot) = self.slot.try_lock() else { return false };
+        let is_running = slot.as_mut().is_some_and(|sandbox| sandbox.is_running());
+        if !is_running {
+            *slot = None;
+        }
+        !is_running
+    }
+
+    /// Ends its process.
+    pub(super) async fn stop(&self) {
+        if let Some(sandbox) = self.slot.lock().await.take() {
+            sandbox.stop().await;
+        }
+    }
+
+    /// Number of its process, for people.
+    pub(super) fn process_id(&self) -> Option<u32> {
+        self.slot.try_lock().ok()?.as_ref()?.process_id()
+    }
+
+    /// How it is; with its log from `since` on, for who may read that.
+    pub(super) fn look(&self, log_since: Option<u64>) -> Look {
+        let told = lock(&self.told);
+        let log = log_since.map(|since| {
+            let first = told.look.log_end - told.log.len() as u64;
+            let skip = since.saturating_sub(first).min(told.log.len() as u64) as usize;
+            told.log.iter().skip(skip).copied().collect()
+        });
+        Look { log: log.unwrap_or_default(), ..told.look.clone() }
+    }
+
+    /// Requests, fuel and bytes in and out since this was asked last; nothing where there were none.
+    pub(super) fn unnoted(&self) -> Option<(u64, u64, u64, u64)> {
+        let mut told = lock(&self.told);
+        let now = (told.look.requests, told.look.fuel, told.look.bytes_in, told.look.bytes_out);
+        let was = std::mem::replace(&mut told.noted, now);
+        (now.0 > was.0).then(|| (now.0 - was.0, now.1 - was.1, now.2 - was.2, now.3 - was.3))
+    }
+
+    /// Asks it one request and sends what it answers. Never leaves an exchange before its end while it lives.
+    pub(super) async fn ask<Si: commonware_runtime::Sink>(&self, request: http::Request<Full<Bytes>>, sink: &mut Si) {
+        let answer = tokio::select! {
+            answer = self.exchange(request, sink) => answer,
+            () = self.ended() => Some(Answer::Gone),
+        };
+        if let Some(answer) = answer {
+            give(sink, &answer, Instant::now() + TAKE_TIMEOUT).await;
+        }
+    }
+
+    /// `None` once everything was said.
+    async fn exchange<Si: commonware_runtime::Sink>(
+        &self,
+        request: http::Request<Full<Bytes>>,
+        sink: &mut Si,
+    ) -> Option<Answer> {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if before >= WAITING_MAX {
+            return Some(Answer::Busy { retry_after_ms: BUSY_MS });
+        }
+        if let Some(answer) = self.unready() {
+            return Some(answer);
+        }
+        let mut slot = self.slot.lock().await;
+        let Some(sandbox) = slot.as_mut().filter(|_| self.state() == State::Ready) else {
+            return Some(self.not_ready());
+        };
+        if !sandbox.is_running() {
+            *slot = None;
+            self.lost("its process died");
+            return Some(self.not_ready());
+        }
+        let until = Instant::now() + lock(&self.told).deadline + TAKE_TIMEOUT;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut is_taken = true;
+        let ended = async {
+            let mut exchange = sandbox.request(request, now, rand::random()).await?;
+            if let Some((status, headers)) = exchange.head() {
+                let headers =
+                    headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+                is_taken = give(sink, &Answer::Head { status: status.as_u16(), headers }, until).await;
+            }
+            while let Some(chunk) = exchange.chunk().await? {
+                for chunk in chunk.chunks(CHUNK_BYTES_MAX) {
+                    // Who takes no more is not waited for, and what is left is thrown away.
+                    is_taken = is_taken && give(sink, &Answer::Bytes(chunk.to_vec()), until).await;
+                }
+            }
+            exchange.end().await
+        };
+        let done = match ended.await {
+            Ok(End { readings, failure, log }) => {
+                let failure = failure.map(|failure| failure.to_string());
+                let readings = Readings {
+                    fuel: readings.fuel,
+                    memory_peak_bytes: readings.memory_peak_bytes,
+                    bytes_in: readings.bytes_in,
+                    bytes_out: readings.bytes_out,
+                    wall_us: micros(readings.wall),
+                    instantiated_us: micros(readings.instantiated_in),
+                };
+                self.count(&readings, failure.as_deref(), &log);
+                Answer::Done { readings, failure }
+            }
+            Err(error) => {
+                // What is left of it answers no other.
+                *slot = None;
+                let words = error.to_string();
+                self.count(&Readings::default(), Some(&words), &[]);
+                self.lost(&words);
+                Answer::Done { readings: Readings::default(), failure: Some(words) }
+            }
+        };
+        is_taken.then_some(done)
+    }
+
+    /// What is answered while it is not ready.
+    pub(super) fn unready(&self) -> Option<Answer> {
+        (self.state() != State::Ready).then(|| self.not_ready())
+    }
+
+    fn not_ready(&self) -> Answer {
+        let told = lock(&self.told);
+        let words = match told.look.words.is_empty() {
+            true => told.look.state.name().into(),
+            false => format!("{}: {}", told.look.state.name(), told.look.words),
+        };
+        Answer::NotReady { words }
+    }
+
+    fn lost(&self, words: &str) {
+        self.tell(State::Starting, words);
+        self.wake.notify_one();
+    }
+
+    fn count(&self, readings: &Readings, failure: Option<&str>, printed: &[u8]) {
+        let mut told = lock(&self.told);
+        let look = &mut told.look;
+        look.requests += 1;
+        look.failures += u64::from(failure.is_some());
+        look.warm_us = readings.instantiated_us;
+        look.fuel = look.fuel.saturating_add(readings.fuel);
+        look.bytes_in = look.bytes_in.saturating_add(readings.bytes_in);
+        look.bytes_out = look.bytes_out.saturating_add(readings.bytes_out);
+        look.memory_peak_bytes = look.memory_peak_bytes.max(readings.memory_peak_bytes);
+        told.print(printed);
+        if let Some(failure) = failure {
+            told.print(format!("request failed: {failure}\n").as_bytes());
+        }
+    }
+
+    /// Writes a line of the host's own into its log.
+    pub(super) fn print(&self, line: &str) {
+        lock(&self.told).print(format!("{line}\n").as_bytes());
+    }
+}
+
+impl Told {
+    fn print(&mut self, bytes: &[u8]) {
+        self.look.log_end += bytes.len() as u64;
+        self.log.extend(&bytes[bytes.len().saturating_sub(LOG_BYTES_MAX)..]);
+        let over = self.log.len().saturating_sub(LOG_BYTES_MAX);
+        self.log.drain(..over);
+    }
+}
+
+/// Sends one message; whether it was taken in time.
+pub(super) async fn give<Si: commonware_runtime::Sink>(sink: &mut Si, answer: &Answer, until: Instant) -> bool {
+    matches!(tokio::time::timeout_at(until, send(sink, answer.encode())).await, Ok(Ok(())))
+}
+
+/// Fences that do not stand whole, in words.
+fn missing(confinement: &Confinement) -> String {
+    let told = confinement.fences().into_iter().filter_map(|(name, fence)| match fence {
+        Fence::Stands => None,
+        Fence::Partly(words) => Some(format!("{name} in part: {words}")),
+        Fence::Missing(words) => Some(format!("no {name}: {words}")),
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+fn millis(of: Duration) -> u64 {
+    u64::try_from(of.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(of: Duration) -> u64 {
+    u64::try_from(of.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use alloy_sol_types::SolValue;
+
+    pub(in crate::host) fn lease(id: u64) -> ILeases::Lease {
+        let mut lease = ILeases::Lease::abi_decode(&[0; 32 * 64]).expect("all of its fields may be zero");
+        (lease.id, lease.order, lease.state, lease.rate) = (id, 1, 1, 1);
+        lease
+    }
+
+    #[test]
+    fn the_log_keeps_the_last_and_goes_on_where_a_look_ended() {
+        let replica = Replica::new(&lease(1));
+        replica.print("one");
+        let first = replica.look(Some(0));
+        assert_eq!((first.log.as_slice(), first.log_end), (b"one\n".as_slice(), 4));
+        replica.print("two");
+        assert_eq!(replica.look(Some(first.log_end)).log, b"two\n");
+        assert_eq!(replica.look(None).log, b"");
+        replica.print(&"x".repeat(LOG_BYTES_MAX + 5));
+        let last = replica.look(Some(0));
+        assert_eq!((last.log.len(), last.log_end), (LOG_BYTES_MAX, 8 + LOG_BYTES_MAX as u64 + 6));
+        assert_eq!(replica.look(Some(u64::MAX)).log, b"");
+    }
+
+    #[test]
+    fn what_was_noted_is_not_noted_again() {
+        let replica = Replica::new(&lease(1));
+        assert_eq!(replica.unnoted(), None);
+        let readings = Readings { fuel: 5, bytes_in: 1, bytes_out: 2, ..Readings::default() };
+        replica.count(&readings, None, b"");
+        replica.count(&readings, Some("fuel"), b"");
+        assert_eq!(replica.unnoted(), Some((2, 10, 2, 4)));
+        assert_eq!((replica.unnoted(), replica.look(None).failures), (None, 1));
+    }
+}

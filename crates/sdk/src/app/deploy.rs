@@ -1,0 +1,198 @@
+//! Order what a plan found, hand the component over, and wait until it is ready.
+
+use super::{
+    Apps,
+    keep::Keep,
+    now_ms,
+    plan::Plan,
+    record::Record,
+    spec::Spec,
+    upkeep::{Spot, Told},
+};
+use crate::fault::Fault;
+use alloy_primitives::U256;
+use hodei_types::{
+    app::wire::State,
+    transport::{NodeKey, Transport},
+};
+use std::{
+    collections::BTreeSet,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+/// From one look at a replica that starts to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// Compiling the largest component takes four minutes, on a second host again if the first is lost.
+const READY_TIMEOUT: Duration = Duration::from_secs(600);
+/// Shown of what a component printed before it failed.
+const LAST_BYTES: usize = 2048;
+
+/// What happened on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Ordered {
+        order: u64,
+    },
+    /// How many replicas are in each state, by the state's name.
+    Starting {
+        ready: usize,
+        wanted: usize,
+        states: Vec<&'static str>,
+    },
+    Told(Told),
+}
+
+/// An app that was deployed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployed {
+    pub order: u64,
+    /// Leases and hosts of replicas that are ready; none of an order that waits.
+    pub replicas: Vec<(u64, NodeKey)>,
+    /// Wei that are bound.
+    pub deposit: U256,
+    /// The slowest cold start of its replicas, in milliseconds.
+    pub cold_ms: u64,
+    pub took: Duration,
+    /// Until when the order waits for an offer, if it found none yet.
+    pub waits_until_ms: Option<u64>,
+}
+
+impl<T: Transport> Apps<T> {
+    /// Deploys `wasm` as planned. What fails leaves no lease and no record behind, if the ledger can be reached.
+    pub async fn deploy(
+        &self,
+        spec: &Spec,
+        wasm: &[u8],
+        mut plan: Plan,
+        tell: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<Deployed, Fault> {
+        let begun = Instant::now();
+        let manifest = self.manifest(spec, wasm)?;
+        if self.shelf.load(&spec.name)?.is_some() {
+            return Err(Fault::AppExists(spec.name.clone()));
+        }
+        plan.terms.workload = manifest.workload().into();
+        self.wallet.afford(plan.deposit).await?;
+        let mut record = Record {
+            manifest,
+            replicas: spec.terms.replicas,
+            is_spread: spec.terms.perHost == 1,
+            since_ms: now_ms(),
+            since_height: self.chain().head().await?.height,
+            deploying_until_ms: now_ms().saturating_add(READY_TIMEOUT.as_millis() as u64),
+            orders: BTreeSet::new(),
+        };
+        self.shelf.begin(&record, wasm)?;
+        let order = match self.order(&spec.name, &plan).await {
+            Ok(order) => order,
+            Err(fault) => {
+                self.shelf.remove(&record)?;
+                return Err(fault);
+            }
+        };
+        record.orders.insert(order);
+        tell(Step::Ordered { order });
+        let placed = self.placed(order).await?;
+        if placed.firstLease == 0 {
+            record.deploying_until_ms = 0;
+            self.shelf.store(&record)?;
+            return Ok(Deployed {
+                order,
+                replicas: Vec::new(),
+                deposit: plan.deposit,
+                cold_ms: 0,
+                took: begun.elapsed(),
+                waits_until_ms: Some(placed.untilMs),
+            });
+        }
+        match self.until_ready(&record.manifest.name, usize::from(record.replicas), tell).await {
+            Ok(spots) => {
+                let mut record = self.record(&spec.name)?;
+                record.deploying_until_ms = 0;
+                self.shelf.store(&record)?;
+                let cold = spots.iter().filter_map(|spot| Some(spot.replica.as_ref()?.cold_ms)).max();
+                Ok(Deployed {
+                    order,
+                    replicas: spots.iter().map(|spot| (spot.lease.id, spot.node())).collect(),
+                    deposit: plan.deposit,
+                    cold_ms: cold.unwrap_or(0),
+                    took: begun.elapsed(),
+                    waits_until_ms: None,
+                })
+            }
+            Err(fault) => {
+                // What cannot be ended now stays recorded, so that it can be later.
+                let _ = self.delete(&spec.name).await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Gives, looks and replaces until that many replicas are ready.
+    pub(super) async fn until_ready(
+        &self,
+        name: &str,
+        wanted: usize,
+        tell: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<Vec<Spot>, Fault> {
+        let (begun, keep) = (Instant::now(), Mutex::new(Keep::default()));
+        let mut words = String::from("no host answers");
+        loop {
+            let record = self.record(name)?;
+            let spots = match self.spots(&record).await {
+                Ok(spots) => spots,
+                Err(fault) if fault.is_temporary() && begun.elapsed() < READY_TIMEOUT => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
+            let is = |spot: &&Spot, state: State| spot.replica.as_ref().is_some_and(|replica| replica.state == state);
+            let ready = spots.iter().filter(|spot| is(spot, State::Ready)).count();
+            if ready >= wanted {
+                return Ok(spots.into_iter().filter(|spot| is(&spot, State::Ready)).collect());
+            }
+            if let Some(failed) = spots.iter().find(|spot| is(spot, State::Failed)) {
+                return Err(Fault::AppFailed { app: name.to_owned(), words: self.last_words(name, failed).await });
+            }
+            let state_of = |spot: &Spot| spot.replica.as_ref().map_or("not reached", |replica| replica.state.name());
+            let states: Vec<_> = spots.iter().map(state_of).collect();
+            if let Some(said) =
+                spots.iter().filter_map(|spot| spot.replica.as_ref()).find(|said| !said.words.is_empty())
+            {
+                words = said.words.clone();
+            }
+            tell(Step::Starting { ready, wanted, states });
+            if begun.elapsed() > READY_TIMEOUT {
+                let secs = READY_TIMEOUT.as_secs();
+                return Err(Fault::AppLate { app: name.to_owned(), ready, wanted, secs, words });
+            }
+            let seen: Vec<_> = spots.iter().map(Spot::seen).collect();
+            let acts = {
+                let mut keep = keep.lock().expect("no panic under this lock");
+                keep.step(now_ms(), (record.replicas, record.is_spread), &seen)
+            };
+            for told in self.act_all(&record, &keep, acts).await {
+                if let Told::NotGiven { why, .. } | Told::NotOrdered { why, .. } = &told {
+                    words = why.clone();
+                }
+                tell(Step::Told(told));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// What a component that failed said last, or its host of it.
+    async fn last_words(&self, name: &str, spot: &Spot) -> String {
+        let said = spot.replica.as_ref().map(|replica| replica.words.clone()).unwrap_or_default();
+        let Some(peer) = &spot.peer else { return said };
+        match self.log(name, peer, spot.lease.id, 0).await {
+            Ok(replica) if !replica.log.is_empty() => {
+                let last = &replica.log[replica.log.len().saturating_sub(LAST_BYTES)..];
+                format!("{said}; it printed: {}", String::from_utf8_lossy(last).trim())
+            }
+            _ => said,
+        }
+    }
+}

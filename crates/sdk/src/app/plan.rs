@@ -1,0 +1,361 @@
+//! Say where an app's replicas would go and what they cost, before anything is paid.
+//!
+//! The ledger's own matcher is asked, so that what is shown is what an order would get now. Where it finds too few
+//! offers, the book says which rule leaves none, what the nearest order is that would be met, and by which command
+//! somebody would make the offer that lacks.
+
+use super::{draft::Lines, spec::Spec, unit};
+use crate::{fault::Fault, market::listed, wallet::format_coins};
+use alloy_primitives::{Address, U256};
+use hodei_types::{
+    abi::{
+        IMarket::{self, Host, Order, Placement},
+        MARKET, PAGE_MAX, unpack_reach,
+    },
+    call::{ask, revert},
+    chain::Chain,
+    market::{BP, Capacity, Class, OFFER_MIN, REGIONS, rate},
+    transport::{NodeKey, Peer},
+};
+use std::collections::BTreeMap;
+
+const HOUR_SECS: u128 = 3600;
+/// Prices may rise so much between plan and order where no highest price was said.
+const SLACK_BP: u128 = 500;
+const ORDER_GAS: u64 = 1_000_000;
+const LEASE_GAS: u64 = 300_000;
+const PROBE_GAS: u64 = 20_000;
+/// What a transaction may ask.
+const TRANSACTION_GAS_MAX: u64 = 1 << 24;
+
+/// Where one replica would go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub node: NodeKey,
+    pub operator: Address,
+    pub region: &'static str,
+    /// Two letters.
+    pub country: String,
+    /// As declared.
+    pub network: String,
+    pub zone: String,
+    /// Wei a second.
+    pub rate: u128,
+}
+
+/// How many replicas stand on the one that most stand on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// `host`, `operator`, `network` or `country`.
+    pub of: &'static str,
+    pub name: String,
+    pub replicas: usize,
+}
+
+/// What an order would get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What would be ordered.
+    pub terms: Order,
+    pub places: Vec<Place>,
+    /// Wei that are bound for the term.
+    pub deposit: U256,
+    pub stands: Vec<Stands>,
+    /// Hosts the matcher may look at.
+    hosts: u64,
+}
+
+/// Why an order finds no offer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct NoOffer {
+    /// Replicas that find a place, and that were wanted.
+    pub placed: u64,
+    pub wanted: u64,
+    /// Hosts that take new leases; of these where it may run; of these with room; of these at its price.
+    pub hosts: usize,
+    pub there: usize,
+    pub roomy: usize,
+    pub cheap: usize,
+    /// What would be met.
+    pub nearest: Option<String>,
+    /// What somebody types to offer it.
+    pub command: String,
+}
+
+impl std::fmt::Display for NoOffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { placed, wanted, hosts, there, roomy, cheap, nearest, .. } = self;
+        write!(
+            f,
+            "{placed} of {wanted} replicas find a place: of {hosts} hosts on offer {there} are where it may run, {roomy} of \
+             these have room, {cheap} of these at its price"
+        )?;
+        nearest.as_ref().map_or(Ok(()), |nearest| write!(f, "; the nearest that is met is {nearest}"))
+    }
+}
+
+impl Plan {
+    /// Wei a second for all replicas.
+    pub fn rate(&self) -> u128 {
+        self.places.iter().map(|place| place.rate).sum()
+    }
+
+    /// Wei an hour for all replicas.
+    pub fn hour(&self) -> U256 {
+        U256::from(self.rate()) * U256::from(HOUR_SECS)
+    }
+
+    /// Gas the order may take: each host that is looked at reads some slots, each lease that begins writes some.
+    pub(super) fn gas(&self) -> u64 {
+        let replicas = u64::from(self.terms.replicas);
+        (ORDER_GAS + replicas * LEASE_GAS + self.hosts * PROBE_GAS).min(TRANSACTION_GAS_MAX)
+    }
+
+    /// Asks the book where replicas of `spec` would go now.
+    pub async fn of(chain: &dyn Chain, spec: &Spec, lines: &Lines) -> Result<Self, Fault> {
+        let plan = Self::of_terms(chain, spec.terms.clone(), spec.price_max.is_some()).await?;
+        spec.check_budget(plan.deposit, lines)?;
+        Ok(plan)
+    }
+
+    /// The same of an order's terms; `is_capped` if their highest price was meant.
+    pub(super) async fn of_terms(chain: &dyn Chain, terms: Order, is_capped: bool) -> Result<Self, Fault> {
+        let asked = IMarket::quoteCall { terms: terms.clone() };
+        let hosts: Vec<Host> =
+            listed(|first| async move { ask(chain, MARKET, &IMarket::pageCall { first, most: PAGE_MAX }).await })
+                .await?;
+        let placements = match ask(chain, MARKET, &asked).await {
+            Ok(placements) => placements,
+            Err(error) => {
+                let Some(IMarket::IMarketErrors::NoFit(short)) = revert(&error) else { return Err(error.into()) };
+                let waits = terms.class == Class::Deferrable as u8;
+                if !waits {
+                    return Err(Fault::NoOffer(Box::new(no_offer(&terms, short.placed, &hosts))));
+                }
+                Vec::new()
+            }
+        };
+        Ok(Self::made(terms, is_capped, &placements, &hosts))
+    }
+
+    fn made(mut terms: Order, is_capped: bool, placements: &[Placement], hosts: &[Host]) -> Self {
+        let by_node: BTreeMap<_, _> = hosts.iter().map(|host| (host.node, host)).collect();
+        let places: Vec<Place> = placements
+            .iter()
+            .filter_map(|placement| Some(place(by_node.get(&placement.node)?, placement.rate)))
+            .collect();
+        let highest = placements.iter().map(|placement| placement.rate).max().unwrap_or(0);
+        if !is_capped && highest > 0 {
+            let hour = highest.saturating_mul(HOUR_SECS);
+            terms.priceMax = hour.saturating_add(hour.saturating_mul(SLACK_BP).div_ceil(BP.into()));
+        }
+        let rate: u128 = placements.iter().map(|placement| placement.rate).sum();
+        let now = U256::from(rate) * U256::from(terms.secs);
+        // What waits is paid for at its highest price.
+        let waits = U256::from(terms.priceMax) * U256::from(terms.secs) * U256::from(terms.replicas);
+        let deposit = if terms.class == Class::Deferrable as u8 { waits.div_ceil(U256::from(HOUR_SECS)) } else { now };
+        let stands = stands(&places);
+        Self { terms, places, deposit, stands, hosts: hosts.len() as u64 }
+    }
+}
+
+fn place(host: &Host, rate: u128) -> Place {
+    Place {
+        node: NodeKey(host.node.0),
+        operator: host.operator,
+        region: REGIONS.get(usize::from(host.offer.region)).copied().unwrap_or("unknown"),
+        country: String::from_utf8_lossy(host.offer.country.as_slice()).into_owned(),
+        network: host.offer.network.clone(),
+        zone: host.offer.zone.clone(),
+        rate,
+    }
+}
+
+/// Where a host is reached.
+pub(super) fn peer(host: &Host) -> Peer {
+    let reach = unpack_reach(&host.offer.addresses).unwrap_or_default();
+    Peer { key: NodeKey(host.node.0), addresses: reach.addresses, relays: reach.relays }
+}
+
+fn stands(places: &[Place]) -> Vec<Stands> {
+    let most = |of: &'static str, name: fn(&Place) -> String| {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        places.iter().for_each(|place| *counts.entry(name(place)).or_default() += 1);
+        // The first by name of those with as many.
+        let most = counts.into_iter().rev().max_by_key(|(_, replicas)| *replicas)?;
+        Some(Stands { of, name: most.0, replicas: most.1 })
+    };
+    [
+        most("host", |place| place.node.to_string()),
+        most("operator", |place| place.operator.to_string()),
+        most("network", |place| place.network.clone()),
+        most("country", |place| place.country.clone()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Wei an hour that a host asks for a replica now.
+fn hour_of(terms: &Order, host: &Host) -> u128 {
+    let part_bp = if terms.class == Class::Preemptible as u8 { host.offer.preemptibleBp } else { BP as u16 };
+    rate(&terms.each, &host.offer.prices, host.markupBp, part_bp).saturating_mul(HOUR_SECS)
+}
+
+fn no_offer(terms: &Order, placed: u64, hosts: &[Host]) -> NoOffer {
+    let is_there = |host: &&Host| {
+        terms.regions >> host.offer.region.min(63) & 1 == 1
+            && (terms.country.is_zero() || terms.country == host.offer.country)
+            && !terms.exclude.contains(&host.node)
+            && host.collateral >= U256::from(terms.collateralMin)
+    };
+    let is_open =
+        |host: &&Host| !host.retired && host.offer.runtime == terms.runtime && host.collateral >= host.collateralMin;
+    let open: Vec<&Host> = hosts.iter().filter(is_open).collect();
+    let there: Vec<&Host> = open.iter().copied().filter(is_there).collect();
+    let roomy: Vec<&Host> = there.iter().copied().filter(|host| terms.each.fits_in(&host.free)).collect();
+    let cheap = roomy.iter().filter(|host| hour_of(terms, host) <= terms.priceMax).count();
+    NoOffer {
+        placed,
+        wanted: terms.replicas.into(),
+        hosts: open.len(),
+        there: there.len(),
+        roomy: roomy.len(),
+        cheap,
+        nearest: nearest(terms, placed, (&open, &there, &roomy)),
+        command: command(terms),
+    }
+}
+
+/// The first rule without which there is an offer, by what it would say then.
+fn nearest(terms: &Order, placed: u64, (open, there, roomy): (&[&Host], &[&Host], &[&Host])) -> Option<String> {
+    if placed > 0 {
+        return Some(format!("replicas = {placed}"));
+    }
+    let cheapest = roomy.iter().map(|host| hour_of(terms, host)).min();
+    if let Some(hour) = cheapest.filter(|hour| *hour > terms.priceMax) {
+        return Some(format!("price_max = \"{}\"", format_coins(U256::from(hour))));
+    }
+    let largest = there.iter().map(|host| host.free).max_by_key(|free| (free.cpuMilli, free.memoryBytes));
+    if let Some(Capacity { cpuMilli: cpu, memoryBytes: memory, diskBytes: disk, .. }) = largest {
+        let (cpu, memory) = (cpu.min(terms.each.cpuMilli), memory.min(terms.each.memoryBytes));
+        let disk = disk.min(terms.each.diskBytes);
+        return Some(format!(
+            "cpu = \"{}\", memory = \"{}\", disk = \"{}\"",
+            unit::cpus(cpu),
+            unit::size(memory),
+            unit::size(disk)
+        ));
+    }
+    let elsewhere = open.iter().find(|host| terms.each.fits_in(&host.free))?;
+    Some(format!("regions = [{:?}]", REGIONS.get(usize::from(elsewhere.offer.region))?))
+}
+
+/// What an operator would type.
+fn command(terms: &Order) -> String {
+    let region = REGIONS.get(terms.regions.trailing_zeros() as usize).copied().unwrap_or(REGIONS[0]);
+    let country = match terms.country.is_zero() {
+        true => String::new(),
+        false => format!(" --country {}", String::from_utf8_lossy(terms.country.as_slice())),
+    };
+    let each = &terms.each;
+    let (cpu, memory) = (each.cpuMilli.max(OFFER_MIN.cpuMilli), each.memoryBytes.max(OFFER_MIN.memoryBytes));
+    let disk = if each.diskBytes > 0 { format!(" --disk {}", mib(each.diskBytes)) } else { String::new() };
+    format!(
+        "hodei node offer compute --region {region}{country} --cpus {} --memory {}{disk}",
+        unit::cpus(cpu),
+        mib(memory)
+    )
+}
+
+/// As an offer says it: nothing below a MiB.
+fn mib(bytes: u64) -> String {
+    unit::size(bytes.next_multiple_of(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::draft::Draft;
+    use alloy_primitives::B256;
+    use hodei_types::market::{Offer, Prices};
+
+    fn terms(text: &str) -> Order {
+        let (draft, lines) = Draft::parse(&format!("component = \"a.wasm\"\n{text}")).unwrap();
+        draft.check(&lines).unwrap().terms
+    }
+
+    fn host(node: u8, region: u8) -> Host {
+        let room = Capacity::of_dims([1000, 1 << 30, 0, 0, 0]);
+        Host {
+            node: B256::repeat_byte(node),
+            operator: Address::repeat_byte(node % 2),
+            offer: Offer {
+                capacity: room,
+                prices: Prices::of_dims([36_000, 0, 0, 0, 0]),
+                curve: vec![],
+                preemptibleBp: 5000,
+                region,
+                country: (*b"ES").into(),
+                runtime: 0,
+                tier: 0,
+                attestation: 0,
+                renewable: 0,
+                network: "as1".into(),
+                zone: "a".into(),
+                hardware: String::new(),
+                addresses: Default::default(),
+            },
+            collateral: U256::from(10),
+            collateralMin: U256::from(10),
+            free: room,
+            markupBp: 0,
+            leases: 0,
+            retired: false,
+            quitsFreeMs: 0,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn a_plan_adds_up_and_says_what_stands_on_one() {
+        let hosts = [host(1, 0), host(2, 0), host(3, 0)];
+        let placements: Vec<_> = hosts.iter().map(|host| Placement { node: host.node, rate: 1000 }).collect();
+        let plan = Plan::made(terms("replicas = 3\nterm = \"1h\""), false, &placements, &hosts);
+        assert_eq!((plan.rate(), plan.hour()), (3000, U256::from(10_800_000)));
+        assert_eq!(plan.deposit, U256::from(10_800_000));
+        assert_eq!(plan.terms.priceMax, 3_780_000, "a twentieth above");
+        let stands: Vec<_> = plan.stands.iter().map(|one| (one.of, one.replicas)).collect();
+        assert_eq!(stands, [("host", 1), ("operator", 2), ("network", 3), ("country", 3)]);
+        assert_eq!(plan.stands[3].name, "ES");
+    }
+
+    #[test]
+    fn what_is_capped_stays_so_and_what_waits_is_paid_at_its_highest_price() {
+        let waits = terms("price_max = \"1\"\nclass = \"deferrable\"\nterm = \"2h\"\nreplicas = 2");
+        let plan = Plan::made(waits, true, &[], &[]);
+        assert_eq!(plan.terms.priceMax, 1_000_000_000_000_000_000);
+        assert_eq!(plan.deposit, U256::from(4_000_000_000_000_000_000u64));
+    }
+
+    #[test]
+    fn what_finds_no_offer_is_told_by_the_rule_that_leaves_none() {
+        let hosts = [host(1, 0), host(2, 3)];
+        let told = |text: &str, placed| no_offer(&terms(text), placed, &hosts);
+        let short = told("replicas = 3", 2);
+        assert_eq!((short.hosts, short.there, short.roomy, short.cheap), (2, 2, 2, 2));
+        assert_eq!(short.nearest.as_deref(), Some("replicas = 2"));
+        let dear = told("price_max = \"0.000000000001\"", 0);
+        assert_eq!((dear.roomy, dear.cheap), (2, 0));
+        assert_eq!(dear.nearest.as_deref(), Some("price_max = \"0.0000000000036\""));
+        let large = told("memory = \"2GiB\"", 0);
+        assert_eq!((large.there, large.roomy), (2, 0));
+        assert_eq!(large.nearest.as_deref(), Some("cpu = \"0.1\", memory = \"1GiB\", disk = \"0\""));
+        let away = told("regions = [\"eu-north\"]", 0);
+        assert_eq!((away.hosts, away.there), (2, 0));
+        assert_eq!(away.nearest.as_deref(), Some("regions = [\"local\"]"));
+        assert_eq!(away.command, "hodei node offer compute --region eu-north --cpus 0.1 --memory 256MiB");
+        let text = away.to_string();
+        assert!(text.starts_with("0 of 1 replicas find a place: of 2 hosts on offer 0 are where it may run"), "{text}");
+    }
+}

@@ -1,0 +1,220 @@
+//! Keep which apps a wallet has: what each runs, how often, and by which orders.
+//!
+//! ```text
+//! NAME.app         the manifest, and how many replicas are wanted
+//! NAME.wasm        the component, to give it to hosts that are found later
+//! NAME.order-7     order 7 is of it: an empty file each, so that two commands at once lose none
+//! ```
+//! The ledger names the same orders by their workload; the record adds the name and the component.
+
+use crate::{fault::Fault, share::Drawer};
+use alloy_primitives::hex;
+use hodei_types::app::{COMPONENT_BYTES_MAX, MANIFEST_BYTES_MAX, Manifest, is_name};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, io, sync::Arc};
+
+/// Longer than any record.
+const RECORD_BYTES_MAX: u64 = 4 * MANIFEST_BYTES_MAX as u64;
+
+/// An app of this wallet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub manifest: Manifest,
+    /// How many are wanted.
+    pub replicas: u8,
+    /// They are to be on different hosts.
+    pub is_spread: bool,
+    /// When it was deployed, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Of the last block before its first order.
+    pub since_height: u64,
+    /// Until then whoever deploys it gives and replaces, if that is not done before.
+    pub deploying_until_ms: u64,
+    /// All orders that were ever made for it.
+    pub orders: BTreeSet<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    replicas: u8,
+    is_spread: bool,
+    since_ms: u64,
+    since_height: u64,
+    deploying_until_ms: u64,
+    manifest: String,
+}
+
+/// The folder of a wallet's apps.
+#[derive(Clone)]
+pub(super) struct Shelf(pub(super) Arc<dyn Drawer>);
+
+fn lost(what: &str) -> impl Fn(io::Error) -> Fault {
+    move |error| Fault::Local(format!("{what}: {error}"))
+}
+
+impl Shelf {
+    /// Names of all apps, sorted.
+    pub(super) fn names(&self) -> Result<Vec<String>, Fault> {
+        let files = self.0.list().map_err(lost("apps"))?;
+        let names: BTreeSet<String> = files
+            .iter()
+            .filter_map(|(file, _)| file.strip_suffix(".app"))
+            .filter(|name| is_name(name))
+            .map(ToOwned::to_owned)
+            .collect();
+        Ok(names.into_iter().collect())
+    }
+
+    pub(super) fn load(&self, name: &str) -> Result<Option<Record>, Fault> {
+        if !is_name(name) {
+            return Ok(None);
+        }
+        let (file, order) = (format!("{name}.app"), format!("{name}.order-"));
+        let files = self.0.list().map_err(lost("apps"))?;
+        let Some((_, bytes)) = files.iter().find(|(found, _)| *found == file) else { return Ok(None) };
+        let damaged = || Fault::Local(format!("{file} is damaged: put back a copy of it"));
+        if *bytes > RECORD_BYTES_MAX {
+            return Err(damaged());
+        }
+        let text = String::from_utf8(self.0.read(&file).map_err(lost(&file))?).map_err(|_| damaged())?;
+        let record: File = toml::from_str(&text).map_err(|_| damaged())?;
+        let manifest = hex::decode(&record.manifest).map_err(|_| damaged())?;
+        let manifest = Manifest::decode(&manifest).ok().filter(|manifest| manifest.name == name).ok_or_else(damaged)?;
+        let orders = files.iter().filter_map(|(found, _)| found.strip_prefix(&order)?.parse().ok()).collect();
+        let File { replicas, is_spread, since_ms, since_height, deploying_until_ms, .. } = record;
+        Ok(Some(Record { manifest, replicas, is_spread, since_ms, since_height, deploying_until_ms, orders }))
+    }
+
+    /// The component of a record.
+    pub(super) fn component(&self, manifest: &Manifest) -> Result<Vec<u8>, Fault> {
+        let file = format!("{}.wasm", manifest.name);
+        let wasm = self.0.read(&file).map_err(lost(&file))?;
+        match manifest.check_component(&wasm) {
+            Ok(()) => Ok(wasm),
+            Err(_) => Err(Fault::Local(format!("{file} is not what was deployed: put back a copy of it"))),
+        }
+    }
+
+    /// Begins a record: the component first, so that a record always has one.
+    pub(super) fn begin(&self, record: &Record, wasm: &[u8]) -> Result<(), Fault> {
+        assert!(wasm.len() as u64 <= COMPONENT_BYTES_MAX, "a manifest was made of it");
+        let file = format!("{}.wasm", record.manifest.name);
+        self.0.write(&file, wasm).map_err(lost(&file))?;
+        self.store(record)
+    }
+
+    /// Writes what changes in an app's life but its orders.
+    pub(super) fn store(&self, record: &Record) -> Result<(), Fault> {
+        let file = format!("{}.app", record.manifest.name);
+        let text = toml::to_string(&File {
+            replicas: record.replicas,
+            is_spread: record.is_spread,
+            since_ms: record.since_ms,
+            since_height: record.since_height,
+            deploying_until_ms: record.deploying_until_ms,
+            manifest: hex::encode(record.manifest.encode()),
+        });
+        let text = text.map_err(|error| Fault::Local(format!("{file}: {error}")))?;
+        self.0.write(&file, text.as_bytes()).map_err(lost(&file))
+    }
+
+    pub(super) fn add_order(&self, name: &str, order: u64) -> Result<(), Fault> {
+        let file = format!("{name}.order-{order}");
+        self.0.write(&file, b"").map_err(lost(&file))
+    }
+
+    /// The record goes last: what is cut short can be removed again.
+    pub(super) fn remove(&self, record: &Record) -> Result<(), Fault> {
+        let name = &record.manifest.name;
+        let orders = record.orders.iter().map(|order| format!("{name}.order-{order}"));
+        for file in orders.chain([format!("{name}.wasm"), format!("{name}.app")]) {
+            match self.0.remove(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(lost(&file)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hodei_types::{app::Limits, transport::NodeKey};
+    use std::{collections::BTreeMap, sync::Mutex};
+
+    #[derive(Default)]
+    struct InMemory(Mutex<BTreeMap<String, Vec<u8>>>);
+
+    impl Drawer for InMemory {
+        fn list(&self) -> io::Result<Vec<(String, u64)>> {
+            Ok(self.0.lock().unwrap().iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64)).collect())
+        }
+
+        fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+            self.0.lock().unwrap().get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+
+        fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+            self.0.lock().unwrap().insert(name.into(), bytes.into());
+            Ok(())
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.lock().unwrap().remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn record(name: &str) -> Record {
+        let manifest = Manifest::new(name, b"wasm", Limits::default(), NodeKey([7; 32])).unwrap();
+        Record {
+            manifest,
+            replicas: 3,
+            is_spread: true,
+            since_ms: 9,
+            since_height: 3,
+            deploying_until_ms: 0,
+            orders: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_returns_with_its_orders_and_goes_whole() {
+        let drawer = Arc::new(InMemory::default());
+        let shelf = Shelf(drawer.clone());
+        let mut shop = record("shop");
+        shelf.begin(&shop, b"wasm").unwrap();
+        shelf.begin(&record("shop-2"), b"wasm").unwrap();
+        [7, 12].iter().for_each(|order| shelf.add_order("shop", *order).unwrap());
+        shelf.add_order("shop-2", 8).unwrap();
+        shop.orders = [7, 12].into();
+        assert_eq!(shelf.load("shop").unwrap(), Some(shop.clone()));
+        assert_eq!(shelf.names().unwrap(), ["shop", "shop-2"]);
+        assert_eq!(shelf.component(&shop.manifest).unwrap(), b"wasm");
+        shop.replicas = 5;
+        shelf.store(&shop).unwrap();
+        assert_eq!(shelf.load("shop").unwrap(), Some(shop.clone()), "its orders stay");
+        shelf.remove(&shop).unwrap();
+        assert_eq!(shelf.names().unwrap(), ["shop-2"]);
+        assert_eq!(drawer.list().unwrap().len(), 3, "the other's files stay");
+        assert_eq!(shelf.load("shop").unwrap(), None);
+    }
+
+    #[test]
+    fn a_damaged_record_or_component_is_told() {
+        let drawer = Arc::new(InMemory::default());
+        let shelf = Shelf(drawer.clone());
+        let shop = record("shop");
+        shelf.begin(&shop, b"wasm").unwrap();
+        drawer.write("shop.wasm", b"wasn").unwrap();
+        assert!(matches!(shelf.component(&shop.manifest), Err(Fault::Local(_))));
+        // Another app's record under this name.
+        let other = drawer.read("shop.app").unwrap();
+        drawer.write("else.app", &other).unwrap();
+        assert!(matches!(shelf.load("else"), Err(Fault::Local(_))));
+        drawer.write("shop.app", b"replicas = 1").unwrap();
+        assert!(matches!(shelf.load("shop"), Err(Fault::Local(_))));
+        assert_eq!(shelf.load("../shop").unwrap(), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! Tell how a wallet's apps are: where they run, what they cost, what they print.
+
+use super::{Apps, RUNNING, WAITING, host, now_ms, paid, record::Record, upkeep::Spot};
+use crate::fault::Fault;
+use alloy_primitives::{B256, U256};
+use futures::future::join_all;
+use hodei_types::{
+    abi::{ILeases, IMarket},
+    app::{Seal, wire::Replica},
+    market::REGIONS,
+    transport::{NodeKey, Peer, Transport},
+};
+use std::collections::BTreeSet;
+
+/// What an app costs, by the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bill {
+    /// Leases that run.
+    pub running: usize,
+    /// Wei an hour.
+    pub hour: U256,
+    /// Wei that were settled: what hosts got, and what was burned of it.
+    pub paid: U256,
+    /// Wei that are owed and not settled.
+    pub owed: U256,
+    /// Wei in escrow beyond that.
+    pub left: U256,
+    /// When the first lease's escrow ends, in milliseconds since 1970.
+    pub until_ms: Option<u64>,
+}
+
+impl Bill {
+    fn of(leases: &[ILeases::Lease]) -> Self {
+        let mut bill = Self::default();
+        for lease in leases {
+            bill.paid += paid(lease);
+            if lease.state == RUNNING {
+                bill.running += 1;
+                bill.hour += U256::from(lease.rate) * U256::from(3600);
+                bill.owed += U256::from(lease.owed);
+                bill.left += U256::from(lease.left.saturating_sub(lease.owed));
+                bill.until_ms = Some(bill.until_ms.map_or(lease.untilMs, |until| until.min(lease.untilMs)));
+            }
+        }
+        bill
+    }
+}
+
+/// One replica.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub lease: ILeases::Lease,
+    pub node: NodeKey,
+    pub region: &'static str,
+    pub zone: String,
+    /// What its host says of it; none if that did not answer.
+    pub replica: Option<Replica>,
+}
+
+/// An app with its replicas.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub record: Record,
+    pub bill: Bill,
+    pub replicas: Vec<Running>,
+    /// Orders that wait for an offer, and until when.
+    pub waiting: Vec<(u64, u64)>,
+}
+
+/// Orders of this wallet's owner that no record here is of: deployed from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    pub workload: B256,
+    pub orders: Vec<u64>,
+    pub replicas: usize,
+}
+
+impl<T: Transport> Apps<T> {
+    /// All apps with what they cost, by the ledger alone, and what was deployed from elsewhere.
+    pub async fn list(&self) -> Result<(Vec<(Record, Bill)>, Vec<Stray>), Fault> {
+        let standing = self.standing().await?;
+        let (mut apps, mut known) = (Vec::new(), BTreeSet::new());
+        for name in self.names()? {
+            let record = self.record(&name)?;
+            let record = self.adopt(record, &standing)?;
+            known.insert(B256::from(record.manifest.workload()));
+            let bill = Bill::of(&self.all_leases(&record).await?);
+            apps.push((record, bill));
+        }
+        let mut strays: Vec<Stray> = Vec::new();
+        for order in standing.iter().filter(|order| !known.contains(&order.order.workload)) {
+            let workload = order.order.workload;
+            let replicas = usize::from(order.order.replicas);
+            match strays.iter_mut().find(|stray| stray.workload == workload) {
+                Some(stray) => {
+                    stray.orders.push(order.id);
+                    stray.replicas += replicas;
+                }
+                None => strays.push(Stray { workload, orders: vec![order.id], replicas }),
+            }
+        }
+        Ok((apps, strays))
+    }
+
+    /// Adds orders that the ledger knows of an app and its record does not: made by who was cut short, or elsewhere.
+    fn adopt(&self, mut record: Record, standing: &[IMarket::Placed]) -> Result<Record, Fault> {
+        let workload = B256::from(record.manifest.workload());
+        for order in standing.iter().filter(|order| order.order.workload == workload) {
+            if record.orders.insert(order.id) {
+                self.shelf.add_order(&record.manifest.name, order.id)?;
+            }
+        }
+        Ok(record)
+    }
+
+    /// An app with what the hosts of its replicas say of them.
+    pub async fn show(&self, name: &str) -> Result<Shown, Fault> {
+        let record = self.record(name)?;
+        let record = self.adopt(record, &self.standing().await?)?;
+        let bill = Bill::of(&self.all_leases(&record).await?);
+        let mut replicas = Vec::new();
+        for Spot { lease, replica, .. } in self.spots(&record).await? {
+            let host = self.host(NodeKey(lease.node.0)).await?;
+            let region = REGIONS.get(usize::from(host.offer.region)).copied().unwrap_or("unknown");
+            replicas.push(Running { node: NodeKey(lease.node.0), region, zone: host.offer.zone, replica, lease });
+        }
+        let mut waiting = Vec::new();
+        for order in &record.orders {
+            let placed = self.placed(*order).await?;
+            if placed.state == WAITING {
+                waiting.push((placed.id, placed.untilMs));
+            }
+        }
+        Ok(Shown { record, bill, replicas, waiting })
+    }
+
+    async fn host(&self, node: NodeKey) -> Result<IMarket::Host, Fault> {
+        let call = IMarket::getCall { node: node.0.into() };
+        Ok(hodei_types::call::ask(self.chain(), hodei_types::abi::MARKET, &call).await?)
+    }
+
+    /// What each replica printed since byte `since` of its log, by lease; a host that does not answer says why.
+    pub async fn logs(&self, name: &str, since: u64) -> Result<Vec<(u64, NodeKey, Result<Replica, String>)>, Fault> {
+        let record = self.record(name)?;
+        let leases = self.leases(&record).await?.into_iter().filter(|lease| lease.state == RUNNING);
+        let asked = leases.map(|lease| async move {
+            let node = NodeKey(lease.node.0);
+            let said = match self.peer(node).await {
+                Ok(peer) => self.log(name, &peer, lease.id, since).await,
+                Err(fault) => Err(fault.to_string()),
+            };
+            (lease.id, node, said)
+        });
+        Ok(join_all(asked).await)
+    }
+
+    /// A look at one replica under this wallet's seal.
+    pub(super) async fn log(&self, name: &str, peer: &Peer, lease: u64, since: u64) -> Result<Replica, String> {
+        let at_ms = now_ms();
+        let signature = self.viewer(name).sign(&Seal::bytes(self.chain_id, &peer.key, lease, at_ms));
+        let looked = host::look(&self.link, peer, lease, (since, Some(Seal { at_ms, signature }))).await;
+        looked.map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(state: u8, rate: u128, paid_secs: u64, left: u128, owed: u128) -> ILeases::Lease {
+        ILeases::Lease {
+            id: 1,
+            order: 1,
+            owner: Default::default(),
+            node: Default::default(),
+            state,
+            preemptible: false,
+            capacity: Default::default(),
+            rate,
+            left,
+            owed,
+            paidSecs: paid_secs,
+            begunMs: 0,
+            untilMs: 1000 * left as u64,
+            workload: Default::default(),
+            replica: 0,
+            generation: 0,
+            lostMs: 0,
+        }
+    }
+
+    #[test]
+    fn a_bill_counts_what_ended_as_paid_and_only_what_runs_as_cost() {
+        let bill = Bill::of(&[lease(1, 10, 6, 100, 30), lease(2, 7, 60, 0, 0), lease(1, 5, 0, 50, 0)]);
+        assert_eq!((bill.running, bill.hour), (2, U256::from(15 * 3600)));
+        assert_eq!((bill.paid, bill.owed, bill.left), (U256::from(60 + 420), U256::from(30), U256::from(70 + 50)));
+        assert_eq!(bill.until_ms, Some(50_000));
+        assert_eq!(Bill::of(&[]), Bill::default());
+    }
+}

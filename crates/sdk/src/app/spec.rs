@@ -1,0 +1,394 @@
+//! Check what a person wants of an app, before anything is paid.
+//!
+//! What breaks a rule is told with its line, the rule, and the nearest that would keep it. A [`Spec`] within the rules
+//! can be refused only for what changes: offers, prices, and what the wallet holds.
+
+use super::{
+    draft::{Draft, Lines},
+    unit,
+};
+use crate::wallet::{format_coins, parse_coins};
+use alloy_primitives::{FixedBytes, U256};
+use hodei_types::{
+    app::{Limits, is_name},
+    market::{
+        CAPACITY_MAX, CAPACITY_MIN, Capacity, Class, LEASE_SECS_MIN, Order, PATIENCE_MS_MAX, REGIONS, REPLICAS_MAX,
+        Runtime, TERM_SECS_MAX, region,
+    },
+};
+
+const MIB: u64 = 1 << 20;
+const DAY_SECS: u64 = 24 * 3600;
+/// A small service: a tenth of a CPU and room for the default request.
+const CPU_MILLI: u64 = 100;
+const MEMORY_BYTES: u64 = 256 * MIB;
+
+/// What is to run, within the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    pub name: String,
+    /// The component's file as it was said.
+    pub component: String,
+    /// What one request may use.
+    pub limits: Limits,
+    /// Where it may run and for how much; its workload is not known before the component is read.
+    pub terms: Order,
+    /// Most wei a replica and hour, where that was said.
+    pub price_max: Option<u128>,
+    /// Most wei that are bound for it.
+    pub budget: Option<U256>,
+}
+
+/// A rule that is not kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Broken {
+    /// Of the file; none where a flag says it.
+    pub line: Option<usize>,
+    pub key: &'static str,
+    pub found: String,
+    pub rule: String,
+    /// What would keep the rule.
+    pub nearest: Option<String>,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { line, key, found, rule, nearest } = self;
+        match line {
+            Some(line) => write!(f, "line {line}: {key} is {found}: {rule}")?,
+            None => write!(f, "{key} is {found}: {rule}")?,
+        }
+        nearest.as_ref().map_or(Ok(()), |nearest| write!(f, "; the nearest is {nearest}"))
+    }
+}
+
+/// A draft as it is checked.
+struct Checked<'a> {
+    lines: &'a Lines,
+}
+
+impl Checked<'_> {
+    fn broken(&self, key: &'static str, found: impl ToString, rule: &str, nearest: Option<String>) -> Broken {
+        let line = self.lines.get(key).copied();
+        Broken { line, key, found: found.to_string(), rule: rule.to_owned(), nearest }
+    }
+
+    /// A number of this range.
+    fn number(&self, key: &'static str, found: Option<u64>, default: u64, range: (u64, u64)) -> Result<u64, Broken> {
+        let (least, most) = range;
+        let found = found.unwrap_or(default);
+        if (least..=most).contains(&found) {
+            return Ok(found);
+        }
+        let nearest = found.clamp(least, most).to_string();
+        Err(self.broken(key, found, &format!("{least} to {most}"), Some(nearest)))
+    }
+
+    /// What `unit` reads and shows, of this range.
+    fn amount(
+        &self,
+        key: &'static str,
+        found: Option<&String>,
+        default: u64,
+        (least, most): (u64, u64),
+        unit: &unit::Unit,
+    ) -> Result<u64, Broken> {
+        let Some(text) = found else { return Ok(default) };
+        let (low, high) = (unit.show(least), unit.show(most));
+        let Some(value) = unit.read(text) else {
+            let rule = format!("{}, {low} to {high}", unit.written);
+            return Err(self.broken(key, format!("{text:?}"), &rule, Some(unit.show(default))));
+        };
+        if (least..=most).contains(&value) {
+            return Ok(value);
+        }
+        let nearest = unit.show(value.clamp(least, most));
+        Err(self.broken(key, format!("{text:?}"), &format!("{low} to {high}"), Some(nearest)))
+    }
+
+    fn coins(&self, key: &'static str, found: Option<&String>) -> Result<Option<U256>, Broken> {
+        let rule = "coins, as 1 or 0.25";
+        let read = |text: &String| {
+            let wei = parse_coins(text).filter(|wei| wei.bit_len() <= 120);
+            wei.ok_or_else(|| self.broken(key, format!("{text:?}"), rule, None))
+        };
+        found.map(read).transpose()
+    }
+
+    fn name(&self, draft: &Draft, component: &str) -> Result<String, Broken> {
+        let stem = component.rsplit('/').next().unwrap_or_default();
+        let stem = stem.rsplit_once('.').map_or(stem, |(stem, _)| stem);
+        let name = draft.name.clone().unwrap_or_else(|| label(stem));
+        if is_name(&name) {
+            return Ok(name);
+        }
+        let nearest = Some(label(&name)).filter(|name| is_name(name));
+        Err(self.broken("name", format!("{name:?}"), "1 to 63 of a-z, 0-9 and -, with no - first or last", nearest))
+    }
+
+    fn regions(&self, draft: &Draft) -> Result<u64, Broken> {
+        let Some(names) = draft.regions.as_ref() else { return Ok((1 << REGIONS.len()) - 1) };
+        if names.is_empty() {
+            return Err(self.broken("regions", "empty", "at least one region", Some(format!("{:?}", REGIONS[0]))));
+        }
+        names.iter().try_fold(0, |mask, name| match region(name) {
+            Some(place) => Ok(mask | 1 << place),
+            None => {
+                let rule = format!("regions are {}", REGIONS.join(", "));
+                Err(self.broken("regions", format!("{name:?}"), &rule, nearest(name, &REGIONS)))
+            }
+        })
+    }
+
+    fn country(&self, draft: &Draft) -> Result<FixedBytes<2>, Broken> {
+        let Some(text) = draft.country.as_ref() else { return Ok(FixedBytes::ZERO) };
+        let letters: Option<[u8; 2]> = text.as_bytes().try_into().ok();
+        let capital = |letters: &[u8; 2]| letters.iter().all(u8::is_ascii_uppercase);
+        let upper = text.to_ascii_uppercase();
+        let nearest = Some(upper).filter(|text| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase()));
+        letters
+            .filter(capital)
+            .map(FixedBytes::from)
+            .ok_or_else(|| self.broken("country", format!("{text:?}"), "two capital letters, as \"ES\"", nearest))
+    }
+
+    fn class(&self, draft: &Draft) -> Result<Class, Broken> {
+        const NAMES: [&str; 3] = ["instant", "deferrable", "preemptible"];
+        let Some(text) = draft.class.as_deref() else { return Ok(Class::Instant) };
+        let found = NAMES.iter().position(|name| *name == text).map(|place| Class::ALL[place]);
+        let rule = format!("one of {}", NAMES.join(", "));
+        found.ok_or_else(|| self.broken("class", format!("{text:?}"), &rule, nearest(text, &NAMES)))
+    }
+
+    /// How long an order waits: only a deferrable one does, and it must say for what price.
+    fn patience_ms(&self, draft: &Draft, class: Class) -> Result<u64, Broken> {
+        let unit = &unit::TIME;
+        if class != Class::Deferrable {
+            return match &draft.patience {
+                None => Ok(0),
+                Some(text) => {
+                    let rule = "only what is deferrable waits";
+                    Err(self.broken("patience", format!("{text:?}"), rule, Some("class = \"deferrable\"".into())))
+                }
+            };
+        }
+        if draft.price_max.is_none() {
+            let rule = "what waits is paid for at its highest price: it must say price_max";
+            return Err(self.broken("class", "\"deferrable\"", rule, None));
+        }
+        let secs = self.amount("patience", draft.patience.as_ref(), 3600, (1, PATIENCE_MS_MAX / 1000), unit)?;
+        Ok(secs * 1000)
+    }
+
+    fn limits(&self, draft: &Draft, memory_bytes: u64) -> Result<Limits, Broken> {
+        let default = Limits::default();
+        let (secs, body) = (Limits::DEADLINE_MS_MAX / 1000, Limits::BODY_BYTES_MAX);
+        let deadline = draft.request_deadline.as_ref();
+        let deadline = self.amount("request_deadline", deadline, default.deadline_ms / 1000, (1, secs), &unit::TIME)?;
+        let least = Limits::MEMORY_BYTES_MIN;
+        let most = Limits::MEMORY_BYTES_MAX.min(memory_bytes);
+        let memory = default.memory_bytes.min(most);
+        let memory =
+            self.amount("request_memory", draft.request_memory.as_ref(), memory, (least, most), &unit::SIZE)?;
+        let body =
+            self.amount("request_body", draft.request_body.as_ref(), default.request_bytes, (0, body), &unit::SIZE)?;
+        let fuel = self.number("request_fuel", draft.request_fuel, default.fuel, (1, Limits::FUEL_MAX))?;
+        Ok(Limits {
+            fuel,
+            memory_bytes: memory,
+            deadline_ms: deadline * 1000,
+            request_bytes: body,
+            response_bytes: body,
+        })
+    }
+}
+
+impl Draft {
+    /// What is to run, if each rule is kept; `lines` tells where each key stands, where a file says it.
+    pub fn check(&self, lines: &Lines) -> Result<Spec, Broken> {
+        let checked = Checked { lines };
+        let Some(component) = self.component.clone() else {
+            return Err(checked.broken("component", "not said", "a .wasm or .wat file", None));
+        };
+        let name = checked.name(self, &component)?;
+        let most = &CAPACITY_MAX;
+        let each = Capacity {
+            cpuMilli: checked.amount(
+                "cpu",
+                self.cpu.as_ref(),
+                CPU_MILLI,
+                (CAPACITY_MIN.cpuMilli, most.cpuMilli),
+                &unit::CPU,
+            )?,
+            memoryBytes: checked.amount(
+                "memory",
+                self.memory.as_ref(),
+                MEMORY_BYTES,
+                (CAPACITY_MIN.memoryBytes, most.memoryBytes),
+                &unit::SIZE,
+            )?,
+            diskBytes: checked.amount("disk", self.disk.as_ref(), 0, (0, most.diskBytes), &unit::SIZE)?,
+            ..Capacity::default()
+        };
+        let class = checked.class(self)?;
+        let replicas = checked.number("replicas", self.replicas, 1, (1, REPLICAS_MAX.into()))?;
+        let limit = |key, found, default| checked.number(key, found, default, (0, REPLICAS_MAX.into()));
+        let price_max = checked.coins("price_max", self.price_max.as_ref())?.map(|wei| wei.saturating_to::<u128>());
+        let terms = Order {
+            each,
+            replicas: replicas as u8,
+            regions: checked.regions(self)?,
+            country: checked.country(self)?,
+            runtime: Runtime::Wasm as u8,
+            tierMin: 0,
+            attestationMin: 0,
+            renewableMin: 0,
+            priceMax: price_max.unwrap_or(u128::MAX),
+            perHost: limit("per_host", self.per_host, 1)? as u8,
+            perOperator: limit("per_operator", self.per_operator, 0)? as u8,
+            perNetwork: limit("per_network", self.per_network, 0)? as u8,
+            class: class as u8,
+            secs: checked.amount("term", self.term.as_ref(), DAY_SECS, (LEASE_SECS_MIN, TERM_SECS_MAX), &unit::TIME)?,
+            patienceMs: checked.patience_ms(self, class)?,
+            workload: Default::default(),
+            collateralMin: checked
+                .coins("collateral_min", self.collateral_min.as_ref())?
+                .map_or(0, |wei| wei.saturating_to::<u128>()),
+            exclude: Vec::new(),
+        };
+        let limits = checked.limits(self, each.memoryBytes)?;
+        let budget = checked.coins("budget", self.budget.as_ref())?;
+        Ok(Spec { name, component, limits, terms, price_max, budget })
+    }
+}
+
+impl Spec {
+    /// Refuses a deposit that is more than may be bound, by the term that would not be.
+    pub(super) fn check_budget(&self, deposit: U256, lines: &Lines) -> Result<(), Broken> {
+        let Some(budget) = self.budget.filter(|budget| deposit > *budget) else { return Ok(()) };
+        let checked = Checked { lines };
+        let secs = (U256::from(self.terms.secs) * budget).checked_div(deposit).unwrap_or_default();
+        let secs: u64 = secs.saturating_to();
+        let rule = format!("{} of this binds {}", unit::TIME.show(self.terms.secs), format_coins(deposit));
+        let nearest = (secs >= LEASE_SECS_MIN).then(|| format!("term = {}", unit::TIME.show(secs)));
+        Err(checked.broken("budget", format!("{:?}", format_coins(budget)), &rule, nearest))
+    }
+}
+
+/// What a name would be as a label of DNS.
+fn label(text: &str) -> String {
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    let text: String = text.chars().take(63).map(letter).collect();
+    text.trim_matches('-').to_owned()
+}
+
+/// Of some words the one that is fewest letters away.
+fn nearest(text: &str, words: &[&str]) -> Option<String> {
+    let text: Vec<char> = text.chars().take(64).collect();
+    let away = |word: &&&str| {
+        let mut row: Vec<usize> = (0..=text.len()).collect();
+        for (i, letter) in word.chars().enumerate() {
+            let mut before = i;
+            row[0] = i + 1;
+            for (j, other) in text.iter().enumerate() {
+                let swapped = before + usize::from(letter != *other);
+                before = row[j + 1];
+                row[j + 1] = swapped.min(row[j] + 1).min(before + 1);
+            }
+        }
+        row[text.len()]
+    };
+    words.iter().min_by_key(away).map(|word| format!("{word:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(text: &str) -> Result<Spec, Broken> {
+        let (draft, lines) = Draft::parse(&format!("component = \"apps/Hello_World.wasm\"\n{text}")).unwrap();
+        draft.check(&lines)
+    }
+
+    #[test]
+    fn what_is_not_said_has_defaults_that_an_order_takes() {
+        let spec = draft("").unwrap();
+        assert_eq!(spec.name, "hello-world");
+        assert_eq!((spec.terms.replicas, spec.terms.perHost, spec.terms.secs), (1, 1, 86_400));
+        assert_eq!((spec.terms.each.cpuMilli, spec.terms.each.memoryBytes), (100, 256 << 20));
+        assert_eq!(spec.terms.check(), Ok(()));
+        assert_eq!(spec.limits, Limits::default());
+    }
+
+    #[test]
+    fn what_is_said_is_what_is_ordered() {
+        let spec = draft(
+            "name = \"shop\"\nreplicas = 5\ncpu = \"1.25\"\nmemory = \"64MiB\"\ndisk = \"2GiB\"\nregions = \
+             [\"local\", \"af-north\"]\ncountry = \"ES\"\nprice_max = \"0.5\"\nper_operator = 2\nclass = \
+             \"deferrable\"\npatience = \"10m\"\nterm = \"90s\"\nbudget = \"2\"\nrequest_deadline = \"5s\"\n",
+        )
+        .unwrap();
+        let terms = &spec.terms;
+        assert_eq!(
+            terms.each,
+            Capacity { cpuMilli: 1250, memoryBytes: 64 << 20, diskBytes: 2 << 30, ..Default::default() }
+        );
+        assert_eq!((terms.regions, terms.country.0, terms.perOperator), (0b101, *b"ES", 2));
+        assert_eq!((terms.class, terms.patienceMs, terms.secs), (1, 600_000, 90));
+        assert_eq!(terms.priceMax, 500_000_000_000_000_000);
+        assert_eq!(spec.budget, Some(U256::from(2_000_000_000_000_000_000u64)));
+        assert_eq!((spec.limits.deadline_ms, spec.limits.memory_bytes), (5000, 64 << 20), "no more than it has");
+        assert_eq!(terms.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_broken_rule_is_told_with_its_line_and_the_nearest_that_keeps_it() {
+        for (text, key, nearest) in [
+            ("name = \"My Shop\"", "name", "my-shop"),
+            ("replicas = 65", "replicas", "64"),
+            ("replicas = 0", "replicas", "1"),
+            ("cpu = \"0.001\"", "cpu", "\"0.01\""),
+            ("cpu = \"lots\"", "cpu", "\"0.1\""),
+            ("memory = \"1KiB\"", "memory", "\"1MiB\""),
+            ("memory = \"64MB\"", "memory", "\"256MiB\""),
+            ("regions = [\"eu-nort\"]", "regions", "\"eu-north\""),
+            ("regions = []", "regions", "\"local\""),
+            ("country = \"es\"", "country", "ES"),
+            ("class = \"preemptable\"", "class", "\"preemptible\""),
+            ("patience = \"1h\"", "patience", "class = \"deferrable\""),
+            ("term = \"30s\"", "term", "\"1m\""),
+            ("term = \"500d\"", "term", "\"400d\""),
+            ("per_host = 90", "per_host", "64"),
+            ("request_memory = \"512MiB\"", "request_memory", "\"256MiB\""),
+            ("request_deadline = \"1h\"", "request_deadline", "\"5m\""),
+        ] {
+            let broken = draft(text).unwrap_err();
+            assert_eq!((broken.line, broken.key), (Some(2), key), "{broken}");
+            assert_eq!(broken.nearest.as_deref(), Some(nearest), "{broken}");
+            assert!(broken.to_string().starts_with("line 2: "), "{broken}");
+        }
+        let broken = draft("class = \"deferrable\"").unwrap_err();
+        assert!(broken.rule.contains("price_max"), "{broken}");
+        assert_eq!(draft("budget = \"1,5\"").unwrap_err().key, "budget");
+    }
+
+    #[test]
+    fn a_flag_that_breaks_a_rule_has_no_line() {
+        let flags = Draft { component: Some("a.wasm".into()), replicas: Some(99), ..Draft::default() };
+        let broken = flags.check(&Lines::new()).unwrap_err();
+        assert_eq!((broken.line, broken.to_string().as_str()), (None, "replicas is 99: 1 to 64; the nearest is 64"));
+        let broken = Draft::default().check(&Lines::new()).unwrap_err();
+        assert_eq!(broken.key, "component");
+    }
+
+    #[test]
+    fn a_budget_that_is_too_small_names_the_term_it_pays_for() {
+        let spec = draft("term = \"10h\"\nbudget = \"1\"").unwrap();
+        let coin = U256::from(1_000_000_000_000_000_000u64);
+        assert_eq!(spec.check_budget(coin, &Lines::new()), Ok(()));
+        let broken = spec.check_budget(coin * U256::from(2), &Lines::new()).unwrap_err();
+        assert_eq!(broken.nearest.as_deref(), Some("term = \"5h\""));
+        let none = spec.check_budget(coin * U256::from(10_000), &Lines::new()).unwrap_err();
+        assert_eq!(none.nearest, None, "less than a lease's least");
+    }
+}

@@ -1,0 +1,346 @@
+//! Look at all replicas of a wallet's apps, and do what keeps them running.
+//!
+//! A round looks at each replica that runs by the ledger, routes around those that are lost, and leaves the rest of what
+//! [`Keep`] says to a task of the app's own: payments take blocks, and the next look does not wait for them.
+
+use super::{
+    Apps, RUNNING, host,
+    keep::{Act, Keep, Seen, Sight},
+    now_ms,
+    plan::Plan,
+    record::Record,
+    route::{Route, Routes},
+};
+use crate::fault::Fault;
+use alloy_sol_types::SolCall as _;
+use futures::future::join_all;
+use hodei_ledger::account::Order as Transaction;
+use hodei_types::{
+    abi::{ILeases, LEASES},
+    app::wire::{Replica, State},
+    call::revert,
+    market::{Class, Order},
+    transport::{NodeKey, Peer, Transport},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// From one round to the next.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What an answer may take beyond the deadline of its request: the wire both ways.
+const DEADLINE_SLACK: Duration = Duration::from_secs(5);
+/// Gas of ending a lease.
+pub(super) const END_GAS: u64 = 500_000;
+/// Leases ended in one transaction.
+pub(super) const END_BATCH: usize = 16;
+
+/// What was done for an app, or could not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Given {
+        app: String,
+        lease: u64,
+    },
+    NotGiven {
+        app: String,
+        lease: u64,
+        why: String,
+    },
+    /// Its replica is lost: nothing is paid for it any more.
+    Ended {
+        app: String,
+        lease: u64,
+        node: NodeKey,
+    },
+    /// Placed again.
+    Ordered {
+        app: String,
+        order: u64,
+        replicas: u8,
+    },
+    NotOrdered {
+        app: String,
+        why: String,
+    },
+    /// Nothing could be looked at.
+    Blind {
+        app: String,
+        why: String,
+    },
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Given { app, lease } => write!(f, "{app}: the host of lease {lease} has its component"),
+            Self::NotGiven { app, lease, why } => {
+                write!(f, "{app}: the host of lease {lease} took no component: {why}")
+            }
+            Self::Ended { app, lease, node } => {
+                write!(f, "{app}: lease {lease} ended, its host {} does not answer", &node.to_string()[..12])
+            }
+            Self::Ordered { app, order, replicas } => write!(f, "{app}: order {order} places {replicas} again"),
+            Self::NotOrdered { app, why } => write!(f, "{app}: what is missing could not be placed: {why}"),
+            Self::Blind { app, why } => write!(f, "{app}: no look: {why}"),
+        }
+    }
+}
+
+/// A replica as a look found it.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    pub(super) lease: ILeases::Lease,
+    pub(super) peer: Option<Peer>,
+    pub(super) replica: Option<Replica>,
+    pub(super) sight: Sight,
+    pub(super) took: Duration,
+}
+
+impl Spot {
+    pub(super) fn node(&self) -> NodeKey {
+        NodeKey(self.lease.node.0)
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        Seen { lease: self.lease.id, node: self.node(), until_ms: self.lease.untilMs, sight: self.sight.clone() }
+    }
+}
+
+impl<T: Transport> Apps<T> {
+    /// Looks at the replicas of an app's leases that run, all at once.
+    pub(super) async fn spots(&self, record: &Record) -> Result<Vec<Spot>, Fault> {
+        let leases = self.leases(record).await?;
+        let looks = leases.into_iter().filter(|lease| lease.state == RUNNING).map(|lease| self.spot(lease));
+        Ok(join_all(looks).await)
+    }
+
+    async fn spot(&self, lease: ILeases::Lease) -> Spot {
+        let begun = Instant::now();
+        let Ok(peer) = self.peer(NodeKey(lease.node.0)).await else {
+            return Spot { lease, peer: None, replica: None, sight: Sight::Missed, took: Duration::MAX };
+        };
+        let looked = host::look(&self.link, &peer, lease.id, (0, None)).await;
+        let (sight, replica) = match looked {
+            Ok(replica) => (Sight::Seen(replica.state), Some(replica)),
+            Err(host::HostError::Gone) => (Sight::Gone, None),
+            Err(host::HostError::Busy { .. }) => (Sight::Busy, None),
+            Err(_) => (Sight::Missed, None),
+        };
+        Spot { lease, peer: Some(peer), replica, sight, took: begun.elapsed() }
+    }
+
+    /// Does what is to be done for an app; what became of it.
+    async fn act(&self, record: &Record, keep: &Mutex<Keep>, act: Act) -> Told {
+        let app = record.manifest.name.clone();
+        let lock = || keep.lock().expect("no panic under this lock");
+        match act {
+            Act::Give { lease } => match self.give(record, lease).await {
+                Ok(()) => {
+                    lock().gave(now_ms(), lease, true);
+                    Told::Given { app, lease }
+                }
+                Err(why) => {
+                    lock().gave(now_ms(), lease, false);
+                    Told::NotGiven { app, lease, why }
+                }
+            },
+            Act::End { lease } => match self.end_lost(lease).await {
+                Ok(node) => Told::Ended { app, lease, node },
+                Err(fault) => Told::Blind { app, why: fault.to_string() },
+            },
+            Act::Order { replicas, secs, exclude } => {
+                let made = self.replace(record, replicas, secs, &exclude).await;
+                lock().ordered(now_ms(), made.is_ok());
+                match made {
+                    Ok(order) => Told::Ordered { app, order, replicas },
+                    Err(fault) => Told::NotOrdered { app, why: fault.to_string() },
+                }
+            }
+        }
+    }
+
+    /// Does all of it: components are handed over at once, payments one after the other.
+    pub(super) async fn act_all(&self, record: &Record, keep: &Mutex<Keep>, acts: Vec<Act>) -> Vec<Told> {
+        let (gives, pays): (Vec<Act>, Vec<Act>) = acts.into_iter().partition(|act| matches!(act, Act::Give { .. }));
+        let mut told = join_all(gives.into_iter().map(|act| self.act(record, keep, act))).await;
+        for act in pays {
+            told.push(self.act(record, keep, act).await);
+        }
+        told
+    }
+
+    async fn give(&self, record: &Record, lease: u64) -> Result<(), String> {
+        let wasm = self.shelf.component(&record.manifest).map_err(|fault| fault.to_string())?;
+        let asked = hodei_types::call::ask(self.chain(), LEASES, &ILeases::getCall { lease }).await;
+        let node = NodeKey(asked.map_err(|error| error.to_string())?.node.0);
+        let peer = self.peer(node).await.map_err(|fault| fault.to_string())?;
+        let given = host::give(&self.link, &peer, lease, (&record.manifest, &wasm)).await;
+        given.map_err(|error| error.to_string())
+    }
+
+    /// Ends a lease; one that has ended already is no fault.
+    async fn end_lost(&self, lease: u64) -> Result<NodeKey, Fault> {
+        let node = hodei_types::call::ask(self.chain(), LEASES, &ILeases::getCall { lease }).await?.node;
+        self.end(&[lease]).await?;
+        Ok(NodeKey(node.0))
+    }
+
+    /// Ends leases of the owner; what each gave back, in wei.
+    pub(super) async fn end(&self, leases: &[u64]) -> Result<Vec<ILeases::Ended>, Fault> {
+        let mut ended = Vec::new();
+        for batch in leases.chunks(END_BATCH) {
+            let call = ILeases::endCall { leases: batch.to_vec() };
+            let gas = END_GAS * (batch.len() as u64 + 1);
+            let order = Transaction::call(LEASES, call.abi_encode(), gas);
+            match self.wallet.attempt(&order).await {
+                Ok(logs) => ended.extend(logs.iter().filter_map(crate::moves::event::<ILeases::Ended>)),
+                // Its host or its escrow was faster; the others are ended one by one.
+                Err(error) => match revert::<ILeases::ILeasesErrors>(&error) {
+                    Some(ILeases::ILeasesErrors::NotRunning(_)) if batch.len() == 1 => {}
+                    Some(ILeases::ILeasesErrors::NotRunning(_)) => {
+                        for lease in batch {
+                            ended.extend(Box::pin(self.end(&[*lease])).await?);
+                        }
+                    }
+                    _ => return Err(self.wallet.refused(error, (gas, Default::default())).await),
+                },
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Orders replicas as an app's others, for so long, on other hosts.
+    async fn replace(&self, record: &Record, replicas: u8, secs: u64, exclude: &[NodeKey]) -> Result<u64, Fault> {
+        let terms = self.further(record, replicas, secs, exclude).await?;
+        let plan = Plan::of_terms(self.chain(), terms, true).await?;
+        self.order(&record.manifest.name, &plan).await
+    }
+
+    /// Terms of a further order of an app, by those of its first.
+    pub(super) async fn further(
+        &self,
+        record: &Record,
+        replicas: u8,
+        secs: u64,
+        exclude: &[NodeKey],
+    ) -> Result<Order, Fault> {
+        let first = record.orders.first().ok_or_else(|| Fault::NoApp(record.manifest.name.clone()))?;
+        let terms = self.placed(*first).await?.order;
+        let class = if terms.class == Class::Preemptible as u8 { Class::Preemptible } else { Class::Instant };
+        let exclude = exclude.iter().map(|node| node.0.into()).collect();
+        Ok(Order { replicas, secs, exclude, class: class as u8, patienceMs: 0, ..terms })
+    }
+
+    /// Looks at this wallet's apps again and again, routes to what is ready, and replaces what is lost; until the task is
+    /// dropped. What is done is told.
+    pub async fn keep(self, routes: Routes, tell: impl Fn(Told) + Clone + Send + Sync + 'static) {
+        let mut kept: BTreeMap<String, Arc<Kept>> = BTreeMap::new();
+        loop {
+            let begun = Instant::now();
+            // Where the folder cannot be read now, what is known stays.
+            if let Ok(names) = self.names() {
+                let names: BTreeSet<String> = names.into_iter().collect();
+                kept.retain(|name, _| names.contains(name));
+                routes.retain(&names);
+                for name in names {
+                    kept.entry(name).or_default();
+                }
+            }
+            join_all(kept.iter().map(|(name, kept)| self.round(name, kept, &routes, &tell))).await;
+            tokio::time::sleep(LOOK_EVERY.saturating_sub(begun.elapsed())).await;
+        }
+    }
+
+    async fn round(
+        &self,
+        name: &str,
+        kept: &Arc<Kept>,
+        routes: &Routes,
+        tell: &(impl Fn(Told) + Clone + Send + Sync + 'static),
+    ) {
+        // Before the ledger is read: what was being done may not show there yet.
+        let was_busy = kept.is_busy.load(Ordering::Acquire);
+        let looked = async {
+            let record = self.record(name)?;
+            let spots = self.spots(&record).await?;
+            Ok::<_, Fault>((record, spots))
+        };
+        let (record, spots) = match looked.await {
+            Ok(looked) => looked,
+            Err(fault) => {
+                // A ledger out of reach ends nothing: what was ready is asked on.
+                if !kept.is_blind.swap(true, Ordering::Relaxed) {
+                    tell(Told::Blind { app: name.to_owned(), why: fault.to_string() });
+                }
+                return;
+            }
+        };
+        kept.is_blind.store(false, Ordering::Relaxed);
+        let seen: Vec<Seen> = spots.iter().map(Spot::seen).collect();
+        let acts = {
+            let mut keep = kept.keep.lock().expect("no panic under this lock");
+            let acts = keep.step(now_ms(), (record.replicas, record.is_spread), &seen);
+            routes.set(name, ways(name, &record, &spots, &keep, routes));
+            acts
+        };
+        // Whoever deploys it does what is to be done for it until then.
+        if acts.is_empty() || was_busy || now_ms() < record.deploying_until_ms {
+            return;
+        }
+        kept.is_busy.store(true, Ordering::Release);
+        let (apps, kept, tell) = (self.clone(), kept.clone(), tell.clone());
+        tokio::spawn(async move {
+            let _busy = Busy(&kept.is_busy);
+            for told in apps.act_all(&record, &kept.keep, acts).await {
+                tell(told);
+            }
+        });
+    }
+}
+
+/// What is remembered of an app from round to round.
+#[derive(Default)]
+struct Kept {
+    keep: Mutex<Keep>,
+    /// Something is being done for it.
+    is_busy: AtomicBool,
+    /// The last look failed as a whole, and that was told.
+    is_blind: AtomicBool,
+}
+
+/// Says in the end that nothing is being done any more.
+struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// The ways to an app's replicas: to those that are ready, and to those that were and missed a look or two.
+fn ways(name: &str, record: &Record, spots: &[Spot], keep: &Keep, before: &Routes) -> Vec<Route> {
+    let way = |spot: &Spot| {
+        let is_ready = spot.sight == Sight::Seen(State::Ready);
+        let is_known = before.has(name, spot.lease.id);
+        let is_doubtful = is_known && spot.sight == Sight::Missed;
+        let is_busy = is_known && spot.sight == Sight::Busy;
+        Some(Route {
+            lease: spot.lease.id,
+            node: spot.node(),
+            peer: spot
+                .peer
+                .clone()
+                .filter(|_| (is_ready || is_doubtful || is_busy) && keep.is_routed(spot.lease.id))?,
+            deadline: Duration::from_millis(record.manifest.limits.deadline_ms) + DEADLINE_SLACK,
+            near: spot.took,
+            is_doubtful,
+        })
+    };
+    spots.iter().filter_map(way).collect()
+}

@@ -1,0 +1,152 @@
+//! Carry what is given to a host and asked of a replica.
+//!
+//! Protocol `hodei/app/1`: one stream a request, each message a frame as on `hodei/chain/1`: u32 length, big-endian,
+//! and that many bytes of canonical CBOR `[kind, …]`. The link has authenticated both nodes.
+//!
+//! ```text
+//! Give ─ Bytes… (as long as the manifest says)      ► Given | Refused
+//! Fetch                                             ► Manifest ─ Bytes… | Refused
+//! Ask ─ Bytes… ─ End                                ► Head ─ Bytes… ─ Done | Busy | NotReady | Gone | Refused
+//! Look                                              ► Replica | Gone | Refused
+//! Ping                                              ► State | Gone | Refused
+//! ```
+//! An answer may come before a body's end; then nobody hears the rest. A component that fails before it answers has
+//! `Done` without `Head`.
+
+mod answer;
+
+pub use answer::{Answer, Readings, Replica, State};
+
+use super::{MANIFEST_BYTES_MAX, Manifest, ManifestError, Seal};
+use crate::cbor::{CborError, Reader, Writer};
+
+/// Bytes of a component, a body or a log in one frame.
+pub const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// Longest message of either side.
+pub const FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX + 8192;
+/// Headers of one head.
+pub const HEADERS_MAX: usize = 128;
+/// Their names and values together.
+pub const HEADER_BYTES_MAX: usize = 32 << 10;
+/// Method and target together.
+pub const TARGET_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a reason in words.
+pub const WORDS_MAX: usize = 512;
+
+const METHOD_BYTES_MAX: usize = 32;
+
+/// A header's name and value.
+pub type Header = (String, Vec<u8>);
+
+/// What is said to a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Hands over what a lease of this host runs; its wasm follows.
+    Give { lease: u64, manifest: Manifest },
+    /// Wants what it runs, for another lease of the same workload on the asking node.
+    Fetch { workload: [u8; 32] },
+    /// An HTTP request to a replica; its body follows.
+    Ask { lease: u64, method: String, target: String, headers: Vec<Header> },
+    /// How a replica is; with its viewer's seal also its log from byte `since` on.
+    Look { lease: u64, since: u64, seal: Option<Seal> },
+    /// Whether a replica answers.
+    Ping { lease: u64 },
+    /// Some of a component or a body, never none.
+    Bytes(Vec<u8>),
+    /// A body is whole.
+    End,
+}
+
+/// Why a message was not understood.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    #[error("message: {0}")]
+    Cbor(#[from] CborError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("message kind {0} is unknown")]
+    Kind(u64),
+    #[error("{0} is beyond its limit")]
+    Limit(&'static str),
+}
+
+fn write_headers(out: &mut Writer, headers: &[Header]) {
+    out.array(headers.len());
+    headers.iter().for_each(|(name, value)| _ = out.array(2).text(name).bytes(value));
+}
+
+fn read_headers(input: &mut Reader<'_>) -> Result<Vec<Header>, WireError> {
+    let count = input.array(HEADERS_MAX)?;
+    let mut left = HEADER_BYTES_MAX;
+    let mut headers = Vec::with_capacity(count);
+    for _ in 0..count {
+        input.tuple(2)?;
+        let name = input.text(left)?;
+        left -= name.len();
+        let value = input.bytes(left)?;
+        left -= value.len();
+        headers.push((name.to_owned(), value.to_vec()));
+    }
+    Ok(headers)
+}
+
+fn read_chunk(input: &mut Reader<'_>) -> Result<Vec<u8>, WireError> {
+    match input.bytes(CHUNK_BYTES_MAX)? {
+        [] => Err(WireError::Limit("an empty chunk")),
+        chunk => Ok(chunk.to_vec()),
+    }
+}
+
+impl Request {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        match self {
+            Self::Give { lease, manifest } => _ = out.array(3).uint(1).uint(*lease).bytes(&manifest.encode()),
+            Self::Fetch { workload } => _ = out.array(2).uint(2).bytes(workload),
+            Self::Ask { lease, method, target, headers } => {
+                out.array(5).uint(3).uint(*lease).text(method).text(target);
+                write_headers(&mut out, headers);
+            }
+            Self::Look { lease, since, seal: None } => _ = out.array(3).uint(4).uint(*lease).uint(*since),
+            Self::Look { lease, since, seal: Some(Seal { at_ms, signature }) } => {
+                out.array(5).uint(4).uint(*lease).uint(*since).uint(*at_ms).bytes(signature);
+            }
+            Self::Ping { lease } => _ = out.array(2).uint(5).uint(*lease),
+            Self::Bytes(bytes) => _ = out.array(2).uint(6).bytes(bytes),
+            Self::End => _ = out.array(1).uint(7),
+        }
+        out.finish()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut input = Reader::new(bytes);
+        let (values, kind) = (input.array(5)?, input.uint()?);
+        let request = match (kind, values) {
+            (1, 3) => {
+                let lease = input.uint()?;
+                Self::Give { lease, manifest: Manifest::decode(input.bytes(MANIFEST_BYTES_MAX)?)? }
+            }
+            (2, 2) => Self::Fetch { workload: input.fixed()? },
+            (3, 5) => {
+                let (lease, method) = (input.uint()?, input.text(METHOD_BYTES_MAX)?.to_owned());
+                let target = input.text(TARGET_BYTES_MAX - method.len())?.to_owned();
+                Self::Ask { lease, method, target, headers: read_headers(&mut input)? }
+            }
+            (4, 3) => Self::Look { lease: input.uint()?, since: input.uint()?, seal: None },
+            (4, 5) => {
+                let (lease, since) = (input.uint()?, input.uint()?);
+                let seal = Seal { at_ms: input.uint()?, signature: input.fixed()? };
+                Self::Look { lease, since, seal: Some(seal) }
+            }
+            (5, 2) => Self::Ping { lease: input.uint()? },
+            (6, 2) => Self::Bytes(read_chunk(&mut input)?),
+            (7, 1) => Self::End,
+            _ => return Err(WireError::Kind(kind)),
+        };
+        input.end()?;
+        Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! Spell what a host answers.
+
+use super::{CHUNK_BYTES_MAX, Header, WORDS_MAX, WireError, read_chunk, read_headers, write_headers};
+use crate::{
+    app::{MANIFEST_BYTES_MAX, Manifest},
+    cbor::{Reader, Writer},
+};
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is on the host's disk.
+    Given,
+    /// Asked again unchanged it is refused again.
+    Refused {
+        words: String,
+    },
+    /// What was fetched; its wasm follows.
+    Manifest(Manifest),
+    Head {
+        status: u16,
+        headers: Vec<Header>,
+    },
+    /// Some of a component or a body, never none.
+    Bytes(Vec<u8>),
+    /// The answer is over, and in words why it is not whole, if it is not.
+    Done {
+        readings: Readings,
+        failure: Option<String>,
+    },
+    /// As many requests wait for the replica as may.
+    Busy {
+        retry_after_ms: u32,
+    },
+    /// The replica does not answer requests yet.
+    NotReady {
+        words: String,
+    },
+    /// The lease ended, or was never this host's.
+    Gone,
+    Replica(Box<Replica>),
+    State(State),
+}
+
+/// What one request used. Fuel, memory and bytes are the same wherever it is run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    pub fuel: u64,
+    pub memory_peak_bytes: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub wall_us: u64,
+    /// Of which: making the instance, the warm start.
+    pub instantiated_us: u64,
+}
+
+/// Where a replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Nobody gave its component yet.
+    Waiting = 0,
+    Compiling = 1,
+    /// Its process starts, for the first time or again.
+    Starting = 2,
+    Ready = 3,
+    /// It will not run as it is.
+    Failed = 4,
+}
+
+/// How a replica is, by its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub state: State,
+    /// Why it is not ready, in words.
+    pub words: String,
+    /// Since when its state is what it is, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Starting its process the last time.
+    pub cold_ms: u64,
+    /// Making an instance for the last request.
+    pub warm_us: u64,
+    /// Fences around its process that this machine lacks, in words; empty where all hold.
+    pub missing: String,
+    pub requests: u64,
+    pub failures: u64,
+    /// Times its process was started.
+    pub starts: u64,
+    pub fuel: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub memory_peak_bytes: u64,
+    /// Bytes it ever printed: where the next look goes on.
+    pub log_end: u64,
+    /// The last of what it printed, for who has its viewer's seal.
+    pub log: Vec<u8>,
+}
+
+impl State {
+    pub const ALL: [Self; 5] = [Self::Waiting, Self::Compiling, Self::Starting, Self::Ready, Self::Failed];
+
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting for its component",
+            Self::Compiling => "compiling",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Self::ALL.get(usize::from(input.byte()?)).copied().ok_or(WireError::Limit("state"))
+    }
+}
+
+impl Readings {
+    fn write(&self, out: &mut Writer) {
+        out.array(6).uint(self.fuel).uint(self.memory_peak_bytes).uint(self.bytes_in).uint(self.bytes_out);
+        out.uint(self.wall_us).uint(self.instantiated_us);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        input.tuple(6)?;
+        Ok(Self {
+            fuel: input.uint()?,
+            memory_peak_bytes: input.uint()?,
+            bytes_in: input.uint()?,
+            bytes_out: input.uint()?,
+            wall_us: input.uint()?,
+            instantiated_us: input.uint()?,
+        })
+    }
+}
+
+impl Replica {
+    fn write(&self, out: &mut Writer) {
+        out.array(16).uint(10).uint(self.state as u64);
+        text(out, &self.words);
+        out.uint(self.since_ms).uint(self.cold_ms).uint(self.warm_us);
+        text(out, &self.missing);
+        out.uint(self.requests).uint(self.failures).uint(self.starts).uint(self.fuel);
+        out.uint(self.bytes_in).uint(self.bytes_out).uint(self.memory_peak_bytes);
+        out.uint(self.log_end).bytes(&self.log);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            state: State::read(input)?,
+            words: words(input)?,
+            since_ms: input.uint()?,
+            cold_ms: input.uint()?,
+            warm_us: input.uint()?,
+            missing: words(input)?,
+            requests: input.uint()?,
+            failures: input.uint()?,
+            starts: input.uint()?,
+            fuel: input.uint()?,
+            bytes_in: input.uint()?,
+            bytes_out: input.uint()?,
+            memory_peak_bytes: input.uint()?,
+            log_end: input.uint()?,
+            log: input.bytes(CHUNK_BYTES_MAX)?.to_vec(),
+        })
+    }
+}
+
+/// Words, cut where a letter ends.
+fn text(out: &mut Writer, words: &str) {
+    out.text(&words[..words.floor_char_boundary(WORDS_MAX)]);
+}
+
+fn words(input: &mut Reader<'_>) -> Result<String, WireError> {
+    Ok(input.text(WORDS_MAX)?.to_owned())
+}
+
+impl Answer {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        match self {
+            Self::Given => _ = out.array(1).uint(1),
+            Self::Refused { words } => text(out.array(2).uint(2), words),
+            Self::Manifest(manifest) => _ = out.array(2).uint(3).bytes(&manifest.encode()),
+            Self::Head { status, headers } => {
+                out.array(3).uint(4).uint((*status).into());
+                write_headers(&mut out, headers);
+            }
+            Self::Bytes(bytes) => _ = out.array(2).uint(5).bytes(bytes),
+            Self::Done { readings, failure } => {
+                out.array(if failure.is_some() { 3 } else { 2 }).uint(6);
+                readings.write(&mut out);
+                failure.iter().for_each(|words| text(&mut out, words));
+            }
+            Self::Busy { retry_after_ms } => _ = out.array(2).uint(7).uint((*retry_after_ms).into()),
+            Self::NotReady { words } => text(out.array(2).uint(8), words),
+            Self::Gone => _ = out.array(1).uint(9),
+            Self::Replica(replica) => replica.write(&mut out),
+            Self::State(state) => _ = out.array(2).uint(11).uint(*state as u64),
+        }
+        out.finish()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut input = Reader::new(bytes);
+        let (values, kind) = (input.array(16)?, input.uint()?);
+        let answer = match (kind, values) {
+            (1, 1) => Self::Given,
+            (2, 2) => Self::Refused { words: words(&mut input)? },
+            (3, 2) => Self::Manifest(Manifest::decode(input.bytes(MANIFEST_BYTES_MAX)?)?),
+            (4, 3) => {
+                let status = input.uint()?;
+                let status = u16::try_from(status).ok().filter(|status| (100..=999).contains(status));
+                let status = status.ok_or(WireError::Limit("status"))?;
+                Self::Head { status, headers: read_headers(&mut input)? }
+            }
+            (5, 2) => Self::Bytes(read_chunk(&mut input)?),
+            (6, 2) => Self::Done { readings: Readings::read(&mut input)?, failure: None },
+            (6, 3) => {
+                let readings = Readings::read(&mut input)?;
+                Self::Done { readings, failure: Some(words(&mut input)?) }
+            }
+            (7, 2) => {
+                let wait = u32::try_from(input.uint()?).map_err(|_| WireError::Limit("wait"))?;
+                Self::Busy { retry_after_ms: wait }
+            }
+            (8, 2) => Self::NotReady { words: words(&mut input)? },
+            (9, 1) => Self::Gone,
+            (10, 16) => Self::Replica(Box::new(Replica::read(&mut input)?)),
+            (11, 2) => Self::State(State::read(&mut input)?),
+            _ => return Err(WireError::Kind(kind)),
+        };
+        input.end()?;
+        Ok(answer)
+    }
+}
