@@ -238,6 +238,6 @@ impl<E: Storage> Provider<E> {
     }
 }
 
-pub(crate) fn millicoins(wei: U256) -> u64 {
+fn millicoins(wei: U256) -> u64 {
     (wei / U256::from(1_000_000_000_000_000u64)).saturating_to()
 }
