@@ -9,6 +9,7 @@ pub mod cloud;
 pub mod complete;
 pub mod condition;
 pub mod content;
+pub mod cost;
 pub mod crowd;
 pub mod custody;
 pub mod customer;
