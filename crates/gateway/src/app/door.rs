@@ -168,7 +168,9 @@ async fn pass<T: Transport>(
                 // Counted as busy until its last byte is taken, or its client is gone.
                 let body = reply.body.map_ok(Frame::data).inspect(move |_| _ = &held);
                 let mut answer = Response::new(StreamBody::new(body).boxed_unsync());
-                *answer.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_GATEWAY);
+                // A status that is none, or of a connection, is no answer to a request.
+                let status = StatusCode::from_u16(reply.status).ok().filter(|status| !status.is_informational());
+                *answer.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
                 *answer.headers_mut() = heard(reply.headers);
                 mark(answer.headers_mut(), route.lease);
                 return answer;
