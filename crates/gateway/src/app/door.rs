@@ -10,7 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, future::Either, stream};
-use hodei_sdk::app::{HostError, Pick, Question, Routes, request};
+use hodei_sdk::app::{HostError, Pick, Question, Route, Routes, request};
 use hodei_types::{app::is_name, transport::Transport};
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
@@ -157,11 +157,11 @@ async fn pass<T: Transport>(
         carried = again;
         let question = Question { lease: route.lease, ..asked.clone() };
         let asked = request(link, &route.peer, question, sent, route.deadline);
-        let is_repeatable = carried.is_some() && method.is_idempotent() && !route.is_doubtful;
+        let is_repeatable = carried.is_some() && method.is_idempotent();
         // A host that died answers nothing: who looks at it knows sooner than a deadline does.
         let answered = tokio::select! {
             answered = asked => answered,
-            () = missed(routes, name, route.lease), if is_repeatable => Err(HostError::Late(LOOK_EVERY)),
+            () = missed(routes, name, &route), if is_repeatable => Err(HostError::Late(LOOK_EVERY)),
         };
         let error = match answered {
             Ok(reply) => {
@@ -200,11 +200,12 @@ async fn pass<T: Transport>(
     }
 }
 
-/// Resolves once a look missed a replica.
-async fn missed(routes: &Routes, name: &str, lease: u64) {
+/// Resolves once a look missed a replica; one that the last look missed already, once it is given up.
+async fn missed(routes: &Routes, name: &str, route: &Route) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if routes.is_missed(name, lease) {
+        let is_gone = !routes.has(name, route.lease);
+        if is_gone || !route.is_doubtful && routes.is_missed(name, route.lease) {
             return;
         }
     }
