@@ -266,14 +266,18 @@ impl<E: Storage> Host<E> {
 /// Why an open offer at this price of the reference has no lease, as far as the book says.
 fn idle(price: u128, book: &[IMarket::Step]) -> String {
     let what = "an hour of 1 CPU, 2 GiB of memory, 10 GiB of disk and 10 Mbit/s";
-    // A step's price is the least of its offers; the own one is in some.
-    let cheaper: Vec<_> = book.iter().filter(|step| step.priceFrom < price).collect();
-    let offers: u64 = cheaper.iter().map(|step| step.offers).sum();
+    // Steps rise; what is in one asks its price or somewhat more. The own offer is in the last that is not above it, and
+    // is no rival.
+    let own = book.iter().rposition(|step| step.priceFrom <= price);
+    let rivals = |(at, step): (usize, &IMarket::Step)| (step.priceFrom, step.offers - u64::from(own == Some(at)));
+    let steps = book.iter().enumerate().filter(|(_, step)| step.priceFrom < price && step.offers > 0).map(rivals);
+    let cheaper: Vec<_> = steps.filter(|(_, offers)| *offers > 0).collect();
+    let offers: u64 = cheaper.iter().map(|(_, offers)| offers).sum();
     match cheaper.last() {
-        Some(next) => format!(
+        Some((next, _)) => format!(
             "orders take the cheapest first: up to {offers} offers ask less, the next from {} for {what}, and this one {}: \
              lower the prices in [compute] and start again",
-            coins(next.priceFrom),
+            coins(*next),
             coins(price)
         ),
         None => format!("no offer here asks less than its {} for {what}: no order has come that it fits", coins(price)),
@@ -292,10 +296,11 @@ mod tests {
     fn who_earns_nothing_hears_the_next_cheaper_ask() {
         let step = |price, offers| IMarket::Step { priceFrom: price, offers, free: REFERENCE };
         let coin = crate::config::COIN;
-        let told = idle(5 * coin, &[step(coin, 2), step(3 * coin, 1), step(6 * coin, 9)]);
+        let told = idle(5 * coin, &[step(coin, 2), step(3 * coin, 2), step(6 * coin, 9)]);
         assert!(told.contains("up to 3 offers ask less, the next from 3 for"), "{told}");
         assert!(told.contains("this one 5:"), "{told}");
-        let told = idle(5 * coin, &[step(5 * coin, 1)]);
+        // Alone in its step, whose price is a little less than its own.
+        let told = idle(5 * coin, &[step(4 * coin, 1)]);
         assert!(told.contains("no offer here asks less than its 5"), "{told}");
     }
 }
