@@ -7,8 +7,11 @@
 //! repair sees. A provider that lies is left alone and named.
 
 use super::{
+    Engine,
+    load::Load,
     peers::Peers,
     remote::{Ask, Remote, RemoteError, Verdict},
+    rooms::{Fill, Rooms},
     ticks::Meter,
 };
 use crate::{
@@ -24,12 +27,12 @@ use futures::{
     stream::FuturesUnordered,
 };
 use hodei_types::{
-    code::{Domain, Shape},
+    code::Shape,
     slice::ShardId,
     transport::{Peer, Transport},
 };
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -157,48 +160,6 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
-/// Shards of one stripe by provider, operator, network and zone.
-struct Load {
-    shards: Vec<u32>,
-    operators: BTreeMap<[u8; 20], u32>,
-    networks: BTreeMap<String, u32>,
-    zones: BTreeMap<String, u32>,
-}
-
-impl Load {
-    fn new(providers: usize) -> Self {
-        Self {
-            shards: vec![0; providers],
-            operators: BTreeMap::new(),
-            networks: BTreeMap::new(),
-            zones: BTreeMap::new(),
-        }
-    }
-
-    fn takes(&self, shape: &Shape, roster: &[Provider], at: usize, may_double: bool) -> bool {
-        let below = |shards: Option<&u32>, domain| shards.is_none_or(|shards| *shards < u32::from(shape.cap(domain)));
-        let provider = &roster[at];
-        (may_double || self.shards[at] == 0)
-            && below(self.operators.get(&provider.operator), Domain::Operator)
-            && below(self.networks.get(&provider.network), Domain::Network)
-            && below(self.zones.get(&provider.zone), Domain::Zone)
-    }
-
-    fn add(&mut self, roster: &[Provider], at: usize) {
-        self.shards[at] += 1;
-        *self.operators.entry(roster[at].operator).or_default() += 1;
-        *self.networks.entry(roster[at].network.clone()).or_default() += 1;
-        *self.zones.entry(roster[at].zone.clone()).or_default() += 1;
-    }
-
-    fn remove(&mut self, roster: &[Provider], at: usize) {
-        self.shards[at] -= 1;
-        *self.operators.get_mut(&roster[at].operator).expect("added before") -= 1;
-        *self.networks.get_mut(&roster[at].network).expect("added before") -= 1;
-        *self.zones.get_mut(&roster[at].zone).expect("added before") -= 1;
-    }
-}
-
 /// What all stripes of a put share.
 pub(crate) struct Spread<E, T> {
     pub(crate) shape: Shape,
@@ -207,12 +168,34 @@ pub(crate) struct Spread<E, T> {
     pub(crate) peers: Peers,
     pub(crate) upload: UploadId,
     pub(crate) offers: Arc<dyn Offers>,
+    rooms: Rooms,
+    pub(super) fill: Fill,
+    /// Whose deals have no room for what was sent so far: roster indexes.
+    full: Mutex<BTreeSet<usize>>,
+}
+
+impl<E: Clock, T: Transport> Engine<E, T> {
+    pub(super) fn spread(
+        &self,
+        shape: Shape,
+        roster: Arc<Vec<Provider>>,
+        upload: UploadId,
+        offers: Arc<dyn Offers>,
+        fill: Fill,
+    ) -> Spread<E, T> {
+        let (remote, peers, rooms) = (self.remote.clone(), self.peers.clone(), self.rooms.clone());
+        Spread { shape, roster, remote, peers, upload, offers, rooms, fill, full: Mutex::default() }
+    }
 }
 
 impl<E: Clock, T: Transport> Spread<E, T> {
     pub(crate) fn rests(&self, at: usize) -> bool {
         let (node, now) = (&self.roster[at].peer.key, self.remote.context.current());
-        self.peers.rests(node, now) || self.peers.takes_later(node, now)
+        self.full().contains(&at) || self.peers.rests(node, now) || self.peers.takes_later(node, now)
+    }
+
+    pub(super) fn full(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.full.lock().expect("no panic under this lock")
     }
 
     /// Sends one shard to one provider, with some patience while it is busy.
@@ -226,6 +209,13 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         let provider = &self.roster[at];
         let context = &self.remote.context;
         let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+        let _coming = match self.fill {
+            Fill::Index => None,
+            Fill::Data => self.rooms.take(provider.deal, shard.len() as u64).map_err(|text| {
+                self.full().insert(at);
+                RemoteError::Refused { reason: Reason::DealFull, text }
+            })?,
+        };
         let (mut tries, mut rested, mut behind) = (0, Duration::ZERO, 0);
         let result = loop {
             let slot = self.peers.slot(&provider.peer.key).await;
@@ -234,6 +224,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
             drop(slot);
             match result {
                 Ok(held) => {
+                    self.rooms.hear(&held.ack);
                     let took = context.current().duration_since(start).unwrap_or_default();
                     self.peers.succeeded(&provider.peer.key, took);
                     return Ok(held);
@@ -257,7 +248,10 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 Err(error) => break error,
             }
         };
-        if result.is_down() || matches!(result, RemoteError::Lie(_)) {
+        // That tells of one deal, and not of who has it.
+        if matches!(result, RemoteError::Refused { reason: Reason::DealFull, .. }) {
+            self.full().insert(at);
+        } else if result.is_down() || matches!(result, RemoteError::Lie(_)) {
             self.peers.failed(&provider.peer.key, context.current());
         }
         if let RemoteError::Busy { retry_after_ms } = result {

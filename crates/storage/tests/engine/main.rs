@@ -2,6 +2,7 @@
 
 mod decline;
 mod fleet;
+mod full;
 mod rest;
 mod restore;
 mod seats;
@@ -21,8 +22,8 @@ use futures::{
 };
 use hodei_storage::{
     engine::{
-        Coder, Engine, GetError, GetRequest, Inventory, Offers, Pool, PutError, PutRequest, Released, STRIPES_BYTES,
-        Stored, Verdict, Wait, plain_bytes,
+        Coder, Engine, Fill, GetError, GetRequest, Inventory, Offers, Pool, PutError, PutRequest, Released,
+        STRIPES_BYTES, Stored, Verdict, Wait, plain_bytes,
     },
     seal::{Algorithm, PartKey, Place, Secret},
 };
@@ -68,6 +69,7 @@ async fn put(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes, wait:
         upload: [9; 16],
         wait,
         offers: Arc::new(()),
+        fill: Fill::Data,
         care: care(),
     };
     // Pieces of an odd length: nothing may depend on how a source is cut.
@@ -129,6 +131,7 @@ async fn put_pack(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes) 
         upload: [9; 16],
         wait: Wait::Full,
         offers,
+        fill: Fill::Data,
         care: care(),
     };
     let source = stream::iter([Ok::<_, Infallible>(data.clone())]);
@@ -434,6 +437,7 @@ fn a_source_that_fails_in_the_middle_stores_nothing_that_is_referred_to() {
             upload: [9; 16],
             wait: Wait::Full,
             offers: Arc::new(()),
+            fill: Fill::Data,
             care: care(),
         };
         let pieces = stream::iter(0..40).map(|i| if i < 39 { Ok(plain(100_000)) } else { Err("checksum") });
@@ -470,6 +474,7 @@ fn what_was_offered_can_be_released_to_the_last_shard() {
                 upload: [9; 16],
                 wait: Wait::Quorum,
                 offers,
+                fill: Fill::Data,
                 care: care(),
             };
             let pieces = stream::iter([Ok::<_, Infallible>(plain(3_000_000))]);
