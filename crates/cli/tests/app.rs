@@ -66,7 +66,8 @@ impl Door {
     fn get(&self, host: &str) -> (u16, Option<u64>, String) {
         let mut socket = TcpStream::connect(self.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        write!(socket, "GET /any?thing HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        // Of this version an answer ends with its connection, and comes in no chunks.
+        write!(socket, "GET /any?thing HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));

@@ -28,6 +28,7 @@ mod streams;
 pub mod tasks;
 #[cfg(feature = "full")]
 pub mod validator;
+mod views;
 
 pub use chain::ChainStartError;
 pub use node::{Network, NodeError, Running, STOP_TIMEOUT, run, start};

@@ -3,9 +3,9 @@
 //! ```text
 //! folder lock ─► keys ─► genesis ─► link ─► ledger (own, or followed) ─► log ─► provider, host ─► doors ─► ready
 //! ```
-//! Upon the stop signal: no stream is accepted any more, those being served end or are given
-//! [`STOP_TIMEOUT`], the log is anchored a last time, the link says goodbye. What was acknowledged before
-//! is on disk whichever way the process ends.
+//! Upon the stop signal: no stream is accepted any more, those being served end or are given [`STOP_TIMEOUT`], who waits
+//! for a block is let go, the log is anchored a last time, the link says goodbye. What was acknowledged before is on disk
+//! whichever way the process ends.
 
 use crate::{
     caps, chain,
@@ -18,19 +18,16 @@ use crate::{
     reached::Reached,
     relay, streams,
     tasks::Tasks,
+    views,
 };
 use alloy_primitives::B256;
-use commonware_runtime::{
-    Metrics as _, Spawner as _, Supervisor as _,
-    telemetry::metrics::{Gauge, MetricsExt as _},
-    tokio::Context,
-};
+use commonware_runtime::{Spawner as _, Supervisor as _, tokio::Context};
 use hodei_audit::Log;
 use hodei_ledger::{
     account::Account,
     genesis::{self, Genesis},
 };
-use hodei_link::{Link, relay::Hall};
+use hodei_link::Link;
 use hodei_types::{
     ack::Signer,
     chain::Chain,
@@ -311,10 +308,19 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
         rpc: None,
     };
     if let Some(address) = config.doors.status {
-        let views =
-            views(&context, &config, &ready, &network, &journal, &tasks, provider.clone(), relay, reached.clone());
+        let views = views::views(
+            &context,
+            &config,
+            &ready,
+            &network,
+            &journal,
+            &tasks,
+            provider.clone(),
+            relay,
+            reached.clone(),
+        );
         #[cfg(feature = "host")]
-        let views = with_host(views, host.clone());
+        let views = views::with_host(views, host.clone());
         let (bound, work) = door::serve(address, views).await.map_err(|source| NodeError::Door { address, source })?;
         ready.status = Some(bound);
         let mut stopping = stopping.clone();
@@ -434,9 +440,13 @@ impl Running {
             tracing::warn!(%error, "the stop is not in the log");
         }
         self.stop.send_replace(true);
+        // The shard store's writer ends with its last user, and is waited for.
+        drop(self.provider.take());
         let all = async { while self.loops.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
-            tracing::warn!("some work was cut off: what was acknowledged is on disk");
+            let under_way = self.tasks.list().into_iter().filter(|(_, task)| !task.ended).map(|(name, _)| name);
+            let under_way = under_way.collect::<Vec<_>>().join(", ");
+            tracing::warn!(%under_way, "some work was cut off: what was acknowledged is on disk");
         }
         self.loops.shutdown().await;
         if let Err(error) = self.journal.log().sync().await {
@@ -495,116 +505,6 @@ fn protocols(config: &Config) -> Vec<Protocol> {
         config.compute.as_ref().map(|_| APP),
     ];
     spoken.into_iter().flatten().collect()
-}
-
-/// The same with what is run for others.
-#[cfg(feature = "host")]
-fn with_host(views: door::Views, host: Option<crate::host::Host<Context>>) -> door::Views {
-    let Some(host) = host else { return views };
-    let base = views.status.clone();
-    let status = Arc::new(move || {
-        let mut status = base();
-        status["compute"] = host.status();
-        status
-    });
-    door::Views { status, ..views }
-}
-
-fn views(
-    context: &Context,
-    config: &Config,
-    ready: &Ready,
-    network: &Network,
-    journal: &Journal<Context>,
-    tasks: &Tasks,
-    provider: Option<Provider<Context>>,
-    relay: Option<Arc<Hall>>,
-    reached: Option<Arc<Reached>>,
-) -> door::Views {
-    let metrics = context.child("door");
-    let name = network.genesis.as_ref().map(|genesis| genesis.name.clone());
-    let base = serde_json::json!({
-        "schema": "hodei.node.status.v1",
-        "name": config.name,
-        "version": env!("CARGO_PKG_VERSION"),
-        "network": name,
-        "network_key": network.key.to_string(),
-        "genesis": hash_text(network.key.genesis),
-        "node": ready.node,
-        "account": ready.account,
-        "link": ready.link,
-        "validator": config.validator.is_some(),
-    });
-    let gauges = Gauges::new(&context.child("node"));
-    let relaying = relay.as_ref().map(|hall| relay::Gauges::new(&context.child("relay"), hall.clone()));
-    let (measured, counted, log) = (provider.clone(), tasks.clone(), journal.log().clone());
-    door::Views {
-        metrics: Arc::new(move || {
-            if let Some(provider) = &measured {
-                provider.measure();
-            }
-            if let Some(relaying) = &relaying {
-                relaying.set();
-            }
-            gauges.set(&log, &counted);
-            metrics.encode()
-        }),
-        status: Arc::new(move || {
-            let mut status = base.clone();
-            if let Some(provider) = &provider {
-                status["provider"] = provider.status();
-            }
-            status["relays"] = reached.as_ref().map_or_else(Vec::new, |reached| reached.relays()).into();
-            if let Some(reached) = &reached {
-                status["reached"] = reached.status();
-            }
-            if let Some(hall) = &relay {
-                status["relay"] = relay::status(hall);
-            }
-            status
-        }),
-        tasks: tasks.clone(),
-    }
-}
-
-/// What every node measures, whatever it offers.
-struct Gauges {
-    /// Kept, for what is dropped is not scraped.
-    _up: Gauge,
-    log_events: Gauge,
-    log_unanchored_events: Gauge,
-    tasks: Gauge,
-    tasks_unwell: Gauge,
-    task_failures: Gauge,
-}
-
-impl Gauges {
-    fn new(context: &Context) -> Self {
-        let up = context.gauge("up", format!("Always 1; version {}", env!("CARGO_PKG_VERSION")));
-        up.set(1);
-        Self {
-            _up: up,
-            log_events: context.gauge("log_events", "Events in this node's log"),
-            log_unanchored_events: context.gauge("log_unanchored_events", "Of them, not yet known to be anchored"),
-            tasks: context.gauge("tasks", "Background loops"),
-            tasks_unwell: context.gauge("tasks_unwell", "Of them, ended or with a failed last pass"),
-            task_failures: context.gauge("task_failures", "Failed passes of all loops since the start"),
-        }
-    }
-
-    fn set(&self, log: &Log<Context>, tasks: &Tasks) {
-        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let (events, list) = (log.len(), tasks.list());
-        self.log_events.set(signed(events));
-        self.log_unanchored_events.set(signed(events.saturating_sub(log.anchored_events())));
-        self.tasks.set(signed(list.len() as u64));
-        self.tasks_unwell.set(signed(tasks.unwell().len() as u64));
-        self.task_failures.set(signed(list.values().map(|status| status.failures).sum()));
-    }
-}
-
-fn hash_text(hash: B256) -> String {
-    hash.to_string()
 }
 
 /// Bytes the file system under a node's folder has; 0 when it cannot be asked.

@@ -26,9 +26,9 @@ use hodei_types::code::{Class, Shape};
 
 /// Hours of a month of 30 days.
 pub const MONTH_HOURS: u64 = 720;
-const GIB: u128 = 1 << 30;
+pub(crate) const GIB: u128 = 1 << 30;
 const GB: u128 = 1_000_000_000;
-const TB: u128 = 1_000_000_000_000;
+pub(crate) const TB: u128 = 1_000_000_000_000;
 
 /// Electricity, and what making it emits at [`GRID_GRAMS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,12 +97,12 @@ pub fn centre() -> Cost {
 }
 
 /// Nanowatt-hours of so many hours of a GiB.
-fn disk(gib_hours: u128, milliwatts_a_tb: u64) -> u128 {
+pub(crate) fn disk(gib_hours: u128, milliwatts_a_tb: u64) -> u128 {
     gib_hours * GIB * u128::from(milliwatts_a_tb) * 1_000_000 / TB
 }
 
 /// Nanowatt-hours of CPU time: a millisecond at a milliwatt is a microjoule, and 3.6 of these are a nanowatt-hour.
-fn cpu(cpu_ms: u64, milliwatts: u64) -> u128 {
+pub(crate) fn cpu(cpu_ms: u64, milliwatts: u64) -> u128 {
     u128::from(cpu_ms) * u128::from(milliwatts) * 10 / 36
 }
 
@@ -112,7 +112,7 @@ fn network(bytes: u64, milliwatt_hours_a_gb: u64) -> u128 {
 }
 
 /// What a field holds at most, where it would be more.
-fn fit(value: u128) -> u64 {
+pub(crate) fn fit(value: u128) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 

@@ -9,6 +9,7 @@ pub mod cloud;
 pub mod complete;
 pub mod condition;
 pub mod content;
+pub mod cost;
 pub mod crowd;
 pub mod custody;
 pub mod customer;
@@ -30,6 +31,7 @@ pub mod object;
 pub mod odds;
 mod pack;
 pub mod plan;
+mod present;
 mod read;
 pub mod receipt;
 pub mod recode;
@@ -51,6 +53,7 @@ pub use cloud::{Cloud, Local, UNPOSTED};
 pub use fault::Fault;
 pub use hodei_storage::index::Entry;
 pub use intent::PARTITION as JOURNALS;
+pub use repair::ABSENCES;
 
 /// What a bucket's index says of an object.
 pub mod index {

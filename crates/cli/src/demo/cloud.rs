@@ -1,4 +1,4 @@
-//! Start four validators and six providers in three zones, here, on free ports.
+//! Start four validators, six providers in three zones, and four hosts, here, on free ports.
 
 use super::child::Child;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use alloy_primitives::{Address, U256};
 use hodei_node::{
-    config::{Coins, Config, Doors, Followed, Link, Provider},
+    config::{Coins, Compute, Config, Doors, Followed, Link, Provider},
     deal::{Dealt, GENESIS_FILE, Plan, Seat, deal},
     home::{Home, Ready, replace},
     keys::{Keys, Secret},
@@ -25,6 +25,8 @@ use std::{
 
 pub(crate) const VALIDATORS: usize = 4;
 pub(crate) const PROVIDERS: usize = 6;
+/// One more than an app of three replicas needs, so that one may go.
+pub(crate) const HOSTS: usize = 4;
 pub(crate) const ZONES: [&str; 3] = ["attic", "cellar", "office"];
 /// Seconds of a window: long enough for a proof on a busy laptop, short enough to watch.
 pub(crate) const WINDOW_SECS: u64 = 10;
@@ -32,6 +34,7 @@ pub(crate) const WINDOW_SECS: u64 = 10;
 const WALLET_COINS: u64 = 1_000_000;
 const PROVIDER_COINS: u64 = 1_000;
 const VALIDATOR_COINS: u64 = 100;
+const HOST_COINS: u64 = 100;
 const PLEDGE_BYTES: u64 = 8 << 30;
 /// A node that has not answered by then will not.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,6 +47,10 @@ pub(crate) struct Cloud {
     pub(crate) wallet_secret: SecretKey,
     pub(crate) validators: Vec<Child>,
     pub(crate) providers: Vec<Child>,
+    /// Not started before an app is to run.
+    pub(crate) hosts: Vec<Child>,
+    host_ports: Vec<u16>,
+    do_hosts_run: bool,
     /// Operators' accounts and zones, in the providers' order.
     pub(crate) operators: Vec<(Address, &'static str)>,
     pub(crate) context: Context,
@@ -56,11 +63,10 @@ impl Cloud {
         let main = Purse::fresh()?;
         let owner = wallet::address(&main).expect("a fresh key is an account's");
         let purse = Purse::create(folder.join("wallet"), &main, None)?;
-        let mut keys = Vec::new();
-        for _ in 0..PROVIDERS {
-            let fresh = || Secret::generate().map_err(|error| Fault::new(&fault::INTERNAL, error, "try again"));
-            keys.push(Keys { node: fresh()?, account: fresh()? });
-        }
+        let fresh = || Secret::generate().map_err(|error| Fault::new(&fault::INTERNAL, error, "try again"));
+        let pair = || Ok::<_, Fault>(Keys { node: fresh()?, account: fresh()? });
+        let keys: Vec<Keys> = (0..PROVIDERS).map(|_| pair()).collect::<Result<_>>()?;
+        let host_keys: Vec<Keys> = (0..HOSTS).map(|_| pair()).collect::<Result<_>>()?;
         let account = |keys: &Keys| {
             wallet::address(&SecretKey::new(KeyKind::Account, *keys.account.bytes()))
                 .expect("a fresh key is an account's")
@@ -68,6 +74,7 @@ impl Cloud {
         let coins = |count: u64| U256::from(count) * U256::from(10u64).pow(U256::from(18));
         let mut allocations = vec![(owner, coins(WALLET_COINS))];
         allocations.extend(keys.iter().map(|keys| (account(keys), coins(PROVIDER_COINS))));
+        allocations.extend(host_keys.iter().map(|keys| (account(keys), coins(HOST_COINS))));
 
         let ports = free_ports(VALIDATORS)?;
         let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
@@ -95,15 +102,13 @@ impl Cloud {
         let validators = dealt.homes.iter().enumerate().map(child).collect();
         let operators =
             keys.iter().enumerate().map(|(index, keys)| (account(keys), ZONES[index % ZONES.len()])).collect();
-        let providers = keys
-            .iter()
-            .enumerate()
-            .map(|(index, keys)| {
-                let home = Home::create(folder.join(format!("provider-{index}"))).map_err(home_fault)?;
-                keys.write(&home).map_err(|error| Fault::new(&fault::FOLDER, error, "check the disk"))?;
-                Ok(Child::new(format!("provider {}", index + 1), home, &["node", "run"]))
-            })
-            .collect::<Result<_>>()?;
+        let node = |kind: &str, (index, keys): (usize, &Keys)| {
+            let home = Home::create(folder.join(format!("{kind}-{index}"))).map_err(home_fault)?;
+            keys.write(&home).map_err(|error| Fault::new(&fault::FOLDER, error, "check the disk"))?;
+            Ok(Child::new(format!("{kind} {}", index + 1), home, &["node", "run"]))
+        };
+        let providers = keys.iter().enumerate().map(|keys| node("provider", keys)).collect::<Result<_>>()?;
+        let hosts = host_keys.iter().enumerate().map(|keys| node("host", keys)).collect::<Result<_>>()?;
         let context = Context {
             network_key: dealt.network_key.to_string(),
             wallet: purse.folder().into(),
@@ -120,6 +125,9 @@ impl Cloud {
             wallet_secret: main,
             validators,
             providers,
+            hosts,
+            host_ports: Vec::new(),
+            do_hosts_run: false,
             operators,
             context,
             rpc: None,
@@ -144,21 +152,12 @@ impl Cloud {
     /// Configures the providers to follow the validators, and starts them.
     pub(crate) async fn start_providers(&mut self) -> Result<()> {
         let genesis = self.dealt.genesis.encode();
-        // Fixed, so that a provider that was killed comes back where the ledger says it is.
-        let ports = lasting_ports(PROVIDERS)?;
-        let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        // Fixed, so that a node that was killed comes back where the ledger says it is; and chosen at once, so that
+        // nobody gets the port of one that is dead at that moment.
+        let mut ports = lasting_ports(PROVIDERS + HOSTS)?;
+        self.host_ports = ports.split_off(PROVIDERS);
         for (index, child) in self.providers.iter_mut().enumerate() {
             let config = Config {
-                name: format!("demo-provider-{index}"),
-                genesis: GENESIS_FILE.into(),
-                link: Link { listen: SocketAddr::new(loopback.ip(), ports[index]), ..Link::default() },
-                doors: Doors { status: Some(loopback), rpc: None },
-                follow: self
-                    .context
-                    .member
-                    .iter()
-                    .map(|member| Followed { key: member.key.clone(), addresses: member.addresses.clone() })
-                    .collect(),
                 provider: Some(Provider {
                     pledge_bytes: PLEDGE_BYTES,
                     // Six providers share this disk: each leaves only a little of it alone.
@@ -167,16 +166,43 @@ impl Cloud {
                     price_keep: Coins(1_000_000_000_000_000 + index as u128),
                     ..Provider::default()
                 }),
-                ..Config::default()
+                ..follower(format!("demo-provider-{index}"), ports[index], &self.context.member)
             };
-            replace(&child.home.path().join(GENESIS_FILE), &genesis, 0o644).map_err(home_fault)?;
-            replace(&child.home.config(), config.text().as_bytes(), 0o600).map_err(home_fault)?;
-            child.start()?;
+            begin(child, &genesis, &config)?;
         }
         for child in &mut self.providers {
             child.ready(START_TIMEOUT).await?;
         }
         Ok(())
+    }
+
+    /// Configures the hosts to follow the validators too, and starts them.
+    pub(crate) async fn start_hosts(&mut self) -> Result<()> {
+        let genesis = self.dealt.genesis.encode();
+        self.do_hosts_run = true;
+        for (index, child) in self.hosts.iter_mut().enumerate() {
+            let config = Config {
+                compute: Some(Compute {
+                    memory_bytes: 512 << 20,
+                    disk_bytes: 512 << 20,
+                    zone: ZONES[index % ZONES.len()].into(),
+                    collateral: Coins(10u128.pow(18)),
+                    ..Compute::default()
+                }),
+                ..follower(format!("demo-host-{index}"), self.host_ports[index], &self.context.member)
+            };
+            begin(child, &genesis, &config)?;
+        }
+        for child in &mut self.hosts {
+            child.ready(START_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the hosts: nobody needs them any more.
+    pub(crate) async fn kill_hosts(&mut self) {
+        futures::future::join_all(self.hosts.iter_mut().map(Child::kill)).await;
+        self.do_hosts_run = false;
     }
 
     /// Starts again whatever does not run; how many that were.
@@ -193,8 +219,9 @@ impl Cloud {
 
     /// Every node of the demo.
     pub(crate) fn children(&mut self) -> impl Iterator<Item = &mut Child> {
-        // Providers first: they follow the validators.
-        self.providers.iter_mut().chain(&mut self.validators)
+        // Validators last: the others follow them.
+        let hosts = self.hosts.iter_mut().filter(|_| self.do_hosts_run);
+        hosts.chain(&mut self.providers).chain(&mut self.validators)
     }
 
     /// Ends all of them at once: nobody will look at what they leave.
@@ -204,9 +231,31 @@ impl Cloud {
 
     /// Stops all of them in order.
     pub(crate) async fn stop(&mut self) {
-        futures::future::join_all(self.providers.iter_mut().map(Child::stop)).await;
+        let hosts = self.hosts.iter_mut().filter(|_| self.do_hosts_run);
+        futures::future::join_all(hosts.chain(&mut self.providers).map(Child::stop)).await;
         futures::future::join_all(self.validators.iter_mut().map(Child::stop)).await;
     }
+}
+
+/// What nodes that follow the validators have in common.
+fn follower(name: String, port: u16, members: &[Member]) -> Config {
+    let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+    let followed = |member: &Member| Followed { key: member.key.clone(), addresses: member.addresses.clone() };
+    Config {
+        name,
+        genesis: GENESIS_FILE.into(),
+        link: Link { listen: SocketAddr::new(loopback.ip(), port), ..Link::default() },
+        doors: Doors { status: Some(loopback), rpc: None },
+        follow: members.iter().map(followed).collect(),
+        ..Config::default()
+    }
+}
+
+/// Writes a node's folder, and starts it.
+fn begin(child: &mut Child, genesis: &[u8], config: &Config) -> Result<()> {
+    replace(&child.home.path().join(GENESIS_FILE), genesis, 0o644).map_err(home_fault)?;
+    replace(&child.home.config(), config.text().as_bytes(), 0o600).map_err(home_fault)?;
+    child.start()
 }
 
 fn member(ready: &Ready) -> Member {

@@ -1,7 +1,7 @@
 //! Start a whole cloud on this machine, break it, and check what it promises.
 //!
 //! ```text
-//! start ─► fund ─► put ─► get (two providers killed) ─► pay ─► verify ─► tamper (must be refused)
+//! start ─► fund ─► put ─► get (two providers killed) ─► pay ─► verify ─► tamper (must be refused) ─► run (a host killed)
 //! ```
 //! Every node is a process of its own, killed as a power cut would, and ends when the demo does, however
 //! that ends. Each step says what it does and how long it took; the first that does not show what it should
@@ -9,6 +9,7 @@
 
 mod child;
 mod cloud;
+mod run;
 mod steps;
 
 use crate::{
@@ -56,6 +57,7 @@ pub(crate) enum Step {
     Pay,
     Verify,
     Tamper,
+    Run,
     /// Only where the cloud stays up.
     #[value(skip)]
     Heal,
@@ -71,6 +73,7 @@ impl Step {
             Self::Pay => "pay",
             Self::Verify => "verify",
             Self::Tamper => "tamper",
+            Self::Run => "run",
             Self::Heal => "heal",
         }
     }
@@ -85,7 +88,8 @@ impl Step {
             Self::Pay => "Who proves that it still holds its shards is paid, window by window.",
             Self::Verify => "A receipt proves the put to anybody who knows the network's key.",
             Self::Tamper => "One bit of it is changed, and it is refused.",
-            Self::Heal => "The two providers have power again.",
+            Self::Run => "An app runs on three machines of others, one loses its power, and it answers all the same.",
+            Self::Heal => "What lost its power has it again.",
         }
     }
 }
@@ -212,6 +216,7 @@ impl Tour {
         self.step(Step::Pay, steps::pay(self, cloud, &session, &stored)).await?;
         self.step(Step::Verify, async { steps::verify(self, cloud, &stored) }).await?;
         self.step(Step::Tamper, async { steps::tamper(self, cloud, &stored) }).await?;
+        self.step(Step::Run, run::run(self, cloud, &session)).await?;
         Ok((session, stored.cloud))
     }
 

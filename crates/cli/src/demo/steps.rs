@@ -29,7 +29,7 @@ use std::{
 
 const BUCKET: &str = "demo";
 const KEY: &str = "photo.raw";
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What the steps after `put` look at.
 pub(super) struct Stored {
@@ -39,7 +39,7 @@ pub(super) struct Stored {
     receipt: PathBuf,
 }
 
-fn failed(what: impl std::fmt::Display, help: &str) -> Fault {
+pub(super) fn failed(what: impl std::fmt::Display, help: &str) -> Fault {
     Fault::new(&fault::STEP, what, help)
 }
 
@@ -200,7 +200,7 @@ async fn earned(stored: &Stored, living: &[NodeKey]) -> Result<BTreeMap<NodeKey,
 /// What was killed runs again, and takes new deals.
 pub(super) async fn heal(tour: &Tour, cloud: &mut Cloud, session: &Session) -> Result<()> {
     let back = cloud.restart_dead().await?;
-    tour.say(&format!("{back} providers started again on what their disks hold"));
+    tour.say(&format!("{back} nodes started again on what their disks hold"));
     let mut is_waiting = false;
     loop {
         let offers = market::offers(&*session.chain).await.map_err(chain_fault)?;

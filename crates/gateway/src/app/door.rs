@@ -10,7 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, future::Either, stream};
-use hodei_sdk::app::{HostError, Pick, Question, Routes, request};
+use hodei_sdk::app::{HostError, Pick, Question, Route, Routes, request};
 use hodei_types::{app::is_name, transport::Transport};
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
@@ -157,18 +157,20 @@ async fn pass<T: Transport>(
         carried = again;
         let question = Question { lease: route.lease, ..asked.clone() };
         let asked = request(link, &route.peer, question, sent, route.deadline);
-        let is_repeatable = carried.is_some() && method.is_idempotent() && !route.is_doubtful;
+        let is_repeatable = carried.is_some() && method.is_idempotent();
         // A host that died answers nothing: who looks at it knows sooner than a deadline does.
         let answered = tokio::select! {
             answered = asked => answered,
-            () = missed(routes, name, route.lease), if is_repeatable => Err(HostError::Late(LOOK_EVERY)),
+            () = missed(routes, name, &route), if is_repeatable => Err(HostError::Late(LOOK_EVERY)),
         };
         let error = match answered {
             Ok(reply) => {
                 // Counted as busy until its last byte is taken, or its client is gone.
                 let body = reply.body.map_ok(Frame::data).inspect(move |_| _ = &held);
                 let mut answer = Response::new(StreamBody::new(body).boxed_unsync());
-                *answer.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_GATEWAY);
+                // A status that is none, or of a connection, is no answer to a request.
+                let status = StatusCode::from_u16(reply.status).ok().filter(|status| !status.is_informational());
+                *answer.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
                 *answer.headers_mut() = heard(reply.headers);
                 mark(answer.headers_mut(), route.lease);
                 return answer;
@@ -198,11 +200,12 @@ async fn pass<T: Transport>(
     }
 }
 
-/// Resolves once a look missed a replica.
-async fn missed(routes: &Routes, name: &str, lease: u64) {
+/// Resolves once a look missed a replica; one that the last look missed already, once it is given up.
+async fn missed(routes: &Routes, name: &str, route: &Route) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if routes.is_missed(name, lease) {
+        let is_gone = !routes.has(name, route.lease);
+        if is_gone || !route.is_doubtful && routes.is_missed(name, route.lease) {
             return;
         }
     }
@@ -213,7 +216,7 @@ fn once(bytes: Bytes) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin {
 }
 
 fn passing(body: Heard<Incoming>) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin {
-    let data = TryStreamExt::map_err(BodyStream::new(body), io::Error::other);
+    let data = futures::TryStreamExt::map_err(BodyStream::new(body), io::Error::other);
     Box::pin(data.try_filter_map(|frame| async move { Ok(frame.into_data().ok()) }))
 }
 

@@ -12,9 +12,10 @@ use hyper::{
 pub(super) const BODY_BYTES_MAX: u64 = 64 << 20;
 /// The name under which this machine's apps stand.
 const DOMAIN: &str = "localhost";
-/// Of one connection, not of the request (RFC 9110, 7.6.1).
-const HOP: [HeaderName; 8] = [
+/// Of one connection, not of the request (RFC 9110, 7.6.1); and what a sender expected, who was told to go on by then.
+const HOP: [HeaderName; 9] = [
     header::CONNECTION,
+    header::EXPECT,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
@@ -141,6 +142,7 @@ mod tests {
             .header("connection", "close, X-Mine")
             .header("x-mine", "1")
             .header("te", "trailers")
+            .header("expect", "100-continue")
             .header("transfer-encoding", "chunked")
             .header("accept", "text/plain");
         let question = question(&request.body(()).unwrap().into_parts().0).unwrap();

@@ -1,6 +1,13 @@
 //! Give an app more replicas or fewer, pay for it longer, and end it.
 
-use super::{Apps, RUNNING, WAITING, deploy::Step, now_ms, plan::Plan, record::Record, statement::Statement};
+use super::{
+    Apps, RUNNING, WAITING,
+    deploy::{Step, deploying_until_ms},
+    now_ms,
+    plan::Plan,
+    record::Record,
+    statement::Statement,
+};
 use crate::fault::Fault;
 use alloy_primitives::U256;
 use alloy_sol_types::SolCall as _;
@@ -77,9 +84,11 @@ impl<T: Transport> Apps<T> {
         tell(Step::Ordered { order });
         // Wanted only once they are there, so that nobody orders them besides.
         let record = self.record(name)?;
-        self.shelf.store(&Record { replicas, ..record })?;
-        self.until_ready(name, replicas.into(), tell).await?;
-        Ok(order)
+        self.shelf.store(&Record { replicas, deploying_until_ms: deploying_until_ms(), ..record })?;
+        let ready = self.until_ready(name, replicas.into(), tell).await;
+        let record = self.record(name)?;
+        self.shelf.store(&Record { deploying_until_ms: 0, ..record })?;
+        ready.map(|_| order)
     }
 
     /// Ends leases until that many are left, the dearest first.

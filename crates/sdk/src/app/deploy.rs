@@ -58,6 +58,11 @@ pub struct Deployed {
     pub waits_until_ms: Option<u64>,
 }
 
+/// Until when who begins something now looks after it himself.
+pub(super) fn deploying_until_ms() -> u64 {
+    now_ms().saturating_add(READY_TIMEOUT.as_millis() as u64)
+}
+
 impl<T: Transport> Apps<T> {
     /// Deploys `wasm` as planned. What fails leaves no lease and no record behind, if the ledger can be reached.
     pub async fn deploy(
@@ -80,7 +85,7 @@ impl<T: Transport> Apps<T> {
             is_spread: spec.terms.perHost == 1,
             since_ms: now_ms(),
             since_height: self.chain().head().await?.height,
-            deploying_until_ms: now_ms().saturating_add(READY_TIMEOUT.as_millis() as u64),
+            deploying_until_ms: deploying_until_ms(),
             orders: BTreeSet::new(),
         };
         self.shelf.begin(&record, wasm)?;

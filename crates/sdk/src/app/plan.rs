@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 const HOUR_SECS: u128 = 3600;
 /// Prices may rise so much between plan and order where no highest price was said.
 const SLACK_BP: u128 = 500;
-const ORDER_GAS: u64 = 1_000_000;
-const LEASE_GAS: u64 = 300_000;
+const ORDER_GAS: u64 = 2_000_000;
+const LEASE_GAS: u64 = 400_000;
 const PROBE_GAS: u64 = 20_000;
 /// What a transaction may ask.
 const TRANSACTION_GAS_MAX: u64 = 1 << 24;

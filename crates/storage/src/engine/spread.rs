@@ -236,6 +236,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     tries += 1;
                     let rest = asked(retry_after_ms).min(BUSY_MAX);
                     rested += rest;
+                    self.peers.waited(&provider.peer.key, context.current() + rest);
                     context.sleep(rest).await;
                 }
                 // A provider that has not seen the block with our deal or term yet: it will.
@@ -340,10 +341,10 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 is_hurried = true;
                 let late: Vec<usize> = (0..n).filter(|shard| !track.state().acked[*shard]).collect();
                 for shard in late {
-                    // Where nobody is waited for, who was asked last has answered.
-                    if under_way[shard] > 0 {
-                        let slow = *tried[shard].last().expect("tried at least one");
-                        self.peers.failed(&self.roster[slow].peer.key, context.current());
+                    // Where nobody is waited for, who was asked last has answered; who said that it is busy did too.
+                    let slow = self.roster[*tried[shard].last().expect("tried at least one")].peer.key;
+                    if under_way[shard] > 0 && !self.peers.is_waited(&slow, context.current()) {
+                        self.peers.failed(&slow, context.current());
                     }
                     let is_short = is_few || self.hopes(track, &under_way) < want;
                     if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard], is_short) {
@@ -388,25 +389,30 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     if let RemoteError::Lie(verdict) = error {
                         outcome.verdicts.push(*verdict);
                     }
+                    // Once the stripe waits for stragglers only, the spare is the one that is counted on.
+                    let was_spare = is_hurried && track.state().at[shard] == provider;
                     // Also those that were left without a place while enough others had one.
-                    for shard in 0..n {
-                        if under_way[shard] > 0 || track.state().acked[shard] {
+                    for late in 0..n {
+                        let is_raced = was_spare && late == shard;
+                        if under_way[late] > 0 && !is_raced || track.state().acked[late] {
                             continue;
                         }
                         let is_short = is_few || self.hopes(track, &under_way) < want;
-                        let spare = self.move_on(track, &mut load, shard, &mut tried[shard], is_short);
+                        let spare = self.move_on(track, &mut load, late, &mut tried[late], is_short);
                         // Where nobody else is left, who is busy is waited for after all.
                         let next = match spare {
                             Some(spare) => Some((spare, Patience::Moment)),
-                            None => busy[shard].take().map(|busy| (busy, Patience::Long)),
+                            None if under_way[late] > 0 => None,
+                            None => busy[late].take().map(|busy| (busy, Patience::Long)),
                         };
                         if let Some((provider, patience)) = next {
                             if patience == Patience::Long {
-                                waited[shard] = true;
-                                is_extra[shard] |= self.hopes(track, &under_way) >= want;
+                                waited[late] = true;
+                                self.place_at(track, &mut load, (late, provider), is_short);
+                                is_extra[late] |= self.hopes(track, &under_way) >= want;
                             }
-                            under_way[shard] += 1;
-                            running.push(attempt(shard, provider, patience));
+                            under_way[late] += 1;
+                            running.push(attempt(late, provider, patience));
                         }
                     }
                 }
@@ -446,6 +452,19 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         }
         state.acked[shard] = true;
         true
+    }
+
+    /// Says that a shard goes to one that was tried before, if the caps allow the place, and no list says another.
+    fn place_at(&self, track: &Track, load: &mut Load, (shard, provider): (usize, usize), is_short: bool) {
+        let mut state = track.state();
+        if state.is_frozen {
+            return;
+        }
+        load.remove(&self.roster, state.at[shard]);
+        if load.takes(&self.shape, &self.roster, provider, is_short) {
+            state.at[shard] = provider;
+        }
+        load.add(&self.roster, state.at[shard]);
     }
 
     /// Gives a shard to a provider that was not tried: within the caps, who has none of the stripe, then the fastest; where

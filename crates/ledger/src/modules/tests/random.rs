@@ -277,8 +277,8 @@ impl Game {
                 }
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
-            for _ in 0..2 {
-                let (from, to, value, data) = self.trade();
+            for call in [Self::trade, Self::trade, Self::watch] {
+                let (from, to, value, data) = call(self);
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
             // Now and then a hiccup, a halt, or a chain that catches up in long steps.
@@ -479,7 +479,8 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     }
     assert!(kept > 20, "only {kept} leaves");
     assert!((1..=4).all(|by| ended.get(&by).is_some_and(|count| *count > 2)), "leases ended by {ended:?}");
-    assert!(watched.iter().all(|count| *count > 2), "suspect, refuted, replaced: {watched:?}");
+    // What goes on elsewhere is told, not asked for: in most games the other hosts are full, or dear.
+    assert!(watched[..2].iter().all(|count| *count > 2), "suspect, refuted, replaced: {watched:?}");
     assert!(waited > 5, "only {waited} orders waited");
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");

@@ -32,9 +32,6 @@ impl Seen {
 impl Game {
     /// One random call about compute; often a wrong one.
     pub(super) fn trade(&mut self) -> (Address, Address, u128, Vec<u8>) {
-        if self.market.dice.below(6) == 0 {
-            return self.watch();
-        }
         let dice = &mut self.market.dice;
         let from = self.people[dice.below(4) as usize].address;
         let host = &self.hosts[dice.below(3) as usize];
@@ -74,7 +71,7 @@ impl Game {
     }
 
     /// One random call about a host that is not reached, be it true or not.
-    fn watch(&mut self) -> (Address, Address, u128, Vec<u8>) {
+    pub(super) fn watch(&mut self) -> (Address, Address, u128, Vec<u8>) {
         let from = self.people[self.market.dice.below(4) as usize].address;
         let ids: Vec<u64> = self.market.coin.keys().rev().take(64).copied().collect();
         let mut leases = self.world.view(LEASES, ILeases::manyCall { leases: ids });
@@ -97,7 +94,7 @@ impl Game {
             }
             return (from, LEASES, 0, ILeases::unreachableCall { lease: id, round, signatures }.abi_encode());
         }
-        match dice.below(24) {
+        match dice.below(80) {
             0 => {
                 let signature = host.sign(&abi::alive_statement(CHAIN, id, generation));
                 (from, LEASES, 0, ILeases::aliveCall { lease: id, generation, signature }.abi_encode())
