@@ -41,7 +41,7 @@ pub(crate) async fn create(args: &DataCreate, session: &Session, out: Out) -> Re
         true => cloud.offers().await.map_err(sdk_fault)?,
         false => Vec::new(),
     };
-    let wish = wish(args.class, &args.spread, args.capacity << 30, args.windows, &offers);
+    let wish = wish(args.class, &args.spread, args.capacity, args.windows, &offers);
     let plan = cloud.plan(&wish).await.map_err(sdk_fault)?;
     let energy = plan.energy(cloud.calendar().await.map_err(sdk_fault)?.window_secs());
     let lines = [plan.lines(), energy.lines()].concat();

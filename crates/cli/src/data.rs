@@ -5,7 +5,7 @@ use crate::{
     bucket::{self, list_buckets},
     fault::{self, Fault, Result},
     file::{Target, keep},
-    kind,
+    kind, locate,
     out::{Out, bytes, table},
     paths::write_whole,
     session::{Session, sdk_fault},
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use hodei_sdk::{
     Local,
+    change::Removal,
     cloud::Blamed,
     object::PAGE_MAX,
     storage,
@@ -260,22 +261,39 @@ pub(crate) async fn list(args: &DataList, session: &Session, out: Out) -> Result
 
 /// `hodei data rm`.
 pub(crate) async fn rm(args: &DataRm, session: &Session, out: Out) -> Result<()> {
-    if let Some((bucket, "")) = reference(&args.object) {
+    let version = args.version.as_deref().map(locate::version).transpose()?;
+    if let Some((bucket, "")) = reference(&args.object)
+        && version.is_none()
+    {
         return bucket::remove(bucket, args.yes, session, out).await;
     }
     let (bucket, key) = object(&args.object)?;
     let cloud = session.cloud().await?;
-    if cloud.head(bucket, key).await.map_err(sdk_fault)?.is_none() {
-        return Err(sdk_fault(hodei_sdk::Fault::NoObject { bucket: bucket.into(), key: key.into() }));
+    let is_there = match version {
+        Some(_) => cloud.look(bucket, key, version).await.map_err(sdk_fault)?.is_some(),
+        None => cloud.head(bucket, key).await.map_err(sdk_fault)?.is_some(),
+    };
+    if !is_there {
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        return Err(sdk_fault(match version {
+            Some(version) => hodei_sdk::Fault::NoVersion { bucket, key, version },
+            None => hodei_sdk::Fault::NoObject { bucket, key },
+        }));
     }
     tell_links(&cloud, bucket, Some(key), out).await?;
-    out.confirm(&format!("Remove hodei://{bucket}/{key}? It does not come back."), args.yes)?;
-    cloud.remove(bucket, key).await.map_err(sdk_fault)?;
+    let what = match version {
+        Some(version) => format!("version {version} of hodei://{bucket}/{key}"),
+        None => format!("hodei://{bucket}/{key}"),
+    };
+    out.confirm(&format!("Remove {what}? It does not come back."), args.yes)?;
+    let removal = Removal { version, ..Removal::default() };
+    cloud.remove_as(bucket, key, removal).await.map_err(sdk_fault)?;
     finish(&cloud, out).await;
-    out.result(
-        format!("removed hodei://{bucket}/{key}"),
-        &json!({ "schema": "hodei.data.rm/1", "bucket": bucket, "key": key }),
-    );
+    let mut value = json!({ "schema": "hodei.data.rm/1", "bucket": bucket, "key": key });
+    if let Some(version) = version {
+        value["version"] = json!(version.to_string());
+    }
+    out.result(format!("removed {what}"), &value);
     Ok(())
 }
 

@@ -120,7 +120,7 @@ codes! {
     UNREADABLE "HD3015" Unhealthy "some of it cannot be read"
         "Of some stripes fewer shards are there than restore them. The message names the objects. Where providers are only away they may bring the shards back: run the same command again then. What was lost for good is put again from where it came, or removed; everything else is repaired.";
     FULL "HD3007" Refused "there is no room"
-        "The disk here or the capacity bought is smaller than what was to be written. It was refused before the first byte.";
+        "The disk here or the capacity bought is smaller than what was to be written. Nothing of it is visible, and what was stored of it is released. Of a bucket's deals the last 2 % stay free of objects, so that a full one takes removals: at least 8 MiB of each, at most an eighth. What is removed gives its room back a minute later, since others may be reading it; `hodei data redundancy BUCKET --capacity SIZE` enlarges the bucket.";
     S3_KEYS "HD3020" Precondition "the keys of the S3 door could not be used"
         "They are in s3-keys.json in the wallet's folder, which only its owner may read: it holds secrets. `hodei s3 key add NAME` makes one, `hodei s3 key list` shows what there is; a door that runs acts on a change at once.";
     NO_KEY "HD3021" NotFound "there is no such key of the S3 door"
@@ -140,7 +140,7 @@ codes! {
     NO_FOREIGN "HD3017" NotFound "the other S3 server has no such bucket or object"
         "The server named by --endpoint answered that it does not have it; the message is its own. Nothing is ever written there.";
     SEALED "HD3016" Refused "it opens only with its customer's key"
-        "The object was put through the S3 door with a key of its customer's (SSE-C), which nobody here has. Whoever has it reads the object through `hodei s3 serve`.";
+        "The object was put through the S3 door, or at another S3 server, with a key of its customer's (SSE-C), which nobody here has. Whoever has it reads the object there. A sync leaves it out, and goes on.";
     CARRIED_PART "HD3012" Unhealthy "not everything was carried"
         "Some objects or files could not be carried; each was named. The others are whole. The same command tries again only what is missing.";
     MOUNT "HD3030" Precondition "nothing was mounted"

@@ -43,7 +43,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "data list",
         &["hodei data list", "hodei ls hodei://photos/2026/ --json", "hodei data list hodei://photos --versions"],
     ),
-    ("data rm", &["hodei data rm hodei://photos/a.jpg -y", "hodei data rm hodei://photos"]),
+    (
+        "data rm",
+        &[
+            "hodei data rm hodei://photos/a.jpg -y",
+            "hodei data rm hodei://photos",
+            "hodei data rm hodei://photos/a.jpg --version null",
+        ],
+    ),
     (
         "data where",
         &["hodei data where hodei://photos/a.jpg", "hodei data where hodei://photos/a.jpg --stripes --json"],

@@ -60,7 +60,8 @@ pub(crate) async fn locate(args: &DataWhere, session: &Session, out: Out) -> Res
     Ok(())
 }
 
-fn version(text: &str) -> Result<Version> {
+/// A version as a listing names it.
+pub(crate) fn version(text: &str) -> Result<Version> {
     text.parse().map_err(|_| {
         Fault::new(&fault::REFERENCE, "that names no version", "`hodei data list --versions` names them")
             .between("32 hexadecimal digits, or null", format!("{text:?}"))

@@ -27,7 +27,7 @@ pub(crate) async fn redundancy(args: &DataRedundancy, session: &Session, out: Ou
         networks: args.spread.networks,
         zones: args.spread.zones,
         regions: args.spread.regions(),
-        capacity_bytes: args.capacity.map(|gib| gib << 30),
+        capacity_bytes: args.capacity,
         windows: args.windows,
     };
     let planned = cloud.plan_redundancy(name, &wanted).await.map_err(sdk_fault)?;

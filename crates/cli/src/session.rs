@@ -16,6 +16,7 @@ use hodei_sdk::{
     chain::{Client, Verifier, chain_id},
     link::{Config, Link, Listener},
     log::{self, Log},
+    storage::PutError,
     wallet::{Budget, Wallet},
 };
 use hodei_types::{
@@ -375,6 +376,11 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             Fault::new(&fault::SPENT, error, help)
         }
         Sdk::Link(_) | Sdk::Share(_) => Fault::new(&fault::LINK, error, "ask whoever gave it to you for a new one"),
+        Sdk::Put(PutError::Full { .. }) => Fault::new(
+            &fault::FULL,
+            error,
+            "remove something: its room is free a minute later; or enlarge the bucket: hodei data redundancy BUCKET --capacity SIZE",
+        ),
         Sdk::Put(_) => {
             Fault::new(&fault::PUT_SHORT, error, "run the same command again; `hodei status` shows the providers")
         }

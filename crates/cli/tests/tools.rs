@@ -437,6 +437,16 @@ fn a_kit_alone_recovers_everything_on_an_empty_machine() {
         demo.refused(&["data", "where", "hodei://papers/letter", "--version", id], code);
     }
     demo.refused(&["data", "where", "hodei://papers/letter"], "HD3002");
+    // One version goes for good: without its marker the object is there again, and what was before it stays.
+    let remove = |version: &str| demo.one(&["data", "rm", "hodei://papers/letter", "--version", version, "-y"]);
+    assert_eq!(remove(&marker)["version"], marker.as_str());
+    assert!(demo.keys("papers").contains(&"letter".to_owned()));
+    remove(&newer);
+    let left = demo.lines(&["data", "list", "hodei://papers/letter", "--versions"]);
+    let left: Vec<_> = left.iter().map(|one| (one["version"].as_str().unwrap(), one["is_newest"] == true)).collect();
+    assert_eq!(left, [(older.as_str(), true)]);
+    demo.refused(&["data", "rm", "hodei://papers/letter", "--version", &newer, "-y"], "HD3002");
+    demo.refused(&["data", "rm", "hodei://papers", "--version", &older, "-y"], "HD3003");
     let (code, _, error) = demo.user.run(&demo.words(&["data", "rm", "hodei://papers", "-y"]));
     assert!(code == 8 && error.to_string().contains("--versions"), "{code} {error}");
     // A key of the door that is not there.

@@ -1,6 +1,6 @@
 //! Say why the kernel's question has no good answer, in its own numbers.
 
-use hodei_sdk::Fault;
+use hodei_sdk::{Fault, storage::PutError};
 use libc::c_int;
 
 /// Why something was not done.
@@ -73,7 +73,9 @@ impl From<Fault> for Wrong {
             Fault::Customer(_) | Fault::Locked { .. } | Fault::NeedsOwner | Fault::Key(_) => {
                 Self::Denied(fault.to_string())
             }
-            Fault::Funds { .. } | Fault::NoRoom { .. } => Self::Full(fault.to_string()),
+            Fault::Funds { .. } | Fault::NoRoom { .. } | Fault::Put(PutError::Full { .. }) => {
+                Self::Full(fault.to_string())
+            }
             Fault::Name(..) => Self::Name,
             _ if fault.is_temporary() => Self::Away(fault.to_string()),
             _ => Self::Failed(fault.to_string()),

@@ -21,7 +21,7 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::{TryStreamExt as _, channel::oneshot, stream};
 use hodei_storage::{
-    engine::Wait,
+    engine::{Fill, Wait},
     index::{self, Entry, IndexError, Part, ROOT_BYTES, Root, Run, Settings, Touched},
     pack,
 };
@@ -460,7 +460,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         let source = stream::iter([Ok::<_, Infallible>(Bytes::from(bytes))]);
         let (network, secret) = (self.0.network.0, self.secret(record.id));
-        let slot = Slot { record, number: index::part_number(), wrapping: &secret };
+        let slot = Slot { record, number: index::part_number(), wrapping: &secret, fill: Fill::Index };
         let (sent, kept) = self.send(slot, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
         journal.part(&sent.part, &sent.acks, kept).await?;
         layers.push(Layer { part: sent.part, touched: Arc::new(touched), run: run.clone() });

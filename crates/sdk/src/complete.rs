@@ -18,7 +18,7 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::stream::Stream;
 use hodei_storage::{
-    engine::Wait,
+    engine::{Fill, Wait},
     index::{self, Entry, Part, Version},
 };
 use hodei_types::{
@@ -105,7 +105,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let record = self.live(bucket).await?;
         let (key, mark) = customer.unzip();
         let wrapping = customer::wrapping(self.secret(record.id), mark, key, "part")?;
-        let slot = Slot { record: &record, number, wrapping: &wrapping };
+        let slot = Slot { record: &record, number, wrapping: &wrapping, fill: Fill::Data };
         let sent = self.keep_part(slot, source, wait).await?;
         let judged = judge(finish, sent.part.content)?;
         Ok((sent, judged))
@@ -175,7 +175,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 let range = start..start + part.size_bytes;
                 start = range.end;
                 let bytes = self.bytes(source.bucket, source.key, entry, Some(range), source.customer).await?;
-                let slot = Slot { record: &record, number: part.number, wrapping: &to };
+                let slot = Slot { record: &record, number: part.number, wrapping: &to, fill: Fill::Data };
                 sent.push(self.keep_part(slot, bytes, options.wait).await?);
             }
             return self.join(&record, key, sent, judged, mark, options).await;

@@ -79,7 +79,7 @@ pub mod link {
 
 /// What a put may wait for and tells on its way; bytes that are best read at once.
 pub mod storage {
-    pub use hodei_storage::engine::{Progress, Verdict, Wait, plain_bytes};
+    pub use hodei_storage::engine::{Progress, PutError, Verdict, Wait, plain_bytes, reserve_bytes};
 }
 
 /// An identity's own log.

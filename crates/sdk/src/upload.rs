@@ -25,7 +25,7 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::Stream};
 use hodei_storage::{
-    engine::{Coder, Offers, Progress, PutRequest, Wait, plain_bytes},
+    engine::{Coder, Fill, Offers, Progress, PutError, PutRequest, Wait, plain_bytes},
     index::{Checksum, Entry, Home, Lock, PARTS_MAX, Part},
     manifest::STRIPES_MAX,
     pack,
@@ -154,6 +154,8 @@ pub(crate) struct Slot<'a> {
     pub(crate) number: u32,
     /// Wraps the part's key.
     pub(crate) wrapping: &'a Secret,
+    /// How much of the deals it may take.
+    pub(crate) fill: Fill,
 }
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
@@ -170,7 +172,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
         X: std::fmt::Display,
     {
-        let Slot { record, number, wrapping } = slot;
+        let Slot { record, number, wrapping, fill } = slot;
         let roster = self.takers(record).await?;
         let (object, secret) = (self.random(), Secret::new(self.random()));
         let algorithm = Algorithm::preferred();
@@ -183,7 +185,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let coder = Arc::new(coder);
         let commitment = *coder.commitment();
         let (shape, care) = (record.shape, self.care(record.id));
-        let request = PutRequest { shape, coder, roster: roster.clone(), upload: object, wait, offers, care };
+        let request = PutRequest { shape, coder, roster: roster.clone(), upload: object, wait, offers, fill, care };
         let mut stored = self.0.engine.put(request, source, progress).await?;
         for verdict in stored.verdicts() {
             self.blame(verdict);
@@ -313,8 +315,13 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                 }
             };
             let source = cut.take(part_bytes);
-            let slot = Slot { record, number, wrapping: &wrapping };
-            let (sent, kept) = self.send(slot, source, options.wait, journal.telling(), progress).await?;
+            let slot = Slot { record, number, wrapping: &wrapping, fill: Fill::Data };
+            let sent = self.send(slot, source, options.wait, journal.telling(), progress).await;
+            if let Err(Fault::Put(PutError::Full { .. })) = &sent {
+                // Nobody goes on with it, and what was stored of it takes what room there is.
+                journal.end(End::Lost).await;
+            }
+            let (sent, kept) = sent?;
             let strays = journal.part(&sent.part, &sent.acks, kept).await?;
             parts.add(sent.part, &sent.acks, strays);
         }

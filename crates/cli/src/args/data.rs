@@ -4,7 +4,7 @@ use super::{
     Plan,
     care::Care,
     mount::DataMount,
-    redundancy::{DataRedundancy, Spread},
+    redundancy::{DataRedundancy, Spread, capacity},
     repair::DataRepair,
     share::Share,
     sync::{DataExport, DataSync},
@@ -56,8 +56,8 @@ pub(crate) struct DataCreate {
     pub(crate) class: Option<Class>,
     #[command(flatten)]
     pub(crate) spread: Spread,
-    /// Gibibytes it may hold.
-    #[arg(long, value_name = "GIB", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    /// How much it may hold: gibibytes, or a size as 200MiB.
+    #[arg(long, value_name = "SIZE", default_value = "1", value_parser = capacity)]
     pub(crate) capacity: u64,
     /// Windows paid ahead into the deals' escrow.
     #[arg(long, value_name = "WINDOWS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=100_000))]
@@ -113,6 +113,9 @@ pub(crate) struct DataList {
 pub(crate) struct DataRm {
     /// hodei://BUCKET/KEY, or hodei://BUCKET: its deals end, and what is left in their escrow comes back.
     pub(crate) object: String,
+    /// Only this version, for good, as `hodei data list --versions` names it; one that is locked stays.
+    #[arg(long, value_name = "ID")]
+    pub(crate) version: Option<String>,
     /// Agree beforehand.
     #[arg(short = 'y', long)]
     pub(crate) yes: bool,

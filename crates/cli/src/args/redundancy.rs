@@ -1,7 +1,9 @@
 //! Read how much of a bucket may be lost, and where it lies.
 
-use super::Plan;
+use super::{Plan, share::size};
 use clap::Args;
+
+const CAPACITY_MAX: u64 = 1 << 50;
 
 #[derive(Args, Debug, Default)]
 pub(crate) struct Spread {
@@ -36,8 +38,8 @@ pub(crate) struct DataRedundancy {
     pub(crate) bucket: String,
     #[command(flatten)]
     pub(crate) spread: Spread,
-    /// Gibibytes it may hold; without it what it was made for.
-    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    /// How much it may hold: gibibytes, or a size as 200MiB; without it what it was made for.
+    #[arg(long, value_name = "SIZE", value_parser = capacity)]
     pub(crate) capacity: Option<u64>,
     /// Windows paid ahead into the escrow of deals that are new or grow.
     #[arg(long, value_name = "WINDOWS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=100_000))]
@@ -65,6 +67,17 @@ impl Spread {
     }
 }
 
+/// Bytes: a whole number is gibibytes.
+pub(super) fn capacity(text: &str) -> Result<u64, String> {
+    let bytes = match text.parse::<u64>() {
+        Ok(gib) => gib.checked_mul(1 << 30),
+        Err(_) => size(text).ok(),
+    };
+    bytes.filter(|bytes| (1..=CAPACITY_MAX).contains(bytes)).ok_or_else(|| {
+        format!("expected whole gibibytes, or a whole number with MiB, GiB or TiB, as 200MiB, at most 1024TiB, found {text:?}")
+    })
+}
+
 fn code(text: &str) -> Result<(u8, u8), String> {
     let wrong = || format!("expected K/N such as 4/8, found {text:?}");
     let (k, n) = text.split_once('/').ok_or_else(wrong)?;
@@ -78,6 +91,17 @@ fn code(text: &str) -> Result<(u8, u8), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_capacity_is_gibibytes_or_a_size() {
+        for (text, bytes) in [("1", 1 << 30), ("1048576", 1 << 50), ("200MiB", 200 << 20), ("2TiB", 2 << 40)] {
+            assert_eq!(capacity(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "0", "0.2", "1.5GiB", "-1", "0MiB", "1048577", "1025TiB", "99999999999999999999", "1GB"] {
+            let told = capacity(wrong).unwrap_err();
+            assert!(told.contains("as 200MiB") && told.contains(&format!("{wrong:?}")), "{told}");
+        }
+    }
 
     #[test]
     fn a_code_is_read_as_it_is_said() {

@@ -70,6 +70,8 @@ struct Outcome {
     carried: u64,
     carried_bytes: u64,
     removed: u64,
+    /// What another server gives only to who has the key it was put with: that shows when it is asked for.
+    sealed: u64,
     failures: Vec<(String, Fault)>,
 }
 
@@ -107,9 +109,7 @@ async fn run(
     let removals: u64 = pairs.iter().map(|pair| pair.steps.remove.len() as u64).sum();
     let same: u64 = pairs.iter().map(|pair| pair.steps.same).sum();
     let sealed: u64 = pairs.iter().map(|pair| pair.sealed).sum();
-    if sealed > 0 {
-        out.say(format!("note: {sealed} objects are sealed by keys of those who put them, and are left out"));
-    }
+    tell_sealed(sealed, out);
     let window: U256 = pairs.iter().filter_map(|pair| pair.price.as_ref()).map(|price| price.window).sum();
     let escrow: U256 = pairs.iter().filter_map(|pair| pair.price.as_ref()).map(Price::escrow).sum();
     let told = |schema: &str| {
@@ -143,11 +143,13 @@ async fn run(
         act(args, pair, server, cloud, &progress, &mut outcome).await?;
     }
     drop(progress);
+    tell_sealed(outcome.sealed, out);
     tell(&outcome.failures, "hodei.data.sync.failure/1", out);
     let mut value = told("hodei.data.sync/1");
     value["carried"] = json!(outcome.carried);
     value["carried_bytes"] = json!(outcome.carried_bytes);
     value["removed"] = json!(outcome.removed);
+    value["sealed"] = json!(sealed + outcome.sealed);
     value["failed"] = json!(outcome.failures.len());
     let price = if copies > 0 && !window.is_zero() {
         format!("; about {} a window", money::show(window))
@@ -163,7 +165,7 @@ async fn run(
         ),
         &value,
     );
-    failed(outcome.failures, outcome.carried, copies)
+    failed(outcome.failures, outcome.carried, copies - outcome.sealed)
 }
 
 /// The sides one by one, where all buckets of another server are meant.
@@ -332,6 +334,7 @@ async fn act(
                     }
                     let result = way.carry(name, item, is_folder, progress.told()).await;
                     match &result {
+                        Err(fault) if is_sealed(fault) => {}
                         Ok(()) => in_row.store(0, Ordering::Relaxed),
                         Err(_) => _ = in_row.fetch_add(1, Ordering::Relaxed),
                     }
@@ -346,6 +349,7 @@ async fn act(
                     outcome.carried += 1;
                     outcome.carried_bytes += size;
                 }
+                Some(Err(fault)) if is_sealed(&fault) => outcome.sealed += 1,
                 Some(Err(fault)) => outcome.failures.push((name.clone(), fault)),
                 None => {}
             }
@@ -390,6 +394,17 @@ pub(crate) fn tell(failures: &[(String, Fault)], schema: &str, out: Out) {
     }
     if failures.len() > TOLD_MAX {
         out.say(format!("✗ and {} more", failures.len() - TOLD_MAX));
+    }
+}
+
+/// Whether only its customer's key opens what was to be carried: that is left where it is, and no failure.
+fn is_sealed(fault: &Fault) -> bool {
+    fault.code.id == fault::SEALED.id
+}
+
+fn tell_sealed(count: u64, out: Out) {
+    if count > 0 {
+        out.say(format!("note: {count} objects are sealed by keys of those who put them, and are left out"));
     }
 }
 

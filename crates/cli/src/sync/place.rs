@@ -142,6 +142,9 @@ pub(super) fn foreign_fault(error: ForeignError) -> Fault {
         ForeignError::Key(_) => {
             Fault::new(&fault::FOREIGN, &error, "copy it over there to a key without such a segment")
         }
+        ForeignError::Sealed(_) => {
+            Fault::new(&fault::SEALED, &error, "whoever has the key copies it over there to an object without one")
+        }
         error if error.is_temporary() => {
             Fault::new(&fault::FOREIGN_AWAY, error, "run the same command again: what was carried stays")
         }
@@ -153,7 +156,11 @@ pub(super) fn foreign_fault(error: ForeignError) -> Fault {
         error if error.is_missing() => {
             Fault::new(&fault::NO_FOREIGN, error, "check the bucket's name and the endpoint")
         }
-        error => Fault::new(&fault::FOREIGN, error, "check the endpoint; --virtual-host is for servers like Amazon's"),
+        error if error.is_elsewhere() => {
+            let help = "check the endpoint and the region; --virtual-host is for servers like Amazon's";
+            Fault::new(&fault::FOREIGN, error, help)
+        }
+        error => Fault::new(&fault::FOREIGN, error, "the reason is that server's own: correct it there"),
     }
 }
 

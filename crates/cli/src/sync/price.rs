@@ -11,6 +11,7 @@ use alloy_primitives::U256;
 use hodei_sdk::{
     Local,
     plan::{Plan, Wish},
+    storage::reserve_bytes,
 };
 use hodei_types::{abi::LEAF_BYTES, code};
 
@@ -64,13 +65,16 @@ pub(super) async fn price(
     };
     let deals = cloud.deals(bucket).await.map_err(sdk_fault)?;
     let stored = coded(more, record.shape.k(), record.shape.n()).saturating_add(beside);
-    let free: u64 =
-        deals.iter().map(|deal| deal.state.capacityBytes.saturating_sub(deal.state.leaves * LEAF_BYTES)).sum();
+    let left = deals.iter().map(|deal| {
+        let capacity = deal.state.capacityBytes;
+        (capacity - reserve_bytes(capacity)).saturating_sub(deal.state.leaves.saturating_mul(LEAF_BYTES))
+    });
+    let free: u64 = left.sum();
     if stored > free {
         return Err(Fault::new(
             &fault::FULL,
             "the bucket's deals have no room for it",
-            "carry it into a larger bucket: hodei data create NAME --capacity GIB",
+            format!("enlarge it: hodei data redundancy {bucket} --capacity SIZE; or remove something from it first"),
         )
         .at(format!("hodei://{bucket}"))
         .between(format!("{} with parity", bytes(stored)), format!("{} free", bytes(free))));

@@ -105,7 +105,10 @@ impl Server {
             status if status.is_success() => {
                 Err(ForeignError::Answer { what, why: format!("{status} to a request from byte {offset} on") })
             }
-            _ => Err(refused(&what, answer).await),
+            _ => match refused(&what, answer).await {
+                sealed if sealed.is_sealed() => Err(ForeignError::Sealed(key.into())),
+                error => Err(error),
+            },
         }
     }
 

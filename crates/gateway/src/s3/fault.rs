@@ -1,6 +1,6 @@
 //! Say in S3's codes what went wrong.
 
-use hodei_sdk::Fault;
+use hodei_sdk::{Fault, storage::PutError};
 use hyper::StatusCode;
 use s3s::{S3Error, S3ErrorCode, s3_error};
 
@@ -28,6 +28,10 @@ pub(super) fn fault(error: Fault) -> S3Error {
         }
         Fault::Funds { .. } => no_room(error.to_string()),
         Fault::Source(_) => s3_error!(IncompleteBody, "{error}"),
+        Fault::Put(PutError::Full { .. }) => no_room(format!(
+            "The bucket is full: {error}. Remove something, which gives its room back a minute later, or enlarge it with: \
+             hodei data redundancy BUCKET --capacity SIZE"
+        )),
         // Where more is to be had soon, `unplanned` says so.
         error if is_full(error) || matches!(error, Fault::NoRegion { .. }) => no_room(error.to_string()),
         error if error.is_temporary() => s3_error!(ServiceUnavailable, "{error}"),
@@ -65,7 +69,9 @@ mod tests {
         let funds = |is_budget| Fault::Funds { has: U256::ZERO, needs: U256::ONE, is_budget };
         let full = Fault::NoRoom { needs: 1 << 30, found: 2 };
         let far = Fault::NoRegion { asked: vec!["moon".into()], there: vec!["attic".into()] };
-        for error in [funds(true), funds(false), full, far] {
+        let used = Fault::Put(PutError::Full { full: 4, deals: 6, failure: "the last one's words".into() });
+        assert!(fault(used.clone()).message().unwrap_or_default().contains("hodei data redundancy"));
+        for error in [funds(true), funds(false), full, far, used] {
             let told = fault(error);
             assert_eq!((told.code().as_str(), told.status_code()), ("QuotaExceeded", Some(StatusCode::FORBIDDEN)));
         }
@@ -80,7 +86,8 @@ mod tests {
 
     #[test]
     fn what_may_go_by_is_to_be_tried_again() {
-        for error in [Fault::Contended, Fault::Market("dearer".into())] {
+        let acks = PutError::Acks { stripe: 0, acks: 4, want: 5, failure: "no answer".into() };
+        for error in [Fault::Contended, Fault::Market("dearer".into()), Fault::Put(acks)] {
             assert_eq!(fault(error).code().as_str(), "ServiceUnavailable");
         }
         assert_eq!(fault(Fault::NeedsOwner).code().as_str(), "AccessDenied");

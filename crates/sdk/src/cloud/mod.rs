@@ -395,6 +395,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let shunned = self.0.shunned.lock().expect("no panic under this lock").clone();
         let takes = |deal: &Deal| deal.state.capacityBytes > 0 && !shunned.contains(&deal.offer.node);
         let takes: Vec<bool> = deals.iter().map(takes).collect();
+        for Deal { state, .. } in &deals {
+            self.0.engine.rooms().tell(state.id, state.capacityBytes, (state.sequence, state.leaves));
+        }
         let all: Vec<Provider> = deals.into_iter().map(|deal| deal.provider(grant.clone())).collect();
         let takers = all.iter().zip(takes).filter(|(_, takes)| *takes).map(|(provider, _)| provider.clone());
         let (takers, all) = (Arc::new(takers.collect::<Vec<_>>()), Arc::new(all));
@@ -413,6 +416,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub(crate) fn owe(&self, acks: &BTreeMap<u64, Ack>) {
         let mut unposted = self.0.unposted.lock().expect("no panic under this lock");
         for (deal, ack) in acks {
+            self.0.engine.rooms().hear(ack);
             let newest = unposted.entry(*deal).or_insert(*ack);
             if newest.statement.sequence < ack.statement.sequence {
                 *newest = *ack;

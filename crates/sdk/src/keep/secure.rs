@@ -12,7 +12,7 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_storage::{
-    engine::{Keeping, Wait},
+    engine::{Fill, Keeping, Wait},
     index::{self, Entry, Part, Root, Run},
 };
 use hodei_types::{abi::IBuckets, slice::ShardId, transport::Transport};
@@ -158,7 +158,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let journal = self.journal(Cause::Once, record, "").await?;
         let source = stream::iter([Ok::<_, Infallible>(Bytes::from(run.encode()))]);
         let (network, secret) = (self.0.network.0, self.secret(record.id));
-        let slot = Slot { record, number: index::part_number(), wrapping: &secret };
+        let slot = Slot { record, number: index::part_number(), wrapping: &secret, fill: Fill::Index };
         let (sent, kept) = self.send(slot, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
         journal.part(&sent.part, &sent.acks, kept).await?;
         let (shard, id) = Root { layers: vec![sent.part.clone()] }

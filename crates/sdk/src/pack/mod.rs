@@ -25,7 +25,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{future::join_all, stream};
 use hodei_storage::{
-    engine::{Progress, Wait},
+    engine::{Fill, Progress, Wait},
     index::{Home, Part},
     pack::{self, Packer},
     seal::{Algorithm, PartKey, Place, Secret, WRAPPED_BYTES},
@@ -192,7 +192,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         record: &Record,
         small: &Small,
     ) -> Result<(Part, Vec<(NodeKey, Ack)>, Lodging<E>), Fault> {
-        let slot = Slot { record, number: FIRST, wrapping: &small.wrapping };
+        let slot = Slot { record, number: FIRST, wrapping: &small.wrapping, fill: Fill::Data };
         let (sent, lodging) = self.send_bytes(slot, small.bytes.clone()).await?;
         Ok((sent.part, sent.acks, lodging))
     }
@@ -220,7 +220,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         record: &Record,
         lot: Filled<(Waiting, Head)>,
     ) -> (Vec<Waiting>, Result<(Vec<Part>, Vec<(NodeKey, Ack)>, Lodging<E>), Fault>) {
-        let sent = self.send_pack(record, lot.packer).await;
+        let sent = self.send_pack(record, lot.packer, Fill::Data).await;
         let places = lot.places.into_iter().map(|((waiting, head), offset)| (waiting, (head, offset)));
         let (waiting, heads): (Vec<_>, Vec<_>) = places.unzip();
         let sent = sent.map(|(pack, acks, lodging)| {
@@ -234,9 +234,10 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         &self,
         record: &Record,
         packer: Packer,
+        fill: Fill,
     ) -> Result<(Arc<Part>, Vec<(NodeKey, Ack)>, Lodging<E>), Fault> {
         let secret = self.secret(record.id);
-        let slot = Slot { record, number: pack::PART, wrapping: &secret };
+        let slot = Slot { record, number: pack::PART, wrapping: &secret, fill };
         let (sent, lodging) = self.send_bytes(slot, packer.finish().into()).await?;
         Ok((Arc::new(sent.part), sent.acks, lodging))
     }

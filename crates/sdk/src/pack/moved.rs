@@ -9,7 +9,10 @@ use crate::{
     intent::End,
     retain::bound_ms,
 };
-use hodei_storage::index::{Entry, Home, Part, Run};
+use hodei_storage::{
+    engine::Fill,
+    index::{Entry, Home, Part, Run},
+};
 use hodei_types::transport::Transport;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -70,7 +73,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
         let (mut moved, mut sent) = (BTreeMap::new(), Vec::new());
         for Filled { packer, places } in lay(&members, &olds)? {
-            let (pack, _, lodging) = self.send_pack(record, packer).await?;
+            // It makes room.
+            let (pack, _, lodging) = self.send_pack(record, packer, Fill::Index).await?;
             lodging.journal.end(End::Unknown { since_ms: self.now_ms() }).await;
             moved.extend(homes(&pack, places));
             sent.push((pack, lodging));

@@ -27,7 +27,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_storage::{
-    engine::{Coder, PutError, Wait},
+    engine::{Coder, Fill, PutError, Wait},
     index::Part,
 };
 use hodei_types::{code::Shape, event::Kind, slice::ShardId, transport::Transport};
@@ -339,7 +339,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let is_short = pass.is_short.load(Ordering::Relaxed);
         let wait = if is_short { Wait::Quorum } else { Wait::Full };
         let journal = self.journal(Cause::Once, record, "").await?;
-        let slot = Slot { record, number: part.number, wrapping: &secret };
+        // The owner gave the deals their room for it.
+        let slot = Slot { record, number: part.number, wrapping: &secret, fill: Fill::Index };
         let (sent, kept) = self.send(slot, body.boxed(), wait, journal.telling(), NO_PROGRESS).await?;
         let strays = journal.part(&sent.part, &sent.acks, kept).await?;
         if (sent.part.size_bytes, sent.part.content) != (part.size_bytes, part.content) {

@@ -7,6 +7,7 @@ use super::{
     put::{Ledger, PutError},
     race::race,
     remote::{Ask, RemoteError, Verdict},
+    rooms::Fill,
     spread::{Offers, Patience, Provider, Spread},
     tally::Tally,
 };
@@ -136,8 +137,7 @@ where
         offers: Arc<dyn Offers>,
     ) -> Result<(Vec<Holder>, BTreeMap<u64, Ack>), PutError> {
         let mut rng = self.context.child("copies");
-        let (remote, peers) = (self.remote.clone(), self.peers.clone());
-        let spread = Spread { shape, roster, remote, peers, upload, offers };
+        let spread = self.spread(shape, roster, upload, offers, Fill::Index);
         let id = ShardId::of(&shard);
         let ledger = Mutex::new(Ledger::default());
         let acked = |held: &Held| ledger.lock().expect("no panic under this lock").ack(&held.ack);
@@ -209,6 +209,9 @@ where
     }
     // Where providers are down, fewer copies still outlive the loss of t operators.
     if holders.len() < want && operators.len() <= shape.t().into() {
+        if let Some(full) = spread.full_for_copies() {
+            return Err(PutError::Full { full, deals: roster.len(), failure });
+        }
         return Err(PutError::Page { found: holders.len(), want, failure });
     }
     Ok(holders)

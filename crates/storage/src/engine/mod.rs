@@ -10,7 +10,7 @@
 //! restore  page → k shards → those that are lost, to be brought to others
 //! pause  whether somebody takes shards now
 //! crowd what this machine and other readers have of it
-//!       pool bounds memory, peers remember who is slow or down
+//!       pool bounds memory, peers remember who is slow or down, rooms which deals are full
 //! ```
 //! Generic over clock, spawner, randomness and transport, so that a simulation replays it from a seed.
 
@@ -29,6 +29,7 @@ mod queue;
 mod race;
 mod remote;
 mod restore;
+mod rooms;
 mod slices;
 mod source;
 mod sources;
@@ -47,6 +48,7 @@ pub use pool::{Permit, Pool, STRIPES_BYTES};
 pub use put::{Progress, PutError, PutRequest, Rest, Stored, Wait};
 pub use remote::{RemoteError, Verdict};
 pub use restore::{Loss, Remade, RestoreError};
+pub use rooms::{Fill, Rooms, reserve_bytes};
 pub use spread::{Offers, Patience, Provider};
 pub use stripe::{Coded, Coder, plain_bytes};
 pub use ticks::{Count, Meter, Till};
@@ -60,6 +62,7 @@ pub struct Engine<E, T> {
     pub(crate) remote: Remote<E, T>,
     pub(crate) peers: Peers,
     pub(crate) pool: Pool,
+    pub(crate) rooms: Rooms,
     pages: slices::Pages,
 }
 
@@ -70,6 +73,7 @@ impl<E, T: Clone> Clone for Engine<E, T> {
             remote: self.remote.clone(),
             peers: self.peers.clone(),
             pool: self.pool.clone(),
+            rooms: self.rooms.clone(),
             pages: self.pages.clone(),
         }
     }
@@ -80,7 +84,8 @@ impl<E: commonware_runtime::Clock, T: hodei_types::transport::Transport> Engine<
     pub fn new(context: E, transport: T, chain_id: u64, pool: Pool) -> Self {
         let context = Arc::new(context);
         let remote = Remote::new(context.clone(), transport, chain_id);
-        Self { remote, context, peers: Peers::default(), pool, pages: slices::Pages::default() }
+        let (peers, rooms, pages) = (Peers::default(), Rooms::default(), slices::Pages::default());
+        Self { remote, context, peers, pool, rooms, pages }
     }
 
     /// The same with a pool of its own: to read what is put again at once, which must not wait for itself.
@@ -91,6 +96,11 @@ impl<E: commonware_runtime::Clock, T: hodei_types::transport::Transport> Engine<
     /// What bounds the memory of all puts and gets.
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// How full deals are.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// How providers did lately.

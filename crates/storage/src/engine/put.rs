@@ -16,6 +16,7 @@ use super::{
     pool::{Permit, Pool},
     queue::{Queue, Ready},
     remote::{Ask, RemoteError, Verdict},
+    rooms::Fill,
     source::Reader,
     spread::{Delivery, Offers, Provider, Spread, Track},
     stripe::{Coder, plain_bytes, slot_bytes},
@@ -67,6 +68,7 @@ pub struct PutRequest {
     pub wait: Wait,
     /// Told of every shard before it leaves.
     pub offers: Arc<dyn Offers>,
+    pub fill: Fill,
     /// The bucket's care key: whoever has it can restore what is lost of this, and read nothing.
     pub care: Secret,
 }
@@ -124,6 +126,8 @@ pub enum PutError {
     Source(String),
     #[error("stripe {stripe}: {acks} acks of {want}; last failure: {failure}")]
     Acks { stripe: u32, acks: usize, want: usize, failure: String },
+    #[error("there is no room: {full} of the bucket's {deals} deals are full; {failure}")]
+    Full { full: usize, deals: usize, failure: String },
     #[error(transparent)]
     Placement(#[from] PlaceError),
     #[error("a page found {found} holders of {want}; last failure: {failure}")]
@@ -204,10 +208,9 @@ where
         S: Stream<Item = Result<Bytes, X>> + Send + Unpin,
         X: std::fmt::Display,
     {
-        let PutRequest { shape, coder, roster, upload, wait, offers, care } = request;
+        let PutRequest { shape, coder, roster, upload, wait, offers, fill, care } = request;
         let mut rng = self.context.child("put");
-        let spread =
-            Arc::new(Spread { shape, roster, remote: self.remote.clone(), peers: self.peers.clone(), upload, offers });
+        let spread = Arc::new(self.spread(shape, roster, upload, offers, fill));
         let want = match wait {
             Wait::Quorum => shape.q(),
             Wait::Full => shape.n(),
@@ -356,7 +359,11 @@ where
             let delivery = Delivery { shards: coded.shards, ids: &coded.ids, track: &track, want };
             let outcome = spread.deliver(delivery, acked, || tell(Ok(ready))).await;
             let failure = outcome.failure.unwrap_or_else(|| "none".into());
-            tell(Err(PutError::Acks { stripe, acks: outcome.acks, want, failure }));
+            let full = spread.full_for(want).map(|full| (full, spread.roster.len()));
+            tell(Err(match full {
+                Some((full, deals)) => PutError::Full { full, deals, failure },
+                None => PutError::Acks { stripe, acks: outcome.acks, want, failure },
+            }));
             ledger.lock().expect("no panic under this lock").verdicts.extend(outcome.verdicts);
             drop((held, token));
         })

@@ -10,7 +10,8 @@ use super::{
     Engine,
     pool::Permit,
     remote::{Ask, RemoteError, Verdict},
-    spread::{Patience, Provider, Spread},
+    rooms::Fill,
+    spread::{Patience, Provider},
     stripe::slot_bytes,
 };
 use crate::{
@@ -90,8 +91,8 @@ where
         shard: Bytes,
         patience: Patience,
     ) -> Result<Held, RemoteError> {
-        let (remote, peers, id) = (self.remote.clone(), self.peers.clone(), ShardId::of(&shard));
-        let spread = Spread { shape, roster, remote, peers, upload, offers: Arc::new(()) };
+        let id = ShardId::of(&shard);
+        let spread = self.spread(shape, roster, upload, Arc::new(()), Fill::Index);
         spread.send(at, id, shard, patience).await
     }
 

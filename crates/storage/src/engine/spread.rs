@@ -7,9 +7,11 @@
 //! repair sees. A provider that lies is left alone and named.
 
 use super::{
+    Engine,
     load::Load,
     peers::Peers,
     remote::{Ask, Remote, RemoteError, Verdict},
+    rooms::{Fill, Rooms},
     ticks::Meter,
 };
 use crate::{
@@ -30,6 +32,7 @@ use hodei_types::{
     transport::{Peer, Transport},
 };
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -165,12 +168,34 @@ pub(crate) struct Spread<E, T> {
     pub(crate) peers: Peers,
     pub(crate) upload: UploadId,
     pub(crate) offers: Arc<dyn Offers>,
+    rooms: Rooms,
+    pub(super) fill: Fill,
+    /// Whose deals have no room for what was sent so far: roster indexes.
+    full: Mutex<BTreeSet<usize>>,
+}
+
+impl<E: Clock, T: Transport> Engine<E, T> {
+    pub(super) fn spread(
+        &self,
+        shape: Shape,
+        roster: Arc<Vec<Provider>>,
+        upload: UploadId,
+        offers: Arc<dyn Offers>,
+        fill: Fill,
+    ) -> Spread<E, T> {
+        let (remote, peers, rooms) = (self.remote.clone(), self.peers.clone(), self.rooms.clone());
+        Spread { shape, roster, remote, peers, upload, offers, rooms, fill, full: Mutex::default() }
+    }
 }
 
 impl<E: Clock, T: Transport> Spread<E, T> {
     pub(crate) fn rests(&self, at: usize) -> bool {
         let (node, now) = (&self.roster[at].peer.key, self.remote.context.current());
-        self.peers.rests(node, now) || self.peers.takes_later(node, now)
+        self.full().contains(&at) || self.peers.rests(node, now) || self.peers.takes_later(node, now)
+    }
+
+    pub(super) fn full(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.full.lock().expect("no panic under this lock")
     }
 
     /// Sends one shard to one provider, with some patience while it is busy.
@@ -184,6 +209,13 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         let provider = &self.roster[at];
         let context = &self.remote.context;
         let ask = Ask { peer: &provider.peer, deal: provider.deal, grant: &provider.grant, id };
+        let _coming = match self.fill {
+            Fill::Index => None,
+            Fill::Data => self.rooms.take(provider.deal, shard.len() as u64).map_err(|text| {
+                self.full().insert(at);
+                RemoteError::Refused { reason: Reason::DealFull, text }
+            })?,
+        };
         let (mut tries, mut rested, mut behind) = (0, Duration::ZERO, 0);
         let result = loop {
             let slot = self.peers.slot(&provider.peer.key).await;
@@ -192,6 +224,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
             drop(slot);
             match result {
                 Ok(held) => {
+                    self.rooms.hear(&held.ack);
                     let took = context.current().duration_since(start).unwrap_or_default();
                     self.peers.succeeded(&provider.peer.key, took);
                     return Ok(held);
@@ -216,7 +249,10 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 Err(error) => break error,
             }
         };
-        if result.is_down() || matches!(result, RemoteError::Lie(_)) {
+        // That tells of one deal, and not of who has it.
+        if matches!(result, RemoteError::Refused { reason: Reason::DealFull, .. }) {
+            self.full().insert(at);
+        } else if result.is_down() || matches!(result, RemoteError::Lie(_)) {
             self.peers.failed(&provider.peer.key, context.current());
         }
         if let RemoteError::Busy { retry_after_ms } = result {

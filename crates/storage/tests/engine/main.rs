@@ -2,6 +2,7 @@
 
 mod decline;
 mod fleet;
+mod full;
 mod release;
 mod rest;
 mod restore;
@@ -22,7 +23,7 @@ use futures::{
 };
 use hodei_storage::{
     engine::{
-        Coder, Engine, GetError, GetRequest, Pool, PutError, PutRequest, STRIPES_BYTES, Stored, Verdict, Wait,
+        Coder, Engine, Fill, GetError, GetRequest, Pool, PutError, PutRequest, STRIPES_BYTES, Stored, Verdict, Wait,
         plain_bytes,
     },
     seal::{Algorithm, PartKey, Place, Secret},
@@ -65,6 +66,7 @@ async fn put(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes, wait:
         upload: [9; 16],
         wait,
         offers: Arc::new(()),
+        fill: Fill::Data,
         care: care(),
     };
     // Pieces of an odd length: nothing may depend on how a source is cut.
@@ -126,6 +128,7 @@ async fn put_pack(fleet: &Fleet, engine: &Engine<Context, Fleet>, data: &Bytes) 
         upload: [9; 16],
         wait: Wait::Full,
         offers,
+        fill: Fill::Data,
         care: care(),
     };
     let source = stream::iter([Ok::<_, Infallible>(data.clone())]);
@@ -417,6 +420,7 @@ fn a_source_that_fails_in_the_middle_stores_nothing_that_is_referred_to() {
             upload: [9; 16],
             wait: Wait::Full,
             offers: Arc::new(()),
+            fill: Fill::Data,
             care: care(),
         };
         let pieces = stream::iter(0..40).map(|i| if i < 39 { Ok(plain(100_000)) } else { Err("checksum") });

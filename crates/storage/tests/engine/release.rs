@@ -3,7 +3,7 @@
 use super::{Arc, Duration, Infallible, Mode, Mutex, PutRequest, Wait, care, coder, plain, put, run, small, stream};
 use commonware_runtime::Clock as _;
 use futures::{FutureExt as _, future::BoxFuture};
-use hodei_storage::engine::{Inventory, Offers, Released};
+use hodei_storage::engine::{Fill, Inventory, Offers, Released};
 use hodei_types::slice::ShardId;
 use std::collections::BTreeSet;
 
@@ -47,6 +47,7 @@ fn what_was_offered_can_be_released_to_the_last_shard() {
                 upload: [9; 16],
                 wait: Wait::Quorum,
                 offers,
+                fill: Fill::Data,
                 care: care(),
             };
             let pieces = stream::iter([Ok::<_, Infallible>(plain(3_000_000))]);

@@ -51,6 +51,8 @@ pub(crate) enum Mode {
     Rests(u32),
     /// Has no room.
     Full,
+    /// Has none under this deal.
+    DealFull,
     /// Declines each shard it is asked about, by its signed word.
     Decline,
     /// The same under another key's signature.
@@ -202,6 +204,9 @@ async fn serve(
             Answer::Hello { version, free_bytes, queued_bytes: 0 }
         }
         Request::Put { .. } if mode == Mode::Full => Answer::Full { free_bytes: 0 },
+        Request::Put { .. } if mode == Mode::DealFull => {
+            Answer::Refused { reason: Reason::DealFull, text: "the deal is for 0 bytes".into() }
+        }
         Request::Put { deal, id, len, grant, .. } => {
             assert_eq!((deal, grant.as_slice()), (deal_here, &b"granted"[..]));
             let body = wire::body(&mut stream, len as usize).await?;
