@@ -81,10 +81,10 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
         accounts.extend(Some(wallet.spender().address()).filter(|spender| *spender != owner));
     }
     let found = moves(&*session.chain, &accounts, args.last as usize, args.before).await.map_err(chain_fault)?;
-    let sum = |flow| found.moves.iter().filter(|moved| moved.flow == flow).map(|moved| moved.amount).sum::<U256>();
-    let (came, went, fees) = (sum(Flow::In), sum(Flow::Out), found.moves.iter().map(|moved| moved.fee).sum::<U256>());
+    let sum = |flow| found.rows.iter().filter(|moved| moved.flow == flow).map(|moved| moved.amount).sum::<U256>();
+    let (came, went, fees) = (sum(Flow::In), sum(Flow::Out), found.rows.iter().map(|moved| moved.fee).sum::<U256>());
     if out.json {
-        for moved in &found.moves {
+        for moved in &found.rows {
             let value = json!({
                 "schema": "hodei.wallet.entry/1", "height": moved.height, "account": moved.account.to_string(),
                 "what": moved.why.name(), "flow": flow_name(moved.flow), "amount_wei": moved.amount.to_string(),
@@ -92,8 +92,8 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
             });
             out.result("", &value);
         }
-    } else if !found.moves.is_empty() {
-        out.line(&rows(&found.moves, owner, accounts.len() > 1));
+    } else if !found.rows.is_empty() {
+        out.line(&rows(&found.rows, owner, accounts.len() > 1));
         out.line("");
     }
     let what = match (found.is_more, args.before) {
@@ -101,7 +101,7 @@ pub(crate) async fn history(args: &WalletHistory, session: &Session, out: Out) -
         (false, None) => "all of them",
         (false, Some(_)) => "the oldest of them",
     };
-    let mut text = match found.moves.is_empty() {
+    let mut text = match found.rows.is_empty() {
         true => format!("no coin of {owner} moved in blocks {} to {}", found.from, found.to),
         false => format!(
             "{} in, {} out, {} of fees in blocks {} to {}: {what}",

@@ -3,9 +3,9 @@
 //! ```text
 //! folder lock ─► keys ─► genesis ─► link ─► ledger (own, or followed) ─► log ─► provider, host ─► doors ─► ready
 //! ```
-//! Upon the stop signal: no stream is accepted any more, those being served end or are given
-//! [`STOP_TIMEOUT`], the log is anchored a last time, the link says goodbye. What was acknowledged before
-//! is on disk whichever way the process ends.
+//! Upon the stop signal: no stream is accepted any more, those being served end or are given [`STOP_TIMEOUT`], who waits
+//! for a block is let go, the log is anchored a last time, the link says goodbye. What was acknowledged before is on disk
+//! whichever way the process ends.
 
 use crate::{
     caps, chain,
@@ -434,9 +434,13 @@ impl Running {
             tracing::warn!(%error, "the stop is not in the log");
         }
         self.stop.send_replace(true);
+        // The shard store's writer ends with its last user, and is waited for.
+        drop(self.provider.take());
         let all = async { while self.loops.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
-            tracing::warn!("some work was cut off: what was acknowledged is on disk");
+            let under_way = self.tasks.list().into_iter().filter(|(_, task)| !task.ended).map(|(name, _)| name);
+            let under_way = under_way.collect::<Vec<_>>().join(", ");
+            tracing::warn!(%under_way, "some work was cut off: what was acknowledged is on disk");
         }
         self.loops.shutdown().await;
         if let Err(error) = self.journal.log().sync().await {

@@ -24,6 +24,9 @@ const STREAMS_MAX: usize = 2048;
 /// The longest question waits for a block; a peer that reads slower than this is not worth a place.
 const CHAIN_TIMEOUT: Duration = Duration::from_secs(hodei_ledger::wire::WAIT_SECS_MAX + 20);
 
+/// Upon `stop` whoever waits for a block asks somebody else after this; answers that are ready are given within it.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// What this node answers besides the chain.
 #[derive(Clone)]
 pub(crate) struct Served {
@@ -32,7 +35,8 @@ pub(crate) struct Served {
     pub(crate) host: Option<Host<Context>>,
 }
 
-/// Serves until `stop`, then lets what is being served end. Ends earlier only with the link.
+/// Serves until `stop`, then lets what is being served end, but questions that wait for blocks to come. Ends earlier only
+/// with the link.
 pub(crate) async fn serve(
     mut listener: Listener,
     chain: Arc<dyn Chain>,
@@ -51,15 +55,22 @@ pub(crate) async fn serve(
         };
         let Some(incoming) = incoming else { break };
         while open.try_join_next().is_some() {}
-        let (chain, served) = (chain.clone(), served.clone());
+        let (chain, served, mut stop) = (chain.clone(), served.clone(), stop.clone());
         open.spawn(async move {
             match incoming.protocol {
                 CHAIN => {
                     let serve = hodei_ledger::wire::serve(&*chain, incoming.sink, incoming.stream);
-                    match tokio::time::timeout(CHAIN_TIMEOUT, serve).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::debug!(from = %incoming.from, %error, "chain stream"),
-                        Err(_) => tracing::debug!(from = %incoming.from, "chain stream took too long"),
+                    let stopped = async {
+                        let _ = stop.wait_for(|stop| *stop).await;
+                        tokio::time::sleep(FAREWELL).await;
+                    };
+                    tokio::select! {
+                        served = tokio::time::timeout(CHAIN_TIMEOUT, serve) => match served {
+                            Ok(Ok(())) => {}
+                            Ok(Err(error)) => tracing::debug!(from = %incoming.from, %error, "chain stream"),
+                            Err(_) => tracing::debug!(from = %incoming.from, "chain stream took too long"),
+                        },
+                        () = stopped => {}
                     }
                 }
                 SHARD => {

@@ -15,6 +15,10 @@ mod hosting;
 #[cfg(all(feature = "host", target_os = "linux"))]
 #[path = "provider/leased.rs"]
 mod leased;
+#[path = "provider/kept.rs"]
+mod kept;
+#[path = "provider/meeting.rs"]
+mod meeting;
 #[path = "provider/paid.rs"]
 mod paid;
 #[path = "provider/played.rs"]
@@ -419,112 +423,6 @@ fn a_pass_is_served_to_its_reader_until_it_ends_by_the_providers_clock_and_to_no
 }
 
 #[test]
-fn readers_meet_at_a_provider_that_called_them_back() {
-    begun("meet", offer(), |Begun { provider, .. }| async move {
-        let (_listening, peer) = reached(provider.clone()).await;
-        let [(first, _a), (second, _b), (thief, _c)] =
-            [bind([11; 32]).await, bind([12; 32]).await, bind([13; 32]).await];
-        let (id, body) = shard(1, 8 << 10);
-        let (absent, _) = shard(2, 8 << 10);
-        provider.store().put(DEAL, id, [0; 16], body).await.unwrap();
-        let none = bytes::Bytes::new;
-        let pass = |link: &Link| grant(link.key(), Rights::READ);
-        let at = |address: &str| vec![address.parse::<SocketAddr>().unwrap()];
-        let announce = |link: &Link, ids: &[ShardId], addresses| Request::Announce {
-            deal: DEAL,
-            ids: ids.to_vec(),
-            addresses,
-            secs: 1,
-            grant: pass(link),
-        };
-        let who = |grant| Request::Who { deal: DEAL, ids: vec![absent, id], grant };
-        // Nobody answers at an odd port, by the probe that this provider was given.
-        for addresses in [at("127.0.0.1:4001"), at("0.0.0.0:4000"), at("224.0.0.1:4000"), vec![]] {
-            let (answer, _) = ask(&first, &peer, announce(&first, &[id], addresses), none()).await.unwrap();
-            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
-        }
-        assert_eq!(provider.keepers(), 0);
-        let elsewhere = announce(&first, &[absent], at("127.0.0.1:4000"));
-        let (answer, _) = ask(&first, &peer, elsewhere, none()).await.unwrap();
-        assert_eq!(
-            (answer, provider.keepers()),
-            (Answer::Announced { kept: 1, secs: 60 }, 1),
-            "also of what lies at others, for a minute"
-        );
-        let (answer, _) = ask(&second, &peer, who(pass(&second)), none()).await.unwrap();
-        let Answer::Keepers(keepers) = answer else { panic!("{answer:?}") };
-        assert_eq!(keepers.iter().map(|keeper| &keeper.has[..]).collect::<Vec<_>>(), [&[0b01][..]]);
-        let (answer, _) = ask(&first, &peer, announce(&first, &[id], at("127.0.0.1:4000")), none()).await.unwrap();
-        assert_eq!((answer, provider.keepers()), (Answer::Announced { kept: 1, secs: 60 }, 1), "in its place");
-        let (answer, _) = ask(&second, &peer, who(pass(&second)), none()).await.unwrap();
-        let Answer::Keepers(keepers) = answer else { panic!("{answer:?}") };
-        let told =
-            keepers.iter().map(|keeper| (keeper.node, &keeper.addresses[..], &keeper.has[..])).collect::<Vec<_>>();
-        assert_eq!(told, [(first.key(), &at("127.0.0.1:4000")[..], &[0b10][..])]);
-        let (answer, _) = ask(&first, &peer, who(pass(&first)), none()).await.unwrap();
-        assert_eq!(answer, Answer::Keepers(Vec::new()), "nobody is told of itself");
-
-        // A stolen pass tells nothing, and is told nothing.
-        for request in [who(pass(&second)), announce(&second, &[id], at("127.0.0.1:4000"))] {
-            let (answer, _) = ask(&thief, &peer, request, none()).await.unwrap();
-            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
-        }
-        assert_eq!(provider.keepers(), 1);
-    });
-}
-
-/// A reader that answers whatever it is asked so.
-async fn answering(secret: u8, answer: Answer) -> (Link, Peer) {
-    let (bind, protocols) = ("127.0.0.1:0".parse().unwrap(), vec![CROWD]);
-    let config = hodei_link::Config { secret: [secret; 32], bind, protocols, relays: Vec::new() };
-    let (link, mut listener) = Link::bind(config).await.unwrap();
-    tokio::spawn(async move {
-        while let Some(mut incoming) = listener.accept().await {
-            let answer = answer.encode();
-            tokio::spawn(async move {
-                if wire::receive(&mut incoming.stream, MESSAGE_BYTES_MAX).await.is_ok() {
-                    let _ = wire::send(&mut incoming.sink, answer, bytes::Bytes::new()).await;
-                }
-            });
-        }
-    });
-    let peer = Peer::at(link.key(), vec![link.address().unwrap()]);
-    (link, peer)
-}
-
-#[test]
-fn a_reader_is_called_back_at_the_addresses_it_names_each_time() {
-    on_runtime(Folder::new("probe").0.join("store"), |_| async move {
-        let probe = probe("127.0.0.1".parse().unwrap());
-        let hello = Answer::Hello { version: VERSION, free_bytes: 0, queued_bytes: 0 };
-        let (_there, there) = answering(31, hello).await;
-        let (_busy, busy) = answering(32, Answer::Busy { retry_after_ms: 1 }).await;
-        let (_gone, gone) = answering(33, Answer::Gone).await;
-        // Takes what comes, and says nothing.
-        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let dead = vec![silent.local_addr().unwrap()];
-        assert!(probe(there.clone()).await && probe(busy.clone()).await, "who is busy is there");
-        assert!(!probe(gone).await, "that is no answer to the question");
-        assert!(!probe(Peer::at(there.key, dead.clone())).await, "it answered elsewhere, and counts for nothing");
-        assert!(!probe(Peer::at(there.key, busy.addresses.clone())).await, "another key answers there");
-        assert!(probe(Peer::at(there.key, [dead, there.addresses.clone()].concat())).await, "one of several is enough");
-    });
-}
-
-#[test]
-fn a_provider_that_introduces_nobody_says_so() {
-    let offer = config::Provider { crowd: false, ..offer() };
-    begun("alone", offer, |Begun { provider, .. }| async move {
-        let (_listening, peer) = reached(provider).await;
-        let (reader, _reader) = bind([11; 32]).await;
-        let grant = grant(reader.key(), Rights::READ);
-        let who = Request::Who { deal: DEAL, ids: vec![ShardId([1; 32])], grant };
-        let (answer, _) = ask(&reader, &peer, who, bytes::Bytes::new()).await.unwrap();
-        assert!(matches!(answer, Answer::Refused { reason: Reason::Malformed, .. }), "{answer:?}");
-    });
-}
-
-#[test]
 fn what_was_deleted_cannot_be_proven() {
     begun("deleted", offer(), |Begun { home, ledger, provider, tasks, .. }| async move {
         let (id, body) = shard(1, 64 << 10);
@@ -540,98 +438,5 @@ fn what_was_deleted_cannot_be_proven() {
         }
         let look = provider.look(&task).await;
         assert!(matches!(look, Err(ProveError::Lost { deal: DEAL, leaf: 5, .. })), "{look:?}");
-    });
-}
-
-#[test]
-fn what_is_kept_is_released_for_nobody_before_the_ledgers_time() {
-    let folder = Folder::new("keep");
-    let home = Home::create(folder.0.join("provider")).unwrap();
-    on_runtime(home.store(), |context| async move {
-        let ledger = Played::new(1 << 30);
-        let (provider, _) = provider(&context, &home, ledger.clone()).await;
-        let (_listening, peer) = reached(provider).await;
-        let (link, _listener) = bind(CLIENT).await;
-        let rights = grant(link.key(), Rights::ALL);
-        let reply =
-            async |request: Request| ask(&link, &peer, request, bytes::Bytes::new()).await.expect("an answer").0;
-        let mut ids = Vec::new();
-        for number in 0..3 {
-            let (id, body) = shard(number, 64 << 10);
-            let (answer, _) = ask(&link, &peer, put(id, body.len(), &rights), body).await.unwrap();
-            assert!(matches!(answer, Answer::Held(_)), "{answer:?}");
-            ids.push(id);
-        }
-        let keep = |ids: &[ShardId], until_ms, grant: &[u8]| Request::Keep {
-            deal: DEAL,
-            ids: ids.to_vec(),
-            until_ms,
-            grant: grant.to_vec(),
-        };
-        // Whoever may put may keep, and nobody else; not for ever.
-        for bad in [
-            grant(link.key(), Rights::READ),
-            grant(link.key(), Rights::RELEASE),
-            signed(&STRANGER, link.key(), Rights::ALL),
-        ] {
-            let answer = reply(keep(&ids, 5000, &bad)).await;
-            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
-        }
-        let answer = reply(keep(&ids, u64::MAX, &rights)).await;
-        assert!(matches!(answer, Answer::Refused { reason: Reason::Malformed, .. }), "{answer:?}");
-        let asked = [ids[0], ids[1], ShardId([7; 32])];
-        assert_eq!(
-            reply(keep(&asked, 5000, &signed(&BUDGET, link.key(), Rights::ALL))).await,
-            Answer::Bitmap(vec![0b011])
-        );
-        // The owner itself is refused, and told how long; what is not kept goes.
-        let release = Request::Release { deal: DEAL, ids: ids.clone(), grant: rights.clone() };
-        ledger.at(4999);
-        let Answer::Refused { reason: Reason::Kept, text } = reply(release.clone()).await else { panic!("released") };
-        assert_eq!(text, "2 of these 3 are kept until 5000 ms since 1970");
-        let has = Request::Has { deal: DEAL, ids: ids.clone(), grant: rights };
-        assert_eq!(reply(has.clone()).await, Answer::Bitmap(vec![0b011]));
-        ledger.at(5000);
-        let answer = reply(release).await;
-        assert!(matches!(answer, Answer::State { .. }), "{answer:?}");
-        assert_eq!(reply(has).await, Answer::Bitmap(vec![0]));
-    });
-}
-
-#[test]
-fn a_custodian_reads_adds_and_lists_and_has_nothing_let_go_of_or_kept() {
-    begun("custodian", offer(), |Begun { provider, .. }| async move {
-        let (_listening, peer) = reached(provider).await;
-        let (link, _listener) = bind(CLIENT).await;
-        let rights = signed(&CUSTODIAN, link.key(), Rights::ALL);
-        let reply =
-            async |request: Request| ask(&link, &peer, request, bytes::Bytes::new()).await.expect("an answer").0;
-        let mut listed = Vec::new();
-        for number in 0..3 {
-            let (id, body) = shard(number, (number as usize + 1) * 4096);
-            let (answer, _) = ask(&link, &peer, put(id, body.len(), &rights), body).await.unwrap();
-            assert!(matches!(answer, Answer::Held(_)), "{answer:?}");
-            listed.push((id, 4 * (number as u16 + 1)));
-        }
-        let list = |from| Request::List { deal: DEAL, from, grant: rights.clone() };
-        assert_eq!(reply(list(0)).await, Answer::Listed { next: 3, end: 3, shards: listed.clone() });
-        assert_eq!(reply(list(2)).await, Answer::Listed { next: 3, end: 3, shards: listed[2..].to_vec() });
-        assert_eq!(reply(list(9)).await, Answer::Listed { next: 9, end: 3, shards: vec![] });
-        let ids: Vec<ShardId> = listed.iter().map(|(id, _)| *id).collect();
-        let get = Request::Get { deal: DEAL, id: ids[0], offset: 0, len: 1024, grant: rights.clone() };
-        assert!(matches!(reply(get).await, Answer::Slice { shard_bytes: 4096, .. }));
-        for refused in [
-            Request::Release { deal: DEAL, ids: ids.clone(), grant: rights.clone() },
-            Request::Keep { deal: DEAL, ids: ids.clone(), until_ms: 5000, grant: rights.clone() },
-            Request::List { deal: DEAL, from: 0, grant: signed(&STRANGER, link.key(), Rights::ALL) },
-        ] {
-            let answer = reply(refused).await;
-            assert!(matches!(answer, Answer::Refused { reason: Reason::NotGranted, .. }), "{answer:?}");
-        }
-        // What its owner lets go of is listed no more.
-        let owners = grant(link.key(), Rights::ALL);
-        let release = Request::Release { deal: DEAL, ids: ids[..1].to_vec(), grant: owners };
-        assert!(matches!(reply(release).await, Answer::State { .. }));
-        assert_eq!(reply(list(0)).await, Answer::Listed { next: 3, end: 3, shards: listed[1..].to_vec() });
     });
 }

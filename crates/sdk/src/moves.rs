@@ -105,22 +105,6 @@ pub struct Move {
     pub text: String,
 }
 
-/// The newest moves of some accounts.
-#[derive(Clone, Debug, Default)]
-pub struct Moves {
-    /// Newest first.
-    pub moves: Vec<Move>,
-    /// The blocks looked through: none is left out of them, but where `is_more` says so.
-    pub from: u64,
-    pub to: u64,
-    /// Whether moves in these blocks were left out, since as many as asked for were found.
-    pub is_more: bool,
-    /// Why no older blocks were looked through, where there are some.
-    pub cut: Option<String>,
-    /// Where older ones are to be asked for; `None` if there are none, or none are kept.
-    pub next: Option<Cursor>,
-}
-
 impl Dated for Move {
     fn height(&self) -> u64 {
         self.height
@@ -136,13 +120,12 @@ pub async fn moves(
     accounts: &[Address],
     last: usize,
     before: Option<Cursor>,
-) -> Result<Moves, ChainError> {
+) -> Result<Page<Move>, ChainError> {
     let mut owners = BTreeMap::new();
-    let found =
+    let mut found =
         newest(chain, last, before, async |from, to| piece(chain, accounts, from, to, &mut owners).await).await?;
-    let Page { rows: mut moves, from, to, is_more, cut, next } = found;
-    explain(chain, &mut moves).await?;
-    Ok(Moves { moves, from, to, is_more, cut, next })
+    explain(chain, &mut found.rows).await?;
+    Ok(found)
 }
 
 /// All moves in some blocks, newest first, named by whom the coin went to or came from.

@@ -19,6 +19,7 @@ use hodei_sdk::{
 };
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -39,11 +40,11 @@ pub(crate) async fn run(args: &CareRun, session: &Session, out: Out) -> Result<(
         &json!({ "schema": "hodei.data.care.ready/1", "buckets": charges.len(), "account": account.to_string() }),
     );
     let work = async {
-        let mut kept: Vec<Notes> = charges.iter().map(|_| Notes::default()).collect();
+        let mut kept: Vec<Kept> = charges.iter().map(|_| Kept::default()).collect();
         loop {
             let mut unwell = None;
-            for (charge, notes) in charges.iter().zip(&mut kept) {
-                if let Err(fault) = tend(&cloud, charge, notes, args, out).await {
+            for (charge, kept) in charges.iter().zip(&mut kept) {
+                if let Err(fault) = tend(&cloud, charge, kept, args, out).await {
                     unwell = Some(fault);
                 }
             }
@@ -77,12 +78,21 @@ pub(crate) async fn run(args: &CareRun, session: &Session, out: Out) -> Result<(
     done
 }
 
+/// What is kept of a bucket from look to look.
+#[derive(Default)]
+struct Kept {
+    notes: Notes,
+    /// Why something was not done at the last look: it is not said again and again.
+    failures: BTreeSet<String>,
+}
+
 /// One look at one bucket. What failed is told, and is an error to who does not go on looking.
-async fn tend(cloud: &Local, charge: &Charge, notes: &mut Notes, args: &CareRun, out: Out) -> Result<()> {
+async fn tend(cloud: &Local, charge: &Charge, kept: &mut Kept, args: &CareRun, out: Out) -> Result<()> {
     let bucket = charge.bucket.to_string();
-    let last = Mutex::new(None::<Instant>);
+    // Where the last look came to nothing, how far this one is tells nothing new at once.
+    let last = Mutex::new((!kept.failures.is_empty()).then(Instant::now));
     let tell = |step| tell(&bucket, step, &last, out);
-    let tended = match cloud.tend(charge, notes, again::rate(args.rate), &tell).await {
+    let tended = match cloud.tend(charge, &mut kept.notes, again::rate(args.rate), &tell).await {
         Ok(tended) => tended,
         Err(error) => {
             let fault = sdk_fault(error);
@@ -94,7 +104,8 @@ async fn tend(cloud: &Local, charge: &Charge, notes: &mut Notes, args: &CareRun,
         }
     };
     let earned = cloud.earned(charge.bucket);
-    let mut lines = text(&bucket, &tended, earned);
+    let mut lines = text(&bucket, &tended, earned, &kept.failures);
+    kept.failures.clone_from(&tended.failures);
     if tended.left > 0 {
         lines.push_str(&left(&tended, args));
     }
@@ -118,7 +129,7 @@ fn tell(bucket: &str, step: Step, last: &Mutex<Option<Instant>>, out: Out) {
         )),
         Step::Mended { done, of } => {
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if done == of || last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+            if last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
                 *last = Some(Instant::now());
                 out.say(format!("{bucket}: {done} of {of} stripes dealt with"));
             }
@@ -154,10 +165,11 @@ fn ordinal(place: u64) -> String {
     }
 }
 
-fn text(bucket: &str, tended: &Tended, earned: U256) -> String {
+/// For people; what stays undone for the reasons of the look `before` is said in two words.
+fn text(bucket: &str, tended: &Tended, earned: U256, before: &BTreeSet<String>) -> String {
     let mut text = format!("{}: {} stripes, {} due", short(bucket), tended.stripes.all(), tended.due);
     if tended.restored_shards > 0 {
-        text.push_str(&format!(", {} shards of {} restored", tended.restored_shards, tended.restored_stripes));
+        text.push_str(&format!(", {} shards of {} stripes restored", tended.restored_shards, tended.restored_stripes));
     }
     if tended.moved_shards > 0 {
         text.push_str(&format!(", {} shards moved from who leaves", tended.moved_shards));
@@ -183,8 +195,10 @@ fn text(bucket: &str, tended: &Tended, earned: U256) -> String {
     if !earned.is_zero() {
         text.push_str(&format!(", {} earned so far", money::show(earned)));
     }
-    for why in &tended.failures {
-        text.push_str(&format!("\n  not done: {why}"));
+    if !before.is_empty() && tended.failures == *before {
+        text.push_str("; not done, as before");
+    } else {
+        tended.failures.iter().for_each(|why| text.push_str(&format!("\n  not done: {why}")));
     }
     for why in &tended.stays {
         text.push_str(&format!("\n  a deal with who leaves stays: {why}"));
@@ -231,5 +245,29 @@ fn charges(files: &[impl AsRef<Path>]) -> Result<Vec<Charge>> {
     match charges.is_empty() {
         true => Err(Fault::new(&fault::CUSTODIAN, "there is no word in it", "write the owners' words, one a line")),
         false => Ok(charges),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_done_is_said_once_and_what_was_restored_by_its_stripes() {
+        let failures = BTreeSet::from(["nobody offers 64 MiB".to_owned()]);
+        let tended = Tended {
+            due: 58,
+            restored_shards: 39,
+            restored_stripes: 27,
+            failures: failures.clone(),
+            ..Tended::default()
+        };
+        let first = text("ab", &tended, U256::ZERO, &BTreeSet::new());
+        assert!(first.contains("39 shards of 27 stripes restored"), "{first}");
+        assert!(first.ends_with("\n  not done: nobody offers 64 MiB"), "{first}");
+        let again = text("ab", &tended, U256::ZERO, &failures);
+        assert!(again.ends_with("; not done, as before") && !again.contains("64 MiB"), "{again}");
+        let well = text("ab", &Tended::default(), U256::ZERO, &failures);
+        assert!(!well.contains("not done"), "{well}");
     }
 }

@@ -49,6 +49,7 @@ use hodei_ledger::account::Account;
 use hodei_storage::shard::{self, Store, Writer};
 use hodei_types::{ack::Signer, chain::Chain, transport::Reach};
 use meters::Meters;
+use scrub::Findings;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -143,6 +144,8 @@ struct Inner<E: Storage> {
     /// Both paces count from here.
     begun: Instant,
     prove: Mutex<Prove>,
+    /// What reading again what is stored came to.
+    findings: Mutex<Findings>,
     /// Unless it is known by a relay alone, and none has it.
     reached: AtomicBool,
     /// Orders to decline that waited at the start were tried: before, nothing is taken or given.
@@ -207,6 +210,7 @@ impl<E: Storage> Provider<E> {
             download: Pace::default(),
             begun: Instant::now(),
             prove: Mutex::default(),
+            findings: Mutex::new(Findings::read(home)),
             reached: AtomicBool::new(true),
             judged: AtomicBool::new(!decline::is_any_waiting(home)),
             config,
@@ -379,6 +383,7 @@ impl<E: Storage> Provider<E> {
             "closed": self.is_closed(),
             "resting": self.is_resting(),
         });
+        status["scrub"] = serde_json::json!(*lock(&self.0.findings));
         status["prove"] = serde_json::json!(lock(&self.0.prove).told());
         if let Some(kept) = &*lock(&self.0.kept) {
             status["caps"] = kept.status();

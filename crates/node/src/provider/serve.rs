@@ -99,12 +99,17 @@ impl<E: Storage> Provider<E> {
         pace.take(0, self.0.begun.elapsed()).err().map(later)
     }
 
+    /// For how long it rests, as far as it knows.
+    fn resting(&self) -> Answer {
+        let left_ms = self.rests_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms()));
+        let retry_after_ms = left_ms.map_or(RESTING_MS, |ms| u32::try_from(ms).unwrap_or(u32::MAX).max(BUSY_MS));
+        Answer::Busy { retry_after_ms }
+    }
+
     /// Whether shards are taken now: who would bring some asks before it reads them elsewhere.
     fn greet(&self) -> Answer {
         if self.is_resting() {
-            let until_ms = self.rests_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms()));
-            let retry_after_ms = until_ms.map_or(RESTING_MS, |ms| u32::try_from(ms).unwrap_or(u32::MAX).max(BUSY_MS));
-            return Answer::Busy { retry_after_ms };
+            return self.resting();
         }
         if !self.is_judged() {
             return Answer::Busy { retry_after_ms: BUSY_MS };
@@ -119,9 +124,7 @@ impl<E: Storage> Provider<E> {
                 (refused(Reason::Version, format!("expected version {}", wire::VERSION)), Bytes::new())
             }
             Request::Hello { .. } => (self.greet(), Bytes::new()),
-            Request::Put { .. } | Request::Get { .. } if self.is_resting() => {
-                (Answer::Busy { retry_after_ms: RESTING_MS }, Bytes::new())
-            }
+            Request::Put { .. } | Request::Get { .. } if self.is_resting() => (self.resting(), Bytes::new()),
             // What its operator ordered it to refuse while it was stopped is not given before the order is read.
             Request::Put { .. } | Request::Get { .. } if !self.is_judged() => {
                 (Answer::Busy { retry_after_ms: BUSY_MS }, Bytes::new())

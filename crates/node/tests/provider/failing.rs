@@ -94,7 +94,13 @@ fn rot_is_found_told_and_no_longer_claimed() {
         assert!(text.contains("rotten_shards_total 1"), "{text}");
         provider.measure();
         assert!(context.encode().contains("lost_shards 1"));
-        assert_eq!(provider.status()["lost_bytes"], 64 << 10);
+        let status = provider.status();
+        assert_eq!(status["lost_bytes"], 64 << 10);
+        let found = &status["scrub"];
+        assert_eq!((&found["passes"], &found["rotten"]), (&2.into(), &1.into()), "{found}");
+        assert!(found["shards"].as_u64().unwrap() >= 15 && found["rotten_ms"].is_u64() && found["last_ms"].is_u64());
+        let kept = std::fs::read_to_string(home.index().join("scrub.json")).unwrap();
+        assert!(kept.contains("\"rotten\":1"), "the next process tells it too: {kept}");
         // Drawn, it is missed: nothing is sent.
         let task = tasks.enter("test");
         ledger.draw(&newest, 3 * 64 + 5, 512);

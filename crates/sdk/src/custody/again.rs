@@ -49,17 +49,18 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         tended: &mut Tended,
     ) -> (Vec<(ShardId, u64)>, Vec<Due>) {
         let (mut pairs, mut lacking) = (Vec::new(), Vec::new());
-        let keepers = scene.keepers();
+        // Who rests and gives nothing could not be read: what it has is counted with it.
+        let givers = scene.givers();
         for some in due.chunks(ASKED_STRIPES) {
             let lost = some.iter().flat_map(|due| due.lost.iter().map(move |shard| due.shard(*shard)));
-            let asked = lost.flat_map(|id| keepers.iter().map(move |deal| (*deal, id))).collect();
+            let asked = lost.flat_map(|id| givers.iter().map(move |deal| (*deal, id))).collect();
             let said = self.inquire(scene, asked).await.there;
             let before = tended.read_bytes;
             let there = self.read_there(scene, some, said, tended).await;
             self.rest(rate, tended.read_bytes - before).await;
             for due in some {
                 let mut due = due.clone();
-                pairs.extend(due.find(&keepers, &there, |due, shard, deal| scene.fits(due, shard, deal)));
+                pairs.extend(due.find(&givers, &there, |due, shard, deal| scene.fits(due, shard, deal)));
                 tended.tried += u64::from(due.lost.is_empty());
                 if !due.lost.is_empty() {
                     lacking.push(due);

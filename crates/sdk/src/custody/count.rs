@@ -26,6 +26,8 @@ pub(super) struct Scene {
     pub(super) voices: Voices,
     /// Deals that refused a shard, or failed to take it: nothing more is brought there at this look.
     pub(super) refused: Mutex<BTreeSet<u64>>,
+    /// Times deals were opened at this look.
+    pub(super) joins: u32,
 }
 
 /// A stripe that lacks too much.
@@ -132,6 +134,11 @@ impl Scene {
     /// Deals that stay, though some may rest: what they have counts.
     pub(super) fn keepers(&self) -> Vec<u64> {
         self.seats.iter().filter(|seat| seat.stays()).map(|seat| seat.deal.id).collect()
+    }
+
+    /// Those of them that give what they have now.
+    pub(super) fn givers(&self) -> Vec<u64> {
+        self.seats.iter().filter(|seat| seat.stays() && !seat.is_shut()).map(|seat| seat.deal.id).collect()
     }
 
     /// Those of them that take shards now, as far as is known.

@@ -16,15 +16,16 @@ use hodei_storage::{
 use hodei_types::{slice::ShardId, transport::Transport};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 /// KiB of the longest page, of 64 stripes of 255 shards; most are a few.
 const PAGE_KIB_MAX: u16 = 600;
 /// A full shard of data has so many: no page of up to 100 shards a stripe does.
 const SHARD_KIB: u16 = 256;
-/// Shards looked into at once.
+/// Shards of a provider looked into at once, and providers asked at once: one that is slow keeps no other waiting.
 const AT_ONCE: usize = 8;
+const ASKED_AT_ONCE: usize = 4;
 /// Questions to a provider at a look: of 16 million shards; the rest is read at the next.
 pub(super) const QUESTIONS_MAX: usize = 4096;
 /// Pages of a bucket: 8 million stripes. What is beyond is its owner's to repair.
@@ -45,38 +46,55 @@ pub struct Notes {
     pub(super) alone: BTreeMap<u64, u64>,
 }
 
+fn locked<'a, 'b>(notes: &'a Mutex<&'b mut Notes>) -> MutexGuard<'a, &'b mut Notes> {
+    notes.lock().expect("no panic under this lock")
+}
+
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Reads what came to these deals since the last look; gives those whose providers fell silent.
     pub(super) async fn find_pages(&self, charge: &Charge, present: &[Provider], notes: &mut Notes) -> BTreeSet<u64> {
-        let mut silent = BTreeSet::new();
-        for provider in present {
-            let mut from = notes.read.get(&provider.deal).copied().unwrap_or(0);
-            for _ in 0..QUESTIONS_MAX {
-                let (shards, next, end) = match self.0.engine.list(provider, from).await {
-                    Ok(listed) => listed,
-                    Err(error) => {
-                        tracing::warn!(node = %provider.peer.key, %error, "a provider lists nothing");
-                        silent.extend(error.is_silence().then_some(provider.deal));
-                        break;
-                    }
-                };
+        let shared = Mutex::new(notes);
+        let found = present.iter().map(|provider| {
+            let shared = &shared;
+            async move {
+                let found = self.find_at(charge, provider, shared).await;
+                found.is_err_and(|error| error.is_silence()).then_some(provider.deal)
+            }
+            .boxed()
+        });
+        let silent = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(ASKED_AT_ONCE);
+        silent.filter_map(std::future::ready).collect().await
+    }
+
+    /// The same of one provider.
+    async fn find_at(
+        &self,
+        charge: &Charge,
+        provider: &Provider,
+        notes: &Mutex<&mut Notes>,
+    ) -> Result<(), RemoteError> {
+        let mut from = locked(notes).read.get(&provider.deal).copied().unwrap_or(0);
+        for _ in 0..QUESTIONS_MAX {
+            let listed = self.0.engine.list(provider, from).await.inspect_err(|error| {
+                tracing::warn!(node = %provider.peer.key, %error, "a provider lists nothing");
+            });
+            let (mut shards, next, end) = listed?;
+            {
+                let notes = locked(notes);
                 let known = |id: &ShardId| notes.pages.contains_key(id) || notes.lists.contains_key(id);
-                let short = shards.into_iter().filter(|(id, kib)| {
+                shards.retain(|(id, kib)| {
                     *kib <= PAGE_KIB_MAX && *kib != SHARD_KIB && kib.is_multiple_of(4) && !known(id)
                 });
-                let short = short.map(|(id, _)| id).collect();
-                if let Err(error) = self.read_short(charge, provider, short, notes).await {
-                    silent.extend(error.is_silence().then_some(provider.deal));
-                    break;
-                }
-                from = next;
-                notes.read.insert(provider.deal, from);
-                if from >= end {
-                    break;
-                }
+            }
+            let short = shards.into_iter().map(|(id, _)| id).collect();
+            self.read_short(charge, provider, short, notes).await?;
+            from = next;
+            locked(notes).read.insert(provider.deal, from);
+            if from >= end {
+                break;
             }
         }
-        silent
+        Ok(())
     }
 
     /// Takes in those of these that are pages; an error where the provider stopped answering.
@@ -85,7 +103,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         charge: &Charge,
         provider: &Provider,
         ids: Vec<ShardId>,
-        notes: &mut Notes,
+        notes: &Mutex<&mut Notes>,
     ) -> Result<(), RemoteError> {
         let read = ids.into_iter().map(|id| {
             let (cloud, provider) = (self.clone(), provider.clone());
@@ -99,6 +117,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         });
         let read: Vec<_> = stream::iter(read.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
         let mut answers = Ok(());
+        let mut notes = locked(notes);
         for found in read {
             match found {
                 Ok(Some((id, Kind::Page, bytes))) => {

@@ -88,9 +88,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                         is_refused = true;
                         failure = Some(format!("{}: {error}", scene.roster[at].peer.key));
                         // Of this stripe alone it will have nothing.
-                        match error {
-                            RemoteError::Declined(_) => due.declined.push(deal),
-                            error => self.not_taken(scene, at, error),
+                        if !self.not_taken(scene, at, error) {
+                            due.declined.push(deal);
                         }
                     }
                 }
@@ -105,15 +104,16 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(made)
     }
 
-    /// Somebody did not take what it was brought: it gets nothing more at this look.
-    pub(super) fn not_taken(&self, scene: &Scene, at: usize, error: RemoteError) {
+    /// Somebody did not take what it was brought: it gets nothing more at this look, unless it refuses this alone, which is
+    /// told.
+    pub(super) fn not_taken(&self, scene: &Scene, at: usize, error: RemoteError) -> bool {
         match error {
-            // That is of one shard.
-            RemoteError::Declined(_) => return,
+            RemoteError::Declined(_) => return false,
             RemoteError::Lie(verdict) => self.blame(*verdict),
             error => tracing::warn!(node = %scene.roster[at].peer.key, %error, "it takes nothing now"),
         }
         scene.refuse(scene.roster[at].deal);
+        true
     }
 
     /// Shards of a stripe, of whoever has them.

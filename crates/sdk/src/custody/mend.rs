@@ -49,6 +49,8 @@ const WINDOWS_AHEAD: u64 = 60;
 /// Stripes made again at once, and before it is said where their shards are.
 const AT_ONCE: usize = 4;
 const STRIPES_BEFORE_LAY: usize = 32;
+/// Times that deals are opened at a look: who takes one and refuses what it is brought costs the reserve no more of them.
+const JOINS_MAX: u32 = 3;
 
 impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Looks at a bucket in this account's care, makes again what lacks, and lets those go that leave; reads at most `rate`
@@ -66,7 +68,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let seats = self.seats(&record, &roster, &[]).await?;
         let overlay = self.overlay(record.id, record.state.overlay, &roster).await;
         let voices = Voices::of(&seats);
-        let mut scene = Scene { record, roster, seats, overlay, voices, refused: Mutex::default() };
+        let mut scene = Scene { record, roster, seats, overlay, voices, refused: Mutex::default(), joins: 0 };
         let asked = |provider: &&Provider| scene.voices.is_asked(provider.deal);
         let present: Vec<Provider> = scene.roster.iter().filter(asked).cloned().collect();
         notes.looks += 1;
@@ -366,6 +368,14 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         if others == 0 {
             return Ok(());
         }
+        if scene.joins == JOINS_MAX {
+            if wanting(scene, true) > 0 {
+                let why =
+                    format!("deals were opened {JOINS_MAX} times at this look, and some refuse what they are brought");
+                tended.failures.insert(why);
+            }
+            return Ok(());
+        }
         let joined = match self.join_others(scene, others, tended).await {
             // Who is left may take some all the same.
             Err(error @ (Fault::Market(_) | Fault::Reverted(_))) => Err(format!("no deal is opened: {error}")),
@@ -424,6 +434,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         };
         let parts: Vec<Part> = chosen.iter().map(part).collect();
         let count = parts.len() as u64;
+        scene.joins += 1;
         self.0.buckets.open_reserved(record.id, parts).await?;
         tended.new_deals += count;
         tended.escrow += cost(windows);

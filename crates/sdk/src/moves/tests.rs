@@ -168,9 +168,9 @@ fn life(first: u64) -> Ledger {
     ledger
 }
 
-fn names(found: &Moves) -> Vec<(&'static str, Flow, u64, u64)> {
+fn names(found: &Page<Move>) -> Vec<(&'static str, Flow, u64, u64)> {
     let name = |moved: &Move| (moved.why.name(), moved.flow, moved.amount.to(), moved.fee.to());
-    found.moves.iter().map(name).collect()
+    found.rows.iter().map(name).collect()
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn every_coin_and_every_fee_of_an_account_is_told_once() {
     ];
     assert_eq!(names(&found), expected);
     assert_eq!((found.from, found.to, found.is_more, &found.cut), (1, ledger.head, false, &None));
-    let texts: Vec<_> = found.moves.iter().map(|moved| moved.text.as_str()).collect();
+    let texts: Vec<_> = found.rows.iter().map(|moved| moved.text.as_str()).collect();
     assert_eq!(texts[3], "deal 1 ended");
     assert_eq!(texts[5], "deals 1, 2 opened");
     assert_eq!(texts[6], "reverted: no coin moved");
@@ -200,7 +200,7 @@ fn every_coin_and_every_fee_of_an_account_is_told_once() {
     let both = block_on(moves(&ledger, &[ME, SPENDER], 100, None)).unwrap();
     let spender: Vec<_> = names(&both).into_iter().filter(|name| !expected.contains(name)).collect();
     assert_eq!(spender, [("budget returned", Out, 44, 0), ("fee", Still, 0, 6), ("budget", In, 50, 0)]);
-    assert_eq!(both.moves.len(), expected.len() + spender.len());
+    assert_eq!(both.rows.len(), expected.len() + spender.len());
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn what_goes_into_a_reserve_and_comes_back_is_told_as_that() {
     let expected =
         [("reserve returned", Flow::In, 30, 2), ("reserve", Flow::Out, 70, 1), ("received", Flow::In, 1000, 0)];
     assert_eq!(names(&found), expected);
-    assert_eq!(found.moves[0].text, format!("of bucket {NODE}"));
+    assert_eq!(found.rows[0].text, format!("of bucket {NODE}"));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn what_a_custodian_is_paid_is_told_as_its_wage_beside_its_pay_as_an_operator() 
     let found = block_on(moves(&ledger, &[ME], 100, None)).unwrap();
     let told: Vec<_> = names(&found).into_iter().filter(|(_, flow, ..)| *flow == Flow::In).collect();
     assert_eq!(told, [("wage", Flow::In, 25, 4), ("pay", Flow::In, 5, 0), ("received", Flow::In, 1000, 0)]);
-    let wage = found.moves.iter().find(|moved| moved.why == Why::Wage).unwrap();
+    let wage = found.rows.iter().find(|moved| moved.why == Why::Wage).unwrap();
     assert_eq!(wage.text, format!("of bucket {NODE} for 2048 KiB more in deal 3"));
 }
 
@@ -261,17 +261,17 @@ fn a_tab_is_told_to_its_payer_and_to_whom_it_pays() {
         ("received", Flow::In, 1000, 0),
     ];
     assert_eq!(names(&found), expected);
-    assert_eq!(found.moves[0].text, format!("{tab} ended"));
-    assert_eq!(found.moves[2].text, format!("tab {tab} paid operator {OPERATOR} for 3 MiB read"));
-    assert_eq!(found.moves[3].text, format!("{tab} opened to read bucket {NODE}"));
+    assert_eq!(found.rows[0].text, format!("{tab} ended"));
+    assert_eq!(found.rows[2].text, format!("tab {tab} paid operator {OPERATOR} for 3 MiB read"));
+    assert_eq!(found.rows[3].text, format!("{tab} opened to read bucket {NODE}"));
     let paid = block_on(moves(&ledger, &[OPERATOR], 100, None)).unwrap();
     let expected = [("fee", Flow::Still, 0, 2), ("pay", Flow::In, 50, 0), ("pay", Flow::In, 30, 0)];
     assert_eq!(
         names(&paid).iter().map(|name| (name.0, name.1, name.2)).collect::<Vec<_>>(),
         expected.map(|name| (name.0, name.1, name.2))
     );
-    assert_eq!(paid.moves.iter().map(|moved| moved.fee).sum::<U256>(), U256::from(4));
-    assert_eq!(paid.moves[2].text, format!("tab {tab} for 3 MiB read"));
+    assert_eq!(paid.rows.iter().map(|moved| moved.fee).sum::<U256>(), U256::from(4));
+    assert_eq!(paid.rows[2].text, format!("tab {tab} for 3 MiB read"));
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn the_oldest_block_that_is_kept_is_still_told_and_older_ones_are_said_to_be_gon
         let found = block_on(moves(&life(first), &[ME], 100, None)).unwrap();
         assert_eq!(found.from, first);
         assert!(found.cut.as_ref().is_some_and(|reason| reason.contains(&format!("before {first} "))));
-        assert!(found.moves.iter().all(|moved| moved.height >= first));
+        assert!(found.rows.iter().all(|moved| moved.height >= first));
     }
     let mut ledger = life(12);
     assert!(matches!(block_on(moves(&ledger, &[ME], 100, None)), Err(ChainError::Refused(_))), "nothing is kept");
@@ -302,30 +302,30 @@ fn pages_of_a_history_are_the_whole_of_it() {
     let accounts = [ME, SPENDER];
     let whole = block_on(moves(&ledger, &accounts, 100, None)).unwrap();
     assert!(whole.next.is_none() && !whole.is_more);
-    for last in 1..=whole.moves.len() {
+    for last in 1..=whole.rows.len() {
         let (mut told, mut before) = (Vec::new(), None);
         loop {
             let page = block_on(moves(&ledger, &accounts, last, before)).unwrap();
-            assert!(page.moves.len() <= last, "{last}");
+            assert!(page.rows.len() <= last, "{last}");
             assert_eq!(page.is_more, page.next.is_some(), "{last}");
-            told.extend(page.moves);
+            told.extend(page.rows);
             // As it is written down and typed again.
             before = page.next.map(|next| next.to_string().parse::<Cursor>().unwrap());
             if before.is_none() {
                 break;
             }
         }
-        assert_eq!(told, whole.moves, "{last} at a time");
+        assert_eq!(told, whole.rows, "{last} at a time");
     }
     // A block's number says: older than that.
-    let from = whole.moves[3].height;
+    let from = whole.rows[3].height;
     let older = block_on(moves(&ledger, &accounts, 100, Some(from.to_string().parse().unwrap()))).unwrap();
-    let expected: Vec<_> = whole.moves.iter().filter(|moved| moved.height < from).cloned().collect();
-    assert_eq!((older.moves, older.to), (expected, from - 1));
+    let expected: Vec<_> = whole.rows.iter().filter(|moved| moved.height < from).cloned().collect();
+    assert_eq!((older.rows, older.to), (expected, from - 1));
     let none = block_on(moves(&ledger, &accounts, 100, Some("1".parse().unwrap()))).unwrap();
-    assert!(none.moves.is_empty() && none.next.is_none());
+    assert!(none.rows.is_empty() && none.next.is_none());
     let ahead = block_on(moves(&ledger, &accounts, 100, Some("99".parse().unwrap()))).unwrap();
-    assert_eq!(ahead.moves, whole.moves);
+    assert_eq!(ahead.rows, whole.rows);
     for wrong in ["", ".", "1.", ".1", "-1", "1.x", "+1", "0x1", "1.2.3", "99999999999999999999", "1.99999999999"] {
         assert_eq!(wrong.parse::<Cursor>(), Err(NoCursor), "{wrong:?}");
     }
@@ -339,15 +339,15 @@ fn a_history_beyond_what_is_looked_through_at_a_time_goes_on() {
     let (mut told, mut before, mut pages) = (Vec::new(), None, 0);
     loop {
         let page = block_on(moves(&ledger, &[ME], 100, before)).unwrap();
-        told.extend(page.moves);
+        told.extend(page.rows);
         (before, pages) = (page.next, pages + 1);
         if before.is_none() {
             break;
         }
     }
-    assert_eq!((pages, told), (3, block_on(moves(&life(1), &[ME], 100, None)).unwrap().moves));
+    assert_eq!((pages, told), (3, block_on(moves(&life(1), &[ME], 100, None)).unwrap().rows));
     // What is not kept any more ends it.
     ledger.first = first + 1;
     let cut = block_on(moves(&ledger, &[ME], 100, Some((first + 1).to_string().parse().unwrap()))).unwrap();
-    assert!(cut.moves.is_empty() && cut.next.is_none() && cut.cut.is_some());
+    assert!(cut.rows.is_empty() && cut.next.is_none() && cut.cut.is_some());
 }

@@ -254,6 +254,16 @@ where
     /// not is asked last for a while.
     pub async fn answers(&self, provider: &Provider) -> bool {
         let answer = self.remote.state(&provider.peer, provider.deal, &provider.grant).await;
+        self.is_answer(provider, answer)
+    }
+
+    /// The same of one that is merely greeted, for which nobody's word is needed.
+    pub async fn greets(&self, provider: &Provider) -> bool {
+        let answer = self.remote.hello(provider).await;
+        self.is_answer(provider, answer)
+    }
+
+    fn is_answer<A>(&self, provider: &Provider, answer: Result<A, RemoteError>) -> bool {
         let is_there = match &answer {
             Ok(_) | Err(RemoteError::Busy { .. }) => true,
             Err(RemoteError::Refused { reason, .. }) => *reason != Reason::Broken,

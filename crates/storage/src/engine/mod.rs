@@ -19,6 +19,7 @@ mod copies;
 mod crowd;
 mod get;
 mod kept;
+mod load;
 mod lock;
 mod pause;
 mod peers;

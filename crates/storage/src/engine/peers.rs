@@ -43,6 +43,8 @@ struct Peer {
     busy_until: Option<SystemTime>,
     /// It took no shard, and asked to be left alone until then.
     takes_from: Option<SystemTime>,
+    /// When a put tries it again, to which it said that it is busy.
+    waited_until: Option<SystemTime>,
     /// Questions under way, and since when nothing was heard while there were some.
     asked: u32,
     unheard: Option<SystemTime>,
@@ -76,6 +78,7 @@ impl Default for Peer {
             late_until: None,
             busy_until: None,
             takes_from: None,
+            waited_until: None,
             asked: 0,
             unheard: None,
             served: None,
@@ -222,6 +225,16 @@ impl Peers {
         self.with(node, |peer| peer.takes_from = Some(now + wait.min(REST_MAX)));
     }
 
+    /// It is busy, and a put that waits for it tries it again then.
+    pub(crate) fn waited(&self, node: &NodeKey, until: SystemTime) {
+        self.with(node, |peer| peer.waited_until = Some(until));
+    }
+
+    /// Whether a put waits for it since it said that it is busy.
+    pub(crate) fn is_waited(&self, node: &NodeKey, now: SystemTime) -> bool {
+        self.with(node, |peer| peer.waited_until.is_some_and(|until| until >= now))
+    }
+
     /// Whether it is to be left alone with new shards now.
     pub(crate) fn takes_later(&self, node: &NodeKey, now: SystemTime) -> bool {
         self.with(node, |peer| peer.takes_from.is_some_and(|from| from > now))
@@ -309,6 +322,8 @@ mod tests {
         assert!(!peers.takes_later(&node, now + REST));
         peers.refused(&node, REST_MAX * 9, now);
         assert!(!peers.takes_later(&node, now + REST_MAX), "however long it said");
+        peers.waited(&node, now + REST);
+        assert_eq!([now, now + REST * 2].map(|at| peers.is_waited(&node, at)), [true, false]);
     }
 
     #[test]

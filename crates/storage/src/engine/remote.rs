@@ -63,7 +63,7 @@ pub enum RemoteError {
     Slow(Duration),
     #[error("the stream broke: {0}")]
     Stream(Arc<WireError>),
-    #[error("busy for {retry_after_ms} ms")]
+    #[error("busy for {}", span(*retry_after_ms))]
     Busy { retry_after_ms: u32 },
     #[error("full: {free_bytes} bytes are free")]
     Full { free_bytes: u64 },
@@ -76,6 +76,15 @@ pub enum RemoteError {
     Refused { reason: Reason, text: String },
     #[error("{0}")]
     Lie(Box<Verdict>),
+}
+
+/// A wait as people read it: one that rests says hours.
+fn span(ms: u32) -> String {
+    match ms / 60_000 {
+        0 => format!("{ms} ms"),
+        minutes @ ..60 => format!("{minutes} min, by its own word"),
+        minutes => format!("{} h {} min, by its own word", minutes / 60, minutes % 60),
+    }
 }
 
 impl From<WireError> for RemoteError {

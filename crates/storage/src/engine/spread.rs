@@ -7,6 +7,7 @@
 //! repair sees. A provider that lies is left alone and named.
 
 use super::{
+    load::Load,
     peers::Peers,
     remote::{Ask, Remote, RemoteError, Verdict},
     ticks::Meter,
@@ -24,12 +25,11 @@ use futures::{
     stream::FuturesUnordered,
 };
 use hodei_types::{
-    code::{Domain, Shape},
+    code::Shape,
     slice::ShardId,
     transport::{Peer, Transport},
 };
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -157,48 +157,6 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
-/// Shards of one stripe by provider, operator, network and zone.
-struct Load {
-    shards: Vec<u32>,
-    operators: BTreeMap<[u8; 20], u32>,
-    networks: BTreeMap<String, u32>,
-    zones: BTreeMap<String, u32>,
-}
-
-impl Load {
-    fn new(providers: usize) -> Self {
-        Self {
-            shards: vec![0; providers],
-            operators: BTreeMap::new(),
-            networks: BTreeMap::new(),
-            zones: BTreeMap::new(),
-        }
-    }
-
-    fn takes(&self, shape: &Shape, roster: &[Provider], at: usize, may_double: bool) -> bool {
-        let below = |shards: Option<&u32>, domain| shards.is_none_or(|shards| *shards < u32::from(shape.cap(domain)));
-        let provider = &roster[at];
-        (may_double || self.shards[at] == 0)
-            && below(self.operators.get(&provider.operator), Domain::Operator)
-            && below(self.networks.get(&provider.network), Domain::Network)
-            && below(self.zones.get(&provider.zone), Domain::Zone)
-    }
-
-    fn add(&mut self, roster: &[Provider], at: usize) {
-        self.shards[at] += 1;
-        *self.operators.entry(roster[at].operator).or_default() += 1;
-        *self.networks.entry(roster[at].network.clone()).or_default() += 1;
-        *self.zones.entry(roster[at].zone.clone()).or_default() += 1;
-    }
-
-    fn remove(&mut self, roster: &[Provider], at: usize) {
-        self.shards[at] -= 1;
-        *self.operators.get_mut(&roster[at].operator).expect("added before") -= 1;
-        *self.networks.get_mut(&roster[at].network).expect("added before") -= 1;
-        *self.zones.get_mut(&roster[at].zone).expect("added before") -= 1;
-    }
-}
-
 /// What all stripes of a put share.
 pub(crate) struct Spread<E, T> {
     pub(crate) shape: Shape,
@@ -245,6 +203,7 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     tries += 1;
                     let rest = asked(retry_after_ms).min(BUSY_MAX);
                     rested += rest;
+                    self.peers.waited(&provider.peer.key, context.current() + rest);
                     context.sleep(rest).await;
                 }
                 // A provider that has not seen the block with our deal or term yet: it will.
@@ -346,10 +305,10 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                 is_hurried = true;
                 let late: Vec<usize> = (0..n).filter(|shard| !track.state().acked[*shard]).collect();
                 for shard in late {
-                    // Where nobody is waited for, who was asked last has answered.
-                    if under_way[shard] > 0 {
-                        let slow = *tried[shard].last().expect("tried at least one");
-                        self.peers.failed(&self.roster[slow].peer.key, context.current());
+                    // Where nobody is waited for, who was asked last has answered; who said that it is busy did too.
+                    let slow = self.roster[*tried[shard].last().expect("tried at least one")].peer.key;
+                    if under_way[shard] > 0 && !self.peers.is_waited(&slow, context.current()) {
+                        self.peers.failed(&slow, context.current());
                     }
                     let is_short = is_few || self.hopes(track, &under_way) < want;
                     if let Some(spare) = self.move_on(track, &mut load, shard, &mut tried[shard], is_short) {
@@ -394,25 +353,30 @@ impl<E: Clock, T: Transport> Spread<E, T> {
                     if let RemoteError::Lie(verdict) = error {
                         outcome.verdicts.push(*verdict);
                     }
+                    // Once the stripe waits for stragglers only, the spare is the one that is counted on.
+                    let was_spare = is_hurried && track.state().at[shard] == provider;
                     // Also those that were left without a place while enough others had one.
-                    for shard in 0..n {
-                        if under_way[shard] > 0 || track.state().acked[shard] {
+                    for late in 0..n {
+                        let is_raced = was_spare && late == shard;
+                        if under_way[late] > 0 && !is_raced || track.state().acked[late] {
                             continue;
                         }
                         let is_short = is_few || self.hopes(track, &under_way) < want;
-                        let spare = self.move_on(track, &mut load, shard, &mut tried[shard], is_short);
+                        let spare = self.move_on(track, &mut load, late, &mut tried[late], is_short);
                         // Where nobody else is left, who is busy is waited for after all.
                         let next = match spare {
                             Some(spare) => Some((spare, Patience::Moment)),
-                            None => busy[shard].take().map(|busy| (busy, Patience::Long)),
+                            None if under_way[late] > 0 => None,
+                            None => busy[late].take().map(|busy| (busy, Patience::Long)),
                         };
                         if let Some((provider, patience)) = next {
                             if patience == Patience::Long {
-                                waited[shard] = true;
-                                is_extra[shard] |= self.hopes(track, &under_way) >= want;
+                                waited[late] = true;
+                                self.place_at(track, &mut load, (late, provider), is_short);
+                                is_extra[late] |= self.hopes(track, &under_way) >= want;
                             }
-                            under_way[shard] += 1;
-                            running.push(attempt(shard, provider, patience));
+                            under_way[late] += 1;
+                            running.push(attempt(late, provider, patience));
                         }
                     }
                 }
@@ -452,6 +416,19 @@ impl<E: Clock, T: Transport> Spread<E, T> {
         }
         state.acked[shard] = true;
         true
+    }
+
+    /// Says that a shard goes to one that was tried before, if the caps allow the place, and no list says another.
+    fn place_at(&self, track: &Track, load: &mut Load, (shard, provider): (usize, usize), is_short: bool) {
+        let mut state = track.state();
+        if state.is_frozen {
+            return;
+        }
+        load.remove(&self.roster, state.at[shard]);
+        if load.takes(&self.shape, &self.roster, provider, is_short) {
+            state.at[shard] = provider;
+        }
+        load.add(&self.roster, state.at[shard]);
     }
 
     /// Gives a shard to a provider that was not tried: within the caps, who has none of the stripe, then the fastest; where

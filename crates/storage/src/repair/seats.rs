@@ -3,10 +3,10 @@
 use crate::place::{Candidate, spare};
 use hodei_types::{code::Shape, transport::NodeKey};
 
-/// New holders for the shards at `lost`, as (slot, index into `candidates`), as many as the caps allow: the first ones
-/// where not all. Whoever is replaced still counts, since it may return with what it held; nobody in `avoid` is chosen.
-/// `slots` names the holder of each shard. Each goes to somebody who has none of the stripe; where there is nobody left and
-/// `may_double`, to somebody who has.
+/// New holders for the shards at `lost`, as (slot, index into `candidates`), as many as the caps allow: one for which there
+/// is no room keeps none behind it from a place. Whoever is replaced still counts, since it may return with what it held;
+/// nobody in `avoid` is chosen. `slots` names the holder of each shard. Each goes to somebody who has none of the stripe;
+/// where there is nobody left and `may_double`, to somebody who has.
 pub fn seats(
     shape: &Shape,
     candidates: &[Candidate],
@@ -23,7 +23,7 @@ pub fn seats(
     for slot in lost {
         let alone = spare(shape, candidates, &slots, *slot, &has, seed);
         let doubled = || spare(shape, candidates, &slots, *slot, avoid, seed).filter(|_| may_double);
-        let Some(at) = alone.or_else(doubled) else { break };
+        let Some(at) = alone.or_else(doubled) else { continue };
         has.push(candidates[at].node);
         slots[*slot] = at;
         found.push((*slot, at));
@@ -34,6 +34,7 @@ pub fn seats(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hodei_types::code::Domain;
 
     fn candidate(i: u8, network: u8) -> Candidate {
         Candidate { node: NodeKey([i; 32]), operator: [i; 20], network: network.to_string(), zone: String::new() }
@@ -52,6 +53,18 @@ mod tests {
         assert!(crate::place::within_caps(&shape, &after));
         let nobody: Vec<_> = (0..10).map(|i| NodeKey([i; 32])).collect();
         assert!(seats(&shape, &candidates, &slots, &[0], &nobody, &[1; 32], true).is_empty());
+    }
+
+    #[test]
+    fn one_without_room_keeps_no_other_from_its_place() {
+        let shape = Shape::new(3, 6, 1).unwrap();
+        let cap = shape.cap(Domain::Network);
+        // As many as may be are of one network, the last among them; who is left is of it too.
+        let network = |i: u8| if i < cap - 1 || i >= 5 { 9 } else { i };
+        let candidates: Vec<_> = (0..7).map(|i| candidate(i, network(i))).collect();
+        let slots = [0, 1, 2, 3, 4, 5];
+        let chosen = seats(&shape, &candidates, &slots, &[4, 5], &[], &[1; 32], false);
+        assert_eq!(chosen, [(5, 6)], "beside the others of its network there is room for the last alone");
     }
 
     #[test]

@@ -55,6 +55,20 @@ fn who_rests_is_left_at_once_where_others_may_take_a_shard_and_waited_for_where_
 }
 
 #[test]
+fn who_says_that_it_is_busy_is_not_remembered_as_one_that_failed() {
+    for seed in 60..64 {
+        run(seed, |context, fleet, engine| async move {
+            fleet.set(2, Mode::Rests(400));
+            let mut stored = put(&fleet, &engine, &plain(700_000), Wait::Quorum).await.unwrap();
+            // The others acknowledged long ago, and it is raced by now.
+            context.sleep(Duration::from_secs(1)).await;
+            assert!(!engine.peers().rests(&fleet.node(2), context.current()), "seed {seed}");
+            std::mem::take(&mut stored.rest).settle().await;
+        });
+    }
+}
+
+#[test]
 fn a_put_goes_round_who_rests_stripe_by_stripe() {
     Runner::seeded(33).start(|context| async move {
         let fleet = Fleet::new(&context, 9);

@@ -1,7 +1,8 @@
 //! Count whose seats a stripe's shards take: nobody has two while a put can do without.
 
-use super::{Context, Engine, Fleet, Mode, Stored, Wait, plain, put, run};
-use commonware_runtime::Clock as _;
+use super::{Context, Engine, Fleet, Mode, Runner, Stored, Wait, plain, put, run};
+use commonware_runtime::{Clock as _, Runner as _};
+use hodei_storage::engine::{Pool, STRIPES_BYTES};
 use hodei_types::transport::NodeKey;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -74,4 +75,22 @@ fn where_too_few_take_shards_some_hold_two_so_that_there_are_acks_enough() {
             }
         }
     });
+}
+
+#[test]
+fn a_spare_that_fails_while_a_straggler_is_raced_is_replaced_by_another() {
+    for seed in 60..76 {
+        Runner::seeded(seed).start(|context| async move {
+            let fleet = Fleet::new(&context, 12);
+            let engine = fleet.engine(&context, Pool::new(STRIPES_BYTES));
+            // Of one network; nobody knows yet that the second is down when it is chosen for the first.
+            fleet.set(0, Mode::Slow(20_000));
+            fleet.set(3, Mode::Down);
+            let stored = put(&fleet, &engine, &plain(700_000), Wait::Full).await.unwrap();
+            let seats = seats(&fleet, &engine, &stored).await;
+            let has = |host| seats.iter().any(|seats| seats.contains_key(&fleet.node(host)));
+            assert!(!has(0) && !has(3), "seed {seed}: a stripe waited for the straggler: {seats:?}");
+            assert_eq!(most(&seats), 1, "seed {seed}: {seats:?}");
+        });
+    }
 }

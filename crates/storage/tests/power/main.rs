@@ -6,6 +6,7 @@
 //! acknowledged or later, every leaf of it is proven, and the store goes on.
 
 mod cut;
+mod past;
 mod tape;
 
 use cut::{Done, Life, Op, every};
