@@ -12,11 +12,11 @@ mod failing;
 #[cfg(all(feature = "host", target_os = "linux"))]
 #[path = "provider/hosting.rs"]
 mod hosting;
+#[path = "provider/kept.rs"]
+mod kept;
 #[cfg(all(feature = "host", target_os = "linux"))]
 #[path = "provider/leased.rs"]
 mod leased;
-#[path = "provider/kept.rs"]
-mod kept;
 #[path = "provider/meeting.rs"]
 mod meeting;
 #[path = "provider/paid.rs"]
