@@ -137,8 +137,8 @@ pub(crate) fn start<T, F: Future<Output = Result<T>>>(
 
 /// A process that stays: the node's own folder holds what survives.
 fn stay(checked: serve::Checked, process: Process, out: Out) -> Result<()> {
-    // Told at once where another process runs it: the runtime would wait for that one to end.
-    drop(checked.home.lock().map_err(serve::home_fault)?);
+    // Told where another process runs it: the runtime would wait for that one to end.
+    serve::freed(&checked.home, out)?;
     start(checked.home.store(), process.workers, |runtime| serve::run(runtime, checked, process, out))
 }
 

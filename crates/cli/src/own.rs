@@ -100,6 +100,7 @@ pub(crate) fn lines(folder: &Path, node: &Value) -> Vec<String> {
             of("disk_free_bytes"),
             of("keep_free_bytes")
         ));
+        lines.push(scrubbed(&provider["scrub"], count(&provider["lost_shards"])));
         lines.extend(caps(&provider["caps"]));
         if let Some(prove) = provider["prove"].as_str() {
             lines.push(format!("        proves {prove}"));
@@ -128,6 +129,24 @@ pub(crate) fn lines(folder: &Path, node: &Value) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What reading again what is stored came to.
+fn scrubbed(scrub: &Value, lost: u64) -> String {
+    let date = |of: &str| scrub[of].as_u64().map(time::minute);
+    let (Some(since), Some(last)) = (date("since_ms"), date("last_ms")) else {
+        return "        read again: nothing yet".to_owned();
+    };
+    let rotten = match (count(&scrub["rotten"]), date("rotten_ms")) {
+        (0, _) | (_, None) => "none rotten".to_owned(),
+        (rotten, Some(when)) => format!("{rotten} rotten, the last found at {when}; {lost} are lost now"),
+    };
+    format!(
+        "        read again: {} shards, {}, since {since}, all of them {} times, the last at {last}: {rotten}",
+        count(&scrub["shards"]),
+        bytes(count(&scrub["bytes"])),
+        count(&scrub["passes"]),
+    )
 }
 
 fn caps(caps: &Value) -> Vec<String> {
@@ -159,7 +178,11 @@ mod tests {
             "provider": {
                 "pledge_bytes": 4u64 << 30, "used_bytes": 1 << 20, "held_bytes": 1 << 19, "free_bytes": 3u64 << 30,
                 "reserve_bytes": 128 << 20, "disk_bytes": 9u64 << 30, "disk_free_bytes": 5u64 << 30,
-                "keep_free_bytes": 1 << 30, "deals": 2, "prove": "on mains",
+                "keep_free_bytes": 1 << 30, "deals": 2, "prove": "on mains", "lost_shards": 1,
+                "scrub": {
+                    "shards": 70, "bytes": 1 << 20, "passes": 3, "rotten": 2, "since_ms": 0, "last_ms": 60_000,
+                    "rotten_ms": 120_000,
+                },
                 "caps": {
                     "active": ["stops on battery"], "rests": "it is not charging", "carried_today_bytes": 2048,
                     "carried_this_month_bytes": 4096,
@@ -177,6 +200,8 @@ mod tests {
             "caps: stops on battery; carried 2.0 KiB today, 4.0 KiB this month",
             "rests: it is not charging",
             "proves on mains",
+            "read again: 70 shards, 1.0 MiB, since 1970-01-01 00:00 UTC, all of them 3 times, the last at 1970-01-01 00:01 UTC",
+            "2 rotten, the last found at 1970-01-01 00:02 UTC; 1 are lost now",
             "since 1970-01-01 00:00:01.000 UTC, of 203.0.113.9:4435",
             "3 connected, 2 of them served, 1.0 MiB passed on, 7 frames dropped",
         ] {

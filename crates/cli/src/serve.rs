@@ -19,12 +19,18 @@ use serde_json::json;
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A relay that is there has a node within a second or two.
 const RELAY_PATIENCE: Duration = Duration::from_secs(5);
+/// A process that stops, or just began to, lets go of its folder within this; one that is ready still after a moment runs
+/// on.
+const STOPPING: Duration = Duration::from_secs(10);
+const RUNNING: Duration = Duration::from_secs(1);
+/// The folder is tried again so often.
+const TRY_EVERY: Duration = Duration::from_millis(100);
 
 /// A node's folder and configuration, checked before anything starts.
 pub(crate) struct Checked {
@@ -78,6 +84,32 @@ pub(crate) fn check_validator(folder: &Path, typed: Option<&str>) -> Result<Chec
     Ok(checked)
 }
 
+/// Waits until another process that stops lets go of the folder: who restarts a node starts the new one as the old one says
+/// goodbye. Told soon where that one runs.
+pub(crate) fn freed(home: &Home, out: Out) -> Result<()> {
+    let (begun, mut is_told) = (Instant::now(), false);
+    loop {
+        let error = match home.lock() {
+            Ok(lock) => {
+                drop(lock);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // It is withdrawn at once by who stops.
+        let runs = home.read_ready().is_some();
+        let patience = if runs { RUNNING } else { STOPPING };
+        if !matches!(error, HomeError::Locked { .. }) || begun.elapsed() >= patience {
+            return Err(home_fault(error));
+        }
+        if !runs && !is_told {
+            out.say(format!("{error}: waiting until it stopped, {} s at most", STOPPING.as_secs()));
+            is_told = true;
+        }
+        std::thread::sleep(TRY_EVERY);
+    }
+}
+
 /// Starts the node, says so once it answers, and runs it until a signal, or until standard input closes.
 pub(crate) async fn run(context: Context, checked: Checked, process: Process, out: Out) -> Result<()> {
     let Checked { home, config } = checked;
@@ -94,7 +126,7 @@ pub(crate) async fn run(context: Context, checked: Checked, process: Process, ou
     let rpc_address = rpc.as_ref().map(rpc::Door::address);
     running.publish(rpc_address).map_err(node_fault)?;
     let ready = running.ready();
-    let (mut at, mut relays) = (vec![join(&ready.link)], Vec::new());
+    let (mut at, mut relays) = (vec![reached_at(&ready.link)], Vec::new());
     if let Some(reached) = running.reached() {
         tokio::select! {
             // Told to stop before that, it does so at once.
@@ -119,7 +151,7 @@ pub(crate) async fn run(context: Context, checked: Checked, process: Process, ou
     }
     at.retain(|at| !at.is_empty());
     out.result(
-        format!("node {} answers at {}", ready.node, at.join(", or ")),
+        format!("node {} answers {}", ready.node, at.join(", or ")),
         &json!({
             "schema": "hodei.node.ready/1", "node": ready.node, "account": ready.account, "link": ready.link,
             "status": ready.status, "rpc": rpc_address, "folder": home.path(), "relays": relays,
@@ -134,6 +166,11 @@ pub(crate) async fn run(context: Context, checked: Checked, process: Process, ou
     }
     out.say(format!("log: {}", home.logs().join("node.log").display()));
     running.until(stop).await.map_err(node_fault)
+}
+
+/// `at 192.0.2.1:4433`; nothing where it has no address of its own.
+fn reached_at(addresses: &[std::net::SocketAddr]) -> String {
+    if addresses.is_empty() { String::new() } else { format!("at {}", join(addresses)) }
 }
 
 /// Resolves upon SIGTERM, SIGINT, or the end of standard input where asked for.
@@ -227,4 +264,38 @@ pub(crate) fn node_fault(error: NodeError) -> Fault {
 
 fn join(addresses: &[std::net::SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_address_answers_at_none() {
+        assert_eq!(reached_at(&[]), "");
+        assert_eq!(
+            reached_at(&["192.0.2.1:7".parse().unwrap(), "[::1]:8".parse().unwrap()]),
+            "at 192.0.2.1:7, [::1]:8"
+        );
+    }
+
+    #[test]
+    fn a_node_that_stops_is_waited_for_and_one_that_runs_is_told() {
+        let folder = std::env::temp_dir().join(format!("hodei-freed-{}", std::process::id()));
+        let (home, out) = (Home::create(&folder).unwrap(), Out { json: true });
+        let lock = home.lock().unwrap();
+        let stops = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(1500));
+            drop(lock);
+        });
+        freed(&home, out).unwrap();
+        stops.join().unwrap();
+        let _runs = home.lock().unwrap();
+        let ready = json!({ "process": 1, "node": "", "account": "", "link": [], "status": null, "rpc": null });
+        std::fs::write(folder.join("ready.json"), ready.to_string()).unwrap();
+        assert!(home.read_ready().is_some());
+        let fault = freed(&home, out).unwrap_err();
+        assert_eq!(fault.code.id, fault::LOCKED.id);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -350,11 +350,9 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Shape(_) | Sdk::NoRoom { .. } => {
             Fault::new(&fault::PLACEMENT, error, "ask for less, or wait for more providers: `hodei status` counts them")
         }
-        Sdk::RoomAway(_) => Fault::new(
-            &fault::PLACEMENT,
-            error,
-            "wait for their next proof, or ask for less: `hodei status` shows them",
-        ),
+        Sdk::RoomAway(_) => {
+            Fault::new(&fault::PLACEMENT, error, "wait until they are back, or ask for less: `hodei status` shows them")
+        }
         Sdk::NotCustodian { .. } => {
             let help = "its owner appoints: hodei data care appoint BUCKET ACCOUNT";
             Fault::new(&fault::CUSTODIAN, error, help)

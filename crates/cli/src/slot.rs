@@ -11,7 +11,7 @@ use hodei_node::{
     home::{Home, HomeError, Lock},
     keys::Keys,
 };
-use hodei_sdk::{JOURNALS, UNPOSTED};
+use hodei_sdk::{ABSENCES, JOURNALS, UNPOSTED};
 use std::path::Path;
 
 /// Commands of one wallet at once.
@@ -57,7 +57,7 @@ impl Slot {
             }
             let Ok(other) = Home::create(folder) else { continue };
             let Ok(_lock) = other.lock() else { continue };
-            for kind in [JOURNALS, UNPOSTED] {
+            for kind in [ABSENCES, JOURNALS, UNPOSTED] {
                 let ours = self.home.store().join(kind);
                 for left in std::fs::read_dir(other.store().join(kind)).into_iter().flatten().flatten() {
                     let to = ours.join(left.file_name());

@@ -15,16 +15,20 @@ use hodei_sdk::{
     bucket::Record,
     escrow::{Calendar, Holding},
     market,
+    repair::Rest,
     wallet::fee,
 };
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+/// Who does not say within this whether it rests is shown as the ledger has it.
+const GREETING: Duration = Duration::from_secs(2);
 /// A door on this machine answers in milliseconds.
 const DOOR_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
@@ -126,6 +130,10 @@ pub(crate) async fn status(session: &Session, named: Option<&Path>, out: Out) ->
             record.name
         ));
     }
+    let resting = match session.cloud().await {
+        Ok(cloud) => cloud.resting(&offers, GREETING).await,
+        Err(_) => BTreeMap::new(),
+    };
     let folder = named.or(session.context.node.as_deref());
     let node = match folder {
         Some(folder) => Some(of_node(folder).await),
@@ -141,9 +149,13 @@ pub(crate) async fn status(session: &Session, named: Option<&Path>, out: Out) ->
         .iter()
         .map(|offer| {
             let state = match (offer.open, offer.suspended) {
-                (true, false) => "open",
-                (true, true) => "suspended",
-                (false, _) => "closed",
+                (true, false) => match resting.get(&offer.node) {
+                    Some(Rest { until_ms: Some(until_ms), .. }) => format!("rests until {}", time::minute(*until_ms)),
+                    Some(_) => "rests".into(),
+                    None => "open".into(),
+                },
+                (true, true) => "suspended".into(),
+                (false, _) => "closed".into(),
             };
             vec![
                 short(&offer.node.to_string()),
@@ -152,7 +164,7 @@ pub(crate) async fn status(session: &Session, named: Option<&Path>, out: Out) ->
                 bytes(offer.used_bytes),
                 money::show(alloy_primitives::U256::from(offer.price_store)),
                 money::show(alloy_primitives::U256::from(offer.price_read)),
-                state.into(),
+                state,
             ]
         })
         .collect();
@@ -202,7 +214,8 @@ pub(crate) async fn status(session: &Session, named: Option<&Path>, out: Out) ->
                 "addresses": offer.addresses, "relays": offer.relays,
                 "capacity_bytes": offer.capacity_bytes, "used_bytes": offer.used_bytes,
                 "price_store_wei": offer.price_store.to_string(), "price_read_wei": offer.price_read.to_string(), "open": offer.open, "suspended": offer.suspended,
-                "collateral_wei": offer.collateral.to_string(),
+                "collateral_wei": offer.collateral.to_string(), "rests": resting.contains_key(&offer.node),
+                "rests_until_ms": resting.get(&offer.node).and_then(|rest| rest.until_ms),
             })).collect::<Vec<_>>(),
         }),
     );

@@ -161,7 +161,17 @@ fn a_machine_joins_by_a_ticket_and_leaves_when_told() {
     assert_eq!(status["node"]["provider"]["draining"], true, "{status}");
     assert_eq!(status["providers"][0]["open"], false, "{status}");
 
-    drop(provider.node);
+    // Told to stop and started again at once, it waits for itself, and lets go of its folder before it is cut off.
+    provider.node.terminate();
+    let before = provider.node;
+    let node = Node::start(&provider.user, &["-C", "ticket", "node", "run"], folder.clone().into());
+    provider.user.until(&["-C", "ticket", "status"], "the node that was started again", |lines| {
+        let process = std::fs::read_to_string(Path::new(&folder).join("lock")).unwrap_or_default();
+        (process.trim() == node.id().to_string() && lines[0]["node"]["provider"].is_object()).then_some(())
+    });
+    let log = std::fs::read_to_string(Path::new(&folder).join("logs/node.log")).unwrap();
+    assert!(log.contains("stopping") && !log.contains("some work was cut off"), "{log}");
+    drop((before, node));
     let other = network.user.one(&["net", "create", "other", "-y", "--validator", "127.0.0.1:2"]);
     let settings = Path::new(&folder).join("node.toml");
     let text = std::fs::read_to_string(&settings).unwrap();

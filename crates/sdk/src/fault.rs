@@ -79,8 +79,8 @@ pub enum Fault {
     NoRegion { asked: Vec<String>, there: Vec<String> },
     #[error("no provider offers enough room: {needs} bytes each, {found} offers with that much")]
     NoRoom { needs: u64, found: usize },
-    /// Providers that are suspended until their next proof offer what lacks.
-    #[error("{0}; with those who missed their last proof there is room, once they have proven again")]
+    /// Providers that are suspended until their next proof, or do not answer now, offer what lacks.
+    #[error("{0}; with those who missed their last proof, or do not answer now, there is room, once they are back")]
     RoomAway(Box<Fault>),
     #[error("an offer changed since the plan was made: {0}")]
     Market(String),

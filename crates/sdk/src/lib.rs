@@ -30,6 +30,7 @@ pub mod object;
 pub mod odds;
 mod pack;
 pub mod plan;
+mod present;
 mod read;
 pub mod receipt;
 pub mod recode;
@@ -51,6 +52,7 @@ pub use cloud::{Cloud, Local, UNPOSTED};
 pub use fault::Fault;
 pub use hodei_storage::index::Entry;
 pub use intent::PARTITION as JOURNALS;
+pub use repair::ABSENCES;
 
 /// What a bucket's index says of an object.
 pub mod index {

@@ -21,7 +21,7 @@ use hodei_types::{
     slice::ShardId,
     transport::{NodeKey, Transport},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What one provider holds of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +80,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Which providers hold a version's shards, or the newest's, and when each was last proven to hold what it is
     /// paid for.
     pub async fn locate(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Location>, Fault> {
-        let stripes = self.stripes(bucket, key, version).await?;
-        let roster = self.roster(&self.live(bucket).await?).await?;
+        let (stripes, roster) = self.stripes_among(bucket, key, version).await?;
         let chain = &**self.0.wallet.chain();
         let mut locations = Vec::new();
         for ((node, deal), Held { shards, bytes, declined }) in held(&stripes) {
@@ -112,9 +111,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
 
     /// Every stripe of a version, or of the newest, in order.
     pub async fn stripes(&self, bucket: &str, key: &str, version: Option<Version>) -> Result<Vec<Striped>, Fault> {
+        Ok(self.stripes_among(bucket, key, version).await?.0)
+    }
+
+    /// The same, and the providers that they are among.
+    async fn stripes_among(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<Version>,
+    ) -> Result<(Vec<Striped>, Arc<Vec<Provider>>), Fault> {
         let record = self.live(bucket).await?;
         let (Holders { roster, overlay, .. }, pages) = self.pages(&record, key, version).await?;
-        self.placed(&record, &pages, &roster, &overlay).await
+        let stripes = self.placed(&record, &pages, &roster, &overlay).await?;
+        Ok((stripes, roster))
     }
 
     /// All stripes of these pages, who counts for each shard as a repair counts it, and whether that one declines it. Who

@@ -103,8 +103,8 @@ pub(crate) fn usable(offer: &&Offer) -> bool {
     offer.open && !offer.suspended && !(offer.addresses.is_empty() && offer.relays.is_empty())
 }
 
-/// Why a wish cannot be met now: temporary if it could with those who missed their last challenge. Each is there again
-/// upon its next proof, or closed after some windows.
+/// Why a wish cannot be met now: temporary if it could with all of these, those who missed their last challenge or do not
+/// answer among them. Each is there again upon its next proof, or closed after some windows.
 pub(crate) fn lacking(error: Fault, wish: &Wish, offers: &[Offer]) -> Fault {
     let back: Vec<Offer> = offers.iter().map(|offer| Offer { suspended: false, ..offer.clone() }).collect();
     match plan(wish, &back) {

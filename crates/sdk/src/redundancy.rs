@@ -210,8 +210,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let settings = self.run(&record).await?.settings.clone();
         let wish = wish(&record, &deals, &offers, &settings, wanted);
         let open: Vec<&Deal> = deals.iter().filter(|deal| deal.state.state == OPEN).collect();
-        let pledged = open.iter().map(|deal| (deal.offer.node, deal.state.pledgedBytes)).collect();
-        let plan = plan_beside(&wish, &offers, &pledged)?;
+        let pledged: BTreeMap<_, _> = open.iter().map(|deal| (deal.offer.node, deal.state.pledgedBytes)).collect();
+        let known: BTreeSet<NodeKey> = open.iter().map(|deal| deal.offer.node).collect();
+        let plan = self.plan_among(&wish, offers, &known, |offers| plan_beside(&wish, offers, &pledged)).await?;
         let by_node: BTreeMap<NodeKey, &Deal> = open.iter().map(|deal| (deal.offer.node, *deal)).collect();
         let chosen: BTreeSet<NodeKey> = plan.parts.iter().map(|part| part.offer.node).collect();
         let mut enlarge = Vec::new();

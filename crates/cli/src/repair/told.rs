@@ -9,7 +9,7 @@ use crate::{
 };
 use hodei_sdk::{
     recode::Recoded,
-    repair::{Ended, Margins, Repair, Seat, State, Survey},
+    repair::{Ended, Margins, Repair, Seat, State, Survey, UNREACHED_WINDOWS},
 };
 use serde_json::{Value, json};
 
@@ -42,6 +42,7 @@ fn state(seat: &Seat) -> &'static str {
         State::Doubted => "doubted",
         State::Away => "away",
         State::Missing => "missing",
+        State::Unreached => "unreached",
         State::Closed => "closed",
         State::GivenUp => "gone",
         State::Ending => "ending",
@@ -60,6 +61,7 @@ fn standing(seat: &Seat) -> String {
         State::Answers => "answers",
         State::Doubted => "answers, proves nothing",
         State::Away | State::Missing => "does not answer",
+        State::Unreached => "proves, and is never reached",
         State::Closed => "closed by the ledger",
         State::GivenUp => "gone, as you say",
         State::Ending => "its deal ends",
@@ -69,6 +71,12 @@ fn standing(seat: &Seat) -> String {
         count => format!(", declines {count} of them"),
     };
     format!("{what}{}{missed}{declined}", resting(seat))
+}
+
+/// How much of what it should have one gives, and what it has until it rests no more.
+fn held(seat: &Seat) -> String {
+    let given = format!("{} of {}", seat.there, seat.named);
+    if seat.kept > 0 { format!("{given}, and {} it gives later", seat.kept) } else { given }
 }
 
 /// What one that answers does not do for now, and until when.
@@ -87,14 +95,7 @@ pub(super) fn survey_text(bucket: &str, survey: &Survey) -> String {
     let rows: Vec<_> = survey
         .seats
         .iter()
-        .map(|seat| {
-            vec![
-                seat.deal.offer.zone.clone(),
-                short(&seat.node().to_string()),
-                format!("{} of {}", seat.there, seat.named),
-                standing(seat),
-            ]
-        })
+        .map(|seat| vec![seat.deal.offer.zone.clone(), short(&seat.node().to_string()), held(seat), standing(seat)])
         .collect();
     let mut text = format!(
         "hodei://{bucket}, {} of {n}: {} stripes in {} parts, {}\n",
@@ -125,7 +126,7 @@ pub(super) fn survey(bucket: &str, survey: &Survey) -> Value {
             "zone": seat.deal.offer.zone, "deal": seat.deal.id, "state": state(seat), "answers": seat.answers,
             "rests": seat.rest.is_some(), "rests_until_ms": seat.rest.and_then(|rest| rest.until_ms),
             "gives": seat.answers && seat.rest.is_none_or(|rest| rest.gives),
-            "missed_in_row": seat.missed_in_row, "shards": seat.named, "shards_there": seat.there, "shards_declined": seat.named_declined,
+            "missed_in_row": seat.missed_in_row, "shards": seat.named, "shards_there": seat.there, "shards_kept": seat.kept, "shards_declined": seat.named_declined,
         })
     };
     let unreadable = survey.unreadable.iter();
@@ -154,8 +155,10 @@ pub(super) fn assumed(planned: &Repair) -> Vec<String> {
     let of = |state: State| move |seat: &Seat| seat.state == state;
     say(
         &of(State::Away),
-        "no answer, and no proof missed: taken to come back, and what lies there is stored again only where no other \
-         shard may go. Gone for good? Say --without.",
+        &format!(
+            "no answer, and no proof missed: taken to come back, and what lies there is stored again only where no other \
+             shard may go; asked in vain in {UNREACHED_WINDOWS} windows it counts as gone. Gone for good? Say --without.",
+        ),
     );
     say(
         &of(State::Missing),
@@ -171,6 +174,13 @@ pub(super) fn assumed(planned: &Repair) -> Vec<String> {
         None => "the deal ends, and another takes the place where one is on offer.",
     };
     say(&of(State::Leaving), &format!("it leaves, and what lies there is moved: {end}"));
+    say(
+        &of(State::Unreached),
+        &format!(
+            "proves, and did not answer in any of the last {UNREACHED_WINDOWS} windows in which it was asked: what lies there \
+             counts as gone, {end}"
+        ),
+    );
     say(&of(State::Closed), &format!("closed by the ledger for missed proofs: {end}"));
     say(&of(State::GivenUp), &format!("gone, as you say, with all that lies there: {end}"));
     say(&|seat| seat.state == State::GivenUp && seat.answers, "answers all the same: is it the one you mean?");

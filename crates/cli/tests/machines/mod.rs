@@ -132,6 +132,16 @@ impl Node {
         Self { folder, process }
     }
 
+    /// Tells it to stop, and waits for nothing.
+    pub(crate) fn terminate(&self) {
+        let process = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
     }

@@ -21,7 +21,8 @@ use crate::{
     intent::Orphans,
     keep::Leaves,
     market,
-    plan::{Plan, Wish, lacking, plan},
+    plan::{Plan, Wish, plan},
+    repair::Absences,
     rounds::Rounds,
     share::{kept::Kept, meter::Meters},
     wallet::Wallet,
@@ -92,6 +93,7 @@ pub(crate) struct Inner<E: Runtime, T> {
     rosters: Mutex<BTreeMap<B256, Roster>>,
     /// Providers that are to be sent nothing new, whatever their deals say.
     shunned: Mutex<BTreeSet<NodeKey>>,
+    pub(crate) absences: Absences,
     pub(crate) catalogs: Catalogs,
     pub(crate) rounds: Rounds,
     pub(crate) leaves: Leaves,
@@ -170,6 +172,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             log,
             rosters: Mutex::default(),
             shunned: Mutex::default(),
+            absences: Absences::default(),
             catalogs: Catalogs::default(),
             rounds: Rounds::default(),
             leaves: Leaves::default(),
@@ -206,11 +209,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         Ok(market::offers(&**self.0.wallet.chain()).await?)
     }
 
-    /// What a bucket would cost and survive; changes nothing. Where only those are missing who may return by themselves,
-    /// the fault says so, and is temporary.
+    /// What a bucket would cost and survive, with providers that answer; changes nothing. Where only those are missing who
+    /// may return by themselves, the fault says so, and is temporary.
     pub async fn plan(&self, wish: &Wish) -> Result<Plan, Fault> {
         let offers = self.offers().await?;
-        plan(wish, &offers).map_err(|error| lacking(error, wish, &offers))
+        self.plan_among(wish, offers, &BTreeSet::new(), |offers| plan(wish, offers)).await
     }
 
     /// Whether there may be more room within windows without anybody offering more: deals of a bucket that this owner

@@ -9,19 +9,22 @@
 //! nothing needs what its provider may still have: whatever the owner says of it, none does while something cannot be
 //! read.
 
+mod absence;
 mod choice;
 mod rebalance;
 mod seat;
 mod survey;
 mod tally;
 
+pub(crate) use absence::Absences;
+pub use absence::{PARTITION as ABSENCES, UNREACHED_WINDOWS};
 pub use hodei_storage::repair::{Margins, least};
 pub use rebalance::{Rebalance, Rebalanced, Share};
 pub use seat::{Rest, Seat, State};
 pub use survey::{Ask, NAMED_MAX, Survey, Unreadable};
 
 use crate::{
-    bucket::{Closed, OPEN, Record},
+    bucket::{Closed, OPEN},
     change::Change,
     cloud::{Cloud, Runtime},
     deal::may_hold,
@@ -42,8 +45,6 @@ use hodei_types::{
 use std::collections::BTreeSet;
 pub(crate) use tally::Voices;
 
-/// Offers beyond those wanted that are asked whether anybody is there.
-const PROBED_BESIDE: usize = 16;
 /// Providers asked for their newest statement at once.
 const STATES_AT_ONCE: usize = 4;
 
@@ -198,37 +199,6 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         })
     }
 
-    /// Those on offer who answer and take shards now; where only `lost` are wanted, not all of them are asked.
-    pub(crate) async fn present<'a>(
-        &self,
-        record: &Record,
-        mut offered: Vec<&'a Offer>,
-        lost: usize,
-    ) -> Result<Vec<&'a Offer>, Fault> {
-        let roster = self.roster(record).await?;
-        let Some(grant) = roster.first().map(|provider| provider.grant.clone()) else { return Ok(offered) };
-        let known: BTreeSet<[u8; 20]> = roster.iter().map(|provider| provider.operator).collect();
-        offered.sort_by_key(|offer| (known.contains(&offer.operator.into_array()), offer.price_store, offer.node));
-        let most = usize::from(record.shape.n()) + lost + PROBED_BESIDE;
-        let asked = offered.into_iter().take(most).map(|offer| {
-            // Of no deal: it refuses, and so is there.
-            let provider = Provider {
-                peer: offer.peer(),
-                deal: 0,
-                operator: offer.operator.into_array(),
-                network: offer.network(),
-                zone: offer.zone.clone(),
-                grant: grant.clone(),
-                meter: None,
-            };
-            let cloud = self.clone();
-            async move { (offer, cloud.is_there(&provider).await && cloud.rest_of(&provider).await.is_none()) }
-        });
-        let asked: Vec<_> = asked.collect();
-        let answers: Vec<(&Offer, bool)> = stream::iter(asked).buffered(seat::ASKED_AT_ONCE).collect().await;
-        Ok(answers.into_iter().filter(|(_, is_there)| *is_there).map(|(offer, _)| offer).collect())
-    }
-
     /// Opens and enlarges deals, and lets those of who is gone take nothing more. Then [`Cloud::repair`].
     pub async fn begin_repair(&self, bucket: &str, planned: &Repair) -> Result<(), Fault> {
         let record = self.live(bucket).await?;
@@ -332,6 +302,8 @@ mod tests {
         seats.push(seat(6, State::Closed, 1 << 20, 9));
         seats.push(seat(7, State::GivenUp, 1 << 20, 9));
         assert_eq!((lost(&seats, false), lost(&seats, true)), (2, 0));
+        seats[6].state = State::Unreached;
+        assert_eq!(lost(&seats, false), 2, "who proves and is never reached is replaced too");
         // Killed between opening and draining, then after it.
         seats.push(seat(8, State::Answers, 1 << 20, 0));
         assert_eq!(lost(&seats, false), 1);

@@ -2,14 +2,16 @@
 //!
 //! Who does not answer may be starting anew: as long as it missed no proof, its shards are taken to come back with it.
 //! Whoever missed one was away for a window; its shards count as gone, its deal stays in case it returns. Who answers and
-//! proves nothing is not believed. Nothing is expected of those whom the ledger closed, or whom the owner gives up:
-//! others take their places. Who answers and rests, since it spares power or transfer or is full, keeps what it has and gets
-//! nothing new meanwhile; where it gives nothing either, what it has is taken to come back.
+//! proves nothing is not believed. Nothing is expected of those whom the ledger closed, whom the owner gives up, or whom
+//! this client asked for windows and never reached, though they prove: others take their places. Who answers and rests,
+//! since it spares power or transfer or is full, keeps what it has and gets nothing new meanwhile; where it gives nothing
+//! either, what it has is taken to come back.
 
 use crate::{
     bucket::{Deal, OPEN, Record},
-    cloud::{Cloud, Runtime},
+    cloud::{Cloud, Inner, Runtime},
     fault::Fault,
+    present::ASKED_AT_ONCE,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_storage::engine::{Pause, Provider};
@@ -18,13 +20,7 @@ use hodei_types::{
     call::ask,
     transport::{NodeKey, Transport},
 };
-use std::time::Duration;
 
-/// Providers, or questions to the ledger about them, under way at once.
-pub(super) const ASKED_AT_ONCE: usize = 16;
-/// Times one is asked whether it is there, and the rest between: a busy machine is not a dead one.
-const TRIES: u32 = 2;
-const REST: Duration = Duration::from_secs(1);
 /// Windows missed in a row after which the word of who answers is worth nothing: one goes by with a restart.
 const DOUBTED_MISSES: u64 = 2;
 
@@ -41,6 +37,9 @@ pub enum State {
     Away,
     /// It does not answer, and missed at least its last proof: what it has counts as gone, its deal stays.
     Missing,
+    /// It proves, and in none of the last [`UNREACHED_WINDOWS`](super::UNREACHED_WINDOWS) windows in which this client asked
+    /// it did it answer: what it has counts as gone.
+    Unreached,
     /// The ledger closed it for the proofs it missed.
     Closed,
     /// Its owner says that it does not come back.
@@ -72,6 +71,8 @@ pub struct Seat {
     /// Shards, copies of pages among them, that the index says it has; and that are there.
     pub named: u64,
     pub there: u64,
+    /// How many it says to have, and gives when it does not rest any more.
+    pub kept: u64,
     /// How many of those it was asked for it declines to have, whether it or another is to have them now.
     pub declined: u64,
     /// How many of those that the index says it has.
@@ -85,7 +86,7 @@ impl Seat {
 
     /// Whether nothing is expected of it.
     pub fn is_gone(&self) -> bool {
-        matches!(self.state, State::Leaving | State::Closed | State::GivenUp | State::Ending)
+        matches!(self.state, State::Leaving | State::Unreached | State::Closed | State::GivenUp | State::Ending)
     }
 
     /// Whether it keeps what it has and takes nothing new, since its deal is not needed any more.
@@ -128,8 +129,28 @@ pub(super) struct Word {
     pub(super) missed_in_row: u64,
 }
 
+/// One of a bucket's deals, and how its provider was found.
+struct Asked {
+    deal: Deal,
+    word: Word,
+    /// Whether it was asked at all.
+    is_asked: bool,
+    answers: bool,
+    rest: Option<Rest>,
+}
+
+/// How one is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Answers,
+    Silent,
+    /// For so many windows that it is not expected back.
+    SilentForLong,
+}
+
 /// What is to be expected of one by the ledger's word, the wire's, and its owner's.
-pub(super) fn judge(word: Word, answers: bool, is_given_up: bool) -> State {
+pub(super) fn judge(word: Word, reach: Reach, is_given_up: bool) -> State {
+    let answers = reach == Reach::Answers;
     match (answers, word.is_suspended) {
         _ if !word.is_open => State::Ending,
         _ if is_given_up => State::GivenUp,
@@ -138,6 +159,7 @@ pub(super) fn judge(word: Word, answers: bool, is_given_up: bool) -> State {
         (true, _) if word.is_retired => State::Leaving,
         (true, _) => State::Answers,
         (false, true) => State::Missing,
+        (false, false) if reach == Reach::SilentForLong => State::Unreached,
         (false, false) => State::Away,
     }
 }
@@ -150,12 +172,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         roster: &[Provider],
         without: &[NodeKey],
     ) -> Result<Vec<Seat>, Fault> {
+        let chain = &**self.0.wallet.chain();
         let deals = self.0.buckets.deals(record.id).await?;
-        let seats = deals.into_iter().map(|deal| {
+        let asked = deals.into_iter().map(|deal| {
             let provider = roster.iter().find(|provider| provider.deal == deal.id).cloned();
-            let is_given_up = without.contains(&deal.offer.node);
             async move {
-                let chain = &**self.0.wallet.chain();
                 let node = deal.offer.node;
                 let standing = ask(chain, DEALS, &IDeals::standingCall { provider: node.0.into() }).await?;
                 let answers = match &provider {
@@ -173,46 +194,36 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     is_suspended: standing.suspended,
                     missed_in_row: standing.missesInRow,
                 };
-                let (state, missed_in_row) = (judge(word, answers, is_given_up), word.missed_in_row);
-                let (named, there, declined, named_declined) = (0, 0, 0, 0);
-                Ok::<_, Fault>(Seat {
-                    deal,
-                    state,
-                    answers,
-                    rest,
-                    missed_in_row,
-                    named,
-                    there,
-                    declined,
-                    named_declined,
-                })
+                Ok::<_, Fault>(Asked { deal, word, is_asked: provider.is_some(), answers, rest })
             }
         });
         // Boxed: closures over references make futures that are not provably Send.
-        let seats = seats.map(futures::FutureExt::boxed).collect::<Vec<_>>();
-        stream::iter(seats).buffered(ASKED_AT_ONCE).try_collect().await
+        let asked = asked.map(futures::FutureExt::boxed).collect::<Vec<_>>();
+        let asked: Vec<Asked> = stream::iter(asked).buffered(ASKED_AT_ONCE).try_collect().await?;
+        let window = ask(chain, DEALS, &IDeals::windowCall {}).await?.index;
+        let heard = asked.iter().filter(|one| one.is_asked).map(|one| (one.deal.offer.node, one.answers));
+        let Inner { context, network, absences, .. } = &*self.0;
+        let unreached = absences.hear(context, network, window, &heard.collect::<Vec<_>>()).await;
+        let seat = |Asked { deal, word, answers, rest, .. }: Asked| {
+            let reach = match (answers, unreached.contains(&deal.offer.node)) {
+                (true, _) => Reach::Answers,
+                (false, true) => Reach::SilentForLong,
+                (false, false) => Reach::Silent,
+            };
+            let state = judge(word, reach, without.contains(&deal.offer.node));
+            let (named, there, kept, declined, named_declined) = (0, 0, 0, 0, 0);
+            let missed_in_row = word.missed_in_row;
+            Seat { deal, state, answers, rest, missed_in_row, named, there, kept, declined, named_declined }
+        };
+        Ok(asked.into_iter().map(seat).collect())
     }
 
     /// Whether one that answers takes nothing for now, by its own word.
-    pub(super) async fn rest_of(&self, provider: &Provider) -> Option<Rest> {
+    pub(crate) async fn rest_of(&self, provider: &Provider) -> Option<Rest> {
         let Pause { wait, gives } = self.0.engine.pause(provider).await?;
         let until_ms =
             wait.map(|wait| self.now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
         Some(Rest { until_ms, gives })
-    }
-
-    /// Whether a provider answers, asked patiently.
-    pub(super) async fn is_there(&self, provider: &Provider) -> bool {
-        for tries in 1.. {
-            if self.0.engine.answers(provider).await {
-                return true;
-            }
-            if tries == TRIES {
-                break;
-            }
-            self.0.context.sleep(REST).await;
-        }
-        false
     }
 }
 
@@ -267,6 +278,7 @@ pub(super) mod tests {
             missed_in_row: 0,
             named: 0,
             there: 0,
+            kept: 0,
             declined: 0,
             named_declined: 0,
         }
@@ -294,18 +306,25 @@ pub(super) mod tests {
             is_suspended: missed_in_row > 0,
             missed_in_row,
         };
-        let judged = |missed, answers| judge(word(missed), answers, false);
+        let reach = |answers| if answers { Reach::Answers } else { Reach::Silent };
+        let judged = |missed, answers| judge(word(missed), reach(answers), false);
         assert_eq!([0, 1, 2].map(|missed| judged(missed, true)), [State::Answers, State::Answers, State::Doubted]);
         assert_eq!([0, 1, 9].map(|missed| judged(missed, false)), [State::Away, State::Missing, State::Missing]);
         let closed = Word { is_closed: true, ..word(10) };
-        assert_eq!([true, false].map(|answers| judge(closed, answers, false)), [State::Closed; 2]);
-        assert_eq!([word(0), closed].map(|word| judge(word, true, true)), [State::GivenUp; 2]);
-        assert_eq!(judge(Word { is_open: false, ..closed }, true, true), State::Ending);
+        assert_eq!([true, false].map(|answers| judge(closed, reach(answers), false)), [State::Closed; 2]);
+        assert_eq!([word(0), closed].map(|word| judge(word, Reach::Answers, true)), [State::GivenUp; 2]);
+        assert_eq!(judge(Word { is_open: false, ..closed }, Reach::Answers, true), State::Ending);
         let retired = |missed| Word { is_retired: true, ..word(missed) };
-        let judged = |missed, answers| judge(retired(missed), answers, false);
+        let judged = |missed, answers| judge(retired(missed), reach(answers), false);
         assert_eq!([0, 1, 2].map(|missed| judged(missed, true)), [State::Leaving, State::Leaving, State::Doubted]);
         assert_eq!([0, 1].map(|missed| judged(missed, false)), [State::Away, State::Missing]);
         // Who holds nothing is asked for nothing, whatever it missed before.
-        assert_eq!(judge(Word { is_suspended: false, ..word(5) }, true, false), State::Answers);
+        assert_eq!(judge(Word { is_suspended: false, ..word(5) }, Reach::Answers, false), State::Answers);
+        // Whom nobody reaches for long does not come back by proving; who proves nothing either keeps its deal.
+        let for_long = |word| judge(word, Reach::SilentForLong, false);
+        assert_eq!(
+            [word(0), word(1), closed, retired(0)].map(for_long),
+            [State::Unreached, State::Missing, State::Closed, State::Unreached]
+        );
     }
 }

@@ -160,7 +160,7 @@ impl Voices {
             _ if has => Worth::Given,
             _ if self.declined.contains(&(deal, id)) => Worth::Declined,
             Some(State::Away) => Worth::Awaited,
-            Some(State::Missing) => Worth::Away,
+            Some(State::Missing | State::Unreached) => Worth::Away,
             _ => Worth::Nothing,
         }
     }
@@ -202,12 +202,21 @@ impl Voices {
                 count.leaving += 1;
             }
             Some((State::Doubted | State::Closed | State::Ending, _)) if is_held => count.spare += 1,
-            Some((State::Closed | State::Missing, false)) => count.away += 1,
+            Some((State::Closed | State::Missing | State::Unreached, false)) => count.away += 1,
             Some((State::Away, _)) => count.back += 1,
             _ => {}
         }
         is_held
     }
+}
+
+/// What became of what the index says that a deal has.
+#[derive(Clone, Copy, Default)]
+struct Named {
+    named: u64,
+    there: u64,
+    kept: u64,
+    declined: u64,
 }
 
 /// The survey as it grows.
@@ -223,7 +232,7 @@ pub(super) struct Tally {
     /// Parts that cannot be read: stripes, and whether they may come back.
     lost: BTreeMap<[u8; 16], (u64, bool)>,
     /// By deal: what the index names, and what is there of it, and declined.
-    named: BTreeMap<u64, (u64, u64, u64)>,
+    named: BTreeMap<u64, Named>,
     /// By deal: what its provider declines of all it was asked for.
     declined: BTreeMap<u64, u64>,
 }
@@ -275,7 +284,7 @@ impl Tally {
         let mut count = Count::default();
         for deal in deals {
             let is_there = voices.count(&mut count, *deal, id);
-            self.name(*deal, is_there, voices.declined.contains(&(*deal, id)));
+            self.name(voices, *deal, id, is_there);
         }
         let others = self.survey.seats.iter().map(|seat| seat.deal.id).filter(|deal| !deals.contains(deal));
         let others = others.filter(|deal| voices.there.contains(&(*deal, id)));
@@ -290,11 +299,12 @@ impl Tally {
         }
     }
 
-    fn name(&mut self, deal: u64, is_there: bool, is_declined: bool) {
-        let (named, there, declined) = self.named.entry(deal).or_default();
-        *named += 1;
-        *there += u64::from(is_there);
-        *declined += u64::from(is_declined);
+    fn name(&mut self, voices: &Voices, deal: u64, id: ShardId, is_there: bool) {
+        let its = self.named.entry(deal).or_default();
+        its.named += 1;
+        its.there += u64::from(is_there);
+        its.kept += u64::from(voices.shut.contains(&deal) && voices.there.contains(&(deal, id)));
+        its.declined += u64::from(voices.declined.contains(&(deal, id)));
     }
 
     /// Takes in what providers declined when they were asked for a wave.
@@ -315,7 +325,7 @@ impl Tally {
                     let named = page.holder(at, shard as u8).map(|holder| holder.deal);
                     let Some(deal) = voices.deal_of(&self.overlay, named, *id) else { continue };
                     let is_there = voices.count(&mut count, deal, *id);
-                    self.name(deal, is_there, voices.declined.contains(&(deal, *id)));
+                    self.name(voices, deal, *id, is_there);
                     self.survey.needed.extend(voices.needed(&self.overlay, named, *id));
                 }
                 let margins = if plot.is_index { &mut self.survey.index } else { &mut self.survey.stripes };
@@ -386,7 +396,8 @@ impl Tally {
             }
         }
         for seat in &mut self.survey.seats {
-            (seat.named, seat.there, seat.named_declined) = self.named.get(&seat.deal.id).copied().unwrap_or_default();
+            let its = self.named.get(&seat.deal.id).copied().unwrap_or_default();
+            (seat.named, seat.there, seat.kept, seat.named_declined) = (its.named, its.there, its.kept, its.declined);
             seat.declined = self.declined.get(&seat.deal.id).copied().unwrap_or_default();
         }
         self.survey

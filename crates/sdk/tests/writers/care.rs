@@ -17,11 +17,12 @@ use alloy_sol_types::SolCall as _;
 use commonware_runtime::{Clock as _, Handle, Runner as _, Spawner as _, Supervisor as _, deterministic::Runner};
 use hodei_ledger::account::{Account, Order};
 use hodei_sdk::{
+    Fault,
     bucket::Buckets,
     condition::Condition,
     custody::{Charge, Notes, SETTLES, Step, Tended, Wage},
     plan::Wish,
-    repair::Ask,
+    repair::{Ask, Survey},
 };
 use hodei_types::{
     abi::{BUCKETS, DEALS, IBuckets, IDeals, IProviders, PROVIDERS},
@@ -34,12 +35,12 @@ const LEAVER: usize = 4;
 const OBJECTS: usize = 3;
 const KILLS: u64 = 12;
 /// Looks that nobody disturbs until everything must be done: the ledger's line drops a question now and then.
-const LOOKS: u64 = 20;
+pub(crate) const LOOKS: u64 = 20;
 /// Times at most that it is asked whether a custodian brought something by now.
 const PEEKS: u64 = 300;
 
 /// One look of a process that then ends; what it found, unless it failed.
-fn look(scene: &Scene, charge: &Charge, disk: &Disk, wire: &Wire) -> Handle<Option<Tended>> {
+pub(crate) fn look(scene: &Scene, charge: &Charge, disk: &Disk, wire: &Wire) -> Handle<Option<Tended>> {
     let (world, charge, disk, wire) = (scene.world.clone(), charge.clone(), disk.clone(), wire.clone());
     scene.context.child("custodian").spawn(move |context| async move {
         let cloud = open(context.child("opening"), &world, Payer::Custodian, disk, wire).await;
@@ -59,7 +60,7 @@ async fn retire(scene: &Scene, host: usize) {
 }
 
 /// Somebody who was never there reads everything.
-async fn check(scene: &Scene, reader: u64, when: &str) {
+pub(crate) async fn check(scene: &Scene, reader: u64, when: &str) {
     let reader: Ours = scene.cloud(&scene.process(reader, Payer::Owner)).await;
     for number in 0..OBJECTS {
         let (key, mut tries) = (format!("key {number}"), 0);
@@ -79,7 +80,7 @@ async fn check(scene: &Scene, reader: u64, when: &str) {
 }
 
 /// Objects in a bucket with a custodian that may end deals; then its owner goes away.
-async fn entrusted(scene: &Scene) -> Charge {
+pub(crate) async fn entrusted(scene: &Scene) -> Charge {
     let owner = scene.cloud(&scene.process(0, Payer::Owner)).await;
     for number in 0..OBJECTS {
         let (key, mut tries) = (format!("key {number}"), 0);
@@ -237,29 +238,37 @@ fn who_leaves_is_held_until_what_another_custodian_brought_before_it_was_killed_
     assert!(left > 0, "none was killed with something unposted: this shows nothing");
 }
 
+/// Looks on until who leaves is let go; `seen` is shown what each look found.
+async fn until_let_go(scene: &Scene, charge: &Charge, seed: u64, mut seen: impl FnMut(&Result<Tended, Fault>)) {
+    let leaving = leaving(scene, charge.bucket);
+    let custodian: Ours = scene.cloud(&scene.process(53, Payer::Custodian)).await;
+    let (mut notes, mut looks) = (Notes::default(), 0);
+    while scene.world.ledger.view(DEALS, &IDeals::getCall { deal: leaving }).state != 3 {
+        let looked = custodian.tend(charge, &mut notes, None, &|_: Step| {}).await;
+        seen(&looked);
+        looks += 1;
+        assert!(looks < LOOKS, "seed {seed}: it does not come to an end: {looked:?}");
+        scene.context.sleep(SECOND).await;
+    }
+}
+
 /// One provider says that it has whatever it is asked for.
 fn boaster(seed: u64) {
     Runner::seeded(seed).start(|context| async move {
         let scene = Scene::new(context).await;
-        let ledger = scene.world.ledger.clone();
         let charge = entrusted(&scene).await;
-        let leaving = leaving(&scene, charge.bucket);
         scene.fleet.boast((LEAVER + 2) % HOSTS);
         retire(&scene, LEAVER).await;
-        let custodian: Ours = scene.cloud(&scene.process(53, Payer::Custodian)).await;
-        let (mut notes, mut looks, mut moved, mut is_clean) = (Notes::default(), 0, 0, true);
-        while ledger.view(DEALS, &IDeals::getCall { deal: leaving }).state != 3 {
-            let looked = custodian.tend(&charge, &mut notes, None, &|_: Step| {}).await;
+        let (mut moved, mut is_clean) = (0, true);
+        until_let_go(&scene, &charge, seed, |looked| {
             // A look that failed on the way may have brought some and not said where.
-            if let Ok(tended) = &looked {
+            if let Ok(tended) = looked {
                 assert!(!is_clean || tended.found_shards == 0, "seed {seed}: nobody brought any and said nothing");
                 moved += tended.moved_shards;
             }
             is_clean &= looked.as_ref().is_ok_and(|tended| tended.failures.is_empty());
-            looks += 1;
-            assert!(looks < LOOKS, "seed {seed}: it does not come to an end: {looked:?}");
-            scene.context.sleep(SECOND).await;
-        }
+        })
+        .await;
         assert!(moved > 0, "seed {seed}: nothing was brought from who leaves");
         scene.fleet.power_off(LEAVER);
         scene.fleet.power_off((LEAVER + 1) % HOSTS);
@@ -276,26 +285,20 @@ fn a_bare_yes_keeps_no_shard_from_being_brought_from_who_leaves() {
 fn beside_one_that_rests(seed: u64, rests: Rests) {
     Runner::seeded(seed).start(|context| async move {
         let scene = Scene::new(context).await;
-        let ledger = scene.world.ledger.clone();
         let charge = entrusted(&scene).await;
-        let leaving = leaving(&scene, charge.bucket);
         scene.fleet.rest((LEAVER + 2) % HOSTS, rests);
         retire(&scene, LEAVER).await;
-        let custodian: Ours = scene.cloud(&scene.process(53, Payer::Custodian)).await;
-        let (mut notes, mut looks, mut moved) = (Notes::default(), 0, 0);
-        while ledger.view(DEALS, &IDeals::getCall { deal: leaving }).state != 3 {
-            let looked = custodian.tend(&charge, &mut notes, None, &|_: Step| {}).await;
-            if let Ok(tended) = &looked {
+        let mut moved = 0;
+        until_let_go(&scene, &charge, seed, |looked| {
+            if let Ok(tended) = looked {
                 let is_vain = tended.read_bytes > 0 && tended.sent_bytes == 0 && tended.found_shards == 0;
                 assert!(!is_vain, "seed {seed}: it read for nobody: {tended:?}");
                 let is_held_up = tended.failures.iter().any(|why| why.contains("busy for"));
                 assert!(!is_held_up, "seed {seed}: who rests held it up: {tended:?}");
                 moved += tended.moved_shards;
             }
-            looks += 1;
-            assert!(looks < LOOKS, "seed {seed}: it does not come to an end: {looked:?}");
-            scene.context.sleep(SECOND).await;
-        }
+        })
+        .await;
         assert!(moved > 0, "seed {seed}: nothing was brought from who leaves");
         scene.fleet.power_off(LEAVER);
         scene.fleet.power_off((LEAVER + 1) % HOSTS);
@@ -363,6 +366,21 @@ fn where_one_alone_still_takes_shards_a_custodian_opens_a_deal_before_it_says_wh
     (0..seeds(4)).for_each(short_of_takers);
 }
 
+/// What the owner finds; the ledger's line drops a question now and then.
+pub(crate) async fn surveyed(scene: &Scene, owner: &Ours) -> Survey {
+    let mut tries = 0;
+    loop {
+        match owner.survey(BUCKET, &Ask::default(), |_, _| {}).await {
+            Ok(survey) => return survey,
+            Err(error) => {
+                tries += 1;
+                assert!(tries < LOOKS, "it cannot be looked at: {error}");
+                scene.context.sleep(SECOND).await;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_survey_tells_who_rests_and_counts_on_what_it_gives_alone() {
     Runner::seeded(2).start(|context| async move {
@@ -375,17 +393,7 @@ fn a_survey_tells_who_rests_and_counts_on_what_it_gives_alone() {
             if let Some(rests) = rests {
                 scene.fleet.rest(LEAVER, rests);
             }
-            let mut tries = 0;
-            let survey = loop {
-                match owner.survey(BUCKET, &Ask::default(), |_, _| {}).await {
-                    Ok(survey) => break survey,
-                    Err(error) => {
-                        tries += 1;
-                        assert!(tries < LOOKS, "it cannot be looked at: {error}");
-                        scene.context.sleep(SECOND).await;
-                    }
-                }
-            };
+            let survey = surveyed(&scene, &owner).await;
             let seat = survey.seats.iter().find(|seat| seat.node() == node).expect("it has a deal");
             assert_eq!(seat.rest.map(|rest| rest.gives), rests.map(|rests| rests == Rests::Says), "{seat:?}");
             assert_eq!(
@@ -395,7 +403,10 @@ fn a_survey_tells_who_rests_and_counts_on_what_it_gives_alone() {
             );
             assert_eq!((seat.answers, seat.is_gone(), seat.takes()), (true, false, rests.is_none()), "{seat:?}");
             assert_eq!(survey.lost(), 0);
+            let told = owner.resting(&owner.offers().await.unwrap(), SECOND * 5).await;
+            assert_eq!(told.contains_key(&node), rests.is_some(), "{told:?}");
             whole.push((survey.stripes.whole, seat.there > 0));
+            assert_eq!(seat.kept > 0, rests == Some(Rests::Shut), "what it keeps meanwhile is no loss: {seat:?}");
         }
         assert_eq!(whole[0], whole[1], "it gives what it has");
         assert!(whole[2].0 < whole[0].0 && !whole[2].1, "what it does not give is no margin: {whole:?}");

@@ -19,6 +19,7 @@ mod passes;
 mod process;
 mod tale;
 mod theft;
+mod unreached;
 
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolCall as _;
