@@ -6,7 +6,7 @@ use alloy_primitives::{Address, U256};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_types::{
     abi::{ILeases, LEASES},
-    chain::{ChainError, LOG_BLOCKS_MAX, Log, LogFilter},
+    chain::{LOG_BLOCKS_MAX, Log, LogFilter},
     transport::Transport,
 };
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ impl<T: Transport> Apps<T> {
                 topic1: Some(U256::from(lease).into()),
                 topic2: None,
             };
-            Ok::<_, ChainError>(self.chain().logs(filter).await?)
+            self.chain().logs(filter).await
         });
         let logs: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await?;
         let mut statement = Statement::default();
