@@ -225,7 +225,7 @@ fn who_declined_some_shards_takes_others_of_the_same_stripes_from_a_custodian() 
     let ids: Vec<&str> = its.map(|shard| shard["id"].as_str().unwrap()).collect();
     let folder = cloud.demo.folder(0);
     let words = ["node", "decline", "--folder", text(&folder), "--reason", "court", "-y"];
-    let declined = cloud.demo.user.one(&[&words[..], &ids].concat());
+    let declined = cloud.demo.user.one(&[&words[..], &ids[..]].concat());
     assert_eq!(
         (&declined["done"], count(&declined, "declined_shards")),
         (&true.into(), ids.len() as u64),
