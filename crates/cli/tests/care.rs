@@ -20,8 +20,12 @@ struct Cloud {
 
 impl Cloud {
     fn start(name: &str, bytes: usize) -> Self {
+        Self::start_with(name, bytes, &[])
+    }
+
+    fn start_with(name: &str, bytes: usize, options: &[&str]) -> Self {
         let demo = Demo::start(name);
-        demo.one(&["data", "create", "vault", "--code", "3/6", "--operators", "6", "-y"]);
+        demo.one(&[&["data", "create", "vault", "--code", "3/6", "--operators", "6", "-y"][..], options].concat());
         let (object, file) = (content(1, bytes), demo.user.folder().join("there"));
         fs::write(&file, &object).unwrap();
         demo.one(&["data", "cp", text(&file), "hodei://vault/large", "--wait", "full"]);
@@ -39,6 +43,18 @@ impl Cloud {
         let words = self.demo.words(&["data", "repair", "vault", "--dry-run"]);
         let (code, lines, error) = self.demo.user.run(&words);
         lines.into_iter().next().unwrap_or_else(|| panic!("no survey: {code} {error}"))
+    }
+
+    /// Takes a provider with all that it has, and waits until it missed a proof.
+    fn lose(&self, index: usize) {
+        let gone = self.demo.ready(index)["node"].as_str().unwrap().to_owned();
+        self.demo.kill(index);
+        fs::remove_dir_all(self.demo.folder(index)).unwrap();
+        wait_for("a proof that is missed", || {
+            let survey = self.survey();
+            let seat = survey["providers"].as_array().unwrap().iter().find(|seat| seat["node"] == gone.as_str());
+            matches!(seat.unwrap()["state"].as_str(), Some("missing" | "closed"))
+        });
     }
 
     /// What the ledger has of the bucket, by the roots that were posted.
@@ -93,14 +109,7 @@ fn the_first_custodian_acts_at_its_first_look_and_the_second_says_what_it_leaves
     let (first, second) = (cloud.appoint("first", "20"), cloud.appoint("second", "0"));
     wait_for("a bucket that is whole", || is_well(&first.look().1));
     let _late = cloud.demo.join("attic");
-    let gone = cloud.demo.ready(0)["node"].as_str().unwrap().to_owned();
-    cloud.demo.kill(0);
-    fs::remove_dir_all(cloud.demo.folder(0)).unwrap();
-    wait_for("a proof that is missed", || {
-        let survey = cloud.survey();
-        let seat = survey["providers"].as_array().unwrap().iter().find(|seat| seat["node"] == gone.as_str());
-        matches!(seat.unwrap()["state"].as_str(), Some("missing" | "closed"))
-    });
+    cloud.lose(0);
 
     // Each stripe lacks one, and two more may go: the later one waits, says so, and ends.
     let (_, left) = second.look();
@@ -181,5 +190,67 @@ fn who_leaves_is_let_go_by_a_custodian_while_the_owner_is_away() {
         count(&survey, "due_parts") == 0 && survey["index_due"] == false && survey["stripes"]["margins"] == json!({})
     });
     (2..5).for_each(|index| cloud.demo.kill(index));
+    cloud.check();
+}
+
+#[test]
+fn a_custodian_opens_deals_in_the_regions_that_the_owner_allows_and_nowhere_else() {
+    let cloud = Cloud::start_with("regions", LARGE / 8, &["--regions", "attic,cellar,office"]);
+    let custodian = cloud.appoint("regions", "20");
+    wait_for("a bucket that is whole", || is_well(&custodian.look().1));
+    let far = cloud.demo.join("barn");
+    cloud.lose(0);
+    // Somebody offers room, where the owner allows nobody.
+    let (_, look) = custodian.look();
+    assert!(count(&look, "due_stripes") > 0, "{look}");
+    assert_eq!(["new_deals", "restored_shards"].map(|what| count(&look, what)), [0, 0], "{look}");
+    assert!(look["failures"].to_string().contains("in attic, cellar, office"), "{look}");
+
+    let near = cloud.demo.join("cellar-late");
+    wait_for("all that was lost", || is_well(&custodian.look().1));
+    let survey = cloud.survey();
+    let has = |node: &str| survey["providers"].as_array().unwrap().iter().any(|seat| seat["node"] == node);
+    assert!(has(&near.key) && !has(&far.key), "{survey}");
+}
+
+#[test]
+fn who_declined_some_shards_takes_others_of_the_same_stripes_from_a_custodian() {
+    let cloud = Cloud::start("declined", LARGE / 8);
+    let custodian = cloud.appoint("declined", "20");
+    wait_for("a bucket that is whole", || is_well(&custodian.look().1));
+    let node = cloud.demo.ready(0)["node"].as_str().unwrap().to_owned();
+    let stripes = cloud.demo.lines(&["data", "where", "hodei://vault/large", "--stripes"]);
+    let shards = stripes.iter().filter_map(|line| line["shards"].as_array()).flatten();
+    let its = shards.filter(|shard| shard["node"] == node.as_str());
+    let ids: Vec<&str> = its.map(|shard| shard["id"].as_str().unwrap()).collect();
+    let folder = cloud.demo.folder(0);
+    let words = ["node", "decline", "--folder", text(&folder), "--reason", "court", "-y"];
+    let declined = cloud.demo.user.one(&[&words[..], &ids[..]].concat());
+    assert_eq!(
+        (&declined["done"], count(&declined, "declined_shards")),
+        (&true.into(), ids.len() as u64),
+        "{declined}"
+    );
+    // Another takes all of these; who declined them has nothing of the object any more.
+    let _other = cloud.demo.join("shed");
+    let mut deals = 0;
+    wait_for("what was declined", || {
+        let (_, look) = custodian.look();
+        deals += count(&look, "new_deals");
+        is_well(&look)
+    });
+    assert_eq!(deals, 1);
+
+    // What a third one had of the same stripes finds its place there: nobody else is on offer.
+    cloud.lose(1);
+    let mut restored = 0;
+    wait_for("what was lost", || {
+        let (_, look) = custodian.look();
+        assert_eq!(count(&look, "new_deals"), 0, "{look}");
+        restored += count(&look, "restored_shards");
+        is_well(&look)
+    });
+    assert!(restored >= ids.len() as u64, "{restored} of {}", ids.len());
+    (2..4).for_each(|index| cloud.demo.kill(index));
     cloud.check();
 }

@@ -13,6 +13,7 @@ use crate::{
     keep::{Kept, is_void},
     pack::{Lodged, Small},
     read::{Holders, Opened},
+    redundancy::noted,
     share,
     sweep::GRACE_MS,
     upload::{NO_PROGRESS, Slot},
@@ -444,7 +445,11 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let mut bytes = run.encode_layer(&touched);
         let sizes: Vec<u64> = before.layers.iter().map(|layer| layer.part.size_bytes).collect();
         let mut layers = before.layers.clone();
-        let merged = layers.split_off(if anew { 0 } else { index::kept(&sizes, bytes.len() as u64) });
+        // For custodians, who read nothing else of the index; beside it the root has room for a layer less.
+        let (regions, care) = (noted(&run.settings).1, self.care(record.id));
+        let limits = (!regions.is_empty()).then_some((&care, &regions[..]));
+        let most = index::LAYERS_MAX - 1 - usize::from(limits.is_some());
+        let merged = layers.split_off(if anew { 0 } else { index::kept(&sizes, bytes.len() as u64).min(most) });
         let (run, is_first) = (Arc::new(run), layers.is_empty());
         if is_first || !merged.is_empty() {
             // It may be of a million keys.
@@ -465,7 +470,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         journal.part(&sent.part, &sent.acks, kept).await?;
         layers.push(Layer { part: sent.part, touched: Arc::new(touched), run: run.clone() });
         let (shard, id) = Root { layers: layers.iter().map(|layer| layer.part.clone()).collect() }
-            .seal(&network, &record.id.0, &secret, self.random())
+            .seal(&network, &record.id.0, &secret, self.random(), limits)
             .map_err(|error| Fault::Index(error.to_string()))?;
         let roster = self.takers(record).await?;
         let (_, acks) = self.0.engine.put_copies(record.shape, roster, self.random(), shard, journal.telling()).await?;

@@ -171,8 +171,11 @@ fn text(bucket: &str, tended: &Tended, earned: U256, before: &BTreeSet<String>) 
     if tended.restored_shards > 0 {
         text.push_str(&format!(", {} shards of {} stripes restored", tended.restored_shards, tended.restored_stripes));
     }
-    if tended.moved_shards > 0 {
-        text.push_str(&format!(", {} shards moved from who leaves", tended.moved_shards));
+    let left = tended.moved_shards.saturating_sub(tended.doubted_shards);
+    for (shards, who) in [(left, "who leaves"), (tended.doubted_shards, "who missed proofs")] {
+        if shards > 0 {
+            text.push_str(&format!(", {shards} shards moved from {who}"));
+        }
     }
     if tended.read_bytes + tended.sent_bytes > 0 {
         text.push_str(&format!(", {} read and {} sent", bytes(tended.read_bytes), bytes(tended.sent_bytes)));
@@ -216,7 +219,8 @@ fn told(bucket: &str, tended: &Tended, earned: U256) -> Value {
         "due_stripes": tended.due, "left_stripes": tended.left, "left_looks": tended.left_looks, "rank": tended.rank,
         "restored_stripes": tended.restored_stripes, "found_shards": tended.found_shards,
         "leaving_deals": tended.leaving_deals, "released_deals": tended.released_deals, "stays": tended.stays,
-        "restored_shards": tended.restored_shards, "moved_shards": tended.moved_shards, "copies": tended.copies, "read_bytes": tended.read_bytes,
+        "restored_shards": tended.restored_shards, "moved_shards": tended.moved_shards,
+        "doubted_shards": tended.doubted_shards, "copies": tended.copies, "read_bytes": tended.read_bytes,
         "sent_bytes": tended.sent_bytes, "new_deals": tended.new_deals, "escrow_wei": tended.escrow.to_string(),
         "earned_wei": earned.to_string(),
         "failures": tended.failures,
@@ -269,5 +273,17 @@ mod tests {
         assert!(again.ends_with("; not done, as before") && !again.contains("64 MiB"), "{again}");
         let well = text("ab", &Tended::default(), U256::ZERO, &failures);
         assert!(!well.contains("not done"), "{well}");
+    }
+
+    #[test]
+    fn a_look_says_of_what_it_moved_why() {
+        let said = |moved_shards, doubted_shards| {
+            let tended = Tended { moved_shards, doubted_shards, ..Tended::default() };
+            text("ab", &tended, U256::ZERO, &BTreeSet::new())
+        };
+        let (leaves, missed) = ("5 shards moved from who leaves", "45 shards moved from who missed proofs");
+        assert!(said(5, 0).contains(leaves) && !said(5, 0).contains("missed"));
+        assert!(said(45, 45).contains(missed) && !said(45, 45).contains("leaves"));
+        assert!(said(50, 45).contains(leaves) && said(50, 45).contains(missed));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     bucket::Record,
-    repair::{Seat, Voices},
+    repair::{Seat, State, Voices},
 };
 use hodei_storage::{
     engine::Provider,
@@ -42,8 +42,8 @@ pub(super) struct Due {
     pub(super) there: Vec<(u8, u64)>,
     /// What others shall have: what is lost, and what lies with those who leave.
     pub(super) lost: Vec<u8>,
-    /// Deals that declined some of these: nothing of the stripe is tried there.
-    pub(super) declined: Vec<u64>,
+    /// Shards that deals declined: these are tried there no more, others are.
+    pub(super) declined: Vec<(u8, u64)>,
 }
 
 impl Due {
@@ -148,6 +148,12 @@ impl Scene {
         self.seats.iter().filter(takes).map(|seat| seat.deal.id).collect()
     }
 
+    /// Whether what it has is not counted on for the proofs that it missed.
+    pub(super) fn is_doubted(&self, deal: u64) -> bool {
+        let doubted = |seat: &Seat| matches!(seat.state, State::Doubted | State::Closed);
+        self.seats.iter().any(|seat| seat.deal.id == deal && doubted(seat))
+    }
+
     fn refused(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.refused.lock().expect("no panic under this lock")
     }
@@ -180,7 +186,8 @@ impl Scene {
             let shard = shard as u8;
             let named = page.holder(at, shard).map(|holder| holder.deal);
             let told = named.into_iter().chain(self.overlay.deals(id));
-            declined.extend(told.filter(|deal| self.voices.declined.contains(&(*deal, *id))));
+            let told = told.filter(|deal| self.voices.declined.contains(&(*deal, *id)));
+            declined.extend(told.map(|deal| (shard, deal)));
             let Some(deal) = self.voices.deal_of(&self.overlay, named, *id) else { continue };
             let before = count;
             if self.voices.count(&mut count, deal, *id) {

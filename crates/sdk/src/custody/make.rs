@@ -23,8 +23,9 @@ use std::{
 #[derive(Default)]
 pub(super) struct Made {
     pub(super) pairs: Vec<(ShardId, u64)>,
-    /// Of these, brought as they are.
+    /// Of these, brought as they are; and of those, from who missed proofs.
     pub(super) moved: usize,
+    pub(super) doubted: usize,
     pub(super) read_bytes: u64,
     pub(super) sent_bytes: u64,
     pub(super) failure: Option<String>,
@@ -46,6 +47,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
         }
         let whole: BTreeSet<u8> = ready.keys().copied().collect();
+        let is_doubted = |(_, deal): &&(u8, u64)| scene.is_doubted(*deal);
+        let doubted: BTreeSet<u8> = due.there.iter().filter(is_doubted).map(|(shard, _)| *shard).collect();
         // Nobody has it, or it cannot be had there any more.
         let wanted: Vec<u8> = seats.iter().map(|(shard, _)| *shard).filter(|shard| !whole.contains(shard)).collect();
         let mut room = None;
@@ -80,6 +83,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                         self.owe(&[(held.ack.statement.deal, held.ack)].into());
                         made.sent_bytes += ready.remove(&shard).map_or(0, |bytes| bytes.len() as u64);
                         made.moved += usize::from(whole.contains(&shard));
+                        made.doubted += usize::from(whole.contains(&shard) && doubted.contains(&shard));
                         made.pairs.push((due.shard(shard), deal));
                         due.there.retain(|(known, _)| *known != shard);
                         due.there.push((shard, deal));
@@ -87,9 +91,9 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                     Err(error) => {
                         is_refused = true;
                         failure = Some(format!("{}: {error}", scene.roster[at].peer.key));
-                        // Of this stripe alone it will have nothing.
+                        // It may take another of the stripe.
                         if !self.not_taken(scene, at, error) {
-                            due.declined.push(deal);
+                            due.declined.push((shard, deal));
                         }
                     }
                 }
@@ -134,7 +138,8 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         self.0.engine.restore(loss).await.map_err(|error| error.to_string())
     }
 
-    /// A shard that lies with who leaves, to be brought to another as it is; `None` where it is not there, or cannot be had.
+    /// A shard that lies with who leaves or missed proofs, to be brought to another as it is; `None` where it is not there,
+    /// or cannot be had.
     async fn read_leaving(&self, scene: &Scene, due: &Due, shard: u8) -> Option<Bytes> {
         let (_, deal) = due.there.iter().find(|(known, _)| *known == shard)?;
         let from = scene.roster.iter().find(|provider| provider.deal == *deal)?;

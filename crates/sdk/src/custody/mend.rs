@@ -7,6 +7,7 @@
 use super::{
     Charge, Notes,
     count::{Due, Scene},
+    regions::Allowed,
     tended::{Step, Tended},
 };
 use crate::{
@@ -196,7 +197,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         }
     }
 
-    async fn read_copy(&self, scene: &Scene, id: ShardId, bytes: u32) -> Option<Bytes> {
+    pub(super) async fn read_copy(&self, scene: &Scene, id: ShardId, bytes: u32) -> Option<Bytes> {
         self.0.engine.get_copy(&scene.roster, id, bytes, |verdict| self.blame(verdict)).await.ok()
     }
 
@@ -257,7 +258,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let most = if rate.is_some() { AT_ONCE } else { STRIPES_BEFORE_LAY };
         let (mut left, mut refusals) = (due.as_slice(), scene.refusals());
         // Before anything is said: those who are left may be too few to take a sheet.
-        self.join_lacking(scene, left, tended).await?;
+        self.join_lacking(charge, scene, left, tended).await?;
         let said = self.say(scene, &mut unsaid, tended).await?;
         tended.found_shards += said.len() as u64;
         Arc::make_mut(&mut scene.overlay).extend(said);
@@ -265,7 +266,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             // Again once somebody took nothing.
             if refusals != scene.refusals() {
                 refusals = scene.refusals();
-                self.join_lacking(scene, left, tended).await?;
+                self.join_lacking(charge, scene, left, tended).await?;
             }
             let (batch, later) = left.split_at(most.min(left.len()));
             left = later;
@@ -280,6 +281,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
                         tended.restored_stripes += u64::from(made.pairs.len() > made.moved);
                         tended.restored_shards += (made.pairs.len() - made.moved) as u64;
                         tended.moved_shards += made.moved as u64;
+                        tended.doubted_shards += made.doubted as u64;
                         tended.failures.extend(made.failure);
                         unsaid.extend(made.pairs);
                     }
@@ -328,20 +330,20 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     pub(super) fn seats_for(&self, scene: &Scene, due: &Due, may_double: bool) -> Vec<(u8, usize)> {
         let mut candidates: Vec<Candidate> = scene.roster.iter().map(Provider::candidate).collect();
         let takers = scene.takers();
-        let avoid: Vec<NodeKey> = scene
-            .roster
-            .iter()
-            .filter(|provider| !takers.contains(&provider.deal) || due.declined.contains(&provider.deal))
-            .map(|provider| provider.peer.key)
-            .collect();
+        let refuses = |slot: usize, node: &NodeKey| {
+            let takes = |deal: u64| takers.contains(&deal) && !due.declined.contains(&(slot as u8, deal));
+            !scene.roster.iter().any(|provider| provider.peer.key == *node && takes(provider.deal))
+        };
         let slots: Vec<usize> = (0..due.page.n)
             .map(|shard| {
                 let there = due.there.iter().find(|(known, _)| *known == shard).map(|(_, deal)| *deal);
+                // Who declined it does not return with it.
                 let named = due.page.holder(due.at, shard);
+                let named = named.filter(|holder| !due.declined.contains(&(shard, holder.deal)));
                 let deal = there.or(named.map(|holder| holder.deal)).unwrap_or(0);
                 let place = scene.roster.iter().position(|provider| provider.deal == deal);
                 place.unwrap_or_else(|| {
-                    // Of a deal that ended: it counts for nobody.
+                    // Declined, or of a deal that ended: it counts for nobody.
                     let node = named.map_or(NodeKey([0; 32]), |holder| holder.node);
                     let name = format!("gone {shard}");
                     let operator = [shard; 20];
@@ -353,13 +355,19 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let lost: Vec<usize> = due.lost.iter().map(|shard| usize::from(*shard)).collect();
         let shape = scene.shape(&due.page);
         let seed: [u8; 32] = self.random();
-        let found = seats(&shape, &candidates, &slots, &lost, &avoid, &seed, may_double);
+        let found = seats(&shape, &candidates, &slots, &lost, refuses, &seed, may_double);
         let in_roster = found.into_iter().filter(|(_, at)| *at < scene.roster.len());
         in_roster.map(|(shard, at)| (shard as u8, at)).collect()
     }
 
     /// Others first; where none can be had, some of those who are left hold two of a stripe.
-    async fn join_lacking(&self, scene: &mut Scene, due: &[Due], tended: &mut Tended) -> Result<(), Fault> {
+    async fn join_lacking(
+        &self,
+        charge: &Charge,
+        scene: &mut Scene,
+        due: &[Due],
+        tended: &mut Tended,
+    ) -> Result<(), Fault> {
         let wanting = |scene: &Scene, may_double| {
             let lacks = |due: &Due| due.lost.len() - self.seats_for(scene, due, may_double).len();
             due.iter().map(lacks).max().unwrap_or(0)
@@ -376,7 +384,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             }
             return Ok(());
         }
-        let joined = match self.join_others(scene, others, tended).await {
+        let joined = match self.join_others(charge, scene, others, tended).await {
             // Who is left may take some all the same.
             Err(error @ (Fault::Market(_) | Fault::Reverted(_))) => Err(format!("no deal is opened: {error}")),
             joined => joined?,
@@ -392,6 +400,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
     /// Opens deals with others from the bucket's reserve; `Ok(Err)` says why none could be opened.
     async fn join_others(
         &self,
+        charge: &Charge,
         scene: &mut Scene,
         wanting: usize,
         tended: &mut Tended,
@@ -405,6 +414,15 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let offers = self.offers().await?;
         let mut offered: Vec<&Offer> = offers.iter().filter(usable).collect();
         offered.retain(|offer| !known.contains(&offer.node) && offer.free_bytes() >= room);
+        let allowed = match offered.is_empty() {
+            true => Some(Allowed::Anywhere),
+            false => self.allowed(charge, scene).await?,
+        };
+        let Some(allowed) = allowed else {
+            let why = "nobody gives the index's root, which says where the owner allows others";
+            return Ok(Err(format!("{wanting} others are needed, and {why}")));
+        };
+        offered.retain(|offer| allowed.has(offer));
         let offered = self.present(&record, offered, wanting).await?;
         // Who merely rests keeps what it has, and its place.
         let staying: Vec<&Offer> =
@@ -413,10 +431,15 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
             Ok(chosen) if !chosen.is_empty() => chosen,
             Ok(_) | Err(_) if offered.is_empty() => {
                 let mib = room.div_ceil(1 << 20);
-                return Ok(Err(format!("{wanting} others are needed, and nobody who answers offers {mib} MiB")));
+                return Ok(Err(format!(
+                    "{wanting} others are needed, and nobody who answers offers {mib} MiB{allowed}"
+                )));
             }
             Ok(_) => return Ok(Err("those who offer room would hold too much of a stripe".into())),
-            Err(error) => return Ok(Err(format!("{} others offer room, which is not enough: {error}", offered.len()))),
+            Err(error) => {
+                let count = offered.len();
+                return Ok(Err(format!("{count} others offer room{allowed}, which is not enough: {error}")));
+            }
         };
         let reserve = self.reserve(record.id).await?;
         let cost = |windows: u64| -> U256 { chosen.iter().map(|offer| U256::from(escrow(offer, room, windows))).sum() };

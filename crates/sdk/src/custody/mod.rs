@@ -21,6 +21,7 @@ mod make;
 mod mend;
 mod overlay;
 mod posted;
+mod regions;
 mod tended;
 mod wage;
 

@@ -23,8 +23,9 @@ pub struct Tended {
     pub tried: u64,
     pub restored_stripes: u64,
     pub restored_shards: u64,
-    /// Shards brought as they are from providers that leave to others.
+    /// Shards brought to others as they are, from providers that leave or missed proofs; and of those, from who missed them.
     pub moved_shards: u64,
+    pub doubted_shards: u64,
     /// Shards that others were found to have, brought before by somebody who did not come to say so.
     pub found_shards: u64,
     /// Copies made of pages, lists and the index's root.

@@ -162,7 +162,7 @@ impl<E: Runtime, T: Transport> Cloud<E, T> {
         let (sent, kept) = self.send(slot, source, Wait::Quorum, journal.telling(), NO_PROGRESS).await?;
         journal.part(&sent.part, &sent.acks, kept).await?;
         let (shard, id) = Root { layers: vec![sent.part.clone()] }
-            .seal(&network, &record.id.0, &secret, self.random())
+            .seal(&network, &record.id.0, &secret, self.random(), None)
             .map_err(|error| Fault::Index(error.to_string()))?;
         let roster = self.takers(record).await?;
         let (holders, acks) =

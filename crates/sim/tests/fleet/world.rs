@@ -406,7 +406,8 @@ impl World {
             let avoid: Vec<_> =
                 roster.iter().filter(is_off).map(|device| self.devices[*device as usize].candidate.node).collect();
             let seed = self.rng.random();
-            let found = seats(&self.plan.shape, &candidates, &held, &lost, &avoid, &seed, false);
+            let found =
+                seats(&self.plan.shape, &candidates, &held, &lost, |_, node| avoid.contains(node), &seed, false);
             if found.len() == lost.len() {
                 let shards = (k + found.len()) as u64;
                 let seats = found.into_iter().map(|(slot, at)| (slot, roster[at])).collect();

@@ -9,6 +9,7 @@ mod entry;
 mod layer;
 mod lock;
 mod part;
+mod regions;
 mod root;
 mod run;
 mod table;
@@ -19,6 +20,7 @@ pub use entry::{Checksum, Customer, DOCUMENT_BYTES_MAX, Digest, Entry, META_BYTE
 pub use layer::{LAYERS_MAX, Touched, kept, part_number};
 pub use lock::{Lock, Mode, Retention};
 pub use part::{Home, Part};
+pub use regions::regions;
 pub use root::{ROOT_BYTES, Root};
 pub use run::{Run, SETTINGS_MAX, Settings, check_setting, is_reserved};
 pub use uses::Use;
@@ -239,7 +241,7 @@ mod tests {
     fn a_root_opens_only_with_the_buckets_key() {
         let secret = Secret::new([9; 32]);
         let root = Root { layers: vec![part(part_number()); LAYERS_MAX] };
-        let (shard, id) = root.seal(&[1; 32], &[2; 32], &secret, [8; 16]).unwrap();
+        let (shard, id) = root.seal(&[1; 32], &[2; 32], &secret, [8; 16], None).unwrap();
         assert_eq!(ShardId::of(&shard), id);
         assert_eq!(Root::open(&shard, &[1; 32], &[2; 32], &secret), Ok(root));
         assert!(Root::open(&shard, &[1; 32], &[3; 32], &secret).is_err());
@@ -247,6 +249,28 @@ mod tests {
         let mut bent = shard.clone();
         bent[20] ^= 1;
         assert!(Root::open(&bent, &[1; 32], &[2; 32], &secret).is_err());
+    }
+
+    #[test]
+    fn a_root_tells_who_has_the_care_key_where_providers_must_be_and_nothing_else() {
+        let (secret, care) = (Secret::new([9; 32]), Secret::new([6; 32]));
+        let root = Root { layers: vec![part(part_number()); LAYERS_MAX] };
+        let seal =
+            |limits: Option<(&Secret, &[String])>| root.seal(&[1; 32], &[2; 32], &secret, [8; 16], limits).unwrap().0;
+        let told = |shard: &[u8], care: &Secret| regions(shard, &[1; 32], &[2; 32], care);
+        let names = ["eu".to_owned(), "us-east".to_owned()];
+        let limited = seal(Some((&care, &names[..])));
+        assert_eq!(limited.len(), ROOT_BYTES);
+        assert_eq!(Root::open(&limited, &[1; 32], &[2; 32], &secret), Ok(root.clone()));
+        assert_eq!(told(&limited, &care), Some(names.to_vec()));
+        assert_eq!((told(&limited, &secret), told(&seal(None), &care)), (None, None));
+        assert!(Root::open(&limited, &[1; 32], &[2; 32], &care).is_err());
+        // What has no room is not allowed: that limits more than was asked, never less.
+        let long: Vec<String> = (10..20).map(|at| format!("zone-{at}{}", "z".repeat(24))).collect();
+        let some = told(&seal(Some((&care, &long[..]))), &care).unwrap();
+        assert!(some.len() >= 7 && long.starts_with(&some), "{some:?}");
+        let none = seal(Some((&care, &["z".repeat(300)][..])));
+        assert_eq!(told(&none, &care), Some(Vec::new()), "nowhere, not anywhere");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Seal the root: the one shard that finds the layers of a bucket's index.
 
-use super::{IndexError, LAYERS_MAX, Part, VERSION};
+use super::{IndexError, LAYERS_MAX, Part, VERSION, regions};
 use crate::seal::{Algorithm, PartKey, Place, Secret, TAG_BYTES};
 use hodei_types::{
     cbor::{Reader, Writer},
@@ -19,13 +19,15 @@ pub struct Root {
 }
 
 impl Root {
-    /// The root as a shard, and its id. `salt` is fresh randomness: it makes the key used once.
+    /// The root as a shard, and its id. `salt` is fresh randomness: it makes the key used once. `limits` are the bucket's
+    /// care key and the regions its providers must be in, where they may not be anywhere.
     pub fn seal(
         &self,
         network: &[u8; 32],
         bucket: &[u8; 32],
         secret: &Secret,
         salt: [u8; 16],
+        limits: Option<(&Secret, &[String])>,
     ) -> Result<(Vec<u8>, ShardId), IndexError> {
         let mut out = Writer::new();
         out.array(2).uint(VERSION);
@@ -33,7 +35,12 @@ impl Root {
         self.layers.iter().for_each(|layer| layer.write_own(&mut out));
         let body = out.finish();
         let mut shard = vec![0; ROOT_BYTES];
-        let (head, frame) = shard.split_at_mut(16);
+        let (head, mut frame) = shard.split_at_mut(16);
+        if let Some(limits) = limits {
+            let (before, end) = frame.split_last_chunk_mut().expect("a root is longer");
+            regions::seal(end, (network, bucket), salt, limits);
+            frame = before;
+        }
         let room = frame.len() - TAG_BYTES - 4;
         if body.len() > room {
             return Err(IndexError::Shape("the root does not fit 8 KiB"));
@@ -52,8 +59,10 @@ impl Root {
             return Err(IndexError::Shape("a root is 8 KiB"));
         }
         let (salt, frame) = shard.split_first_chunk::<16>().ok_or(IndexError::Shape("a root is 8 KiB"))?;
-        let mut frame = frame.to_vec();
-        let plain = key(network, bucket, secret, *salt).open(0, true, &mut frame)?;
+        let key = key(network, bucket, secret, *salt);
+        let (mut whole, mut limited) = (frame.to_vec(), frame[..frame.len() - regions::BYTES].to_vec());
+        // One that says where providers must be is shorter by that.
+        let plain = key.open(0, true, &mut whole).or_else(|_| key.open(0, true, &mut limited))?;
         let (len, rest) = plain.split_first_chunk::<4>().ok_or(IndexError::Shape("root"))?;
         let len = u32::from_be_bytes(*len) as usize;
         let body = rest.get(..len).ok_or(IndexError::Shape("root length"))?;
