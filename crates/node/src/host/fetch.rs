@@ -1,7 +1,7 @@
 //! Ask other hosts of an app for what it runs, while its owner sleeps.
 //!
-//! Hosts of the same order come first, then those of its owner's other orders of the same workload: a replica that
-//! replaces a lost one has an order of its own.
+//! Hosts of the same order come first, by its present leases: what the ledger placed again is among them. Then those of
+//! its owner's other orders of the same workload: what an owner replaces has an order of its own.
 
 use super::{
     Host,
@@ -11,7 +11,7 @@ use super::{
 use commonware_runtime::Storage;
 use hodei_ledger::wire::{receive, send};
 use hodei_types::{
-    abi::{ILeases, IMarket, LEASES, MARKET, PAGE_MAX, unpack_reach},
+    abi::{ILeases, IMarket, LEASES, MARKET, PAGE_MAX},
     app::{
         Manifest,
         wire::{Answer, FRAME_BYTES_MAX, Request},
@@ -122,11 +122,10 @@ impl<E: Storage> Host<E> {
                 break;
             }
             let placed = ask(self.chain(), MARKET, &IMarket::placedCall { id }).await?;
-            if placed.order.workload.0 != replica.workload || placed.firstLease == 0 {
+            if placed.order.workload.0 != replica.workload {
                 continue;
             }
-            let leases: Vec<u64> = (0..u64::from(placed.order.replicas)).map(|at| placed.firstLease + at).collect();
-            for batch in leases.chunks(MANY_MAX) {
+            for batch in placed.leases.chunks(MANY_MAX) {
                 let found = ask(self.chain(), LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await?;
                 for lease in found.iter().filter(|lease| lease.state == RUNNING && lease.workload.0 == replica.workload)
                 {
@@ -140,9 +139,7 @@ impl<E: Storage> Host<E> {
         let mut peers = Vec::new();
         for key in nodes {
             let Some(host) = super::register::record(self.chain(), key.0.into()).await? else { continue };
-            if let Some(reach) = unpack_reach(&host.offer.addresses) {
-                peers.push(Peer { key, addresses: reach.addresses, relays: reach.relays });
-            }
+            peers.extend(super::watch::peer(&host));
         }
         Ok(peers)
     }

@@ -198,6 +198,7 @@ impl<E: Storage> Host<E> {
         self.0.is_retired.store(record.as_ref().is_some_and(|record| record.retired), Ordering::Relaxed);
         let is_idle = leases.is_empty();
         *lock(&self.0.record) = record.clone();
+        self.show(&leases, head.time_ms);
         *lock(&self.0.leases) = leases;
         let idle = match is_idle {
             true => Some(self.why_idle(record.as_ref()).await?),
@@ -222,7 +223,7 @@ impl<E: Storage> Host<E> {
     }
 
     async fn take_note(&self, log: &Log) {
-        use ILeases::ILeasesEvents::{Begun, Ended, Settled};
+        use ILeases::ILeasesEvents::{Begun, Ended, Refuted, Settled, Suspected, Watched};
         let fields = Fields::new().uint("height", log.height).uint("index", log.index.into());
         let fields = fields.bytes("tx", log.tx.as_slice());
         // One this program does not know is of a newer ledger: nothing it could act on.
@@ -232,9 +233,7 @@ impl<E: Storage> Host<E> {
                 (Kind::Lease, fields.bytes("rate_wei", &U256::from(event.rate).to_be_bytes_trimmed_vec()))
             }
             Ok(Settled(event)) => {
-                let mut earned = lock(&self.0.earned);
-                *earned = earned.saturating_add(event.amount);
-                drop(earned);
+                self.earn(event.amount);
                 let fields = fields.text("what", "lease").uint("lease", event.lease).uint("secs", event.secs);
                 (Kind::Payment, fields.bytes("wei", &event.amount.to_be_bytes_trimmed_vec()))
             }
@@ -242,9 +241,28 @@ impl<E: Storage> Host<E> {
                 let fields = fields.text("what", "closed").uint("lease", event.lease).uint("by", event.by.into());
                 (Kind::Lease, fields.bytes("penalty_wei", &event.penalty.to_be_bytes_trimmed_vec()))
             }
+            Ok(Suspected(event)) => {
+                let fields = fields.text("what", "suspected").uint("lease", event.lease);
+                (Kind::Lease, fields.uint("generation", event.generation))
+            }
+            Ok(Refuted(event)) => {
+                let fields = fields.text("what", "refuted").uint("lease", event.lease);
+                (Kind::Lease, fields.uint("generation", event.generation))
+            }
+            // For telling of another host's loss.
+            Ok(Watched(event)) => {
+                self.earn(event.amount);
+                let fields = fields.text("what", "watch").uint("lease", event.lease);
+                (Kind::Payment, fields.bytes("wei", &event.amount.to_be_bytes_trimmed_vec()))
+            }
             _ => return,
         };
         self.note(kind, fields).await;
+    }
+
+    fn earn(&self, wei: U256) {
+        let mut earned = lock(&self.0.earned);
+        *earned = earned.saturating_add(wei);
     }
 
     /// What replicas answered since the last time, one event each.

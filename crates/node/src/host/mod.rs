@@ -6,6 +6,7 @@
 //! Give, or Fetch from a host of the same app ─► shelf (disk) ─► compiled once ─► process      tend
 //! Ask ─► gate ─► the replica's queue ─► its process ─► answer, readings                       serve
 //! owed ─► touch, where it is worth the fee                                                    settle
+//! Ping to hosts it is drawn to watch ─► unreachable; alive, when others miss this one         watch
 //! ```
 //! The promise: what runs here is what the ledger's lease names, to the byte, for as long as the lease is paid. Who
 //! might break it: a host that lies; so what it answers is checked by who asks, not believed.
@@ -16,6 +17,7 @@
 
 mod fetch;
 mod follow;
+mod misses;
 pub mod paid;
 pub mod register;
 mod replica;
@@ -23,6 +25,7 @@ mod serve;
 mod settle;
 mod shelf;
 mod tend;
+mod watch;
 
 use crate::{
     config,
@@ -46,6 +49,7 @@ use hodei_types::{
     chain::Chain,
     transport::{NodeKey, Reach},
 };
+use misses::Misses;
 use replica::Replica;
 use shelf::Shelf;
 pub use shelf::ShelfError;
@@ -57,7 +61,7 @@ use std::{
     },
     time::Instant,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// The word by which this program is entered as a runner: `HODEI run-sandbox`, before anything else happens.
 pub const RUNNER: &str = "run-sandbox";
@@ -89,7 +93,7 @@ pub struct Parts<E: Storage> {
     pub signer: Arc<Signer>,
     pub journal: Journal<E>,
     pub tasks: Tasks,
-    pub stop: watch::Receiver<bool>,
+    pub stop: tokio::sync::watch::Receiver<bool>,
     pub chain_id: u64,
     /// Where others reach this node, for the ledger.
     pub reach: Reach,
@@ -127,6 +131,11 @@ struct Inner<E: Storage> {
     record: Mutex<Option<IMarket::Host>>,
     /// Why nothing is earned, where it is known.
     idle: Mutex<Option<String>>,
+    /// What this host watches, by a clock that began with it.
+    misses: Mutex<Misses>,
+    begun: Instant,
+    /// Suspect leases for which this host showed itself, and which time they are.
+    shown: Mutex<BTreeMap<u64, u64>>,
     /// Wei that leases paid since the start.
     earned: Mutex<U256>,
     is_retired: AtomicBool,
@@ -149,6 +158,9 @@ impl<E: Storage> Host<E> {
             refreshed: tokio::sync::Mutex::default(),
             record: Mutex::default(),
             idle: Mutex::default(),
+            misses: Mutex::new(Misses::new(parts.signer.node())),
+            begun: Instant::now(),
+            shown: Mutex::default(),
             earned: Mutex::default(),
             is_retired: AtomicBool::new(false),
             reported: Reported::new(home, "compute.height"),
@@ -163,6 +175,7 @@ impl<E: Storage> Host<E> {
         vec![
             ("the leases", self.clone().report(parts.tasks.enter("leases"), parts.stop.clone()).boxed()),
             ("the pay for computing", self.clone().settle(parts.tasks.enter("settle"), parts.stop.clone()).boxed()),
+            ("the watch", self.clone().watch(parts.tasks.enter("watch"), parts.stop.clone()).boxed()),
         ]
     }
 
@@ -198,6 +211,7 @@ impl<E: Storage> Host<E> {
             })
             .collect();
         let record = lock(record).clone();
+        let watched = self.watched();
         let dims = |capacity: hodei_types::market::Capacity| {
             let [cpu, memory, disk, bandwidth, transfer] = capacity.dims();
             serde_json::json!({
@@ -215,6 +229,10 @@ impl<E: Storage> Host<E> {
             "earned_wei": lock(earned).to_string(),
             "idle": lock(idle).clone(),
             "replicas": replicas,
+            "watch": {
+                "leases": watched.leases, "hosts": watched.hosts, "missed": watched.missed,
+                "accused": watched.accused, "refuted": watched.refuted,
+            },
         })
     }
 

@@ -96,6 +96,7 @@ impl<E: Storage> Host<E> {
                 Some(replica) => Answer::State(replica.state()),
                 None => Answer::Gone,
             },
+            Ok(Request::Concur { lease, generation, round }) => self.concur(from, lease, generation, round),
             Ok(Request::Bytes(_) | Request::End) => refused("a body without a request before it"),
             Err(error) => refused(error),
         };
@@ -240,7 +241,7 @@ impl<E: Storage> Host<E> {
     }
 }
 
-fn refused(words: impl ToString) -> Answer {
+pub(super) fn refused(words: impl ToString) -> Answer {
     Answer::Refused { words: words.to_string() }
 }
 

@@ -45,6 +45,7 @@ const VIEWER: [u8; 32] = [20; 32];
 const HOST: [u8; 32] = [21; 32];
 const OTHER: [u8; 32] = [22; 32];
 const VISITOR: [u8; 32] = [23; 32];
+const THIRD: [u8; 32] = [24; 32];
 const MEMORY: u64 = 128 << 20;
 
 static LOGS: AtomicU64 = AtomicU64::new(0);
@@ -331,6 +332,75 @@ fn a_component_that_asks_for_more_memory_than_its_lease_does_not_run() {
         let failed = until(&link, &running.peer, 1, |replica| replica.state == State::Failed).await;
         assert!(failed.words.contains("order more"), "{}", failed.words);
         assert!(running.host.processes().is_empty());
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_host_that_two_watchers_miss_is_told_of_and_its_replica_goes_on_elsewhere() {
+    let folder = Folder::new("hosting-watch");
+    on_runtime(folder.0.join("store"), |context| async move {
+        let (ledger, wasm) = (Leased::new(), guests::hello());
+        let manifest = manifest(&wasm);
+        // Two replicas of one order; what the first host loses goes to the third.
+        let [first, other, next] = [HOST, OTHER, THIRD].map(|secret| B256::from(Signer::new(&secret).node().0));
+        ledger.lease(1, first, manifest.workload(), MEMORY);
+        ledger.lease_of(1, 2, other, manifest.workload(), MEMORY);
+        ledger.watch(1, vec![other, next], next);
+        let lost = Running::start(&context, &folder.0.join("lost"), ledger.clone(), HOST).await;
+        let (second, third) = (context.child("second"), context.child("third"));
+        let second = Running::start(&second, &folder.0.join("second"), ledger.clone(), OTHER).await;
+        let third = Running::start(&third, &folder.0.join("third"), ledger.clone(), THIRD).await;
+        let link = visitor().await;
+        for (lease, running) in [(1, &lost), (2, &second)] {
+            given(&link, &running.peer, lease, &manifest, &wasm).await;
+            until(&link, &running.peer, lease, is_ready).await;
+        }
+
+        // Who misses nothing gives no word, and to strangers never.
+        let concur = Request::Concur { lease: 1, generation: 0, round: 7 };
+        assert!(matches!(ask(&link, &second.peer, vec![concur]).await, Answer::Refused { .. }));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(ledger.get(1).unwrap().generation, 0, "who answers is not accused");
+
+        lost.stop().await;
+        for _ in 0..900 {
+            if ledger.get(3).is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        until(&link, &third.peer, 3, is_ready).await;
+        assert_eq!(fetched(&link, &third.peer, 3, b"").await.1, b"hello", "nobody gave it again");
+        let (was, now) = (ledger.get(1).unwrap(), ledger.get(3).unwrap());
+        assert_eq!((was.state, was.generation, now.order), (2, 1, 1));
+        assert_eq!(ledger.get(2).unwrap().generation, 0);
+        let accused = |running: &Running| running.host.status()["watch"]["accused"].as_u64();
+        assert_eq!((accused(&second), accused(&third)), (Some(1), Some(1)));
+        second.stop().await;
+        third.stop().await;
+    });
+}
+
+#[test]
+fn a_host_that_hears_it_is_suspect_shows_itself() {
+    let folder = Folder::new("hosting-alive");
+    on_runtime(folder.0.join("store"), |context| async move {
+        let ledger = Leased::new();
+        let running = Running::start(&context, &folder.0.join("host"), ledger.clone(), HOST).await;
+        ledger.lease(1, running.host.id(), [1; 32], MEMORY);
+        // Each time anew: what it said of one says nothing of the next.
+        for generation in 1..=2 {
+            ledger.suspect(1, 120_000);
+            for _ in 0..300 {
+                if ledger.get(1).unwrap().lostMs == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            let lease = ledger.get(1).unwrap();
+            assert_eq!((lease.lostMs, lease.generation, lease.state), (0, generation, 1));
+        }
         running.stop().await;
     });
 }

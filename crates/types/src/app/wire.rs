@@ -9,6 +9,7 @@
 //! Ask ─ Bytes… ─ End                                ► Head ─ Bytes… ─ Done | Busy | NotReady | Gone | Refused
 //! Look                                              ► Replica | Gone | Refused
 //! Ping                                              ► State | Gone | Refused
+//! Concur                                            ► Signature | Refused
 //! ```
 //! An answer may come before a body's end; then nobody hears the rest. A component that fails before it answers has
 //! `Done` without `Head`.
@@ -55,6 +56,8 @@ pub enum Request {
     Bytes(Vec<u8>),
     /// A body is whole.
     End,
+    /// From one watcher of a lease to another: its word that the host is not reached, if it misses it too.
+    Concur { lease: u64, generation: u64, round: u64 },
 }
 
 /// Why a message was not understood.
@@ -114,6 +117,9 @@ impl Request {
             Self::Ping { lease } => _ = out.array(2).uint(5).uint(*lease),
             Self::Bytes(bytes) => _ = out.array(2).uint(6).bytes(bytes),
             Self::End => _ = out.array(1).uint(7),
+            Self::Concur { lease, generation, round } => {
+                out.array(4).uint(8).uint(*lease).uint(*generation).uint(*round);
+            }
         }
         out.finish()
     }
@@ -141,6 +147,7 @@ impl Request {
             (5, 2) => Self::Ping { lease: input.uint()? },
             (6, 2) => Self::Bytes(read_chunk(&mut input)?),
             (7, 1) => Self::End,
+            (8, 4) => Self::Concur { lease: input.uint()?, generation: input.uint()?, round: input.uint()? },
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;

@@ -40,6 +40,8 @@ pub enum Answer {
     Gone,
     Replica(Box<Replica>),
     State(State),
+    /// A watcher's, over `abi::unreachable_statement`.
+    Signature([u8; 64]),
 }
 
 /// What one request used. Fuel, memory and bytes are the same wherever it is run again.
@@ -197,6 +199,7 @@ impl Answer {
             Self::Gone => _ = out.array(1).uint(9),
             Self::Replica(replica) => replica.write(&mut out),
             Self::State(state) => _ = out.array(2).uint(11).uint(*state as u64),
+            Self::Signature(signature) => _ = out.array(2).uint(12).bytes(signature),
         }
         out.finish()
     }
@@ -228,6 +231,7 @@ impl Answer {
             (9, 1) => Self::Gone,
             (10, 16) => Self::Replica(Box::new(Replica::read(&mut input)?)),
             (11, 2) => Self::State(State::read(&mut input)?),
+            (12, 2) => Self::Signature(input.fixed()?),
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;

@@ -22,6 +22,7 @@ fn requests() -> Vec<Request> {
         Request::Ping { lease: 24 },
         Request::Bytes(vec![5; CHUNK_BYTES_MAX]),
         Request::End,
+        Request::Concur { lease: 1, generation: u64::MAX, round: 24 },
     ]
 }
 
@@ -57,6 +58,7 @@ fn answers() -> Vec<Answer> {
         Answer::NotReady { words: "compiling".into() },
         Answer::Gone,
         Answer::Replica(Box::new(replica)),
+        Answer::Signature([7; 64]),
     ];
     answers.extend(State::ALL.map(Answer::State));
     answers
