@@ -213,7 +213,7 @@ fn once(bytes: Bytes) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin {
 }
 
 fn passing(body: Heard<Incoming>) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin {
-    let data = TryStreamExt::map_err(BodyStream::new(body), io::Error::other);
+    let data = futures::TryStreamExt::map_err(BodyStream::new(body), io::Error::other);
     Box::pin(data.try_filter_map(|frame| async move { Ok(frame.into_data().ok()) }))
 }
 
