@@ -202,7 +202,8 @@ impl<E: Storage> Host<E> {
             }
         }
         let mut duties = Vec::new();
-        for lease in self.many(mine.keys().copied()).await? {
+        let ids: Vec<u64> = mine.keys().copied().collect();
+        for lease in self.many(&ids).await? {
             if let Some(watchers) = mine.remove(&lease.id) {
                 duties.push(Duty::new(&lease, watchers));
             }
@@ -222,8 +223,7 @@ impl<E: Storage> Host<E> {
         Ok(Drawn { hosts, peers, duties, is_drawn })
     }
 
-    async fn many(&self, ids: impl IntoIterator<Item = u64>) -> Result<Vec<ILeases::Lease>, ChainError> {
-        let ids: Vec<u64> = ids.into_iter().collect();
+    async fn many(&self, ids: &[u64]) -> Result<Vec<ILeases::Lease>, ChainError> {
         let mut leases = Vec::new();
         for batch in ids.chunks(MANY_MAX) {
             leases.extend(ask(self.chain(), LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await?);
@@ -256,7 +256,7 @@ impl<E: Storage> Host<E> {
     /// Reads the leases that matter as they are now.
     async fn learn(&self) -> Result<(), ChainError> {
         let open = lock(&self.0.misses).open(self.clock_ms());
-        for lease in self.many(open).await? {
+        for lease in self.many(&open).await? {
             let shown = lock(&self.0.misses).learn(self.clock_ms(), &lease);
             if let Some(host) = shown {
                 tracing::warn!(lease = lease.id, %host, "a host that was not reached from here showed itself: it is left alone for an hour");
