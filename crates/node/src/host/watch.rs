@@ -160,7 +160,7 @@ impl<E: Storage> Host<E> {
         }
         let round = ask(self.chain(), LEASES, &ILeases::roundCall {}).await?.index;
         if round != lock(&self.0.misses).round() {
-            let drawn = self.draw(round).await?;
+            let drawn = self.find_watched(round).await?;
             post.tries += 1;
             // Until it is drawn, the round before goes on.
             if drawn.is_drawn || post.tries >= DRAWN_TRIES {
@@ -172,7 +172,7 @@ impl<E: Storage> Host<E> {
     }
 
     /// Reads what this host watches in a round.
-    async fn draw(&self, round: u64) -> Result<Drawn, ChainError> {
+    async fn find_watched(&self, round: u64) -> Result<Drawn, ChainError> {
         let hosts = ask(self.chain(), MARKET, &IMarket::countCall {}).await?;
         let pages = hosts.div_ceil(PAGE_MAX);
         let (mut peers, mut ids) = (BTreeMap::new(), Vec::new());
