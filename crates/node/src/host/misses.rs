@@ -166,7 +166,7 @@ impl Misses {
     pub(super) fn open(&self, now_ms: u64) -> Vec<u64> {
         let is_open = |duty: &&Duty| duty.lost_ms != 0 || self.missed_since(now_ms, &duty.host).is_some();
         let mut leases: Vec<u64> = self.duties.values().filter(is_open).map(|duty| duty.lease).collect();
-        leases.extend(self.accused.keys().filter(|lease| !self.duties.contains_key(lease)));
+        leases.extend(self.accused.keys().filter(|lease| !self.duties.contains_key(*lease)));
         leases
     }
 
