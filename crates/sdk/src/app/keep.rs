@@ -9,7 +9,8 @@
 //! Upon the third look in a row that a replica's host misses, nothing is routed to it, its lease is ended so that paying
 //! stops, and an order for what its lease had left is made that keeps away from its host and from those that have the
 //! app's other replicas. A lease that its host ended before its time is made up for the same way; one whose escrow is
-//! over is not. A component that fails, fails elsewhere too: it is not placed again. Orders that find nothing are tried
+//! over is not. Where every host of several misses a look, it may be this machine that is cut off: then it takes fifteen
+//! looks in a row instead of three. A component that fails, fails elsewhere too: it is not placed again. Orders that find nothing are tried
 //! again after twice the time, to five minutes.
 
 use hodei_types::{
@@ -21,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Looks in a row that a host may not miss.
 pub(super) const MISSES_MAX: u32 = 3;
+/// The same where no host of several answers: half a minute of a line that is down here costs nobody his lease.
+const BLIND_MISSES_MAX: u32 = 15;
 /// A host that lost a replica is kept away from for so long.
 const AWAY_MS: u64 = 3_600_000;
 /// Compiling the largest component takes four minutes at most.
@@ -101,6 +104,8 @@ impl Keep {
     pub(super) fn step(&mut self, now_ms: u64, (wanted, is_spread): (u8, bool), seen: &[Seen]) -> Vec<Act> {
         self.away.retain(|_, until_ms| *until_ms > now_ms);
         self.forget_ended(now_ms, seen);
+        let is_blind = seen.len() > 1 && seen.iter().all(|one| one.sight == Sight::Missed);
+        let misses_max = if is_blind { BLIND_MISSES_MAX } else { MISSES_MAX };
         let mut acts = Vec::new();
         for one in seen {
             let lease = one.lease;
@@ -119,7 +124,7 @@ impl Keep {
             if one.sight != Sight::Gone || !is_new {
                 watched.look(now_ms, &one.sight);
             }
-            if watched.misses.max(watched.refusals) >= MISSES_MAX && !watched.is_lost {
+            if (watched.misses >= misses_max || watched.refusals >= MISSES_MAX) && !watched.is_lost {
                 watched.is_lost = true;
                 self.away.insert(one.node, now_ms.saturating_add(AWAY_MS));
                 self.owed.push(one.until_ms);
@@ -255,6 +260,19 @@ mod tests {
             assert_eq!(keep.step(round * 2_000, (1, true), &[seen(1, sight)]), []);
         }
         assert!(keep.is_routed(1));
+    }
+
+    #[test]
+    fn a_line_that_is_down_here_for_a_while_loses_nothing_and_hosts_that_stay_away_are_replaced() {
+        let mut keep = Keep::default();
+        let dark = [seen(1, Sight::Missed), seen(2, Sight::Missed)];
+        for round in 1..u64::from(BLIND_MISSES_MAX) {
+            assert_eq!(keep.step(round * 2_000, (2, true), &dark), []);
+        }
+        assert_eq!(keep.step(30_000, (2, true), &[ready(1), ready(2)]), []);
+        let last = (0..BLIND_MISSES_MAX).map(|round| keep.step(31_000 + u64::from(round), (2, true), &dark)).last();
+        let order = Act::Order { replicas: 2, secs: 968, exclude: keys([1, 2]) };
+        assert_eq!(last.unwrap(), [Act::End { lease: 1 }, Act::End { lease: 2 }, order]);
     }
 
     #[test]
