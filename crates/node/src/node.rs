@@ -22,6 +22,7 @@ use crate::{
 };
 use alloy_primitives::B256;
 use commonware_runtime::{Spawner as _, Supervisor as _, tokio::Context};
+use futures::future::BoxFuture;
 use hodei_audit::Log;
 use hodei_ledger::{
     account::Account,
@@ -214,12 +215,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
                 });
             }
             provider.set_reached(relays.is_empty() || !addresses.is_empty());
-            for (name, work) in provider.loops() {
-                loops.spawn(async move {
-                    work.await;
-                    name
-                });
-            }
+            begin(&mut loops, provider.loops());
             Some(provider)
         }
         None => None,
@@ -242,12 +238,7 @@ pub async fn start(context: Context, home: Home, config: Config) -> Result<Runni
                 code_key: blake3::derive_key("hodei node compiled code v1", keys.node.bytes()),
             };
             let host = crate::host::Host::start(&home, offer.clone(), parts)?;
-            for (name, work) in host.loops() {
-                loops.spawn(async move {
-                    work.await;
-                    name
-                });
-            }
+            begin(&mut loops, host.loops());
             Some(host)
         }
         None => None,
@@ -456,6 +447,16 @@ impl Running {
         if let Err(error) = self.context.stop(0, Some(STOP_TIMEOUT)).await {
             tracing::warn!(%error, "the runtime's tasks did not end in time");
         }
+    }
+}
+
+/// Starts loops that end with their names.
+fn begin(loops: &mut JoinSet<&'static str>, works: Vec<(&'static str, BoxFuture<'static, ()>)>) {
+    for (name, work) in works {
+        loops.spawn(async move {
+            work.await;
+            name
+        });
     }
 }
 
