@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Compute, Place},
-    provider::register::network,
+    provider::register::{lacks, network},
 };
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall;
@@ -108,9 +108,7 @@ pub async fn ensure(
         None => {
             let head = chain.head().await?;
             let collateral = U256::from(config.collateral.0);
-            let needed = collateral + U256::from(REGISTER_GAS) * U256::from(u128::from(head.base_fee) * 2);
-            let found = chain.account(account.address()).await?.balance;
-            if found < needed {
+            if let Some((found, needed)) = lacks(account, &head, collateral, REGISTER_GAS).await? {
                 return Err(RegisterError::Poor { account: account.address().to_string(), found, needed });
             }
             let possession = signer.sign(&operator_consent(head.chain_id, account.address(), node)).to_vec().into();

@@ -8,7 +8,7 @@ use hodei_types::{
     abi::{DEALS, IDeals, IProviders, LEAF_BYTES, PAGE_MAX, PROVIDERS, operator_consent, pack_reach},
     ack::Signer,
     call::{ask, revert},
-    chain::ChainError,
+    chain::{ChainError, Head},
     transport::Reach,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -93,16 +93,26 @@ pub(crate) async fn order(
         }
         None => {
             let head = account.chain().head().await?;
-            let gas = U256::from(REGISTER_GAS) * U256::from(u128::from(head.base_fee) * 2);
-            let needed = first.collateral + first.reserve + gas;
-            let found = account.chain().account(account.address()).await?.balance;
-            if found < needed {
+            if let Some((found, needed)) = lacks(account, &head, first.collateral + first.reserve, REGISTER_GAS).await?
+            {
                 return Err(RegisterError::Poor { account: account.address().to_string(), found, needed });
             }
             let call = IProviders::registerCall { node, offer, possession: first.possession.into() };
             Ok(Some(Order::call(PROVIDERS, call.abi_encode(), REGISTER_GAS).with_value(first.collateral)))
         }
     }
+}
+
+/// What an account holds and needs, in wei, where it holds less than `value` and, at twice the base fee, so much gas.
+pub(crate) async fn lacks(
+    account: &Account,
+    head: &Head,
+    value: U256,
+    gas: u64,
+) -> Result<Option<(U256, U256)>, ChainError> {
+    let needed = value + U256::from(gas) * U256::from(u128::from(head.base_fee) * 2);
+    let found = account.chain().account(account.address()).await?.balance;
+    Ok((found < needed).then_some((found, needed)))
 }
 
 /// Registers this node if it is not, updates its offer if it differs. True if it had to do something.
