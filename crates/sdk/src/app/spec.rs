@@ -254,6 +254,8 @@ impl Draft {
             collateralMin: checked
                 .coins("collateral_min", self.collateral_min.as_ref())?
                 .map_or(0, |wei| wei.saturating_to::<u128>()),
+            availabilityMinBp: 0,
+            within: 0,
             exclude: Vec::new(),
         };
         let limits = checked.limits(self, each.memoryBytes)?;

@@ -111,6 +111,10 @@ sol! {
             bytes32 workload;
             /// Wei of collateral its hosts must have when they are chosen, beside what each offer needs.
             uint128 collateralMin;
+            /// Availability its hosts must promise with a bond, in hundredths of a percent; 0 asks for none.
+            uint16 availabilityMinBp;
+            /// The order whose held capacity it is placed in; 0 is the open book.
+            uint64 within;
             /// Hosts it keeps away from, at most 8, rising.
             bytes32[] exclude;
         }

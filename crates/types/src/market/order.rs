@@ -18,8 +18,8 @@ pub const TERM_SECS_MAX: u64 = 400 * 24 * 3600;
 pub const PATIENCE_MS_MAX: u64 = 31 * 24 * 3600 * 1000;
 /// Hosts an order may keep away from.
 pub const EXCLUDE_MAX: usize = 8;
-/// Bytes of an encoded order: 24 words, and one for each host it keeps away from.
-pub const ORDER_BYTES_MAX: usize = (24 + EXCLUDE_MAX) * 32;
+/// Bytes of an encoded order: 26 words, and one for each host it keeps away from.
+pub const ORDER_BYTES_MAX: usize = (26 + EXCLUDE_MAX) * 32;
 
 impl Order {
     /// Refuses an order outside of the limits, by the name of the first field that is.
@@ -35,6 +35,9 @@ impl Order {
         field(self.renewableMin <= 100, "renewableMin")?;
         field(Class::of(self.class).is_some(), "class")?;
         field((super::LEASE_SECS_MIN..=TERM_SECS_MAX).contains(&self.secs), "secs")?;
+        // Nothing promises availability, and nothing is held, yet.
+        field(self.availabilityMinBp == 0, "availabilityMinBp")?;
+        field(self.within == 0, "within")?;
         // Rising, so that one set is one order.
         let is_set = self.exclude.len() <= EXCLUDE_MAX && self.exclude.windows(2).all(|pair| pair[0] < pair[1]);
         field(is_set, "exclude")?;
@@ -86,6 +89,8 @@ mod tests {
             patienceMs: 0,
             workload: Default::default(),
             collateralMin: 5,
+            availabilityMinBp: 0,
+            within: 0,
             exclude: vec![B256::repeat_byte(1), B256::repeat_byte(2)],
         }
     }
@@ -102,7 +107,7 @@ mod tests {
         assert_eq!((bytes.len(), Order::decode(&bytes)), (ORDER_BYTES_MAX, Ok(most)));
         assert!(matches!(Order::decode(&[&bytes[..], &[0]].concat()), Err(TermsError::TooLong { .. })));
         type Change = fn(&mut Order);
-        let cases: [(&str, Change); 13] = [
+        let cases: [(&str, Change); 15] = [
             ("each", |order| order.each.memoryBytes = 0),
             ("replicas", |order| order.replicas = 0),
             ("replicas", |order| order.replicas = REPLICAS_MAX + 1),
@@ -111,6 +116,8 @@ mod tests {
             ("country", |order| order.country = [b'E', 0].into()),
             ("class", |order| order.class = 3),
             ("secs", |order| order.secs = 59),
+            ("availabilityMinBp", |order| order.availabilityMinBp = 1),
+            ("within", |order| order.within = 1),
             ("exclude", |order| order.exclude = (0..=EXCLUDE_MAX as u8).map(B256::repeat_byte).collect()),
             ("exclude", |order| order.exclude.swap(0, 1)),
             ("exclude", |order| order.exclude[1] = order.exclude[0]),

@@ -74,10 +74,10 @@ impl Standing {
         let (price_max, deposit) = unpack_wide(ctx.load(MARKET, at(slots, COIN))?);
         let [first_lease, until_ms, patience_ms, more] = unpack(ctx.load(MARKET, at(slots, TIMES))?);
         let [replicas, runtime, tier, attestation, renewable, host, operator, network] = small.to_be_bytes();
-        let (collateral_min, lost) = unpack_wide(ctx.load(MARKET, at(slots, LIMITS))?);
+        let (collateral_min, limits) = unpack_wide(ctx.load(MARKET, at(slots, LIMITS))?);
         let excluded = more >> 24 & 0xff;
         let exclude = nodes(ctx, at(slots, EXCLUDE), excluded)?;
-        let lost = nodes(ctx, at(slots, LOST), lost as u64)?;
+        let lost = nodes(ctx, at(slots, LOST), limits as u64)?;
         let terms = Order {
             each: Capacity::of_dims([cpu, memory, disk, bandwidth, transfer]),
             replicas,
@@ -96,6 +96,8 @@ impl Standing {
             patienceMs: patience_ms,
             workload: ctx.load(MARKET, at(slots, WORKLOAD))?.into(),
             collateralMin: collateral_min,
+            availabilityMinBp: (more >> 32) as u16,
+            within: (limits >> 64) as u64,
             exclude,
         };
         let (state, running) = (bits as u8, (bits >> 8) as u8);
@@ -107,10 +109,18 @@ impl Standing {
         let slots = order_slot(self.id);
         let terms = &self.terms;
         let country = u64::from(u16::from_be_bytes(terms.country.0));
-        let more = (terms.exclude.len() as u64) << 24 | country << 8 | u64::from(terms.class);
+        let more = u64::from(terms.availabilityMinBp) << 32
+            | (terms.exclude.len() as u64) << 24
+            | country << 8
+            | u64::from(terms.class);
         self.store_state(ctx)?;
         ctx.store(MARKET, at(slots, COIN), pack_wide(terms.priceMax, self.deposit))?;
         ctx.store(MARKET, at(slots, TIMES), pack([self.first_lease, self.until_ms, terms.patienceMs, more]))
+    }
+
+    fn store_limits(&self, ctx: &mut Ctx<'_, '_>, lost: u64) -> Result<(), Stop> {
+        let limits = u128::from(self.terms.within) << 64 | u128::from(lost);
+        ctx.store(MARKET, at(order_slot(self.id), LIMITS), pack_wide(self.terms.collateralMin, limits))
     }
 
     fn store_state(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
@@ -136,8 +146,8 @@ impl Standing {
         ctx.store(MARKET, at(slots, EACH), pack([cpu, memory, disk, bandwidth]))?;
         ctx.store(MARKET, at(slots, TERMS), pack([transfer, terms.regions, small, terms.secs]))?;
         ctx.store(MARKET, at(slots, WORKLOAD), terms.workload.into())?;
-        if terms.collateralMin > 0 {
-            ctx.store(MARKET, at(slots, LIMITS), pack_wide(terms.collateralMin, 0))?;
+        if terms.collateralMin > 0 || terms.within > 0 {
+            self.store_limits(ctx, 0)?;
         }
         for (i, node) in (0..).zip(&terms.exclude) {
             ctx.store(MARKET, at(slots, EXCLUDE + i), (*node).into())?;
@@ -211,7 +221,7 @@ impl Standing {
         let count = self.lost.len() as u64;
         self.lost.push(lost);
         ctx.store(MARKET, at(slots, LOST + count), lost.into())?;
-        ctx.store(MARKET, at(slots, LIMITS), pack_wide(self.terms.collateralMin, u128::from(count) + 1))?;
+        self.store_limits(ctx, count + 1)?;
         let mut living = Vec::new();
         for other in (0..self.terms.replicas).filter(|other| *other != replica) {
             let lease = self.last_lease(ctx, other)?;

@@ -57,6 +57,8 @@ pub(super) fn terms(replicas: u8) -> Order {
         patienceMs: 0,
         workload: B256::repeat_byte(7),
         collateralMin: 0,
+        availabilityMinBp: 0,
+        within: 0,
         exclude: Vec::new(),
     }
 }
