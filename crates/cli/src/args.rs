@@ -3,7 +3,9 @@
 //! Only what is built is here. Examples live in [`crate::help`], which also groups the commands; a test
 //! walks this tree and fails where a command has no example or an example does not parse.
 
+use crate::time::Day;
 use clap::{Args, Parser, Subcommand};
+use hodei_types::settlement::Currency;
 use std::{net::SocketAddr, path::PathBuf};
 
 mod app;
@@ -248,6 +250,8 @@ pub(crate) enum Wallet {
     Send(WalletSend),
     /// Show what was sent, received, bound and given back, and the fees, page by page: as far back as blocks are kept.
     History(WalletHistory),
+    /// Add up who was paid for what and who paid, between two days: where a network settles by invoice, what to invoice.
+    Statement(WalletStatement),
     /// Show or set what may be spent.
     #[command(subcommand)]
     Budget(Budget),
@@ -271,6 +275,22 @@ pub(crate) struct WalletHistory {
     /// Go on behind a page: what it said at its end, or a block's number for what is older than that block.
     #[arg(long, value_name = "PLACE")]
     pub(crate) before: Option<hodei_sdk::moves::Cursor>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WalletStatement {
+    /// The first day, UTC, as 2026-11-01; without it the first of this month.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) from: Option<Day>,
+    /// The last day, UTC; without it today.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) to: Option<Day>,
+    /// Other accounts than one's own, as an operator's, 0x and 40 hex digits; as often as there are.
+    #[arg(long = "account", value_name = "ACCOUNT")]
+    pub(crate) accounts: Vec<String>,
+    /// Print comma-separated lines for a spreadsheet, with FOCUS' names of columns.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -328,8 +348,23 @@ pub(crate) struct NetCreate {
     /// Seconds of a storage window.
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(10..=31_536_000))]
     pub(crate) window: u64,
+    /// What its coins stand for: money of their own, a currency that members invoice each other, or what they do for each
+    /// other.
+    #[arg(long, value_enum, default_value_t = Settle::Coins)]
+    pub(crate) settlement: Settle,
+    /// The currency of invoices, as EUR: a coin is one of it.
+    #[arg(long, value_name = "CODE")]
+    pub(crate) currency: Option<Currency>,
     #[command(flatten)]
     pub(crate) plan: Plan,
+}
+
+/// How members of a network settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Settle {
+    Coins,
+    Invoice,
+    Barter,
 }
 
 #[derive(Args, Debug)]

@@ -22,7 +22,7 @@ use hodei_node::{
     host::register::{self, RegisterError},
     keys::Keys,
 };
-use hodei_sdk::{chain::Account, wallet};
+use hodei_sdk::{chain::Account, payments::settlement, wallet};
 use hodei_types::{
     abi::{IMarket, MARKET},
     call::ask,
@@ -42,7 +42,10 @@ const FEES: Coins = Coins(1_000_000_000_000_000_000);
 
 /// `hodei node offer compute`.
 pub(crate) async fn offer(args: &OfferCompute, session: &Session, paths: &Paths, out: Out) -> Result<()> {
-    let compute = compute(args)?;
+    let mut compute = compute(args)?;
+    if !settlement(&*session.chain).await.map_err(chain_fault)?.stakes() {
+        compute.collateral = Coins(0);
+    }
     let folder = match args.folder.as_ref().or(session.context.node.as_ref()) {
         Some(folder) => folder.clone(),
         None => paths.data.join("nodes").join(&session.name),

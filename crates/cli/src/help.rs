@@ -240,6 +240,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("wallet balance", &["hodei wallet balance"]),
     ("wallet send", &["hodei wallet send 0x00000000000000000000000000000000000000aa 1.5 --dry-run"]),
     ("wallet history", &["hodei wallet history --last 5", "hodei wallet history --last 1000 --before 81234.7"]),
+    ("wallet statement", &["hodei wallet statement", "hodei wallet statement --from 2026-11-01 --to 2026-11-30 --csv"]),
     ("wallet budget show", &["hodei wallet budget show"]),
     ("wallet budget set", &["hodei wallet budget set 25 --dry-run"]),
     ("wallet budget return", &["hodei wallet budget return 0x00000000000000000000000000000000000000aa --dry-run"]),

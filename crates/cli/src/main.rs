@@ -329,6 +329,9 @@ fn run(line: Line, out: Out) -> Result<()> {
             Market::History(args) => market::history::show(args, session, out).await,
         }),
         Verb::Wallet(Wallet::Balance) => in_cloud(&global, async |session| wallet::balance(session, out).await),
+        Verb::Wallet(Wallet::Statement(args)) => {
+            in_cloud(&global, async |session| wallet::statement::show(&args, session, out).await)
+        }
         Verb::Wallet(Wallet::Send(send)) => in_cloud(&global, async |session| wallet::send(&send, session, out).await),
         Verb::Wallet(Wallet::History(history)) => {
             in_cloud(&global, async |session| wallet::history(&history, session, out).await)

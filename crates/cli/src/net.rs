@@ -1,7 +1,7 @@
 //! Make a network, invite to it, join it.
 
 use crate::{
-    args::{NetCreate, NetInvite, NetJoin, NetRevoke},
+    args::{NetCreate, NetInvite, NetJoin, NetRevoke, Settle},
     context::{Context, Contexts, Member, check_name},
     fault::{self, Fault, Result},
     money,
@@ -22,6 +22,7 @@ use hodei_sdk::{
 use hodei_types::{
     ethereum::TRANSFER_GAS,
     key::{KeyError, SecretKey},
+    settlement::Settlement,
 };
 use serde_json::json;
 use std::{
@@ -63,11 +64,53 @@ fn check_addresses(validators: &[SocketAddr]) -> Result<()> {
     Ok(())
 }
 
+/// How the members of a network to be made settle.
+fn settlement(create: &NetCreate) -> Result<Settlement> {
+    match (create.settlement, create.currency) {
+        (Settle::Coins, None) => Ok(Settlement::Coins),
+        (Settle::Barter, None) => Ok(Settlement::Barter),
+        (Settle::Invoice, Some(currency)) => Ok(Settlement::Invoice(currency)),
+        (Settle::Invoice, None) => Err(Fault::new(
+            &fault::USAGE,
+            "an invoice is written in a currency",
+            "name it: hodei net create … --settlement invoice --currency EUR",
+        )),
+        (_, Some(_)) => {
+            Err(Fault::new(&fault::USAGE, "only what is invoiced has a currency", "add --settlement invoice"))
+        }
+    }
+}
+
+fn settlement_words(settlement: &Settlement) -> &'static str {
+    match settlement {
+        Settlement::Coins => "coins are money; who offers puts some at risk",
+        Settlement::Invoice(_) => "a coin is one of it, invoiced by `hodei wallet statement`; nobody puts any at risk",
+        Settlement::Barter => "coins count what members do for each other; nobody puts any at risk",
+    }
+}
+
+/// What is settled in, and of invoices the currency.
+fn settlement_name(settlement: &Settlement) -> String {
+    match currency(settlement) {
+        Some(currency) => format!("{} ({currency})", settlement.name()),
+        None => settlement.name().to_owned(),
+    }
+}
+
+/// The currency of what is invoiced.
+pub(crate) fn currency(settlement: &Settlement) -> Option<&str> {
+    match settlement {
+        Settlement::Invoice(currency) => Some(currency.as_str()),
+        _ => None,
+    }
+}
+
 /// `hodei net create`.
 pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Paths, out: Out) -> Result<()> {
     check_name(&create.name)?;
     let contexts = Contexts::of(paths);
     let coins = money::parse(&create.coins)?;
+    let settlement = settlement(create)?;
     let folder = match &create.folder {
         Some(folder) => absolute(folder)?,
         None => paths.data.join("networks").join(&create.name),
@@ -83,6 +126,7 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
         ("coins", money::show(coins), "in the wallet made here"),
         ("for anchors", money::show(validator_coins()), "in each validator's account, which anchors its log"),
         ("window", format!("{} s", create.window), "each provider proves once in it, and is paid"),
+        ("settled in", settlement_name(&settlement), settlement_words(&settlement)),
         ("folder", folder.display().to_string(), "genesis file, and a folder with keys for each validator"),
         ("price", money::show(U256::ZERO), "it is your network"),
     ];
@@ -98,6 +142,7 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
             &json!({
                 "schema": "hodei.net.plan/1", "name": create.name, "validators": count, "may_fail": may_fail,
                 "coins_wei": coins.to_string(), "window_secs": create.window, "folder": folder, "price_wei": "0",
+                "settlement": settlement.name(), "currency": currency(&settlement),
             }),
         );
         return Ok(());
@@ -130,6 +175,7 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
         validator_coins: validator_coins(),
         window_secs: create.window,
         slashing: None,
+        settlement,
     };
     let dealt = deal(&plan, folder.clone(), rand::rng()).map_err(deal_fault)?;
     let purse = Purse::create(wallet_folder, &main, passphrase.as_ref().map(|text| text.as_str()))?;

@@ -1,6 +1,7 @@
 //! Hold money, send it, limit what is spent.
 
 pub(crate) mod elsewhere;
+pub(crate) mod statement;
 
 use crate::{
     args::{BudgetSet, WalletHistory, WalletSend},

@@ -188,6 +188,9 @@ fn an_app_outlives_one_of_its_hosts_and_every_wei_of_it_is_accounted_for() {
     let paid = earned + wei(&over["burned_wei"]) + wei(&over["watched_wei"]);
     assert_eq!(paid, wei(&over["paid_wei"]));
     assert_eq!(spent(&network) - before, paid as i128, "what left the wallet is what hosts got, and what was burned");
+    // The account's statement says the same, of all that it paid.
+    let told = network.one(&["wallet", "statement"]);
+    assert_eq!((wei(&told["paid_wei"]) + wei(&told["burned_wei"]), wei(&told["earned_wei"])), (paid, 0), "{told}");
     let accounts: BTreeSet<_> = hosts.iter().map(|host| host.account.to_lowercase()).collect();
     for one in over["earned"].as_array().unwrap() {
         assert!(accounts.contains(&one["operator"].as_str().unwrap().to_lowercase()), "{one}");

@@ -102,7 +102,12 @@ fn env(height: u64, count: usize) -> Env {
 fn main() {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("a number"));
     let (blocks, count) = (args.next().unwrap_or(8), args.next().unwrap_or(1000));
-    let params = Params { chain_id: CHAIN, window_ms: 86_400_000, slashing: Slashing::default() };
+    let params = Params {
+        chain_id: CHAIN,
+        window_ms: 86_400_000,
+        slashing: Slashing::default(),
+        settlement: Default::default(),
+    };
     let keys: Vec<Key> = (0..count).map(Key::new).collect();
     let rich: Vec<_> = keys.iter().map(|key| (key.address, U256::from(u64::MAX))).collect();
     deterministic::Runner::default().start(|context| async move {

@@ -16,6 +16,7 @@ use commonware_cryptography::bls12381::{
     },
 };
 use commonware_utils::{N3f1, NZU32, TryCollect as _, ordered::Set};
+use hodei_types::settlement::Settlement;
 use minicbor::{Decoder, Encoder};
 use rand::CryptoRng;
 use std::num::NonZeroU32;
@@ -30,6 +31,8 @@ pub const VALIDATORS_MAX: NonZeroU32 = NZU32!(128);
 /// Bytes of a genesis file: a thousand allocations are 60 kB.
 pub const FILE_BYTES_MAX: usize = 4 << 20;
 const VERSION: u32 = 1;
+/// Of a file, where coins are money; one more says what else they are.
+const FIELDS: u64 = 13;
 
 const CONSENSUS: &[u8] = crate::light::CONSENSUS_TAG;
 const P2P: &[u8] = b"hodei-p2p-v1:";
@@ -120,6 +123,7 @@ pub struct Genesis {
     pub limits: Limits,
     /// Erasure codes manifests may name.
     pub code_ids: Vec<u64>,
+    pub settlement: Settlement,
 }
 
 /// Why a genesis file was refused.
@@ -191,6 +195,7 @@ impl Genesis {
             disk: Disk { page_bytes: 4084, section_items: 4096 },
             limits: Limits::default(),
             code_ids: vec![1],
+            settlement: Settlement::default(),
         }
     }
 
@@ -242,7 +247,9 @@ impl Genesis {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), minicbor::encode::Error<core::convert::Infallible>> {
-        e.array(13)?.u32(VERSION)?.str(&self.name)?.u64(self.timestamp)?;
+        // Where coins are money nothing is said, so that networks made before keep their hash.
+        let (kind, currency) = self.settlement.numbers();
+        e.array(if kind == 0 { FIELDS } else { FIELDS + 1 })?.u32(VERSION)?.str(&self.name)?.u64(self.timestamp)?;
         e.bytes(&self.group_key())?.bytes(&self.output.encode())?;
         e.array(self.validators.len() as u64)?;
         for v in &self.validators {
@@ -265,6 +272,9 @@ impl Genesis {
         for id in &self.code_ids {
             e.u64(*id)?;
         }
+        if kind > 0 {
+            e.array(2)?.u8(kind)?.bytes(&currency)?;
+        }
         Ok(())
     }
 
@@ -274,7 +284,8 @@ impl Genesis {
             return Err(GenesisError::Size(file.len()));
         }
         let mut d = Decoder::new(file);
-        array(&mut d, 13)?;
+        let fields =
+            d.array()?.filter(|fields| (FIELDS..=FIELDS + 1).contains(fields)).ok_or(GenesisError::Canonical)?;
         let version = d.u32()?;
         if version != VERSION {
             return Err(GenesisError::Version(version));
@@ -317,6 +328,7 @@ impl Genesis {
         array(&mut d, 3)?;
         let limits = Limits { txs_max: d.u32()?, tx_bytes_max: d.u32()?, body_bytes_max: d.u32()? };
         let code_ids = list(&mut d, |d| Ok(d.u64()?))?;
+        let settlement = if fields > FIELDS { settlement(&mut d)? } else { Settlement::default() };
         let genesis = Self {
             name,
             timestamp,
@@ -329,6 +341,7 @@ impl Genesis {
             disk,
             limits,
             code_ids,
+            settlement,
         };
         genesis.check()?;
         if genesis.encode() != file {
@@ -357,6 +370,7 @@ impl Genesis {
         )?;
         let s = &self.slashing;
         ascending(s.part_bp <= 10_000 && s.repair_bp <= 10_000 && s.part_misses <= s.all_misses, "slashing")?;
+        ascending(self.settlement.stakes() || s.collateral_min.is_zero(), "settlement")?;
         ascending(self.disk.page_bytes >= 512 && self.disk.section_items > 0, "disk")?;
         let l = &self.limits;
         ascending(
@@ -395,6 +409,13 @@ fn address(d: &mut Decoder<'_>) -> Result<Address, GenesisError> {
     Address::try_from(d.bytes()?).map_err(|_| GenesisError::Field("address"))
 }
 
+fn settlement(d: &mut Decoder<'_>) -> Result<Settlement, GenesisError> {
+    array(d, 2)?;
+    let (kind, currency) = (d.u8()?, d.bytes()?);
+    let found = currency.try_into().ok().and_then(|currency| Settlement::of(kind, currency));
+    found.ok_or(GenesisError::Field("settlement"))
+}
+
 fn amount(d: &mut Decoder<'_>) -> Result<U256, GenesisError> {
     U256::try_from_be_slice(d.bytes()?).ok_or(GenesisError::Field("amount"))
 }
@@ -429,6 +450,23 @@ pub(crate) mod tests {
         assert_eq!(Genesis::decode(&file).unwrap(), genesis);
         assert!((1 << 31..1 << 32).contains(&genesis.chain_id()));
         assert_ne!(genesis.consensus_namespace(), genesis.p2p_namespace());
+    }
+
+    #[test]
+    fn says_how_its_members_settle_and_asks_for_collateral_only_where_coins_are_money() {
+        let (euro, coins) = (Settlement::Invoice("EUR".parse().unwrap()), sample());
+        for settlement in [euro, Settlement::Barter] {
+            let mut genesis = Genesis { settlement, ..coins.clone() };
+            assert_eq!(Genesis::decode(&genesis.encode()).unwrap(), genesis);
+            assert_ne!(genesis.hash(), coins.hash());
+            genesis.slashing.collateral_min = U256::ONE;
+            assert!(matches!(genesis.check(), Err(GenesisError::Field("settlement"))));
+        }
+        let mut named = Genesis { settlement: Settlement::Barter, ..coins }.encode();
+        // Coins have one spelling: none.
+        let last = named.len() - 5;
+        named[last] = 0;
+        assert!(matches!(Genesis::decode(&named), Err(GenesisError::Field("settlement"))));
     }
 
     #[test]

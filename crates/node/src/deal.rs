@@ -15,7 +15,7 @@ use hodei_ledger::{
     account,
     genesis::{self, Genesis, GenesisError, Slashing},
 };
-use hodei_types::network::NetworkKey;
+use hodei_types::{network::NetworkKey, settlement::Settlement};
 use rand::CryptoRng;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -42,6 +42,7 @@ pub struct Plan {
     pub window_secs: u64,
     /// `None`: the production ladder.
     pub slashing: Option<Slashing>,
+    pub settlement: Settlement,
 }
 
 /// One validator's place.
@@ -117,6 +118,7 @@ pub fn deal(plan: &Plan, folder: PathBuf, rng: impl CryptoRng) -> Result<Dealt, 
     if let Some(slashing) = plan.slashing {
         genesis.slashing = slashing;
     }
+    genesis.settlement = plan.settlement;
     genesis.check()?;
 
     let file = genesis.encode();
@@ -190,6 +192,7 @@ mod tests {
             validator_coins: U256::from(3),
             window_secs: 10,
             slashing: None,
+            settlement: Settlement::default(),
         }
     }
 

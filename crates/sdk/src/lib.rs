@@ -30,6 +30,7 @@ pub mod mtime;
 pub mod object;
 pub mod odds;
 mod pack;
+pub mod payments;
 pub mod plan;
 mod present;
 mod read;

@@ -5,6 +5,7 @@
 //! no log: what the genesis gave, and the tips of a validator.
 
 mod cursor;
+mod lease;
 mod page;
 
 pub use cursor::{Cursor, NoCursor};
@@ -15,7 +16,9 @@ use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join3, stream};
 use hodei_types::{
-    abi::{BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, ITabs, PROVIDERS, SYSTEM, TABS},
+    abi::{
+        BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, ILeases, ITabs, LEASES, MARKET, PROVIDERS, SYSTEM, TABS,
+    },
     call::ask,
     chain::{Chain, ChainError, Fee, Log, LogFilter, TxReceipt},
 };
@@ -182,6 +185,8 @@ async fn piece(
         let claimed = chain.logs(LogFilter { topic1: me, ..logs(TABS, ITabs::Claimed::SIGNATURE_HASH) }).await?;
         found.extend(claimed.iter().filter_map(|log| read(*account, log)));
     }
+    let settled = chain.logs(logs(LEASES, ILeases::Settled::SIGNATURE_HASH)).await?;
+    found.extend(settled.iter().filter_map(|log| lease::paid(accounts, log)));
     found.sort_by_key(|moved| std::cmp::Reverse((moved.height, moved.index)));
     Ok(found)
 }
@@ -204,7 +209,7 @@ fn read(account: Address, log: &Log) -> Option<Move> {
 }
 
 /// Whose these deals are.
-async fn learn(
+pub(crate) async fn learn(
     chain: &dyn Chain,
     owners: &mut BTreeMap<u64, Address>,
     deals: impl Iterator<Item = u64>,
@@ -227,6 +232,8 @@ fn moved(account: Address, log: &Log) -> Option<Move> {
     let why = match (other, flow) {
         (DEALS, Flow::Out) => Why::Escrow,
         (DEALS, _) => Why::Refund,
+        (MARKET | LEASES, Flow::Out) => Why::Escrow,
+        (MARKET | LEASES, _) => Why::Refund,
         (TABS, Flow::Out) => Why::Tab,
         (TABS, _) => Why::TabReturned,
         (BUDGETS, _) => Why::Budget,
@@ -293,20 +300,21 @@ fn reason(moved: &Move, receipt: &TxReceipt) -> Option<(Why, String)> {
                 behind.clone().filter_map(event::<IDeals::Opened>).map(|opened| opened.deal.to_string()).collect();
             match opened.len() {
                 0 => {
-                    let next = behind.next()?;
+                    let next = behind.clone().next()?;
                     let more = event::<IDeals::ToppedUp>(next);
                     let more = more.map(|more| (Why::Escrow, format!("deal {} topped up", more.deal)));
-                    more.or_else(|| {
+                    let funded = || {
                         let funded = event::<IDeals::Funded>(next)?;
                         Some((Why::Reserve, format!("of bucket {}", funded.bucket)))
-                    })
+                    };
+                    more.or_else(funded).or_else(|| lease::bound(behind))
                 }
                 1 => Some((Why::Escrow, format!("deal {} opened", opened[0]))),
                 _ => Some((Why::Escrow, format!("deals {} opened", opened.join(", ")))),
             }
         }
         (Why::Refund, _) => {
-            let next = behind.next()?;
+            let next = behind.clone().next()?;
             let ended = event::<IDeals::Ended>(next).map(|ended| (Why::Refund, format!("deal {} ended", ended.deal)));
             let back = || {
                 let back = event::<IDeals::Withdrawn>(next).filter(|_| next.address == DEALS)?;
@@ -319,10 +327,14 @@ fn reason(moved: &Move, receipt: &TxReceipt) -> Option<(Why, String)> {
                     format!("of bucket {} for {} KiB more in deal {}", paid.bucket, paid.leaves, paid.deal),
                 ))
             };
-            ended.or_else(back).or_else(wage).or_else(|| {
-                let paid = event::<IDeals::Paid>(next)?;
-                Some((Why::Pay, format!("deal {} for {}", paid.deal, windows(paid.windows))))
-            })
+            ended
+                .or_else(back)
+                .or_else(wage)
+                .or_else(|| {
+                    let paid = event::<IDeals::Paid>(next)?;
+                    Some((Why::Pay, format!("deal {} for {}", paid.deal, windows(paid.windows))))
+                })
+                .or_else(|| lease::given(behind))
         }
         (Why::Tab, _) => {
             let opened = behind.find_map(event::<ITabs::Opened>)?;

@@ -24,6 +24,7 @@ pub mod merkle;
 pub mod network;
 pub mod reach;
 pub mod receipt;
+pub mod settlement;
 pub mod share;
 pub mod slice;
 pub mod tab;

@@ -16,7 +16,10 @@ use hodei_node::{
     keys::{Keys, Secret},
 };
 use hodei_sdk::wallet;
-use hodei_types::key::{KeyKind, SecretKey};
+use hodei_types::{
+    key::{KeyKind, SecretKey},
+    settlement::Settlement,
+};
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
@@ -94,6 +97,7 @@ impl Cloud {
             validator_coins: coins(VALIDATOR_COINS),
             window_secs: WINDOW_SECS,
             slashing: None,
+            settlement: Settlement::default(),
         };
         let dealt = deal(&plan, folder.join("network"), rand::rng()).map_err(deal_fault)?;
         let child = |(index, home): (usize, &Home)| {

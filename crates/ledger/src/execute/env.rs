@@ -1,7 +1,7 @@
 //! State what a block and a network fix for every transaction in them.
 
 use alloy_primitives::{Address, B256, U256};
-use hodei_types::ethereum::GAS_PER_TX_MAX;
+use hodei_types::{ethereum::GAS_PER_TX_MAX, settlement::Settlement};
 use revm::{
     context::{BlockEnv, CfgEnv},
     context_interface::block::BlobExcessGasAndPrice,
@@ -17,6 +17,7 @@ pub struct Params {
     /// Milliseconds of a proof window on the active clock.
     pub window_ms: u64,
     pub slashing: Slashing,
+    pub settlement: Settlement,
 }
 
 impl Params {
@@ -25,6 +26,7 @@ impl Params {
             chain_id: genesis.chain_id(),
             window_ms: genesis.window_secs.saturating_mul(1000),
             slashing: genesis.slashing,
+            settlement: genesis.settlement,
         }
     }
 }

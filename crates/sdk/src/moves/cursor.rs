@@ -18,7 +18,7 @@ pub struct NoCursor;
 
 impl Cursor {
     /// Behind all of block `height` and what is newer.
-    pub(super) fn below(height: u64) -> Self {
+    pub(crate) fn below(height: u64) -> Self {
         Self { height, skip: 0 }
     }
 

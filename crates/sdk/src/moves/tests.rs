@@ -351,3 +351,72 @@ fn a_history_beyond_what_is_looked_through_at_a_time_goes_on() {
     let cut = block_on(moves(&ledger, &[ME], 100, Some((first + 1).to_string().parse().unwrap()))).unwrap();
     assert!(cut.rows.is_empty() && cut.next.is_none() && cut.cut.is_some());
 }
+
+#[test]
+fn what_an_app_costs_is_told_as_escrow_what_leases_paid_and_what_came_back() {
+    use hodei_types::abi::{IMarket, LEASES, MARKET};
+    let mut ledger = Ledger { first: 1, ..Ledger::default() };
+    ledger.tx(OTHER, 7, vec![transfer(OTHER, ME, 1000)]);
+    let filled = IMarket::Filled { order: 3, owner: ME, firstLease: 8, escrow: U256::from(90), change: U256::from(10) };
+    let ordered = IMarket::Ordered { order: 3, owner: ME, state: 2, terms: any_order(), deposit: U256::from(100) };
+    ledger.tx(
+        ME,
+        1,
+        vec![
+            transfer(ME, MARKET, 100),
+            transfer(MARKET, LEASES, 90),
+            transfer(MARKET, ME, 10),
+            told(MARKET, &ordered),
+            told(MARKET, &filled),
+        ],
+    );
+    let (amount, burned) = (U256::from(49), U256::from(1));
+    let settled = ILeases::Settled { lease: 8, node: NODE, owner: ME, operator: OPERATOR, secs: 5, amount, burned };
+    let ended = ILeases::Ended { lease: 8, node: NODE, owner: ME, by: 1, refund: U256::from(40), penalty: U256::ZERO };
+    ledger.tx(
+        ME,
+        1,
+        vec![transfer(LEASES, OPERATOR, 49), told(LEASES, &settled), transfer(LEASES, ME, 40), told(LEASES, &ended)],
+    );
+    let told = |account| {
+        let page = block_on(moves(&ledger, &[account], 100, None)).unwrap();
+        page.rows.iter().map(|row| (row.why.name(), row.amount.to::<u64>(), row.text.clone())).collect::<Vec<_>>()
+    };
+    let mine = told(ME);
+    let expected = [
+        ("refund", 40, "lease 8 ended"),
+        ("paid from escrow", 50, "lease 8 paid operator"),
+        ("refund", 10, "order 3"),
+        ("escrow", 100, "order 3"),
+    ];
+    for ((why, amount, text), (expected_why, expected_amount, begin)) in mine.iter().zip(expected) {
+        assert_eq!((*why, *amount), (expected_why, expected_amount));
+        assert!(text.starts_with(begin), "{text}");
+    }
+    assert_eq!(told(OPERATOR), [("pay", 49, "lease 8 for 5 s".to_owned())]);
+}
+
+fn any_order() -> hodei_types::abi::IMarket::Order {
+    hodei_types::abi::IMarket::Order {
+        each: Default::default(),
+        replicas: 1,
+        regions: 1,
+        country: Default::default(),
+        runtime: 0,
+        tierMin: 0,
+        attestationMin: 0,
+        renewableMin: 0,
+        priceMax: 1,
+        perHost: 0,
+        perOperator: 0,
+        perNetwork: 0,
+        class: 0,
+        secs: 60,
+        patienceMs: 0,
+        workload: B256::ZERO,
+        collateralMin: 0,
+        availabilityMinBp: 0,
+        within: 0,
+        exclude: Vec::new(),
+    }
+}

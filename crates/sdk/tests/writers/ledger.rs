@@ -72,7 +72,7 @@ pub(crate) fn coins(count: u64) -> U256 {
 }
 
 fn params() -> Params {
-    Params { chain_id: CHAIN_ID, window_ms: WINDOW_MS, slashing: Slashing::default() }
+    Params { chain_id: CHAIN_ID, window_ms: WINDOW_MS, slashing: Slashing::default(), settlement: Default::default() }
 }
 
 /// Loads what a step misses until it is done.

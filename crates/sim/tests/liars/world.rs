@@ -70,7 +70,12 @@ impl World {
     }
 
     fn executor(&self) -> Executor {
-        let params = Params { chain_id: CHAIN, window_ms: WINDOW_MS, slashing: Slashing::default() };
+        let params = Params {
+            chain_id: CHAIN,
+            window_ms: WINDOW_MS,
+            slashing: Slashing::default(),
+            settlement: Default::default(),
+        };
         Executor::new(params, self.env, self.view.clone())
     }
 

@@ -236,6 +236,9 @@ sol! {
         /// The book of a region and runtime, cheapest first, of at most 256 offers.
         function depth(uint8 region, uint8 runtime) external view returns (Step[] memory);
         function index(uint8 region, uint8 runtime) external view returns (Index memory);
+        /// What coins stand for here, of `settlement`: 0 money of their own, 1 a currency (ISO 4217) that is invoiced, 2
+        /// barter. But for 0 nobody who offers needs collateral.
+        function settlement() external view returns (uint8 kind, bytes3 currency);
     }
 
     /// Leases: escrow that streams to a host by the active clock, and stops at the last full second it pays for.

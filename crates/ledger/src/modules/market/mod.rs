@@ -112,6 +112,11 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             place(call.region, call.runtime)?;
             returns(book::depth(ctx, call.region, call.runtime)?)
         }
+        Calls::settlement(_) => {
+            let (kind, currency) = ctx.params.settlement.numbers();
+            let told = IMarket::settlementReturn { kind, currency: currency.into() };
+            Ok(IMarket::settlementCall::abi_encode_returns(&told))
+        }
         Calls::index(call) => {
             place(call.region, call.runtime)?;
             returns(index::index(ctx, call.region, call.runtime)?)

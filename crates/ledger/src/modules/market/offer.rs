@@ -341,8 +341,12 @@ fn show(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<Host, Stop> {
     })
 }
 
-/// The collateral without which so much is not offered: what all networks ask, or what this one does.
+/// The collateral without which so much is not offered: what all networks ask that stake coins, or what this one
+/// does.
 pub(super) fn least(ctx: &Ctx<'_, '_>, capacity: &Capacity) -> U256 {
+    if !ctx.params.settlement.stakes() {
+        return U256::ZERO;
+    }
     U256::from(collateral_min(capacity)).max(ctx.params.slashing.collateral_min)
 }
 

@@ -27,7 +27,7 @@ pub(super) const LEADER: Address = Address::repeat_byte(0xfe);
 pub(super) const WINDOW_MS: u64 = 10_000;
 
 pub(super) fn params() -> Params {
-    Params { chain_id: CHAIN, window_ms: WINDOW_MS, slashing: Slashing::default() }
+    Params { chain_id: CHAIN, window_ms: WINDOW_MS, slashing: Slashing::default(), settlement: Default::default() }
 }
 
 /// An account with its key.
