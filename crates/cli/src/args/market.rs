@@ -61,6 +61,8 @@ pub(crate) enum Ware {
     Reads,
     /// CPU and memory, by the hour.
     Compute,
+    /// A line, and what is moved over it.
+    Bandwidth,
 }
 
 impl Ware {
@@ -69,6 +71,7 @@ impl Ware {
             Self::Storage => book::Class::Storage,
             Self::Reads => book::Class::Reads,
             Self::Compute => book::Class::Compute,
+            Self::Bandwidth => book::Class::Bandwidth,
         }
     }
 }

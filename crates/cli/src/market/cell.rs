@@ -33,13 +33,20 @@ pub(super) fn range(from: u128, to: u128) -> String {
 
 /// What amounts of a ware count.
 pub(super) fn amount_of(ware: Ware) -> &'static str {
-    if ware == Ware::Cpu { "thousandths of a CPU" } else { "bytes" }
+    match ware {
+        Ware::Cpu => "thousandths of a CPU",
+        Ware::Line => "bits a second",
+        Ware::Transfer => "bytes an hour",
+        Ware::Storage | Ware::Reads | Ware::Memory => "bytes",
+    }
 }
 
 pub(super) fn amount(ware: Ware, amount: u128) -> String {
     match ware {
         Ware::Cpu => format!("{}.{:02} CPU", amount / 1000, amount % 1000 / 10),
-        _ => bytes(amount.try_into().unwrap_or(u64::MAX)),
+        Ware::Line => format!("{} Mbit/s", amount / 1_000_000),
+        Ware::Transfer => format!("{} an hour", bytes(amount.try_into().unwrap_or(u64::MAX))),
+        Ware::Storage | Ware::Reads | Ware::Memory => bytes(amount.try_into().unwrap_or(u64::MAX)),
     }
 }
 

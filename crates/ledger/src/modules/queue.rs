@@ -22,7 +22,7 @@ use hodei_types::abi::{IModule, IQueue, QUEUE, SYSTEM};
 
 use super::{
     ctx::{Ctx, Stop, broken, returns, revert},
-    deals, rounds,
+    deals, market, rounds,
     slots::{at, base, pack, unpack},
 };
 
@@ -62,6 +62,14 @@ const TAG_PAYLOAD: u8 = 2;
 pub(super) enum Kind {
     /// A provider's last window is over.
     Provider = 1,
+    /// Orders of compute wait.
+    Batch = 2,
+}
+
+impl Kind {
+    fn of(number: u64) -> Option<Self> {
+        [Self::Provider, Self::Batch].into_iter().find(|kind| *kind as u64 == number)
+    }
 }
 
 /// The window that is open, on the active clock.
@@ -171,6 +179,7 @@ fn run(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         items += 1;
         match kind {
             Kind::Provider => deals::check_due(ctx, payload.into())?,
+            Kind::Batch => market::batch::run(ctx)?,
         }
     }
     let left = unpack(ctx.load(QUEUE, HEAP)?)[0];
@@ -252,8 +261,6 @@ fn pop(ctx: &mut Ctx<'_, '_>, clock_ms: u64) -> Result<Option<(Kind, U256)>, Sto
     let [_, kind, sequence, _] = unpack(top);
     let payload = ctx.load(QUEUE, payload_slot(sequence))?;
     ctx.store(QUEUE, payload_slot(sequence), U256::ZERO)?;
-    if kind != Kind::Provider as u64 {
-        return Err(broken("an unknown item in the queue"));
-    }
-    Ok(Some((Kind::Provider, payload)))
+    let kind = Kind::of(kind).ok_or_else(|| broken("an unknown item in the queue"))?;
+    Ok(Some((kind, payload)))
 }

@@ -66,8 +66,12 @@ impl Ask {
             price,
             amount: amount.into(),
         };
-        let [cpu, memory] = hour_prices(&host.offer, host.markupBp);
-        vec![ask(Ware::Cpu, cpu, host.free.cpuMilli), ask(Ware::Memory, memory, host.free.memoryBytes)]
+        let free = &host.free;
+        let [cpu, memory, line, transfer] = hour_prices(&host.offer, host.markupBp);
+        let mut asks = vec![ask(Ware::Cpu, cpu, free.cpuMilli), ask(Ware::Memory, memory, free.memoryBytes)];
+        let moved = [ask(Ware::Line, line, free.bandwidthBits), ask(Ware::Transfer, transfer, free.transferBytes)];
+        asks.extend(moved.into_iter().filter(|ask| ask.amount > 0));
+        asks
     }
 
     /// Where it is listed: the region its place is named after, of those that all know, or else its place as stated.
@@ -87,13 +91,13 @@ pub(super) fn month_price(price: u128, window_secs: u64) -> u128 {
     price.saturating_mul(MONTH_SECS.into()).div_ceil(window_secs.max(1).into())
 }
 
-/// Wei an hour for a CPU and for a GiB of memory, rounded up.
-pub(super) fn hour_prices(offer: &IMarket::Offer, markup_bp: u16) -> [u128; 2] {
+/// Wei an hour for a CPU, a GiB of memory and a Mbit/s, and wei for a GiB moved, rounded up.
+pub(super) fn hour_prices(offer: &IMarket::Offer, markup_bp: u16) -> [u128; 4] {
     let bp = u128::from(BP);
-    let cpu = Capacity { cpuMilli: 1000, ..Capacity::default() };
-    let memory = Capacity { memoryBytes: 1 << 30, ..Capacity::default() };
+    let units = [[1000, 0, 0, 0, 0], [0, 1 << 30, 0, 0, 0], [0, 0, 0, 1_000_000, 0], [0, 0, 0, 0, 1 << 30]];
     // Below 2^71 each: a unit's price of 60 bits, 1,024 times.
-    [cpu, memory].map(|each| (hour_price(&each, &offer.prices) * (bp + u128::from(markup_bp))).div_ceil(bp))
+    let price = |unit| hour_price(&Capacity::of_dims(unit), &offer.prices);
+    units.map(|unit| (price(unit) * (bp + u128::from(markup_bp))).div_ceil(bp))
 }
 
 #[cfg(test)]
@@ -132,7 +136,7 @@ mod tests {
             operator: Address::repeat_byte(3),
             offer: IMarket::Offer {
                 capacity: half.checked_add(&half).unwrap(),
-                prices: Prices::of_dims([5, 3, 0, 0, 0]),
+                prices: Prices::of_dims([5, 3, 0, 7, 9]),
                 curve: vec![],
                 preemptibleBp: 10_000,
                 region: 12,
@@ -158,10 +162,19 @@ mod tests {
         let told = |host: &IMarket::Host| -> Vec<_> {
             Ask::of_host(host).into_iter().map(|ask| (ask.ware, ask.price, ask.amount)).collect()
         };
-        assert_eq!(told(&host), [(Ware::Cpu, 5_000, 2_000), (Ware::Memory, 3_072, 4 << 30)]);
+        assert_eq!(
+            told(&host),
+            [(Ware::Cpu, 5_000, 2_000), (Ware::Memory, 3_072, 4 << 30), (Ware::Line, 7_000, 1_000_000)]
+        );
         assert_eq!(Ask::of_host(&host)[0].region(), "eu-central");
         host.markupBp = 1;
-        assert_eq!(told(&host), [(Ware::Cpu, 5_001, 2_000), (Ware::Memory, 3_073, 4 << 30)], "rounded up");
+        assert_eq!(
+            told(&host),
+            [(Ware::Cpu, 5_001, 2_000), (Ware::Memory, 3_073, 4 << 30), (Ware::Line, 7_001, 1_000_000)],
+            "rounded up"
+        );
+        host.free.transferBytes = 5;
+        assert_eq!(told(&host)[3], (Ware::Transfer, 9_217, 5));
         host.free.memoryBytes = 0;
         assert!(told(&host).is_empty(), "no replica finds room");
         (host.free, host.collateralMin) = (half, U256::from(1));

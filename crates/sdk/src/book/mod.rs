@@ -1,6 +1,6 @@
-//! Read the one book: what storage, reads and compute are offered for, where, and by whom.
+//! Read the one book: what storage, reads, compute and bandwidth are offered for, where, and by whom.
 //!
-//! Storage and reads stand in the offers of providers, compute in those of hosts. Prices are brought to one unit each,
+//! Storage and reads stand in the offers of providers, compute and bandwidth in those of hosts. Prices are brought to one unit each,
 //! by a month of thirty days where something is paid by time.
 
 mod ask;
@@ -36,16 +36,19 @@ pub enum Class {
     Storage,
     Reads,
     Compute,
+    /// Of a host, beside what it computes.
+    Bandwidth,
 }
 
 impl Class {
-    pub const ALL: [Self; 3] = [Self::Storage, Self::Reads, Self::Compute];
+    pub const ALL: [Self; 4] = [Self::Storage, Self::Reads, Self::Compute, Self::Bandwidth];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Storage => "storage",
             Self::Reads => "reads",
             Self::Compute => "compute",
+            Self::Bandwidth => "bandwidth",
         }
     }
 }
@@ -61,10 +64,14 @@ pub enum Ware {
     Cpu,
     /// A GiB of memory for an hour; its amount is bytes free.
     Memory,
+    /// A Mbit/s for an hour; its amount is bits a second free.
+    Line,
+    /// A GiB moved, in or out; its amount is bytes an hour free.
+    Transfer,
 }
 
 impl Ware {
-    pub const ALL: [Self; 4] = [Self::Storage, Self::Reads, Self::Cpu, Self::Memory];
+    pub const ALL: [Self; 6] = [Self::Storage, Self::Reads, Self::Cpu, Self::Memory, Self::Line, Self::Transfer];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -72,6 +79,8 @@ impl Ware {
             Self::Reads => "reads",
             Self::Cpu => "cpu",
             Self::Memory => "memory",
+            Self::Line => "bandwidth",
+            Self::Transfer => "transfer",
         }
     }
 
@@ -82,6 +91,8 @@ impl Ware {
             Self::Reads => "GiB read",
             Self::Cpu => "vCPU and hour",
             Self::Memory => "GiB and hour",
+            Self::Line => "Mbit/s and hour",
+            Self::Transfer => "GiB moved",
         }
     }
 
@@ -90,6 +101,7 @@ impl Ware {
             Self::Storage => Class::Storage,
             Self::Reads => Class::Reads,
             Self::Cpu | Self::Memory => Class::Compute,
+            Self::Line | Self::Transfer => Class::Bandwidth,
         }
     }
 }
@@ -109,12 +121,12 @@ pub async fn window_secs(chain: &dyn Chain) -> Result<u64, ChainError> {
 /// hosts.
 pub async fn asks(chain: &dyn Chain, class: Option<Class>) -> Result<Vec<Ask>, ChainError> {
     let mut found = Vec::new();
-    if class != Some(Class::Compute) {
+    if class.is_none_or(|class| matches!(class, Class::Storage | Class::Reads)) {
         let window_secs = window_secs(chain).await?;
         let offers: Vec<Offer> = market::offers(chain).await?;
         found.extend(offers.iter().flat_map(|offer| Ask::of_offer(offer, window_secs)));
     }
-    if class.is_none_or(|class| class == Class::Compute) {
+    if class.is_none_or(|class| matches!(class, Class::Compute | Class::Bandwidth)) {
         let hosts: Vec<IMarket::Host> =
             market::listed(
                 |first| async move { ask(chain, MARKET, &IMarket::pageCall { first, most: PAGE_MAX }).await },

@@ -95,15 +95,15 @@ pub async fn trades(
 
 /// Which events tell of a class.
 fn sources(class: Option<Class>) -> Vec<(Address, B256)> {
-    use Class::{Compute, Reads, Storage};
+    use Class::{Bandwidth, Compute, Reads, Storage};
     let all: [(&[Class], Address, B256); 9] = [
         (&[Storage, Reads], PROVIDERS, IProviders::Registered::SIGNATURE_HASH),
         (&[Storage, Reads], PROVIDERS, IProviders::Updated::SIGNATURE_HASH),
         (&[Storage], DEALS, IDeals::Opened::SIGNATURE_HASH),
         (&[Storage], DEALS, IDeals::Resized::SIGNATURE_HASH),
         (&[Reads], TABS, ITabs::Claimed::SIGNATURE_HASH),
-        (&[Compute], MARKET, IMarket::Offered::SIGNATURE_HASH),
-        (&[Compute], MARKET, IMarket::Updated::SIGNATURE_HASH),
+        (&[Compute, Bandwidth], MARKET, IMarket::Offered::SIGNATURE_HASH),
+        (&[Compute, Bandwidth], MARKET, IMarket::Updated::SIGNATURE_HASH),
         (&[Compute], MARKET, IMarket::Sampled::SIGNATURE_HASH),
         (&[Compute], LEASES, ILeases::Begun::SIGNATURE_HASH),
     ];
@@ -134,10 +134,14 @@ fn told(log: &Log, window_secs: u64) -> Vec<Trade> {
         vec![stored, of_ware(Ware::Reads, What::Offer, node, offer.priceRead, text)]
     };
     let host = |node, offer: &IMarket::Offer, verb: &str| {
-        let [cpu, memory] = hour_prices(offer, 0);
         let text = format!("{verb} in {}", region(offer.region));
-        let cpu = of_ware(Ware::Cpu, What::Offer, node, cpu, text.clone());
-        vec![cpu, of_ware(Ware::Memory, What::Offer, node, memory, text)]
+        let has = [1, 1, offer.capacity.bandwidthBits, offer.capacity.transferBytes];
+        let wares =
+            [Ware::Cpu, Ware::Memory, Ware::Line, Ware::Transfer].into_iter().zip(hour_prices(offer, 0)).zip(has);
+        wares
+            .filter(|(_, has)| *has > 0)
+            .map(|((ware, price), _)| of_ware(ware, What::Offer, node, price, text.clone()))
+            .collect()
     };
     let found = match log.address {
         PROVIDERS => event::<IProviders::Registered>(log)

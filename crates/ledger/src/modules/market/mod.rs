@@ -8,17 +8,18 @@
 //! Upon an order the matcher reads the book of its regions and runtime, and places all replicas or none, at what the
 //! offers ask. Upon a match each replica is a lease: its host's room is taken, the deposit moves to `leases` in equal
 //! seconds, and what is beyond whole seconds goes back to who sent it. A deferrable order that finds no match keeps its
-//! deposit here, which must be enough at the order's own highest price, until anybody's `fill` finds one, its owner
-//! cancels, or its time is over.
+//! deposit here, which must be enough at the order's own highest price, until a batch finds one, of which there is one each
+//! ten seconds, or anybody's `fill`, or its owner cancels, or its time is over.
 //!
-//! A preemptible order pays the part of the price its host states, and may be ended by it at no cost. Neither class is
-//! matched in batches yet: each pays what is asked. Disk by the shard is offered in `providers` and sold in `deals`; what
+//! A preemptible order pays the part of the price its host states, and may be ended by it at no cost. What a batch matches
+//! pays what is asked too: at one price for all, who waits would pay more than who comes in the same second. Disk by the shard is offered in `providers` and sold in `deals`; what
 //! shows the book shows both.
 //!
 //! Invariants: this module's account holds the sum of collateral and of the deposits of waiting orders; what is free at a
 //! host and what its leases take is what it offers; a host is in the book just when it has room for the smallest replica
 //! and the collateral its offer needs, and did not retire; an order that reverts has taken nothing.
 
+pub(super) mod batch;
 mod book;
 mod card;
 mod index;

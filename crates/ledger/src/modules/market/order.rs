@@ -18,6 +18,7 @@ use super::{
         queue,
         slots::{at, base, pack, pack_address, pack_wide, unpack, unpack_address, unpack_wide},
     },
+    batch,
     matcher::{self, Beside},
     offer::Record,
 };
@@ -55,7 +56,7 @@ pub(crate) struct Standing {
     pub(crate) terms: Order,
     deposit: u128,
     /// The active clock when it stops waiting.
-    until_ms: u64,
+    pub(super) until_ms: u64,
     first_lease: u64,
     /// Hosts that were lost.
     lost: Vec<B256>,
@@ -185,12 +186,21 @@ impl Standing {
         Ok(IMarket::Filled { order, owner, firstLease: first_lease, escrow: U256::from(escrow), change })
     }
 
+    /// Begins the leases of one that waits.
+    pub(super) fn fill(&mut self, ctx: &mut Ctx<'_, '_>, placements: &[Placement]) -> Result<(), Stop> {
+        let filled = self.begin_leases(ctx, placements, self.owner)?;
+        self.store(ctx)?;
+        batch::leave(ctx, self.id)?;
+        ctx.emit(MARKET, &filled)
+    }
+
     /// Takes back the deposit of one that waits.
-    fn cancel(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+    pub(super) fn cancel(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let refund = U256::from(self.deposit);
         self.deposit = 0;
         self.state = CANCELLED;
         self.store(ctx)?;
+        batch::leave(ctx, self.id)?;
         of_owner(self.owner).remove(ctx, U256::from(self.id))?;
         ctx.transfer(MARKET, self.owner, refund)?;
         ctx.emit(MARKET, &IMarket::Cancelled { order: self.id, owner: self.owner, refund })
@@ -304,6 +314,9 @@ pub(super) fn order(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<u64, Stop> {
         }
     };
     order.store_new(ctx)?;
+    if filled.is_none() {
+        batch::enter(ctx, id)?;
+    }
     let ordered = IMarket::Ordered { order: id, owner, state: order.state, terms: terms.clone(), deposit: ctx.value };
     ctx.emit(MARKET, &ordered)?;
     if let Some(filled) = filled {
@@ -320,10 +333,7 @@ pub(super) fn fill(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     }
     let found = matcher::place(ctx, &order.terms, Beside::default())?;
     let placements = found.map_err(|placed| matcher::no_fit(&order.terms, placed))?;
-    let owner = order.owner;
-    let filled = order.begin_leases(ctx, &placements, owner)?;
-    order.store(ctx)?;
-    ctx.emit(MARKET, &filled)
+    order.fill(ctx, &placements)
 }
 
 pub(super) fn cancel(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {

@@ -321,7 +321,7 @@ fn a_fuller_host_asks_more_by_its_curve() {
 }
 
 #[test]
-fn a_deferrable_order_waits_for_room_and_takes_its_deposit_back() {
+fn a_deferrable_order_waits_for_room_or_takes_its_deposit_back() {
     let mut fair = Fair::new([offer(1), offer(2), offer(2)]);
     let waits = Order { class: 1, priceMax: 1_800_000, patienceMs: 20_000, ..terms(4) };
     let needed = U256::from(4 * 500 * 600);
@@ -336,22 +336,25 @@ fn a_deferrable_order_waits_for_room_and_takes_its_deposit_back() {
     let fill = |id| IMarket::fillCall { id }.abi_encode();
     let no_fit = fair.world.send(stranger, MARKET, 0, fill(second));
     assert_eq!(no_fit.output[..], IMarket::NoFit { placed: 0, wanted: 4 }.abi_encode()[..]);
-    let ended = abi::ILeases::endCall { leases: (1..=4).collect() }.abi_encode();
-    fair.world.must(fair.tenant.address, LEASES, 0, ended);
-    let filled = fair.world.must(stranger, MARKET, 0, fill(second));
+    let owner = fair.tenant.address;
+    // While no batch is worked anybody's call fills it.
+    let mut unworked = |from, to, data| {
+        let tx = fair.world.tx(from, TxKind::Call(to), U256::ZERO, data);
+        fair.world.unworked_block(1000, &[tx]).remove(0).unwrap()
+    };
+    let end = |from: u64| ILeases::endCall { leases: (from..from + 4).collect() }.abi_encode();
+    assert!(unworked(owner, LEASES, end(1)).success);
+    let filled = unworked(stranger, MARKET, fill(second));
     assert_eq!(events::<IMarket::Filled>(&filled.logs)[0].change, U256::from(1));
     assert_eq!(fair.world.view(MARKET, IMarket::placedCall { id: second }).firstLease, 5);
     fair.world.audit();
-    // A third finds no room in time: nobody fills it then, and anybody gives it back.
-    let third = fair.must(waits, 1_200_000);
+    // A third finds no room in time: its deposit comes back by itself.
+    let third = fair.must(waits.clone(), 1_200_000);
     let cancel = |id| IMarket::cancelCall { id }.abi_encode();
-    let owner = fair.tenant.address;
     let early = fair.world.send(stranger, MARKET, 0, cancel(third));
     assert_eq!(early.output[..], IMarket::NotOwner { owner }.abi_encode()[..]);
-    fair.world.idle(21);
-    assert_eq!(fair.world.send(stranger, MARKET, 0, fill(third)).output[..4], IMarket::TooLate::SELECTOR);
     let before = fair.world.balance(owner);
-    fair.world.must(stranger, MARKET, 0, cancel(third));
+    fair.world.idle(31);
     assert_eq!(fair.world.balance(owner), before + U256::from(1_200_000));
     for call in [fill(third), cancel(third)] {
         let over = fair.world.send(owner, MARKET, 0, call);
@@ -359,6 +362,32 @@ fn a_deferrable_order_waits_for_room_and_takes_its_deposit_back() {
     }
     let listed = fair.world.view(MARKET, IMarket::ofOwnerCall { owner, first: 0, most: 64 });
     assert_eq!(listed, [second]);
+    fair.world.audit();
+    // A fourth is filled once there is room, and nobody asks for it.
+    let fourth = fair.must(waits, 1_200_003);
+    fair.world.must(owner, LEASES, 0, end(5));
+    let before = fair.world.balance(owner);
+    fair.world.idle(10);
+    let placed = fair.world.view(MARKET, IMarket::placedCall { id: fourth });
+    assert_eq!((placed.state, placed.firstLease, placed.deposit), (2, 9, 0));
+    assert_eq!(fair.world.balance(owner), before + U256::from(3));
+    fair.world.audit();
+}
+
+#[test]
+fn a_batch_tries_eight_orders_and_the_next_one_goes_on_behind_them() {
+    let mut fair = Fair::new([offer(1), offer(2), offer(2)]);
+    let full = fair.must(terms(4), COIN);
+    // Ten that nobody can serve, and behind them one that somebody can once there is room.
+    let waits = Order { class: 1, priceMax: 1_800_000, patienceMs: 600_000, ..terms(4) };
+    let tight = Order { priceMax: 1, secs: 60, ..waits.clone() };
+    let stuck: Vec<u64> = (0..10).map(|_| fair.must(tight.clone(), 1)).collect();
+    let last = fair.must(waits, 1_200_000);
+    let leases = fair.world.view(MARKET, IMarket::placedCall { id: full }).leases;
+    fair.world.must(fair.tenant.address, LEASES, 0, ILeases::endCall { leases }.abi_encode());
+    fair.world.idle(20);
+    let state = |id| fair.world.view(MARKET, IMarket::placedCall { id }).state;
+    assert_eq!((state(last), stuck.iter().map(|id| state(*id)).max()), (2, Some(1)));
     fair.world.audit();
 }
 
