@@ -6,17 +6,19 @@
 //! load generator does not count. The ceiling beside it is signature recovery, measured in the same run: each of
 //! four validators recovers each signature once.
 
+mod account;
 mod cloud;
+mod flood;
 mod rpc;
 
-use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::Encodable2718 as _;
-use alloy_primitives::{Address, B256, Signature, TxKind, U256, keccak256};
+use account::{address, secret, senders, transfer};
+use alloy_primitives::Address;
 use anyhow::{Context as _, Result, ensure};
 use cloud::{Cloud, cpu_secs};
+use flood::{flood, fund};
 use rpc::Rpc;
-use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
-use serde_json::{Value, json};
+use secp256k1::{Message, SECP256K1, SecretKey};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// Accounts that send at once: below 64 pending each, the mempool's cap.
@@ -74,21 +76,8 @@ fn idle_finality(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey) -> Result<()>
 
 /// Pre-signed transfers from many accounts, and the ceiling of signature recovery beside them.
 fn throughput(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey, validators: &[u32]) -> Result<()> {
-    let senders: Vec<SecretKey> = (0..SENDERS)
-        .map(|i| Ok(SecretKey::from_byte_array(keccak256(format!("bench sender {i}")).0)?))
-        .collect::<Result<_>>()?;
-    let mut nonce = rpc.number("eth_getTransactionCount", json!([address(funder), "pending"]))?;
-    for group in senders.chunks(32) {
-        let mut last = Value::Null;
-        for sender in group {
-            last = rpc.call(
-                "eth_sendRawTransaction",
-                json!([transfer(funder, chain_id, nonce, address(sender), 10_000_000_000_000_000)]),
-            )?;
-            nonce += 1;
-        }
-        wait_final(rpc, &last)?;
-    }
+    let senders = senders(SENDERS)?;
+    fund(rpc, chain_id, funder, &senders, 10_000_000_000_000_000)?;
     let signed: Vec<Vec<String>> = senders
         .iter()
         .map(|sender| {
@@ -98,32 +87,8 @@ fn throughput(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey, validators: &[u3
         })
         .collect();
 
-    let (cpu, height, start) = (cpu_secs(validators), rpc.number("eth_blockNumber", json!([]))?, Instant::now());
-    let refused: usize = std::thread::scope(|scope| {
-        let lanes: Vec<_> = signed
-            .chunks(SENDERS / 4)
-            .map(|lane| {
-                let mut rpc = rpc.again();
-                scope.spawn(move || -> Result<usize> {
-                    let rpc = rpc.as_mut().map_err(|error| anyhow::anyhow!("{error}"))?;
-                    let mut refused = 0;
-                    for sender in lane {
-                        refused += rpc.batch("eth_sendRawTransaction", sender.iter().map(|raw| json!([raw])))?.len();
-                    }
-                    Ok(refused)
-                })
-            })
-            .collect();
-        lanes.into_iter().map(|lane| lane.join().expect("a lane panicked")).sum::<Result<usize>>()
-    })?;
-    for sender in &senders {
-        while rpc.number("eth_getTransactionCount", json!([address(sender), "latest"]))? < TRANSFERS_EACH as u64 {
-            ensure!(start.elapsed() < Duration::from_secs(120) && refused == 0, "{refused} transfers were refused");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-    let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_secs(validators) - cpu);
-    let blocks = rpc.number("eth_blockNumber", json!([]))? - height;
+    let took = flood(rpc, validators, &senders, &signed, TRANSFERS_EACH as u64)?;
+    let (wall, cpu, blocks) = (took.wall, took.cpu, took.blocks);
     let total = (SENDERS * TRANSFERS_EACH) as f64;
     let recovery = recovery_secs(&signed);
     println!(
@@ -140,15 +105,6 @@ fn throughput(rpc: &mut Rpc, chain_id: u64, funder: &SecretKey, validators: &[u3
     Ok(())
 }
 
-fn wait_final(rpc: &mut Rpc, hash: &Value) -> Result<()> {
-    let start = Instant::now();
-    while rpc.call("eth_getTransactionReceipt", json!([hash]))?.is_null() {
-        ensure!(start.elapsed() < Duration::from_secs(30), "transaction {hash} was not finalized in 30 s");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
 /// Seconds of one recovery, over as many as the load held.
 fn recovery_secs(signed: &[Vec<String>]) -> f64 {
     let count: usize = signed.iter().map(Vec::len).sum();
@@ -160,37 +116,6 @@ fn recovery_secs(signed: &[Vec<String>]) -> f64 {
         std::hint::black_box(SECP256K1.recover_ecdsa(std::hint::black_box(message), &signature).is_ok());
     }
     start.elapsed().as_secs_f64() / count as f64
-}
-
-fn transfer(from: &SecretKey, chain_id: u64, nonce: u64, to: Address, value: u64) -> String {
-    let tx = TxEip1559 {
-        chain_id,
-        nonce,
-        gas_limit: 21_000,
-        max_fee_per_gas: 100_000_000_000,
-        max_priority_fee_per_gas: 1_000_000_000,
-        to: TxKind::Call(to),
-        value: U256::from(value),
-        ..TxEip1559::default()
-    };
-    let message = Message::from_digest(tx.signature_hash().0);
-    let (parity, bytes) = SECP256K1.sign_ecdsa_recoverable(message, from).serialize_compact();
-    let signature = Signature::new(
-        U256::from_be_slice(&bytes[..32]),
-        U256::from_be_slice(&bytes[32..]),
-        i32::from(parity) & 1 == 1,
-    );
-    format!("0x{}", hex::encode(TxEnvelope::from(tx.into_signed(signature)).encoded_2718()))
-}
-
-fn address(secret: &SecretKey) -> Address {
-    let key = PublicKey::from_secret_key(SECP256K1, secret).serialize_uncompressed();
-    Address::from_slice(&keccak256(&key[1..]).0[12..])
-}
-
-fn secret(text: &str) -> Result<SecretKey> {
-    let bytes = hex::decode(text.trim_start_matches("0x"))?;
-    Ok(SecretKey::from_byte_array(B256::try_from(bytes.as_slice())?.0)?)
 }
 
 fn ms(time: Duration) -> f64 {

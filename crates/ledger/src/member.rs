@@ -58,7 +58,7 @@ use crate::{
     block::{Block, PublicKey},
     genesis::Genesis,
     net::Links,
-    pace::Pace,
+    pace::{HEARTBEAT, Pace},
     state::{self, Code, REPLAY_BUFFER, SYNC_OPS, State, WRITE_BUFFER},
 };
 
@@ -89,9 +89,11 @@ impl OneEpoch {
     }
 }
 
-/// How long consensus waits. Defaults suit a heartbeat of one second.
+/// How long consensus waits. Whoever leads is waited for longer than a heartbeat; the defaults suit one of a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
+    /// Between blocks of an idle chain. Beyond 3 s the active clock would fall behind.
+    pub heartbeat: Duration,
     pub leader: Duration,
     pub certification: Duration,
     pub skip: Duration,
@@ -101,6 +103,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            heartbeat: HEARTBEAT,
             leader: Duration::from_secs(2),
             certification: Duration::from_secs(3),
             skip: Duration::from_secs(6),
@@ -323,7 +326,7 @@ where
     probing.attach(archive.clone());
     stateful_actor.start();
 
-    let pace = Pace::new(context.child("pace"), deferred.clone(), beacon.clone(), door);
+    let pace = Pace::new(context.child("pace"), deferred.clone(), beacon.clone(), door, timeouts.heartbeat);
     let engine = simplex::Engine::new(
         context,
         simplex::Config {

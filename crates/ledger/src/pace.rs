@@ -20,7 +20,7 @@ use crate::{
     block::{Context, Digest, PublicKey},
 };
 
-/// An idle chain's block interval.
+/// An idle chain's block interval, where nothing else is asked for.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Where a proposer's work comes from.
@@ -35,6 +35,7 @@ pub struct Pace<E, A, B, W> {
     inner: A,
     beacon: B,
     work: W,
+    heartbeat: Duration,
 }
 
 impl<E, A: Clone, B: Clone, W: Clone> Clone for Pace<E, A, B, W> {
@@ -44,13 +45,14 @@ impl<E, A: Clone, B: Clone, W: Clone> Clone for Pace<E, A, B, W> {
             inner: self.inner.clone(),
             beacon: self.beacon.clone(),
             work: self.work.clone(),
+            heartbeat: self.heartbeat,
         }
     }
 }
 
 impl<E, A, B, W> Pace<E, A, B, W> {
-    pub fn new(context: E, inner: A, beacon: B, work: W) -> Self {
-        Self { context: Arc::new(context), inner, beacon, work }
+    pub fn new(context: E, inner: A, beacon: B, work: W, heartbeat: Duration) -> Self {
+        Self { context: Arc::new(context), inner, beacon, work, heartbeat }
     }
 }
 
@@ -67,6 +69,7 @@ where
     async fn propose(&mut self, context: Context) -> oneshot::Receiver<Digest> {
         let (mut sender, receiver) = oneshot::channel();
         let (mut inner, beacon, work) = (self.inner.clone(), self.beacon.clone(), self.work.clone());
+        let heartbeat = self.heartbeat;
         self.context.child("propose").spawn(move |clock| async move {
             let parent_round = Round::new(Epoch::zero(), context.parent.0);
             // Block 1 creates the allocations everybody waits for.
@@ -80,7 +83,7 @@ where
                 select! {
                     _ = sender.closed() => { return; },
                     _ = work.arrived() => {},
-                    _ = clock.sleep(HEARTBEAT) => {},
+                    _ = clock.sleep(heartbeat) => {},
                 }
             }
             let built = inner.propose(context).await;

@@ -17,7 +17,7 @@ use hodei_ledger::{
     block::{Block, PublicKey},
     genesis::{Dealt, Genesis, Validator, deal},
     hold::Hold,
-    member::{self, Archive},
+    member::{self, Archive, Timeouts},
     mempool::{Caps, Gossip, Pool, Rules},
     net::{self, Links},
     read::{Archived, Kept, Live, Reader},
@@ -73,6 +73,7 @@ pub(crate) struct Chain<B> {
     pub(crate) losing: BTreeSet<usize>,
     /// Whether a member without state fetches it instead of replaying.
     pub(crate) sync: bool,
+    pub(crate) timeouts: Timeouts,
     starts: Arc<Mutex<BTreeMap<usize, u32>>>,
     pub(crate) heads: Heads,
     votes: PhantomData<B>,
@@ -107,6 +108,7 @@ impl<B: Vote> Chain<B> {
             life,
             losing: BTreeSet::new(),
             sync: false,
+            timeouts: Timeouts::default(),
             starts: Arc::default(),
             heads: Heads::default(),
             votes: PhantomData,
@@ -177,6 +179,7 @@ impl<B: Vote> EngineDefinition for Chain<B> {
         config.prefix = if emptied { format!("node-{index}-{start}") } else { format!("node-{index}") };
         config.sync = self.sync && (delayed || emptied);
         config.cache_pages = NZUsize!(32);
+        config.timeouts = self.timeouts;
         let Ok(channels) = channels.try_into() else { unreachable!("as many as asked for") };
         let links = Links { channels, blocker: oracle.control(public_key.clone()), peers: oracle.manager() };
         let reader = reader(&self.genesis);

@@ -107,13 +107,15 @@ impl<B: Beacon> ExitCondition<PublicKey, Node<B>> for Lasted {
         count: usize,
     ) -> Verdict<'a, bool> {
         Box::pin(async move {
-            let (second, head) = {
+            let head = {
                 let heads = self.heads.lock().expect("no holder of this lock panics");
-                let last = heads.last_key_value();
-                (last.map_or(0, |(second, _)| *second), heads.values().copied().max().unwrap_or(0))
+                // Looked at each 25 ms: a week's heads and the members are asked only when it matters.
+                if heads.last_key_value().is_none_or(|(second, _)| *second < self.seconds) {
+                    return Ok(false);
+                }
+                heads.values().copied().max().unwrap_or(0)
             };
-            // Looked at each 25 ms: the members are asked only when it matters.
-            if second < self.seconds || head < self.heights || nodes.len() < count {
+            if head < self.heights || nodes.len() < count {
                 return Ok(false);
             }
             for node in nodes {

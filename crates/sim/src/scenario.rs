@@ -10,8 +10,11 @@ use commonware_glue::simulate::{
 use commonware_p2p::simulated::Link;
 use commonware_runtime::deterministic::FaultConfig;
 use commonware_utils::probability;
-use hodei_ledger::beacon::{Plain, Threshold};
-use hodei_ledger::block::PublicKey;
+use hodei_ledger::{
+    beacon::{Plain, Threshold},
+    block::PublicKey,
+    member::Timeouts,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -62,6 +65,7 @@ pub struct Scenario {
     late: Option<(usize, u64)>,
     losing: BTreeSet<usize>,
     sync: bool,
+    timeouts: Timeouts,
 }
 
 /// What a run left.
@@ -112,6 +116,7 @@ impl Scenario {
             late: None,
             losing: BTreeSet::new(),
             sync: false,
+            timeouts: Timeouts::default(),
         }
     }
 
@@ -147,6 +152,13 @@ impl Scenario {
     /// Members without state fetch it from peers.
     pub fn with_state_sync(mut self) -> Self {
         self.sync = true;
+        self
+    }
+
+    /// An idle chain makes a block that often; a leader is waited for twice as long.
+    pub fn with_heartbeat(mut self, heartbeat: Duration) -> Self {
+        let (leader, certification, skip) = (heartbeat * 2, heartbeat * 3, heartbeat * 6);
+        self.timeouts = Timeouts { heartbeat, leader, certification, skip, ..self.timeouts };
         self
     }
 
@@ -188,7 +200,7 @@ impl Scenario {
 
     fn run_with<B: Vote>(&self, seed: u64) -> Result<Outcome, String> {
         let mut chain = Chain::<B>::new(self.validators, self.observers, self.allocations.clone(), self.life.clone());
-        (chain.losing, chain.sync) = (self.losing.clone(), self.sync);
+        (chain.losing, chain.sync, chain.timeouts) = (self.losing.clone(), self.sync, self.timeouts);
         let members = chain.participants();
         let heads = chain.heads.clone();
         let transactions = Arc::new(AtomicUsize::new(0));

@@ -9,13 +9,13 @@ mod host;
 mod law;
 mod mates;
 mod stale;
-mod world;
 
 use commonware_runtime::{
     Runner as _,
     deterministic::{Config, Runner},
 };
 use fleet::{Fate, Kind, SHARDS, kinds, live, mean};
+use hodei_sim::world;
 use law::{ALL, PART, drawn, windows, within};
 use std::time::Duration;
 

@@ -10,20 +10,25 @@ use hodei_ledger::{
 use hodei_types::abi::{BUCKETS, DEALS, IBuckets, IDeals, IQueue, QUEUE, bucket_id};
 use std::collections::BTreeMap;
 
-pub(crate) const COIN: u128 = 1_000_000_000_000_000_000;
-pub(crate) const CHAIN: u64 = 7;
+/// Wei of a coin.
+pub const COIN: u128 = 1_000_000_000_000_000_000;
+/// The chain's id.
+pub const CHAIN: u64 = 7;
 /// Milliseconds of a window, and of a block.
-pub(crate) const WINDOW_MS: u64 = 10_000;
-pub(crate) const BLOCK_MS: u64 = 2_000;
+pub const WINDOW_MS: u64 = 10_000;
+pub const BLOCK_MS: u64 = 2_000;
 /// Of a block that leaves the window as it is: hundreds of them fit.
 const MOMENT_MS: u64 = 10;
-const BASE_FEE: u64 = 1_000_000_000;
+/// Wei of gas, burned; and what the leader gets beside it.
+pub const BASE_FEE: u64 = 1_000_000_000;
+pub const TIP: u64 = 7;
 const LEADER: Address = Address::repeat_byte(0xfe);
 
 /// A ledger that keeps its state in a map.
-pub(crate) struct World {
+pub struct World {
     state: BTreeMap<Key, Vec<u8>>,
-    /// The same, and what is known to be absent, as execution wants it.
+    /// The same as far as it was read, and what is known to be absent, as execution wants it. An executor has it
+    /// while it runs.
     view: View,
     codes: BTreeMap<B256, Bytes>,
     env: Env,
@@ -37,7 +42,7 @@ pub(crate) struct World {
 
 impl World {
     /// Everybody in `rich` has a million coins; what is drawn follows from `seed`.
-    pub(crate) fn new(rich: &[Address], seed: u64) -> Self {
+    pub fn new(rich: &[Address], seed: u64) -> Self {
         let env = Env {
             height: 0,
             time_ms: 1_000_000,
@@ -69,14 +74,17 @@ impl World {
         self.env.mix_hash = keccak256([self.env.height.to_be_bytes(), self.seed.to_be_bytes()].concat());
     }
 
-    fn executor(&self) -> Executor {
+    fn executor(&mut self) -> Executor {
+        if let Some(mut probe) = self.probe.take() {
+            self.view = std::mem::take(probe.view());
+        }
         let params = Params {
             chain_id: CHAIN,
             window_ms: WINDOW_MS,
             slashing: Slashing::default(),
             settlement: Default::default(),
         };
-        Executor::new(params, self.env, self.view.clone())
+        Executor::new(params, self.env, std::mem::take(&mut self.view))
     }
 
     /// Loads what a step misses until it is done.
@@ -92,11 +100,7 @@ impl World {
             };
             for need in needs {
                 match need {
-                    Need::Key(key) => {
-                        let value = self.state.get(&key).cloned();
-                        executor.view().load(key, value.clone());
-                        self.view.load(key, value);
-                    }
+                    Need::Key(key) => executor.view().load(key, self.state.get(&key).cloned()),
                     Need::Code(hash) => executor.view().load_code(hash, self.codes[&hash].clone()),
                 }
             }
@@ -104,8 +108,9 @@ impl World {
         panic!("500 rounds of missing values");
     }
 
-    fn close(&mut self, executor: Executor) {
-        self.probe = None;
+    fn close(&mut self, mut executor: Executor) {
+        // Without its view an executor tells all that was written, be it what was there before.
+        self.view = std::mem::take(executor.view());
         let outcome = executor.finish();
         self.view.advance(&outcome.writes, &outcome.codes);
         self.codes.extend(outcome.codes);
@@ -119,7 +124,7 @@ impl World {
     }
 
     /// One block, `elapsed_ms` after the last; what each transaction did.
-    pub(crate) fn block(&mut self, elapsed_ms: u64, txs: &[Signed]) -> Vec<Applied> {
+    pub fn block(&mut self, elapsed_ms: u64, txs: &[Signed]) -> Vec<Applied> {
         self.step(elapsed_ms);
         let mut executor = self.executor();
         if self.drive(&mut executor, Executor::begin).unwrap() {
@@ -133,19 +138,19 @@ impl World {
         done
     }
 
-    pub(crate) fn idle(&mut self) {
+    pub fn idle(&mut self) {
         self.block(BLOCK_MS, &[]);
     }
 
     /// A transaction with the sender's next nonce. Execution does not look at its signature: that was recovered before.
-    pub(crate) fn tx(&mut self, from: Address, to: Address, value: u128, data: Vec<u8>) -> Signed {
+    pub fn tx(&mut self, from: Address, to: Address, value: u128, data: Vec<u8>) -> Signed {
         let nonce = self.nonces.entry(from).or_default();
         let tx = TxEip1559 {
             chain_id: CHAIN,
             nonce: *nonce,
             gas_limit: 15_000_000,
             max_fee_per_gas: u128::from(BASE_FEE) * 2,
-            max_priority_fee_per_gas: 7,
+            max_priority_fee_per_gas: TIP.into(),
             to: TxKind::Call(to),
             value: U256::from(value),
             access_list: Default::default(),
@@ -159,20 +164,36 @@ impl World {
     }
 
     /// A block with one call, a moment after the last; what it did.
-    pub(crate) fn send(&mut self, from: Address, to: Address, value: u128, data: Vec<u8>) -> Applied {
+    pub fn send(&mut self, from: Address, to: Address, value: u128, data: Vec<u8>) -> Applied {
         let tx = self.tx(from, to, value, data);
         self.block(MOMENT_MS, &[tx]).remove(0)
     }
 
+    /// The same of what may be no transaction at all, for want of coin: then its block is empty.
+    pub fn attempt(&mut self, from: Address, to: Address, value: u128, data: Vec<u8>) -> Result<Applied, Fault> {
+        let tx = self.tx(from, to, value, data);
+        self.step(MOMENT_MS);
+        let mut executor = self.executor();
+        if self.drive(&mut executor, Executor::begin)? {
+            self.drive(&mut executor, Executor::system)?;
+        }
+        let applied = self.drive(&mut executor, |executor| executor.apply(&tx));
+        if applied.is_err() {
+            self.nonces.entry(from).and_modify(|nonce| *nonce -= 1);
+        }
+        self.close(executor);
+        applied
+    }
+
     /// A call that must succeed.
-    pub(crate) fn must(&mut self, from: Address, to: Address, value: u128, data: Vec<u8>) -> Applied {
+    pub fn must(&mut self, from: Address, to: Address, value: u128, data: Vec<u8>) -> Applied {
         let applied = self.send(from, to, value, data);
         assert!(applied.success, "{:?}", applied.output);
         applied
     }
 
     /// A view of a module; it must succeed.
-    pub(crate) fn view<C: SolCall>(&mut self, to: Address, call: C) -> C::Return {
+    pub fn view<C: SolCall>(&mut self, to: Address, call: C) -> C::Return {
         let call = Call { to: Some(to), data: call.abi_encode().into(), ..Call::default() };
         let mut executor = self.probe.take().unwrap_or_else(|| self.executor());
         let outcome = self.drive(&mut executor, |executor| executor.simulate(&call)).unwrap();
@@ -181,29 +202,29 @@ impl World {
         C::abi_decode_returns(&outcome.output).unwrap()
     }
 
-    pub(crate) fn standing(&mut self, node: B256) -> IDeals::Standing {
+    pub fn standing(&mut self, node: B256) -> IDeals::Standing {
         self.view(DEALS, IDeals::standingCall { provider: node })
     }
 
-    pub(crate) fn window(&mut self) -> IDeals::Window {
+    pub fn window(&mut self) -> IDeals::Window {
         self.view(DEALS, IDeals::windowCall {})
     }
 
-    pub(crate) fn challenge(&mut self, node: B256) -> IDeals::Challenge {
+    pub fn challenge(&mut self, node: B256) -> IDeals::Challenge {
         self.view(DEALS, IDeals::challengeCall { provider: node })
     }
 
-    pub(crate) fn deal(&mut self, deal: u64) -> IDeals::Deal {
+    pub fn deal(&mut self, deal: u64) -> IDeals::Deal {
         self.view(DEALS, IDeals::getCall { deal })
     }
 
-    pub(crate) fn balance(&self, address: Address) -> U256 {
+    pub fn balance(&self, address: Address) -> U256 {
         let account = self.state.get(&account_key(address)).and_then(|value| Account::decode(value));
         account.unwrap_or_default().balance
     }
 
     /// Waits until a challenge is open for `node`.
-    pub(crate) fn asked(&mut self, node: B256) -> IDeals::Challenge {
+    pub fn asked(&mut self, node: B256) -> IDeals::Challenge {
         for _ in 0..30 {
             let challenge = self.challenge(node);
             if challenge.open {
@@ -215,14 +236,7 @@ impl World {
     }
 
     /// A bucket of `owner`, and a deal with each of `nodes`.
-    pub(crate) fn deals(
-        &mut self,
-        owner: Address,
-        salt: u8,
-        nodes: &[B256],
-        capacity_bytes: u64,
-        escrow: u128,
-    ) -> Vec<u64> {
+    pub fn deals(&mut self, owner: Address, salt: u8, nodes: &[B256], capacity_bytes: u64, escrow: u128) -> Vec<u64> {
         let salt = B256::repeat_byte(salt);
         let shape =
             IBuckets::Shape { k: 3, n: 6, t: 1, operators: 0, networks: 0, zones: 0, shardBytes: 262_144, codeId: 1 };
@@ -235,8 +249,18 @@ impl World {
         <Vec<u64>>::abi_decode(&applied.output).unwrap()
     }
 
+    /// Milliseconds of the ledger's time, as the last block states it.
+    pub fn time_ms(&self) -> u64 {
+        self.env.time_ms
+    }
+
+    /// Wei that all base fees so far burned.
+    pub fn fees_burned(&self) -> U256 {
+        self.fees_burned
+    }
+
     /// Asserts that all coin is there but what was burned.
-    pub(crate) fn audit(&mut self) {
+    pub fn audit(&mut self) {
         let accounts = self.state.values().filter_map(|value| Account::decode(value));
         let held = accounts.map(|account| account.balance).fold(U256::ZERO, |a, b| a + b);
         let burned = self.view(QUEUE, IQueue::burnedCall {});
