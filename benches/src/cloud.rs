@@ -47,21 +47,25 @@ impl Cloud {
 
     /// Process ids of the demo's children whose command line contains `word`.
     pub(crate) fn children(&self, word: &str) -> Result<Vec<u32>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc")? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
-            let command =
-                std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
-            if parent == Some(&self.demo.id().to_string()) && command.contains(word) {
-                found.push(pid);
-            }
-        }
-        Ok(found)
+        children(self.demo.id(), word)
     }
+}
+
+/// Process ids of a process' children whose command line contains `word`.
+pub(crate) fn children(of: u32, word: &str) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+        if parent == Some(&of.to_string()) && command.contains(word) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 impl Drop for Cloud {
@@ -72,6 +76,7 @@ impl Drop for Cloud {
 }
 
 /// CPU seconds that processes have used so far, user and system. Ticks are 1/100 s on Linux.
+#[allow(dead_code, reason = "not every bench counts it")]
 pub(crate) fn cpu_secs(pids: &[u32]) -> f64 {
     let ticks: u64 = pids
         .iter()

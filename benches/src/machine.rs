@@ -6,6 +6,7 @@ use std::{path::Path, process::Command};
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// Prints what a run needs on the disk of `folder`; an error if less is free.
+#[allow(dead_code, reason = "not every bench fills the disk")]
 pub(crate) fn room(folder: &Path, what: &str, needs: u64) -> Result<()> {
     let asked = Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output()?;
     let text = String::from_utf8(asked.stdout)?;

@@ -11,6 +11,7 @@ pub(crate) const TRIES: usize = 120;
 pub(crate) const REST: Duration = Duration::from_millis(500);
 
 /// A free port of loopback.
+#[allow(dead_code, reason = "not every peer listens")]
 pub(crate) fn port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -22,7 +22,9 @@ mod s3;
 mod share;
 mod sync;
 
-pub(crate) use app::{App, AppDelete, AppLogs, AppName, AppRenew, AppScale, AppServe, Deploy};
+pub(crate) use app::{
+    App, AppAsk, AppDelete, AppLogs, AppName, AppRenew, AppReplay, AppSamples, AppScale, AppServe, Deploy,
+};
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,
 };

@@ -165,6 +165,8 @@ codes! {
         "A host compiled or started the component and says that it will not run as it is. Its words, and what the component printed last, are in the message. Its leases were ended, and what was not used came back.";
     APP_LATE "HD3055" Temporary "replicas did not become ready in time"
         "Hosts were paid and given the component, and not all replicas were ready in ten minutes. Their leases were ended, and what was not used came back. Run it again, or name other regions.";
+    APP_AWAY "HD3058" Temporary "no replica answered"
+        "None of the app's replicas took the request, or the one that took it did not answer to its end. A request that reached a component is not sent again: whether it was done is not known here. `hodei app show` tells how they are.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"
@@ -179,6 +181,10 @@ codes! {
         "What was read does not have the hash that the bucket's index keeps. It was not kept under its name. Run the command again; if it stays, other shards of the object should be read: `hodei data where` names who holds it.";
     STATEMENT_FALSE "HD5006" VerificationFalse "the statement is not true"
         "A line of a listing of `hodei node declined --json` is not what that node signed on this network: the statement, the key of the node or what stands beside it was changed, or they do not belong together. The message counts the line, with what was expected and found.";
+    TRANSCRIPT_FALSE "HD5007" VerificationFalse "the transcript is not true"
+        "A request that a host wrote down is not what its node signed, is of another component, or runs otherwise here: with other fuel, memory or answer. A changed file is known by its signature; where the signature holds and the run differs, the host signed what does not happen. The message has what was expected and found.";
+    NOT_REPLAYED "HD5008" Precondition "the request cannot be run again here"
+        "Nothing is said for or against the host. The transcript is of another engine than this program has, it was ended by the clock, the component does not run the same twice, or the sandbox could not be started. The message says which.";
     NETWORK_KEY "HD5003" Usage "the network key is not valid"
         "A network key is one word that starts with hodeinet1, in lower case, and carries its own checksum.";
     HISTORY "HD5004" VerificationFalse "the exported chain does not verify"

@@ -131,6 +131,21 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("app scale", &["hodei app scale shop 5 --dry-run", "hodei app scale shop 2 -y"]),
     ("app renew", &["hodei app renew shop 24h --dry-run", "hodei app renew shop 7d -y"]),
     ("app delete", &["hodei app delete shop --dry-run", "hodei app rm shop -y"]),
+    (
+        "app ask",
+        &[
+            "hodei app ask shop /hello",
+            "hodei app ask shop /orders --method POST --body order.json --header accept:text/plain --transcript order.request",
+        ],
+    ),
+    ("app samples", &["hodei app samples shop --out samples", "hodei app samples shop --json"]),
+    (
+        "app replay",
+        &[
+            "hodei app replay order.request --component shop.wasm",
+            "hodei app replay samples/7-64.request --component shop.wat --json",
+        ],
+    ),
     ("app keep", &["hodei app keep", "hodei app keep --json"]),
     ("app serve", &["hodei app serve", "hodei app serve --listen 127.0.0.1:8081 --json"]),
     (

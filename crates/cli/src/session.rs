@@ -434,6 +434,12 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             Fault::new(&fault::EXISTS, error, help)
         }
         Sdk::AppFailed { .. } => Fault::new(&fault::APP_FAILED, error, "correct the component and deploy it again"),
+        Sdk::AppAway(..) => Fault::new(&fault::APP_AWAY, error, "`hodei app show` tells how its replicas are"),
+        Sdk::AppLied { ref expected, ref found, .. } => {
+            let (expected, found) = (expected.clone(), found.clone());
+            let help = "do not rely on that host: end the app's lease there, and keep what it answered";
+            Fault::new(&fault::TRANSCRIPT_FALSE, error, help).between(expected, found)
+        }
         Sdk::AppLate { .. } => Fault::new(&fault::APP_LATE, error, "run the same command again, or name other regions"),
         Sdk::Contended | Sdk::Held { .. } => Fault::new(&fault::CONTENDED, error, "run the same command again"),
         error if error.is_temporary() => Fault::new(&fault::UNREACHABLE, error, "run the same command again"),

@@ -76,6 +76,7 @@ impl Run {
         let circumstance = request.circumstance.clone();
         let parts = request.parts().map_err(|error| Failure::Request(words(error)))?;
         let read = Arc::new(AtomicU64::new(header_bytes(&parts.headers) as u64));
+        let body = self.hear(body).await?;
         let incoming = http::Request::from_parts(parts, Incoming { body, read: read.clone() });
         let made = Guest::store(pre.engine(), &self.limits, &circumstance, None, self.deadline);
         let (mut store, printed) = made.map_err(trapped)?;
@@ -109,17 +110,11 @@ impl Run {
         &mut self,
         pre: &wasmtime_wasi::p2::bindings::CommandPre<Guest>,
         command: &Command,
-        mut body: mpsc::Receiver<Bytes>,
+        body: mpsc::Receiver<Bytes>,
     ) -> Result<(), Failure> {
-        let mut input = Vec::new();
-        let hearing = tokio::time::timeout_at(self.deadline, async {
-            while let Some(bytes) = body.recv().await {
-                input.extend_from_slice(&bytes);
-            }
-        });
-        hearing.await.map_err(|_| Failure::Deadline)?;
+        let input = self.hear(body).await?;
         self.readings.bytes_in = (command.bytes() + input.len()) as u64;
-        let with = Some((command, Bytes::from(input)));
+        let with = Some((command, input));
         let made = Guest::store(pre.engine(), &self.limits, &command.circumstance, with, self.deadline);
         let (mut store, printed) = made.map_err(trapped)?;
         let mut instantiated_in = None;
@@ -139,6 +134,19 @@ impl Run {
             self.tell.send(Tell::Bytes(chunk.to_vec())).await.ok();
         }
         ran
+    }
+
+    /// All of a body. It is whole before the component begins, so that how it arrived is nothing the component could
+    /// tell: what is run again hears the same.
+    async fn hear(&self, mut body: mpsc::Receiver<Bytes>) -> Result<Bytes, Failure> {
+        let mut whole = Vec::new();
+        let hearing = tokio::time::timeout_at(self.deadline, async {
+            while let Some(bytes) = body.recv().await {
+                whole.extend_from_slice(&bytes);
+            }
+        });
+        hearing.await.map_err(|_| Failure::Deadline)?;
+        Ok(whole.into())
     }
 
     /// Reads the meters of a store that is done, and says how it ended.
@@ -177,9 +185,9 @@ fn trapped(error: wasmtime::Error) -> Failure {
     }
 }
 
-/// The body that the agent sends, as the component reads it.
+/// The body that the agent sent, as the component reads it: in pieces of one length, however it came.
 struct Incoming {
-    body: mpsc::Receiver<Bytes>,
+    body: Bytes,
     read: Arc<AtomicU64>,
 }
 
@@ -187,15 +195,14 @@ impl Body for Incoming {
     type Data = Bytes;
     type Error = wasmtime_wasi_http::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.body.poll_recv(context).map(|bytes| {
-            let bytes = bytes?;
-            self.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            Some(Ok(Frame::data(bytes)))
-        })
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let next = self.body.len().min(CHUNK_BYTES_MAX);
+        if next == 0 {
+            return Poll::Ready(None);
+        }
+        let bytes = self.body.split_to(next);
+        self.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 }
 

@@ -13,8 +13,9 @@ use std::{
     time::Duration,
 };
 
-/// Under another engine, or another way to use it, the same wasm is other code.
-const ENGINE: &str = "wasmtime-48.0.8-1";
+/// The engine and how it is used here. Under another the same wasm is other code, and may use other fuel: the last
+/// number rises with whatever changes either.
+pub const ENGINE: &str = "wasmtime-48.0.8-2";
 const SEAL: usize = blake3::OUT_LEN;
 
 /// What this agent compiled of one component.
@@ -170,4 +171,16 @@ fn write(path: &Path, seal: &[u8], code: &[u8]) -> io::Result<()> {
     file.write_all(seal)?;
     file.write_all(code)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ENGINE;
+
+    #[test]
+    fn the_engine_is_named_by_the_version_that_is_built() {
+        let version = ENGINE.split('-').nth(1).expect("wasmtime, its version, and how it is used");
+        let pinned = format!("wasmtime = {{ version = \"={version}\"");
+        assert!(include_str!("../../../Cargo.toml").contains(&pinned), "{pinned}");
+    }
 }

@@ -12,7 +12,8 @@
 //!
 //! Promise: what a component does ends in its own process. It computes within fuel, memory and a deadline, hears
 //! one request and gives one answer; files, sockets and other hosts are refused. The same component, request, time
-//! and seed use the same fuel, to the unit. Who might break it: a fault of the engine, which then stands before the
+//! and seed use the same fuel, to the unit, unless it looks, without waiting, whether its answer's bytes were taken or
+//! time went by. Who might break it: a fault of the engine, which then stands before the
 //! kernel's fences. [`Confinement`] says which of them this machine has, tried by the process itself.
 //!
 //! Invariants: the agent never maps compiled code; code is run only where this agent compiled it; each length that
@@ -39,7 +40,7 @@ mod reading;
 pub mod runner;
 mod sandbox;
 
-pub use code::{Code, Codes, CodesError};
+pub use code::{Code, Codes, CodesError, ENGINE};
 pub use compile::compile;
 pub use exchange::{End, Exchange};
 pub use frame::FrameError;

@@ -140,6 +140,11 @@ pub enum Fault {
     AppFailed { app: String, words: String },
     #[error("{ready} of {wanted} replicas of {app:?} are ready after {} s: {words}", .secs)]
     AppLate { app: String, ready: usize, wanted: usize, secs: u64, words: String },
+    #[error("{0} was not answered: {1}")]
+    AppAway(String, String),
+    /// It signs other than it answered.
+    #[error("node {node} signs another {what} than it answered with")]
+    AppLied { node: NodeKey, what: &'static str, expected: String, found: String },
     #[error("range {from}..{to} is outside of an object of {size} bytes")]
     Range { from: u64, to: u64, size: u64 },
 }

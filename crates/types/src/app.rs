@@ -2,8 +2,9 @@
 //!
 //! A [`Manifest`] says which component runs and within what. It has one encoding; [`Manifest::workload`] is a hash over
 //! it and is what an order names, so that the ledger binds host and deployer to exactly these bytes. [`wire`] carries
-//! it, and what is asked of a replica.
+//! it, and what is asked of a replica. A [`transcript::Transcript`] is one request that anybody can run again.
 
+pub mod transcript;
 pub mod wire;
 
 use crate::{

@@ -36,7 +36,7 @@ pub(crate) struct Read {
 pub(crate) fn read(args: &Deploy) -> Result<Read> {
     let flags = args.draft();
     let (draft, lines, component) = if has_ending(&args.file, "toml") {
-        let text = String::from_utf8(limited(&args.file, FILE_BYTES_MAX as u64)?)
+        let text = String::from_utf8(limited(&args.file, FILE_BYTES_MAX as u64, &fault::COMPONENT)?)
             .map_err(|_| Fault::new(&fault::SETTINGS, "it is not UTF-8", "write it anew").at(args.file.display()))?;
         let (file, mut lines) = Draft::parse(&text).map_err(|error| told(error.into(), &args.file))?;
         let draft = flags.clone().or(file);
@@ -64,12 +64,12 @@ fn has_ending(file: &Path, ending: &str) -> bool {
 }
 
 /// The bytes of a file that is no longer than that.
-fn limited(path: &Path, most: u64) -> Result<Vec<u8>> {
+pub(super) fn limited(path: &Path, most: u64, code: &'static fault::Code) -> Result<Vec<u8>> {
     let file = std::fs::File::open(path).map_err(|error| Fault::io(path, "reading it", &error))?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(|error| Fault::io(path, "reading it", &error))?;
     if bytes.len() as u64 > most {
-        return Err(Fault::new(&fault::COMPONENT, "it is too long", "name another file, or make it smaller")
+        return Err(Fault::new(code, "it is too long", "name another file, or make it smaller")
             .between(format!("at most {most} bytes"), "more")
             .at(path.display()));
     }
@@ -77,11 +77,11 @@ fn limited(path: &Path, most: u64) -> Result<Vec<u8>> {
 }
 
 /// A component's binary; text is compiled.
-fn wasm(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn wasm(path: &Path) -> Result<Vec<u8>> {
     if !has_ending(path, "wat") {
-        return limited(path, COMPONENT_BYTES_MAX);
+        return limited(path, COMPONENT_BYTES_MAX, &fault::COMPONENT);
     }
-    let text = limited(path, TEXT_BYTES_MAX)?;
+    let text = limited(path, TEXT_BYTES_MAX, &fault::COMPONENT)?;
     let compiled = wat::parse_bytes(&text).map_err(|error| {
         Fault::new(&fault::COMPONENT, error, "correct the text; the message names line and column").at(path.display())
     })?;
@@ -239,7 +239,7 @@ mod tests {
         let fault = wasm(&path).unwrap_err();
         assert_eq!(fault.code.id, "HD3053");
         assert!(fault.message.contains(":2:"), "{}", fault.message);
-        assert_eq!(limited(&path, 3).unwrap_err().code.id, "HD3053");
+        assert_eq!(limited(&path, 3, &fault::COMPONENT).unwrap_err().code.id, "HD3053");
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod deploy;
 pub(crate) mod serve;
+pub(crate) mod transcript;
 
 use crate::{
     args::{App, AppDelete, AppLogs, AppName, AppRenew, AppScale},
@@ -33,6 +34,11 @@ pub(crate) async fn apps(session: &Session) -> Result<Apps<Link>> {
 
 /// `hodei app …`, but for what stays.
 pub(crate) async fn run(app: &App, session: &Session, out: Out) -> Result<()> {
+    match app {
+        App::Ask(args) => return transcript::ask(args, session, out).await,
+        App::Samples(args) => return transcript::samples(args, session, out).await,
+        _ => {}
+    }
     let apps = apps(session).await?;
     match app {
         App::List => list(&apps, out).await,
@@ -41,7 +47,9 @@ pub(crate) async fn run(app: &App, session: &Session, out: Out) -> Result<()> {
         App::Scale(args) => scale(args, &apps, out).await,
         App::Renew(args) => renew(args, &apps, out).await,
         App::Delete(args) => delete(args, &apps, out).await,
-        App::Keep(_) | App::Serve(_) => Err(Fault::new(&fault::INTERNAL, "that command stays", "report it")),
+        App::Keep(_) | App::Serve(_) | App::Ask(_) | App::Samples(_) | App::Replay(_) => {
+            Err(Fault::new(&fault::INTERNAL, "that command runs elsewhere", "report it"))
+        }
     }
 }
 

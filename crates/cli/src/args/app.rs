@@ -141,6 +141,12 @@ pub(crate) enum App {
     /// End an app; what was not used of its escrow comes back.
     #[command(visible_alias = "rm")]
     Delete(AppDelete),
+    /// Ask a replica of an app one thing; with --transcript keep what its host signs of it.
+    Ask(AppAsk),
+    /// Fetch the requests that the hosts of an app's replicas wrote down: the first, and each 64th.
+    Samples(AppSamples),
+    /// Run a request again that a host wrote down, and compare fuel, memory and answer; needs no cloud.
+    Replay(AppReplay),
     /// Look at all apps every few seconds, and place again what is lost, until it is stopped.
     Keep(Process),
     /// Answer HTTP for this wallet's apps at NAME.localhost, and keep them, until it is stopped.
@@ -164,6 +170,48 @@ pub(crate) struct AppLogs {
     /// Only what came after so many bytes of a replica's log: what it said at its end.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) since: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppAsk {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// Path and query.
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: String,
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub(crate) method: String,
+    /// As "accept: text/plain"; may be given several times.
+    #[arg(long = "header", value_name = "HEADER")]
+    pub(crate) headers: Vec<String>,
+    /// A file with the request's body.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) body: Option<PathBuf>,
+    /// Write here what its host signs of the request, asked for when the answer is over.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) transcript: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppSamples {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// A folder to write each to, as LEASE-NUMBER.request.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppReplay {
+    /// A transcript, as `app ask --transcript` or `app samples` wrote it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The component that ran, or its text.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) component: PathBuf,
+    /// The node that has to have signed it.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) host: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -5,6 +5,7 @@
 //! ledger ─► follow ─► leases ─► a replica each ─► log (placed, started, ended, paid)
 //! Give, or Fetch from a host of the same app ─► shelf (disk) ─► compiled once ─► process      tend
 //! Ask ─► gate ─► the replica's queue ─► its process ─► answer, readings                       serve
+//! asked, and what came of it ─► transcript, to who asked; samples for the viewer              transcript
 //! owed ─► touch, where it is worth the fee                                                    settle
 //! Ping to hosts it is drawn to watch ─► unreachable; alive, when others miss this one         watch
 //! ```
@@ -20,11 +21,13 @@ mod follow;
 mod misses;
 pub mod paid;
 pub mod register;
+pub mod replay;
 mod replica;
 mod serve;
 mod settle;
 mod shelf;
 mod tend;
+mod transcript;
 mod watch;
 
 use crate::{
@@ -42,7 +45,7 @@ use futures::{FutureExt, future::BoxFuture};
 use hodei_ledger::account::Account;
 use hodei_link::Link;
 use hodei_sandbox::{Codes, CodesError};
-pub use hodei_sandbox::{Program, runner};
+pub use hodei_sandbox::{ENGINE, Program, runner};
 use hodei_types::{
     abi::{ILeases, IMarket},
     ack::Signer,

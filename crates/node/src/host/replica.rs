@@ -1,6 +1,9 @@
 //! Hold one replica: its process, who waits for it, what it used and printed.
 
-use super::shelf::Workload;
+use super::{
+    shelf::Workload,
+    transcript::{Passing, Ran},
+};
 use crate::{journal::now_ms, provider::lock};
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -10,7 +13,8 @@ use hodei_types::{
     abi::ILeases,
     app::{
         Manifest,
-        wire::{Answer, CHUNK_BYTES_MAX, Readings, Replica as Look, State},
+        transcript::{Record, SAMPLES_MAX},
+        wire::{Answer, CHUNK_BYTES_MAX, Header, Readings, Replica as Look, State},
     },
     market::Capacity,
     transport::NodeKey,
@@ -49,6 +53,8 @@ pub(super) struct Replica {
     slot: tokio::sync::Mutex<Option<Sandbox>>,
     waiting: AtomicUsize,
     told: Mutex<Told>,
+    /// Requests that were written down, in the order of their numbers.
+    samples: Mutex<VecDeque<Record>>,
     over: watch::Sender<bool>,
     /// Something happened that who tends it should look at.
     pub(super) wake: Notify,
@@ -56,9 +62,7 @@ pub(super) struct Replica {
 
 struct Told {
     look: Look,
-    viewer: Option<NodeKey>,
-    deadline: Duration,
-    request_bytes: u64,
+    manifest: Option<Manifest>,
     log: VecDeque<u8>,
     /// Of what was counted, this went into the node's log.
     noted: (u64, u64, u64, u64),
@@ -92,14 +96,7 @@ impl Replica {
             log_end: 0,
             log: Vec::new(),
         };
-        let told = Told {
-            look,
-            viewer: None,
-            deadline: Duration::ZERO,
-            request_bytes: 0,
-            log: VecDeque::new(),
-            noted: (0, 0, 0, 0),
-        };
+        let told = Told { look, manifest: None, log: VecDeque::new(), noted: (0, 0, 0, 0) };
         Self {
             lease: lease.id,
             order: lease.order,
@@ -109,6 +106,7 @@ impl Replica {
             slot: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             told: Mutex::new(told),
+            samples: Mutex::default(),
             over: watch::Sender::new(false),
             wake: Notify::new(),
         }
@@ -143,21 +141,18 @@ impl Replica {
         (told.look.state, told.look.words) = (state, words);
     }
 
-    /// Learns who may read its log, and how long a request may take.
+    /// Learns who may read its log, and what a request may use.
     pub(super) fn describe(&self, manifest: &Manifest) {
-        let mut told = lock(&self.told);
-        told.viewer = Some(manifest.viewer);
-        told.deadline = Duration::from_millis(manifest.limits.deadline_ms);
-        told.request_bytes = manifest.limits.request_bytes;
+        lock(&self.told).manifest = Some(manifest.clone());
     }
 
     /// Of a body, so many are taken.
     pub(super) fn request_bytes(&self) -> u64 {
-        lock(&self.told).request_bytes
+        lock(&self.told).manifest.as_ref().map_or(0, |manifest| manifest.limits.request_bytes)
     }
 
     pub(super) fn viewer(&self) -> Option<NodeKey> {
-        lock(&self.told).viewer
+        lock(&self.told).manifest.as_ref().map(|manifest| manifest.viewer)
     }
 
     /// Takes a process that is ready to be asked.
@@ -214,15 +209,23 @@ impl Replica {
         (now.0 > was.0).then(|| (now.0 - was.0, now.1 - was.1, now.2 - was.2, now.3 - was.3))
     }
 
-    /// Asks it one request and sends what it answers. Never leaves an exchange before its end while it lives.
-    pub(super) async fn ask<Si: commonware_runtime::Sink>(&self, request: http::Request<Full<Bytes>>, sink: &mut Si) {
+    /// Asks it one request and sends what it answers; what it ran under and came to, where it ran to its end. Never
+    /// leaves an exchange before its end while it lives.
+    pub(super) async fn ask<Si: commonware_runtime::Sink>(
+        &self,
+        request: http::Request<Full<Bytes>>,
+        sink: &mut Si,
+    ) -> Option<Ran> {
+        let mut ran = None;
         let answer = tokio::select! {
-            answer = self.exchange(request, sink) => answer,
+            answer = self.exchange(request, sink, &mut ran) => answer,
             () = self.ended() => Some(Answer::Gone),
         };
         if let Some(answer) = answer {
-            give(sink, &answer, Instant::now() + TAKE_TIMEOUT).await;
+            let is_taken = give(sink, &answer, Instant::now() + TAKE_TIMEOUT).await;
+            ran.iter_mut().for_each(|ran| ran.is_taken = is_taken);
         }
+        ran
     }
 
     /// `None` once everything was said.
@@ -230,6 +233,7 @@ impl Replica {
         &self,
         request: http::Request<Full<Bytes>>,
         sink: &mut Si,
+        ran: &mut Option<Ran>,
     ) -> Option<Answer> {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
@@ -248,17 +252,24 @@ impl Replica {
             self.lost("its process died");
             return Some(self.not_ready());
         }
-        let until = Instant::now() + lock(&self.told).deadline + TAKE_TIMEOUT;
+        let (manifest, number) = {
+            let told = lock(&self.told);
+            (told.manifest.clone(), told.look.requests)
+        };
+        let Some(manifest) = manifest else { return Some(self.not_ready()) };
+        let until = Instant::now() + Duration::from_millis(manifest.limits.deadline_ms) + TAKE_TIMEOUT;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut is_taken = true;
+        let seed = rand::random();
+        let (mut is_taken, mut passing) = (true, Passing::new());
         let ended = async {
-            let mut exchange = sandbox.request(request, now, rand::random()).await?;
+            let mut exchange = sandbox.request(request, now, seed).await?;
             if let Some((status, headers)) = exchange.head() {
-                let headers =
-                    headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
-                is_taken = give(sink, &Answer::Head { status: status.as_u16(), headers }, until).await;
+                let (status, headers) = (status.as_u16(), listed(headers));
+                passing.head(status, &headers);
+                is_taken = give(sink, &Answer::Head { status, headers }, until).await;
             }
             while let Some(chunk) = exchange.chunk().await? {
+                passing.chunk(&chunk);
                 for chunk in chunk.chunks(CHUNK_BYTES_MAX) {
                     // Who takes no more is not waited for, and what is left is thrown away.
                     is_taken = is_taken && give(sink, &Answer::Bytes(chunk.to_vec()), until).await;
@@ -278,6 +289,8 @@ impl Replica {
                     instantiated_us: micros(readings.instantiated_in),
                 };
                 self.count(&readings, failure.as_deref(), &log);
+                let outcome = passing.end(&readings, failure.as_deref());
+                *ran = Some(Ran { manifest, number, now, seed, outcome, is_taken });
                 Answer::Done { readings, failure }
             }
             Err(error) => {
@@ -327,6 +340,19 @@ impl Replica {
         }
     }
 
+    /// Keeps a request that was written down, the last so many of them.
+    pub(super) fn keep_sample(&self, record: Record) {
+        let mut samples = lock(&self.samples);
+        samples.push_back(record);
+        let over = samples.len().saturating_sub(SAMPLES_MAX);
+        samples.drain(..over);
+    }
+
+    /// The first of those from a number on.
+    pub(super) fn sample(&self, from: u64) -> Option<Record> {
+        lock(&self.samples).iter().find(|record| record.signed.transcript.number >= from).cloned()
+    }
+
     /// Writes a line of the host's own into its log.
     pub(super) fn print(&self, line: &str) {
         lock(&self.told).print(format!("{line}\n").as_bytes());
@@ -340,6 +366,11 @@ impl Told {
         let over = self.log.len().saturating_sub(LOG_BYTES_MAX);
         self.log.drain(..over);
     }
+}
+
+/// An answer's headers, as they cross the wire.
+pub(super) fn listed(headers: &http::HeaderMap) -> Vec<Header> {
+    headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
 }
 
 /// Sends one message; whether it was taken in time.

@@ -7,6 +7,7 @@
 use super::{
     Host,
     replica::{BUSY_MS, Replica, give},
+    transcript::Asked,
 };
 use crate::{gate::Reserved, journal::now_ms};
 use bytes::Bytes;
@@ -33,6 +34,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Leases of one asking host that are looked through.
 const ASKER_LEASES_MAX: usize = 256;
+/// What a wrong seal is told.
+pub(super) const NOT_SEALED: &str = "this seal is not the viewer's for this lease and host, or older than a minute: \
+     compare the clocks, and use the wallet that deployed the app";
 
 impl<E: Storage> Host<E> {
     /// Serves one stream to its end. Whatever goes wrong is the peer's affair or in the log.
@@ -64,10 +68,17 @@ impl<E: Storage> Host<E> {
                     return;
                 }
                 match self.body(&replica, &mut stream).await {
-                    Ok((body, _reserved)) => match request(&method, &target, headers, body) {
+                    Ok((body, reserved)) => match request(&method, &target, headers.clone(), body.clone()) {
                         Ok(request) => {
-                            drop(stream);
-                            return replica.ask(request, &mut sink).await;
+                            let Some(ran) = replica.ask(request, &mut sink).await else { return };
+                            let is_taken = ran.is_taken;
+                            let asked = Asked { method, target, headers, body };
+                            let transcript = self.take_down(&replica, asked, ran).await;
+                            drop(reserved);
+                            if is_taken {
+                                self.give_transcript(transcript, &mut sink, &mut stream).await;
+                            }
+                            return;
                         }
                         Err(words) => Answer::Refused { words },
                     },
@@ -83,10 +94,7 @@ impl<E: Storage> Host<E> {
                         sealed.is_some_and(|(seal, viewer)| seal.is_of(&viewer, chain_id, node, lease, now_ms()));
                     match seal {
                         // Before its manifest is here nobody is known who may read its log; it is empty then.
-                        Some(_) if viewer.is_some() && !is_sealed => refused(
-                            "this seal is not the viewer's for this lease and host, or older than a minute: compare the \
-                             clocks, and use the wallet that deployed the app",
-                        ),
+                        Some(_) if viewer.is_some() && !is_sealed => refused(NOT_SEALED),
                         _ => Answer::Replica(Box::new(replica.look(is_sealed.then_some(since)))),
                     }
                 }
@@ -97,6 +105,18 @@ impl<E: Storage> Host<E> {
                 None => Answer::Gone,
             },
             Ok(Request::Concur { lease, generation, round }) => self.concur(from, lease, generation, round),
+            Ok(Request::Sample { lease, from: first, seal }) => match self.leased(lease).await {
+                Some(replica) => {
+                    drop(stream);
+                    let (answer, body) = self.sample(&replica, first, &seal);
+                    if give(&mut sink, &answer, until).await && !body.is_empty() {
+                        give(&mut sink, &Answer::Bytes(body), until).await;
+                    }
+                    return;
+                }
+                None => Answer::Gone,
+            },
+            Ok(Request::Transcribe) => refused("a transcript is of the request before it on the same stream"),
             Ok(Request::Bytes(_) | Request::End) => refused("a body without a request before it"),
             Err(error) => refused(error),
         };
@@ -246,7 +266,7 @@ pub(super) fn refused(words: impl ToString) -> Answer {
 }
 
 /// The request as a component hears it: with a name of its own, for its address says whom to ask.
-fn request(
+pub(super) fn request(
     method: &str,
     target: &str,
     headers: Vec<Header>,

@@ -160,7 +160,8 @@ impl<E: Storage> Host<E> {
     }
 }
 
-fn limits(manifest: &Manifest) -> Limits {
+/// What a request may use, as the sandbox takes it.
+pub(super) fn limits(manifest: &Manifest) -> Limits {
     let limits = &manifest.limits;
     Limits {
         memory_bytes_max: limits.memory_bytes,

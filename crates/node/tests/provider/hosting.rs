@@ -15,7 +15,11 @@ use hodei_link::Link;
 use hodei_node::{
     config::Compute,
     home::Home,
-    host::{Host, Parts, Program, RUNNER, runner},
+    host::{
+        Host, Parts, Program, RUNNER,
+        replay::{ReplayError, Verdict, replay},
+        runner,
+    },
     journal::Journal,
     tasks::Tasks,
 };
@@ -23,6 +27,7 @@ use hodei_types::{
     ack::Signer,
     app::{
         Limits, Manifest, Seal,
+        transcript::{Content, Outcome, Record, TranscriptError},
         wire::{Answer, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Readings, Replica, Request, State},
     },
     transport::{APP, NodeKey, Peer, Reach, Transport as _},
@@ -259,6 +264,85 @@ fn a_component_given_over_the_link_answers_for_its_lease_and_no_longer() {
         }
         assert_eq!(ask(&link, &peer, asked(7)).await, Answer::Gone, "its lease ended");
         assert!(running.host.processes().is_empty());
+        running.stop().await;
+    });
+}
+
+/// What a host signs of one request, wanted when its answer is over.
+async fn transcribed(link: &Link, peer: &Peer, lease: u64, body: &[u8]) -> Record {
+    let (mut sink, mut stream) = link.open(peer, APP).await.expect("the host is reached");
+    let mut said = vec![Request::Ask { lease, method: "POST".into(), target: "/a?b=c".into(), headers: Vec::new() }];
+    said.extend(body.chunks(CHUNK_BYTES_MAX).map(|chunk| Request::Bytes(chunk.to_vec())));
+    said.push(Request::End);
+    for request in said {
+        send(&mut sink, request.encode()).await.unwrap();
+    }
+    loop {
+        match Answer::decode(&receive(&mut stream, FRAME_BYTES_MAX).await.unwrap()).unwrap() {
+            Answer::Head { .. } | Answer::Bytes(_) => {}
+            Answer::Done { failure: None, .. } => send(&mut sink, Request::Transcribe.encode()).await.unwrap(),
+            Answer::Transcript(Some(signed)) => return Record { signed: *signed, body: body.to_vec() },
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_request_written_down_runs_again_to_the_unit_and_a_host_that_signs_otherwise_is_told_apart() {
+    let folder = Folder::new("hosting-replay");
+    on_runtime(folder.0.join("store"), |context| async move {
+        let (ledger, wasm) = (Leased::new(), guests::echo());
+        let manifest = manifest(&wasm);
+        let running = Running::start(&context, &folder.0.join("host"), ledger.clone(), HOST).await;
+        ledger.lease(3, running.host.id(), manifest.workload(), MEMORY);
+        let (link, peer) = (visitor().await, running.peer.clone());
+        given(&link, &peer, 3, &manifest, &wasm).await;
+        until(&link, &peer, 3, is_ready).await;
+
+        let program = Program::new(std::env::current_exe().unwrap(), [RUNNER]);
+        let body: Vec<u8> = (0..100_000u32).map(|at| (at % 249) as u8).collect();
+        for (number, body) in [&b"once"[..], &body].into_iter().enumerate() {
+            let record = transcribed(&link, &peer, 3, body).await;
+            let told = &record.signed.transcript;
+            assert_eq!((told.chain_id, told.lease, told.node), (CHAIN_ID, 3, running.link.key()));
+            assert_eq!((told.manifest.workload(), told.number), (manifest.workload(), number as u64));
+            assert_eq!((told.outcome.status, told.outcome.body), (Some(200), Content::of(body)));
+            let replayed = replay(&program, &record, &wasm).await.unwrap();
+            assert_eq!((replayed.verdict, &replayed.outcome), (Verdict::Same, &told.outcome));
+
+            // Changed by others: the signature tells. Signed by a host that lies: the run does.
+            let bends: [fn(&mut Outcome); 4] = [
+                |outcome| outcome.fuel += 1,
+                |outcome| outcome.memory_peak_bytes -= 1,
+                |outcome| outcome.status = Some(201),
+                |outcome| outcome.body = Content::of(b"else"),
+            ];
+            for bend in bends {
+                let mut bent = record.clone();
+                bend(&mut bent.signed.transcript.outcome);
+                let refused = replay(&program, &bent, &wasm).await.unwrap_err();
+                assert!(matches!(refused, ReplayError::Transcript(TranscriptError::Signature(_))), "{refused}");
+                bent.signed = bent.signed.transcript.sign(&Signer::new(&HOST));
+                assert_eq!(replay(&program, &bent, &wasm).await.unwrap().verdict, Verdict::Differs);
+            }
+        }
+        let record = transcribed(&link, &peer, 3, b"more").await;
+        let refused = replay(&program, &record, &guests::hello()).await.unwrap_err();
+        assert!(matches!(refused, ReplayError::Component(_)), "{refused}");
+        let mut foreign = record.signed.transcript.clone();
+        foreign.engine = "engine-0".into();
+        let foreign = Record { signed: foreign.sign(&Signer::new(&HOST)), ..record };
+        assert!(matches!(replay(&program, &foreign, &wasm).await, Err(ReplayError::Engine { .. })));
+
+        // The first of them its host kept, for the viewer alone.
+        let node = running.link.key();
+        let sample = |from: u64, seal: Seal| ask(&link, &peer, vec![Request::Sample { lease: 3, from, seal }]);
+        let Answer::Transcript(Some(kept)) = sample(0, seal(&VIEWER, &node, 3)).await else { panic!("a sample") };
+        assert_eq!((kept.transcript.number, kept.transcript.body), (0, Content::of(b"once")));
+        assert_eq!(kept.verify(), Ok(()));
+        assert_eq!(sample(1, seal(&VIEWER, &node, 3)).await, Answer::Transcript(None));
+        assert!(matches!(sample(0, seal(&VISITOR, &node, 3)).await, Answer::Refused { .. }));
+        assert!(matches!(ask(&link, &peer, vec![Request::Transcribe]).await, Answer::Refused { .. }));
         running.stop().await;
     });
 }

@@ -261,6 +261,31 @@ pub(crate) fn reader() -> Vec<u8> {
     http_with(&format!("{imports} {lower}"), passed, main, &handle)
 }
 
+/// Computes and takes memory by chance, and answers with its chance and the time it was given.
+pub(crate) fn gambler() -> Vec<u8> {
+    let imports = r#"
+        (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
+        (import "wasi:clocks/wall-clock@0.2.0" (instance $clock
+          (type $time (record (field "seconds" u64) (field "nanoseconds" u32)))
+          (export "datetime" (type $datetime (eq $time)))
+          (export "now" (func (result $datetime)))))
+        (core func $chance (canon lower (func $random "get-random-u64")))
+        (core func $now (canon lower (func $clock "now") (memory $memory)))"#;
+    let passed = r#"(export "chance" (func $chance)) (export "now" (func $now))"#;
+    let main = r#"(import "host" "chance" (func $chance (result i64))) (import "host" "now" (func $now (param i32)))"#;
+    let handle = r#"
+        (i64.store (i32.const 3072) (call $chance))
+        (call $now (i32.const 3080))
+        (local.set $a (i32.load16_u (i32.const 3072)))
+        (block $over (loop $again
+          (br_if $over (i32.eqz (local.get $a)))
+          (local.set $a (i32.sub (local.get $a) (i32.const 1)))
+          (br $again)))
+        (drop (memory.grow (i32.and (i32.load8_u (i32.const 3076)) (i32.const 15))))
+        (call $answer (local.get $out) (i32.const 3072) (i32.const 20))"#;
+    http_with(imports, passed, main, handle)
+}
+
 /// Makes a socket.
 pub(crate) fn dialler() -> Vec<u8> {
     let imports = r#"

@@ -8,11 +8,16 @@ use hodei_sandbox::{
     compile,
 };
 use http_body_util::Full;
+use hyper::body::{Body, Frame};
 use std::{
+    collections::BTreeSet,
+    convert::Infallible,
     io::{Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::PathBuf,
+    pin::Pin,
     process::{Command, Stdio},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -272,6 +277,62 @@ async fn the_same_request_uses_the_same_fuel_in_every_run() {
     let mut sandbox = Sandbox::start(&program(), &code, &Limits::default()).await.expect("it starts");
     let (_, _, end) = asked(&mut sandbox, vec![1; 20_000]).await;
     assert!(end.readings.fuel > runs[0].0, "more to do uses more: {end:?}");
+}
+
+/// A body that comes in pieces of one length.
+struct Pieces {
+    left: Bytes,
+    length: usize,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.left.len().min(self.length);
+        Poll::Ready((next > 0).then(|| Ok(Frame::data(self.left.split_to(next)))))
+    }
+}
+
+#[tokio::test]
+async fn the_same_circumstance_gives_the_same_fuel_memory_and_body_in_two_processes() {
+    let code = compiled(&guests::gambler()).await;
+    let mut processes = Vec::new();
+    for _ in 0..2 {
+        let mut sandbox = Sandbox::start(&program(), &code, &Limits::default()).await.expect("it starts");
+        let mut runs = Vec::new();
+        for seed in 0..32 {
+            let now = NOW + Duration::from_secs(seed.into());
+            let exchange = sandbox.request(get(""), now, [seed; 32]).await.expect("it is asked");
+            let (_, body, End { readings, failure, .. }) = exchange.whole().await.expect("it ends");
+            assert_eq!((failure, body.len()), (None, 20));
+            assert_eq!(body[8..16], now.as_secs().to_le_bytes(), "the time is what it was told");
+            runs.push((readings.fuel, readings.memory_peak_bytes, readings.bytes_in, readings.bytes_out, body));
+        }
+        processes.push(runs);
+    }
+    assert_eq!(processes[0], processes[1]);
+    let fuels: BTreeSet<u64> = processes[0].iter().map(|run| run.0).collect();
+    let peaks: BTreeSet<u64> = processes[0].iter().map(|run| run.1).collect();
+    assert!(fuels.len() > 16 && peaks.len() > 4, "chance is another under each seed: {fuels:?} {peaks:?}");
+}
+
+#[tokio::test]
+async fn how_a_body_arrives_changes_nothing() {
+    let code = compiled(&guests::echo()).await;
+    let sent: Bytes = (0..150_000u32).map(|at| (at % 251) as u8).collect();
+    let mut runs = Vec::new();
+    for length in [97, 4096, 65_535, 65_536, 65_537, 150_000] {
+        let mut sandbox = Sandbox::start(&program(), &code, &Limits::default()).await.expect("it starts");
+        let body = Pieces { left: sent.clone(), length };
+        let request = http::Request::post("http://app.example/").body(body).expect("a request");
+        let exchange = sandbox.request(request, NOW, SEED).await.expect("it is asked");
+        let (_, body, End { readings, failure, .. }) = exchange.whole().await.expect("it ends");
+        assert!(failure.is_none() && body == sent, "{length}");
+        runs.push((readings.fuel, readings.memory_peak_bytes, readings.bytes_in, readings.bytes_out));
+    }
+    assert!(runs.iter().all(|run| *run == runs[0] && run.0 > 0), "{runs:?}");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ impl HostError {
     }
 
     /// What an answer means that is not the one that was hoped for.
-    fn of(answer: Answer) -> Self {
+    pub(super) fn of(answer: Answer) -> Self {
         match answer {
             Answer::Refused { words } => Self::Refused(words),
             Answer::Busy { retry_after_ms } => Self::Busy { retry_after_ms },
@@ -72,11 +72,14 @@ pub struct Reply<B> {
     pub body: B,
 }
 
-async fn hear<S: Stream>(stream: &mut S) -> Result<Answer, HostError> {
+pub(super) async fn hear<S: Stream>(stream: &mut S) -> Result<Answer, HostError> {
     Ok(Answer::decode(&receive(stream, FRAME_BYTES_MAX).await?)?)
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
     tokio::time::timeout(limit, work).await.map_err(|_| HostError::Late(limit))?
 }
 

@@ -20,6 +20,7 @@ mod route;
 mod show;
 mod spec;
 mod statement;
+mod transcript;
 mod unit;
 mod upkeep;
 
@@ -33,6 +34,7 @@ pub use route::{Pick, Route, Routes};
 pub use show::{Bill, Running, Shown, Stray};
 pub use spec::{Broken, Spec};
 pub use statement::Statement;
+pub use transcript::Answered;
 pub use unit::{cpus, secs, size, span};
 pub use upkeep::Told;
 

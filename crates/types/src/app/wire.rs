@@ -10,6 +10,8 @@
 //! Look                                              ► Replica | Gone | Refused
 //! Ping                                              ► State | Gone | Refused
 //! Concur                                            ► Signature | Refused
+//! Transcribe (behind the Done of an Ask)            ► Transcript
+//! Sample                                            ► Transcript ─ Bytes (its body, if it has one) | Gone | Refused
 //! ```
 //! An answer may come before a body's end; then nobody hears the rest. A component that fails before it answers has
 //! `Done` without `Head`.
@@ -18,7 +20,10 @@ mod answer;
 
 pub use answer::{Answer, Readings, Replica, State};
 
-use super::{MANIFEST_BYTES_MAX, Manifest, ManifestError, Seal};
+use super::{
+    MANIFEST_BYTES_MAX, Manifest, ManifestError, Seal,
+    transcript::{Signed, TRANSCRIPT_BYTES_MAX, Transcript, TranscriptError},
+};
 use crate::cbor::{CborError, Reader, Writer};
 
 /// Bytes of a component, a body or a log in one frame.
@@ -58,6 +63,10 @@ pub enum Request {
     End,
     /// From one watcher of a lease to another: its word that the host is not reached, if it misses it too.
     Concur { lease: u64, generation: u64, round: u64 },
+    /// The transcript of the request that was asked on this stream, whose answer is over.
+    Transcribe,
+    /// Of the transcripts a host keeps of a replica, the first from that number on, for who has its viewer's seal.
+    Sample { lease: u64, from: u64, seal: Seal },
 }
 
 /// Why a message was not understood.
@@ -67,18 +76,20 @@ pub enum WireError {
     Cbor(#[from] CborError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Transcript(Box<TranscriptError>),
     #[error("message kind {0} is unknown")]
     Kind(u64),
     #[error("{0} is beyond its limit")]
     Limit(&'static str),
 }
 
-fn write_headers(out: &mut Writer, headers: &[Header]) {
+pub(super) fn write_headers(out: &mut Writer, headers: &[Header]) {
     out.array(headers.len());
     headers.iter().for_each(|(name, value)| _ = out.array(2).text(name).bytes(value));
 }
 
-fn read_headers(input: &mut Reader<'_>) -> Result<Vec<Header>, WireError> {
+pub(super) fn read_headers(input: &mut Reader<'_>) -> Result<Vec<Header>, WireError> {
     let count = input.array(HEADERS_MAX)?;
     let mut left = HEADER_BYTES_MAX;
     let mut headers = Vec::with_capacity(count);
@@ -120,6 +131,10 @@ impl Request {
             Self::Concur { lease, generation, round } => {
                 out.array(4).uint(8).uint(*lease).uint(*generation).uint(*round);
             }
+            Self::Transcribe => _ = out.array(1).uint(20),
+            Self::Sample { lease, from, seal: Seal { at_ms, signature } } => {
+                out.array(5).uint(21).uint(*lease).uint(*from).uint(*at_ms).bytes(signature);
+            }
         }
         out.finish()
     }
@@ -148,11 +163,22 @@ impl Request {
             (6, 2) => Self::Bytes(read_chunk(&mut input)?),
             (7, 1) => Self::End,
             (8, 4) => Self::Concur { lease: input.uint()?, generation: input.uint()?, round: input.uint()? },
+            (20, 1) => Self::Transcribe,
+            (21, 5) => {
+                let (lease, from) = (input.uint()?, input.uint()?);
+                Self::Sample { lease, from, seal: Seal { at_ms: input.uint()?, signature: input.fixed()? } }
+            }
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
         Ok(request)
     }
+}
+
+fn read_signed(input: &mut Reader<'_>) -> Result<Signed, WireError> {
+    let transcript = Transcript::decode(input.bytes(TRANSCRIPT_BYTES_MAX)?);
+    let transcript = transcript.map_err(|error| WireError::Transcript(Box::new(error)))?;
+    Ok(Signed { transcript, signature: input.fixed()? })
 }
 
 #[cfg(test)]

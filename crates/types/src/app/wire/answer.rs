@@ -1,8 +1,8 @@
 //! Spell what a host answers.
 
-use super::{CHUNK_BYTES_MAX, Header, WORDS_MAX, WireError, read_chunk, read_headers, write_headers};
+use super::{CHUNK_BYTES_MAX, Header, WORDS_MAX, WireError, read_chunk, read_headers, read_signed, write_headers};
 use crate::{
-    app::{MANIFEST_BYTES_MAX, Manifest},
+    app::{MANIFEST_BYTES_MAX, Manifest, transcript::Signed},
     cbor::{Reader, Writer},
 };
 
@@ -42,6 +42,8 @@ pub enum Answer {
     State(State),
     /// A watcher's, over `abi::unreachable_statement`.
     Signature([u8; 64]),
+    /// What was asked and came of it; none where there is no further one.
+    Transcript(Option<Box<Signed>>),
 }
 
 /// What one request used. Fuel, memory and bytes are the same wherever it is run again.
@@ -200,6 +202,10 @@ impl Answer {
             Self::Replica(replica) => replica.write(&mut out),
             Self::State(state) => _ = out.array(2).uint(11).uint(*state as u64),
             Self::Signature(signature) => _ = out.array(2).uint(12).bytes(signature),
+            Self::Transcript(None) => _ = out.array(1).uint(20),
+            Self::Transcript(Some(signed)) => {
+                out.array(3).uint(20).bytes(&signed.transcript.encode()).bytes(&signed.signature);
+            }
         }
         out.finish()
     }
@@ -232,6 +238,8 @@ impl Answer {
             (10, 16) => Self::Replica(Box::new(Replica::read(&mut input)?)),
             (11, 2) => Self::State(State::read(&mut input)?),
             (12, 2) => Self::Signature(input.fixed()?),
+            (20, 1) => Self::Transcript(None),
+            (20, 3) => Self::Transcript(Some(Box::new(read_signed(&mut input)?))),
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;

@@ -1,7 +1,11 @@
 //! Try every message, every bound, and bytes that are none.
 
 use super::*;
-use crate::{app::Limits, transport::NodeKey};
+use crate::{
+    ack::Signer,
+    app::{Limits, transcript::tests::transcript},
+    transport::NodeKey,
+};
 
 fn manifest() -> Manifest {
     Manifest::new("shop", b"wasm", Limits::default(), NodeKey([7; 32])).unwrap()
@@ -23,6 +27,8 @@ fn requests() -> Vec<Request> {
         Request::Bytes(vec![5; CHUNK_BYTES_MAX]),
         Request::End,
         Request::Concur { lease: 1, generation: u64::MAX, round: 24 },
+        Request::Transcribe,
+        Request::Sample { lease: 1, from: u64::MAX, seal },
     ]
 }
 
@@ -59,6 +65,8 @@ fn answers() -> Vec<Answer> {
         Answer::Gone,
         Answer::Replica(Box::new(replica)),
         Answer::Signature([7; 64]),
+        Answer::Transcript(None),
+        Answer::Transcript(Some(Box::new(transcript().sign(&Signer::new(&[3; 32]))))),
     ];
     answers.extend(State::ALL.map(Answer::State));
     answers
