@@ -1,16 +1,23 @@
 //! Hold one replica: its process, who waits for it, what it used and printed.
+//!
+//! One on call has a process while it is asked, and for a while after.
 
-use super::shelf::Workload;
+use super::{
+    calls::{Calls, Vouchers},
+    room::Taken,
+    shelf::Workload,
+};
 use crate::{journal::now_ms, provider::lock};
 use alloy_primitives::Address;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use hodei_ledger::wire::send;
 use hodei_sandbox::{Confinement, End, Fence, Sandbox};
 use hodei_types::{
     abi::ILeases,
     app::{
         Manifest,
-        wire::{Answer, CHUNK_BYTES_MAX, Readings, Replica as Look, State},
+        wire::{Answer, CHUNK_BYTES_MAX, Due, HEADERS_MAX, Header, Readings, Replica as Look, State},
     },
     market::Capacity,
     transport::NodeKey,
@@ -35,6 +42,9 @@ const WAITING_MAX: usize = 32;
 pub(super) const BUSY_MS: u32 = 200;
 /// Kept of what it printed.
 const LOG_BYTES_MAX: usize = CHUNK_BYTES_MAX;
+/// Headers that say of a call on call how long its start took, and what it cost.
+const COLD: &str = "x-hodei-cold-start";
+const PRICE: &str = "x-hodei-price";
 /// Beyond a request's deadline, so long may its asker take to accept the answer's rest.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -45,14 +55,42 @@ pub(super) struct Replica {
     pub(super) owner: Address,
     pub(super) workload: Workload,
     pub(super) capacity: Capacity,
+    /// Of one that is paid by the call.
+    pub(super) on_call: Option<OnCall>,
     /// Its process, while it is ready. Who holds the lock asks it.
-    slot: tokio::sync::Mutex<Option<Sandbox>>,
+    slot: tokio::sync::Mutex<Option<Warm>>,
     waiting: AtomicUsize,
     told: Mutex<Told>,
     over: watch::Sender<bool>,
     /// Something happened that who tends it should look at.
     pub(super) wake: Notify,
 }
+
+/// What one on call has beside others.
+pub(super) struct OnCall {
+    pub(super) calls: Mutex<Calls>,
+    /// Held while a voucher is written.
+    pub(super) writing: tokio::sync::Mutex<()>,
+}
+
+/// A process that may be asked.
+pub(super) struct Warm {
+    sandbox: Sandbox,
+    /// From nothing to ready, as who asks it waits.
+    cold: Duration,
+    asked: Instant,
+    /// What it takes, if no lease has that.
+    _room: Option<Taken>,
+}
+
+impl Warm {
+    pub(super) fn new(sandbox: Sandbox, cold: Duration, room: Option<Taken>) -> Self {
+        Self { sandbox, cold, asked: Instant::now(), _room: room }
+    }
+}
+
+/// Starts a process for one on call, if there is room.
+pub(super) type Start<'a> = BoxFuture<'a, Result<Warm, Answer>>;
 
 struct Told {
     look: Look,
@@ -74,7 +112,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl Replica {
-    pub(super) fn new(lease: &ILeases::Lease) -> Self {
+    /// Of a lease; one on call goes on from its last voucher.
+    pub(super) fn new(lease: &ILeases::Lease, vouchers: &Vouchers) -> Self {
         let look = Look {
             state: State::Waiting,
             words: String::new(),
@@ -90,6 +129,7 @@ impl Replica {
             bytes_out: 0,
             memory_peak_bytes: 0,
             log_end: 0,
+            due: Due::default(),
             log: Vec::new(),
         };
         let told = Told {
@@ -100,12 +140,17 @@ impl Replica {
             log: VecDeque::new(),
             noted: (0, 0, 0, 0),
         };
+        let on_call = (lease.callRate > 0).then(|| OnCall {
+            calls: Mutex::new(Calls::new(lease, vouchers.load(lease.id))),
+            writing: tokio::sync::Mutex::default(),
+        });
         Self {
             lease: lease.id,
             order: lease.order,
             owner: lease.owner,
             workload: lease.workload.0,
             capacity: lease.capacity,
+            on_call,
             slot: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             told: Mutex::new(told),
@@ -160,23 +205,46 @@ impl Replica {
         lock(&self.told).viewer
     }
 
+    /// Learns what the ledger has of its lease now.
+    pub(super) fn learn(&self, lease: &ILeases::Lease) {
+        self.on_call.iter().for_each(|on_call| lock(&on_call.calls).learn(lease));
+    }
+
     /// Takes a process that is ready to be asked.
-    pub(super) async fn take(&self, sandbox: Sandbox) {
+    pub(super) async fn take(&self, warm: Warm) {
         let mut slot = self.slot.lock().await;
-        {
-            let mut told = lock(&self.told);
-            told.look.cold_ms = millis(sandbox.started().cold);
-            told.look.missing = missing(sandbox.confinement());
-            told.look.starts += 1;
-        }
-        *slot = Some(sandbox);
+        self.started(&warm);
+        *slot = Some(warm);
         self.tell(State::Ready, "");
+    }
+
+    fn started(&self, warm: &Warm) {
+        let mut told = lock(&self.told);
+        told.look.cold_ms = millis(warm.cold);
+        told.look.missing = missing(warm.sandbox.confinement());
+        told.look.starts += 1;
+    }
+
+    /// Ends the process of one on call that nobody asked for so long.
+    pub(super) async fn rest(&self, idle: Duration) {
+        // Who asks it now looks at it himself.
+        let Ok(mut slot) = self.slot.try_lock() else { return };
+        let is_over = |warm: &mut Warm| {
+            let is_idle = warm.asked.elapsed() >= idle && self.waiting.load(Ordering::Relaxed) == 0;
+            is_idle || !warm.sandbox.is_running()
+        };
+        if slot.as_mut().is_some_and(is_over)
+            && let Some(warm) = slot.take()
+        {
+            warm.sandbox.stop().await;
+            self.tell(State::Asleep, "");
+        }
     }
 
     /// Whether its process is gone; one that is being asked is looked at by who asks.
     pub(super) fn is_lost(&self) -> bool {
         let Ok(mut slot) = self.slot.try_lock() else { return false };
-        let is_running = slot.as_mut().is_some_and(|sandbox| sandbox.is_running());
+        let is_running = slot.as_mut().is_some_and(|warm| warm.sandbox.is_running());
         if !is_running {
             *slot = None;
         }
@@ -185,14 +253,14 @@ impl Replica {
 
     /// Ends its process.
     pub(super) async fn stop(&self) {
-        if let Some(sandbox) = self.slot.lock().await.take() {
-            sandbox.stop().await;
+        if let Some(warm) = self.slot.lock().await.take() {
+            warm.sandbox.stop().await;
         }
     }
 
     /// Number of its process, for people.
     pub(super) fn process_id(&self) -> Option<u32> {
-        self.slot.try_lock().ok()?.as_ref()?.process_id()
+        self.slot.try_lock().ok()?.as_ref()?.sandbox.process_id()
     }
 
     /// How it is; with its log from `since` on, for who may read that.
@@ -203,7 +271,8 @@ impl Replica {
             let skip = since.saturating_sub(first).min(told.log.len() as u64) as usize;
             told.log.iter().skip(skip).copied().collect()
         });
-        Look { log: log.unwrap_or_default(), ..told.look.clone() }
+        let due = self.on_call.as_ref().map(|on_call| lock(&on_call.calls).due()).unwrap_or_default();
+        Look { log: log.unwrap_or_default(), due, ..told.look.clone() }
     }
 
     /// Requests, fuel and bytes in and out since this was asked last; nothing where there were none.
@@ -214,10 +283,16 @@ impl Replica {
         (now.0 > was.0).then(|| (now.0 - was.0, now.1 - was.1, now.2 - was.2, now.3 - was.3))
     }
 
-    /// Asks it one request and sends what it answers. Never leaves an exchange before its end while it lives.
-    pub(super) async fn ask<Si: commonware_runtime::Sink>(&self, request: http::Request<Full<Bytes>>, sink: &mut Si) {
+    /// Asks it one request and sends what it answers; one on call is started for it. Never leaves an exchange before its
+    /// end while it lives.
+    pub(super) async fn ask<Si: commonware_runtime::Sink>(
+        &self,
+        request: http::Request<Full<Bytes>>,
+        start: Start<'_>,
+        sink: &mut Si,
+    ) {
         let answer = tokio::select! {
-            answer = self.exchange(request, sink) => answer,
+            answer = self.exchange(request, start, sink) => answer,
             () = self.ended() => Some(Answer::Gone),
         };
         if let Some(answer) = answer {
@@ -229,6 +304,7 @@ impl Replica {
     async fn exchange<Si: commonware_runtime::Sink>(
         &self,
         request: http::Request<Full<Bytes>>,
+        start: Start<'_>,
         sink: &mut Si,
     ) -> Option<Answer> {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -240,22 +316,50 @@ impl Replica {
             return Some(answer);
         }
         let mut slot = self.slot.lock().await;
-        let Some(sandbox) = slot.as_mut().filter(|_| self.state() == State::Ready) else {
-            return Some(self.not_ready());
-        };
-        if !sandbox.is_running() {
+        let is_there = slot.as_mut().is_some_and(|warm| warm.sandbox.is_running());
+        let mut cold_ms = None;
+        if let Some(on_call) = &self.on_call {
+            // Others were before it, and may have used up the credit.
+            let (admits, due) = {
+                let calls = lock(&on_call.calls);
+                (calls.admits(), calls.due())
+            };
+            if !admits {
+                return Some(Answer::Unpaid { due });
+            }
+            if !is_there {
+                *slot = None;
+                match start.await {
+                    Ok(warm) => {
+                        self.started(&warm);
+                        cold_ms = Some(millis(warm.cold));
+                        *slot = Some(warm);
+                        self.tell(State::Warm, "");
+                    }
+                    Err(answer) => return Some(answer),
+                }
+            }
+        } else if !is_there && slot.is_some() {
             *slot = None;
             self.lost("its process died");
             return Some(self.not_ready());
         }
+        let Some(warm) = slot.as_mut().filter(|_| self.state().answers()) else {
+            return Some(self.not_ready());
+        };
+        warm.asked = Instant::now();
+        let sandbox = &mut warm.sandbox;
         let until = Instant::now() + lock(&self.told).deadline + TAKE_TIMEOUT;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut is_taken = true;
         let ended = async {
             let mut exchange = sandbox.request(request, now, rand::random()).await?;
             if let Some((status, headers)) = exchange.head() {
-                let headers =
+                let mut headers: Vec<Header> =
                     headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+                if self.on_call.is_some() {
+                    mark(&mut headers, cold_ms);
+                }
                 is_taken = give(sink, &Answer::Head { status: status.as_u16(), headers }, until).await;
             }
             while let Some(chunk) = exchange.chunk().await? {
@@ -278,7 +382,12 @@ impl Replica {
                     instantiated_us: micros(readings.instantiated_in),
                 };
                 self.count(&readings, failure.as_deref(), &log);
-                Answer::Done { readings, failure }
+                if let Some(warm) = slot.as_mut() {
+                    warm.asked = Instant::now();
+                }
+                // Whoever takes its answer or does not, and whatever became of it: the fuel was burned.
+                let due = self.on_call.as_ref().map(|on_call| lock(&on_call.calls).count(readings.fuel));
+                Answer::Done { readings, failure, due }
             }
             Err(error) => {
                 // What is left of it answers no other.
@@ -286,7 +395,9 @@ impl Replica {
                 let words = error.to_string();
                 self.count(&Readings::default(), Some(&words), &[]);
                 self.lost(&words);
-                Answer::Done { readings: Readings::default(), failure: Some(words) }
+                // What this host let die is not billed.
+                let due = self.on_call.as_ref().map(|on_call| lock(&on_call.calls).due());
+                Answer::Done { readings: Readings::default(), failure: Some(words), due }
             }
         };
         is_taken.then_some(done)
@@ -294,7 +405,7 @@ impl Replica {
 
     /// What is answered while it is not ready.
     pub(super) fn unready(&self) -> Option<Answer> {
-        (self.state() != State::Ready).then(|| self.not_ready())
+        (!self.state().answers()).then(|| self.not_ready())
     }
 
     fn not_ready(&self) -> Answer {
@@ -307,7 +418,8 @@ impl Replica {
     }
 
     fn lost(&self, words: &str) {
-        self.tell(State::Starting, words);
+        // One on call is started by who asks it next.
+        self.tell(if self.on_call.is_some() { State::Asleep } else { State::Starting }, words);
         self.wake.notify_one();
     }
 
@@ -340,6 +452,13 @@ impl Told {
         let over = self.log.len().saturating_sub(LOG_BYTES_MAX);
         self.log.drain(..over);
     }
+}
+
+/// Says how long who asked waited for a start, if he did; a component says nothing under such a name.
+fn mark(headers: &mut Vec<Header>, cold_ms: Option<u64>) {
+    headers.retain(|(name, _)| !name.eq_ignore_ascii_case(COLD) && !name.eq_ignore_ascii_case(PRICE));
+    let cold_ms = cold_ms.filter(|_| headers.len() < HEADERS_MAX);
+    headers.extend(cold_ms.map(|ms| (COLD.to_owned(), format!("{ms}ms").into_bytes())));
 }
 
 /// Sends one message; whether it was taken in time.
@@ -376,9 +495,23 @@ pub(super) mod tests {
         lease
     }
 
+    /// No vouchers.
+    fn none() -> Vouchers {
+        Vouchers::open(std::env::temp_dir()).expect("it is there")
+    }
+
+    #[test]
+    fn a_component_cannot_say_what_it_cost() {
+        let mut headers = vec![("X-Hodei-Price".to_owned(), b"1".to_vec()), ("x".into(), b"2".to_vec())];
+        mark(&mut headers, Some(7));
+        assert_eq!(headers, [("x".to_owned(), b"2".to_vec()), (COLD.into(), b"7ms".to_vec())]);
+        mark(&mut headers, None);
+        assert_eq!(headers, [("x".to_owned(), b"2".to_vec())]);
+    }
+
     #[test]
     fn the_log_keeps_the_last_and_goes_on_where_a_look_ended() {
-        let replica = Replica::new(&lease(1));
+        let replica = Replica::new(&lease(1), &none());
         replica.print("one");
         let first = replica.look(Some(0));
         assert_eq!((first.log.as_slice(), first.log_end), (b"one\n".as_slice(), 4));
@@ -393,7 +526,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_noted_is_not_noted_again() {
-        let replica = Replica::new(&lease(1));
+        let replica = Replica::new(&lease(1), &none());
         assert_eq!(replica.unnoted(), None);
         let readings = Readings { fuel: 5, bytes_in: 1, bytes_out: 2, ..Readings::default() };
         replica.count(&readings, None, b"");

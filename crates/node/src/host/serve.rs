@@ -11,6 +11,7 @@ use super::{
 use crate::{gate::Reserved, journal::now_ms};
 use bytes::Bytes;
 use commonware_runtime::{Sink, Storage, Stream};
+use futures::FutureExt as _;
 use hodei_ledger::wire::receive;
 use hodei_types::{
     abi::{ILeases, LEASES},
@@ -52,13 +53,17 @@ impl<E: Storage> Host<E> {
                 drop(stream);
                 return self.give_on(from, workload, &mut sink).await;
             }
-            Ok(Request::Ask { lease, method, target, headers }) => {
+            Ok(Request::Ask { lease, method, target, headers, voucher }) => {
                 let Some(replica) = self.leased(lease).await else {
                     drop(stream);
                     give(&mut sink, &Answer::Gone, until).await;
                     return;
                 };
-                if let Some(answer) = replica.unready() {
+                let refusal = match replica.unready() {
+                    None => self.admit(&replica, voucher).await,
+                    unready => unready,
+                };
+                if let Some(answer) = refusal {
                     drop(stream);
                     give(&mut sink, &answer, until).await;
                     return;
@@ -67,7 +72,8 @@ impl<E: Storage> Host<E> {
                     Ok((body, _reserved)) => match request(&method, &target, headers, body) {
                         Ok(request) => {
                             drop(stream);
-                            return replica.ask(request, &mut sink).await;
+                            let start = self.warm(&replica).boxed();
+                            return replica.ask(request, start, &mut sink).await;
                         }
                         Err(words) => Answer::Refused { words },
                     },

@@ -41,6 +41,9 @@ use tokio::sync::watch;
 #[expect(dead_code, reason = "some guests are for the sandbox's own tests")]
 mod guests;
 
+#[path = "on_call.rs"]
+mod on_call;
+
 const VIEWER: [u8; 32] = [20; 32];
 const HOST: [u8; 32] = [21; 32];
 const OTHER: [u8; 32] = [22; 32];
@@ -184,7 +187,7 @@ fn is_ready(replica: &Replica) -> bool {
 async fn fetched(link: &Link, peer: &Peer, lease: u64, body: &[u8]) -> (u16, Vec<u8>, Readings) {
     let (mut sink, mut stream) = link.open(peer, APP).await.expect("the host is reached");
     let headers = vec![("host".to_owned(), b"shop.localhost:8080".to_vec())];
-    let head = Request::Ask { lease, method: "POST".into(), target: "/".into(), headers };
+    let head = Request::Ask { lease, method: "POST".into(), target: "/".into(), headers, voucher: None };
     send(&mut sink, head.encode()).await.unwrap();
     for chunk in body.chunks(CHUNK_BYTES_MAX) {
         send(&mut sink, Request::Bytes(chunk.to_vec()).encode()).await.unwrap();
@@ -195,7 +198,7 @@ async fn fetched(link: &Link, peer: &Peer, lease: u64, body: &[u8]) -> (u16, Vec
         match Answer::decode(&receive(&mut stream, FRAME_BYTES_MAX).await.unwrap()).unwrap() {
             Answer::Head { status: found, .. } => status = found,
             Answer::Bytes(chunk) => came.extend_from_slice(&chunk),
-            Answer::Done { readings, failure: None } => return (status, came, readings),
+            Answer::Done { readings, failure: None, due: None } => return (status, came, readings),
             other => panic!("{other:?}"),
         }
     }
@@ -264,7 +267,10 @@ fn a_component_given_over_the_link_answers_for_its_lease_and_no_longer() {
 }
 
 fn asked(lease: u64) -> Vec<Request> {
-    vec![Request::Ask { lease, method: "GET".into(), target: "/".into(), headers: Vec::new() }, Request::End]
+    vec![
+        Request::Ask { lease, method: "GET".into(), target: "/".into(), headers: Vec::new(), voucher: None },
+        Request::End,
+    ]
 }
 
 #[test]

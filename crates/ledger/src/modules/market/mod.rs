@@ -11,6 +11,10 @@
 //! deposit here, which must be enough at the order's own highest price, until anybody's `fill` finds one, its owner
 //! cancels, or its time is over.
 //!
+//! An order on call takes no room: its replicas run when they are asked, where their host then has room. Its hosts are in
+//! the book, could hold a replica if they were empty, and are priced as for an instant one; of that price a thousandth is
+//! streamed, and calls are paid by it in `leases`.
+//!
 //! A preemptible order pays the part of the price its host states, and may be ended by it at no cost. Neither class is
 //! matched in batches yet: each pays what is asked. Disk by the shard is offered in `providers` and sold in `deals`; what
 //! shows the book shows both.
