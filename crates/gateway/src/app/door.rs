@@ -181,13 +181,22 @@ async fn pass<T: Transport>(
                 price.iter().for_each(|wei| charge(answer.headers_mut(), *wei));
                 return answer;
             }
-            Err(HostError::Unpaid(due)) if !is_paid && carried.is_some() => {
+            Err(HostError::Unpaid(due)) if !is_paid => {
                 is_paid = true;
+                let is_more = route.pay.as_ref().is_some_and(|pay| pay.unpaid(due));
                 // Signed for more: the same replica again, once. Not more by what was seen here: another one.
-                if route.pay.as_ref().is_some_and(|pay| pay.unpaid(due)) {
+                if is_more && carried.is_some() {
                     continue;
                 }
-                tracing::warn!(name, lease = route.lease, wei = due.wei, "app: a host counts calls that were not made");
+                if !is_more {
+                    let (lease, wei) = (route.lease, due.wei);
+                    tracing::warn!(
+                        name,
+                        lease,
+                        wei,
+                        "app: a host counts calls that were not seen, or the escrow is over"
+                    );
+                }
                 HostError::Unpaid(due)
             }
             Err(error) => error,

@@ -28,6 +28,7 @@ mod serve;
 mod settle;
 mod shelf;
 mod tend;
+mod warm;
 mod watch;
 
 use crate::{

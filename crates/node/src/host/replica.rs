@@ -4,20 +4,19 @@
 
 use super::{
     calls::{Calls, Vouchers},
-    room::Taken,
     shelf::Workload,
+    warm::{OnCall, Start, Warm, mark},
 };
 use crate::{journal::now_ms, provider::lock};
 use alloy_primitives::Address;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use hodei_ledger::wire::send;
-use hodei_sandbox::{Confinement, End, Fence, Sandbox};
+use hodei_sandbox::{Confinement, End, Fence};
 use hodei_types::{
     abi::ILeases,
     app::{
         Manifest,
-        wire::{Answer, CHUNK_BYTES_MAX, Due, HEADERS_MAX, Header, Readings, Replica as Look, State},
+        wire::{Answer, CHUNK_BYTES_MAX, Due, Header, Readings, Replica as Look, State},
     },
     market::Capacity,
     transport::NodeKey,
@@ -42,9 +41,6 @@ const WAITING_MAX: usize = 32;
 pub(super) const BUSY_MS: u32 = 200;
 /// Kept of what it printed.
 const LOG_BYTES_MAX: usize = CHUNK_BYTES_MAX;
-/// Headers that say of a call on call how long its start took, and what it cost.
-const COLD: &str = "x-hodei-cold-start";
-const PRICE: &str = "x-hodei-price";
 /// Beyond a request's deadline, so long may its asker take to accept the answer's rest.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -65,32 +61,6 @@ pub(super) struct Replica {
     /// Something happened that who tends it should look at.
     pub(super) wake: Notify,
 }
-
-/// What one on call has beside others.
-pub(super) struct OnCall {
-    pub(super) calls: Mutex<Calls>,
-    /// Held while a voucher is written.
-    pub(super) writing: tokio::sync::Mutex<()>,
-}
-
-/// A process that may be asked.
-pub(super) struct Warm {
-    sandbox: Sandbox,
-    /// From nothing to ready, as who asks it waits.
-    cold: Duration,
-    asked: Instant,
-    /// What it takes, if no lease has that.
-    _room: Option<Taken>,
-}
-
-impl Warm {
-    pub(super) fn new(sandbox: Sandbox, cold: Duration, room: Option<Taken>) -> Self {
-        Self { sandbox, cold, asked: Instant::now(), _room: room }
-    }
-}
-
-/// Starts a process for one on call, if there is room.
-pub(super) type Start<'a> = BoxFuture<'a, Result<Warm, Answer>>;
 
 struct Told {
     look: Look,
@@ -454,13 +424,6 @@ impl Told {
     }
 }
 
-/// Says how long who asked waited for a start, if he did; a component says nothing under such a name.
-fn mark(headers: &mut Vec<Header>, cold_ms: Option<u64>) {
-    headers.retain(|(name, _)| !name.eq_ignore_ascii_case(COLD) && !name.eq_ignore_ascii_case(PRICE));
-    let cold_ms = cold_ms.filter(|_| headers.len() < HEADERS_MAX);
-    headers.extend(cold_ms.map(|ms| (COLD.to_owned(), format!("{ms}ms").into_bytes())));
-}
-
 /// Sends one message; whether it was taken in time.
 pub(super) async fn give<Si: commonware_runtime::Sink>(sink: &mut Si, answer: &Answer, until: Instant) -> bool {
     matches!(tokio::time::timeout_at(until, send(sink, answer.encode())).await, Ok(Ok(())))
@@ -498,15 +461,6 @@ pub(super) mod tests {
     /// No vouchers.
     fn none() -> Vouchers {
         Vouchers::open(std::env::temp_dir()).expect("it is there")
-    }
-
-    #[test]
-    fn a_component_cannot_say_what_it_cost() {
-        let mut headers = vec![("X-Hodei-Price".to_owned(), b"1".to_vec()), ("x".into(), b"2".to_vec())];
-        mark(&mut headers, Some(7));
-        assert_eq!(headers, [("x".to_owned(), b"2".to_vec()), (COLD.into(), b"7ms".to_vec())]);
-        mark(&mut headers, None);
-        assert_eq!(headers, [("x".to_owned(), b"2".to_vec())]);
     }
 
     #[test]

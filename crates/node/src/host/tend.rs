@@ -9,7 +9,8 @@
 
 use super::{
     Host,
-    replica::{BUSY_MS, Replica, Warm},
+    replica::{BUSY_MS, Replica},
+    warm::Warm,
 };
 use commonware_runtime::Storage;
 use hodei_sandbox::{Code, CompileLimits, Entry, Error, Limits, Sandbox};

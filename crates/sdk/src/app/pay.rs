@@ -188,9 +188,11 @@ impl<T: Transport> Apps<T> {
 
     /// Writes down what was seen of calls since the last time.
     pub(super) fn keep_seen(&self, app: &str, pay: &Pay) -> Result<(), Fault> {
-        match pay.unkept() {
-            Some(seen) => self.shelf.keep_seen(app, pay.lease, seen),
-            None => Ok(()),
+        let Some(seen) = pay.unkept() else { return Ok(()) };
+        // Another process of this wallet may have seen more.
+        match self.shelf.seen(app, pay.lease)? {
+            Some(known) if known >= seen => Ok(()),
+            _ => self.shelf.keep_seen(app, pay.lease, seen),
         }
     }
 

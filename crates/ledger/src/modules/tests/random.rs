@@ -277,7 +277,7 @@ impl Game {
                 }
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
-            for call in [Self::trade, Self::trade, Self::watch, Self::claim] {
+            for call in [Self::trade, Self::trade, Self::watch, Self::voucher] {
                 let (from, to, value, data) = call(self);
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }

@@ -78,7 +78,7 @@ impl Game {
     }
 
     /// A voucher for one of the last leases: often of one that is not on call, or over, or by who may not sign it.
-    pub(super) fn claim(&mut self) -> (Address, Address, u128, Vec<u8>) {
+    pub(super) fn voucher(&mut self) -> (Address, Address, u128, Vec<u8>) {
         let ids: Vec<u64> = self.market.coin.keys().rev().take(16).copied().collect();
         let leases = self.world.view(LEASES, ILeases::manyCall { leases: ids });
         let dice = &mut self.market.calls;
