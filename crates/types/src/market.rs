@@ -18,7 +18,7 @@ mod order;
 mod region;
 
 pub use crate::abi::IMarket::{Capacity, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
-pub use calls::{CALLS_BP, FUEL_PER_MS, KEEP_BP, billed_ms, call_price, credit, keep_rate};
+pub use calls::{CALLS_BP, FUEL_PER_MS, KEEP_BP, ON_CALL_LEASES_MAX, billed_ms, call_price, credit, keep_rate};
 pub use capacity::{REFERENCE, size_milli};
 pub use curve::{MARKUP_BP_MAX, TIERS_MAX, markup_bp, pack_curve, unpack_curve};
 pub use offer::{

@@ -114,7 +114,7 @@ impl Default for Compute {
 impl Compute {
     /// One of several in one test.
     pub fn test() -> Self {
-        Self { memory_bytes: 256 * MIB, disk_bytes: 256 * MIB, idle_secs: 1, ..Self::default() }
+        Self { memory_bytes: 256 * MIB, disk_bytes: 256 * MIB, idle_secs: 5, ..Self::default() }
     }
 
     pub fn capacity(&self) -> Capacity {

@@ -33,7 +33,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 /// So long may an answer take to be accepted.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Leases of one asking host that are looked through.
-const ASKER_LEASES_MAX: usize = 256;
+const ASKER_LEASES_MAX: usize = 1280;
 
 impl<E: Storage> Host<E> {
     /// Serves one stream to its end. Whatever goes wrong is the peer's affair or in the log.

@@ -18,6 +18,10 @@ pub const CALLS_BP: u64 = 20_000;
 /// Fuel of a billed millisecond: about an instruction each, of which a core does about a thousand million a second.
 pub const FUEL_PER_MS: u64 = 1_000_000;
 
+/// With so many leases a host gets no further one on call: they take no room that would end, and each is a component to
+/// keep and a lease to follow.
+pub const ON_CALL_LEASES_MAX: u64 = 1024;
+
 /// Wei of calls that may be unpaid, of a lease with so much in escrow: a 64th of it. Its host may lose so much to who calls
 /// and does not sign, and who signs before he is told what a call cost would lose no more.
 pub fn credit(left: u128) -> u128 {

@@ -8,7 +8,7 @@
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::{
     abi::IMarket::{self, Order, Placement},
-    market::{BP, Class, rate},
+    market::{BP, Class, ON_CALL_LEASES_MAX, rate},
 };
 use std::{
     cmp::Reverse,
@@ -73,8 +73,11 @@ pub(super) fn place(
         placed.push(Placement { node, rate });
         let Some(card) = cards.get_mut(&node) else { continue };
         if is_on_call(order) {
-            // It takes nothing: the host is as it was.
-            best.extend((order.perHost != 1).then(|| bid(node, card, order)).flatten().map(Reverse));
+            // It takes nothing but a place among the host's leases.
+            card.leases += 1;
+            if order.perHost != 1 && card.leases < ON_CALL_LEASES_MAX {
+                best.extend(bid(node, card, order).map(Reverse));
+            }
             continue;
         }
         let Some(free) = card.free.checked_sub(&order.each) else { continue };
@@ -111,10 +114,13 @@ fn is_on_call(order: &Order) -> bool {
     order.class == Class::OnCall as u8
 }
 
-/// Whether a host has room for a replica; for one on call, whether it could have if it held nothing.
+/// Whether a host has room for a replica; for one on call, whether it could have if it held nothing, and has not too many
+/// leases.
 fn has_room(ctx: &mut Ctx<'_, '_>, node: B256, card: &Card, order: &Order) -> Result<bool, Stop> {
-    let is_there = order.each.fits_in(&card.free);
-    Ok(is_there || is_on_call(order) && order.each.fits_in(&total(ctx, node)?))
+    if is_on_call(order) {
+        return Ok(card.leases < ON_CALL_LEASES_MAX && order.each.fits_in(&total(ctx, node)?));
+    }
+    Ok(order.each.fits_in(&card.free))
 }
 
 /// Rate, how many more of the replica the host would hold, and its key; none if it asks too much.

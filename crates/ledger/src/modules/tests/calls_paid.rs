@@ -8,7 +8,7 @@ use hodei_types::{
         IMarket::{self, Capacity, Order},
         LEASES, MARKET,
     },
-    market::call_price,
+    market::{ON_CALL_LEASES_MAX, call_price},
 };
 
 use super::{
@@ -77,6 +77,22 @@ fn what_is_on_call_takes_no_room_and_streams_a_thousandth() {
     fair.world.must(owner, LEASES, 0, ILeases::endCall { leases: vec![1, 2] }.abi_encode());
     assert_eq!((fair.host(0).leases, fair.host(0).free), (4, free));
     fair.world.audit();
+}
+
+#[test]
+fn a_host_keeps_only_so_many_leases_on_call() {
+    let mut fair = fair();
+    let cheapest = |fair: &Fair, terms| fair.world.view(MARKET, IMarket::quoteCall { terms })[0].node;
+    for _ in 0..ON_CALL_LEASES_MAX / 32 - 1 {
+        fair.must(on_call(32), 32 * ESCROW);
+    }
+    // All but one of what it may have; the next order finds one place there, and goes on elsewhere.
+    fair.must(on_call(31), 31 * ESCROW);
+    assert_eq!((fair.host(0).leases, cheapest(&fair, on_call(1))), (ON_CALL_LEASES_MAX - 1, fair.hosts[0].node));
+    fair.must(on_call(2), 2 * 3 * ESCROW);
+    assert_eq!((fair.host(0).leases, fair.host(1).leases), (ON_CALL_LEASES_MAX, 1));
+    assert_eq!(cheapest(&fair, on_call(1)), fair.hosts[1].node);
+    assert_eq!(cheapest(&fair, terms(1)), fair.hosts[0].node, "what runs always has its room still");
 }
 
 #[test]
