@@ -5,100 +5,15 @@
 
 mod machines;
 
-use machines::{Network, Node, PATIENCE, User};
+use machines::{
+    Network, PATIENCE,
+    apps::{Door, Host, example, spent, wei},
+};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Stdio},
     time::{Duration, Instant},
 };
-
-/// A machine that offers to compute, of an operator of its own.
-struct Host {
-    process: Option<Node>,
-    account: String,
-    folder: PathBuf,
-    _user: User,
-}
-
-impl Host {
-    /// Three commands: join by a ticket, offer, run.
-    fn start(network: &Network, zone: &str) -> Self {
-        let user = User::new(&format!("host-{zone}"));
-        let (ticket, _) = network.invite("20");
-        user.one(&["net", "join", &ticket]);
-        let words = ["node", "offer", "compute", "--cpus", "1", "--memory", "512MiB", "--zone", zone, "-y"];
-        let offered = user.one(&[&["-C", network.name.as_str()], &words[..]].concat());
-        let folder = PathBuf::from(offered["folder"].as_str().unwrap());
-        let process = Node::start(&user, &["-C", &network.name, "node", "run"], folder.clone());
-        Self { process: Some(process), account: offered["account"].as_str().unwrap().into(), folder, _user: user }
-    }
-
-    /// Its key, as its running node tells it.
-    fn key(&self) -> Option<String> {
-        let ready: Value = serde_json::from_slice(&std::fs::read(self.folder.join("ready.json")).ok()?).ok()?;
-        Some(ready["node"].as_str()?.to_owned())
-    }
-}
-
-/// The door to a wallet's apps, and the upkeep behind it.
-struct Door {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Door {
-    fn open(network: &Network) -> Self {
-        let words = ["-C", &network.name, "app", "serve", "--listen", "127.0.0.1:0", "--json"];
-        let mut process = network.user.command(&words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let ready: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        // What it tells later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        let address = ready["endpoint"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
-        Self { process, address }
-    }
-
-    /// Status, lease and body of an answer.
-    fn get(&self, host: &str) -> (u16, Option<u64>, String) {
-        let mut socket = TcpStream::connect(self.address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        // Of this version an answer ends with its connection, and comes in no chunks.
-        write!(socket, "GET /any?thing HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let lease =
-            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("x-hodei-lease: ")?.parse().ok());
-        (status, lease, body.to_owned())
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn example(name: &str) -> String {
-    format!("{}/../../examples/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn wei(value: &Value) -> u128 {
-    value.as_str().unwrap_or_else(|| panic!("no amount: {value}")).parse().unwrap()
-}
-
-/// What the wallet's account gave away beside fees, as its history adds up.
-fn spent(network: &Network) -> i128 {
-    let all = network.one(&["wallet", "history", "--last", "1000"]);
-    assert_eq!((all["schema"].as_str(), all["is_more"].as_bool()), (Some("hodei.wallet.history/1"), Some(false)));
-    wei(&all["out_wei"]) as i128 - wei(&all["in_wei"]) as i128
-}
 
 fn running(shown: &Value) -> Vec<(u64, String)> {
     let ready = |replica: &&Value| replica["state"] == "ready";

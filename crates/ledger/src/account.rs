@@ -226,6 +226,12 @@ impl std::fmt::Debug for Account {
     }
 }
 
+/// Who signed a message's keccak with 65 bytes, as modules see it; `None` where it is no signature, or has a high s.
+pub fn signer_of(message: &[u8], signature: &[u8; 65]) -> Option<Address> {
+    let signature = Signature::from_raw(signature).ok().filter(|signature| signature.normalize_s().is_none())?;
+    alloy_consensus::crypto::secp256k1::recover_signer(&signature, keccak256(message)).ok()
+}
+
 /// The account behind a secret; `None` when the bytes are no secp256k1 key.
 pub fn address_of(secret: &[u8; 32]) -> Option<Address> {
     SecretKey::from_byte_array(*secret).ok().map(|secret| address(&secret))

@@ -6,8 +6,8 @@
 //! caller does wrong is a revert with one of the typed errors. Node keys are Ed25519 public keys.
 //!
 //! What is signed outside of a transaction is a fixed byte string under a tag of its own, built by
-//! [`operator_consent`], [`spender_consent`], [`root_statement`], [`decline_statement`], [`unreachable_statement`] and
-//! [`alive_statement`].
+//! [`operator_consent`], [`spender_consent`], [`root_statement`], [`decline_statement`], [`unreachable_statement`],
+//! [`alive_statement`] and [`voucher_statement`].
 
 use alloy_primitives::{Address, B256, address, keccak256};
 use alloy_sol_types::sol;
@@ -25,6 +25,7 @@ pub use deals::IDeals;
 pub use market::{ILeases, IMarket};
 pub use statement::{
     alive_statement, decline_statement, operator_consent, root_statement, spender_consent, unreachable_statement,
+    voucher_statement,
 };
 pub use tabs::ITabs;
 

@@ -10,6 +10,7 @@
 //!
 //! What a host declares of itself (network, hardware, attestation, power) nobody checks here.
 
+mod calls;
 mod capacity;
 mod curve;
 mod offer;
@@ -17,6 +18,7 @@ mod order;
 mod region;
 
 pub use crate::abi::IMarket::{Capacity, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
+pub use calls::{CALLS_BP, FUEL_PER_MS, KEEP_BP, ON_CALL_LEASES_MAX, billed_ms, call_price, credit, keep_rate};
 pub use capacity::{REFERENCE, size_milli};
 pub use curve::{MARKUP_BP_MAX, TIERS_MAX, markup_bp, pack_curve, unpack_curve};
 pub use offer::{
@@ -81,10 +83,12 @@ pub enum Class {
     Deferrable = 1,
     /// Now, at the offers' lower price, and its host may end it at any time.
     Preemptible = 2,
+    /// Kept now, and run when it is asked: it takes no room, and is paid by the call.
+    OnCall = 3,
 }
 
 impl Class {
-    pub const ALL: [Self; 3] = [Self::Instant, Self::Deferrable, Self::Preemptible];
+    pub const ALL: [Self; 4] = [Self::Instant, Self::Deferrable, Self::Preemptible, Self::OnCall];
 
     /// None for a number that stands for none.
     pub fn of(number: u8) -> Option<Self> {

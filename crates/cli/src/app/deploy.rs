@@ -115,7 +115,8 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
         return Ok(());
     }
     out.confirm(&format!("Put {} in escrow and deploy it?", money::show(plan.deposit)), args.plan.yes)?;
-    let hour = plan.hour();
+    let (hour, is_on_call) = (plan.hour(), plan.is_on_call());
+    let of_call = plan.call(1);
     let mut tell = teller(out);
     let deployed = apps.deploy(&spec, &wasm, plan, &mut tell).await.map_err(file)?;
     let ms = deployed.took.as_millis() as u64;
@@ -125,6 +126,15 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
             spec.name,
             minute(until_ms),
             deployed.order,
+            money::show(deployed.deposit)
+        ),
+        None if is_on_call => format!(
+            "{} is ready after {}.{} s and sleeps until it is asked, {} replicas; {} a call of 1 ms, {} in escrow",
+            spec.name,
+            ms / 1000,
+            ms % 1000 / 100,
+            deployed.replicas.len(),
+            money::exact(of_call),
             money::show(deployed.deposit)
         ),
         None => format!(
@@ -144,6 +154,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
             "schema": "hodei.deploy/1", "name": spec.name, "workload": workload, "order": deployed.order,
             "replicas": replicas.collect::<Vec<_>>(), "hour_wei": hour.to_string(),
             "escrow_wei": deployed.deposit.to_string(), "ready_ms": ms, "cold_ms": deployed.cold_ms,
+            "on_call": is_on_call, "call_wei": is_on_call.then(|| of_call.to_string()),
             "waits_until_ms": deployed.waits_until_ms,
         }),
     );
@@ -176,6 +187,18 @@ pub(super) fn tell_plan(plan: &Plan, out: Out) {
     for one in &plan.stands {
         out.say(format!("{} of {all} stand on one {}: {}", one.replicas, one.of, short(&one.name)));
     }
+    if plan.is_on_call() {
+        out.say(format!(
+            "{} a call of 1 ms, {} of 100 ms, {} for a million of 1 ms; {} for keeping it 30 days; {} go in escrow, what is \
+             not used comes back",
+            money::exact(plan.call(1)),
+            money::exact(plan.call(100)),
+            money::show(plan.call(1) * U256::from(1_000_000)),
+            money::show(plan.hour() * U256::from(24 * 30)),
+            money::show(plan.deposit),
+        ));
+        return;
+    }
     out.say(format!(
         "{} an hour; {} for {} go in escrow, what is not used comes back",
         money::show(plan.hour()),
@@ -197,6 +220,9 @@ fn plan_of(plan: &Plan) -> serde_json::Value {
         "escrow_wei": plan.deposit.to_string(), "price_max_wei": plan.terms.priceMax.to_string(),
         "places": plan.places.iter().map(place).collect::<Vec<_>>(),
         "stands": plan.stands.iter().map(stands).collect::<Vec<_>>(),
+        "on_call": plan.is_on_call(), "call_wei": plan.is_on_call().then(|| plan.call(1).to_string()),
+        "call_100ms_wei": plan.is_on_call().then(|| plan.call(100).to_string()),
+        "keep_month_wei": plan.is_on_call().then(|| (plan.hour() * U256::from(24 * 30)).to_string()),
     })
 }
 

@@ -61,7 +61,7 @@ fn until(bill: &Bill) -> String {
 fn bill_of(bill: &Bill) -> Value {
     json!({
         "running": bill.running, "hour_wei": bill.hour.to_string(), "paid_wei": bill.paid.to_string(),
-        "owed_wei": bill.owed.to_string(), "left_wei": bill.left.to_string(), "until_ms": bill.until_ms,
+        "calls_wei": bill.calls.to_string(), "owed_wei": bill.owed.to_string(), "left_wei": bill.left.to_string(), "until_ms": bill.until_ms,
     })
 }
 
@@ -131,7 +131,20 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
         Some(format!("lease {}: {}", running.lease.id, said.words))
     });
     let waiting = shown.waiting.iter().map(|(order, until)| format!("order {order} waits until {}", minute(*until)));
-    let more: Vec<String> = words.chain(waiting).collect();
+    let calls = shown.replicas.iter().filter(|running| running.lease.callRate > 0).filter_map(|running| {
+        let said = running.replica.as_ref()?;
+        Some(format!(
+            "lease {}: {} calls cost {} so far, {} of it paid; {} fuel, {} starts, the last in {} ms",
+            running.lease.id,
+            said.due.calls,
+            money::exact(U256::from(said.due.wei)),
+            money::exact(U256::from(running.lease.claimed)),
+            said.fuel,
+            said.starts,
+            said.cold_ms
+        ))
+    });
+    let more: Vec<String> = calls.chain(words).chain(waiting).collect();
     let replica = |running: &Running| {
         let said = running.replica.as_ref();
         json!({
@@ -144,6 +157,9 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
             "bytes_in": said.map(|said| said.bytes_in), "bytes_out": said.map(|said| said.bytes_out),
             "memory_peak_bytes": said.map(|said| said.memory_peak_bytes),
             "rate_wei_s": running.lease.rate.to_string(), "until_ms": running.lease.untilMs,
+            "on_call": running.lease.callRate > 0, "call_rate_wei_s": running.lease.callRate.to_string(),
+            "claimed_wei": running.lease.claimed.to_string(), "calls": said.map(|said| said.due.calls),
+            "due_wei": said.map(|said| said.due.wei.to_string()),
         })
     };
     let mut value = bill_of(bill);
@@ -296,6 +312,9 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
         for (operator, wei) in &all.earned {
             text.push_str(&format!("\n  {} to {operator}", money::exact(*wei)));
         }
+        if !all.calls.is_zero() {
+            text.push_str(&format!("\n  {} of it for calls", money::exact(all.calls)));
+        }
         if !all.watched.is_zero() {
             text.push_str(&format!("\n  {} to who watched lost hosts", money::exact(all.watched)));
         }
@@ -313,7 +332,7 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
             "refunded_wei": deleted.refunded.to_string(), "paid_wei": statement.map(|all| all.paid().to_string()),
             "earned": statement.map(earned), "watched_wei": statement.map(|all| all.watched.to_string()),
             "burned_wei": statement.map(|all| all.burned.to_string()),
-            "paid_secs": statement.map(|all| all.secs),
+            "paid_secs": statement.map(|all| all.secs), "calls_wei": statement.map(|all| all.calls.to_string()),
         }),
     );
     out.next("hodei app list");

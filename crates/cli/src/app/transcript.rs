@@ -40,7 +40,7 @@ pub(crate) async fn ask(args: &AppAsk, session: &Session, out: Out) -> Result<()
         headers.retain(|(known, _)| name != "host" || known != "host");
         headers.push((name, value.trim().as_bytes().to_vec()));
     }
-    let question = Question { lease: 0, method: args.method.clone(), target: args.path.clone(), headers };
+    let question = Question { lease: 0, method: args.method.clone(), target: args.path.clone(), headers, pay: None };
     let wants = args.transcript.is_some();
     let answered = apps(session).await?.ask(name, &question, &body, wants).await.map_err(sdk_fault)?;
     let text = String::from_utf8_lossy(&answered.body).into_owned();

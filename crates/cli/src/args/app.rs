@@ -87,9 +87,15 @@ pub(crate) struct Terms {
     /// Most coins that are bound for it.
     #[arg(long, value_name = "COINS")]
     pub(crate) budget: Option<String>,
-    /// instant, deferrable or preemptible; instant without it.
+    /// instant, deferrable, preemptible or on-call; instant without it.
     #[arg(long, value_name = "CLASS")]
     pub(crate) class: Option<String>,
+    /// Paid by the call: it runs when it is asked, and sleeps otherwise. As --class on-call.
+    #[arg(long, conflicts_with = "class")]
+    pub(crate) on_call: bool,
+    /// On call: calls of a billed millisecond that are paid ahead, a million without it.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) calls: Option<u64>,
     /// How long a deferrable order waits, as 1h.
     #[arg(long, value_name = "TIME")]
     pub(crate) patience: Option<String>,
@@ -116,7 +122,8 @@ impl Deploy {
             per_host: place.per_host,
             per_operator: place.per_operator,
             per_network: place.per_network,
-            class: terms.class.clone(),
+            class: if terms.on_call { Some("on-call".to_owned()) } else { terms.class.clone() },
+            calls: terms.calls,
             patience: terms.patience.clone(),
             term: terms.term.clone(),
             budget: terms.budget.clone(),

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod apps;
 pub(crate) mod demo;
 
 use serde_json::Value;

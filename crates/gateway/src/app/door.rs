@@ -43,6 +43,8 @@ const TAKING_TIMEOUT: Duration = Duration::from_secs(60);
 const SENDING_TIMEOUT: Duration = Duration::from_secs(60);
 /// A body of at most so many bytes is read first, so that it can be sent again.
 const BUFFERED_BYTES_MAX: u64 = 64 << 10;
+/// Of an answer that is paid for so much is heard before it is passed on, to say what it cost if that is all.
+const AHEAD_BYTES_MAX: usize = 64 << 10;
 /// Replicas a request is offered to.
 const TRIES: usize = 3;
 /// While a replica is waited for, its routes are looked at.
@@ -136,7 +138,7 @@ async fn pass<T: Transport>(
     if !is_name(name) {
         return unknown(name);
     }
-    let mut tried = BTreeSet::new();
+    let (mut tried, mut is_paid) = (BTreeSet::new(), false);
     // Before the body is read: nobody sends one to what is not there.
     let mut held = match routes.pick(name, &tried, Instant::now()) {
         Pick::Unknown => return unknown(name),
@@ -155,7 +157,7 @@ async fn pass<T: Transport>(
             None => return said(StatusCode::BAD_GATEWAY, "The request was passed on already."),
         };
         carried = again;
-        let question = Question { lease: route.lease, ..asked.clone() };
+        let question = Question { lease: route.lease, pay: route.pay.clone(), ..asked.clone() };
         let asked = request(link, &route.peer, question, sent, route.deadline);
         let is_repeatable = carried.is_some() && method.is_idempotent();
         // A host that died answers nothing: who looks at it knows sooner than a deadline does.
@@ -164,16 +166,38 @@ async fn pass<T: Transport>(
             () = missed(routes, name, &route), if is_repeatable => Err(HostError::Late(LOOK_EVERY)),
         };
         let error = match answered {
-            Ok(reply) => {
+            Ok(mut reply) => {
+                // What it cost stands at its end: a short one is heard first.
+                let begun = if reply.price.is_some() { ahead(&mut reply.body).await } else { Vec::new() };
+                let price = reply.price.and_then(|price| price.get().copied());
                 // Counted as busy until its last byte is taken, or its client is gone.
-                let body = reply.body.map_ok(Frame::data).inspect(move |_| _ = &held);
+                let body = stream::iter(begun).chain(reply.body).map_ok(Frame::data).inspect(move |_| _ = &held);
                 let mut answer = Response::new(StreamBody::new(body).boxed_unsync());
                 // A status that is none, or of a connection, is no answer to a request.
                 let status = StatusCode::from_u16(reply.status).ok().filter(|status| !status.is_informational());
                 *answer.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
                 *answer.headers_mut() = heard(reply.headers);
                 mark(answer.headers_mut(), route.lease);
+                price.iter().for_each(|wei| charge(answer.headers_mut(), *wei));
                 return answer;
+            }
+            Err(HostError::Unpaid(due)) if !is_paid => {
+                is_paid = true;
+                let is_more = route.pay.as_ref().is_some_and(|pay| pay.unpaid(due));
+                // Signed for more: the same replica again, once. Not more by what was seen here: another one.
+                if is_more && carried.is_some() {
+                    continue;
+                }
+                if !is_more {
+                    let (lease, wei) = (route.lease, due.wei);
+                    tracing::warn!(
+                        name,
+                        lease,
+                        wei,
+                        "app: a host counts calls that were not seen, or the escrow is over"
+                    );
+                }
+                HostError::Unpaid(due)
             }
             Err(error) => error,
         };
@@ -220,6 +244,28 @@ fn passing(body: Heard<Incoming>) -> impl Stream<Item = io::Result<Bytes>> + Sen
     Box::pin(data.try_filter_map(|frame| async move { Ok(frame.into_data().ok()) }))
 }
 
+/// The beginning of a body: all of a short one.
+async fn ahead<B>(body: &mut B) -> Vec<Result<Bytes, HostError>>
+where
+    B: Stream<Item = Result<Bytes, HostError>> + Unpin,
+{
+    let (mut begun, mut bytes) = (Vec::new(), 0);
+    while bytes < AHEAD_BYTES_MAX
+        && let Some(chunk) = body.next().await
+    {
+        bytes += chunk.as_ref().map_or(AHEAD_BYTES_MAX, Bytes::len);
+        begun.push(chunk);
+    }
+    begun
+}
+
+/// What a call cost, in wei.
+fn charge(headers: &mut HeaderMap, wei: u128) {
+    if let Ok(wei) = HeaderValue::try_from(wei.to_string()) {
+        headers.insert(HeaderName::from_static("x-hodei-price"), wei);
+    }
+}
+
 /// Which replica answered, or did not.
 fn mark(headers: &mut HeaderMap, lease: u64) {
     headers.insert(HeaderName::from_static("x-hodei-lease"), HeaderValue::from(lease));
@@ -227,9 +273,11 @@ fn mark(headers: &mut HeaderMap, lease: u64) {
 
 fn failed(error: &HostError, silence: &Silence) -> Answer {
     match error {
-        HostError::Busy { .. } | HostError::NotReady(_) | HostError::Gone | HostError::Transport(_) => {
-            later("No replica takes the request now.")
-        }
+        HostError::Busy { .. }
+        | HostError::NotReady(_)
+        | HostError::Gone
+        | HostError::Unpaid(_)
+        | HostError::Transport(_) => later("No replica takes the request now."),
         HostError::Late(_) => said(StatusCode::GATEWAY_TIMEOUT, "The app did not answer in time."),
         HostError::Failed(words) => said(StatusCode::BAD_GATEWAY, &format!("The app failed: {words}")),
         HostError::Refused(words) => said(StatusCode::BAD_GATEWAY, &format!("The app's host refused: {words}")),

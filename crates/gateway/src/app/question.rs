@@ -79,7 +79,7 @@ pub(super) fn question(head: &Parts) -> Result<Question, StatusCode> {
     if length.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
-    Ok(Question { lease: 0, method: head.method.as_str().to_owned(), target: target.to_owned(), headers })
+    Ok(Question { lease: 0, method: head.method.as_str().to_owned(), target: target.to_owned(), headers, pay: None })
 }
 
 /// A reply's headers as a client hears them; what is none is left out.

@@ -53,6 +53,8 @@ pub struct Compute {
     pub collateral: Coins,
     /// Registers itself on the ledger when it is not yet, and keeps its offer current there.
     pub register: bool,
+    /// Seconds for which the process of a component on call is kept that nobody asks.
+    pub idle_secs: u64,
     /// Streams one peer may hold at once; further ones wait.
     pub peer_streams_max: usize,
     /// Streams all peers together may hold at once; further ones are told BUSY.
@@ -101,6 +103,7 @@ impl Default for Compute {
             renewable_percent: 0,
             collateral: Coins(0),
             register: true,
+            idle_secs: 60,
             // A gateway and its visitors' requests, the deployer's look, and a watcher's ping.
             peer_streams_max: 64,
             streams_max: 512,
@@ -111,7 +114,7 @@ impl Default for Compute {
 impl Compute {
     /// One of several in one test.
     pub fn test() -> Self {
-        Self { memory_bytes: 256 * MIB, disk_bytes: 256 * MIB, ..Self::default() }
+        Self { memory_bytes: 256 * MIB, disk_bytes: 256 * MIB, idle_secs: 5, ..Self::default() }
     }
 
     pub fn capacity(&self) -> Capacity {

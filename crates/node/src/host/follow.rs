@@ -164,6 +164,7 @@ impl<E: Storage> Host<E> {
         }
         leases.retain(|lease| lease.state == RUNNING && lease.node == self.id());
         let record = register::record(self.chain(), self.id()).await?;
+        self.0.room.set(record.as_ref().map_or_else(|| self.0.config.capacity(), |record| record.free));
         let is_paid = |lease: &&ILeases::Lease| lease.untilMs > head.time_ms;
         let mut begun = Vec::new();
         let ended: Vec<Arc<Replica>> = {
@@ -171,8 +172,12 @@ impl<E: Storage> Host<E> {
             let paid: BTreeSet<u64> = leases.iter().filter(is_paid).map(|lease| lease.id).collect();
             let gone: Vec<u64> = replicas.keys().copied().filter(|lease| !paid.contains(lease)).collect();
             for lease in leases.iter().filter(is_paid) {
-                if let Entry::Vacant(place) = replicas.entry(lease.id) {
-                    begun.push(place.insert(Arc::new(Replica::new(lease))).clone());
+                match replicas.entry(lease.id) {
+                    Entry::Vacant(place) => {
+                        let replica = Arc::new(Replica::new(lease, &self.0.vouchers));
+                        begun.push(place.insert(replica).clone());
+                    }
+                    Entry::Occupied(known) => known.get().learn(lease),
                 }
             }
             gone.iter().filter_map(|lease| replicas.remove(lease)).collect()
@@ -194,6 +199,9 @@ impl<E: Storage> Host<E> {
         let named = leases.iter().map(|lease| lease.workload.0).collect();
         if let Err(error) = self.0.shelf.retain(&named, Instant::now()) {
             tracing::error!(%error, "components that no lease names stay");
+        }
+        if let Err(error) = self.0.vouchers.retain(&leases.iter().map(|lease| lease.id).collect()) {
+            tracing::error!(%error, "vouchers of leases that ended stay");
         }
         self.0.is_retired.store(record.as_ref().is_some_and(|record| record.retired), Ordering::Relaxed);
         let is_idle = leases.is_empty();
@@ -223,7 +231,7 @@ impl<E: Storage> Host<E> {
     }
 
     async fn take_note(&self, log: &Log) {
-        use ILeases::ILeasesEvents::{Begun, Ended, Refuted, Settled, Suspected, Watched};
+        use ILeases::ILeasesEvents::{Begun, Claimed, Ended, Refuted, Settled, Suspected, Watched};
         let fields = Fields::new().uint("height", log.height).uint("index", log.index.into());
         let fields = fields.bytes("tx", log.tx.as_slice());
         // One this program does not know is of a newer ledger: nothing it could act on.
@@ -235,6 +243,11 @@ impl<E: Storage> Host<E> {
             Ok(Settled(event)) => {
                 self.earn(event.amount);
                 let fields = fields.text("what", "lease").uint("lease", event.lease).uint("secs", event.secs);
+                (Kind::Payment, fields.bytes("wei", &event.amount.to_be_bytes_trimmed_vec()))
+            }
+            Ok(Claimed(event)) => {
+                self.earn(event.amount);
+                let fields = fields.text("what", "calls").uint("lease", event.lease);
                 (Kind::Payment, fields.bytes("wei", &event.amount.to_be_bytes_trimmed_vec()))
             }
             Ok(Ended(event)) => {

@@ -6,6 +6,7 @@
 //! Give, or Fetch from a host of the same app ─► shelf (disk) ─► compiled once ─► process      tend
 //! Ask ─► gate ─► the replica's queue ─► its process ─► answer, readings                       serve
 //! asked, and what came of it ─► transcript, to who asked; samples for the viewer              transcript
+//!     on call: ─► paid for ─► room that no lease has ─► a process, for a while                calls, room
 //! owed ─► touch, where it is worth the fee                                                    settle
 //! Ping to hosts it is drawn to watch ─► unreachable; alive, when others miss this one         watch
 //! ```
@@ -16,6 +17,7 @@
 //! after the other; of the lease's CPU one core at most can be used, and less is not enforced, nor are bandwidth and
 //! transfer.
 
+mod calls;
 mod fetch;
 mod follow;
 mod misses;
@@ -23,11 +25,13 @@ pub mod paid;
 pub mod register;
 pub mod replay;
 mod replica;
+mod room;
 mod serve;
 mod settle;
 mod shelf;
 mod tend;
 mod transcript;
+mod warm;
 mod watch;
 
 use crate::{
@@ -40,6 +44,7 @@ use crate::{
     tasks::Tasks,
 };
 use alloy_primitives::{B256, U256};
+use calls::Vouchers;
 use commonware_runtime::Storage;
 use futures::{FutureExt, future::BoxFuture};
 use hodei_ledger::account::Account;
@@ -54,6 +59,7 @@ use hodei_types::{
 };
 use misses::Misses;
 use replica::Replica;
+use room::Room;
 use shelf::Shelf;
 pub use shelf::ShelfError;
 use std::{
@@ -80,6 +86,8 @@ pub enum HostError {
     Shelf(#[from] ShelfError),
     #[error("compiled code: {0}")]
     Codes(#[from] CodesError),
+    #[error("vouchers: {0}")]
+    Vouchers(std::io::Error),
     #[error("this program's own file is not known, and replicas are run by it: {0}")]
     Program(std::io::Error),
 }
@@ -122,6 +130,9 @@ struct Inner<E: Storage> {
     config: config::Compute,
     id: NodeKey,
     shelf: Shelf,
+    vouchers: Vouchers,
+    /// What is on call runs in it.
+    room: Room,
     gate: Gate,
     queue: Queue,
     compilers: Semaphore,
@@ -153,6 +164,8 @@ impl<E: Storage> Host<E> {
         Ok(Self(Arc::new(Inner {
             id: parts.signer.node(),
             shelf,
+            vouchers: Vouchers::open(home.path().join("vouchers")).map_err(HostError::Vouchers)?,
+            room: Room::new(config.capacity()),
             gate: Gate::new(config.streams_max, config.peer_streams_max),
             queue: Queue::new(QUEUE_BYTES_MAX),
             compilers: Semaphore::new(COMPILERS),
@@ -209,6 +222,7 @@ impl<E: Storage> Host<E> {
                     "words": look.words, "since_ms": look.since_ms, "cold_ms": look.cold_ms, "warm_us": look.warm_us,
                     "missing": look.missing, "requests": look.requests, "failures": look.failures,
                     "starts": look.starts, "fuel": look.fuel, "bytes_in": look.bytes_in, "bytes_out": look.bytes_out,
+                    "due_wei": look.due.wei.to_string(), "calls": look.due.calls,
                     "memory_peak_bytes": look.memory_peak_bytes, "rate_wei": rate.to_string(), "until_ms": until_ms,
                 })
             })

@@ -1,20 +1,20 @@
-//! Read from the ledger's events what leases paid a host.
+//! Read from the ledger's events what leases paid a host, by the second and by the call.
 
 use crate::provider::follow::{RANGE_MAX, is_too_many};
 use alloy_primitives::{B256, U256};
-use alloy_sol_types::SolEvent;
+use alloy_sol_types::SolEventInterface;
 use hodei_types::{
     abi::{ILeases, LEASES},
     chain::{Chain, ChainError, Log, LogFilter},
 };
 
-/// One settling of one lease.
+/// One settling of one lease, or one voucher of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paid {
     pub height: u64,
     pub tx: B256,
     pub lease: u64,
-    /// Seconds it paid for.
+    /// Seconds it paid for; none where it paid for calls.
     pub secs: u64,
     /// Wei that came to the operator.
     pub amount: U256,
@@ -26,8 +26,12 @@ pub async fn paid(chain: &dyn Chain, node: B256, from: u64, to: u64) -> Result<V
     while next <= to {
         let (found, last) = logs(chain, node, next, to).await?;
         payments.extend(found.iter().filter_map(|log| {
-            let event = ILeases::Settled::decode_raw_log(log.topics.iter().copied(), &log.data).ok()?;
-            let ILeases::Settled { lease, secs, amount, .. } = event;
+            use ILeases::ILeasesEvents::{Claimed, Settled};
+            let (lease, secs, amount) = match ILeases::ILeasesEvents::decode_raw_log(&log.topics, &log.data).ok()? {
+                Settled(event) => (event.lease, event.secs, event.amount),
+                Claimed(event) => (event.lease, 0, event.amount),
+                _ => return None,
+            };
             Some(Paid { height: log.height, tx: log.tx, lease, secs, amount })
         }));
         next = last.saturating_add(1);

@@ -1,20 +1,24 @@
 //! Hold one replica: its process, who waits for it, what it used and printed.
+//!
+//! One on call has a process while it is asked, and for a while after.
 
 use super::{
+    calls::{Calls, Vouchers},
     shelf::Workload,
     transcript::{Passing, Ran},
+    warm::{OnCall, Start, Warm, mark},
 };
 use crate::{journal::now_ms, provider::lock};
 use alloy_primitives::Address;
 use bytes::Bytes;
 use hodei_ledger::wire::send;
-use hodei_sandbox::{Confinement, End, Fence, Sandbox};
+use hodei_sandbox::{Confinement, End, Fence};
 use hodei_types::{
     abi::ILeases,
     app::{
         Manifest,
         transcript::{Record, SAMPLES_MAX},
-        wire::{Answer, CHUNK_BYTES_MAX, Header, Readings, Replica as Look, State},
+        wire::{Answer, CHUNK_BYTES_MAX, Due, Header, Readings, Replica as Look, State},
     },
     market::Capacity,
     transport::NodeKey,
@@ -49,8 +53,10 @@ pub(super) struct Replica {
     pub(super) owner: Address,
     pub(super) workload: Workload,
     pub(super) capacity: Capacity,
+    /// Of one that is paid by the call.
+    pub(super) on_call: Option<OnCall>,
     /// Its process, while it is ready. Who holds the lock asks it.
-    slot: tokio::sync::Mutex<Option<Sandbox>>,
+    slot: tokio::sync::Mutex<Option<Warm>>,
     waiting: AtomicUsize,
     told: Mutex<Told>,
     /// Requests that were written down, in the order of their numbers.
@@ -78,7 +84,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl Replica {
-    pub(super) fn new(lease: &ILeases::Lease) -> Self {
+    /// Of a lease; one on call goes on from its last voucher.
+    pub(super) fn new(lease: &ILeases::Lease, vouchers: &Vouchers) -> Self {
         let look = Look {
             state: State::Waiting,
             words: String::new(),
@@ -94,15 +101,21 @@ impl Replica {
             bytes_out: 0,
             memory_peak_bytes: 0,
             log_end: 0,
+            due: Due::default(),
             log: Vec::new(),
         };
         let told = Told { look, manifest: None, log: VecDeque::new(), noted: (0, 0, 0, 0) };
+        let on_call = (lease.callRate > 0).then(|| OnCall {
+            calls: Mutex::new(Calls::new(lease, vouchers.load(lease.id))),
+            writing: tokio::sync::Mutex::default(),
+        });
         Self {
             lease: lease.id,
             order: lease.order,
             owner: lease.owner,
             workload: lease.workload.0,
             capacity: lease.capacity,
+            on_call,
             slot: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             told: Mutex::new(told),
@@ -155,23 +168,46 @@ impl Replica {
         lock(&self.told).manifest.as_ref().map(|manifest| manifest.viewer)
     }
 
+    /// Learns what the ledger has of its lease now.
+    pub(super) fn learn(&self, lease: &ILeases::Lease) {
+        self.on_call.iter().for_each(|on_call| lock(&on_call.calls).learn(lease));
+    }
+
     /// Takes a process that is ready to be asked.
-    pub(super) async fn take(&self, sandbox: Sandbox) {
+    pub(super) async fn take(&self, warm: Warm) {
         let mut slot = self.slot.lock().await;
-        {
-            let mut told = lock(&self.told);
-            told.look.cold_ms = millis(sandbox.started().cold);
-            told.look.missing = missing(sandbox.confinement());
-            told.look.starts += 1;
-        }
-        *slot = Some(sandbox);
+        self.started(&warm);
+        *slot = Some(warm);
         self.tell(State::Ready, "");
+    }
+
+    fn started(&self, warm: &Warm) {
+        let mut told = lock(&self.told);
+        told.look.cold_ms = millis(warm.cold);
+        told.look.missing = missing(warm.sandbox.confinement());
+        told.look.starts += 1;
+    }
+
+    /// Ends the process of one on call that nobody asked for so long.
+    pub(super) async fn rest(&self, idle: Duration) {
+        // Who asks it now looks at it himself.
+        let Ok(mut slot) = self.slot.try_lock() else { return };
+        let is_over = |warm: &mut Warm| {
+            let is_idle = warm.asked.elapsed() >= idle && self.waiting.load(Ordering::Relaxed) == 0;
+            is_idle || !warm.sandbox.is_running()
+        };
+        if slot.as_mut().is_some_and(is_over)
+            && let Some(warm) = slot.take()
+        {
+            warm.sandbox.stop().await;
+            self.tell(State::Asleep, "");
+        }
     }
 
     /// Whether its process is gone; one that is being asked is looked at by who asks.
     pub(super) fn is_lost(&self) -> bool {
         let Ok(mut slot) = self.slot.try_lock() else { return false };
-        let is_running = slot.as_mut().is_some_and(|sandbox| sandbox.is_running());
+        let is_running = slot.as_mut().is_some_and(|warm| warm.sandbox.is_running());
         if !is_running {
             *slot = None;
         }
@@ -180,14 +216,14 @@ impl Replica {
 
     /// Ends its process.
     pub(super) async fn stop(&self) {
-        if let Some(sandbox) = self.slot.lock().await.take() {
-            sandbox.stop().await;
+        if let Some(warm) = self.slot.lock().await.take() {
+            warm.sandbox.stop().await;
         }
     }
 
     /// Number of its process, for people.
     pub(super) fn process_id(&self) -> Option<u32> {
-        self.slot.try_lock().ok()?.as_ref()?.process_id()
+        self.slot.try_lock().ok()?.as_ref()?.sandbox.process_id()
     }
 
     /// How it is; with its log from `since` on, for who may read that.
@@ -198,7 +234,8 @@ impl Replica {
             let skip = since.saturating_sub(first).min(told.log.len() as u64) as usize;
             told.log.iter().skip(skip).copied().collect()
         });
-        Look { log: log.unwrap_or_default(), ..told.look.clone() }
+        let due = self.on_call.as_ref().map(|on_call| lock(&on_call.calls).due()).unwrap_or_default();
+        Look { log: log.unwrap_or_default(), due, ..told.look.clone() }
     }
 
     /// Requests, fuel and bytes in and out since this was asked last; nothing where there were none.
@@ -209,16 +246,17 @@ impl Replica {
         (now.0 > was.0).then(|| (now.0 - was.0, now.1 - was.1, now.2 - was.2, now.3 - was.3))
     }
 
-    /// Asks it one request and sends what it answers; what it ran under and came to, where it ran to its end. Never
-    /// leaves an exchange before its end while it lives.
+    /// Asks it one request and sends what it answers; what it ran under and came to, where it ran to its end. One on call
+    /// is started for it. Never leaves an exchange before its end while it lives.
     pub(super) async fn ask<Si: commonware_runtime::Sink>(
         &self,
         request: http::Request<Full<Bytes>>,
+        start: Start<'_>,
         sink: &mut Si,
     ) -> Option<Ran> {
         let mut ran = None;
         let answer = tokio::select! {
-            answer = self.exchange(request, sink, &mut ran) => answer,
+            answer = self.exchange(request, start, sink, &mut ran) => answer,
             () = self.ended() => Some(Answer::Gone),
         };
         if let Some(answer) = answer {
@@ -232,6 +270,7 @@ impl Replica {
     async fn exchange<Si: commonware_runtime::Sink>(
         &self,
         request: http::Request<Full<Bytes>>,
+        start: Start<'_>,
         sink: &mut Si,
         ran: &mut Option<Ran>,
     ) -> Option<Answer> {
@@ -244,10 +283,30 @@ impl Replica {
             return Some(answer);
         }
         let mut slot = self.slot.lock().await;
-        let Some(sandbox) = slot.as_mut().filter(|_| self.state() == State::Ready) else {
-            return Some(self.not_ready());
-        };
-        if !sandbox.is_running() {
+        let is_there = slot.as_mut().is_some_and(|warm| warm.sandbox.is_running());
+        let mut cold_ms = None;
+        if let Some(on_call) = &self.on_call {
+            // Others were before it, and may have used up the credit.
+            let (admits, due) = {
+                let calls = lock(&on_call.calls);
+                (calls.admits(), calls.due())
+            };
+            if !admits {
+                return Some(Answer::Unpaid { due });
+            }
+            if !is_there {
+                *slot = None;
+                match start.await {
+                    Ok(warm) => {
+                        self.started(&warm);
+                        cold_ms = Some(millis(warm.cold));
+                        *slot = Some(warm);
+                        self.tell(State::Warm, "");
+                    }
+                    Err(answer) => return Some(answer),
+                }
+            }
+        } else if !is_there && slot.is_some() {
             *slot = None;
             self.lost("its process died");
             return Some(self.not_ready());
@@ -256,7 +315,11 @@ impl Replica {
             let told = lock(&self.told);
             (told.manifest.clone(), told.look.requests)
         };
-        let Some(manifest) = manifest else { return Some(self.not_ready()) };
+        let Some((warm, manifest)) = slot.as_mut().filter(|_| self.state().answers()).zip(manifest) else {
+            return Some(self.not_ready());
+        };
+        warm.asked = Instant::now();
+        let sandbox = &mut warm.sandbox;
         let until = Instant::now() + Duration::from_millis(manifest.limits.deadline_ms) + TAKE_TIMEOUT;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = rand::random();
@@ -264,8 +327,12 @@ impl Replica {
         let ended = async {
             let mut exchange = sandbox.request(request, now, seed).await?;
             if let Some((status, headers)) = exchange.head() {
-                let (status, headers) = (status.as_u16(), listed(headers));
+                let (status, mut headers) = (status.as_u16(), listed(headers));
+                // Its own headers are what running it again gives.
                 passing.head(status, &headers);
+                if self.on_call.is_some() {
+                    mark(&mut headers, cold_ms);
+                }
                 is_taken = give(sink, &Answer::Head { status, headers }, until).await;
             }
             while let Some(chunk) = exchange.chunk().await? {
@@ -289,9 +356,14 @@ impl Replica {
                     instantiated_us: micros(readings.instantiated_in),
                 };
                 self.count(&readings, failure.as_deref(), &log);
+                if let Some(warm) = slot.as_mut() {
+                    warm.asked = Instant::now();
+                }
                 let outcome = passing.end(&readings, failure.as_deref());
                 *ran = Some(Ran { manifest, number, now, seed, outcome, is_taken });
-                Answer::Done { readings, failure }
+                // Whoever takes its answer or does not, and whatever became of it: the fuel was burned.
+                let due = self.on_call.as_ref().map(|on_call| lock(&on_call.calls).count(readings.fuel));
+                Answer::Done { readings, failure, due }
             }
             Err(error) => {
                 // What is left of it answers no other.
@@ -299,7 +371,9 @@ impl Replica {
                 let words = error.to_string();
                 self.count(&Readings::default(), Some(&words), &[]);
                 self.lost(&words);
-                Answer::Done { readings: Readings::default(), failure: Some(words) }
+                // What this host let die is not billed.
+                let due = self.on_call.as_ref().map(|on_call| lock(&on_call.calls).due());
+                Answer::Done { readings: Readings::default(), failure: Some(words), due }
             }
         };
         is_taken.then_some(done)
@@ -307,7 +381,7 @@ impl Replica {
 
     /// What is answered while it is not ready.
     pub(super) fn unready(&self) -> Option<Answer> {
-        (self.state() != State::Ready).then(|| self.not_ready())
+        (!self.state().answers()).then(|| self.not_ready())
     }
 
     fn not_ready(&self) -> Answer {
@@ -320,7 +394,8 @@ impl Replica {
     }
 
     fn lost(&self, words: &str) {
-        self.tell(State::Starting, words);
+        // One on call is started by who asks it next.
+        self.tell(if self.on_call.is_some() { State::Asleep } else { State::Starting }, words);
         self.wake.notify_one();
     }
 
@@ -407,9 +482,14 @@ pub(super) mod tests {
         lease
     }
 
+    /// No vouchers.
+    fn none() -> Vouchers {
+        Vouchers::open(std::env::temp_dir()).expect("it is there")
+    }
+
     #[test]
     fn the_log_keeps_the_last_and_goes_on_where_a_look_ended() {
-        let replica = Replica::new(&lease(1));
+        let replica = Replica::new(&lease(1), &none());
         replica.print("one");
         let first = replica.look(Some(0));
         assert_eq!((first.log.as_slice(), first.log_end), (b"one\n".as_slice(), 4));
@@ -424,7 +504,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_noted_is_not_noted_again() {
-        let replica = Replica::new(&lease(1));
+        let replica = Replica::new(&lease(1), &none());
         assert_eq!(replica.unnoted(), None);
         let readings = Readings { fuel: 5, bytes_in: 1, bytes_out: 2, ..Readings::default() };
         replica.count(&readings, None, b"");

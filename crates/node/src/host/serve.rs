@@ -12,6 +12,7 @@ use super::{
 use crate::{gate::Reserved, journal::now_ms};
 use bytes::Bytes;
 use commonware_runtime::{Sink, Storage, Stream};
+use futures::FutureExt as _;
 use hodei_ledger::wire::receive;
 use hodei_types::{
     abi::{ILeases, LEASES},
@@ -33,7 +34,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 /// So long may an answer take to be accepted.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Leases of one asking host that are looked through.
-const ASKER_LEASES_MAX: usize = 256;
+const ASKER_LEASES_MAX: usize = 1280;
 /// What a wrong seal is told.
 pub(super) const NOT_SEALED: &str = "this seal is not the viewer's for this lease and host, or older than a minute: \
      compare the clocks, and use the wallet that deployed the app";
@@ -56,13 +57,17 @@ impl<E: Storage> Host<E> {
                 drop(stream);
                 return self.give_on(from, workload, &mut sink).await;
             }
-            Ok(Request::Ask { lease, method, target, headers }) => {
+            Ok(Request::Ask { lease, method, target, headers, voucher }) => {
                 let Some(replica) = self.leased(lease).await else {
                     drop(stream);
                     give(&mut sink, &Answer::Gone, until).await;
                     return;
                 };
-                if let Some(answer) = replica.unready() {
+                let refusal = match replica.unready() {
+                    None => self.admit(&replica, voucher).await,
+                    unready => unready,
+                };
+                if let Some(answer) = refusal {
                     drop(stream);
                     give(&mut sink, &answer, until).await;
                     return;
@@ -70,7 +75,8 @@ impl<E: Storage> Host<E> {
                 match self.body(&replica, &mut stream).await {
                     Ok((body, reserved)) => match request(&method, &target, headers.clone(), body.clone()) {
                         Ok(request) => {
-                            let Some(ran) = replica.ask(request, &mut sink).await else { return };
+                            let start = self.warm(&replica).boxed();
+                            let Some(ran) = replica.ask(request, start, &mut sink).await else { return };
                             let is_taken = ran.is_taken;
                             let asked = Asked { method, target, headers, body };
                             let transcript = self.take_down(&replica, asked, ran).await;

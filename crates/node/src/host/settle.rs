@@ -1,4 +1,4 @@
-//! Draw what leases owe, where it is worth the fee, and end those whose escrow is over.
+//! Draw what leases owe and what was signed for calls, where it is worth the fee, and end those whose escrow is over.
 
 use super::Host;
 use crate::{provider::lock, tasks::Task};
@@ -19,6 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Settling one lease: a dozen slots, a transfer and a sample for the index.
 const TOUCH_GAS: u64 = 500_000;
+/// Claiming a voucher: a signature beside that.
+const CLAIM_GAS: u64 = 600_000;
 /// Leases settled by one transaction, so that it stays under what the ledger takes at once.
 const TOUCHED_MAX: usize = 16;
 /// Settled once so many fees are owed.
@@ -58,6 +60,7 @@ impl<E: Storage> Host<E> {
 
     async fn draw(&self) -> Result<(), SettleError> {
         let head = self.chain().head().await?;
+        self.claim(head.time_ms, U256::from(CLAIM_GAS) * U256::from(head.base_fee)).await?;
         let fee = U256::from(TOUCH_GAS) * U256::from(head.base_fee);
         let due = {
             let leases = lock(&self.0.leases);
@@ -67,15 +70,39 @@ impl<E: Storage> Host<E> {
         for batch in due.chunks(TOUCHED_MAX) {
             let call = ILeases::touchCall { leases: batch.to_vec() };
             let order = Order::call(LEASES, call.abi_encode(), TOUCH_GAS * (batch.len() as u64 + 1)).patient();
-            let settled = tokio::time::timeout(SETTLE_TIMEOUT, self.0.parts.account.execute(&order));
-            match settled.await.map_err(|_| SettleError::Late)? {
-                Ok(_) => tracing::info!(leases = batch.len(), "leases settled"),
-                // Its owner ended one of them meanwhile: they are read again before the next look.
-                Err(AccountError::Reverted(_)) => {}
-                Err(error) => return Err(error.into()),
+            if self.sent(&order).await? {
+                tracing::info!(leases = batch.len(), "leases settled");
             }
         }
         Ok(())
+    }
+
+    /// Claims what was signed for calls; before what it is claimed of is settled, and may end.
+    async fn claim(&self, now_ms: u64, fee: U256) -> Result<(), SettleError> {
+        let leases = lock(&self.0.leases).clone();
+        for lease in &leases {
+            let Some(replica) = self.replica(lease.id) else { continue };
+            let Some(on_call) = &replica.on_call else { continue };
+            let claimable = lock(&on_call.calls).claimable(lease, now_ms, fee);
+            let Some(voucher) = claimable else { continue };
+            let signature = voucher.signature.to_vec().into();
+            let call = ILeases::claimCall { lease: lease.id, total: voucher.total, signature };
+            if self.sent(&Order::call(LEASES, call.abi_encode(), CLAIM_GAS).patient()).await? {
+                tracing::info!(lease = lease.id, "a voucher was claimed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one transaction; false where its owner ended one of its leases meanwhile: they are read again before the next
+    /// look.
+    async fn sent(&self, order: &Order) -> Result<bool, SettleError> {
+        let sent = tokio::time::timeout(SETTLE_TIMEOUT, self.0.parts.account.execute(order));
+        match sent.await.map_err(|_| SettleError::Late)? {
+            Ok(_) => Ok(true),
+            Err(AccountError::Reverted(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -5,12 +5,20 @@
 //!        ▲  given, or fetched     one at a time    ▲           │ its process died
 //!        └─ every few seconds                      └─ later ◄──┘ each time
 //! ```
+//! One on call is started once to see that it runs, and sleeps then: who asks it starts it again from what is compiled.
 
-use super::{Host, replica::Replica};
+use super::{
+    Host,
+    replica::{BUSY_MS, Replica},
+    warm::Warm,
+};
 use commonware_runtime::Storage;
-use hodei_sandbox::{CompileLimits, Entry, Error, Limits, Sandbox};
+use hodei_sandbox::{Code, CompileLimits, Entry, Error, Limits, Sandbox};
 use hodei_types::{
-    app::{Manifest, wire::State},
+    app::{
+        Manifest,
+        wire::{Answer, State},
+    },
     event::{Fields, Kind},
 };
 use std::{sync::Arc, time::Duration};
@@ -60,6 +68,7 @@ impl<E: Storage> Host<E> {
                 up => up,
             };
             match up {
+                Ok(()) if replica.on_call.is_some() => self.sleep(replica).await,
                 Ok(()) => {
                     while !replica.is_lost() {
                         tokio::select! {
@@ -103,19 +112,44 @@ impl<E: Storage> Host<E> {
         replica.tell(State::Compiling, "");
         let code = {
             let _turn = self.0.compilers.acquire().await.map_err(|error| Down::Later(error.to_string()))?;
-            let (program, codes) = (&self.0.parts.program, &self.0.shelf.codes);
-            let compiled = codes.compiled(program, &wasm, &CompileLimits::default()).await;
+            let compiled = self.code(&wasm).await;
             drop(wasm);
-            compiled.map_err(|error| match error {
-                Error::NotAComponent(_) | Error::CodeTooLong { .. } | Error::CompileDeadline(_) => {
-                    Down::Never(error.to_string())
-                }
-                Error::Start(_) | Error::Codes(_) => Down::Later(error.to_string()),
-                error => Down::Compiler(error.to_string()),
-            })?
+            compiled?
         };
         replica.tell(State::Starting, "");
-        let sandbox = Sandbox::start(&self.0.parts.program, &code, &limits).await;
+        let sandbox = self.sandbox(&code, &limits).await?;
+        let cold = sandbox.started().cold;
+        let cold_ms = u64::try_from(cold.as_millis()).unwrap_or(u64::MAX);
+        match replica.on_call.is_some() {
+            true => {
+                sandbox.stop().await;
+                replica.tell(State::Asleep, "");
+            }
+            false => replica.take(Warm::new(sandbox, cold, None)).await,
+        }
+        tracing::info!(lease = replica.lease, app = manifest.name, cold_ms, "a replica is ready");
+        replica.print(&format!("host: started in {cold_ms} ms"));
+        let fields = Fields::new().text("what", "started").uint("lease", replica.lease).uint("cold_ms", cold_ms);
+        self.note(Kind::Lease, fields.bytes("workload", &replica.workload)).await;
+        Ok(())
+    }
+
+    /// Its compiled code: kept, or compiled now.
+    async fn code(&self, wasm: &[u8]) -> Result<Code, Down> {
+        let (program, codes) = (&self.0.parts.program, &self.0.shelf.codes);
+        let compiled = codes.compiled(program, wasm, &CompileLimits::default()).await;
+        compiled.map_err(|error| match error {
+            Error::NotAComponent(_) | Error::CodeTooLong { .. } | Error::CompileDeadline(_) => {
+                Down::Never(error.to_string())
+            }
+            Error::Start(_) | Error::Codes(_) => Down::Later(error.to_string()),
+            error => Down::Compiler(error.to_string()),
+        })
+    }
+
+    /// A process of it that answers requests.
+    async fn sandbox(&self, code: &Code, limits: &Limits) -> Result<Sandbox, Down> {
+        let sandbox = Sandbox::start(&self.0.parts.program, code, limits).await;
         let sandbox = sandbox.map_err(|error| match error {
             Error::NotAComponent(_) => Down::Never(error.to_string()),
             error => Down::Later(error.to_string()),
@@ -124,13 +158,44 @@ impl<E: Storage> Host<E> {
             let words = "this component is a command: what answers requests exports wasi:http/incoming-handler";
             return Err(Down::Never(words.into()));
         }
-        let cold_ms = u64::try_from(sandbox.started().cold.as_millis()).unwrap_or(u64::MAX);
-        replica.take(sandbox).await;
-        tracing::info!(lease = replica.lease, app = manifest.name, cold_ms, "a replica is ready");
-        replica.print(&format!("host: started in {cold_ms} ms"));
-        let fields = Fields::new().text("what", "started").uint("lease", replica.lease).uint("cold_ms", cold_ms);
-        self.note(Kind::Lease, fields.bytes("workload", &replica.workload)).await;
-        Ok(())
+        Ok(sandbox)
+    }
+
+    /// Ends the process of one on call whenever it was idle for long enough; returns where its component is gone.
+    async fn sleep(&self, replica: &Replica) {
+        let idle = Duration::from_secs(self.0.config.idle_secs);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => replica.rest(idle).await,
+                () = replica.wake.notified() => {}
+            }
+            if !self.0.shelf.has(&replica.workload) {
+                return replica.tell(State::Starting, "its component is gone from the disk, and is fetched again");
+            }
+        }
+    }
+
+    /// Starts a process for who asks one on call, if what no lease has is room enough.
+    pub(super) async fn warm(&self, replica: &Replica) -> Result<Warm, Answer> {
+        let begun = Instant::now();
+        let Some(room) = self.0.room.take(&replica.capacity) else {
+            return Err(Answer::Busy { retry_after_ms: BUSY_MS });
+        };
+        let started = async {
+            // What rotted on the disk is fetched again by who tends it.
+            let kept = self.0.shelf.get(&replica.workload).map_err(|error| Down::Later(error.to_string()))?;
+            let (manifest, wasm) = kept.ok_or_else(|| Down::Later("its component is not here".into()))?;
+            let code = self.code(&wasm).await?;
+            self.sandbox(&code, &limits(&manifest)).await
+        };
+        match started.await {
+            Ok(sandbox) => Ok(Warm::new(sandbox, begun.elapsed(), Some(room))),
+            Err(Down::Never(words) | Down::Later(words) | Down::Compiler(words)) => {
+                tracing::warn!(lease = replica.lease, words, "a replica on call did not start");
+                replica.print(&format!("host: {words}"));
+                Err(Answer::NotReady { words })
+            }
+        }
     }
 
     /// What it runs: as it was given, or as another host of it has it.

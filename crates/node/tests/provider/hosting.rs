@@ -46,6 +46,9 @@ use tokio::sync::watch;
 #[expect(dead_code, reason = "some guests are for the sandbox's own tests")]
 mod guests;
 
+#[path = "on_call.rs"]
+mod on_call;
+
 const VIEWER: [u8; 32] = [20; 32];
 const HOST: [u8; 32] = [21; 32];
 const OTHER: [u8; 32] = [22; 32];
@@ -189,7 +192,7 @@ fn is_ready(replica: &Replica) -> bool {
 async fn fetched(link: &Link, peer: &Peer, lease: u64, body: &[u8]) -> (u16, Vec<u8>, Readings) {
     let (mut sink, mut stream) = link.open(peer, APP).await.expect("the host is reached");
     let headers = vec![("host".to_owned(), b"shop.localhost:8080".to_vec())];
-    let head = Request::Ask { lease, method: "POST".into(), target: "/".into(), headers };
+    let head = Request::Ask { lease, method: "POST".into(), target: "/".into(), headers, voucher: None };
     send(&mut sink, head.encode()).await.unwrap();
     for chunk in body.chunks(CHUNK_BYTES_MAX) {
         send(&mut sink, Request::Bytes(chunk.to_vec()).encode()).await.unwrap();
@@ -200,7 +203,7 @@ async fn fetched(link: &Link, peer: &Peer, lease: u64, body: &[u8]) -> (u16, Vec
         match Answer::decode(&receive(&mut stream, FRAME_BYTES_MAX).await.unwrap()).unwrap() {
             Answer::Head { status: found, .. } => status = found,
             Answer::Bytes(chunk) => came.extend_from_slice(&chunk),
-            Answer::Done { readings, failure: None } => return (status, came, readings),
+            Answer::Done { readings, failure: None, due: None } => return (status, came, readings),
             other => panic!("{other:?}"),
         }
     }
@@ -271,7 +274,13 @@ fn a_component_given_over_the_link_answers_for_its_lease_and_no_longer() {
 /// What a host signs of one request, wanted when its answer is over.
 async fn transcribed(link: &Link, peer: &Peer, lease: u64, body: &[u8]) -> Record {
     let (mut sink, mut stream) = link.open(peer, APP).await.expect("the host is reached");
-    let mut said = vec![Request::Ask { lease, method: "POST".into(), target: "/a?b=c".into(), headers: Vec::new() }];
+    let mut said = vec![Request::Ask {
+        lease,
+        method: "POST".into(),
+        target: "/a?b=c".into(),
+        headers: Vec::new(),
+        voucher: None,
+    }];
     said.extend(body.chunks(CHUNK_BYTES_MAX).map(|chunk| Request::Bytes(chunk.to_vec())));
     said.push(Request::End);
     for request in said {
@@ -348,7 +357,10 @@ fn a_request_written_down_runs_again_to_the_unit_and_a_host_that_signs_otherwise
 }
 
 fn asked(lease: u64) -> Vec<Request> {
-    vec![Request::Ask { lease, method: "GET".into(), target: "/".into(), headers: Vec::new() }, Request::End]
+    vec![
+        Request::Ask { lease, method: "GET".into(), target: "/".into(), headers: Vec::new(), voucher: None },
+        Request::End,
+    ]
 }
 
 #[test]

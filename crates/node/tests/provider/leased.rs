@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolCall, SolError, SolInterface, SolValue};
 use futures::{FutureExt, future::BoxFuture};
 use hodei_types::{
-    abi::{ILeases, IMarket, LEASES, MARKET, alive_statement, pack_addresses, unreachable_statement},
+    abi::{BUDGETS, ILeases, IMarket, LEASES, MARKET, alive_statement, pack_addresses, unreachable_statement},
     ack::is_signed,
     chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
     market::WATCHERS_NEEDED,
@@ -60,6 +60,23 @@ impl Leased {
         (lease.id, lease.order, lease.node, lease.workload) = (id, order, node, workload.into());
         (lease.state, lease.rate, lease.left, lease.untilMs) = (1, 1, 1_000_000, NOW_MS + 1_000_000);
         lease.capacity.memoryBytes = memory_bytes;
+        self.leases.lock().unwrap().insert(id, lease);
+    }
+
+    /// Leases so much memory on call for an owner, at a price of calls and with so much in escrow.
+    pub(super) fn on_call(
+        &self,
+        id: u64,
+        owner: Address,
+        node: B256,
+        workload: [u8; 32],
+        (memory_bytes, rate, left): (u64, u128, u128),
+    ) {
+        // Nobody sees it before it is whole.
+        let elsewhere = Self::new();
+        elsewhere.lease(id, node, workload, memory_bytes);
+        let mut lease = elsewhere.get(id).expect("it was leased");
+        (lease.owner, lease.callRate, lease.left) = (owner, rate, left);
         self.leases.lock().unwrap().insert(id, lease);
     }
 
@@ -168,6 +185,7 @@ impl Leased {
         let zeros = [&[0; 31][..], &[32], &[0; 32 * 96]].concat();
         let mut host = IMarket::Host::abi_decode(&zeros).expect("all of its fields may be zero");
         (host.node, host.offer.addresses) = (node, pack_addresses(&[address]));
+        host.free.memoryBytes = 1 << 30;
         let leases = self.leases.lock().unwrap();
         host.leases = leases.values().filter(|lease| lease.node == node && lease.state == 1).count() as u64;
         host
@@ -241,6 +259,8 @@ impl Chain for Leased {
         let answer = match to {
             MARKET => self.market(&data),
             LEASES => self.leased(&data),
+            // Nobody has a budget.
+            BUDGETS => Some(Address::ZERO.abi_encode()),
             _ => None,
         };
         let unknown = IMarket::UnknownHost { node: B256::ZERO }.abi_encode();

@@ -99,7 +99,9 @@ impl<T: Transport> Apps<T> {
         let fewer = running.len().saturating_sub(replicas.into());
         // Before they end, so that nobody replaces them.
         self.shelf.store(&Record { replicas, ..record })?;
-        let leases: Vec<u64> = running.iter().take(fewer).map(|lease| lease.id).collect();
+        running.truncate(fewer);
+        self.pay_up(&self.record(name)?, &running).await?;
+        let leases: Vec<u64> = running.iter().map(|lease| lease.id).collect();
         let ended = self.end(&leases).await?;
         let refunded = ended.iter().map(|lease| lease.refund).sum();
         Ok(Deleted { leases: ended.len(), refunded, statement: None })
@@ -141,7 +143,9 @@ impl<T: Transport> Apps<T> {
                 back += U256::from(placed.deposit);
             }
         }
-        let running: Vec<u64> = self.running(&record).await?.iter().map(|lease| lease.id).collect();
+        let running = self.running(&record).await?;
+        self.pay_up(&record, &running).await?;
+        let running: Vec<u64> = running.iter().map(|lease| lease.id).collect();
         let ended = self.end(&running).await?;
         back += ended.iter().map(|lease| lease.refund).sum::<U256>();
         // Orders that were made meanwhile are in the record as it is now.

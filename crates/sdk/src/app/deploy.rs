@@ -154,9 +154,11 @@ impl<T: Transport> Apps<T> {
                 Err(fault) => return Err(fault),
             };
             let is = |spot: &&Spot, state: State| spot.replica.as_ref().is_some_and(|replica| replica.state == state);
-            let ready = spots.iter().filter(|spot| is(spot, State::Ready)).count();
+            // One on call is ready once it is compiled, and was started to try it.
+            let answers = |spot: &&Spot| spot.replica.as_ref().is_some_and(|replica| replica.state.answers());
+            let ready = spots.iter().filter(answers).count();
             if ready >= wanted {
-                return Ok(spots.into_iter().filter(|spot| is(&spot, State::Ready)).collect());
+                return Ok(spots.into_iter().filter(|spot| answers(&spot)).collect());
             }
             if let Some(failed) = spots.iter().find(|spot| is(spot, State::Failed)) {
                 return Err(Fault::AppFailed { app: name.to_owned(), words: self.last_words(name, failed).await });

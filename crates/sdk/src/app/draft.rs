@@ -54,8 +54,10 @@ pub struct Draft {
     pub per_operator: Option<u64>,
     /// Replicas on one network at most; no limit without it.
     pub per_network: Option<u64>,
-    /// `"instant"`, `"deferrable"` or `"preemptible"`; instant without it.
+    /// `"instant"`, `"deferrable"`, `"preemptible"` or `"on-call"`; instant without it.
     pub class: Option<String>,
+    /// On call: calls of a billed millisecond that are paid ahead; a million without it.
+    pub calls: Option<u64>,
     /// How long a deferrable order waits, as `"1h"`.
     pub patience: Option<String>,
     /// How long it is paid ahead, as `"24h"`, which it is without it.
@@ -119,6 +121,7 @@ impl Draft {
             per_operator: self.per_operator.or(file.per_operator),
             per_network: self.per_network.or(file.per_network),
             class: self.class.or(file.class),
+            calls: self.calls.or(file.calls),
             patience: self.patience.or(file.patience),
             term: self.term.or(file.term),
             budget: self.budget.or(file.budget),

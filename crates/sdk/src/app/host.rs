@@ -1,23 +1,32 @@
 //! Say one thing to a host: protocol `hodei/app/1`, from the deployer's side.
 
+use super::pay::Pay;
 use bytes::Bytes;
 use commonware_runtime::Stream;
-use futures::{Stream as BodyStream, StreamExt as _, stream};
+use futures::{
+    Stream as BodyStream, StreamExt as _,
+    stream::{self, BoxStream},
+};
 use hodei_ledger::wire::{WireError as FrameError, receive, send};
 use hodei_types::{
     app::{
         Manifest, Seal,
-        wire::{Answer, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Header, Replica, Request, WireError},
+        wire::{Answer, CHUNK_BYTES_MAX, Due, FRAME_BYTES_MAX, Header, Replica, Request, WireError},
     },
     transport::{APP, Peer, Transport, TransportError},
 };
-use std::time::Duration;
-use tokio::task::JoinHandle;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 /// A look is a few hundred bytes each way; who takes longer is as good as away.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// 32 MiB over a line of 4 Mbit/s, and the host's disk.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Of a body that is paid for, so much is here before it is taken.
+const CHUNKS_AHEAD: usize = 8;
 /// Between two frames of a body.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -34,6 +43,8 @@ pub enum HostError {
     Late(Duration),
     #[error("the host refused: {0}")]
     Refused(String),
+    #[error("its calls are to be paid first: {} wei are due by its host", .0.wei)]
+    Unpaid(Due),
     #[error("as many requests wait for the replica as may")]
     Busy { retry_after_ms: u32 },
     #[error("the replica is not ready: {0}")]
@@ -49,7 +60,15 @@ pub enum HostError {
 impl HostError {
     /// Whether the request surely reached no component.
     pub fn is_untouched(&self) -> bool {
-        matches!(self, Self::Transport(_) | Self::Refused(_) | Self::Busy { .. } | Self::NotReady(_) | Self::Gone)
+        matches!(
+            self,
+            Self::Transport(_)
+                | Self::Refused(_)
+                | Self::Busy { .. }
+                | Self::NotReady(_)
+                | Self::Gone
+                | Self::Unpaid(_)
+        )
     }
 
     /// What an answer means that is not the one that was hoped for.
@@ -59,6 +78,7 @@ impl HostError {
             Answer::Busy { retry_after_ms } => Self::Busy { retry_after_ms },
             Answer::NotReady { words } => Self::NotReady(words),
             Answer::Gone => Self::Gone,
+            Answer::Unpaid { due } => Self::Unpaid(due),
             Answer::Done { failure: Some(words), .. } => Self::Failed(words),
             _ => Self::Other,
         }
@@ -70,6 +90,8 @@ pub struct Reply<B> {
     pub status: u16,
     pub headers: Vec<Header>,
     pub body: B,
+    /// Of a call on call: its wei, once its body ended.
+    pub price: Option<Arc<OnceLock<u128>>>,
 }
 
 pub(super) async fn hear<S: Stream>(stream: &mut S) -> Result<Answer, HostError> {
@@ -138,6 +160,8 @@ pub struct Question {
     /// Path and query.
     pub target: String,
     pub headers: Vec<Header>,
+    /// How it is paid, if it is on call.
+    pub pay: Option<Arc<Pay>>,
 }
 
 /// Sends a request to a replica while its body comes, and returns once the answer begins, at most `limit` later.
@@ -149,15 +173,17 @@ pub async fn request<T, B>(
     question: Question,
     body: B,
     limit: Duration,
-) -> Result<Reply<impl BodyStream<Item = Result<Bytes, HostError>> + Send + use<T, B>>, HostError>
+) -> Result<Reply<BoxStream<'static, Result<Bytes, HostError>>>, HostError>
 where
     T: Transport,
     B: BodyStream<Item = Result<Bytes, std::io::Error>> + Send + Unpin + 'static,
 {
     within(limit, async {
         let (mut sink, mut stream) = link.open(peer, APP).await?;
-        let Question { lease, method, target, headers } = question;
-        send(&mut sink, Request::Ask { lease, method, target, headers }.encode()).await?;
+        let Question { lease, method, target, headers, pay } = question;
+        let voucher = pay.as_ref().map(|pay| pay.voucher());
+        let mut billed = pay.map(Billed::new);
+        send(&mut sink, Request::Ask { lease, method, target, headers, voucher }.encode()).await?;
         let sending = Sending(tokio::spawn(async move {
             let mut body = body;
             while let Some(bytes) = body.next().await {
@@ -171,11 +197,83 @@ where
             let _ = send(&mut sink, Request::End.encode()).await;
         }));
         match hear(&mut stream).await? {
-            Answer::Head { status, headers } => Ok(Reply { status, headers, body: rest(stream, sending) }),
-            answer => Err(HostError::of(answer)),
+            Answer::Head { status, headers } => {
+                let price = billed.as_ref().map(|billed| billed.price.clone());
+                let body = match billed {
+                    Some(billed) => paid(stream, sending, billed),
+                    None => rest(stream, sending).boxed(),
+                };
+                Ok(Reply { status, headers, body, price })
+            }
+            answer => {
+                billed.iter_mut().for_each(|billed| billed.hear(&answer));
+                Err(HostError::of(answer))
+            }
         }
     })
     .await
+}
+
+/// A call that costs something: what, if its end is heard.
+struct Billed {
+    pay: Arc<Pay>,
+    price: Arc<OnceLock<u128>>,
+    is_heard: bool,
+}
+
+impl Billed {
+    fn new(pay: Arc<Pay>) -> Self {
+        Self { pay, price: Arc::default(), is_heard: false }
+    }
+
+    /// The last that a host says of it.
+    fn hear(&mut self, answer: &Answer) {
+        self.is_heard = true;
+        // Whoever says anything else began nothing.
+        if let Answer::Done { readings, due, .. } = answer {
+            let price = self.pay.heard(readings, *due);
+            self.price.get_or_init(|| price);
+        }
+    }
+}
+
+impl Drop for Billed {
+    fn drop(&mut self) {
+        if !self.is_heard {
+            self.pay.unheard();
+        }
+    }
+}
+
+/// The body of an answer that is paid for: heard to its end, whoever still takes it, for there stands what it cost.
+fn paid<S: Stream>(
+    mut stream: S,
+    sending: Sending,
+    mut billed: Billed,
+) -> BoxStream<'static, Result<Bytes, HostError>> {
+    let (tell, told) = mpsc::channel(CHUNKS_AHEAD);
+    tokio::spawn(async move {
+        let _sending = sending;
+        loop {
+            let (item, is_over) = match within(FRAME_TIMEOUT, hear(&mut stream)).await {
+                Ok(Answer::Bytes(bytes)) => (Some(Ok(Bytes::from(bytes))), false),
+                Ok(answer) => {
+                    billed.hear(&answer);
+                    let is_whole = matches!(answer, Answer::Done { failure: None, .. });
+                    ((!is_whole).then(|| Err(HostError::of(answer))), true)
+                }
+                Err(error) => (Some(Err(error)), true),
+            };
+            if let Some(item) = item {
+                // Nobody takes it any more: it is thrown away.
+                let _ = tell.send(item).await;
+            }
+            if is_over {
+                return;
+            }
+        }
+    });
+    stream::unfold(told, |mut told| async move { told.recv().await.map(|item| (item, told)) }).fuse().boxed()
 }
 
 /// A body on its way; it ends with the answer, whoever still waits for bytes of it.

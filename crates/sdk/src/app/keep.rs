@@ -203,7 +203,9 @@ impl Watched {
         match sight {
             Sight::Busy => self.misses = 0,
             Sight::Missed | Sight::Gone => self.misses = self.misses.saturating_add(1),
-            Sight::Seen(State::Ready | State::Failed) => (self.misses, self.starting_ms) = (0, None),
+            Sight::Seen(State::Ready | State::Failed | State::Asleep | State::Warm) => {
+                (self.misses, self.starting_ms) = (0, None)
+            }
             Sight::Seen(State::Waiting | State::Compiling | State::Starting) => {
                 let since_ms = *self.starting_ms.get_or_insert(now_ms);
                 // One that never becomes ready is as good as away.
@@ -333,6 +335,17 @@ mod tests {
             assert_eq!(keep.step(NEW_MS + u64::from(round), (1, true), &gone), []);
         }
         assert_eq!(keep.step(NEW_MS + 9, (1, true), &gone)[0], Act::End { lease: 1 });
+    }
+
+    #[test]
+    fn what_sleeps_until_it_is_asked_is_not_lost() {
+        let mut keep = Keep::default();
+        for now_ms in (0..START_MS * 2).step_by(2_000) {
+            let state = if now_ms % 20_000 == 0 { State::Warm } else { State::Asleep };
+            let seen = Seen { until_ms: START_MS * 4, ..seen(1, Sight::Seen(state)) };
+            assert_eq!(keep.step(now_ms, (1, true), &[seen]), []);
+        }
+        assert!(keep.is_routed(1));
     }
 
     #[test]

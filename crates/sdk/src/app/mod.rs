@@ -1,4 +1,4 @@
-//! Run an app on other people's machines, pay for it by the second, and keep it running.
+//! Run an app on other people's machines, pay for it by the second or by the call, and keep it running.
 //!
 //! ```text
 //! app.toml ─ check ─► Spec ─ book ─► Plan ─ order ─► leases ─ give ─► replicas ─ ready ─► routes
@@ -14,6 +14,7 @@ mod deploy;
 mod draft;
 mod host;
 mod keep;
+mod pay;
 mod plan;
 mod record;
 mod route;
@@ -28,6 +29,7 @@ pub use change::{Deleted, Renewed};
 pub use deploy::{Deployed, Step};
 pub use draft::{Draft, FILE_BYTES_MAX, Lines, Unread};
 pub use host::{HostError, Question, Reply, request};
+pub use pay::Pay;
 pub use plan::{NoOffer, Place, Plan, Stands};
 pub use record::Record;
 pub use route::{Pick, Route, Routes};
@@ -78,6 +80,8 @@ pub struct Apps<T> {
     genesis: B256,
     chain_id: u64,
     peers: Arc<Mutex<BTreeMap<NodeKey, (Instant, Peer)>>>,
+    /// By lease, of those on call.
+    pays: Arc<Mutex<BTreeMap<u64, Arc<Pay>>>>,
 }
 
 /// Milliseconds since 1970.
@@ -88,7 +92,7 @@ fn now_ms() -> u64 {
 impl<T: Transport> Apps<T> {
     /// Of a wallet whose records are in `drawer`, on the network of that genesis and chain id.
     pub fn new(wallet: Wallet, link: T, drawer: Arc<dyn Drawer>, (genesis, chain_id): (B256, u64)) -> Self {
-        Self { wallet, link, shelf: Shelf(drawer), genesis, chain_id, peers: Arc::default() }
+        Self { wallet, link, shelf: Shelf(drawer), genesis, chain_id, peers: Arc::default(), pays: Arc::default() }
     }
 
     pub fn link(&self) -> &T {
@@ -250,9 +254,9 @@ fn check_component(file: &str, wasm: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Wei that a lease paid as settled.
+/// Wei that a lease paid as settled, by the second and by the call.
 fn paid(lease: &ILeases::Lease) -> U256 {
-    U256::from(lease.rate) * U256::from(lease.paidSecs)
+    U256::from(lease.rate) * U256::from(lease.paidSecs) + U256::from(lease.claimed)
 }
 
 #[cfg(test)]

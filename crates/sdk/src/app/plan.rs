@@ -14,7 +14,7 @@ use hodei_types::{
     },
     call::{ask, revert},
     chain::Chain,
-    market::{BP, Capacity, Class, OFFER_MIN, REGIONS, rate},
+    market::{BP, Capacity, Class, FUEL_PER_MS, OFFER_MIN, REGIONS, TERM_SECS_MAX, call_price, keep_rate, rate},
     transport::{NodeKey, Peer},
 };
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ pub struct Place {
     /// As declared.
     pub network: String,
     pub zone: String,
-    /// Wei a second.
+    /// Wei a second; on call a thousandth of it is for keeping, and calls are priced by it.
     pub rate: u128,
 }
 
@@ -95,9 +95,9 @@ impl std::fmt::Display for NoOffer {
 }
 
 impl Plan {
-    /// Wei a second for all replicas.
+    /// Wei a second for all replicas; on call, for keeping them.
     pub fn rate(&self) -> u128 {
-        self.places.iter().map(|place| place.rate).sum()
+        self.places.iter().map(|place| streamed(&self.terms, place.rate)).sum()
     }
 
     /// Wei an hour for all replicas.
@@ -113,9 +113,31 @@ impl Plan {
 
     /// Asks the book where replicas of `spec` would go now.
     pub async fn of(chain: &dyn Chain, spec: &Spec, lines: &Lines) -> Result<Self, Fault> {
-        let plan = Self::of_terms(chain, spec.terms.clone(), spec.price_max.is_some()).await?;
+        let plan = Self::of_terms(chain, spec.terms.clone(), spec.price_max.is_some()).await?.with_calls(spec.calls);
         spec.check_budget(plan.deposit, lines)?;
         Ok(plan)
+    }
+
+    /// With escrow for so many calls of a billed millisecond of each replica, in whole seconds of keeping them all.
+    fn with_calls(mut self, calls: u64) -> Self {
+        let rate = self.rate();
+        if !self.is_on_call() || rate == 0 {
+            return self;
+        }
+        let price: u128 = self.places.iter().map(|place| call_price(place.rate, 0)).sum();
+        let secs = price.saturating_mul(calls.into()).div_ceil(rate).saturating_add(self.terms.secs.into());
+        self.deposit = U256::from(rate) * U256::from(secs.min(TERM_SECS_MAX.into()));
+        self
+    }
+
+    pub fn is_on_call(&self) -> bool {
+        self.terms.class == Class::OnCall as u8
+    }
+
+    /// Wei of a call of so many billed milliseconds, where it is dearest.
+    pub fn call(&self, ms: u64) -> U256 {
+        let prices = self.places.iter().map(|place| call_price(place.rate, ms.saturating_mul(FUEL_PER_MS)));
+        U256::from(prices.max().unwrap_or(0))
     }
 
     /// The same of an order's terms; `is_capped` if their highest price was meant.
@@ -149,7 +171,7 @@ impl Plan {
             let hour = highest.saturating_mul(HOUR_SECS);
             terms.priceMax = hour.saturating_add(hour.saturating_mul(SLACK_BP).div_ceil(BP.into()));
         }
-        let rate: u128 = placements.iter().map(|placement| placement.rate).sum();
+        let rate: u128 = placements.iter().map(|placement| streamed(&terms, placement.rate)).sum();
         let now = U256::from(rate) * U256::from(terms.secs);
         // What waits is paid for at its highest price.
         let waits = U256::from(terms.priceMax) * U256::from(terms.secs) * U256::from(terms.replicas);
@@ -157,6 +179,11 @@ impl Plan {
         let stands = stands(&places);
         Self { terms, places, deposit, stands, hosts: hosts.len() as u64 }
     }
+}
+
+/// Wei a second that a lease at that rate streams.
+fn streamed(terms: &Order, rate: u128) -> u128 {
+    if terms.class == Class::OnCall as u8 { keep_rate(rate) } else { rate }
 }
 
 fn place(host: &Host, rate: u128) -> Place {
@@ -213,7 +240,11 @@ fn no_offer(terms: &Order, placed: u64, hosts: &[Host]) -> NoOffer {
         |host: &&Host| !host.retired && host.offer.runtime == terms.runtime && host.collateral >= host.collateralMin;
     let open: Vec<&Host> = hosts.iter().filter(is_open).collect();
     let there: Vec<&Host> = open.iter().copied().filter(is_there).collect();
-    let roomy: Vec<&Host> = there.iter().copied().filter(|host| terms.each.fits_in(&host.free)).collect();
+    let has_room = |host: &&Host| {
+        let is_on_call = terms.class == Class::OnCall as u8;
+        terms.each.fits_in(if is_on_call { &host.offer.capacity } else { &host.free })
+    };
+    let roomy: Vec<&Host> = there.iter().copied().filter(has_room).collect();
     let cheap = roomy.iter().filter(|host| hour_of(terms, host) <= terms.priceMax).count();
     NoOffer {
         placed,
@@ -328,6 +359,19 @@ mod tests {
         let stands: Vec<_> = plan.stands.iter().map(|one| (one.of, one.replicas)).collect();
         assert_eq!(stands, [("host", 1), ("operator", 2), ("network", 3), ("country", 3)]);
         assert_eq!(plan.stands[3].name, "ES");
+    }
+
+    #[test]
+    fn what_is_on_call_is_planned_by_what_keeping_and_calls_cost() {
+        let hosts = [host(1, 0)];
+        let placements = [Placement { node: hosts[0].node, rate: 500_000 }];
+        let plan = Plan::made(terms("class = \"on-call\"\nterm = \"1h\""), false, &placements, &hosts);
+        assert_eq!((plan.rate(), plan.deposit), (500, U256::from(500 * 3600)));
+        assert_eq!((plan.call(1), plan.call(100)), (U256::from(1_000), U256::from(100_000)));
+        assert_eq!(plan.terms.priceMax, 500_000 * 3600 / 20 * 21, "by what it would cost if it always ran");
+        let plan = plan.with_calls(1_000_000);
+        assert_eq!(plan.deposit, U256::from(500 * 3600 + 1_000_000_000));
+        assert_eq!(plan.with_calls(u64::MAX).deposit, U256::from(500 * TERM_SECS_MAX), "no more than a lease may have");
     }
 
     #[test]

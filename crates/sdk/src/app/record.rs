@@ -3,6 +3,7 @@
 //! ```text
 //! NAME.app         the manifest, and how many replicas are wanted
 //! NAME.wasm        the component, to give it to hosts that are found later
+//! NAME.seen-9      what calls of lease 9 cost, as far as they were seen from here
 //! NAME.order-7     order 7 is of it: an empty file each, so that two commands at once lose none
 //! ```
 //! The ledger names the same orders by their workload; the record adds the name and the component.
@@ -124,11 +125,29 @@ impl Shelf {
         self.0.write(&file, b"").map_err(lost(&file))
     }
 
+    /// Wei that calls of a lease cost, as far as it was written down.
+    pub(super) fn seen(&self, name: &str, lease: u64) -> Result<Option<u128>, Fault> {
+        let file = format!("{name}.seen-{lease}");
+        match self.0.read(&file) {
+            Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(lost(&file)(error)),
+        }
+    }
+
+    pub(super) fn keep_seen(&self, name: &str, lease: u64, seen: u128) -> Result<(), Fault> {
+        let file = format!("{name}.seen-{lease}");
+        self.0.write(&file, format!("{seen}\n").as_bytes()).map_err(lost(&file))
+    }
+
     /// The record goes last: what is cut short can be removed again.
     pub(super) fn remove(&self, record: &Record) -> Result<(), Fault> {
         let name = &record.manifest.name;
         let orders = record.orders.iter().map(|order| format!("{name}.order-{order}"));
-        for file in orders.chain([format!("{name}.wasm"), format!("{name}.app")]) {
+        let of_calls = format!("{name}.seen-");
+        let files = self.0.list().map_err(lost("apps"))?.into_iter().map(|(file, _)| file);
+        let seen = files.filter(|file| file.starts_with(&of_calls));
+        for file in orders.chain(seen).chain([format!("{name}.wasm"), format!("{name}.app")]) {
             match self.0.remove(&file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(lost(&file)(error)),
                 _ => {}

@@ -1,5 +1,6 @@
 //! Choose which replica of an app a request goes to: least busy, then nearest.
 
+use super::pay::Pay;
 use hodei_types::transport::{NodeKey, Peer};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,8 @@ pub struct Route {
     pub near: Duration,
     /// The last look missed it.
     pub is_doubtful: bool,
+    /// How its calls are paid, if it is on call.
+    pub pay: Option<Arc<Pay>>,
 }
 
 #[derive(Debug)]
@@ -133,6 +136,7 @@ mod tests {
             deadline: Duration::from_secs(1),
             near: Duration::from_millis(near_ms),
             is_doubtful: false,
+            pay: None,
         }
     }
 

@@ -17,10 +17,12 @@ use std::collections::BTreeSet;
 pub struct Bill {
     /// Leases that run.
     pub running: usize,
-    /// Wei an hour.
+    /// Wei an hour; of what is on call, for keeping it.
     pub hour: U256,
     /// Wei that were settled: what hosts got, and what was burned of it.
     pub paid: U256,
+    /// Wei of that for calls.
+    pub calls: U256,
     /// Wei that are owed and not settled.
     pub owed: U256,
     /// Wei in escrow beyond that.
@@ -34,6 +36,7 @@ impl Bill {
         let mut bill = Self::default();
         for lease in leases {
             bill.paid += paid(lease);
+            bill.calls += U256::from(lease.claimed);
             if lease.state == RUNNING {
                 bill.running += 1;
                 bill.hour += U256::from(lease.rate) * U256::from(3600);
@@ -186,6 +189,8 @@ mod tests {
             replica: 0,
             generation: 0,
             lostMs: 0,
+            callRate: 0,
+            claimed: 3,
         }
     }
 
@@ -193,7 +198,8 @@ mod tests {
     fn a_bill_counts_what_ended_as_paid_and_only_what_runs_as_cost() {
         let bill = Bill::of(&[lease(1, 10, 6, 100, 30), lease(2, 7, 60, 0, 0), lease(1, 5, 0, 50, 0)]);
         assert_eq!((bill.running, bill.hour), (2, U256::from(15 * 3600)));
-        assert_eq!((bill.paid, bill.owed, bill.left), (U256::from(60 + 420), U256::from(30), U256::from(70 + 50)));
+        assert_eq!((bill.paid, bill.calls), (U256::from(60 + 420 + 9), U256::from(9)));
+        assert_eq!((bill.owed, bill.left), (U256::from(30), U256::from(70 + 50)));
         assert_eq!(bill.until_ms, Some(50_000));
         assert_eq!(Bill::of(&[]), Bill::default());
     }

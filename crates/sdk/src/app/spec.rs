@@ -23,6 +23,10 @@ const DAY_SECS: u64 = 24 * 3600;
 const CPU_MILLI: u64 = 100;
 const MEMORY_BYTES: u64 = 256 * MIB;
 
+/// Calls of a billed millisecond that are paid ahead, and the most: what a lease may have in escrow.
+const CALLS: u64 = 1_000_000;
+const CALLS_MAX: u64 = 10_000_000;
+
 /// What is to run, within the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -37,6 +41,8 @@ pub struct Spec {
     pub price_max: Option<u128>,
     /// Most wei that are bound for it.
     pub budget: Option<U256>,
+    /// On call: calls of a billed millisecond that each replica is paid ahead for; else 0.
+    pub calls: u64,
 }
 
 /// A rule that is not kept.
@@ -153,7 +159,7 @@ impl Checked<'_> {
     }
 
     fn class(&self, draft: &Draft) -> Result<Class, Broken> {
-        const NAMES: [&str; 3] = ["instant", "deferrable", "preemptible"];
+        const NAMES: [&str; 4] = ["instant", "deferrable", "preemptible", "on-call"];
         let Some(text) = draft.class.as_deref() else { return Ok(Class::Instant) };
         let found = NAMES.iter().position(|name| *name == text).map(|place| Class::ALL[place]);
         let rule = format!("one of {}", NAMES.join(", "));
@@ -178,6 +184,20 @@ impl Checked<'_> {
         }
         let secs = self.amount("patience", draft.patience.as_ref(), 3600, (1, PATIENCE_MS_MAX / 1000), unit)?;
         Ok(secs * 1000)
+    }
+
+    /// How many calls are paid ahead: only of what is on call.
+    fn calls(&self, draft: &Draft, class: Class) -> Result<u64, Broken> {
+        if class == Class::OnCall {
+            return self.number("calls", draft.calls, CALLS, (1, CALLS_MAX));
+        }
+        match draft.calls {
+            None => Ok(0),
+            Some(calls) => {
+                let rule = "only what is on call is paid by the call";
+                Err(self.broken("calls", calls, rule, Some("class = \"on-call\"".into())))
+            }
+        }
     }
 
     fn limits(&self, draft: &Draft, memory_bytes: u64) -> Result<Limits, Broken> {
@@ -260,7 +280,8 @@ impl Draft {
         };
         let limits = checked.limits(self, each.memoryBytes)?;
         let budget = checked.coins("budget", self.budget.as_ref())?;
-        Ok(Spec { name, component, limits, terms, price_max, budget })
+        let calls = checked.calls(self, class)?;
+        Ok(Spec { name, component, limits, terms, price_max, budget, calls })
     }
 }
 
@@ -358,6 +379,7 @@ mod tests {
             ("country = \"es\"", "country", "ES"),
             ("class = \"preemptable\"", "class", "\"preemptible\""),
             ("patience = \"1h\"", "patience", "class = \"deferrable\""),
+            ("calls = 5", "calls", "class = \"on-call\""),
             ("term = \"30s\"", "term", "\"1m\""),
             ("term = \"500d\"", "term", "\"400d\""),
             ("per_host = 90", "per_host", "64"),
@@ -372,6 +394,14 @@ mod tests {
         let broken = draft("class = \"deferrable\"").unwrap_err();
         assert!(broken.rule.contains("price_max"), "{broken}");
         assert_eq!(draft("budget = \"1,5\"").unwrap_err().key, "budget");
+    }
+
+    #[test]
+    fn what_is_on_call_says_how_many_calls_are_paid_ahead() {
+        let spec = draft("class = \"on-call\"").unwrap();
+        assert_eq!((spec.terms.class, spec.calls, spec.terms.check()), (3, CALLS, Ok(())));
+        assert_eq!(draft("class = \"on-call\"\ncalls = 7").unwrap().calls, 7);
+        assert_eq!(draft("").unwrap().calls, 0);
     }
 
     #[test]

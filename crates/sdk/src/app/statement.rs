@@ -1,4 +1,4 @@
-//! Add up what an app paid, by the ledger's receipts: to whom, and what was burned.
+//! Add up what an app paid, by the ledger's receipts: to whom, for what, and what was burned.
 
 use super::{Apps, record::Record};
 use crate::{fault::Fault, moves::event};
@@ -19,6 +19,8 @@ const AT_ONCE: usize = 16;
 pub struct Statement {
     /// Wei that each operator got.
     pub earned: BTreeMap<Address, U256>,
+    /// Wei that calls cost, burned or earned.
+    pub calls: U256,
     /// Wei that watchers got who said that a host was lost.
     pub watched: U256,
     /// Wei that nobody got.
@@ -40,9 +42,19 @@ impl Statement {
         if let Some(watched) = event::<ILeases::Watched>(log) {
             self.watched += watched.amount;
         }
+        if let Some(claimed) = event::<ILeases::Claimed>(log) {
+            self.claim(&claimed);
+        }
         if let Some(settled) = event::<ILeases::Settled>(log) {
             self.settle(&settled);
         }
+    }
+
+    fn claim(&mut self, claimed: &ILeases::Claimed) {
+        *self.earned.entry(claimed.operator).or_default() += claimed.amount;
+        self.burned += claimed.burned;
+        self.calls += claimed.amount + claimed.burned;
+        self.receipts += 1;
     }
 
     fn settle(&mut self, settled: &ILeases::Settled) {
@@ -98,8 +110,18 @@ mod tests {
         [settled(1, 10, 99, 1), settled(2, 5, 49, 1), settled(1, 7, 69, 1)]
             .iter()
             .for_each(|one| statement.settle(one));
+        statement.claim(&ILeases::Claimed {
+            lease: 1,
+            node: Default::default(),
+            owner: Default::default(),
+            operator: Address::repeat_byte(2),
+            claimed: 100,
+            amount: U256::from(99),
+            burned: U256::from(1),
+        });
         assert_eq!(statement.earned[&Address::repeat_byte(1)], U256::from(168));
-        assert_eq!((statement.burned, statement.secs, statement.receipts), (U256::from(3), 22, 3));
-        assert_eq!(statement.paid(), U256::from(220));
+        assert_eq!(statement.earned[&Address::repeat_byte(2)], U256::from(148));
+        assert_eq!((statement.burned, statement.secs, statement.receipts), (U256::from(4), 22, 4));
+        assert_eq!((statement.paid(), statement.calls), (U256::from(320), U256::from(100)));
     }
 }

@@ -177,8 +177,9 @@ async fn exchange<T: Transport>(
     wants: bool,
 ) -> Result<(Answered, Option<Signed>), HostError> {
     let (mut sink, mut stream) = link.open(peer, APP).await?;
-    let Question { lease, method, target, headers } = question.clone();
-    let head = Request::Ask { lease, method, target, headers };
+    let Question { lease, method, target, headers, pay: _ } = question.clone();
+    // Replicas on call are asked through the door, which pays for them.
+    let head = Request::Ask { lease, method, target, headers, voucher: None };
     // Who refuses may have answered before the last byte was sent: whether it was is told by what is heard.
     let sending = async {
         send(&mut sink, head.encode()).await?;
@@ -201,7 +202,7 @@ async fn exchange<T: Transport>(
         match hear(&mut stream).await? {
             Answer::Head { status, headers } if answered.head.is_none() => answered.head = Some((status, headers)),
             Answer::Bytes(bytes) if is_room(answered.body.len(), bytes.len()) => answered.body.extend(bytes),
-            Answer::Done { readings, failure } => {
+            Answer::Done { readings, failure, due: _ } => {
                 (answered.readings, answered.failure) = (readings, failure);
                 break;
             }

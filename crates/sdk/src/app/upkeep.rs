@@ -7,6 +7,7 @@ use super::{
     Apps, RUNNING, host,
     keep::{Act, Keep, Seen, Sight},
     now_ms,
+    pay::Pay,
     plan::Plan,
     record::Record,
     route::{Route, Routes},
@@ -17,7 +18,7 @@ use futures::future::join_all;
 use hodei_ledger::account::Order as Transaction;
 use hodei_types::{
     abi::{ILeases, LEASES},
-    app::wire::{Replica, State},
+    app::wire::Replica,
     call::revert,
     market::{Class, Order},
     transport::{NodeKey, Peer, Transport},
@@ -232,7 +233,7 @@ impl<T: Transport> Apps<T> {
     ) -> Result<Order, Fault> {
         let first = record.orders.first().ok_or_else(|| Fault::NoApp(record.manifest.name.clone()))?;
         let terms = self.placed(*first).await?.order;
-        let class = if terms.class == Class::Preemptible as u8 { Class::Preemptible } else { Class::Instant };
+        let class = Class::of(terms.class).filter(|class| *class != Class::Deferrable).unwrap_or(Class::Instant);
         let exclude = exclude.iter().map(|node| node.0.into()).collect();
         Ok(Order { replicas, secs, exclude, class: class as u8, patienceMs: 0, ..terms })
     }
@@ -269,9 +270,16 @@ impl<T: Transport> Apps<T> {
         let looked = async {
             let record = self.record(name)?;
             let spots = self.spots(&record).await?;
-            Ok::<_, Fault>((record, spots))
+            let mut pays = BTreeMap::new();
+            for spot in &spots {
+                if let Some(pay) = self.pay(&record, &spot.lease)? {
+                    self.keep_seen(name, &pay)?;
+                    pays.insert(spot.lease.id, pay);
+                }
+            }
+            Ok::<_, Fault>((record, spots, pays))
         };
-        let (record, spots) = match looked.await {
+        let (record, spots, pays) = match looked.await {
             Ok(looked) => looked,
             Err(fault) => {
                 // A ledger out of reach ends nothing: what was ready is asked on.
@@ -286,7 +294,7 @@ impl<T: Transport> Apps<T> {
         let acts = {
             let mut keep = kept.keep.lock().expect("no panic under this lock");
             let acts = keep.step(now_ms(), (record.replicas, record.is_spread), &seen);
-            routes.set(name, ways(name, &record, &spots, &keep, routes));
+            routes.set(name, ways(name, (&record, &pays), &spots, &keep, routes));
             acts
         };
         // Whoever deploys it does what is to be done for it until then.
@@ -324,9 +332,15 @@ impl Drop for Busy<'_> {
 }
 
 /// The ways to an app's replicas: to those that are ready, and to those that were and missed a look or two.
-fn ways(name: &str, record: &Record, spots: &[Spot], keep: &Keep, before: &Routes) -> Vec<Route> {
+fn ways(
+    name: &str,
+    (record, pays): (&Record, &BTreeMap<u64, Arc<Pay>>),
+    spots: &[Spot],
+    keep: &Keep,
+    before: &Routes,
+) -> Vec<Route> {
     let way = |spot: &Spot| {
-        let is_ready = spot.sight == Sight::Seen(State::Ready);
+        let is_ready = matches!(spot.sight, Sight::Seen(state) if state.answers());
         let is_known = before.has(name, spot.lease.id);
         let is_doubtful = is_known && spot.sight == Sight::Missed;
         let is_busy = is_known && spot.sight == Sight::Busy;
@@ -340,6 +354,7 @@ fn ways(name: &str, record: &Record, spots: &[Spot], keep: &Keep, before: &Route
             deadline: Duration::from_millis(record.manifest.limits.deadline_ms) + DEADLINE_SLACK,
             near: spot.took,
             is_doubtful,
+            pay: pays.get(&spot.lease.id).cloned(),
         })
     };
     spots.iter().filter_map(way).collect()

@@ -101,7 +101,7 @@ sol! {
             uint8 perHost;
             uint8 perOperator;
             uint8 perNetwork;
-            /// 0 instant, 1 deferrable, 2 preemptible.
+            /// 0 instant, 1 deferrable, 2 preemptible, 3 on call.
             uint8 class;
             /// Seconds the deposit must reach at least.
             uint64 secs;
@@ -122,7 +122,7 @@ sol! {
         #[derive(Copy)]
         struct Placement {
             bytes32 node;
-            /// Wei a second.
+            /// Wei a second; on call a thousandth of it is streamed, and calls are priced by it.
             uint128 rate;
         }
         /// 0 never was, 1 waiting, 2 filled, 3 cancelled, 4 filled and all its leases ended.
@@ -272,11 +272,18 @@ sol! {
             uint64 generation;
             /// By the ledger's time, when it ends as lost if its host does not show itself; 0 if nobody says so.
             uint64 lostMs;
+            /// On call: wei a second that calls are priced by (`market::call_price`), and `rate` is for keeping it alone;
+            /// else 0.
+            uint128 callRate;
+            /// Wei that were paid for calls.
+            uint128 claimed;
         }
 
         event Begun(uint64 indexed lease, bytes32 indexed node, address indexed owner, uint64 order, uint128 rate, uint128 escrow, bytes32 workload);
         /// `amount` of it to the operator, `burned` to nobody.
         event Settled(uint64 indexed lease, bytes32 indexed node, address indexed owner, address operator, uint64 secs, uint256 amount, uint256 burned);
+        /// Paid for calls, by a voucher; `claimed` with all before.
+        event Claimed(uint64 indexed lease, bytes32 indexed node, address indexed owner, address operator, uint128 claimed, uint256 amount, uint256 burned);
         event Renewed(uint64 indexed lease, address indexed owner, uint256 amount, uint128 left);
         /// Two of its watchers said that its host is not reached: nothing is paid from here on, unless it shows itself
         /// until `lostMs`, by the ledger's time.
@@ -311,6 +318,12 @@ sol! {
         error AlreadySuspect(uint64 lease);
         error NotSuspect(uint64 lease);
         error BadGeneration(uint64 given, uint64 found);
+        /// Only what is on call is paid by vouchers.
+        error NotOnCall(uint64 lease);
+        /// Neither the lease's owner nor a budget of his signed it.
+        error BadVoucher(address owner);
+        /// A voucher over less than was paid already.
+        error StaleVoucher(uint128 total, uint128 claimed);
 
         /// Pays what is owed of each lease, whoever sends it; ends those whose escrow is over, and those whose host did not
         /// show itself in time: what is left then goes on with another host within the order's terms, or back to the
@@ -330,6 +343,11 @@ sol! {
         /// Takes that back, before it is lost: from the host's operator with an empty signature, or from anybody with the
         /// node key's over `alive_statement(chain id, lease, generation)`.
         function alive(uint64 lease, uint64 generation, bytes calldata signature) external;
+
+        /// Pays for calls of a lease on call, out of its escrow and after what it owes for keeping: what `total` is beyond
+        /// what was claimed, as far as the escrow goes. `signature` is the owner's, or a budget's of his, 65 bytes over the
+        /// keccak of `voucher_statement(chain id, lease, total)`. Anybody may send it; sent again it pays nothing.
+        function claim(uint64 lease, uint128 total, bytes calldata signature) external returns (uint256 paid);
 
         function get(uint64 lease) external view returns (Lease memory);
         function many(uint64[] calldata leases) external view returns (Lease[] memory);

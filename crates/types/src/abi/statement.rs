@@ -49,6 +49,13 @@ pub fn alive_statement(chain_id: u64, lease: u64, generation: u64) -> Vec<u8> {
     [&tag[..], &chain_id.to_be_bytes(), &lease.to_be_bytes(), &generation.to_be_bytes()].concat()
 }
 
+/// What the owner of a lease on call signs (its keccak), or a budget of his: all its calls so far cost that many wei,
+/// 16 + 8 × 2 + 16 bytes.
+pub fn voucher_statement(chain_id: u64, lease: u64, total: u128) -> Vec<u8> {
+    let tag = b"hodei-voucher--1";
+    [&tag[..], &chain_id.to_be_bytes(), &lease.to_be_bytes(), &total.to_be_bytes()].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +83,8 @@ mod tests {
         }
         for [chain, lease, generation] in [[9, 2, 3], [1, 9, 3], [1, 2, 9]] {
             assert_ne!(alive_statement(1, 2, 3), alive_statement(chain, lease, generation));
+            assert_ne!(voucher_statement(1, 2, 3), voucher_statement(chain, lease, generation.into()));
         }
+        assert_eq!(voucher_statement(1, 2, 3).len(), 16 + 32);
     }
 }

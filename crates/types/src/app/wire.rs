@@ -6,7 +6,7 @@
 //! ```text
 //! Give ─ Bytes… (as long as the manifest says)      ► Given | Refused
 //! Fetch                                             ► Manifest ─ Bytes… | Refused
-//! Ask ─ Bytes… ─ End                                ► Head ─ Bytes… ─ Done | Busy | NotReady | Gone | Refused
+//! Ask ─ Bytes… ─ End                                ► Head ─ Bytes… ─ Done | Busy | NotReady | Gone | Refused | Unpaid
 //! Look                                              ► Replica | Gone | Refused
 //! Ping                                              ► State | Gone | Refused
 //! Concur                                            ► Signature | Refused
@@ -15,10 +15,13 @@
 //! ```
 //! An answer may come before a body's end; then nobody hears the rest. A component that fails before it answers has
 //! `Done` without `Head`.
+//!
+//! What is on call is asked with a [`Voucher`], at first over nothing: it says who pays. `Done` then tells what all calls
+//! so far cost, and a host that was given too little for them says `Unpaid` until it has a voucher over more.
 
 mod answer;
 
-pub use answer::{Answer, Readings, Replica, State};
+pub use answer::{Answer, Due, Readings, Replica, State};
 
 use super::{
     MANIFEST_BYTES_MAX, Manifest, ManifestError, Seal,
@@ -44,6 +47,15 @@ const METHOD_BYTES_MAX: usize = 32;
 /// A header's name and value.
 pub type Header = (String, Vec<u8>);
 
+/// What a lease's calls cost so far, by who pays for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Voucher {
+    /// Wei for all calls of the lease.
+    pub total: u128,
+    /// The owner's or a budget's of his, over the keccak of `abi::voucher_statement`.
+    pub signature: [u8; 65],
+}
+
 /// What is said to a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -52,7 +64,7 @@ pub enum Request {
     /// Wants what it runs, for another lease of the same workload on the asking node.
     Fetch { workload: [u8; 32] },
     /// An HTTP request to a replica; its body follows.
-    Ask { lease: u64, method: String, target: String, headers: Vec<Header> },
+    Ask { lease: u64, method: String, target: String, headers: Vec<Header>, voucher: Option<Voucher> },
     /// How a replica is; with its viewer's seal also its log from byte `since` on.
     Look { lease: u64, since: u64, seal: Option<Seal> },
     /// Whether a replica answers.
@@ -117,9 +129,12 @@ impl Request {
         match self {
             Self::Give { lease, manifest } => _ = out.array(3).uint(1).uint(*lease).bytes(&manifest.encode()),
             Self::Fetch { workload } => _ = out.array(2).uint(2).bytes(workload),
-            Self::Ask { lease, method, target, headers } => {
-                out.array(5).uint(3).uint(*lease).text(method).text(target);
+            Self::Ask { lease, method, target, headers, voucher } => {
+                out.array(if voucher.is_some() { 7 } else { 5 }).uint(3).uint(*lease).text(method).text(target);
                 write_headers(&mut out, headers);
+                voucher.iter().for_each(|voucher| {
+                    out.bytes(&voucher.total.to_be_bytes()).bytes(&voucher.signature);
+                });
             }
             Self::Look { lease, since, seal: None } => _ = out.array(3).uint(4).uint(*lease).uint(*since),
             Self::Look { lease, since, seal: Some(Seal { at_ms, signature }) } => {
@@ -141,17 +156,22 @@ impl Request {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut input = Reader::new(bytes);
-        let (values, kind) = (input.array(5)?, input.uint()?);
+        let (values, kind) = (input.array(7)?, input.uint()?);
         let request = match (kind, values) {
             (1, 3) => {
                 let lease = input.uint()?;
                 Self::Give { lease, manifest: Manifest::decode(input.bytes(MANIFEST_BYTES_MAX)?)? }
             }
             (2, 2) => Self::Fetch { workload: input.fixed()? },
-            (3, 5) => {
+            (3, 5 | 7) => {
                 let (lease, method) = (input.uint()?, input.text(METHOD_BYTES_MAX)?.to_owned());
                 let target = input.text(TARGET_BYTES_MAX - method.len())?.to_owned();
-                Self::Ask { lease, method, target, headers: read_headers(&mut input)? }
+                let headers = read_headers(&mut input)?;
+                let voucher = match values {
+                    5 => None,
+                    _ => Some(Voucher { total: u128::from_be_bytes(input.fixed()?), signature: input.fixed()? }),
+                };
+                Self::Ask { lease, method, target, headers, voucher }
             }
             (4, 3) => Self::Look { lease: input.uint()?, since: input.uint()?, seal: None },
             (4, 5) => {

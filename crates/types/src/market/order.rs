@@ -114,7 +114,7 @@ mod tests {
             ("regions", |order| order.regions = 0),
             ("regions", |order| order.regions = 1 << 63),
             ("country", |order| order.country = [b'E', 0].into()),
-            ("class", |order| order.class = 3),
+            ("class", |order| order.class = 4),
             ("secs", |order| order.secs = 59),
             ("availabilityMinBp", |order| order.availabilityMinBp = 1),
             ("within", |order| order.within = 1),

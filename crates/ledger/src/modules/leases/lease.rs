@@ -27,6 +27,8 @@ const NODE: u64 = 1;
 const COIN: u64 = 2;
 /// Who said that its host is not reached, while it is suspect.
 const ACCUSERS: u64 = 3;
+/// Of one on call.
+const CALLS: u64 = 6;
 
 /// One lease.
 #[derive(Clone, Debug)]
@@ -49,6 +51,10 @@ pub(super) struct Lease {
     pub(super) rate: u128,
     /// Wei in escrow.
     pub(super) left: u128,
+    /// Wei a second that calls are priced by; 0 if it is not on call.
+    pub(super) call_rate: u128,
+    /// Wei that were paid for calls.
+    pub(super) claimed: u128,
 }
 
 impl Lease {
@@ -61,9 +67,24 @@ impl Lease {
         if bits == 0 {
             return Err(revert(ILeases::UnknownLease { lease: id }));
         }
+        let (call_rate, claimed) = unpack_wide(ctx.load(LEASES, at(slots, CALLS))?);
         let (state, replica) = (bits as u8, (bits >> 8) as u8);
         let (generation, suspect_secs) = ((bits >> 16) as u16, (bits >> 32) as u32);
-        Ok(Self { id, order, node, state, replica, generation, suspect_secs, begun_ms, paid_secs, rate, left })
+        Ok(Self {
+            id,
+            order,
+            node,
+            state,
+            replica,
+            generation,
+            suspect_secs,
+            begun_ms,
+            paid_secs,
+            rate,
+            left,
+            call_rate,
+            claimed,
+        })
     }
 
     /// A lease that did not end.
@@ -81,7 +102,11 @@ impl Lease {
             | u64::from(self.suspect_secs) << 32;
         let times = pack([self.order, self.begun_ms, self.paid_secs, bits]);
         ctx.store(LEASES, at(slots, TIMES), times)?;
-        ctx.store(LEASES, at(slots, COIN), pack_wide(self.rate, self.left))
+        ctx.store(LEASES, at(slots, COIN), pack_wide(self.rate, self.left))?;
+        if self.call_rate == 0 {
+            return Ok(());
+        }
+        ctx.store(LEASES, at(slots, CALLS), pack_wide(self.call_rate, self.claimed))
     }
 
     /// Writes a lease that did not exist, and its place in its host's list.

@@ -16,10 +16,14 @@
 //! whose host did not is ended by anybody's touch, and what is left of its escrow pays for the same replica elsewhere.
 //! Whether a host that is reached runs what it is paid for nobody here knows: the owner ends what does not answer.
 //!
-//! Invariants: this module's account holds what is in escrow of all leases; what was paid, burned, is left, went to
-//! watchers, went on and was paid back of a lease is what came in; no lease pays beyond its escrow, nor a second twice, nor
-//! one after its host was last known to be there.
+//! What is on call streams a thousandth of its rate, takes no room of its host, and pays its calls by vouchers out of the
+//! same escrow (`calls`): what it owes for keeping comes first, and nothing is paid that is not there.
+//!
+//! Invariants: this module's account holds what is in escrow of all leases; what was paid for seconds and for calls, burned,
+//! is left, went to watchers, went on and was paid back of a lease is what came in; no lease pays beyond its escrow, nor a
+//! second twice, nor one after its host was last known to be there, nor a voucher twice.
 
+mod calls;
 mod lease;
 mod stream;
 mod watch;
@@ -28,7 +32,7 @@ use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
 use hodei_types::{
     abi::{BATCH_MAX, ILeases, IMarket::Placement, IModule, LEASES, PAGE_MAX},
-    market::{Class, ROUND_MS, TERM_SECS_MAX},
+    market::{Class, ROUND_MS, TERM_SECS_MAX, keep_rate},
 };
 
 use super::{
@@ -79,6 +83,10 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             watch::alive(ctx, call.lease, call.generation, &call.signature)?;
             Ok(Vec::new())
         }
+        Calls::claim(call) => {
+            ctx.writes()?;
+            returns(calls::claim(ctx, call.lease, call.total, &call.signature)?)
+        }
         Calls::round(_) => {
             let number = rounds::now(ctx)?;
             let ends_ms = queue::wall_ms(ctx, number.saturating_add(1).saturating_mul(ROUND_MS))?;
@@ -121,19 +129,39 @@ pub(super) fn begin(
 ) -> Result<u64, Stop> {
     let begun_ms = queue::window(ctx)?.clock_ms;
     let first = lease::count(ctx)? + 1;
+    let is_on_call = order.is_on_call();
     let (order, owner, workload) = (order.id, order.owner, order.terms.workload);
     for ((id, replica), placement) in (first..).zip(replica..).zip(placements) {
-        let Placement { node, rate } = *placement;
+        let (node, rate) = (placement.node, stream_rate(is_on_call, placement));
+        let (call_rate, claimed) = (if is_on_call { placement.rate } else { 0 }, 0);
         // Below 2^119: a rate of 2^93, for seconds of 2^26.
         let left = rate.saturating_mul(secs);
         let (state, generation, suspect_secs, paid_secs) = (RUNNING, 0, 0, 0);
-        let lease =
-            Lease { id, order, node, state, replica, generation, suspect_secs, begun_ms, paid_secs, rate, left };
+        let lease = Lease {
+            id,
+            order,
+            node,
+            state,
+            replica,
+            generation,
+            suspect_secs,
+            begun_ms,
+            paid_secs,
+            rate,
+            left,
+            call_rate,
+            claimed,
+        };
         lease.store_new(ctx)?;
         ctx.emit(LEASES, &ILeases::Begun { lease: id, node, owner, order, rate, escrow: left, workload })?;
     }
     lease::store_count(ctx, first - 1 + placements.len() as u64)?;
     Ok(first)
+}
+
+/// What a placement is paid by the second.
+pub(super) fn stream_rate(is_on_call: bool, placement: &Placement) -> u128 {
+    if is_on_call { keep_rate(placement.rate) } else { placement.rate }
 }
 
 /// Where a lease is, if it runs.
@@ -196,6 +224,8 @@ fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
         replica: lease.replica,
         generation: lease.generation.into(),
         lostMs: lost_ms.unwrap_or(0),
+        callRate: lease.call_rate,
+        claimed: lease.claimed,
     })
 }
 

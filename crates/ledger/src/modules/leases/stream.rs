@@ -19,6 +19,7 @@ use super::{
     },
     begin,
     lease::{ENDED, Lease, of_host},
+    stream_rate,
 };
 
 const HOUR_SECS: u64 = 3600;
@@ -56,7 +57,7 @@ impl Running {
 
     /// Pays the seconds up to `age_secs` that are not paid yet, as far as the escrow goes; the wei it paid, with what was
     /// burned of them.
-    fn settle(&mut self, ctx: &mut Ctx<'_, '_>, age_secs: u64) -> Result<U256, Stop> {
+    pub(super) fn settle(&mut self, ctx: &mut Ctx<'_, '_>, age_secs: u64) -> Result<U256, Stop> {
         let lease = &mut self.lease;
         let secs = lease.payable_secs(age_secs).saturating_sub(lease.paid_secs).min(lease.funded_secs());
         if secs == 0 {
@@ -77,7 +78,8 @@ impl Running {
         ctx.burn(LEASES, burned)?;
         ctx.emit(LEASES, &ILeases::Settled { lease: id, node, owner, operator, secs, amount, burned })?;
         let hours = (paid_secs / HOUR_SECS - before / HOUR_SECS).min(SAMPLE_HOURS_MAX);
-        if hours > 0 && !self.is_preemptible() {
+        // What is on call has no room, and what it pays is no price of any.
+        if hours > 0 && !self.is_preemptible() && !self.order.is_on_call() {
             let hour = rate.saturating_mul(HOUR_SECS.into());
             let size = u128::from(size_milli(&self.order.terms.each).max(1));
             let price = hour.saturating_mul(1000).div_ceil(size);
@@ -108,7 +110,9 @@ impl Running {
             ctx.emit(LEASES, &ILeases::Watched { lease: id, watcher, operator, amount })?;
         }
         let found = self.order.place_again(ctx, replica, node)?;
-        let most = |placement: &Placement| self.lease.left.checked_div(placement.rate).unwrap_or(0);
+        let is_on_call = self.order.is_on_call();
+        let rate_of = |placement: &Placement| stream_rate(is_on_call, placement);
+        let most = |placement: &Placement| self.lease.left.checked_div(rate_of(placement)).unwrap_or(0);
         let Some(placement) = found.filter(|placement| most(placement) >= LEASE_SECS_MIN.into()) else {
             return self.end(ctx, By::Loss, U256::ZERO);
         };
@@ -116,7 +120,7 @@ impl Running {
         let next = begin(ctx, &self.order, &[placement], replica, secs)?;
         self.order.go_on(ctx, replica, &placement, next)?;
         // At most what is left: so many seconds fit.
-        let escrow = placement.rate.saturating_mul(secs).min(self.lease.left);
+        let escrow = rate_of(&placement).saturating_mul(secs).min(self.lease.left);
         self.lease.left -= escrow;
         let owner = self.order.owner;
         ctx.emit(LEASES, &ILeases::Replaced { lease: id, next, owner, escrow: U256::from(escrow) })?;
@@ -132,7 +136,7 @@ impl Running {
         let Lease { id, node, .. } = self.lease;
         let owner = self.order.owner;
         of_host(node).remove(ctx, U256::from(id))?;
-        self.host.give(ctx, &self.order.terms.each)?;
+        self.host.give(ctx, &self.order.room())?;
         ctx.transfer(LEASES, owner, refund)?;
         ctx.emit(LEASES, &ILeases::Ended { lease: id, node, owner, by: by as u8, refund, penalty })
     }

@@ -8,7 +8,7 @@
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::{
     abi::IMarket::{self, Order, Placement},
-    market::{BP, Class, rate},
+    market::{BP, Class, ON_CALL_LEASES_MAX, rate},
 };
 use std::{
     cmp::Reverse,
@@ -19,7 +19,7 @@ use super::{
     super::ctx::{Ctx, Stop, revert},
     book,
     card::Card,
-    offer::{collateral, markup_with, sides},
+    offer::{collateral, markup_with, sides, total},
 };
 
 /// Comparing one offer, beside reading it: about what the EVM takes for as many words.
@@ -50,6 +50,7 @@ pub(super) fn place(
         }
         let card = Card::load(ctx, node)?;
         if serves(&card, order)
+            && has_room(ctx, node, &card, order)?
             && let Some(bid) = bid(node, &card, order)
             && is_backed(ctx, node, order)?
         {
@@ -71,9 +72,17 @@ pub(super) fn place(
         }
         placed.push(Placement { node, rate });
         let Some(card) = cards.get_mut(&node) else { continue };
+        if is_on_call(order) {
+            // It takes nothing but a place among the host's leases.
+            card.leases += 1;
+            if order.perHost != 1 && card.leases < ON_CALL_LEASES_MAX {
+                best.extend(bid(node, card, order).map(Reverse));
+            }
+            continue;
+        }
         let Some(free) = card.free.checked_sub(&order.each) else { continue };
         card.free = free;
-        if order.perHost != 1 {
+        if order.perHost != 1 && order.each.fits_in(&free) {
             card.markup_bp = markup_with(ctx, node, &free)?;
             best.extend(bid(node, card, order).map(Reverse));
         }
@@ -101,11 +110,21 @@ fn is_backed(ctx: &mut Ctx<'_, '_>, node: B256, order: &Order) -> Result<bool, S
     Ok(order.collateralMin == 0 || collateral(ctx, node)? >= U256::from(order.collateralMin))
 }
 
-/// Rate, how many of the replica the host would hold, and its key; none if it holds none or asks too much.
-fn bid(node: B256, card: &Card, order: &Order) -> Option<(u128, u64, B256)> {
-    if !order.each.fits_in(&card.free) {
-        return None;
+fn is_on_call(order: &Order) -> bool {
+    order.class == Class::OnCall as u8
+}
+
+/// Whether a host has room for a replica; for one on call, whether it could have if it held nothing, and has not too many
+/// leases.
+fn has_room(ctx: &mut Ctx<'_, '_>, node: B256, card: &Card, order: &Order) -> Result<bool, Stop> {
+    if is_on_call(order) {
+        return Ok(card.leases < ON_CALL_LEASES_MAX && order.each.fits_in(&total(ctx, node)?));
     }
+    Ok(order.each.fits_in(&card.free))
+}
+
+/// Rate, how many more of the replica the host would hold, and its key; none if it asks too much.
+fn bid(node: B256, card: &Card, order: &Order) -> Option<(u128, u64, B256)> {
     let part_bp = if order.class == Class::Preemptible as u8 { card.preemptible_bp } else { BP as u16 };
     let rate = rate(&order.each, &card.prices, card.markup_bp, part_bp);
     // By what is paid in an hour, to the wei, not by what rounding to seconds hides.

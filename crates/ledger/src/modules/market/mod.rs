@@ -11,8 +11,14 @@
 //! deposit here, which must be enough at the order's own highest price, until a batch finds one, of which there is one each
 //! ten seconds, or anybody's `fill`, or its owner cancels, or its time is over.
 //!
+//! An order on call takes no room: its replicas run when they are asked, where their host then has room. Its hosts are in
+//! the book, could hold a replica if they were empty, and are priced as for an instant one; of that price a thousandth is
+//! streamed, and calls are paid by it in `leases`.
+//!
 //! A preemptible order pays the part of the price its host states, and may be ended by it at no cost. What a batch matches
-//! pays what is asked too: at one price for all, who waits would pay more than who comes in the same second. Disk by the shard is offered in `providers` and sold in `deals`; what
+//! pays what is asked too: at one price for all, who waits would pay more than who comes in the same second.
+//!
+//! Disk by the shard is offered in `providers` and sold in `deals`; what
 //! shows the book shows both.
 //!
 //! Invariants: this module's account holds the sum of collateral and of the deposits of waiting orders; what is free at a

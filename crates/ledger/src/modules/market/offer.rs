@@ -374,14 +374,19 @@ pub(crate) fn operator(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<Address, Sto
     Ok(unpack_address(ctx.load(MARKET, at(record_slot(node), OPERATOR))?).0)
 }
 
-/// What a host's prices would be higher by with so much free. It reads no more than that takes, and whether the host is
-/// there its card told: what execution misses of many hosts is then fetched at once.
-pub(super) fn markup_with(ctx: &mut Ctx<'_, '_>, node: B256, free: &Capacity) -> Result<u16, Stop> {
+/// What a host offers in all.
+pub(super) fn total(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<Capacity, Stop> {
     let slots = record_slot(node);
     let [cpu, memory, disk, bandwidth] = unpack(ctx.load(MARKET, at(slots, TOTAL))?);
     let [transfer, ..] = unpack(ctx.load(MARKET, at(slots, REST))?);
-    let curve = unpack_wide(ctx.load(MARKET, at(slots, CURVE))?).0;
-    let total = Capacity::of_dims([cpu, memory, disk, bandwidth, transfer]);
+    Ok(Capacity::of_dims([cpu, memory, disk, bandwidth, transfer]))
+}
+
+/// What a host's prices would be higher by with so much free. It reads no more than that takes, and whether the host is
+/// there its card told: what execution misses of many hosts is then fetched at once.
+pub(super) fn markup_with(ctx: &mut Ctx<'_, '_>, node: B256, free: &Capacity) -> Result<u16, Stop> {
+    let total = total(ctx, node)?;
+    let curve = unpack_wide(ctx.load(MARKET, at(record_slot(node), CURVE))?).0;
     Ok(markup_bp(&unpack_curve(curve), total.used_bp(free)))
 }
 

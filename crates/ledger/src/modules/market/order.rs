@@ -105,6 +105,15 @@ impl Standing {
         Ok(Self { id, owner, state, running, terms, deposit, until_ms, first_lease, lost })
     }
 
+    pub(crate) fn is_on_call(&self) -> bool {
+        self.terms.class == Class::OnCall as u8
+    }
+
+    /// What each of its leases takes of its host: nothing where it is on call.
+    pub(crate) fn room(&self) -> Capacity {
+        if self.is_on_call() { Capacity::default() } else { self.terms.each }
+    }
+
     /// Writes what changes in an order's life.
     fn store(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let slots = order_slot(self.id);
@@ -165,7 +174,8 @@ impl Standing {
         change_to: Address,
     ) -> Result<IMarket::Filled, Stop> {
         // Below 2^128: 64 rates of 2^93, for seconds of 2^26.
-        let rate: u128 = placements.iter().map(|placement| placement.rate).sum();
+        let is_on_call = self.is_on_call();
+        let rate: u128 = placements.iter().map(|placement| leases::stream_rate(is_on_call, placement)).sum();
         let secs = self.deposit.checked_div(rate).unwrap_or(0).min(TERM_SECS_MAX.into());
         if secs < self.terms.secs.into() {
             let needed = U256::from(rate) * U256::from(self.terms.secs);
@@ -178,7 +188,7 @@ impl Standing {
         self.running = self.terms.replicas;
         self.first_lease = leases::begin(ctx, self, placements, 0, secs)?;
         for placement in placements {
-            Record::known(ctx, placement.node)?.take(ctx, &self.terms.each)?;
+            Record::known(ctx, placement.node)?.take(ctx, &self.room())?;
         }
         ctx.transfer(MARKET, LEASES, U256::from(escrow))?;
         ctx.transfer(MARKET, change_to, change)?;
@@ -250,7 +260,7 @@ impl Standing {
         placement: &Placement,
         lease: u64,
     ) -> Result<(), Stop> {
-        Record::known(ctx, placement.node)?.take(ctx, &self.terms.each)?;
+        Record::known(ctx, placement.node)?.take(ctx, &self.room())?;
         ctx.store(MARKET, at(order_slot(self.id), LAST + u64::from(replica)), U256::from(lease))
     }
 

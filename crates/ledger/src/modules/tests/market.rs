@@ -72,8 +72,9 @@ pub(super) fn register(host: &Host, offer: Offer) -> Vec<u8> {
 pub(super) fn burned(logs: &[Log]) -> [(Address, U256); 2] {
     let of = |module| logs.iter().filter(|log| log.address == module).cloned().collect::<Vec<_>>();
     let slashed = events::<IMarket::Slashed>(&of(MARKET)).iter().map(|slashed| slashed.burned).sum();
-    let fees = events::<ILeases::Settled>(&of(LEASES)).iter().map(|settled| settled.burned).sum();
-    [(MARKET, slashed), (LEASES, fees)]
+    let fees: U256 = events::<ILeases::Settled>(&of(LEASES)).iter().map(|settled| settled.burned).sum();
+    let calls: U256 = events::<ILeases::Claimed>(&of(LEASES)).iter().map(|claimed| claimed.burned).sum();
+    [(MARKET, slashed), (LEASES, fees + calls)]
 }
 
 /// A tenant and three hosts of three operators.

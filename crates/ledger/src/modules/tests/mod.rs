@@ -1,6 +1,7 @@
 //! Show what execution and the modules promise, on a ledger of one process.
 
 mod calls;
+mod calls_paid;
 mod custody;
 mod deals;
 mod framing;

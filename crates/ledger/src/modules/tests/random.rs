@@ -277,7 +277,7 @@ impl Game {
                 }
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
-            for call in [Self::trade, Self::trade, Self::watch] {
+            for call in [Self::trade, Self::trade, Self::watch, Self::voucher] {
                 let (from, to, value, data) = call(self);
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
@@ -451,7 +451,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
     let (mut claims, mut refunds, mut wages, mut released) = (0, 0, 0, 0);
-    let (mut ended, mut waited, mut watched) = (BTreeMap::<u8, u32>::new(), 0, [0; 3]);
+    let (mut ended, mut waited, mut watched, mut called) = (BTreeMap::<u8, u32>::new(), 0, [0; 3], 0);
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -467,6 +467,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         released += game.released;
         game.market.ended.iter().for_each(|(by, count)| *ended.entry(*by).or_default() += count);
         waited += game.market.waited;
+        called += game.market.claims;
         watched.iter_mut().zip(game.market.watched).for_each(|(all, some)| *all += some);
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
@@ -482,6 +483,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     // What goes on elsewhere is told, not asked for: in most games the other hosts are full, or dear.
     assert!(watched[..2].iter().all(|count| *count > 2), "suspect, refuted, replaced: {watched:?}");
     assert!(waited > 5, "only {waited} orders waited");
+    assert!(called > 5, "only {called} vouchers paid");
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");
     assert!(wages > 5, "only {wages} wages paid");

@@ -27,6 +27,12 @@ pub enum Answer {
     Done {
         readings: Readings,
         failure: Option<String>,
+        /// On call: what all calls so far cost.
+        due: Option<Due>,
+    },
+    /// On call: what was done costs so much more than was signed for that nothing more is done before.
+    Unpaid {
+        due: Due,
     },
     /// As many requests wait for the replica as may.
     Busy {
@@ -44,6 +50,13 @@ pub enum Answer {
     Signature([u8; 64]),
     /// What was asked and came of it; none where there is no further one.
     Transcript(Option<Box<Signed>>),
+}
+
+/// What a lease's calls cost so far, by its host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    pub wei: u128,
+    pub calls: u64,
 }
 
 /// What one request used. Fuel, memory and bytes are the same wherever it is run again.
@@ -70,6 +83,10 @@ pub enum State {
     Ready = 3,
     /// It will not run as it is.
     Failed = 4,
+    /// On call: its process starts when it is asked.
+    Asleep = 5,
+    /// On call: its process runs for a while yet.
+    Warm = 6,
 }
 
 /// How a replica is, by its host.
@@ -96,12 +113,20 @@ pub struct Replica {
     pub memory_peak_bytes: u64,
     /// Bytes it ever printed: where the next look goes on.
     pub log_end: u64,
+    /// On call: what its calls cost so far.
+    pub due: Due,
     /// The last of what it printed, for who has its viewer's seal.
     pub log: Vec<u8>,
 }
 
 impl State {
-    pub const ALL: [Self; 5] = [Self::Waiting, Self::Compiling, Self::Starting, Self::Ready, Self::Failed];
+    pub const ALL: [Self; 7] =
+        [Self::Waiting, Self::Compiling, Self::Starting, Self::Ready, Self::Failed, Self::Asleep, Self::Warm];
+
+    /// Whether requests are taken.
+    pub fn answers(self) -> bool {
+        matches!(self, Self::Ready | Self::Asleep | Self::Warm)
+    }
 
     /// As it is shown.
     pub fn name(self) -> &'static str {
@@ -111,11 +136,23 @@ impl State {
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Failed => "failed",
+            Self::Asleep => "asleep",
+            Self::Warm => "warm",
         }
     }
 
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         Self::ALL.get(usize::from(input.byte()?)).copied().ok_or(WireError::Limit("state"))
+    }
+}
+
+impl Due {
+    fn write(&self, out: &mut Writer) {
+        out.bytes(&self.wei.to_be_bytes()).uint(self.calls);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self { wei: u128::from_be_bytes(input.fixed()?), calls: input.uint()? })
     }
 }
 
@@ -140,13 +177,15 @@ impl Readings {
 
 impl Replica {
     fn write(&self, out: &mut Writer) {
-        out.array(16).uint(10).uint(self.state as u64);
+        out.array(18).uint(10).uint(self.state as u64);
         text(out, &self.words);
         out.uint(self.since_ms).uint(self.cold_ms).uint(self.warm_us);
         text(out, &self.missing);
         out.uint(self.requests).uint(self.failures).uint(self.starts).uint(self.fuel);
         out.uint(self.bytes_in).uint(self.bytes_out).uint(self.memory_peak_bytes);
-        out.uint(self.log_end).bytes(&self.log);
+        out.uint(self.log_end);
+        self.due.write(out);
+        out.bytes(&self.log);
     }
 
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -165,6 +204,7 @@ impl Replica {
             bytes_out: input.uint()?,
             memory_peak_bytes: input.uint()?,
             log_end: input.uint()?,
+            due: Due::read(input)?,
             log: input.bytes(CHUNK_BYTES_MAX)?.to_vec(),
         })
     }
@@ -191,9 +231,11 @@ impl Answer {
                 write_headers(&mut out, headers);
             }
             Self::Bytes(bytes) => _ = out.array(2).uint(5).bytes(bytes),
-            Self::Done { readings, failure } => {
-                out.array(if failure.is_some() { 3 } else { 2 }).uint(6);
+            Self::Done { readings, failure, due } => {
+                let (kind, values) = if due.is_some() { (13, 4) } else { (6, 2) };
+                out.array(values + usize::from(failure.is_some())).uint(kind);
                 readings.write(&mut out);
+                due.iter().for_each(|due| due.write(&mut out));
                 failure.iter().for_each(|words| text(&mut out, words));
             }
             Self::Busy { retry_after_ms } => _ = out.array(2).uint(7).uint((*retry_after_ms).into()),
@@ -206,13 +248,14 @@ impl Answer {
             Self::Transcript(Some(signed)) => {
                 out.array(3).uint(20).bytes(&signed.transcript.encode()).bytes(&signed.signature);
             }
+            Self::Unpaid { due } => due.write(out.array(3).uint(14)),
         }
         out.finish()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut input = Reader::new(bytes);
-        let (values, kind) = (input.array(16)?, input.uint()?);
+        let (values, kind) = (input.array(18)?, input.uint()?);
         let answer = match (kind, values) {
             (1, 1) => Self::Given,
             (2, 2) => Self::Refused { words: words(&mut input)? },
@@ -224,10 +267,11 @@ impl Answer {
                 Self::Head { status, headers: read_headers(&mut input)? }
             }
             (5, 2) => Self::Bytes(read_chunk(&mut input)?),
-            (6, 2) => Self::Done { readings: Readings::read(&mut input)?, failure: None },
-            (6, 3) => {
+            (6, 2 | 3) | (13, 4 | 5) => {
                 let readings = Readings::read(&mut input)?;
-                Self::Done { readings, failure: Some(words(&mut input)?) }
+                let due = if kind == 13 { Some(Due::read(&mut input)?) } else { None };
+                let failure = if values % 2 == 1 { Some(words(&mut input)?) } else { None };
+                Self::Done { readings, failure, due }
             }
             (7, 2) => {
                 let wait = u32::try_from(input.uint()?).map_err(|_| WireError::Limit("wait"))?;
@@ -235,11 +279,12 @@ impl Answer {
             }
             (8, 2) => Self::NotReady { words: words(&mut input)? },
             (9, 1) => Self::Gone,
-            (10, 16) => Self::Replica(Box::new(Replica::read(&mut input)?)),
+            (10, 18) => Self::Replica(Box::new(Replica::read(&mut input)?)),
             (11, 2) => Self::State(State::read(&mut input)?),
             (12, 2) => Self::Signature(input.fixed()?),
             (20, 1) => Self::Transcript(None),
             (20, 3) => Self::Transcript(Some(Box::new(read_signed(&mut input)?))),
+            (14, 3) => Self::Unpaid { due: Due::read(&mut input)? },
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;

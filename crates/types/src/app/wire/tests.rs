@@ -13,7 +13,8 @@ fn manifest() -> Manifest {
 
 fn requests() -> Vec<Request> {
     let seal = Seal { at_ms: 1_700_000_000_000, signature: [9; 64] };
-    let ask = |headers| Request::Ask { lease: 3, method: "GET".into(), target: "/a?b=c".into(), headers };
+    let ask =
+        |headers| Request::Ask { lease: 3, method: "GET".into(), target: "/a?b=c".into(), headers, voucher: None };
     vec![
         Request::Give { lease: u64::MAX, manifest: manifest() },
         Request::Fetch { workload: [1; 32] },
@@ -21,6 +22,13 @@ fn requests() -> Vec<Request> {
         ask(vec![("host".into(), b"shop.localhost".to_vec()), ("x".into(), vec![0xff])]),
         ask(vec![(String::new(), Vec::new()); HEADERS_MAX]),
         ask(vec![("n".into(), vec![1; HEADER_BYTES_MAX - 1])]),
+        Request::Ask {
+            lease: 3,
+            method: "GET".into(),
+            target: "/".into(),
+            headers: vec![("host".into(), b"shop.localhost".to_vec())],
+            voucher: Some(Voucher { total: u128::MAX, signature: [28; 65] }),
+        },
         Request::Look { lease: 0, since: u64::MAX, seal: None },
         Request::Look { lease: 1, since: 2, seal: Some(seal) },
         Request::Ping { lease: 24 },
@@ -34,6 +42,7 @@ fn requests() -> Vec<Request> {
 
 fn answers() -> Vec<Answer> {
     let readings = Readings { fuel: u64::MAX, bytes_in: 1, ..Readings::default() };
+    let due = Due { wei: u128::MAX, calls: u64::MAX };
     let replica = Replica {
         state: State::Starting,
         words: "é".repeat(WORDS_MAX / 2),
@@ -49,6 +58,7 @@ fn answers() -> Vec<Answer> {
         bytes_out: u64::MAX,
         memory_peak_bytes: u64::MAX,
         log_end: u64::MAX,
+        due,
         log: vec![1; CHUNK_BYTES_MAX],
     };
     let mut answers = vec![
@@ -58,8 +68,11 @@ fn answers() -> Vec<Answer> {
         Answer::Head { status: 999, headers: vec![("n".into(), vec![1; HEADER_BYTES_MAX - 1])] },
         Answer::Bytes(vec![1]),
         Answer::Bytes(vec![1; CHUNK_BYTES_MAX]),
-        Answer::Done { readings, failure: None },
-        Answer::Done { readings, failure: Some("fuel".into()) },
+        Answer::Done { readings, failure: None, due: None },
+        Answer::Done { readings, failure: Some("fuel".into()), due: None },
+        Answer::Done { readings, failure: None, due: Some(due) },
+        Answer::Done { readings, failure: Some("fuel".into()), due: Some(due) },
+        Answer::Unpaid { due },
         Answer::Busy { retry_after_ms: u32::MAX },
         Answer::NotReady { words: "compiling".into() },
         Answer::Gone,
@@ -118,7 +131,7 @@ fn bent_bytes_are_another_message_or_none() {
 #[test]
 fn heads_beyond_their_bounds_are_refused() {
     let ask = |method: String, target: String, headers: Vec<Header>| {
-        Request::decode(&Request::Ask { lease: 1, method, target, headers }.encode())
+        Request::decode(&Request::Ask { lease: 1, method, target, headers, voucher: None }.encode())
     };
     let long = "t".repeat(TARGET_BYTES_MAX - 3);
     assert!(ask("GET".into(), long.clone(), Vec::new()).is_ok());
@@ -155,7 +168,7 @@ fn what_has_no_name_here_is_refused() {
     let unknown = |bytes: &[u8]| (Request::decode(bytes).unwrap_err(), Answer::decode(bytes).unwrap_err());
     assert_eq!(unknown(&[0x81, 0x18, 99]), (WireError::Kind(99), WireError::Kind(99)));
     // A state that is none, and a manifest whose name is none.
-    assert_eq!(Answer::decode(&[0x82, 11, 5]), Err(WireError::Limit("state")));
+    assert_eq!(Answer::decode(&[0x82, 11, 7]), Err(WireError::Limit("state")));
     let named = Request::Give { lease: 1, manifest: Manifest { name: "A".into(), ..manifest() } };
     assert!(matches!(Request::decode(&named.encode()), Err(WireError::Manifest(ManifestError::Name(_)))));
 }

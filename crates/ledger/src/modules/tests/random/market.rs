@@ -20,12 +20,16 @@ pub(super) struct Seen {
     pub(super) waited: u32,
     /// Leases that became suspect, were shown to run, and went on elsewhere.
     pub(super) watched: [u32; 3],
+    /// Dice of what is on call, and vouchers that paid.
+    calls: Dice,
+    pub(super) claims: u32,
 }
 
 impl Seen {
     pub(super) fn new(seed: u64) -> Self {
         let dice = Dice(seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
-        Self { dice, coin: BTreeMap::new(), ended: BTreeMap::new(), waited: 0, watched: [0; 3] }
+        let calls = Dice(seed.wrapping_mul(0xa076_1d64_78bd_642f) | 1);
+        Self { dice, coin: BTreeMap::new(), ended: BTreeMap::new(), waited: 0, watched: [0; 3], calls, claims: 0 }
     }
 }
 
@@ -55,6 +59,9 @@ impl Game {
                 terms.priceMax = u128::from(1 + dice.below(4)) * 500 * 3600;
                 terms.exclude.extend((dice.below(4) == 0).then_some(node));
                 terms.patienceMs = if class == 1 { 1 + dice.below(30_000) } else { 0 };
+                if class == 0 && self.market.calls.below(3) == 0 {
+                    terms.class = 3;
+                }
                 let deposit = u128::from(dice.below(600_000));
                 (from, MARKET, deposit, IMarket::orderCall { terms }.abi_encode())
             }
@@ -68,6 +75,26 @@ impl Game {
                 (from, LEASES, value, ILeases::renewCall { lease: leases[0] }.abi_encode())
             }
         }
+    }
+
+    /// A voucher for one of the last leases: often of one that is not on call, or over, or by who may not sign it.
+    pub(super) fn voucher(&mut self) -> (Address, Address, u128, Vec<u8>) {
+        let ids: Vec<u64> = self.market.coin.keys().rev().take(16).copied().collect();
+        let leases = self.world.view(LEASES, ILeases::manyCall { leases: ids });
+        let dice = &mut self.market.calls;
+        let from = self.people[dice.below(4) as usize].address;
+        let called: Vec<_> = leases.iter().filter(|lease| lease.callRate > 0 || dice.below(8) == 0).collect();
+        let Some(lease) = called.get(dice.below(called.len().max(1) as u64) as usize) else {
+            let call = ILeases::claimCall { lease: dice.below(3), total: 1, signature: Bytes::new() };
+            return (from, LEASES, 0, call.abi_encode());
+        };
+        // The same again, less, a little more, and more than there is.
+        let more = [0, 1, 1000, lease.left / 3, lease.left, u128::from(u64::MAX)][dice.below(6) as usize];
+        let total = if dice.below(6) == 0 { lease.claimed / 2 } else { lease.claimed + more };
+        let owner = self.people.iter().find(|person| person.address == lease.owner);
+        let signer = owner.filter(|_| dice.below(6) > 0).unwrap_or(&self.people[0]);
+        let signature = signer.sign(&abi::voucher_statement(CHAIN, lease.id, total));
+        (from, LEASES, 0, ILeases::claimCall { lease: lease.id, total, signature }.abi_encode())
     }
 
     /// One random call about a host that is not reached, be it true or not.
@@ -118,6 +145,10 @@ impl Game {
         for settled in world::events::<ILeases::Settled>(logs) {
             seen.coin.get_mut(&settled.lease).unwrap()[1] += settled.amount + settled.burned;
         }
+        for claimed in world::events::<ILeases::Claimed>(logs) {
+            seen.coin.get_mut(&claimed.lease).unwrap()[1] += claimed.amount + claimed.burned;
+            seen.claims += 1;
+        }
         for renewed in world::events::<ILeases::Renewed>(logs) {
             seen.coin.get_mut(&renewed.lease).unwrap()[0] += renewed.amount;
         }
@@ -151,7 +182,8 @@ impl Game {
             escrow += U256::from(lease.left);
             if lease.state == 1 {
                 let used = used.entry(lease.node).or_default();
-                *used = (used.0 + 1, used.1 + lease.capacity.cpuMilli);
+                let cpu = if lease.callRate == 0 { lease.capacity.cpuMilli } else { 0 };
+                *used = (used.0 + 1, used.1 + cpu);
             }
         }
         assert_eq!(world.balance(LEASES), escrow);
