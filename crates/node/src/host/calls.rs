@@ -142,8 +142,9 @@ impl Vouchers {
     pub(super) fn retain(&self, leases: &BTreeSet<u64>) -> io::Result<()> {
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
-            let is_named = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if is_named.is_none_or(|lease: u64| !leases.contains(&lease)) {
+            // One that is just being written has another name.
+            let lease: Option<u64> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if lease.is_some_and(|lease| !leases.contains(&lease)) {
                 fs::remove_file(entry.path())?;
             }
         }

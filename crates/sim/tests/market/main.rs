@@ -7,11 +7,13 @@ mod book;
 mod cast;
 mod day;
 mod payer;
+mod tally;
 mod week;
 
 use hodei_sim::{each, seeds};
 use std::sync::Mutex;
-use week::{Plan, Tally};
+use tally::Tally;
+use week::Plan;
 
 /// Seeds of the short form.
 const FEW: u64 = 3;
