@@ -48,7 +48,12 @@ impl Alone {
         self.env.time_ms += 1000;
         self.env.parent_hash = keccak256(self.env.height.to_be_bytes());
         self.env.mix_hash = keccak256(self.env.parent_hash);
-        let params = Params { chain_id: CHAIN, window_ms: 86_400_000, slashing: Slashing::default() };
+        let params = Params {
+            chain_id: CHAIN,
+            window_ms: 86_400_000,
+            slashing: Slashing::default(),
+            settlement: Default::default(),
+        };
         Executor::new(params, self.env, std::mem::take(&mut self.view))
     }
 
