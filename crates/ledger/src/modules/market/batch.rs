@@ -17,8 +17,8 @@ use super::{
     order::Standing,
 };
 
-const TAG_WAITING: u8 = 20;
-const TAG_BATCH: u8 = 21;
+const TAG_WAITING: u8 = 30;
+const TAG_BATCH: u8 = 31;
 
 const BATCH_MS: u64 = 10_000;
 /// Orders of one batch: each may look at as many offers as an order that is sent, which is about a fifth of what a block
