@@ -140,6 +140,14 @@ pub enum Fault {
     AppFailed { app: String, words: String },
     #[error("{ready} of {wanted} replicas of {app:?} are ready after {} s: {words}", .secs)]
     AppLate { app: String, ready: usize, wanted: usize, secs: u64, words: String },
+    #[error("this wallet has no reservation {0}")]
+    NoReservation(u64),
+    #[error("{placed} of {wanted} replicas find room in what reservation {order} holds")]
+    PoolFull { order: u64, placed: u64, wanted: u64 },
+    #[error("what reservation {order} holds ends in {}", crate::app::span(*.secs))]
+    PoolEnds { order: u64, secs: u64 },
+    #[error("{leases} leases stand in reservation {order}")]
+    PoolUsed { order: u64, leases: u64 },
     #[error("range {from}..{to} is outside of an object of {size} bytes")]
     Range { from: u64, to: u64, size: u64 },
 }

@@ -16,7 +16,7 @@ mod offer;
 mod order;
 mod region;
 
-pub use crate::abi::IMarket::{Capacity, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
+pub use crate::abi::IMarket::{Capacity, Held, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
 pub use capacity::{REFERENCE, size_milli};
 pub use curve::{MARKUP_BP_MAX, TIERS_MAX, markup_bp, pack_curve, unpack_curve};
 pub use offer::{
@@ -53,6 +53,9 @@ pub const REFUTED_MAX: u64 = 3;
 pub const REFUTED_BP: u64 = 100;
 /// Hosts an order may lose: what is left of it upon the next loss goes back to its owner.
 pub const LOST_MAX: usize = 16;
+
+/// Wei a second that a lease pays which stands in its owner's own held room.
+pub const WITHIN_RATE: u128 = 1;
 
 /// What a replica may be asked to run under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::{
     replica::Replica,
 };
 use crate::{provider::lock, tasks::Task};
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolEventInterface;
 use commonware_runtime::Storage;
 use hodei_types::{
@@ -164,7 +164,8 @@ impl<E: Storage> Host<E> {
         }
         leases.retain(|lease| lease.state == RUNNING && lease.node == self.id());
         let record = register::record(self.chain(), self.id()).await?;
-        let is_paid = |lease: &&ILeases::Lease| lease.untilMs > head.time_ms;
+        // What holds room runs nothing.
+        let is_paid = |lease: &&ILeases::Lease| lease.untilMs > head.time_ms && !lease.workload.is_zero();
         let mut begun = Vec::new();
         let ended: Vec<Arc<Replica>> = {
             let mut replicas = lock(&self.0.replicas);
@@ -232,6 +233,8 @@ impl<E: Storage> Host<E> {
                 let fields = fields.text("what", "begun").uint("lease", event.lease).uint("order", event.order);
                 (Kind::Lease, fields.bytes("rate_wei", &U256::from(event.rate).to_be_bytes_trimmed_vec()))
             }
+            // What a lease pays that stands in a held one is its holder's.
+            Ok(Settled(event)) if !self.is_paid_to(event.operator) => return,
             Ok(Settled(event)) => {
                 self.earn(event.amount);
                 let fields = fields.text("what", "lease").uint("lease", event.lease).uint("secs", event.secs);
@@ -258,6 +261,11 @@ impl<E: Storage> Host<E> {
             _ => return,
         };
         self.note(kind, fields).await;
+    }
+
+    /// Whether that is this host's operator, as far as is known.
+    fn is_paid_to(&self, account: Address) -> bool {
+        lock(&self.0.record).as_ref().is_none_or(|record| record.operator == account)
     }
 
     fn earn(&self, wei: U256) {

@@ -8,7 +8,7 @@ use crate::{
 use alloy_primitives::Address;
 use hodei_types::{
     abi::IMarket,
-    market::{BP, CAPACITY_MIN, Capacity, REGIONS, hour_price},
+    market::{BP, CAPACITY_MIN, Capacity, Prices, REGIONS, hour_price},
     transport::NodeKey,
 };
 
@@ -70,6 +70,26 @@ impl Ask {
         vec![ask(Ware::Cpu, cpu, host.free.cpuMilli), ask(Ware::Memory, memory, host.free.memoryBytes)]
     }
 
+    /// What a held lease that is lent asks for what is free of it, with its host as it is.
+    pub fn of_held(held: &IMarket::Held, host: &IMarket::Host) -> Vec<Self> {
+        let region = REGIONS.get(usize::from(host.offer.region));
+        let is_open = !host.retired && host.collateral >= host.collateralMin && CAPACITY_MIN.fits_in(&held.free);
+        let Some(region) = region.filter(|_| is_open && held.lent) else {
+            return Vec::new();
+        };
+        let ask = |ware, price, amount: u64| Self {
+            ware,
+            node: NodeKey(host.node.0),
+            operator: host.operator,
+            network: host.offer.network.clone(),
+            place: (*region).to_owned(),
+            price,
+            amount: amount.into(),
+        };
+        let [cpu, memory] = unit_prices(&held.prices, 0);
+        vec![ask(Ware::Cpu, cpu, held.free.cpuMilli), ask(Ware::Memory, memory, held.free.memoryBytes)]
+    }
+
     /// Where it is listed: the region its place is named after, of those that all know, or else its place as stated.
     pub fn region(&self) -> &str {
         let known = REGIONS.iter().filter(|region| is_of(&self.place, region)).max_by_key(|region| region.len());
@@ -89,11 +109,15 @@ pub(super) fn month_price(price: u128, window_secs: u64) -> u128 {
 
 /// Wei an hour for a CPU and for a GiB of memory, rounded up.
 pub(super) fn hour_prices(offer: &IMarket::Offer, markup_bp: u16) -> [u128; 2] {
+    unit_prices(&offer.prices, markup_bp)
+}
+
+fn unit_prices(prices: &Prices, markup_bp: u16) -> [u128; 2] {
     let bp = u128::from(BP);
     let cpu = Capacity { cpuMilli: 1000, ..Capacity::default() };
     let memory = Capacity { memoryBytes: 1 << 30, ..Capacity::default() };
     // Below 2^71 each: a unit's price of 60 bits, 1,024 times.
-    [cpu, memory].map(|each| (hour_price(&each, &offer.prices) * (bp + u128::from(markup_bp))).div_ceil(bp))
+    [cpu, memory].map(|each| (hour_price(&each, prices) * (bp + u128::from(markup_bp))).div_ceil(bp))
 }
 
 #[cfg(test)]
@@ -101,7 +125,6 @@ mod tests {
     use super::*;
     use crate::plan::tests::offer;
     use alloy_primitives::U256;
-    use hodei_types::market::Prices;
 
     #[test]
     fn a_provider_asks_by_the_month_and_by_the_read() {
@@ -162,6 +185,24 @@ mod tests {
         assert_eq!(Ask::of_host(&host)[0].region(), "eu-central");
         host.markupBp = 1;
         assert_eq!(told(&host), [(Ware::Cpu, 5_001, 2_000), (Ware::Memory, 3_073, 4 << 30)], "rounded up");
+        let mut held = IMarket::Held {
+            lease: 1,
+            order: 1,
+            holder: Address::repeat_byte(4),
+            node: host.node,
+            capacity: half,
+            free: Capacity { cpuMilli: 500, ..half },
+            leases: 1,
+            untilMs: 0,
+            lent: true,
+            prices: Prices::of_dims([2, 1, 0, 0, 0]),
+            preemptibleBp: 10_000,
+        };
+        let lent: Vec<_> =
+            Ask::of_held(&held, &host).into_iter().map(|ask| (ask.ware, ask.price, ask.amount, ask.operator)).collect();
+        assert_eq!(lent, [(Ware::Cpu, 2_000, 500, host.operator), (Ware::Memory, 1_024, 4 << 30, host.operator)]);
+        held.lent = false;
+        assert!(Ask::of_held(&held, &host).is_empty());
         host.free.memoryBytes = 0;
         assert!(told(&host).is_empty(), "no replica finds room");
         (host.free, host.collateralMin) = (half, U256::from(1));

@@ -16,6 +16,10 @@
 //! whose host did not is ended by anybody's touch, and what is left of its escrow pays for the same replica elsewhere.
 //! Whether a host that is reached runs what it is paid for nobody here knows: the owner ends what does not answer.
 //!
+//! A lease of a reservation holds room and runs nothing; others stand in it (`within`). Their pay is its holder's. None is
+//! funded beyond its end, and it does not end before they do, but by the loss of its host: then those that stand in it are
+//! their host's, as if they had been placed there, until they end or are lost themselves.
+//!
 //! Invariants: this module's account holds what is in escrow of all leases; what was paid, burned, is left, went to
 //! watchers, went on and was paid back of a lease is what came in; no lease pays beyond its escrow, nor a second twice, nor
 //! one after its host was last known to be there.
@@ -23,6 +27,7 @@
 mod lease;
 mod stream;
 mod watch;
+mod within;
 
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
@@ -33,10 +38,12 @@ use hodei_types::{
 
 use super::{
     ctx::{Ctx, Stop, returns, revert},
-    market::{offer::Record, order::Standing},
+    market::{held::Held, offer::Record, order::Standing},
     queue, rounds,
 };
 use lease::{Lease, RUNNING};
+use within::Within;
+pub(super) use within::holding;
 
 const PAYABLE: &[[u8; 4]] = &[ILeases::renewCall::SELECTOR];
 
@@ -110,8 +117,8 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
     }
 }
 
-/// Makes a lease of each placement, with escrow for so many seconds, of this replica and the next; the first one's id. The
-/// caller brings the coin.
+/// Makes a lease of each placement, with escrow for so many seconds, or as long as what it stands in lasts, of this replica
+/// and the next; the first one's id. The caller brings the coin.
 pub(super) fn begin(
     ctx: &mut Ctx<'_, '_>,
     order: &Standing,
@@ -121,19 +128,32 @@ pub(super) fn begin(
 ) -> Result<u64, Stop> {
     let begun_ms = queue::window(ctx)?.clock_ms;
     let first = lease::count(ctx)? + 1;
-    let (order, owner, workload) = (order.id, order.owner, order.terms.workload);
+    let (terms, order, owner) = (&order.terms, order.id, order.owner);
+    let workload = terms.workload;
     for ((id, replica), placement) in (first..).zip(replica..).zip(placements) {
-        let Placement { node, rate } = *placement;
-        // Below 2^119: a rate of 2^93, for seconds of 2^26.
-        let left = rate.saturating_mul(secs);
+        let Placement { node, rate, via } = *placement;
+        let left = escrow(ctx, placement, secs)?;
+        if terms.is_reservation() {
+            Held::begin(ctx, id, node, &terms.each)?;
+        }
         let (state, generation, suspect_secs, paid_secs) = (RUNNING, 0, 0, 0);
         let lease =
-            Lease { id, order, node, state, replica, generation, suspect_secs, begun_ms, paid_secs, rate, left };
+            Lease { id, order, node, via, state, replica, generation, suspect_secs, begun_ms, paid_secs, rate, left };
         lease.store_new(ctx)?;
         ctx.emit(LEASES, &ILeases::Begun { lease: id, node, owner, order, rate, escrow: left, workload })?;
     }
     lease::store_count(ctx, first - 1 + placements.len() as u64)?;
     Ok(first)
+}
+
+/// Wei that a lease of a placement is funded with, for so many seconds or as long as what it stands in lasts.
+pub(super) fn escrow(ctx: &mut Ctx<'_, '_>, placement: &Placement, secs: u128) -> Result<u128, Stop> {
+    let most = match placement.via {
+        0 => TERM_SECS_MAX,
+        via => holding(ctx, via)?.map_or(0, |holding| holding.rest_secs),
+    };
+    // Below 2^119: a rate of 2^93, for seconds of 2^26.
+    Ok(placement.rate.saturating_mul(secs.min(most.into())))
 }
 
 /// Where a lease is, if it runs.
@@ -148,23 +168,31 @@ fn renew(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     if clock_ms >= lease.ends_ms() {
         return Err(revert(ILeases::NotRunning { lease: id }));
     }
-    let (node, host) = (lease.node, Record::known(ctx, lease.node)?);
-    if host.retired {
-        return Err(revert(ILeases::HostRetired { node }));
-    }
-    let (collateral, least) = (host.collateral, host.least(ctx));
-    if collateral < least {
-        return Err(revert(ILeases::HostShort { node, collateral, least }));
+    let owner = Standing::known(ctx, lease.order)?.owner;
+    let mut most = TERM_SECS_MAX.saturating_sub(lease.funded_secs());
+    if lease.via > 0 {
+        // The room is its holder's until the end of what he holds: his own renewals are the host's to refuse.
+        most = Within::of(ctx, &lease)?.map_or(0, |within| within.renewal_secs(&lease, owner)).min(most);
+    } else {
+        check_renews(ctx, lease.node)?;
     }
     let (amount, rate) = (ctx.value, U256::from(lease.rate));
-    let most = TERM_SECS_MAX.saturating_sub(lease.funded_secs());
     if amount.is_zero() || amount % rate != U256::ZERO || amount / rate > U256::from(most) {
         return Err(revert(ILeases::BadRenewal { rate, secsMax: most }));
     }
     lease.left = lease.left.saturating_add(amount.saturating_to());
     lease.store(ctx)?;
-    let owner = Standing::known(ctx, lease.order)?.owner;
     ctx.emit(LEASES, &ILeases::Renewed { lease: id, owner, amount, left: lease.left })
+}
+
+/// Refuses a renewal for a host that takes none.
+fn check_renews(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(), Stop> {
+    let host = Record::known(ctx, node)?;
+    if host.retired {
+        return Err(revert(ILeases::HostRetired { node }));
+    }
+    let (collateral, least) = (host.collateral, host.least(ctx));
+    if collateral < least { Err(revert(ILeases::HostShort { node, collateral, least })) } else { Ok(()) }
 }
 
 fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
@@ -196,6 +224,7 @@ fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
         replica: lease.replica,
         generation: lease.generation.into(),
         lostMs: lost_ms.unwrap_or(0),
+        via: lease.via,
     })
 }
 
