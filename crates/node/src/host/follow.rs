@@ -164,8 +164,7 @@ impl<E: Storage> Host<E> {
         }
         leases.retain(|lease| lease.state == RUNNING && lease.node == self.id());
         let record = register::record(self.chain(), self.id()).await?;
-        // What holds room runs nothing.
-        let is_paid = |lease: &&ILeases::Lease| lease.untilMs > head.time_ms && !lease.workload.is_zero();
+        let is_paid = |lease: &&ILeases::Lease| is_run(lease, head.time_ms);
         let mut begun = Vec::new();
         let ended: Vec<Arc<Replica>> = {
             let mut replicas = lock(&self.0.replicas);
@@ -289,6 +288,11 @@ impl<E: Storage> Host<E> {
     }
 }
 
+/// Whether a lease is paid now for something to run: what holds room runs nothing.
+fn is_run(lease: &ILeases::Lease, now_ms: u64) -> bool {
+    lease.untilMs > now_ms && !lease.workload.is_zero()
+}
+
 /// Why an open offer at this price of the reference has no lease, as far as the book says.
 fn idle(price: u128, book: &[IMarket::Step]) -> String {
     let what = "an hour of 1 CPU, 2 GiB of memory, 10 GiB of disk and 10 Mbit/s";
@@ -316,7 +320,14 @@ fn coins(wei: u128) -> crate::config::Coins {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::replica::tests::lease, *};
+
+    #[test]
+    fn what_is_paid_and_names_a_component_is_run_and_what_holds_room_is_not() {
+        let lease = ILeases::Lease { workload: [7; 32].into(), untilMs: 10, ..lease(1) };
+        assert!(is_run(&lease, 9) && !is_run(&lease, 10));
+        assert!(!is_run(&ILeases::Lease { workload: Default::default(), ..lease }, 9));
+    }
 
     #[test]
     fn who_earns_nothing_hears_the_next_cheaper_ask() {
