@@ -12,6 +12,7 @@ mod app;
 mod care;
 mod compute;
 mod data;
+mod held;
 mod key;
 mod market;
 mod mount;
@@ -30,6 +31,7 @@ pub(crate) use care::{
 };
 pub(crate) use compute::{NodeOffer, OfferCompute};
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
+pub(crate) use held::{MarketHeld, MarketLend, MarketReserve};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use market::{Market, MarketBook, MarketHistory, MarketQuote, Ware};
 pub(crate) use mount::DataMount;
@@ -90,7 +92,7 @@ pub(crate) enum Verb {
     /// Let the devices of your app keep data, and see what they earn.
     #[command(subcommand)]
     Pool(Pool),
-    /// See what is offered, at what price, and what was traded.
+    /// See what is offered, at what price, and what was traded; hold capacity, and lend it.
     #[command(subcommand)]
     Market(Market),
     /// Hold money, send it, limit what is spent.

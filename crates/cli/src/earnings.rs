@@ -206,7 +206,7 @@ async fn hosts(chain: &dyn Chain, key: &str) -> Result<Vec<IMarket::Host>> {
 /// What leases paid a host, each settling with its reason.
 async fn leases(chain: &dyn Chain, host: &IMarket::Host, from: u64, to: u64, out: Out) -> Result<()> {
     let node = host.node.to_string();
-    let payments = paid(chain, host.node, from, to).await.map_err(chain_fault)?;
+    let payments = paid(chain, (host.node, host.operator), from, to).await.map_err(chain_fault)?;
     let why = |payment: &Paid| format!("{} of lease {}", counted(payment.secs, "second"), payment.lease);
     if out.json {
         for payment in &payments {

@@ -167,6 +167,12 @@ codes! {
         "Hosts were paid and given the component, and not all replicas were ready in ten minutes. Their leases were ended, and what was not used came back. Run it again, or name other regions.";
     APP_AWAY "HD3058" Temporary "no replica answered"
         "None of the app's replicas took the request, or the one that took it did not answer to its end. A request that reached a component is not sent again: whether it was done is not known here. `hodei app show` tells how they are.";
+    NO_RESERVATION "HD3060" NotFound "there is no such reservation"
+        "This wallet's account holds nothing under that number: it was released, its term is over, or it is another's. `hodei market reserved` lists what is held.";
+    HELD_ROOM "HD3061" Refused "the reservation has no room for it"
+        "What a reservation holds is full, or ends before the term that was asked for. `hodei market reserved` shows what is free of it and until when; ask for less or for a shorter term, hold more by `hodei market reserve`, or leave out --within. Nothing was paid.";
+    HELD_USED "HD3062" Precondition "something stands in the reservation"
+        "A reservation ends only when no lease stands in it any more: those of apps deployed within it, and those of others where it was lent. End the apps, recall what is lent, and wait until the others' leases are over. Nothing was changed.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"

@@ -252,6 +252,23 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei market quote 100GiB --code 4/8 --windows 365 --json",
         ],
     ),
+    (
+        "market reserve",
+        &[
+            "hodei market reserve --region eu-central --cpu 4 --memory 16GiB --replicas 3 --for 30d --dry-run",
+            "hodei market reserve --region local --cpu 0.5 --memory 512MiB --for 1h -y",
+        ],
+    ),
+    ("market reserved", &["hodei market reserved", "hodei market reserved --json"]),
+    (
+        "market lend",
+        &[
+            "hodei market lend 7 --part 80% --dry-run",
+            "hodei market lend 7 --price-cpu 0.02 --price-memory 0.005 --preemptible 40% -y",
+        ],
+    ),
+    ("market recall", &["hodei market recall 7 -y"]),
+    ("market release", &["hodei market release 7 --dry-run"]),
     ("market history", &["hodei market history", "hodei market history --class storage --last 100 --before 81234.7"]),
     ("wallet balance", &["hodei wallet balance"]),
     ("wallet send", &["hodei wallet send 0x00000000000000000000000000000000000000aa 1.5 --dry-run"]),

@@ -328,6 +328,11 @@ fn run(line: Line, out: Out) -> Result<()> {
             Market::Book(args) => market::book(args, session, out).await,
             Market::Quote(args) => market::quote::show(args, session, out).await,
             Market::History(args) => market::history::show(args, session, out).await,
+            Market::Reserve(args) => market::held::reserve(args, session, out).await,
+            Market::Reserved => market::held::reserved(session, out).await,
+            Market::Lend(args) => market::held::lend(args, session, out).await,
+            Market::Recall(args) => market::held::recall(args, session, out).await,
+            Market::Release(args) => market::held::release(args, session, out).await,
         }),
         Verb::Wallet(Wallet::Balance) => in_cloud(&global, async |session| wallet::balance(session, out).await),
         Verb::Wallet(Wallet::Statement(args)) => {

@@ -1,6 +1,7 @@
-//! Show what is offered, at what price, and how much of it stands on one.
+//! Show what is offered, at what price, and how much of it stands on one; hold capacity and lend it.
 
 mod cell;
+pub(crate) mod held;
 pub(crate) mod history;
 pub(crate) mod quote;
 

@@ -425,6 +425,18 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             let help = format!("ask for less, or have somebody offer it: {}", none.command);
             Fault::new(&fault::NO_OFFER, error, help)
         }
+        Sdk::NoReservation(_) => Fault::new(&fault::NO_RESERVATION, error, "`hodei market reserved` lists them"),
+        Sdk::PoolFull { .. } => Fault::new(
+            &fault::HELD_ROOM,
+            error,
+            "`hodei market reserved` shows what is free; ask for less, or hold more",
+        ),
+        Sdk::PoolEnds { .. } => Fault::new(&fault::HELD_ROOM, error, "ask for a shorter term, as --term 1h"),
+        Sdk::PoolUsed { order, .. } => {
+            let help =
+                format!("end its apps (hodei app list), or hodei market recall {order} and wait for others' leases");
+            Fault::new(&fault::HELD_USED, error, help)
+        }
         Sdk::Component(..) => {
             Fault::new(&fault::COMPONENT, error, "build a component of wasm32-wasip2; examples/hello.wat is one")
         }

@@ -21,6 +21,42 @@ fn running(shown: &Value) -> Vec<(u64, String)> {
     shown["replicas"].as_array().unwrap().iter().filter(ready).map(of).collect()
 }
 
+/// Holds room on a host, runs an app in it, lends what is free, and gives it back.
+fn hold(network: &Network, component: &str) {
+    let reserve = ["market", "reserve", "--region", "local", "--cpu", "0.4", "--memory", "400MiB", "--for", "2h"];
+    let plan = network.one(&[&reserve[..], &["--dry-run"]].concat());
+    assert_eq!(plan["places"].as_array().unwrap().len(), 1, "{plan}");
+    assert_eq!(wei(&plan["month_wei"]), wei(&plan["hour_wei"]) * 720);
+    let held = network.one(&[&reserve[..], &["-y"]].concat());
+    let id = held["reservation"].as_u64().unwrap().to_string();
+    network.user.refused(&["-C", &network.name, "market", "release", "999", "-y"], "HD3060");
+    let deploy = ["deploy", component, "--name", "pooled", "--within", &id, "--term"];
+    let words = [&["-C", network.name.as_str()], &deploy[..], &["3h", "-y"]].concat();
+    network.user.refused(&words, "HD3061");
+    let deployed = network.one(&[&deploy[..], &["1h", "-y"]].concat());
+    assert_eq!((deployed["replicas"].as_array().unwrap().len(), wei(&deployed["hour_wei"])), (1, 3600), "{deployed}");
+    let shown = network.one(&["market", "reserved"]);
+    assert_eq!((&shown["leases"], &shown["free"]["cpu_milli"]), (&1.into(), &300.into()), "{shown}");
+    network.user.refused(&["-C", &network.name, "market", "release", &id, "-y"], "HD3062");
+
+    let offers = || {
+        let lines = network.user.lines(&["-C", &network.name, "market", "book", "--class", "compute"]);
+        let cpu = lines.iter().find(|line| line["ware"] == "cpu" && line["region"].is_null());
+        cpu.and_then(|line| line["offers"].as_u64()).unwrap_or_else(|| panic!("no offers: {lines:?}"))
+    };
+    let before = offers();
+    let lent = network.one(&["market", "lend", &id, "--part", "80%", "-y"]);
+    let (asks, costs) = (&lent["lent"][0]["asks_hour_wei"], &lent["lent"][0]["costs_hour_wei"]);
+    assert!(wei(asks) >= wei(costs) / 100 * 79 && wei(asks) <= wei(costs), "{lent}");
+    assert_eq!(offers(), before + 1);
+    assert_eq!(network.one(&["market", "recall", &id, "-y"])["recalled"], 1);
+    assert_eq!(offers(), before);
+    network.one(&["app", "delete", "pooled", "-y"]);
+    let over = network.one(&["market", "release", &id, "-y"]);
+    assert!(wei(&over["refunded_wei"]) > 0, "{over}");
+    assert!(network.user.lines(&["-C", &network.name, "market", "reserved"]).is_empty());
+}
+
 #[test]
 fn an_app_outlives_one_of_its_hosts_and_every_wei_of_it_is_accounted_for() {
     let network = Network::start("apps");
@@ -42,6 +78,8 @@ fn an_app_outlives_one_of_its_hosts_and_every_wei_of_it_is_accounted_for() {
     let on_host = plan["stands"].as_array().unwrap().iter().find(|one| one["of"] == "host").unwrap();
     assert_eq!(on_host["replicas"], 1);
     assert_eq!(spent(&network), before, "a plan costs nothing");
+    hold(&network, &hello);
+    let before = spent(&network);
 
     let deployed = network.one(&["deploy", &hello, "--replicas", "3", "--term", "2h", "-y"]);
     assert_eq!(deployed["replicas"].as_array().unwrap().len(), 3, "{deployed}");

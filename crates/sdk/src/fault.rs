@@ -145,6 +145,14 @@ pub enum Fault {
     /// It signs other than it answered.
     #[error("node {node} signs another {what} than it answered with")]
     AppLied { node: NodeKey, what: &'static str, expected: String, found: String },
+    #[error("this wallet has no reservation {0}")]
+    NoReservation(u64),
+    #[error("{placed} of {wanted} replicas find room in what reservation {order} holds")]
+    PoolFull { order: u64, placed: u64, wanted: u64 },
+    #[error("what reservation {order} holds ends in {}", crate::app::span(*.secs))]
+    PoolEnds { order: u64, secs: u64 },
+    #[error("{leases} leases stand in reservation {order}")]
+    PoolUsed { order: u64, leases: u64 },
     #[error("range {from}..{to} is outside of an object of {size} bytes")]
     Range { from: u64, to: u64, size: u64 },
 }

@@ -19,6 +19,7 @@ pub mod energy;
 pub mod escrow;
 pub mod fault;
 mod handover;
+pub mod held;
 pub mod history;
 mod intent;
 mod keep;

@@ -17,7 +17,7 @@ mod offer;
 mod order;
 mod region;
 
-pub use crate::abi::IMarket::{Capacity, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
+pub use crate::abi::IMarket::{Capacity, Held, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
 pub use calls::{CALLS_BP, FUEL_PER_MS, KEEP_BP, ON_CALL_LEASES_MAX, billed_ms, call_price, credit, keep_rate};
 pub use capacity::{REFERENCE, size_milli};
 pub use curve::{MARKUP_BP_MAX, TIERS_MAX, markup_bp, pack_curve, unpack_curve};
@@ -55,6 +55,9 @@ pub const REFUTED_MAX: u64 = 3;
 pub const REFUTED_BP: u64 = 100;
 /// Hosts an order may lose: what is left of it upon the next loss goes back to its owner.
 pub const LOST_MAX: usize = 16;
+
+/// Wei a second that a lease pays which stands in its owner's own held room.
+pub const WITHIN_RATE: u128 = 1;
 
 /// What a replica may be asked to run under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -163,7 +163,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
 }
 
 /// Where replicas would go, what they cost, and how much stands on one.
-pub(super) fn tell_plan(plan: &Plan, out: Out) {
+pub(crate) fn tell_plan(plan: &Plan, out: Out) {
     let rows: Vec<_> = plan
         .places
         .iter()
@@ -207,7 +207,8 @@ pub(super) fn tell_plan(plan: &Plan, out: Out) {
     ));
 }
 
-fn plan_of(plan: &Plan) -> serde_json::Value {
+/// A plan for programs.
+pub(crate) fn plan_of(plan: &Plan) -> serde_json::Value {
     let place = |place: &hodei_sdk::app::Place| {
         json!({
             "node": place.node.to_string(), "operator": place.operator.to_string(), "region": place.region,

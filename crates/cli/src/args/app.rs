@@ -73,6 +73,9 @@ pub(crate) struct Place {
     /// Coins a host has as collateral at least.
     #[arg(long, value_name = "COINS")]
     pub(crate) collateral_min: Option<String>,
+    /// The reservation it runs in, as `hodei market reserved` numbers them; the open book without it.
+    #[arg(long, value_name = "RESERVATION")]
+    pub(crate) within: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -128,6 +131,7 @@ impl Deploy {
             term: terms.term.clone(),
             budget: terms.budget.clone(),
             collateral_min: place.collateral_min.clone(),
+            within: place.within,
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Read the commands on the market.
 
-use super::{data::Class, redundancy::Spread, share::size};
+use super::{
+    data::Class,
+    held::{MarketHeld, MarketLend, MarketReserve},
+    redundancy::Spread,
+    share::size,
+};
 use clap::{Args, Subcommand};
 use hodei_sdk::{book, moves::Cursor};
 
@@ -12,6 +17,16 @@ pub(crate) enum Market {
     Quote(MarketQuote),
     /// Show prices that were asked and agreed on, page by page: as far back as blocks are kept.
     History(MarketHistory),
+    /// Hold capacity of a region for a term, as a private pool.
+    Reserve(MarketReserve),
+    /// List what is held: how much, what of it is free or lent, until when, and what it earned.
+    Reserved,
+    /// Offer what is free of a reservation in the book, at your price.
+    Lend(MarketLend),
+    /// Take what is lent of a reservation out of the book; what runs there goes on.
+    Recall(MarketHeld),
+    /// End a reservation that nothing stands in; what was not used of its escrow comes back.
+    Release(MarketHeld),
 }
 
 #[derive(Args, Debug)]

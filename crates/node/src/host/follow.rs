@@ -11,7 +11,7 @@ use super::{
     replica::Replica,
 };
 use crate::{provider::lock, tasks::Task};
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolEventInterface;
 use commonware_runtime::Storage;
 use hodei_types::{
@@ -165,7 +165,7 @@ impl<E: Storage> Host<E> {
         leases.retain(|lease| lease.state == RUNNING && lease.node == self.id());
         let record = register::record(self.chain(), self.id()).await?;
         self.0.room.set(record.as_ref().map_or_else(|| self.0.config.capacity(), |record| record.free));
-        let is_paid = |lease: &&ILeases::Lease| lease.untilMs > head.time_ms;
+        let is_paid = |lease: &&ILeases::Lease| is_run(lease, head.time_ms);
         let mut begun = Vec::new();
         let ended: Vec<Arc<Replica>> = {
             let mut replicas = lock(&self.0.replicas);
@@ -240,6 +240,8 @@ impl<E: Storage> Host<E> {
                 let fields = fields.text("what", "begun").uint("lease", event.lease).uint("order", event.order);
                 (Kind::Lease, fields.bytes("rate_wei", &U256::from(event.rate).to_be_bytes_trimmed_vec()))
             }
+            // What a lease pays that stands in a held one is its holder's.
+            Ok(Settled(event)) if !self.is_paid_to(event.operator) => return,
             Ok(Settled(event)) => {
                 self.earn(event.amount);
                 let fields = fields.text("what", "lease").uint("lease", event.lease).uint("secs", event.secs);
@@ -273,6 +275,11 @@ impl<E: Storage> Host<E> {
         self.note(kind, fields).await;
     }
 
+    /// Whether that is this host's operator, as far as is known.
+    fn is_paid_to(&self, account: Address) -> bool {
+        lock(&self.0.record).as_ref().is_none_or(|record| record.operator == account)
+    }
+
     fn earn(&self, wei: U256) {
         let mut earned = lock(&self.0.earned);
         *earned = earned.saturating_add(wei);
@@ -292,6 +299,11 @@ impl<E: Storage> Host<E> {
         let fields = fields.uint("fuel", fuel).uint("bytes_in", bytes_in).uint("bytes_out", bytes_out);
         self.note(Kind::Lease, fields).await;
     }
+}
+
+/// Whether a lease is paid now for something to run: what holds room runs nothing.
+fn is_run(lease: &ILeases::Lease, now_ms: u64) -> bool {
+    lease.untilMs > now_ms && !lease.workload.is_zero()
 }
 
 /// Why an open offer at this price of the reference has no lease, as far as the book says.
@@ -321,7 +333,14 @@ fn coins(wei: u128) -> crate::config::Coins {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::replica::tests::lease, *};
+
+    #[test]
+    fn what_is_paid_and_names_a_component_is_run_and_what_holds_room_is_not() {
+        let lease = ILeases::Lease { workload: [7; 32].into(), untilMs: 10, ..lease(1) };
+        assert!(is_run(&lease, 9) && !is_run(&lease, 10));
+        assert!(!is_run(&ILeases::Lease { workload: Default::default(), ..lease }, 9));
+    }
 
     #[test]
     fn who_earns_nothing_hears_the_next_cheaper_ask() {

@@ -1,7 +1,7 @@
 //! Read from the ledger's events what leases paid a host, by the second and by the call.
 
 use crate::provider::follow::{RANGE_MAX, is_too_many};
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEventInterface;
 use hodei_types::{
     abi::{ILeases, LEASES},
@@ -20,19 +20,25 @@ pub struct Paid {
     pub amount: U256,
 }
 
-/// What was paid for leases on `node` in blocks `from` to `to`, in the ledger's order.
-pub async fn paid(chain: &dyn Chain, node: B256, from: u64, to: u64) -> Result<Vec<Paid>, ChainError> {
+/// What was paid to `operator` for leases on its host `node` in blocks `from` to `to`, in the ledger's order. What a lease
+/// pays that stands in a held one is its holder's.
+pub async fn paid(
+    chain: &dyn Chain,
+    (node, operator): (B256, Address),
+    from: u64,
+    to: u64,
+) -> Result<Vec<Paid>, ChainError> {
     let (mut next, mut payments) = (from, Vec::new());
     while next <= to {
         let (found, last) = logs(chain, node, next, to).await?;
         payments.extend(found.iter().filter_map(|log| {
             use ILeases::ILeasesEvents::{Claimed, Settled};
-            let (lease, secs, amount) = match ILeases::ILeasesEvents::decode_raw_log(&log.topics, &log.data).ok()? {
-                Settled(event) => (event.lease, event.secs, event.amount),
-                Claimed(event) => (event.lease, 0, event.amount),
+            let (lease, to, secs, amount) = match ILeases::ILeasesEvents::decode_raw_log(&log.topics, &log.data).ok()? {
+                Settled(event) => (event.lease, event.operator, event.secs, event.amount),
+                Claimed(event) => (event.lease, event.operator, 0, event.amount),
                 _ => return None,
             };
-            Some(Paid { height: log.height, tx: log.tx, lease, secs, amount })
+            (to == operator).then_some(Paid { height: log.height, tx: log.tx, lease, secs, amount })
         }));
         next = last.saturating_add(1);
     }

@@ -15,6 +15,7 @@ use hodei_types::{
     market::{Offer, Runtime},
     transport::Reach,
 };
+use std::collections::BTreeSet;
 
 /// A record of two dozen slots and its place in the book, written once.
 const REGISTER_GAS: u64 = 5_000_000;
@@ -175,10 +176,20 @@ pub async fn drain(account: &Account, node: B256) -> Result<Draining, RegisterEr
     let mut draining = Draining { quits_free_ms: host.quitsFreeMs, ..Draining::default() };
     let is_free = chain.head().await?.time_ms >= host.quitsFreeMs;
     let ids = leases_of(chain, node, usize::MAX).await?;
+    let mut leases = Vec::new();
     for batch in ids.chunks(PAGE_MAX as usize) {
-        for lease in ask(chain, LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await? {
-            let is_over = is_free || lease.preemptible || lease.left <= lease.owed;
-            if is_over { draining.ended.push(lease.id) } else { draining.open.push(lease.id) }
+        leases.extend(ask(chain, LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await?);
+    }
+    // What stands in a held lease ends before it, and is preemptible to its holder alone.
+    leases.sort_by_key(|lease| lease.via == 0);
+    let mut stood_in = BTreeSet::new();
+    for lease in leases {
+        let is_over = is_free || (lease.preemptible && lease.via == 0) || lease.left <= lease.owed;
+        if is_over && !stood_in.contains(&lease.id) {
+            draining.ended.push(lease.id);
+        } else {
+            stood_in.insert(lease.via);
+            draining.open.push(lease.id);
         }
     }
     for batch in draining.ended.chunks(ENDED_MAX) {

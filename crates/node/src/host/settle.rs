@@ -64,8 +64,10 @@ impl<E: Storage> Host<E> {
         let fee = U256::from(TOUCH_GAS) * U256::from(head.base_fee);
         let due = {
             let leases = lock(&self.0.leases);
-            let due = leases.iter().filter(|lease| is_due(lease, head.time_ms, fee));
-            due.map(|lease| lease.id).collect::<Vec<_>>()
+            let mut due: Vec<_> = leases.iter().filter(|lease| is_due(lease, head.time_ms, fee)).collect();
+            // A held lease ends after those that stand in it.
+            due.sort_by_key(|lease| (lease.via == 0, lease.id));
+            due.into_iter().map(|lease| lease.id).collect::<Vec<_>>()
         };
         for batch in due.chunks(TOUCHED_MAX) {
             let call = ILeases::touchCall { leases: batch.to_vec() };
@@ -111,7 +113,9 @@ fn is_due(lease: &ILeases::Lease, now_ms: u64, fee: U256) -> bool {
     let owed = U256::from(lease.owed);
     let is_over = lease.untilMs <= now_ms;
     // An escrow that is over frees the room for others, whatever is left of it.
-    is_over || (!owed.is_zero() && owed >= fee.saturating_mul(U256::from(WORTH)))
+    // What stands in a held lease pays its holder, who settles it himself.
+    let is_earned = lease.via == 0 && !owed.is_zero();
+    is_over || (is_earned && owed >= fee.saturating_mul(U256::from(WORTH)))
 }
 
 #[cfg(test)]
@@ -124,6 +128,8 @@ mod tests {
         assert!(!is_due(&running, 999, U256::ONE));
         assert!(is_due(&ILeases::Lease { owed: 100, ..running.clone() }, 999, U256::ONE));
         assert!(is_due(&running, 1000, U256::ONE), "its escrow is over");
+        let held = ILeases::Lease { owed: 100, via: 3, ..running.clone() };
+        assert!(!is_due(&held, 999, U256::ONE) && is_due(&held, 1000, U256::ONE), "it is not this host's to earn");
         assert!(!is_due(&ILeases::Lease { owed: 0, ..running }, 1, U256::ZERO), "nothing is owed");
     }
 }

@@ -57,8 +57,9 @@ const DRAWN_TRIES: u32 = 4;
 /// Two signatures checked, two dozen hosts looked at, a lease written.
 const UNREACHABLE_GAS: u64 = 2_000_000;
 const ALIVE_GAS: u64 = 1_000_000;
-/// Ending a lease and matching another, and what each host of the book adds; a transaction's most.
-const TOUCH_GAS: u64 = 2_000_000;
+/// Ending a lease and matching another beside what is held and lent, and what each host of the book adds; a
+/// transaction's most.
+const TOUCH_GAS: u64 = 4_000_000;
 const PROBE_GAS: u64 = 20_000;
 const GAS_MAX: u64 = 1 << 24;
 

@@ -66,6 +66,8 @@ pub struct Draft {
     pub budget: Option<String>,
     /// Coins a host has as collateral at least; any host without it.
     pub collateral_min: Option<String>,
+    /// The reservation it runs in: its order's number; the open book without it.
+    pub within: Option<u64>,
 }
 
 /// On which line each key stands; empty for flags.
@@ -126,6 +128,7 @@ impl Draft {
             term: self.term.or(file.term),
             budget: self.budget.or(file.budget),
             collateral_min: self.collateral_min.or(file.collateral_min),
+            within: self.within.or(file.within),
         }
     }
 }

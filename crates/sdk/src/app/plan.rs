@@ -22,7 +22,8 @@ use std::collections::BTreeMap;
 const HOUR_SECS: u128 = 3600;
 /// Prices may rise so much between plan and order where no highest price was said.
 const SLACK_BP: u128 = 500;
-const ORDER_GAS: u64 = 2_000_000;
+/// With what is held or lent, which the matcher looks at beside hosts.
+const ORDER_GAS: u64 = 4_000_000;
 const LEASE_GAS: u64 = 400_000;
 const PROBE_GAS: u64 = 20_000;
 /// What a transaction may ask.
@@ -106,7 +107,7 @@ impl Plan {
     }
 
     /// Gas the order may take: each host that is looked at reads some slots, each lease that begins writes some.
-    pub(super) fn gas(&self) -> u64 {
+    pub(crate) fn gas(&self) -> u64 {
         let replicas = u64::from(self.terms.replicas);
         (ORDER_GAS + replicas * LEASE_GAS + self.hosts * PROBE_GAS).min(TRANSACTION_GAS_MAX)
     }
@@ -141,7 +142,7 @@ impl Plan {
     }
 
     /// The same of an order's terms; `is_capped` if their highest price was meant.
-    pub(super) async fn of_terms(chain: &dyn Chain, terms: Order, is_capped: bool) -> Result<Self, Fault> {
+    pub(crate) async fn of_terms(chain: &dyn Chain, terms: Order, is_capped: bool) -> Result<Self, Fault> {
         let asked = IMarket::quoteCall { terms: terms.clone() };
         let hosts: Vec<Host> =
             listed(|first| async move { ask(chain, MARKET, &IMarket::pageCall { first, most: PAGE_MAX }).await })
@@ -149,10 +150,22 @@ impl Plan {
         let placements = match ask(chain, MARKET, &asked).await {
             Ok(placements) => placements,
             Err(error) => {
-                let Some(IMarket::IMarketErrors::NoFit(short)) = revert(&error) else { return Err(error.into()) };
                 let waits = terms.class == Class::Deferrable as u8;
-                if !waits {
-                    return Err(Fault::NoOffer(Box::new(no_offer(&terms, short.placed, &hosts))));
+                match revert(&error) {
+                    Some(IMarket::IMarketErrors::NoFit(_)) if waits => {}
+                    Some(IMarket::IMarketErrors::NoFit(short)) if terms.within == 0 => {
+                        return Err(Fault::NoOffer(Box::new(no_offer(&terms, short.placed, &hosts))));
+                    }
+                    Some(IMarket::IMarketErrors::NoFit(IMarket::NoFit { placed, wanted })) => {
+                        return Err(Fault::PoolFull { order: terms.within, placed, wanted });
+                    }
+                    Some(IMarket::IMarketErrors::HeldTooShort(held)) => {
+                        return Err(Fault::PoolEnds { order: terms.within, secs: held.secs });
+                    }
+                    Some(IMarket::IMarketErrors::UnknownOrder(unknown)) => {
+                        return Err(Fault::NoReservation(unknown.order));
+                    }
+                    _ => return Err(error.into()),
                 }
                 Vec::new()
             }
@@ -351,7 +364,7 @@ mod tests {
     #[test]
     fn a_plan_adds_up_and_says_what_stands_on_one() {
         let hosts = [host(1, 0), host(2, 0), host(3, 0)];
-        let placements: Vec<_> = hosts.iter().map(|host| Placement { node: host.node, rate: 1000 }).collect();
+        let placements: Vec<_> = hosts.iter().map(|host| Placement { node: host.node, rate: 1000, via: 0 }).collect();
         let plan = Plan::made(terms("replicas = 3\nterm = \"1h\""), false, &placements, &hosts);
         assert_eq!((plan.rate(), plan.hour()), (3000, U256::from(10_800_000)));
         assert_eq!(plan.deposit, U256::from(10_800_000));
@@ -364,7 +377,7 @@ mod tests {
     #[test]
     fn what_is_on_call_is_planned_by_what_keeping_and_calls_cost() {
         let hosts = [host(1, 0)];
-        let placements = [Placement { node: hosts[0].node, rate: 500_000 }];
+        let placements = [Placement { node: hosts[0].node, rate: 500_000, via: 0 }];
         let plan = Plan::made(terms("class = \"on-call\"\nterm = \"1h\""), false, &placements, &hosts);
         assert_eq!((plan.rate(), plan.deposit), (500, U256::from(500 * 3600)));
         assert_eq!((plan.call(1), plan.call(100)), (U256::from(1_000), U256::from(100_000)));

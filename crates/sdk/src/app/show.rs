@@ -91,7 +91,9 @@ impl<T: Transport> Apps<T> {
             apps.push((record, bill));
         }
         let mut strays: Vec<Stray> = Vec::new();
-        for order in standing.iter().filter(|order| !known.contains(&order.order.workload)) {
+        let is_stray =
+            |order: &&IMarket::Placed| !order.order.is_reservation() && !known.contains(&order.order.workload);
+        for order in standing.iter().filter(is_stray) {
             let workload = order.order.workload;
             let replicas = usize::from(order.order.replicas);
             match strays.iter_mut().find(|stray| stray.workload == workload) {
@@ -191,6 +193,7 @@ mod tests {
             lostMs: 0,
             callRate: 0,
             claimed: 3,
+            via: 0,
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     unit,
 };
 use crate::wallet::{format_coins, parse_coins};
-use alloy_primitives::{FixedBytes, U256};
+use alloy_primitives::{B256, FixedBytes, U256};
 use hodei_types::{
     app::{Limits, is_name},
     market::{
@@ -26,6 +26,8 @@ const MEMORY_BYTES: u64 = 256 * MIB;
 /// Calls of a billed millisecond that are paid ahead, and the most: what a lease may have in escrow.
 const CALLS: u64 = 1_000_000;
 const CALLS_MAX: u64 = 10_000_000;
+/// Stands for a component that is not read yet: an order of nothing would be a reservation.
+const UNREAD: B256 = B256::repeat_byte(0xff);
 
 /// What is to run, within the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,6 +233,22 @@ impl Draft {
             return Err(checked.broken("component", "not said", "a .wasm or .wat file", None));
         };
         let name = checked.name(self, &component)?;
+        let terms = self.terms(&checked)?;
+        let price_max = self.price_max.is_some().then_some(terms.priceMax);
+        let limits = checked.limits(self, terms.each.memoryBytes)?;
+        let budget = checked.coins("budget", self.budget.as_ref())?;
+        let calls = checked.calls(self, checked.class(self)?)?;
+        Ok(Spec { name, component, limits, terms, price_max, budget, calls })
+    }
+
+    /// What is to be held and runs nothing, if each rule is kept. Nothing of it is of a component.
+    pub fn reservation(&self) -> Result<Order, Broken> {
+        let terms = self.terms(&Checked { lines: &Lines::new() })?;
+        Ok(Order { workload: B256::ZERO, ..terms })
+    }
+
+    /// Where replicas of something may run and for how much.
+    fn terms(&self, checked: &Checked<'_>) -> Result<Order, Broken> {
         let most = &CAPACITY_MAX;
         let each = Capacity {
             cpuMilli: checked.amount(
@@ -254,7 +272,7 @@ impl Draft {
         let replicas = checked.number("replicas", self.replicas, 1, (1, REPLICAS_MAX.into()))?;
         let limit = |key, found, default| checked.number(key, found, default, (0, REPLICAS_MAX.into()));
         let price_max = checked.coins("price_max", self.price_max.as_ref())?.map(|wei| wei.saturating_to::<u128>());
-        let terms = Order {
+        Ok(Order {
             each,
             replicas: replicas as u8,
             regions: checked.regions(self)?,
@@ -270,18 +288,14 @@ impl Draft {
             class: class as u8,
             secs: checked.amount("term", self.term.as_ref(), DAY_SECS, (LEASE_SECS_MIN, TERM_SECS_MAX), &unit::TIME)?,
             patienceMs: checked.patience_ms(self, class)?,
-            workload: Default::default(),
+            workload: UNREAD,
             collateralMin: checked
                 .coins("collateral_min", self.collateral_min.as_ref())?
                 .map_or(0, |wei| wei.saturating_to::<u128>()),
             availabilityMinBp: 0,
-            within: 0,
+            within: checked.number("within", self.within, 0, (0, u64::MAX))?,
             exclude: Vec::new(),
-        };
-        let limits = checked.limits(self, each.memoryBytes)?;
-        let budget = checked.coins("budget", self.budget.as_ref())?;
-        let calls = checked.calls(self, class)?;
-        Ok(Spec { name, component, limits, terms, price_max, budget, calls })
+        })
     }
 }
 
@@ -341,6 +355,16 @@ mod tests {
         assert_eq!((spec.terms.each.cpuMilli, spec.terms.each.memoryBytes), (100, 256 << 20));
         assert_eq!(spec.terms.check(), Ok(()));
         assert_eq!(spec.limits, Limits::default());
+    }
+
+    #[test]
+    fn what_is_held_runs_nothing_and_what_runs_may_be_placed_in_it() {
+        let flags = Draft { cpu: Some("4".into()), term: Some("30d".into()), ..Draft::default() };
+        let held = flags.reservation().unwrap();
+        assert!(held.is_reservation() && held.check().is_ok());
+        assert_eq!((held.each.cpuMilli, held.secs), (4000, 30 * 86_400));
+        let runs = draft("within = 7\nclass = \"preemptible\"").unwrap().terms;
+        assert_eq!((runs.within, runs.is_reservation(), runs.check()), (7, false, Ok(())));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
 use alloy_primitives::Address;
 use hodei_types::{
     abi::IMarket,
-    market::{BP, CAPACITY_MIN, Capacity, REGIONS, hour_price},
+    market::{BP, CAPACITY_MIN, Capacity, Prices, REGIONS, hour_price},
     transport::NodeKey,
 };
 
@@ -66,12 +66,38 @@ impl Ask {
             price,
             amount: amount.into(),
         };
-        let free = &host.free;
-        let [cpu, memory, line, transfer] = hour_prices(&host.offer, host.markupBp);
-        let mut asks = vec![ask(Ware::Cpu, cpu, free.cpuMilli), ask(Ware::Memory, memory, free.memoryBytes)];
-        let moved = [ask(Ware::Line, line, free.bandwidthBits), ask(Ware::Transfer, transfer, free.transferBytes)];
-        asks.extend(moved.into_iter().filter(|ask| ask.amount > 0));
-        asks
+        Self::wares(hour_prices(&host.offer, host.markupBp), &host.free)
+            .map(|(ware, price, free)| ask(ware, price, free))
+            .collect()
+    }
+
+    /// What is asked for each ware of which there is some, CPU and memory always.
+    fn wares(prices: [u128; 4], free: &Capacity) -> impl Iterator<Item = (Ware, u128, u64)> {
+        let wares = [Ware::Cpu, Ware::Memory, Ware::Line, Ware::Transfer];
+        let free = [free.cpuMilli, free.memoryBytes, free.bandwidthBits, free.transferBytes];
+        let asked = wares.into_iter().zip(prices).zip(free).map(|((ware, price), free)| (ware, price, free));
+        asked.filter(|(ware, _, free)| *free > 0 || matches!(ware, Ware::Cpu | Ware::Memory))
+    }
+
+    /// What a held lease that is lent asks for what is free of it, with its host as it is.
+    pub fn of_held(held: &IMarket::Held, host: &IMarket::Host) -> Vec<Self> {
+        let region = REGIONS.get(usize::from(host.offer.region));
+        let is_open = !host.retired && host.collateral >= host.collateralMin && CAPACITY_MIN.fits_in(&held.free);
+        let Some(region) = region.filter(|_| is_open && held.lent) else {
+            return Vec::new();
+        };
+        let ask = |ware, price, amount: u64| Self {
+            ware,
+            node: NodeKey(host.node.0),
+            operator: host.operator,
+            network: host.offer.network.clone(),
+            place: (*region).to_owned(),
+            price,
+            amount: amount.into(),
+        };
+        Self::wares(unit_prices(&held.prices, 0), &held.free)
+            .map(|(ware, price, free)| ask(ware, price, free))
+            .collect()
     }
 
     /// Where it is listed: the region its place is named after, of those that all know, or else its place as stated.
@@ -93,10 +119,14 @@ pub(super) fn month_price(price: u128, window_secs: u64) -> u128 {
 
 /// Wei an hour for a CPU, a GiB of memory and a Mbit/s, and wei for a GiB moved, rounded up.
 pub(super) fn hour_prices(offer: &IMarket::Offer, markup_bp: u16) -> [u128; 4] {
+    unit_prices(&offer.prices, markup_bp)
+}
+
+fn unit_prices(prices: &Prices, markup_bp: u16) -> [u128; 4] {
     let bp = u128::from(BP);
     let units = [[1000, 0, 0, 0, 0], [0, 1 << 30, 0, 0, 0], [0, 0, 0, 1_000_000, 0], [0, 0, 0, 0, 1 << 30]];
     // Below 2^71 each: a unit's price of 60 bits, 1,024 times.
-    let price = |unit| hour_price(&Capacity::of_dims(unit), &offer.prices);
+    let price = |unit| hour_price(&Capacity::of_dims(unit), prices);
     units.map(|unit| (price(unit) * (bp + u128::from(markup_bp))).div_ceil(bp))
 }
 
@@ -105,7 +135,6 @@ mod tests {
     use super::*;
     use crate::plan::tests::offer;
     use alloy_primitives::U256;
-    use hodei_types::market::Prices;
 
     #[test]
     fn a_provider_asks_by_the_month_and_by_the_read() {
@@ -175,6 +204,24 @@ mod tests {
         );
         host.free.transferBytes = 5;
         assert_eq!(told(&host)[3], (Ware::Transfer, 9_217, 5));
+        let mut held = IMarket::Held {
+            lease: 1,
+            order: 1,
+            holder: Address::repeat_byte(4),
+            node: host.node,
+            capacity: half,
+            free: Capacity { cpuMilli: 500, bandwidthBits: 0, ..half },
+            leases: 1,
+            untilMs: 0,
+            lent: true,
+            prices: Prices::of_dims([2, 1, 0, 0, 0]),
+            preemptibleBp: 10_000,
+        };
+        let lent: Vec<_> =
+            Ask::of_held(&held, &host).into_iter().map(|ask| (ask.ware, ask.price, ask.amount, ask.operator)).collect();
+        assert_eq!(lent, [(Ware::Cpu, 2_000, 500, host.operator), (Ware::Memory, 1_024, 4 << 30, host.operator)]);
+        held.lent = false;
+        assert!(Ask::of_held(&held, &host).is_empty());
         host.free.memoryBytes = 0;
         assert!(told(&host).is_empty(), "no replica finds room");
         (host.free, host.collateralMin) = (half, U256::from(1));

@@ -1,6 +1,7 @@
 //! Read the one book: what storage, reads, compute and bandwidth are offered for, where, and by whom.
 //!
-//! Storage and reads stand in the offers of providers, compute and bandwidth in those of hosts. Prices are brought to one unit each,
+//! Storage and reads stand in the offers of providers, compute and bandwidth in those of hosts and in what is lent of held
+//! leases. Prices are brought to one unit each,
 //! by a month of thirty days where something is paid by time.
 
 mod ask;
@@ -24,6 +25,7 @@ use hodei_types::{
     chain::{Chain, ChainError},
     market::{Index, REGIONS, Runtime},
 };
+use std::collections::BTreeMap;
 
 /// Seconds of a month.
 const MONTH_SECS: u64 = 30 * 86_400;
@@ -133,6 +135,13 @@ pub async fn asks(chain: &dyn Chain, class: Option<Class>) -> Result<Vec<Ask>, C
             )
             .await?;
         found.extend(hosts.iter().flat_map(Ask::of_host));
+        let lent: Vec<IMarket::Held> =
+            market::listed(
+                |first| async move { ask(chain, MARKET, &IMarket::lentCall { first, most: PAGE_MAX }).await },
+            )
+            .await?;
+        let by_node: BTreeMap<_, _> = hosts.iter().map(|host| (host.node, host)).collect();
+        found.extend(lent.iter().filter_map(|held| Some(Ask::of_held(held, by_node.get(&held.node)?))).flatten());
     }
     found.retain(|ask| class.is_none_or(|class| ask.ware.class() == class));
     Ok(found)

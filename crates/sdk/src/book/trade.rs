@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use hodei_types::{
     abi::{DEALS, IDeals, ILeases, IMarket, IProviders, ITabs, LEASES, MARKET, PROVIDERS, TABS},
     chain::{Chain, ChainError, Log, LogFilter},
-    market::REGIONS,
+    market::{REGIONS, WITHIN_RATE},
     transport::NodeKey,
 };
 use std::cmp::Reverse;
@@ -171,7 +171,8 @@ fn told(log: &Log, window_secs: u64) -> Vec<Trade> {
                 let text = format!("paid in {}", region(paid.region));
                 Some(vec![trade(Class::Compute, What::Sample, None, U256::from(paid.price), "unit and hour", text)])
             }),
-        LEASES => event::<ILeases::Begun>(log).map(|begun| {
+        // What stands in its owner's own reservation is no trade.
+        LEASES => event::<ILeases::Begun>(log).filter(|begun| begun.rate != WITHIN_RATE).map(|begun| {
             let hour = U256::from(begun.rate) * U256::from(3600);
             let text = format!("lease {} of order {}", begun.lease, begun.order);
             vec![trade(Class::Compute, What::Lease, Some(begun.node), hour, "replica and hour", text)]
@@ -260,6 +261,8 @@ mod tests {
             workload: B256::ZERO,
         };
         assert_eq!(prices(&log(LEASES, &begun)), [("compute", "lease", 10_800, "replica and hour")]);
+        let within = ILeases::Begun { rate: WITHIN_RATE, ..begun };
+        assert!(prices(&log(LEASES, &within)).is_empty(), "it is paid to oneself");
         let paid = IMarket::Sampled { region: 0, runtime: 0, owner: Address::ZERO, price: 11, weight: U256::from(1) };
         assert_eq!(prices(&log(MARKET, &paid)), [("compute", "sample", 11, "unit and hour")]);
     }

@@ -107,7 +107,7 @@ sol! {
             uint64 secs;
             /// Deferrable: it waits for so long, in milliseconds of the active clock; else 0.
             uint64 patienceMs;
-            /// Digest of what is to run.
+            /// Digest of what is to run. 0 reserves: its leases hold room, and run nothing.
             bytes32 workload;
             /// Wei of collateral its hosts must have when they are chosen, beside what each offer needs.
             uint128 collateralMin;
@@ -124,6 +124,26 @@ sol! {
             bytes32 node;
             /// Wei a second; on call a thousandth of it is streamed, and calls are priced by it.
             uint128 rate;
+            /// The held lease it stands in; 0 if in the host's own room.
+            uint64 via;
+        }
+        /// A running lease that holds room, with what of it is free.
+        struct Held {
+            uint64 lease;
+            uint64 order;
+            address holder;
+            bytes32 node;
+            Capacity capacity;
+            /// What no lease stands in.
+            Capacity free;
+            /// Leases that stand in it.
+            uint64 leases;
+            /// When its escrow ends, by the ledger's time if blocks go on being made.
+            uint64 untilMs;
+            /// What is free is in the book, at these prices.
+            bool lent;
+            Prices prices;
+            uint16 preemptibleBp;
         }
         /// 0 never was, 1 waiting, 2 filled, 3 cancelled, 4 filled and all its leases ended.
         struct Placed {
@@ -177,6 +197,9 @@ sol! {
         event Ordered(uint64 indexed order, address indexed owner, uint8 state, Order terms, uint256 deposit);
         event Filled(uint64 indexed order, address indexed owner, uint64 firstLease, uint256 escrow, uint256 change);
         event Cancelled(uint64 indexed order, address indexed owner, uint256 refund);
+        /// What is free of a held lease is in the book at these prices, until it ends or is recalled.
+        event Lent(uint64 indexed lease, address indexed holder, Prices prices, uint16 preemptibleBp);
+        event Recalled(uint64 indexed lease, address indexed holder);
         /// A sample of the price index.
         event Sampled(uint8 indexed region, uint8 indexed runtime, address indexed owner, uint128 price, uint256 weight);
 
@@ -199,6 +222,13 @@ sol! {
         /// It waited as long as it was to.
         error TooLate(uint64 untilMs);
         error NotOwner(address owner);
+        /// It runs something: nothing is placed within it.
+        error NotReserved(uint64 order);
+        /// It holds no room, or ended.
+        error NotHeld(uint64 lease);
+        error NotLent(uint64 lease);
+        /// What is held ends in so many seconds.
+        error HeldTooShort(uint64 secs);
 
         /// Registers a host for the caller, its operator. `possession` is the node key's Ed25519 signature over
         /// `operator_consent(chain id, operator, node)`. Value sent becomes collateral.
@@ -219,6 +249,11 @@ sol! {
         function fill(uint64 id) external;
         /// Ends a waiting order and pays its deposit back; after its time anybody may.
         function cancel(uint64 id) external;
+        /// Puts what is free of a held lease of the caller, or of the owner whose budget it is, into the book, at these
+        /// prices without markups; what it earns is the holder's. Again, it changes them.
+        function lend(uint64 lease, Prices calldata prices, uint16 preemptibleBp) external;
+        /// Takes it out: no new leases of others, and no renewals of theirs; those that run go on.
+        function recall(uint64 lease) external;
 
         /// Where an order would go now; reverts as it would. The deposit is not looked at.
         function quote(Order calldata terms) external view returns (Placement[] memory);
@@ -233,7 +268,11 @@ sol! {
         function placed(uint64 id) external view returns (Placed memory);
         /// Waiting and filled orders of an account, at most 64 from `first`.
         function ofOwner(address owner, uint64 first, uint64 most) external view returns (uint64[] memory orders);
-        /// The book of a region and runtime, cheapest first, of at most 256 offers.
+        /// Running leases that an order holds room with, and wei others paid for standing in any of them so far.
+        function reserved(uint64 order) external view returns (Held[] memory held, uint256 earned);
+        /// Held leases that are lent, at most 64 from `first`.
+        function lent(uint64 first, uint64 most) external view returns (Held[] memory);
+        /// The book of a region and runtime, cheapest first, of at most 256 offers and 32 held leases.
         function depth(uint8 region, uint8 runtime) external view returns (Step[] memory);
         function index(uint8 region, uint8 runtime) external view returns (Index memory);
         /// What coins stand for here, of `settlement`: 0 money of their own, 1 a currency (ISO 4217) that is invoiced, 2
@@ -277,10 +316,12 @@ sol! {
             uint128 callRate;
             /// Wei that were paid for calls.
             uint128 claimed;
+            /// The held lease it stands in; 0 if in the host's own room.
+            uint64 via;
         }
 
         event Begun(uint64 indexed lease, bytes32 indexed node, address indexed owner, uint64 order, uint128 rate, uint128 escrow, bytes32 workload);
-        /// `amount` of it to the operator, `burned` to nobody.
+        /// `amount` of it to the operator, or to the holder of the lease it stands in; `burned` to nobody.
         event Settled(uint64 indexed lease, bytes32 indexed node, address indexed owner, address operator, uint64 secs, uint256 amount, uint256 burned);
         /// Paid for calls, by a voucher; `claimed` with all before.
         event Claimed(uint64 indexed lease, bytes32 indexed node, address indexed owner, address operator, uint128 claimed, uint256 amount, uint256 burned);
@@ -301,8 +342,11 @@ sol! {
         error NotRunning(uint64 lease);
         error NotOwner(address owner);
         error NotOperator(address operator);
-        /// A renewal pays for whole seconds, and not beyond 400 days.
+        /// A renewal pays for whole seconds, and not beyond 400 days or the end of the lease it stands in; 0 if that one was
+        /// recalled, or lost.
         error BadRenewal(uint256 rate, uint64 secsMax);
+        /// So many leases stand in it: they end first.
+        error HoldsLeases(uint64 lease, uint64 leases);
         /// Its host takes no renewals.
         error HostRetired(bytes32 node);
         /// Its host has less collateral than its offer needs: it takes no renewals until it has.
@@ -333,6 +377,8 @@ sol! {
         function end(uint64[] calldata leases) external;
         /// Ends leases of a host of the caller. The rest goes back to the owner; unless the lease is preemptible or the
         /// host retired seven windows ago, the collateral loses what the next hour would have paid, half of it to the owner.
+        /// A preemptible lease that stands in a held one is its holder's to end for nothing, and not the host's, unless what
+        /// it stands in was lost.
         function quit(uint64[] calldata leases) external;
         /// Adds the value sent to the escrow. Anybody may.
         function renew(uint64 lease) external payable;

@@ -31,6 +31,11 @@ impl Prices {
         let [cpu, memory, disk, bandwidth, transfer] = dims;
         Self { cpuMilli: cpu, memoryMib: memory, diskMib: disk, bandwidthKbit: bandwidth, transferMib: transfer }
     }
+
+    /// Whether each is at most [`PRICE_MAX`].
+    pub fn are_within(&self) -> bool {
+        self.dims().iter().all(|price| *price <= PRICE_MAX)
+    }
 }
 
 /// Wei an hour for that capacity, each part rounded up. Of parts within [`CAPACITY_MAX`] and [`PRICE_MAX`] the sum is
@@ -64,7 +69,7 @@ impl Offer {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let graphic = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         field(self.capacity.fits_in(&CAPACITY_MAX) && OFFER_MIN.fits_in(&self.capacity), "capacity")?;
-        field(self.prices.dims().iter().all(|price| *price <= PRICE_MAX), "prices")?;
+        field(self.prices.are_within(), "prices")?;
         curve::check(&self.curve)?;
         field((1..=BP).contains(&u64::from(self.preemptibleBp)), "preemptibleBp")?;
         field(usize::from(self.region) < REGIONS.len(), "region")?;

@@ -35,14 +35,23 @@ impl Order {
         field(self.renewableMin <= 100, "renewableMin")?;
         field(Class::of(self.class).is_some(), "class")?;
         field((super::LEASE_SECS_MIN..=TERM_SECS_MAX).contains(&self.secs), "secs")?;
-        // Nothing promises availability, and nothing is held, yet.
+        // Nothing promises availability yet.
         field(self.availabilityMinBp == 0, "availabilityMinBp")?;
-        field(self.within == 0, "within")?;
+        // Nothing is held within what is held, nor for as long as a host likes; what is on call takes no room.
+        let is_on_call = self.class == Class::OnCall as u8;
+        field(self.within == 0 || !(self.is_reservation() || is_on_call), "within")?;
+        let may_end = is_on_call || self.class == Class::Preemptible as u8;
+        field(!self.is_reservation() || !may_end, "class")?;
         // Rising, so that one set is one order.
         let is_set = self.exclude.len() <= EXCLUDE_MAX && self.exclude.windows(2).all(|pair| pair[0] < pair[1]);
         field(is_set, "exclude")?;
         let waits = self.class == Class::Deferrable as u8;
         field(if waits { (1..=PATIENCE_MS_MAX).contains(&self.patienceMs) } else { self.patienceMs == 0 }, "patienceMs")
+    }
+
+    /// Whether it holds room and runs nothing.
+    pub fn is_reservation(&self) -> bool {
+        self.workload.is_zero()
     }
 
     /// The one encoding, as in the ledger's call.
@@ -107,7 +116,7 @@ mod tests {
         assert_eq!((bytes.len(), Order::decode(&bytes)), (ORDER_BYTES_MAX, Ok(most)));
         assert!(matches!(Order::decode(&[&bytes[..], &[0]].concat()), Err(TermsError::TooLong { .. })));
         type Change = fn(&mut Order);
-        let cases: [(&str, Change); 15] = [
+        let cases: [(&str, Change); 17] = [
             ("each", |order| order.each.memoryBytes = 0),
             ("replicas", |order| order.replicas = 0),
             ("replicas", |order| order.replicas = REPLICAS_MAX + 1),
@@ -115,6 +124,8 @@ mod tests {
             ("regions", |order| order.regions = 1 << 63),
             ("country", |order| order.country = [b'E', 0].into()),
             ("class", |order| order.class = 4),
+            ("class", |order| order.class = Class::Preemptible as u8),
+            ("class", |order| order.class = Class::OnCall as u8),
             ("secs", |order| order.secs = 59),
             ("availabilityMinBp", |order| order.availabilityMinBp = 1),
             ("within", |order| order.within = 1),
@@ -129,5 +140,7 @@ mod tests {
             change(&mut bad);
             assert_eq!(bad.check(), Err(TermsError::Field(field)));
         }
+        let runs = Order { workload: B256::repeat_byte(7), within: 1, class: Class::Preemptible as u8, ..order() };
+        assert_eq!(runs.check(), Ok(()), "what runs may stand in what is held");
     }
 }

@@ -27,8 +27,13 @@ const NODE: u64 = 1;
 const COIN: u64 = 2;
 /// Who said that its host is not reached, while it is suspect.
 const ACCUSERS: u64 = 3;
+/// The held lease it stands in, if it stands in one.
+const VIA: u64 = 6;
 /// Of one on call.
-const CALLS: u64 = 6;
+const CALLS: u64 = 7;
+
+/// Beside the state: there is such a slot.
+const STANDS_IN: u64 = 0x80;
 
 /// One lease.
 #[derive(Clone, Debug)]
@@ -36,6 +41,8 @@ pub(super) struct Lease {
     pub(super) id: u64,
     pub(super) order: u64,
     pub(super) node: B256,
+    /// The held lease it stands in; 0 if in the host's own room.
+    pub(super) via: u64,
     pub(super) state: u8,
     /// Which of its order, from 0.
     pub(super) replica: u8,
@@ -58,22 +65,24 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// A lease that must be there, be it over.
-    pub(super) fn known(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Self, Stop> {
+    /// A lease, be it over.
+    pub(super) fn find(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Option<Self>, Stop> {
         let slots = lease_slot(id);
         let [order, begun_ms, paid_secs, bits] = unpack(ctx.load(LEASES, at(slots, TIMES))?);
         let node = ctx.load(LEASES, at(slots, NODE))?.into();
         let (rate, left) = unpack_wide(ctx.load(LEASES, at(slots, COIN))?);
         if bits == 0 {
-            return Err(revert(ILeases::UnknownLease { lease: id }));
+            return Ok(None);
         }
         let (call_rate, claimed) = unpack_wide(ctx.load(LEASES, at(slots, CALLS))?);
-        let (state, replica) = (bits as u8, (bits >> 8) as u8);
+        let via = if bits & STANDS_IN == 0 { 0 } else { ctx.load(LEASES, at(slots, VIA))?.saturating_to() };
+        let (state, replica) = ((bits & !STANDS_IN) as u8, (bits >> 8) as u8);
         let (generation, suspect_secs) = ((bits >> 16) as u16, (bits >> 32) as u32);
-        Ok(Self {
+        Ok(Some(Self {
             id,
             order,
             node,
+            via,
             state,
             replica,
             generation,
@@ -84,7 +93,12 @@ impl Lease {
             left,
             call_rate,
             claimed,
-        })
+        }))
+    }
+
+    /// A lease that must be there, be it over.
+    pub(super) fn known(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Self, Stop> {
+        Self::find(ctx, id)?.ok_or_else(|| revert(ILeases::UnknownLease { lease: id }))
     }
 
     /// A lease that did not end.
@@ -97,6 +111,7 @@ impl Lease {
     pub(super) fn store(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let slots = lease_slot(self.id);
         let bits = u64::from(self.state)
+            | if self.via > 0 { STANDS_IN } else { 0 }
             | u64::from(self.replica) << 8
             | u64::from(self.generation) << 16
             | u64::from(self.suspect_secs) << 32;
@@ -112,6 +127,9 @@ impl Lease {
     /// Writes a lease that did not exist, and its place in its host's list.
     pub(super) fn store_new(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         ctx.store(LEASES, at(lease_slot(self.id), NODE), self.node.into())?;
+        if self.via > 0 {
+            ctx.store(LEASES, at(lease_slot(self.id), VIA), U256::from(self.via))?;
+        }
         self.store(ctx)?;
         of_host(self.node).push(ctx, U256::from(self.id))
     }

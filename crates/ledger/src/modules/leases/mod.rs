@@ -19,6 +19,10 @@
 //! What is on call streams a thousandth of its rate, takes no room of its host, and pays its calls by vouchers out of the
 //! same escrow (`calls`): what it owes for keeping comes first, and nothing is paid that is not there.
 //!
+//! A lease of a reservation holds room and runs nothing; others stand in it (`within`). Their pay is its holder's. None is
+//! funded beyond its end, and it does not end before they do, but by the loss of its host: then those that stand in it are
+//! their host's, as if they had been placed there, until they end or are lost themselves.
+//!
 //! Invariants: this module's account holds what is in escrow of all leases; what was paid for seconds and for calls, burned,
 //! is left, went to watchers, went on and was paid back of a lease is what came in; no lease pays beyond its escrow, nor a
 //! second twice, nor one after its host was last known to be there, nor a voucher twice.
@@ -27,6 +31,7 @@ mod calls;
 mod lease;
 mod stream;
 mod watch;
+mod within;
 
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
@@ -37,10 +42,12 @@ use hodei_types::{
 
 use super::{
     ctx::{Ctx, Stop, returns, revert},
-    market::{offer::Record, order::Standing},
+    market::{held::Held, offer::Record, order::Standing},
     queue, rounds,
 };
 use lease::{Lease, RUNNING};
+use within::Within;
+pub(super) use within::holding;
 
 const PAYABLE: &[[u8; 4]] = &[ILeases::renewCall::SELECTOR];
 
@@ -118,8 +125,8 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
     }
 }
 
-/// Makes a lease of each placement, with escrow for so many seconds, of this replica and the next; the first one's id. The
-/// caller brings the coin.
+/// Makes a lease of each placement, with escrow for so many seconds, or as long as what it stands in lasts, of this replica
+/// and the next; the first one's id. The caller brings the coin.
 pub(super) fn begin(
     ctx: &mut Ctx<'_, '_>,
     order: &Standing,
@@ -130,17 +137,22 @@ pub(super) fn begin(
     let begun_ms = queue::window(ctx)?.clock_ms;
     let first = lease::count(ctx)? + 1;
     let is_on_call = order.is_on_call();
-    let (order, owner, workload) = (order.id, order.owner, order.terms.workload);
+    let (terms, order, owner) = (&order.terms, order.id, order.owner);
+    let workload = terms.workload;
     for ((id, replica), placement) in (first..).zip(replica..).zip(placements) {
-        let (node, rate) = (placement.node, stream_rate(is_on_call, placement));
+        let Placement { node, via, .. } = *placement;
+        let rate = stream_rate(is_on_call, placement);
+        let left = escrow(ctx, rate, via, secs)?;
+        if terms.is_reservation() {
+            Held::begin(ctx, id, node, &terms.each)?;
+        }
         let (call_rate, claimed) = (if is_on_call { placement.rate } else { 0 }, 0);
-        // Below 2^119: a rate of 2^93, for seconds of 2^26.
-        let left = rate.saturating_mul(secs);
         let (state, generation, suspect_secs, paid_secs) = (RUNNING, 0, 0, 0);
         let lease = Lease {
             id,
             order,
             node,
+            via,
             state,
             replica,
             generation,
@@ -164,6 +176,16 @@ pub(super) fn stream_rate(is_on_call: bool, placement: &Placement) -> u128 {
     if is_on_call { keep_rate(placement.rate) } else { placement.rate }
 }
 
+/// Wei that a lease is funded with at this rate, for so many seconds or as long as what it stands in lasts.
+pub(super) fn escrow(ctx: &mut Ctx<'_, '_>, rate: u128, via: u64, secs: u128) -> Result<u128, Stop> {
+    let most = match via {
+        0 => TERM_SECS_MAX,
+        via => holding(ctx, via)?.map_or(0, |holding| holding.rest_secs),
+    };
+    // Below 2^119: a rate of 2^93, for seconds of 2^26.
+    Ok(rate.saturating_mul(secs.min(most.into())))
+}
+
 /// Where a lease is, if it runs.
 pub(super) fn living(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Option<B256>, Stop> {
     let lease = Lease::known(ctx, id)?;
@@ -176,23 +198,31 @@ fn renew(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     if clock_ms >= lease.ends_ms() {
         return Err(revert(ILeases::NotRunning { lease: id }));
     }
-    let (node, host) = (lease.node, Record::known(ctx, lease.node)?);
-    if host.retired {
-        return Err(revert(ILeases::HostRetired { node }));
-    }
-    let (collateral, least) = (host.collateral, host.least(ctx));
-    if collateral < least {
-        return Err(revert(ILeases::HostShort { node, collateral, least }));
+    let owner = Standing::known(ctx, lease.order)?.owner;
+    let mut most = TERM_SECS_MAX.saturating_sub(lease.funded_secs());
+    if lease.via > 0 {
+        // The room is its holder's until the end of what he holds: his own renewals are the host's to refuse.
+        most = Within::of(ctx, &lease)?.map_or(0, |within| within.renewal_secs(&lease, owner)).min(most);
+    } else {
+        check_renews(ctx, lease.node)?;
     }
     let (amount, rate) = (ctx.value, U256::from(lease.rate));
-    let most = TERM_SECS_MAX.saturating_sub(lease.funded_secs());
     if amount.is_zero() || amount % rate != U256::ZERO || amount / rate > U256::from(most) {
         return Err(revert(ILeases::BadRenewal { rate, secsMax: most }));
     }
     lease.left = lease.left.saturating_add(amount.saturating_to());
     lease.store(ctx)?;
-    let owner = Standing::known(ctx, lease.order)?.owner;
     ctx.emit(LEASES, &ILeases::Renewed { lease: id, owner, amount, left: lease.left })
+}
+
+/// Refuses a renewal for a host that takes none.
+fn check_renews(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(), Stop> {
+    let host = Record::known(ctx, node)?;
+    if host.retired {
+        return Err(revert(ILeases::HostRetired { node }));
+    }
+    let (collateral, least) = (host.collateral, host.least(ctx));
+    if collateral < least { Err(revert(ILeases::HostShort { node, collateral, least })) } else { Ok(()) }
 }
 
 fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
@@ -226,6 +256,7 @@ fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
         lostMs: lost_ms.unwrap_or(0),
         callRate: lease.call_rate,
         claimed: lease.claimed,
+        via: lease.via,
     })
 }
 

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, U256};
 use hodei_types::{
     abi::{ILeases, IMarket::Placement, LEASES},
-    market::{BP, Class, FEE_BP, LEASE_SECS_MIN, QUIT_SECS, TERM_SECS_MAX, WATCHER_SECS, size_milli},
+    market::{BP, Capacity, Class, FEE_BP, LEASE_SECS_MIN, QUIT_SECS, TERM_SECS_MAX, WATCHER_SECS, size_milli},
 };
 
 use super::{
@@ -12,14 +12,16 @@ use super::{
         ctx::{Ctx, Stop, revert},
         market::{
             self,
+            held::Held,
             offer::{self, Record},
-            order::Standing,
+            order::{self, Standing},
         },
         queue,
     },
-    begin,
+    begin, escrow,
     lease::{ENDED, Lease, of_host},
     stream_rate,
+    within::Within,
 };
 
 const HOUR_SECS: u64 = 3600;
@@ -41,6 +43,7 @@ pub(super) struct Running {
     pub(super) lease: Lease,
     pub(super) order: Standing,
     pub(super) host: Record,
+    pub(super) within: Option<Within>,
 }
 
 impl Running {
@@ -48,16 +51,42 @@ impl Running {
         let lease = Lease::running(ctx, id)?;
         let order = Standing::known(ctx, lease.order)?;
         let host = Record::known(ctx, lease.node)?;
-        Ok(Self { lease, order, host })
+        let within = Within::of(ctx, &lease)?;
+        Ok(Self { lease, order, host, within })
     }
 
     fn is_preemptible(&self) -> bool {
         self.order.terms.class == Class::Preemptible as u8
     }
 
+    /// Whom it pays, and the reservation it stands in: its holder there, else its host.
+    fn payee(&self) -> (Address, Option<u64>) {
+        match &self.within {
+            Some(within) => (within.holder, Some(within.order)),
+            None => (self.host.operator, None),
+        }
+    }
+
+    /// Refuses an end while others stand in what it holds.
+    fn check_empty(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+        match self.standing(ctx)? {
+            0 => Ok(()),
+            leases => Err(revert(ILeases::HoldsLeases { lease: self.lease.id, leases })),
+        }
+    }
+
+    /// How many leases stand in what it holds.
+    fn standing(&self, ctx: &mut Ctx<'_, '_>) -> Result<u64, Stop> {
+        if !self.order.terms.is_reservation() {
+            return Ok(0);
+        }
+        Ok(Held::find(ctx, self.lease.id)?.map_or(0, |held| held.leases))
+    }
+
     /// Pays the seconds up to `age_secs` that are not paid yet, as far as the escrow goes; the wei it paid, with what was
     /// burned of them.
     pub(super) fn settle(&mut self, ctx: &mut Ctx<'_, '_>, age_secs: u64) -> Result<U256, Stop> {
+        let (operator, reservation) = self.payee();
         let lease = &mut self.lease;
         let secs = lease.payable_secs(age_secs).saturating_sub(lease.paid_secs).min(lease.funded_secs());
         if secs == 0 {
@@ -73,13 +102,19 @@ impl Running {
         let burned = (paid * U256::from(FEE_BP)).div_ceil(U256::from(BP));
         let amount = paid - burned;
         let Lease { id, node, paid_secs, rate, .. } = *lease;
-        let (owner, operator) = (self.order.owner, self.host.operator);
+        let owner = self.order.owner;
         ctx.transfer(LEASES, operator, amount)?;
         ctx.burn(LEASES, burned)?;
         ctx.emit(LEASES, &ILeases::Settled { lease: id, node, owner, operator, secs, amount, burned })?;
+        // What one pays oneself is neither earned nor a price.
+        let is_own = operator == owner && reservation.is_some();
+        if let Some(id) = reservation.filter(|_| !is_own) {
+            order::earn(ctx, id, amount)?;
+        }
         let hours = (paid_secs / HOUR_SECS - before / HOUR_SECS).min(SAMPLE_HOURS_MAX);
         // What is on call has no room, and what it pays is no price of any.
-        if hours > 0 && !self.is_preemptible() && !self.order.is_on_call() {
+        let is_price = !self.is_preemptible() && !self.order.is_on_call() && !is_own && self.order.terms.within == 0;
+        if hours > 0 && is_price {
             let hour = rate.saturating_mul(HOUR_SECS.into());
             let size = u128::from(size_milli(&self.order.terms.each).max(1));
             let price = hour.saturating_mul(1000).div_ceil(size);
@@ -117,14 +152,31 @@ impl Running {
             return self.end(ctx, By::Loss, U256::ZERO);
         };
         let secs = most(&placement).min(TERM_SECS_MAX.into());
+        // At most what is left: so many seconds fit.
+        let escrow = escrow(ctx, rate_of(&placement), placement.via, secs)?.min(self.lease.left);
         let next = begin(ctx, &self.order, &[placement], replica, secs)?;
         self.order.go_on(ctx, replica, &placement, next)?;
-        // At most what is left: so many seconds fit.
-        let escrow = rate_of(&placement).saturating_mul(secs).min(self.lease.left);
         self.lease.left -= escrow;
         let owner = self.order.owner;
+        if let Some(held) = Held::find(ctx, id)? {
+            held.go_on(ctx, owner, next)?;
+        }
         ctx.emit(LEASES, &ILeases::Replaced { lease: id, next, owner, escrow: U256::from(escrow) })?;
         self.close(ctx, By::Loss, U256::ZERO)
+    }
+
+    /// Gives back what it took of a held lease, or forgets what it holds itself; the room that is its host's again. What
+    /// stands in a lease that is lost takes its room of the host from here on.
+    fn release(&self, ctx: &mut Ctx<'_, '_>) -> Result<Capacity, Stop> {
+        let (lease, each) = (&self.lease, self.order.room());
+        if self.order.terms.is_reservation() {
+            let held = Held::find(ctx, lease.id)?;
+            return held.map_or(Ok(each), |held| held.end(ctx));
+        }
+        let held = if lease.via > 0 { Held::find(ctx, lease.via)? } else { None };
+        let Some(held) = held else { return Ok(each) };
+        held.give(ctx, &each)?;
+        Ok(Capacity::default())
     }
 
     fn close(mut self, ctx: &mut Ctx<'_, '_>, by: By, penalty: U256) -> Result<(), Stop> {
@@ -136,7 +188,8 @@ impl Running {
         let Lease { id, node, .. } = self.lease;
         let owner = self.order.owner;
         of_host(node).remove(ctx, U256::from(id))?;
-        self.host.give(ctx, &self.order.room())?;
+        let room = self.release(ctx)?;
+        self.host.give(ctx, &room)?;
         ctx.transfer(LEASES, owner, refund)?;
         ctx.emit(LEASES, &ILeases::Ended { lease: id, node, owner, by: by as u8, refund, penalty })
     }
@@ -149,7 +202,10 @@ pub(super) fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
     let age_secs = running.lease.age_secs(clock_ms);
     let paid = running.settle(ctx, age_secs)?;
     if running.lease.funded_secs() == 0 {
-        running.end(ctx, By::Escrow, U256::ZERO)?;
+        // What stands in it is over too, and ends first.
+        if running.standing(ctx)? == 0 {
+            running.end(ctx, By::Escrow, U256::ZERO)?;
+        }
     } else if running.lease.lost_ms().is_some_and(|lost_ms| clock_ms >= lost_ms) {
         running.lose(ctx)?;
     }
@@ -160,25 +216,36 @@ pub(super) fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
 pub(super) fn end(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     let mut running = Running::load(ctx, id)?;
     check_owner(ctx, running.order.owner)?;
+    running.check_empty(ctx)?;
     let clock_ms = queue::window(ctx)?.clock_ms;
     let age_secs = running.lease.age_secs(clock_ms).max(LEASE_SECS_MIN);
     running.settle(ctx, age_secs)?;
     running.end(ctx, By::Owner, U256::ZERO)
 }
 
-/// Ends a lease for its host.
+/// Ends a lease for its host; or a preemptible one for the holder of what it stands in, who sold it as such.
 pub(super) fn quit(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     let mut running = Running::load(ctx, id)?;
     let operator = running.host.operator;
-    if operator != ctx.caller {
+    let is_holder = match &running.within {
+        Some(within) if running.is_preemptible() => budgets::principal(ctx, ctx.caller)? == within.holder,
+        _ => false,
+    };
+    if !is_holder && operator != ctx.caller {
         return Err(revert(ILeases::NotOperator { operator }));
     }
+    running.check_empty(ctx)?;
     let clock_ms = queue::window(ctx)?.clock_ms;
     let age_secs = running.lease.age_secs(clock_ms);
     running.settle(ctx, age_secs)?;
     let (owner, rest_secs) = (running.order.owner, running.lease.funded_secs());
     let gave_notice = running.host.retired && clock_ms >= running.host.quits_free_ms;
-    let penalty = if running.is_preemptible() || gave_notice {
+    // What was sold as preemptible by its holder was not by its host; what lost its holder nobody pays the host's rent for.
+    let is_free = match &running.within {
+        Some(_) => is_holder,
+        None => running.is_preemptible() || running.lease.via > 0,
+    };
+    let penalty = if is_free || gave_notice {
         U256::ZERO
     } else {
         let most = U256::from(running.lease.rate) * U256::from(rest_secs.min(QUIT_SECS));

@@ -4,7 +4,8 @@
 //! round (seed) → watchers of a lease → unreachable (two signatures) → suspect ─ two minutes → touch: lost
 //!                                                                        └ alive → counts against who signed
 //! ```
-//! Watchers are hosts of three operators, none of them the lease's host's or its owner's. Each is drawn on its own: from a
+//! Watchers are hosts of three operators, none of them the lease's host's or its owner's, nor the holder's of what it
+//! stands in. Each is drawn on its own: from a
 //! place the seed names in the list of hosts as long as it was when the round began, the next that may watch, within a few
 //! steps. Who would be drawn twice for one lease must be two operators, and stand at two places.
 //!
@@ -26,6 +27,7 @@ use super::{
     },
     lease::{Lease, RUNNING},
     stream::Running,
+    within::Within,
 };
 
 const TAG_REFUTED: u8 = 4;
@@ -38,10 +40,16 @@ pub(super) fn watchers(ctx: &mut Ctx<'_, '_>, id: u64, round: u64) -> Result<Vec
     let lease = Lease::known(ctx, id)?;
     let owner = Standing::known(ctx, lease.order)?.owner;
     let operator = offer::operator(ctx, lease.node)?;
-    draw(ctx, &lease, [owner, operator], round)
+    let within = Within::of(ctx, &lease)?;
+    draw(ctx, &lease, sides(owner, operator, within.as_ref()), round)
 }
 
-fn draw(ctx: &mut Ctx<'_, '_>, lease: &Lease, sides: [Address; 2], number: u64) -> Result<Vec<B256>, Stop> {
+/// Who has a part in a lease.
+fn sides(owner: Address, operator: Address, within: Option<&Within>) -> Vec<Address> {
+    [Some(owner), Some(operator), within.map(|within| within.holder)].into_iter().flatten().collect()
+}
+
+fn draw(ctx: &mut Ctx<'_, '_>, lease: &Lease, sides: Vec<Address>, number: u64) -> Result<Vec<B256>, Stop> {
     let Some(round) = rounds::round(ctx, number)? else {
         return Err(revert(ILeases::BadRound { given: number, now: rounds::now(ctx)? }));
     };
@@ -49,7 +57,7 @@ fn draw(ctx: &mut Ctx<'_, '_>, lease: &Lease, sides: [Address; 2], number: u64) 
     if !is_watched || round.seed.is_zero() || round.hosts == 0 {
         return Ok(Vec::new());
     }
-    let (mut nodes, mut operators) = (Vec::new(), sides.to_vec());
+    let (mut nodes, mut operators) = (Vec::new(), sides);
     for i in 0..WATCHERS as u8 {
         let drawn: U256 = keccak256([round.seed.as_slice(), &lease.id.to_be_bytes(), &[i]].concat()).into();
         let first: u64 = drawn.checked_rem(U256::from(round.hosts)).unwrap_or_default().saturating_to();
@@ -69,7 +77,7 @@ fn draw(ctx: &mut Ctx<'_, '_>, lease: &Lease, sides: [Address; 2], number: u64) 
 
 /// Makes a lease suspect, if enough of its watchers signed.
 pub(super) fn unreachable(ctx: &mut Ctx<'_, '_>, id: u64, round: u64, signatures: &[Bytes]) -> Result<(), Stop> {
-    let Running { mut lease, order, host } = Running::load(ctx, id)?;
+    let Running { mut lease, order, host, within } = Running::load(ctx, id)?;
     let clock_ms = queue::window(ctx)?.clock_ms;
     if clock_ms >= lease.ends_ms() {
         return Err(revert(ILeases::NotRunning { lease: id }));
@@ -77,7 +85,7 @@ pub(super) fn unreachable(ctx: &mut Ctx<'_, '_>, id: u64, round: u64, signatures
     if lease.lost_ms().is_some() {
         return Err(revert(ILeases::AlreadySuspect { lease: id }));
     }
-    let nodes = draw(ctx, &lease, [order.owner, host.operator], round)?;
+    let nodes = draw(ctx, &lease, sides(order.owner, host.operator, within.as_ref()), round)?;
     let message = unreachable_statement(ctx.params.chain_id, id, lease.generation.into(), round);
     let mut accusers = Vec::new();
     // At most one signature a watcher is looked at.
@@ -99,7 +107,7 @@ pub(super) fn unreachable(ctx: &mut Ctx<'_, '_>, id: u64, round: u64, signatures
 
 /// Takes it back for a host that shows itself in time; it counts against who signed.
 pub(super) fn alive(ctx: &mut Ctx<'_, '_>, id: u64, generation: u64, signature: &[u8]) -> Result<(), Stop> {
-    let Running { mut lease, order, host } = Running::load(ctx, id)?;
+    let Running { mut lease, order, host, .. } = Running::load(ctx, id)?;
     let Some(lost_ms) = lease.lost_ms() else { return Err(revert(ILeases::NotSuspect { lease: id })) };
     let found = lease.generation.into();
     if generation != found {

@@ -3,12 +3,16 @@
 //! For each region and runtime: one word whose bits say which steps hold offers, and a list of hosts for each step. A step
 //! is half an octave of what [`REFERENCE`] costs an hour. Hosts that retired, or have no room for the smallest replica,
 //! are not in it: they take nobody's probe.
+//!
+//! Held leases that are lent stand in steps of their own beside, with probes of their own: room is held for what it costs,
+//! and without collateral, so that crowding them is cheap; what they crowd is each other.
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::U256;
 use hodei_types::{
     abi::MARKET,
     market::{Capacity, Prices, REFERENCE, REGIONS, Step, hour_price},
 };
+use std::collections::BTreeMap;
 
 use super::{
     super::{
@@ -17,15 +21,39 @@ use super::{
         slots::base,
     },
     card::Card,
+    held::Held,
 };
 
 const TAG_STEPS: u8 = 3;
 const TAG_STEP: u8 = 4;
+const TAG_LENT_STEPS: u8 = 22;
+const TAG_LENT_STEP: u8 = 23;
 
 /// Offers one order looks at: beyond that, of the cheapest by what [`REFERENCE`] costs. With the leases of 64 replicas it
 /// stays within what one transaction's gas pays for. Dear offers take no cheaper one's place; to fill it with cheaper ones
 /// takes as many times the least collateral, at prices that anybody may take them at.
 pub(super) const PROBES_MAX: usize = 256;
+/// Held leases one order looks at besides.
+pub(super) const LENT_PROBES_MAX: usize = 32;
+
+/// Who offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Hosts, by their keys.
+    Hosts,
+    /// Holders of leases, by the leases' ids.
+    Lent,
+}
+
+impl Side {
+    fn probes_max(self) -> usize {
+        if self == Self::Hosts { PROBES_MAX } else { LENT_PROBES_MAX }
+    }
+
+    fn steps_slot(self, region: u8, runtime: u8) -> U256 {
+        base(if self == Self::Hosts { TAG_STEPS } else { TAG_LENT_STEPS }, &[&[region, runtime]])
+    }
+}
 
 /// Where in the book an offer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,28 +64,30 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    fn list(self) -> List {
-        List::new(MARKET, base(TAG_STEP, &[&[self.region, self.runtime, self.step]]))
+    fn list(self, side: Side) -> List {
+        let tag = if side == Side::Hosts { TAG_STEP } else { TAG_LENT_STEP };
+        List::new(MARKET, base(tag, &[&[self.region, self.runtime, self.step]]))
     }
 
-    /// Puts a host that is not in the book into it.
-    pub(super) fn put(self, ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(), Stop> {
-        let list = self.list();
-        list.push(ctx, node.into())?;
-        if list.len(ctx)? == 1 { self.mark(ctx, true) } else { Ok(()) }
+    /// Puts one that is not in the book into it.
+    pub(super) fn put(self, ctx: &mut Ctx<'_, '_>, side: Side, item: U256) -> Result<(), Stop> {
+        let list = self.list(side);
+        list.push(ctx, item)?;
+        if list.len(ctx)? == 1 { self.mark(ctx, side, true) } else { Ok(()) }
     }
 
-    /// Takes a host out that is in the book.
-    pub(super) fn remove(self, ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(), Stop> {
-        let list = self.list();
-        list.remove(ctx, node.into())?;
-        if list.len(ctx)? == 0 { self.mark(ctx, false) } else { Ok(()) }
+    /// Takes one out that is in the book.
+    pub(super) fn remove(self, ctx: &mut Ctx<'_, '_>, side: Side, item: U256) -> Result<(), Stop> {
+        let list = self.list(side);
+        list.remove(ctx, item)?;
+        if list.len(ctx)? == 0 { self.mark(ctx, side, false) } else { Ok(()) }
     }
 
-    fn mark(self, ctx: &mut Ctx<'_, '_>, is_held: bool) -> Result<(), Stop> {
-        let mut steps = ctx.load(MARKET, steps_slot(self.region, self.runtime))?;
-        steps.set_bit(self.step.into(), is_held);
-        ctx.store(MARKET, steps_slot(self.region, self.runtime), steps)
+    fn mark(self, ctx: &mut Ctx<'_, '_>, side: Side, is_full: bool) -> Result<(), Stop> {
+        let slot = side.steps_slot(self.region, self.runtime);
+        let mut steps = ctx.load(MARKET, slot)?;
+        steps.set_bit(self.step.into(), is_full);
+        ctx.store(MARKET, slot, steps)
     }
 }
 
@@ -76,21 +106,21 @@ fn price_from(step: u8) -> u128 {
     if step % 2 == 1 { octave + octave / 2 } else { octave }
 }
 
-/// Hosts of these regions, the cheapest steps first, at most [`PROBES_MAX`]; each with its step.
-pub(super) fn walk(ctx: &mut Ctx<'_, '_>, regions: u64, runtime: u8) -> Result<Vec<(u8, B256)>, Stop> {
-    let mut held = Vec::new();
+/// Who offers in these regions, the cheapest steps first, at most as many as an order looks at; each with its step.
+pub(super) fn walk(ctx: &mut Ctx<'_, '_>, side: Side, regions: u64, runtime: u8) -> Result<Vec<(u8, U256)>, Stop> {
+    let mut full = Vec::new();
     for region in (0..REGIONS.len() as u8).filter(|region| regions >> region & 1 == 1) {
-        held.push((region, ctx.load(MARKET, steps_slot(region, runtime))?));
+        full.push((region, ctx.load(MARKET, side.steps_slot(region, runtime))?));
     }
     let mut found = Vec::new();
     for step in 0..=u8::MAX {
-        for (region, _) in held.iter().filter(|(_, steps)| steps.bit(step.into())) {
-            let room = PROBES_MAX - found.len();
+        for (region, _) in full.iter().filter(|(_, steps)| steps.bit(step.into())) {
+            let room = side.probes_max() - found.len();
             if room == 0 {
                 return Ok(found);
             }
-            let page = Shelf { region: *region, runtime, step }.list().page(ctx, 0, room as u64)?;
-            found.extend(page.into_iter().map(|node| (step, node.into())));
+            let page = Shelf { region: *region, runtime, step }.list(side).page(ctx, 0, room as u64)?;
+            found.extend(page.into_iter().map(|item| (step, item)));
         }
     }
     Ok(found)
@@ -98,25 +128,23 @@ pub(super) fn walk(ctx: &mut Ctx<'_, '_>, regions: u64, runtime: u8) -> Result<V
 
 /// What stands in the book of one region and runtime.
 pub(super) fn depth(ctx: &mut Ctx<'_, '_>, region: u8, runtime: u8) -> Result<Vec<Step>, Stop> {
-    let mut steps: Vec<Step> = Vec::new();
-    let mut last = None;
-    for (step, node) in walk(ctx, 1 << region, runtime)? {
-        if last != Some(step) {
-            last = Some(step);
-            steps.push(Step { priceFrom: price_from(step), offers: 0, free: Capacity::default() });
-        }
-        let free = Card::load(ctx, node)?.free;
-        if let Some(shown) = steps.last_mut() {
-            shown.offers += 1;
-            // At most 256 hosts of what fits 56 bits.
-            shown.free = shown.free.checked_add(&free).unwrap_or(shown.free);
-        }
+    let mut offers = Vec::new();
+    for (step, node) in walk(ctx, Side::Hosts, 1 << region, runtime)? {
+        offers.push((step, Card::load(ctx, node.into())?.free));
     }
-    Ok(steps)
-}
-
-fn steps_slot(region: u8, runtime: u8) -> U256 {
-    base(TAG_STEPS, &[&[region, runtime]])
+    for (step, lease) in walk(ctx, Side::Lent, 1 << region, runtime)? {
+        let held = Held::find(ctx, lease.saturating_to())?;
+        offers.extend(held.map(|held| (step, held.free)));
+    }
+    let mut steps: BTreeMap<u8, Step> = BTreeMap::new();
+    for (step, free) in offers {
+        let none = Step { priceFrom: price_from(step), offers: 0, free: Capacity::default() };
+        let shown = steps.entry(step).or_insert(none);
+        shown.offers += 1;
+        // At most 288 of what fits 56 bits.
+        shown.free = shown.free.checked_add(&free).unwrap_or(shown.free);
+    }
+    Ok(steps.into_values().collect())
 }
 
 #[cfg(test)]

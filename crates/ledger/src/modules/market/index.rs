@@ -6,6 +6,10 @@
 //! else of the lightest if that is lighter, so that whoever has many accounts clears nobody out with samples of a few wei.
 //! Preemptible leases leave none.
 //!
+//! Leases that hold room leave samples as others do, and so do those that somebody else has in lent room: their buyer is
+//! an account that paid, and to trade with oneself there takes a held lease, where a host takes collateral, and burns the
+//! same. What the ledger sees to be paid to oneself is no price: in one's own reservation, or in what one lends oneself.
+//!
 //! The index is the median of the entries, weighted by what was paid. No account weighs more than a fifth of all; where
 //! there are fewer than five, all weigh the same. Whoever trades with itself pays the burned part of each wei, and needs
 //! accounts: how much and how many to move the median by 5 % is told with it, as the weights stand; where 64 are kept, who

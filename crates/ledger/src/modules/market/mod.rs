@@ -21,13 +21,18 @@
 //! Disk by the shard is offered in `providers` and sold in `deals`; what
 //! shows the book shows both.
 //!
+//! An order that runs nothing is a reservation: its leases hold room, its owner's further orders are placed within it, and
+//! what he lends of it stands in the book beside hosts (`held`).
+//!
 //! Invariants: this module's account holds the sum of collateral and of the deposits of waiting orders; what is free at a
-//! host and what its leases take is what it offers; a host is in the book just when it has room for the smallest replica
+//! host and what its leases take is what it offers, and what is free in a held lease and what stands in it is what it
+//! holds; a host is in the book just when it has room for the smallest replica
 //! and the collateral its offer needs, and did not retire; an order that reverts has taken nothing.
 
 pub(super) mod batch;
 mod book;
 mod card;
+pub(super) mod held;
 mod index;
 mod matcher;
 pub(super) mod offer;
@@ -88,6 +93,24 @@ pub(super) fn call(ctx: &mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop> {
             ctx.writes()?;
             order::cancel(ctx, call.id)?;
             done
+        }
+        Calls::lend(call) => {
+            ctx.writes()?;
+            held::lend(ctx, call.lease, &call.prices, call.preemptibleBp)?;
+            done
+        }
+        Calls::recall(call) => {
+            ctx.writes()?;
+            held::recall(ctx, call.lease)?;
+            done
+        }
+        Calls::reserved(call) => {
+            let reserved = held::reserved(ctx, call.order)?;
+            Ok(IMarket::reservedCall::abi_encode_returns(&reserved.into()))
+        }
+        Calls::lent(call) => {
+            page(call.most)?;
+            returns(held::page(ctx, call.first, call.most)?)
         }
         Calls::quote(call) => returns(order::quote(ctx, &call.terms)?),
         Calls::count(_) => {

@@ -19,7 +19,7 @@ use super::{
             unpack_text, unpack_wide,
         },
     },
-    book::{self, Shelf},
+    book::{self, Shelf, Side},
     card::Card,
 };
 
@@ -135,8 +135,8 @@ impl Record {
         self.short = self.collateral < self.least(ctx);
         self.listed = !self.retired && !self.short && CAPACITY_MIN.fits_in(&self.card.free);
         match (was.0, self.listed) {
-            (false, true) => self.shelf.put(ctx, self.node)?,
-            (true, false) => self.shelf.remove(ctx, self.node)?,
+            (false, true) => self.shelf.put(ctx, Side::Hosts, self.node.into())?,
+            (true, false) => self.shelf.remove(ctx, Side::Hosts, self.node.into())?,
             _ => {}
         }
         if was == (self.listed, self.short) { Ok(()) } else { self.store_flags(ctx) }
@@ -150,14 +150,14 @@ impl Record {
         self.list(ctx)
     }
 
-    /// Takes the room of one replica.
+    /// Takes the room of one replica; none, of one that stands in what another holds.
     pub(super) fn take(mut self, ctx: &mut Ctx<'_, '_>, each: &Capacity) -> Result<(), Stop> {
         let free = self.card.free.checked_sub(each).ok_or_else(|| broken("a match without room"))?;
         self.card.leases += 1;
         self.keep(ctx, free)
     }
 
-    /// Gives the room of one replica back.
+    /// Gives room back upon the end of a lease.
     pub(crate) fn give(mut self, ctx: &mut Ctx<'_, '_>, each: &Capacity) -> Result<(), Stop> {
         let free = self.card.free.checked_add(each).filter(|free| free.fits_in(&self.total));
         let leases = self.card.leases.checked_sub(1);
@@ -246,7 +246,7 @@ pub(super) fn update(ctx: &mut Ctx<'_, '_>, node: B256, offer: &Offer) -> Result
     }
     // Out of the book at the old prices, and in again at the new.
     if record.listed {
-        record.shelf.remove(ctx, node)?;
+        record.shelf.remove(ctx, Side::Hosts, node.into())?;
         record.listed = false;
     }
     record.card = Card::of(offer, free, leases);
@@ -369,9 +369,20 @@ pub(crate) fn watcher(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<Option<Addres
     Ok((!operator.is_zero() && bits & (RETIRED | SHORT) == 0).then_some(operator))
 }
 
+/// Whether a host takes new leases, as far as it has room.
+pub(super) fn is_open(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<bool, Stop> {
+    Ok(watcher(ctx, node)?.is_some())
+}
+
 /// Who operates a host, zero if nobody does.
 pub(crate) fn operator(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<Address, Stop> {
     Ok(unpack_address(ctx.load(MARKET, at(record_slot(node), OPERATOR))?).0)
+}
+
+/// Region and runtime of a host.
+pub(super) fn place(ctx: &mut Ctx<'_, '_>, node: B256) -> Result<(u8, u8), Stop> {
+    let [.., place] = unpack(ctx.load(MARKET, at(record_slot(node), REST))?);
+    Ok((place as u8, (place >> 8) as u8))
 }
 
 /// What a host offers in all.

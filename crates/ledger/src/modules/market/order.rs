@@ -6,7 +6,7 @@ use hodei_types::{
         IMarket::{self, Order, Placed, Placement},
         LEASES, MARKET,
     },
-    market::{Capacity, Class, LOST_MAX, TERM_SECS_MAX},
+    market::{Capacity, Class, LEASE_SECS_MIN, LOST_MAX, TERM_SECS_MAX},
 };
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
         slots::{at, base, pack, pack_address, pack_wide, unpack, unpack_address, unpack_wide},
     },
     batch,
+    held::Held,
     matcher::{self, Beside},
     offer::Record,
 };
@@ -44,6 +45,8 @@ const EXCLUDE: u64 = 7;
 const LOST: u64 = 16;
 /// The last lease of each replica, if it is not its first.
 const LAST: u64 = 32;
+/// What others paid for standing in what it holds.
+const EARNED: u64 = 96;
 
 /// One order, as it stands.
 #[derive(Clone, Debug)]
@@ -181,19 +184,40 @@ impl Standing {
             let needed = U256::from(rate) * U256::from(self.terms.secs);
             return Err(revert(IMarket::DepositTooSmall { given: U256::from(self.deposit), needed }));
         }
-        let escrow = rate.checked_mul(secs).ok_or_else(|| broken("an escrow beyond all coin"))?;
-        let change = U256::from(self.deposit - escrow);
+        let mut escrow: u128 = 0;
+        for placement in placements {
+            // No more than the deposit: each is funded for so many seconds at most.
+            escrow = escrow.saturating_add(leases::escrow(
+                ctx,
+                leases::stream_rate(is_on_call, placement),
+                placement.via,
+                secs,
+            )?);
+        }
+        let change = self.deposit.checked_sub(escrow).ok_or_else(|| broken("an escrow beyond its deposit"))?;
+        let change = U256::from(change);
         self.deposit = 0;
         self.state = FILLED;
         self.running = self.terms.replicas;
         self.first_lease = leases::begin(ctx, self, placements, 0, secs)?;
         for placement in placements {
-            Record::known(ctx, placement.node)?.take(ctx, &self.room())?;
+            self.take(ctx, placement)?;
         }
         ctx.transfer(MARKET, LEASES, U256::from(escrow))?;
         ctx.transfer(MARKET, change_to, change)?;
         let (order, owner, first_lease) = (self.id, self.owner, self.first_lease);
         Ok(IMarket::Filled { order, owner, firstLease: first_lease, escrow: U256::from(escrow), change })
+    }
+
+    /// Takes the room of one replica: of its host, or of the lease it stands in.
+    fn take(&self, ctx: &mut Ctx<'_, '_>, placement: &Placement) -> Result<(), Stop> {
+        let (record, each) = (Record::known(ctx, placement.node)?, self.room());
+        if placement.via == 0 {
+            return record.take(ctx, &each);
+        }
+        record.take(ctx, &Capacity::default())?;
+        let held = Held::find(ctx, placement.via)?.ok_or_else(|| broken("a match in nothing held"))?;
+        held.take(ctx, &each)
     }
 
     /// Begins the leases of one that waits.
@@ -247,7 +271,8 @@ impl Standing {
             let lease = self.last_lease(ctx, other)?;
             living.extend(leases::living(ctx, lease)?);
         }
-        let one = Order { replicas: 1, ..self.terms.clone() };
+        // It goes on for what is left, be that less than was asked for.
+        let one = Order { replicas: 1, secs: LEASE_SECS_MIN, ..self.terms.clone() };
         let found = matcher::place(ctx, &one, Beside { living: &living, lost: &self.lost })?;
         Ok(found.ok().and_then(|placements| placements.first().copied()))
     }
@@ -260,7 +285,7 @@ impl Standing {
         placement: &Placement,
         lease: u64,
     ) -> Result<(), Stop> {
-        Record::known(ctx, placement.node)?.take(ctx, &self.room())?;
+        self.take(ctx, placement)?;
         ctx.store(MARKET, at(order_slot(self.id), LAST + u64::from(replica)), U256::from(lease))
     }
 
@@ -268,6 +293,12 @@ impl Standing {
     fn last_lease(&self, ctx: &mut Ctx<'_, '_>, replica: u8) -> Result<u64, Stop> {
         let last: u64 = ctx.load(MARKET, at(order_slot(self.id), LAST + u64::from(replica)))?.saturating_to();
         Ok(if last == 0 { self.first_lease.saturating_add(replica.into()) } else { last })
+    }
+
+    /// The last lease of each replica; none while it waits.
+    pub(super) fn last_leases(&self, ctx: &mut Ctx<'_, '_>) -> Result<Vec<u64>, Stop> {
+        let replicas = if self.first_lease > 0 { self.terms.replicas } else { 0 };
+        (0..replicas).map(|replica| self.last_lease(ctx, replica)).collect()
     }
 
     fn show(self, leases: Vec<u64>, until_ms: u64) -> Placed {
@@ -300,6 +331,9 @@ pub(super) fn order(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<u64, Stop> {
         return Err(revert(IMarket::DepositTooSmall { given: U256::from(deposit), needed }));
     }
     let owner = budgets::principal(ctx, ctx.caller)?;
+    if terms.within > 0 {
+        check_within(ctx, owner, terms.within)?;
+    }
     let next = base(TAG_NEXT, &[]);
     let id = ctx.load(MARKET, next)?.saturating_to::<u64>() + 1;
     ctx.store(MARKET, next, U256::from(id))?;
@@ -317,7 +351,7 @@ pub(super) fn order(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<u64, Stop> {
     let found = matcher::place(ctx, terms, Beside::default())?;
     let filled = match found {
         Ok(placements) => Some(order.begin_leases(ctx, &placements, ctx.caller)?),
-        Err(placed) if !waits => return Err(matcher::no_fit(terms, placed)),
+        Err(short) if !waits => return Err(matcher::no_fit(terms, &short)),
         Err(_) => {
             order.until_ms = queue::window(ctx)?.clock_ms.saturating_add(terms.patienceMs);
             None
@@ -335,6 +369,26 @@ pub(super) fn order(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<u64, Stop> {
     Ok(id)
 }
 
+/// Refuses to place anything within an order that holds nothing, or is another's.
+fn check_within(ctx: &mut Ctx<'_, '_>, owner: Address, id: u64) -> Result<(), Stop> {
+    let held = Standing::known(ctx, id)?;
+    if !held.terms.is_reservation() {
+        return Err(revert(IMarket::NotReserved { order: id }));
+    }
+    if held.owner == owner { Ok(()) } else { Err(revert(IMarket::NotOwner { owner: held.owner })) }
+}
+
+/// Notes what others paid for standing in what an order holds.
+pub(crate) fn earn(ctx: &mut Ctx<'_, '_>, id: u64, amount: U256) -> Result<(), Stop> {
+    let earned = earned(ctx, id)?.saturating_add(amount);
+    ctx.store(MARKET, at(order_slot(id), EARNED), earned)
+}
+
+/// What others paid for that so far.
+pub(super) fn earned(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
+    ctx.load(MARKET, at(order_slot(id), EARNED))
+}
+
 pub(super) fn fill(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     let mut order = waiting(ctx, id)?;
     if queue::window(ctx)?.clock_ms > order.until_ms {
@@ -342,7 +396,7 @@ pub(super) fn fill(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
         return Err(revert(IMarket::TooLate { untilMs: until_ms }));
     }
     let found = matcher::place(ctx, &order.terms, Beside::default())?;
-    let placements = found.map_err(|placed| matcher::no_fit(&order.terms, placed))?;
+    let placements = found.map_err(|short| matcher::no_fit(&order.terms, &short))?;
     order.fill(ctx, &placements)
 }
 
@@ -357,14 +411,13 @@ pub(super) fn cancel(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
 
 pub(super) fn quote(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<Vec<Placement>, Stop> {
     check(terms)?;
-    matcher::place(ctx, terms, Beside::default())?.map_err(|placed| matcher::no_fit(terms, placed))
+    matcher::place(ctx, terms, Beside::default())?.map_err(|short| matcher::no_fit(terms, &short))
 }
 
 pub(super) fn get(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Placed, Stop> {
     let order = Standing::known(ctx, id)?;
     let until_ms = if order.until_ms > 0 { queue::wall_ms(ctx, order.until_ms)? } else { 0 };
-    let replicas = if order.first_lease > 0 { order.terms.replicas } else { 0 };
-    let leases = (0..replicas).map(|replica| order.last_lease(ctx, replica)).collect::<Result<_, _>>()?;
+    let leases = order.last_leases(ctx)?;
     Ok(order.show(leases, until_ms))
 }
 

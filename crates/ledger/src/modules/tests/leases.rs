@@ -43,14 +43,14 @@ impl Fair {
         applied
     }
 
-    fn quit(&mut self, host: usize, lease: u64) -> Applied {
+    pub(super) fn quit(&mut self, host: usize, lease: u64) -> Applied {
         let from = self.hosts[host].operator.address;
         let applied = self.world.send(from, LEASES, 0, ILeases::quitCall { leases: vec![lease] }.abi_encode());
         self.world.audit();
         applied
     }
 
-    fn end(&mut self, lease: u64) -> Applied {
+    pub(super) fn end(&mut self, lease: u64) -> Applied {
         let applied =
             self.world.send(self.tenant.address, LEASES, 0, ILeases::endCall { leases: vec![lease] }.abi_encode());
         self.world.audit();

@@ -114,7 +114,7 @@ impl Fair {
     }
 
     /// An order that must not be, and changes nothing.
-    fn refused(&mut self, terms: Order, deposit: u128, error: impl SolError) {
+    pub(super) fn refused(&mut self, terms: Order, deposit: u128, error: impl SolError) {
         let held = (self.world.balance(MARKET), self.world.balance(LEASES));
         let applied = self.order(terms, deposit);
         assert!(!applied.success);
@@ -127,7 +127,7 @@ impl Fair {
     fn quote(&self, terms: Order) -> Vec<(usize, u128)> {
         let placed = self.world.view(MARKET, IMarket::quoteCall { terms });
         let place = |node| self.hosts.iter().position(|host| host.node == node).unwrap();
-        placed.iter().map(|Placement { node, rate }| (place(*node), *rate)).collect()
+        placed.iter().map(|Placement { node, rate, .. }| (place(*node), *rate)).collect()
     }
 
     fn quote_nodes(&self, terms: Order) -> Vec<B256> {

@@ -6,6 +6,7 @@ mod custody;
 mod deals;
 mod framing;
 mod halts;
+mod held;
 mod keeps;
 mod ladder;
 mod leases;

@@ -179,6 +179,8 @@ fn every_function_that_writes_refuses_static_delegated_and_borrowed_calls() {
         (MARKET, IMarket::orderCall { terms: super::market::terms(1) }.abi_encode()),
         (MARKET, IMarket::fillCall { id: 1 }.abi_encode()),
         (MARKET, IMarket::cancelCall { id: 1 }.abi_encode()),
+        (MARKET, IMarket::lendCall { lease: 1, prices: Default::default(), preemptibleBp: 1 }.abi_encode()),
+        (MARKET, IMarket::recallCall { lease: 1 }.abi_encode()),
         (LEASES, ILeases::touchCall { leases: Vec::new() }.abi_encode()),
         (LEASES, ILeases::endCall { leases: Vec::new() }.abi_encode()),
         (LEASES, ILeases::quitCall { leases: Vec::new() }.abi_encode()),

@@ -277,7 +277,7 @@ impl Game {
                 }
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
-            for call in [Self::trade, Self::trade, Self::watch, Self::voucher] {
+            for call in [Self::trade, Self::trade, Self::watch, Self::voucher, Self::hold] {
                 let (from, to, value, data) = call(self);
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
@@ -452,6 +452,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
     let (mut claims, mut refunds, mut wages, mut released) = (0, 0, 0, 0);
     let (mut ended, mut waited, mut watched, mut called) = (BTreeMap::<u8, u32>::new(), 0, [0; 3], 0);
+    let mut stood = [0; 2];
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -469,6 +470,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         waited += game.market.waited;
         called += game.market.claims;
         watched.iter_mut().zip(game.market.watched).for_each(|(all, some)| *all += some);
+        stood.iter_mut().zip(game.market.stood).for_each(|(all, some)| *all += some);
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -482,6 +484,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     assert!((1..=4).all(|by| ended.get(&by).is_some_and(|count| *count > 2)), "leases ended by {ended:?}");
     // What goes on elsewhere is told, not asked for: in most games the other hosts are full, or dear.
     assert!(watched[..2].iter().all(|count| *count > 2), "suspect, refuted, replaced: {watched:?}");
+    assert!(stood.iter().all(|count| *count > 0), "leases in what is held, and in what is lent: {stood:?}");
     assert!(waited > 5, "only {waited} orders waited");
     assert!(called > 5, "only {called} vouchers paid");
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");

@@ -54,7 +54,7 @@ impl Fair {
     }
 
     /// Has the host of a lease shown as lost by its two watchers, and waits until it is.
-    fn lose(&mut self, lease: u64) -> Applied {
+    pub(super) fn lose(&mut self, lease: u64) -> Applied {
         let round = self.round();
         let accused = self.accuse(lease, 0, round, &[0, 1, 2]);
         assert!(accused.success, "reverted with {}", accused.output);

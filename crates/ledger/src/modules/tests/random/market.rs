@@ -1,7 +1,11 @@
 //! Throw offers, orders and ends of leases in, by dice of their own, so that the rest of a game stays what it was.
 
 use hodei_types::{
-    abi::{ILeases, IMarket, LEASES, MARKET},
+    abi::{
+        ILeases,
+        IMarket::{self, Capacity, Order, Prices},
+        LEASES, MARKET,
+    },
     market::collateral_min,
 };
 
@@ -23,13 +27,34 @@ pub(super) struct Seen {
     /// Dice of what is on call, and vouchers that paid.
     calls: Dice,
     pub(super) claims: u32,
+    /// What calls about held room are made by.
+    holding: Dice,
+    /// Reservations, and whose they are.
+    reservations: Vec<(u64, Address)>,
+    /// Of each order, within which it was to be placed.
+    within: BTreeMap<u64, u64>,
+    /// Leases that began within their owner's reservation, and in what somebody lent.
+    pub(super) stood: [u32; 2],
 }
 
 impl Seen {
     pub(super) fn new(seed: u64) -> Self {
         let dice = Dice(seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
         let calls = Dice(seed.wrapping_mul(0xa076_1d64_78bd_642f) | 1);
-        Self { dice, coin: BTreeMap::new(), ended: BTreeMap::new(), waited: 0, watched: [0; 3], calls, claims: 0 }
+        let holding = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        Self {
+            dice,
+            coin: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            waited: 0,
+            watched: [0; 3],
+            calls,
+            claims: 0,
+            holding,
+            reservations: Vec::new(),
+            within: BTreeMap::new(),
+            stood: [0; 2],
+        }
     }
 }
 
@@ -95,6 +120,40 @@ impl Game {
         let signer = owner.filter(|_| dice.below(6) > 0).unwrap_or(&self.people[0]);
         let signature = signer.sign(&abi::voucher_statement(CHAIN, lease.id, total));
         (from, LEASES, 0, ILeases::claimCall { lease: lease.id, total, signature }.abi_encode())
+    }
+
+    /// One random call about held room; often a wrong one.
+    pub(super) fn hold(&mut self) -> (Address, Address, u128, Vec<u8>) {
+        let dice = &mut self.market.holding;
+        let stranger = self.people[dice.below(4) as usize].address;
+        let known = &self.market.reservations;
+        let newest = known.len().saturating_sub(1 + dice.below(4) as usize);
+        let (order, owner) = known.get(newest).copied().unwrap_or((1, stranger));
+        let from = if dice.below(8) == 0 { stranger } else { owner };
+        let held = match known.is_empty() {
+            true => Vec::new(),
+            false => self.world.view(MARKET, IMarket::reservedCall { order }).held,
+        };
+        let lease = held.first().map_or(1 + dice.below(9), |held| held.lease);
+        match dice.below(10) {
+            0 | 1 => {
+                let n = 1 + dice.below(2);
+                let each = Capacity { cpuMilli: 500 * n, memoryBytes: n << 30, ..Capacity::default() };
+                let replicas = 1 + dice.below(2) as u8;
+                let terms = Order { each, workload: B256::ZERO, secs: 60, ..terms(replicas) };
+                (stranger, MARKET, u128::from(dice.below(2_000_000)), IMarket::orderCall { terms }.abi_encode())
+            }
+            2..=4 => {
+                let terms = Order { within: order, secs: 60, ..terms(1 + dice.below(2) as u8) };
+                (from, MARKET, u128::from(dice.below(1000)), IMarket::orderCall { terms }.abi_encode())
+            }
+            5..=7 => {
+                let prices = Prices { cpuMilli: 900 * (1 + dice.below(4)), ..Prices::default() };
+                (from, MARKET, 0, IMarket::lendCall { lease, prices, preemptibleBp: 5_000 }.abi_encode())
+            }
+            8 => (from, MARKET, 0, IMarket::recallCall { lease }.abi_encode()),
+            _ => (from, LEASES, 0, ILeases::endCall { leases: vec![lease] }.abi_encode()),
+        }
     }
 
     /// One random call about a host that is not reached, be it true or not.
@@ -166,30 +225,70 @@ impl Game {
             seen.coin.get_mut(&ended.lease).unwrap()[2] += ended.refund;
             *seen.ended.entry(ended.by).or_default() += 1;
         }
+        for ordered in world::events::<IMarket::Ordered>(logs) {
+            seen.within.insert(ordered.order, ordered.terms.within);
+            if ordered.terms.workload.is_zero() {
+                seen.reservations.push((ordered.order, ordered.owner));
+            }
+        }
         seen.waited += world::events::<IMarket::Ordered>(logs).iter().filter(|one| one.state == 1).count() as u32;
     }
 
     /// Collateral, deposits and escrow are there to the wei; no lease paid more than it had; rooms and lists agree.
-    pub(super) fn check_market(&self) {
+    pub(super) fn check_market(&mut self) {
         let world = &self.world;
-        let (mut escrow, mut used) = (U256::ZERO, BTreeMap::<B256, (u64, u64)>::new());
+        let mut escrow = U256::ZERO;
         let ids: Vec<u64> = self.market.coin.keys().copied().collect();
         let all = |leases: &[u64]| world.view(LEASES, ILeases::manyCall { leases: leases.to_vec() });
-        for lease in ids.chunks(64).flat_map(all) {
+        let mut leases: Vec<_> = ids.chunks(64).flat_map(all).collect();
+        for lease in &leases {
             let [came, paid, back] = self.market.coin[&lease.id];
             assert_eq!(U256::from(lease.left) + paid + back, came, "lease {}", lease.id);
             assert!(lease.owed <= lease.left);
             escrow += U256::from(lease.left);
-            if lease.state == 1 {
-                let used = used.entry(lease.node).or_default();
-                let cpu = if lease.callRate == 0 { lease.capacity.cpuMilli } else { 0 };
-                *used = (used.0 + 1, used.1 + cpu);
+        }
+        let orders: BTreeMap<u64, u64> = leases.iter().map(|lease| (lease.id, lease.order)).collect();
+        let own = leases.iter().filter(|lease| lease.via > 0);
+        let within = |lease: &&ILeases::Lease| {
+            let within = self.market.within[&lease.order];
+            assert!(within == 0 || within == orders[&lease.via], "it stands where it was ordered to");
+            within > 0
+        };
+        let (inside, lent): (Vec<_>, Vec<_>) = own.partition(within);
+        let stood = [inside.len() as u32, lent.len() as u32];
+        leases.retain(|lease| lease.state == 1);
+        let holding: BTreeMap<u64, u64> =
+            leases.iter().filter(|lease| lease.workload.is_zero()).map(|lease| (lease.id, lease.untilMs)).collect();
+        // What stands in a held lease takes its room, and of its host a place in the list alone; so does what is on call.
+        let (mut used, mut stands) = (BTreeMap::<B256, (u64, u64)>::new(), BTreeMap::<u64, (u64, u64)>::new());
+        for lease in &leases {
+            let used = used.entry(lease.node).or_default();
+            used.0 += 1;
+            match holding.get(&lease.via) {
+                Some(until_ms) => {
+                    assert!(lease.untilMs <= *until_ms, "it is paid for beyond what it stands in");
+                    let stands = stands.entry(lease.via).or_default();
+                    *stands = (stands.0 + 1, stands.1 + lease.capacity.cpuMilli);
+                }
+                None if lease.callRate > 0 => {}
+                None => used.1 += lease.capacity.cpuMilli,
             }
         }
+        let mut listed_lent = 0;
+        let reservations: BTreeSet<u64> = holding.keys().map(|lease| orders[lease]).collect();
+        for order in &reservations {
+            for held in world.view(MARKET, IMarket::reservedCall { order: *order }).held {
+                let (count, cpu) = stands.remove(&held.lease).unwrap_or_default();
+                assert_eq!((held.leases, held.capacity.cpuMilli - held.free.cpuMilli), (count, cpu));
+                assert!(holding.contains_key(&held.lease));
+                listed_lent += u64::from(held.lent && held.free.cpuMilli >= 10);
+            }
+        }
+        assert!(stands.is_empty(), "a lease in nothing held");
         assert_eq!(world.balance(LEASES), escrow);
         assert_eq!(world.view(LEASES, ILeases::countCall {}), self.market.coin.len() as u64);
         let mut held = U256::ZERO;
-        let mut open = 0;
+        let mut open = listed_lent;
         for host in world.view(MARKET, IMarket::pageCall { first: 0, most: 64 }) {
             held += host.collateral;
             let (leases, cpu) = used.remove(&host.node).unwrap_or_default();
@@ -216,5 +315,6 @@ impl Game {
             }
         }
         assert_eq!(world.balance(MARKET), held);
+        self.market.stood = stood;
     }
 }
