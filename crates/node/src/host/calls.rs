@@ -29,6 +29,8 @@ use std::{collections::BTreeSet, fs, io, path::PathBuf};
 
 /// Claimed once so many fees were signed for: a twentieth is lost to them then.
 const WORTH: u64 = 20;
+/// Claimed once so many were, if it is as much as the credit.
+const WORTH_AT_STAKE: u64 = 2;
 /// Claimed whatever it is so long before the escrow's end.
 const EARLY_MS: u64 = 60_000;
 /// Bytes of a voucher on disk.
@@ -105,7 +107,9 @@ impl Calls {
     pub(super) fn claimable(&self, lease: &ILeases::Lease, now_ms: u64, fee: U256) -> Option<Voucher> {
         let voucher = self.voucher.filter(|voucher| voucher.total > self.claimed)?;
         let amount = (voucher.total - self.claimed).min(self.left);
-        let is_worth = U256::from(amount) >= fee.saturating_mul(U256::from(WORTH));
+        let fees = |fees: u64| U256::from(amount) >= fee.saturating_mul(U256::from(fees));
+        // What is not claimed may be lost as what is not signed for: as much is at stake at most.
+        let is_worth = fees(WORTH) || amount >= credit(self.left) && fees(WORTH_AT_STAKE);
         let is_last = lease.untilMs <= now_ms.saturating_add(EARLY_MS) || amount >= self.left / 2;
         (amount > 0 && (is_worth || is_last)).then_some(voucher)
     }
@@ -251,6 +255,9 @@ mod tests {
         };
         assert!(claimed(1_000, u64::MAX) && !claimed(1_001, u64::MAX));
         assert!(claimed(1_001, 100_000 + EARLY_MS) && !claimed(1_001, 100_001 + EARLY_MS));
+        let staked = Calls::new(&lease, Some(voucher(64_000)));
+        let staked = |fee| staked.claimable(&lease, 0, U256::from(fee)).is_some();
+        assert!(staked(32_000) && !staked(32_001), "as much as the credit");
         let most = Calls::new(&lease, Some(voucher(32 * 64_000)));
         assert!(most.claimable(&lease, 0, U256::MAX).is_some(), "half of all there is");
         let mut over = calls.clone();
