@@ -13,7 +13,8 @@
 //! what the collateral has not.
 //!
 //! A host that is not reached is not paid: drawn watchers say so, and it may show itself for two minutes (`watch`). A lease
-//! whose host did not is ended by anybody's touch, and what is left of its escrow pays for the same replica elsewhere.
+//! whose host did not is ended by anybody's touch, and what is left of its escrow pays for the same replica elsewhere. What
+//! a host promised beyond that, and what breaking it costs, `levels` keeps.
 //! Whether a host that is reached runs what it is paid for nobody here knows: the owner ends what does not answer.
 //!
 //! Invariants: this module's account holds what is in escrow of all leases; what was paid, burned, is left, went to
@@ -33,6 +34,7 @@ use hodei_types::{
 
 use super::{
     ctx::{Ctx, Stop, returns, revert},
+    levels::{self, Fresh},
     market::{offer::Record, order::Standing},
     queue, rounds,
 };
@@ -121,6 +123,7 @@ pub(super) fn begin(
 ) -> Result<u64, Stop> {
     let begun_ms = queue::window(ctx)?.clock_ms;
     let first = lease::count(ctx)? + 1;
+    let (has_level, term_secs) = (order.has_level(), order.terms.secs);
     let (order, owner, workload) = (order.id, order.owner, order.terms.workload);
     for ((id, replica), placement) in (first..).zip(replica..).zip(placements) {
         let Placement { node, rate } = *placement;
@@ -131,6 +134,10 @@ pub(super) fn begin(
             Lease { id, order, node, state, replica, generation, suspect_secs, begun_ms, paid_secs, rate, left };
         lease.store_new(ctx)?;
         ctx.emit(LEASES, &ILeases::Begun { lease: id, node, owner, order, rate, escrow: left, workload })?;
+        if has_level {
+            let term_secs = u64::try_from(secs).unwrap_or(u64::MAX).min(term_secs);
+            levels::begin(ctx, &Fresh { id, node, owner, rate, term_secs, begun_ms })?;
+        }
     }
     lease::store_count(ctx, first - 1 + placements.len() as u64)?;
     Ok(first)

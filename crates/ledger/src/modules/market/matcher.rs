@@ -3,7 +3,8 @@
 //! The same state gives the same placements, as the order of the book changes nothing but which offers are looked at when
 //! there are more than an order looks at. A replica raises its host's utilisation, and may raise what the next one costs
 //! there. Each offer is taken or left as it comes and none is given back: under limits by operator and by network at once
-//! an order may be refused that another choice would have placed.
+//! an order may be refused that another choice would have placed. An order that asks for availability is placed where as much
+//! is promised, as far as the bonds there back its leases.
 
 use alloy_primitives::{Address, B256, U256};
 use hodei_types::{
@@ -16,7 +17,10 @@ use std::{
 };
 
 use super::{
-    super::ctx::{Ctx, Stop, revert},
+    super::{
+        ctx::{Ctx, Stop, revert},
+        levels::{Backing, backing},
+    },
     book,
     card::Card,
     offer::{collateral, markup_with, sides},
@@ -40,7 +44,7 @@ pub(super) fn place(
     order: &Order,
     beside: Beside<'_>,
 ) -> Result<Result<Vec<Placement>, u64>, Stop> {
-    let mut cards = BTreeMap::new();
+    let (mut cards, mut backings) = (BTreeMap::new(), BTreeMap::new());
     // The cheapest on top, then the one that holds the fewest more, then the lowest key.
     let mut best = BinaryHeap::new();
     for (_, node) in book::walk(ctx, order.regions, order.runtime)? {
@@ -52,6 +56,7 @@ pub(super) fn place(
         if serves(&card, order)
             && let Some(bid) = bid(node, &card, order)
             && is_backed(ctx, node, order)?
+            && promises(ctx, node, order, &mut backings)?
         {
             cards.insert(node, card);
             best.push(Reverse(bid));
@@ -65,9 +70,13 @@ pub(super) fn place(
     while placed.len() < usize::from(order.replicas)
         && let Some(Reverse((rate, _, node))) = best.pop()
     {
-        // What is full by the order's own limits stays so: it does not come back.
-        if !counts.take(ctx, node, order)? {
+        // What no bond backs any more, or is full by the order's own limits, stays so: it does not come back.
+        let bound = backings.get(&node).map_or(0, |backing| backing.needs(ctx, rate, order.secs));
+        if backings.get(&node).is_some_and(|backing| !backing.holds(bound)) || !counts.take(ctx, node, order)? {
             continue;
+        }
+        if let Some(backing) = backings.get_mut(&node) {
+            backing.take(bound);
         }
         placed.push(Placement { node, rate });
         let Some(card) = cards.get_mut(&node) else { continue };
@@ -99,6 +108,22 @@ fn serves(card: &Card, order: &Order) -> bool {
 /// order asks for is a price on being a host at all, and who would be many must have it many times.
 fn is_backed(ctx: &mut Ctx<'_, '_>, node: B256, order: &Order) -> Result<bool, Stop> {
     Ok(order.collateralMin == 0 || collateral(ctx, node)? >= U256::from(order.collateralMin))
+}
+
+/// Whether a host promises the availability an order asks for, if it asks for some; its bond is noted.
+fn promises(
+    ctx: &mut Ctx<'_, '_>,
+    node: B256,
+    order: &Order,
+    backings: &mut BTreeMap<B256, Backing>,
+) -> Result<bool, Stop> {
+    if order.availabilityMinBp == 0 {
+        return Ok(true);
+    }
+    let found = backing(ctx, node, order.availabilityMinBp)?;
+    let is_promised = found.is_some();
+    backings.extend(found.map(|backing| (node, backing)));
+    Ok(is_promised)
 }
 
 /// Rate, how many of the replica the host would hold, and its key; none if it holds none or asks too much.

@@ -104,6 +104,11 @@ impl Standing {
         Ok(Self { id, owner, state, running, terms, deposit, until_ms, first_lease, lost })
     }
 
+    /// Whether its leases have a service level.
+    pub(crate) fn has_level(&self) -> bool {
+        self.terms.availabilityMinBp > 0
+    }
+
     /// Writes what changes in an order's life.
     fn store(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let slots = order_slot(self.id);

@@ -8,6 +8,7 @@ mod halts;
 mod keeps;
 mod ladder;
 mod leases;
+mod levels;
 mod market;
 mod moves;
 mod nested;

@@ -7,8 +7,8 @@ mod tabs;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::SolCall;
 use hodei_types::abi::{
-    self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, ILeases, IMarket, IProviders, ITabs,
-    LEASES, MARKET, MODULES, PROVIDERS, TABS,
+    self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, ILeases, ILevels, IMarket,
+    IProviders, ITabs, LEASES, LEVELS, MARKET, MODULES, PROVIDERS, TABS,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -277,7 +277,7 @@ impl Game {
                 }
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
-            for call in [Self::trade, Self::trade, Self::watch] {
+            for call in [Self::trade, Self::trade, Self::watch, Self::pledge] {
                 let (from, to, value, data) = call(self);
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
@@ -451,6 +451,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
     let (mut claims, mut refunds, mut wages, mut released) = (0, 0, 0, 0);
+    let (mut breaches, mut indemnity) = (0, U256::ZERO);
     let (mut ended, mut waited, mut watched) = (BTreeMap::<u8, u32>::new(), 0, [0; 3]);
     for seed in 1..=12 {
         let run = |seed| {
@@ -468,6 +469,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         game.market.ended.iter().for_each(|(by, count)| *ended.entry(*by).or_default() += count);
         waited += game.market.waited;
         watched.iter_mut().zip(game.market.watched).for_each(|(all, some)| *all += some);
+        (breaches, indemnity) = (breaches + game.market.breaches, indemnity + game.market.indemnity);
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -481,6 +483,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     assert!((1..=4).all(|by| ended.get(&by).is_some_and(|count| *count > 2)), "leases ended by {ended:?}");
     // What goes on elsewhere is told, not asked for: in most games the other hosts are full, or dear.
     assert!(watched[..2].iter().all(|count| *count > 2), "suspect, refuted, replaced: {watched:?}");
+    assert!(breaches > 2 && !indemnity.is_zero(), "{breaches} breaches paid {indemnity}");
     assert!(waited > 5, "only {waited} orders waited");
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");
@@ -560,6 +563,7 @@ fn decoders_survive_anything() {
         (TABS, ITabs::ITabsCalls::SELECTORS),
         (MARKET, IMarket::IMarketCalls::SELECTORS),
         (LEASES, ILeases::ILeasesCalls::SELECTORS),
+        (LEVELS, ILevels::ILevelsCalls::SELECTORS),
     ]
     .into_iter()
     .flat_map(|(to, all)| all.iter().map(move |selector| (to, *selector)))

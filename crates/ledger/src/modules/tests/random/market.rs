@@ -1,7 +1,7 @@
 //! Throw offers, orders and ends of leases in, by dice of their own, so that the rest of a game stays what it was.
 
 use hodei_types::{
-    abi::{ILeases, IMarket, LEASES, MARKET},
+    abi::{ILeases, ILevels, IMarket, LEASES, LEVELS, MARKET},
     market::collateral_min,
 };
 
@@ -14,6 +14,12 @@ use crate::modules::tests::{
 /// What was seen of all leases.
 pub(super) struct Seen {
     dice: Dice,
+    /// Of levels, so that the rest of a game stays what it was.
+    levels: Dice,
+    /// By host.
+    bonds: BTreeMap<B256, U256>,
+    pub(super) breaches: u32,
+    pub(super) indemnity: U256,
     /// By lease: came in, paid and burned, given back.
     coin: BTreeMap<u64, [U256; 3]>,
     pub(super) ended: BTreeMap<u8, u32>,
@@ -25,21 +31,30 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn new(seed: u64) -> Self {
         let dice = Dice(seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
-        Self { dice, coin: BTreeMap::new(), ended: BTreeMap::new(), waited: 0, watched: [0; 3] }
+        Self {
+            dice,
+            levels: Dice(seed.wrapping_mul(0xa076_1d64_78bd_642f) | 1),
+            bonds: BTreeMap::new(),
+            breaches: 0,
+            indemnity: U256::ZERO,
+            coin: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            waited: 0,
+            watched: [0; 3],
+        }
     }
 }
 
 impl Game {
     /// One random call about compute; often a wrong one.
     pub(super) fn trade(&mut self) -> (Address, Address, u128, Vec<u8>) {
-        let dice = &mut self.market.dice;
+        let Seen { dice, levels, coin, .. } = &mut self.market;
         let from = self.people[dice.below(4) as usize].address;
         let host = &self.hosts[dice.below(3) as usize];
         let (node, operator) = (host.node, host.operator.address);
         let mut offer = offer(1 + dice.below(4));
         offer.capacity.cpuMilli = 500 + dice.below(4) * 500;
-        let leases: Vec<u64> =
-            (0..1 + dice.below(2)).map(|_| 1 + dice.below(self.market.coin.len() as u64 + 1)).collect();
+        let leases: Vec<u64> = (0..1 + dice.below(2)).map(|_| 1 + dice.below(coin.len() as u64 + 1)).collect();
         let least = collateral_min(&offer.capacity);
         match dice.below(20) {
             // Some with a little less than is needed, or a little more.
@@ -54,6 +69,9 @@ impl Game {
                 (terms.class, terms.secs, terms.perHost) = (class, 60, dice.below(3) as u8);
                 terms.priceMax = u128::from(1 + dice.below(4)) * 500 * 3600;
                 terms.exclude.extend((dice.below(4) == 0).then_some(node));
+                // One in four asks for a level.
+                let availability_bp = 9_000 + levels.below(300) as u16;
+                terms.availabilityMinBp = if levels.below(4) == 0 && class != 2 { availability_bp } else { 0 };
                 terms.patienceMs = if class == 1 { 1 + dice.below(30_000) } else { 0 };
                 let deposit = u128::from(dice.below(600_000));
                 (from, MARKET, deposit, IMarket::orderCall { terms }.abi_encode())
@@ -66,6 +84,35 @@ impl Game {
             _ => {
                 let value = 500 * u128::from(dice.below(40));
                 (from, LEASES, value, ILeases::renewCall { lease: leases[0] }.abi_encode())
+            }
+        }
+    }
+
+    /// One random call about service levels.
+    pub(super) fn pledge(&mut self) -> (Address, Address, u128, Vec<u8>) {
+        let Seen { levels: dice, coin, .. } = &mut self.market;
+        let from = self.people[dice.below(4) as usize].address;
+        let host = &self.hosts[dice.below(3) as usize];
+        let (node, operator) = (host.node, host.operator.address);
+        match dice.below(8) {
+            0..=2 => {
+                let level = ILevels::Level {
+                    availabilityBp: 9_000 + dice.below(1_001) as u16,
+                    startSecs: 1 + dice.below(20) as u16,
+                    restoreSecs: 1 + dice.below(200) as u16,
+                    payBp: 1 + dice.below(10_000) as u16,
+                };
+                (operator, LEVELS, dice.below(60_000).into(), ILevels::promiseCall { node, level }.abi_encode())
+            }
+            3 => (from, LEVELS, dice.below(20_000).into(), ILevels::bondCall { node }.abi_encode()),
+            4 => {
+                let amount = if dice.below(4) == 0 { U256::MAX } else { U256::from(dice.below(60_000)) };
+                (operator, LEVELS, 0, ILevels::withdrawCall { node, amount }.abi_encode())
+            }
+            _ => {
+                let last = coin.len() as u64;
+                let leases = vec![last.saturating_sub(dice.below(6))];
+                (operator, LEVELS, 0, ILevels::startedCall { leases }.abi_encode())
             }
         }
     }
@@ -135,11 +182,46 @@ impl Game {
             seen.coin.get_mut(&ended.lease).unwrap()[2] += ended.refund;
             *seen.ended.entry(ended.by).or_default() += 1;
         }
+        for one in world::events::<ILevels::Promised>(logs) {
+            seen.bonds.insert(one.node, one.bond);
+        }
+        for one in world::events::<ILevels::Bonded>(logs) {
+            seen.bonds.insert(one.node, one.bond);
+        }
+        for one in world::events::<ILevels::Unbonded>(logs) {
+            seen.bonds.insert(one.node, one.bond);
+        }
+        for one in world::events::<ILevels::Breached>(logs) {
+            *seen.bonds.get_mut(&one.node).unwrap() -= one.amount;
+            seen.breaches += 1;
+            seen.indemnity += one.amount;
+        }
         seen.waited += world::events::<IMarket::Ordered>(logs).iter().filter(|one| one.state == 1).count() as u32;
+    }
+
+    /// Bonds are there to the wei, and hold what their leases bind.
+    fn check_levels(&self) {
+        let world = &self.world;
+        assert_eq!(world.balance(LEVELS), self.market.bonds.values().copied().sum::<U256>());
+        let ids: Vec<u64> = self.market.coin.keys().copied().collect();
+        let all = |leases: &[u64]| world.view(LEVELS, ILevels::ofCall { leases: leases.to_vec() });
+        let mut bound = BTreeMap::<B256, U256>::new();
+        for held in ids.chunks(64).flat_map(all) {
+            *bound.entry(held.node).or_default() += held.bound;
+        }
+        let nodes: Vec<B256> = self.hosts.iter().map(|host| host.node).collect();
+        for promise in world.view(LEVELS, ILevels::levelsCall { nodes }) {
+            let bound = bound.get(&promise.node).copied().unwrap_or_default();
+            let bond = self.market.bonds.get(&promise.node).copied().unwrap_or_default();
+            assert!(bound <= bond, "a bond backs more than it is");
+            // Who left the market has its bond still.
+            assert!(promise.operator.is_zero() || (promise.bond, promise.bound) == (bond, bound));
+        }
     }
 
     /// Collateral, deposits and escrow are there to the wei; no lease paid more than it had; rooms and lists agree.
     pub(super) fn check_market(&self) {
+        self.check_levels();
         let world = &self.world;
         let (mut escrow, mut used) = (U256::ZERO, BTreeMap::<B256, (u64, u64)>::new());
         let ids: Vec<u64> = self.market.coin.keys().copied().collect();
