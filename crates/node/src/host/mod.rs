@@ -5,6 +5,7 @@
 //! ledger ─► follow ─► leases ─► a replica each ─► log (placed, started, ended, paid)
 //! Give, or Fetch from a host of the same app ─► shelf (disk) ─► compiled once ─► process      tend
 //! Ask ─► gate ─► the replica's queue ─► its process ─► answer, readings                       serve
+//! a replica of a lease with a level is up ─► started                                          started
 //! owed ─► touch, where it is worth the fee                                                    settle
 //! Ping to hosts it is drawn to watch ─► unreachable; alive, when others miss this one         watch
 //! ```
@@ -19,11 +20,13 @@ mod fetch;
 mod follow;
 mod misses;
 pub mod paid;
+mod promise;
 pub mod register;
 mod replica;
 mod serve;
 mod settle;
 mod shelf;
+mod started;
 mod tend;
 mod watch;
 
@@ -175,6 +178,7 @@ impl<E: Storage> Host<E> {
         vec![
             ("the leases", self.clone().report(parts.tasks.enter("leases"), parts.stop.clone()).boxed()),
             ("the pay for computing", self.clone().settle(parts.tasks.enter("settle"), parts.stop.clone()).boxed()),
+            ("the starts", self.clone().take_up(parts.tasks.enter("starts"), parts.stop.clone()).boxed()),
             ("the watch", self.clone().watch(parts.tasks.enter("watch"), parts.stop.clone()).boxed()),
         ]
     }

@@ -20,7 +20,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Settling one lease: a dozen slots, a transfer and a sample for the index.
 const TOUCH_GAS: u64 = 500_000;
 /// Leases settled by one transaction, so that it stays under what the ledger takes at once.
-const TOUCHED_MAX: usize = 16;
+pub(super) const TOUCHED_MAX: usize = 16;
 /// Settled once so many fees are owed.
 const WORTH: u64 = 100;
 

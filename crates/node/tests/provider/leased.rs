@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolCall, SolError, SolInterface, SolValue};
 use futures::{FutureExt, future::BoxFuture};
 use hodei_types::{
-    abi::{ILeases, IMarket, LEASES, MARKET, alive_statement, pack_addresses, unreachable_statement},
+    abi::{ILeases, ILevels, IMarket, LEASES, LEVELS, MARKET, alive_statement, pack_addresses, unreachable_statement},
     ack::is_signed,
     chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
     market::WATCHERS_NEEDED,
@@ -200,6 +200,14 @@ impl Leased {
     }
 }
 
+/// No lease has a level.
+fn levels(data: &[u8]) -> Option<Vec<u8>> {
+    let ILevels::ILevelsCalls::of(call) = ILevels::ILevelsCalls::abi_decode(data).ok()? else { return None };
+    let zeros = ILevels::Held::abi_decode(&[0; 32 * 10]).expect("all of its fields may be zero");
+    let held: Vec<_> = call.leases.into_iter().map(|lease| ILevels::Held { lease, ..zeros.clone() }).collect();
+    Some(ILevels::ofCall::abi_encode_returns(&held))
+}
+
 fn played<T>() -> Result<T, ChainError> {
     Err(ChainError::Unavailable("played".into()))
 }
@@ -241,6 +249,7 @@ impl Chain for Leased {
         let answer = match to {
             MARKET => self.market(&data),
             LEASES => self.leased(&data),
+            LEVELS => levels(&data),
             _ => None,
         };
         let unknown = IMarket::UnknownHost { node: B256::ZERO }.abi_encode();
