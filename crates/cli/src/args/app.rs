@@ -73,6 +73,9 @@ pub(crate) struct Place {
     /// Coins a host has as collateral at least.
     #[arg(long, value_name = "COINS")]
     pub(crate) collateral_min: Option<String>,
+    /// Availability its hosts promise with a bond at least, as 99.9.
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) availability: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -121,6 +124,7 @@ impl Deploy {
             term: terms.term.clone(),
             budget: terms.budget.clone(),
             collateral_min: place.collateral_min.clone(),
+            availability: place.availability.clone(),
         }
     }
 }

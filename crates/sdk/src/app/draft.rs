@@ -64,6 +64,8 @@ pub struct Draft {
     pub budget: Option<String>,
     /// Coins a host has as collateral at least; any host without it.
     pub collateral_min: Option<String>,
+    /// Availability its hosts promise with a bond at least, as `"99.9%"`; none without it.
+    pub availability: Option<String>,
 }
 
 /// On which line each key stands; empty for flags.
@@ -123,6 +125,7 @@ impl Draft {
             term: self.term.or(file.term),
             budget: self.budget.or(file.budget),
             collateral_min: self.collateral_min.or(file.collateral_min),
+            availability: self.availability.or(file.availability),
         }
     }
 }
