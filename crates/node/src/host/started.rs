@@ -45,6 +45,10 @@ impl<E: Storage> Host<E> {
                 () = tokio::time::sleep(LOOK_EVERY + task.delay().unwrap_or(LOOK_EVERY)) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
+            if task.delay().is_none() {
+                continue;
+            }
+            task.doing("looking what was taken up");
             match self.tell_started(&mut starts).await {
                 Ok(()) => task.passed(),
                 Err(error) => task.failed(&error),
