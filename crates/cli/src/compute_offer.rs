@@ -17,12 +17,12 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, U256};
 use hodei_node::{
-    config::{Coins, Compute, Config, Doors, Followed},
+    config::{Coins, Compute, Config, Doors, Followed, Percent, Promise},
     home::{Home, replace},
     host::register::{self, RegisterError},
     keys::Keys,
 };
-use hodei_sdk::{chain::Account, payments::settlement, wallet};
+use hodei_sdk::{app::span, chain::Account, payments::settlement, wallet};
 use hodei_types::{
     abi::{IMarket, MARKET},
     call::ask,
@@ -62,7 +62,8 @@ pub(crate) async fn offer(args: &OfferCompute, session: &Session, paths: &Paths,
     let call = IMarket::depthCall { region: place, runtime: Runtime::Wasm as u8 };
     let book = ask(&*session.chain, MARKET, &call).await.map_err(chain_fault)?;
     let cheaper: u64 = book.iter().filter(|step| step.priceFrom < hour).map(|step| step.offers).sum();
-    let needed = U256::from(compute.collateral.0) + U256::from(FEES.0);
+    let bond = compute.level.as_ref().map_or(0, |promise| promise.bond.0);
+    let needed = U256::from(compute.collateral.0) + U256::from(bond) + U256::from(FEES.0);
     out.say(format!(
         "Offer {} CPU, {} of memory, {} of disk, {} Mbit/s and {} an hour moved in region {}:\n  {} an hour for a CPU, {} \
          for a GiB of memory; 1 CPU with 2 GiB, 10 GiB of disk and 10 Mbit/s costs {} an hour here\n  {} offers in {} ask \
@@ -80,6 +81,17 @@ pub(crate) async fn offer(args: &OfferCompute, session: &Session, paths: &Paths,
         compute.region,
         compute.collateral,
     ));
+    if let Some(promise) = &compute.level {
+        out.say(format!(
+            "  promises {}, a start within {} and a replacement within {}, with a bond of {}: a breach pays {} of a window's \
+             pay",
+            promise.availability,
+            span(promise.start_secs.into()),
+            span(promise.restore_secs.into()),
+            promise.bond,
+            promise.pay,
+        ));
+    }
     if is_new {
         out.say(format!("  a new node in {}, whose account gets {}", folder.display(), money::show(needed)));
     } else {
@@ -95,6 +107,10 @@ pub(crate) async fn offer(args: &OfferCompute, session: &Session, paths: &Paths,
             "cpu_milli": compute.cpu_milli, "memory_bytes": compute.memory_bytes, "disk_bytes": compute.disk_bytes,
             "region": compute.region, "hour_wei": hour.to_string(), "cheaper_offers": cheaper,
             "collateral_wei": compute.collateral.0.to_string(), "needed_wei": needed.to_string(),
+            "level": compute.level.as_ref().map(|promise| json!({
+                "availability_bp": promise.availability.0, "start_secs": promise.start_secs,
+                "restore_secs": promise.restore_secs, "pay_bp": promise.pay.0, "bond_wei": promise.bond.0.to_string(),
+            })),
         })
     };
     if args.plan.dry_run {
@@ -177,6 +193,16 @@ fn compute(args: &OfferCompute) -> Result<Compute> {
         Ok(parsed.map_or(default, |wei| Coins(wei.saturating_to())))
     };
     let default = Compute::default();
+    let level = match (args.availability, &args.bond) {
+        (Some(availability), Some(bond)) => Some(Promise {
+            availability: Percent(availability),
+            start_secs: args.start,
+            restore_secs: args.restore,
+            pay: Percent(args.pay),
+            bond: Coins(money::parse(bond)?.saturating_to()),
+        }),
+        _ => None,
+    };
     Ok(Compute {
         cpu_milli: args.cpus,
         memory_bytes: args.memory,
@@ -189,6 +215,7 @@ fn compute(args: &OfferCompute) -> Result<Compute> {
         country: args.country.clone(),
         zone: args.zone.clone(),
         collateral: Coins(money::parse(&args.collateral)?.saturating_to()),
+        level,
         ..default
     })
 }

@@ -211,7 +211,11 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("node run", &["hodei node run --folder ~/cloud/node", "hodei node run --folder /srv/hodei --workers 1"]),
     (
         "node offer compute",
-        &["hodei node offer compute --dry-run", "hodei node offer compute --cpus 2 --memory 4GiB --region eu-west -y"],
+        &[
+            "hodei node offer compute --dry-run",
+            "hodei node offer compute --cpus 2 --memory 4GiB --region eu-west -y",
+            "hodei node offer compute --availability 99.5 --bond 2 --dry-run",
+        ],
     ),
     ("node drain", &["hodei node drain --dry-run", "hodei node drain --folder ~/cloud/node -y"]),
     (

@@ -13,7 +13,7 @@ use crate::{
     session::{Session, chain_fault},
 };
 use cell::{amount, bar, coins, cut, percent};
-use hodei_sdk::book::{Book, Largest, Line, Stands, Step, Ware, asks};
+use hodei_sdk::book::{Book, Class, Largest, Line, Pledge, Stands, Step, Ware, asks, pledges};
 use serde_json::{Value, json};
 
 /// `hodei market book`.
@@ -30,6 +30,10 @@ pub(crate) async fn book(args: &MarketBook, session: &Session, out: Out) -> Resu
     }
     if out.json {
         book.lines.iter().for_each(|line| out.result("", &object(line)));
+        if args.class.is_none_or(|class| class.class() == Class::Compute) {
+            let pledges = pledges(&*session.chain, args.region.as_deref()).await.map_err(chain_fault)?;
+            pledges.iter().for_each(|pledge| out.result("", &level(pledge)));
+        }
     } else if book.lines.is_empty() {
         out.line("nothing is offered");
     } else {
@@ -55,6 +59,16 @@ fn object(line: &Line) -> Value {
         "best_wei": line.best.to_string(), "median_wei": line.median.to_string(), "amount": line.amount.to_string(),
         "offers": line.offers, "operators": line.operators, "steps": line.steps.iter().map(step).collect::<Vec<_>>(),
         "largest": stands(&line.stands),
+    })
+}
+
+/// What a host promises with a bond.
+fn level(pledge: &Pledge) -> Value {
+    json!({
+        "schema": "hodei.market.level/1", "node": pledge.node.to_string(), "operator": pledge.operator.to_string(),
+        "region": pledge.region, "availability_bp": pledge.level.availabilityBp, "start_secs": pledge.level.startSecs,
+        "restore_secs": pledge.level.restoreSecs, "pay_bp": pledge.level.payBp, "bond_wei": pledge.bond.to_string(),
+        "bound_wei": pledge.bound.to_string(),
     })
 }
 

@@ -73,6 +73,11 @@ fn an_app_outlives_one_of_its_hosts_and_every_wei_of_it_is_accounted_for() {
         let places = lines[0]["places"].as_array()?.len();
         (places == 3 && hosts.iter().all(|host| host.key().is_some())).then(|| lines[0].clone())
     });
+    // None of them promises a level: that is what is told, and how to promise one.
+    let words = ["-C", network.name.as_str(), "deploy", &hello, "--availability", "99.9", "--dry-run"];
+    let (_, _, error) = network.user.run(&words);
+    assert_eq!(error["error"]["code"], "HD3052", "{error}");
+    assert!(error["error"]["help"].as_str().unwrap().contains("--availability 99.9% --bond "), "{error}");
     let nodes: BTreeSet<_> = plan["places"].as_array().unwrap().iter().map(|place| place["node"].to_string()).collect();
     assert_eq!(nodes.len(), 3, "one on each host: {plan}");
     let on_host = plan["stands"].as_array().unwrap().iter().find(|one| one["of"] == "host").unwrap();

@@ -5,8 +5,10 @@
 //! node on a laptop, [`Config::test`] one of many on the same machine.
 
 mod compute;
+mod level;
 
 pub use compute::{Compute, Place, Step};
+pub use level::{Percent, Promise};
 
 use crate::{caps::Caps, provider::when::Prove};
 use hodei_types::{abi::ADDRESSES_MAX, network::NetworkKey};

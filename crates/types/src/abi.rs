@@ -15,6 +15,7 @@ use alloy_sol_types::sol;
 mod addresses;
 mod buckets;
 mod deals;
+mod levels;
 mod market;
 mod statement;
 mod tabs;
@@ -22,6 +23,7 @@ mod tabs;
 pub use addresses::{REACH_BYTES_MAX, pack_addresses, pack_reach, unpack_reach};
 pub use buckets::IBuckets;
 pub use deals::IDeals;
+pub use levels::ILevels;
 pub use market::{ILeases, IMarket};
 pub use statement::{
     alive_statement, decline_statement, operator_consent, root_statement, spender_consent, unreachable_statement,
@@ -47,8 +49,10 @@ pub const TABS: Address = address!("0000000000000000000000000000000000000de7");
 pub const MARKET: Address = address!("0000000000000000000000000000000000000de8");
 /// Leases of compute, and their pay.
 pub const LEASES: Address = address!("0000000000000000000000000000000000000de9");
+/// Service levels of hosts, and the bonds that answer for them.
+pub const LEVELS: Address = address!("0000000000000000000000000000000000000dea");
 /// Every module, in address order.
-pub const MODULES: [Address; 9] = [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE, TABS, MARKET, LEASES];
+pub const MODULES: [Address; 10] = [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE, TABS, MARKET, LEASES, LEVELS];
 /// Sender of the system transaction at body index 0, and address of [`ICoin`]'s logs; nobody holds its key.
 pub const SYSTEM: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
 

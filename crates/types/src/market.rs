@@ -13,19 +13,26 @@
 mod calls;
 mod capacity;
 mod curve;
+mod level;
 mod offer;
 mod order;
 mod region;
 
-pub use crate::abi::IMarket::{Capacity, Held, Index, Offer, Order, Placed, Placement, Prices, Step, Tier};
+pub use crate::abi::{
+    ILevels::Level,
+    IMarket::{Capacity, Held, Index, Offer, Order, Placed, Placement, Prices, Step, Tier},
+};
 pub use calls::{CALLS_BP, FUEL_PER_MS, KEEP_BP, ON_CALL_LEASES_MAX, billed_ms, call_price, credit, keep_rate};
 pub use capacity::{REFERENCE, size_milli};
 pub use curve::{MARKUP_BP_MAX, TIERS_MAX, markup_bp, pack_curve, unpack_curve};
+pub use level::{AVAILABILITY_BP, Breach, GRACE_MS, RESTORE_SECS_MAX, START_SECS_MAX, read_percent, show_percent};
 pub use offer::{
     CAPACITY_MAX, COLLATERAL_MILLI, COLLATERAL_MIN, OFFER_BYTES_MAX, OFFER_MIN, PRICE_MAX, collateral_min, hour_price,
     rate,
 };
-pub use order::{CAPACITY_MIN, EXCLUDE_MAX, ORDER_BYTES_MAX, PATIENCE_MS_MAX, REPLICAS_MAX, TERM_SECS_MAX};
+pub use order::{
+    CAPACITY_MIN, EXCLUDE_MAX, LEVEL_REPLICAS_MAX, ORDER_BYTES_MAX, PATIENCE_MS_MAX, REPLICAS_MAX, TERM_SECS_MAX,
+};
 pub use region::{REGIONS, region, region_mask};
 
 /// The whole, in hundredths of a percent.

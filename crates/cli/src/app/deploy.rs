@@ -164,24 +164,31 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
 
 /// Where replicas would go, what they cost, and how much stands on one.
 pub(crate) fn tell_plan(plan: &Plan, out: Out) {
+    // An order asks for a level of all, or of none.
+    let has_level = plan.places.iter().all(|place| place.promised.is_some());
     let rows: Vec<_> = plan
         .places
         .iter()
         .map(|place| {
-            vec![
+            let mut row = vec![
                 short(&place.node.to_string()),
                 short(&place.operator.to_string()),
                 place.region.to_owned(),
                 place.country.clone(),
                 place.network.clone(),
                 money::show(U256::from(place.rate) * U256::from(3600)),
-            ]
+            ];
+            if let Some(promised) = place.promised.filter(|_| has_level) {
+                row.extend([promised.words(), money::show(U256::from(promised.pays))]);
+            }
+            row
         })
         .collect();
     if rows.is_empty() {
         out.say("no offer now: the order waits");
     } else {
-        out.say(table(&["HOST", "OPERATOR", "REGION", "COUNTRY", "NETWORK", "AN HOUR"], &rows));
+        let head = ["HOST", "OPERATOR", "REGION", "COUNTRY", "NETWORK", "AN HOUR", "PROMISES", "A BREACH PAYS"];
+        out.say(table(if has_level { &head[..] } else { &head[..6] }, &rows));
     }
     let all = plan.places.len();
     for one in &plan.stands {
@@ -213,11 +220,17 @@ pub(crate) fn plan_of(plan: &Plan) -> serde_json::Value {
         json!({
             "node": place.node.to_string(), "operator": place.operator.to_string(), "region": place.region,
             "country": place.country, "network": place.network, "zone": place.zone, "rate_wei_s": place.rate.to_string(),
+            "level": place.promised.map(|promised| json!({
+                "availability_bp": promised.level.availabilityBp, "start_secs": promised.level.startSecs,
+                "restore_secs": promised.level.restoreSecs, "pay_bp": promised.level.payBp,
+                "pays_wei": promised.pays.to_string(),
+            })),
         })
     };
     let stands = |one: &hodei_sdk::app::Stands| json!({ "of": one.of, "name": one.name, "replicas": one.replicas });
     json!({
-        "replicas": plan.terms.replicas, "secs": plan.terms.secs, "hour_wei": plan.hour().to_string(),
+        "replicas": plan.terms.replicas, "availability_min_bp": plan.terms.availabilityMinBp, "secs": plan.terms.secs,
+        "hour_wei": plan.hour().to_string(),
         "escrow_wei": plan.deposit.to_string(), "price_max_wei": plan.terms.priceMax.to_string(),
         "places": plan.places.iter().map(place).collect::<Vec<_>>(),
         "stands": plan.stands.iter().map(stands).collect::<Vec<_>>(),

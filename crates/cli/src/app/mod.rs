@@ -16,7 +16,7 @@ use crate::{
 };
 use alloy_primitives::{Address, U256};
 use hodei_sdk::{
-    app::{Apps, Bill, Running, Statement, span},
+    app::{Apps, Bill, Broke, Running, Statement, span},
     link::Link,
 };
 use serde_json::{Value, json};
@@ -63,6 +63,17 @@ fn bill_of(bill: &Bill) -> Value {
         "running": bill.running, "hour_wei": bill.hour.to_string(), "paid_wei": bill.paid.to_string(),
         "calls_wei": bill.calls.to_string(), "owed_wei": bill.owed.to_string(), "left_wei": bill.left.to_string(), "until_ms": bill.until_ms,
     })
+}
+
+/// A promise that was not kept, for people.
+fn broke(one: &Broke) -> String {
+    let (lease, breach, secs) = (one.lease, one.breach.name(), one.secs);
+    format!("lease {lease}: {breach} was not kept, {secs} s; {} came back", money::exact(one.paid))
+}
+
+/// The same for programs.
+fn broke_of(one: &Broke) -> Value {
+    json!({ "lease": one.lease, "kind": one.breach.name(), "secs": one.secs, "paid_wei": one.paid.to_string() })
 }
 
 async fn list(apps: &Apps<Link>, out: Out) -> Result<()> {
@@ -144,7 +155,8 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
             said.cold_ms
         ))
     });
-    let more: Vec<String> = calls.chain(words).chain(waiting).collect();
+    let breaches = shown.breaches.iter().flatten().map(broke);
+    let more: Vec<String> = calls.chain(words).chain(waiting).chain(breaches).collect();
     let replica = |running: &Running| {
         let said = running.replica.as_ref();
         json!({
@@ -171,6 +183,8 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
     value["orders"] = json!(record.orders);
     value["waiting"] = json!(shown.waiting.iter().map(|(order, _)| order).collect::<Vec<_>>());
     value["replicas"] = shown.replicas.iter().map(replica).collect();
+    // Not known, where the ledger no longer has the blocks.
+    value["breaches"] = json!(shown.breaches.as_ref().map(|all| all.iter().map(broke_of).collect::<Vec<_>>()));
     out.result(
         format!(
             "{}: {} of {} replicas run; {} an hour, {} paid, {} left, until {}\n\n{}{}{}",
@@ -319,6 +333,7 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
             text.push_str(&format!("\n  {} to who watched lost hosts", money::exact(all.watched)));
         }
         text.push_str(&format!("\n  {} burned", money::exact(all.burned)));
+        all.breaches.iter().for_each(|one| text.push_str(&format!("\n{}", broke(one))));
     }
     let earned = |all: &Statement| {
         let row =
@@ -333,6 +348,8 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
             "earned": statement.map(earned), "watched_wei": statement.map(|all| all.watched.to_string()),
             "burned_wei": statement.map(|all| all.burned.to_string()),
             "paid_secs": statement.map(|all| all.secs), "calls_wei": statement.map(|all| all.calls.to_string()),
+            "indemnity_wei": statement.map(|all| all.indemnity().to_string()),
+            "breaches": statement.map(|all| all.breaches.iter().map(broke_of).collect::<Vec<_>>()),
         }),
     );
     out.next("hodei app list");

@@ -76,6 +76,9 @@ pub(crate) struct Place {
     /// The reservation it runs in, as `hodei market reserved` numbers them; the open book without it.
     #[arg(long, value_name = "RESERVATION")]
     pub(crate) within: Option<u64>,
+    /// Availability its hosts promise with a bond at least, as 99.9.
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) availability: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -132,6 +135,7 @@ impl Deploy {
             budget: terms.budget.clone(),
             collateral_min: place.collateral_min.clone(),
             within: place.within,
+            availability: place.availability.clone(),
         }
     }
 }

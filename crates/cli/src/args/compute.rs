@@ -2,6 +2,7 @@
 
 use super::{Plan, share::size};
 use clap::{Args, Subcommand};
+use hodei_types::market::read_percent;
 use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Subcommand, Debug)]
@@ -45,6 +46,21 @@ pub(crate) struct OfferCompute {
     /// Collateral placed when it registers: what ending leases early may cost.
     #[arg(long, value_name = "COINS", default_value = "1")]
     pub(crate) collateral: String,
+    /// Availability it promises with a bond to who asks for it, from 90 to 99.99; nothing without it.
+    #[arg(long, value_name = "PERCENT", value_parser = percent, requires = "bond")]
+    pub(crate) availability: Option<u16>,
+    /// Coins that answer for what it promises: each lease that asks binds what a breach pays.
+    #[arg(long, value_name = "COINS", requires = "availability")]
+    pub(crate) bond: Option<String>,
+    /// Within how long it promises to take a lease up, to an hour.
+    #[arg(long, value_name = "TIME", value_parser = secs, default_value = "60s")]
+    pub(crate) start: u16,
+    /// Within how long it promises that a lost replica runs elsewhere, to twelve hours; watching takes some three minutes.
+    #[arg(long, value_name = "TIME", value_parser = secs, default_value = "5m")]
+    pub(crate) restore: u16,
+    /// Part of a window's pay that a breach pays.
+    #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "10")]
+    pub(crate) pay: u16,
     /// Where others reach a new node; without it the address it sends from, port 4433.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) address: Option<SocketAddr>,
@@ -53,6 +69,17 @@ pub(crate) struct OfferCompute {
     pub(crate) folder: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) plan: Plan,
+}
+
+/// Hundredths of a percent.
+fn percent(text: &str) -> Result<u16, String> {
+    read_percent(text).ok_or_else(|| format!("{text:?} is no part in percent: expected one such as 99.9"))
+}
+
+/// Seconds of a short time.
+fn secs(text: &str) -> Result<u16, String> {
+    let wrong = |rule: String| format!("{text:?} is no such time: expected {rule}");
+    u16::try_from(hodei_sdk::app::secs(text).map_err(wrong)?).map_err(|_| wrong("at most 12h".into()))
 }
 
 /// Thousandths of what is written with at most three decimals.
@@ -72,6 +99,15 @@ fn milli(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_promised_is_read_as_it_is_said() {
+        assert_eq!(
+            (percent("99.9"), percent("99.99%"), secs("30s"), secs("5m")),
+            (Ok(9_990), Ok(9_999), Ok(30), Ok(300))
+        );
+        assert!(percent("99.999").is_err() && secs("30").is_err() && secs("2d").is_err());
+    }
 
     #[test]
     fn cpus_are_read_to_the_thousandth() {

@@ -1,4 +1,4 @@
-//! Keep the ledger's native accounts of coin, offers, buckets, deals, leases and anchors.
+//! Keep the ledger's native accounts of coin, offers, buckets, deals, leases, service levels and anchors.
 //!
 //! ```text
 //! call → dispatch (refuse what is wrong in form) → mod (decode) → check (may it) → apply (do it) → events
@@ -18,6 +18,7 @@ pub(crate) mod budgets;
 mod ctx;
 pub(crate) mod deals;
 pub(crate) mod leases;
+pub(crate) mod levels;
 mod list;
 pub(crate) mod market;
 pub(crate) mod providers;
@@ -30,7 +31,7 @@ mod tests;
 
 use alloy_evm::precompiles::{DynPrecompile, PrecompilesMap};
 use alloy_primitives::Address;
-use hodei_types::abi::{ANCHORS, BUCKETS, BUDGETS, DEALS, LEASES, MARKET, PROVIDERS, QUEUE, TABS};
+use hodei_types::abi::{ANCHORS, BUCKETS, BUDGETS, DEALS, LEASES, LEVELS, MARKET, PROVIDERS, QUEUE, TABS};
 use revm::precompile::{PrecompileId, PrecompileSpecId, Precompiles};
 use revm::primitives::hardfork::SpecId;
 
@@ -45,7 +46,7 @@ type Entry = fn(&mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop>;
 
 /// Ethereum's precompiles and ours.
 pub(crate) fn precompiles(params: Params) -> PrecompilesMap {
-    let modules: [(Address, &'static str, Entry); 9] = [
+    let modules: [(Address, &'static str, Entry); 10] = [
         (BUDGETS, "budgets", budgets::call),
         (PROVIDERS, "providers", providers::call),
         (BUCKETS, "buckets", buckets::call),
@@ -55,6 +56,7 @@ pub(crate) fn precompiles(params: Params) -> PrecompilesMap {
         (TABS, "tabs", tabs::call),
         (MARKET, "market", market::call),
         (LEASES, "leases", leases::call),
+        (LEVELS, "levels", levels::call),
     ];
     let mut map = PrecompilesMap::from_static(Precompiles::new(PrecompileSpecId::from_spec_id(SpecId::OSAKA)));
     for (address, name, entry) in modules {

@@ -1,6 +1,6 @@
 //! State what a machine offers to run other people's components.
 
-use super::{Coins, ConfigError};
+use super::{Coins, ConfigError, Promise};
 use hodei_types::market::{CAPACITY_MAX, CAPACITY_MIN, Capacity, PRICE_MAX, Prices, Tier, region};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,8 @@ pub struct Compute {
     pub peer_streams_max: usize,
     /// Streams all peers together may hold at once; further ones are told BUSY.
     pub streams_max: usize,
+    /// What it promises with a bond to who asks for a service level; nothing without it.
+    pub level: Option<Promise>,
 }
 
 /// From that utilisation on prices are so much higher, in percent.
@@ -107,6 +109,7 @@ impl Default for Compute {
             // A gateway and its visitors' requests, the deployer's look, and a watcher's ping.
             peer_streams_max: 64,
             streams_max: 512,
+            level: None,
         }
     }
 }
@@ -184,7 +187,7 @@ impl Compute {
             let expected = "at least peer_streams_max, which is at least 1";
             return value("compute.streams_max", &self.streams_max, expected);
         }
-        Ok(())
+        self.level.as_ref().map_or(Ok(()), Promise::check)
     }
 }
 

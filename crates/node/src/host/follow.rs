@@ -7,6 +7,7 @@
 use super::{
     Host,
     paid::logs,
+    promise,
     register::{self, RegisterError},
     replica::Replica,
 };
@@ -112,6 +113,12 @@ impl<E: Storage> Host<E> {
             task.doing("stating the offer on the ledger");
             if register::ensure(&parts.account, &parts.signer, &self.0.config, &parts.reach).await?.is_none() {
                 tracing::info!(node = %self.id(), "offer of computing stated on the ledger");
+            }
+            match promise::ensure(&parts.account, self.id(), self.0.config.level.as_ref()).await {
+                Ok(true) => tracing::info!(node = %self.id(), "what is promised of leases is stated on the ledger"),
+                Ok(false) => {}
+                // Leases that were promised something run on: without it they would be lost, which costs more.
+                Err(error) => tracing::error!(%error, "what is promised of leases is not stated on the ledger"),
             }
         }
         task.doing("reading the leases");

@@ -7,6 +7,7 @@
 //! Ask ─► gate ─► the replica's queue ─► its process ─► answer, readings                       serve
 //! asked, and what came of it ─► transcript, to who asked; samples for the viewer              transcript
 //!     on call: ─► paid for ─► room that no lease has ─► a process, for a while                calls, room
+//! a replica of a lease with a level is up ─► started                                          started
 //! owed ─► touch, where it is worth the fee                                                    settle
 //! Ping to hosts it is drawn to watch ─► unreachable; alive, when others miss this one         watch
 //! ```
@@ -22,6 +23,7 @@ mod fetch;
 mod follow;
 mod misses;
 pub mod paid;
+mod promise;
 pub mod register;
 pub mod replay;
 mod replica;
@@ -29,6 +31,7 @@ mod room;
 mod serve;
 mod settle;
 mod shelf;
+mod started;
 mod tend;
 mod transcript;
 mod warm;
@@ -191,6 +194,7 @@ impl<E: Storage> Host<E> {
         vec![
             ("the leases", self.clone().report(parts.tasks.enter("leases"), parts.stop.clone()).boxed()),
             ("the pay for computing", self.clone().settle(parts.tasks.enter("settle"), parts.stop.clone()).boxed()),
+            ("the starts", self.clone().take_up(parts.tasks.enter("starts"), parts.stop.clone()).boxed()),
             ("the watch", self.clone().watch(parts.tasks.enter("watch"), parts.stop.clone()).boxed()),
         ]
     }

@@ -1,5 +1,6 @@
 //! State on the ledger what this host offers, keep it current, and leave in order.
 
+use super::promise;
 use crate::{
     config::{Compute, Place},
     provider::register::{lacks, network},
@@ -37,6 +38,10 @@ pub enum RegisterError {
         "account {account} holds {found} wei, registering takes {needed}: send coins to it, or lower compute.collateral"
     )]
     Poor { account: String, found: U256, needed: U256 },
+    #[error(
+        "account {account} holds {found} wei, the bond of compute.level takes {needed}: send coins to it, or lower its bond"
+    )]
+    Bondless { account: String, found: U256, needed: U256 },
     #[error("a price of [compute] is too high for the ledger: lower it")]
     Price,
     #[error(
@@ -200,6 +205,7 @@ pub async fn drain(account: &Account, node: B256) -> Result<Draining, RegisterEr
     if draining.open.is_empty() {
         let call = IMarket::withdrawCall { node }.abi_encode();
         account.execute(&Order::call(MARKET, call, REGISTER_GAS)).await?;
+        promise::release(account, node).await?;
         draining.withdrawn = true;
     }
     Ok(draining)

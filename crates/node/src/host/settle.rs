@@ -22,7 +22,7 @@ const TOUCH_GAS: u64 = 500_000;
 /// Claiming a voucher: a signature beside that.
 const CLAIM_GAS: u64 = 600_000;
 /// Leases settled by one transaction, so that it stays under what the ledger takes at once.
-const TOUCHED_MAX: usize = 16;
+pub(super) const TOUCHED_MAX: usize = 16;
 /// Settled once so many fees are owed.
 const WORTH: u64 = 100;
 

@@ -65,7 +65,7 @@ const GAS_MAX: u64 = 1 << 24;
 
 /// Why a pass did not do all it should.
 #[derive(Debug, thiserror::Error)]
-enum WatchError {
+pub(super) enum WatchError {
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error(transparent)]
@@ -327,7 +327,7 @@ impl<E: Storage> Host<E> {
     }
 
     /// Sends one transaction; false where another watcher was faster.
-    async fn execute(&self, order: Order) -> Result<bool, WatchError> {
+    pub(super) async fn execute(&self, order: Order) -> Result<bool, WatchError> {
         let sent = tokio::time::timeout(SEND_TIMEOUT, self.0.parts.account.execute(&order));
         match sent.await.map_err(|_| WatchError::Late)? {
             Ok(_) => Ok(true),

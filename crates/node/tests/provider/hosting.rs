@@ -215,6 +215,29 @@ fn seal(secret: &[u8; 32], node: &NodeKey, lease: u64) -> Seal {
 }
 
 #[test]
+fn a_host_says_once_that_it_took_up_a_lease_whose_start_it_promised() {
+    let folder = Folder::new("started");
+    on_runtime(folder.0.join("store"), |context| async move {
+        let ledger = Leased::new();
+        let running = Running::start(&context, &folder.0.join("host"), ledger.clone(), HOST).await;
+        // Nobody gives its component: it is taken up all the same, and one without a level is not told of.
+        ledger.promise(1, 4);
+        for id in [1, 2] {
+            ledger.lease(id, running.host.id(), [7; 32], MEMORY);
+        }
+        for _ in 0..600 {
+            if !ledger.started().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(ledger.started(), [1]);
+        running.stop().await;
+    });
+}
+
+#[test]
 fn a_component_given_over_the_link_answers_for_its_lease_and_no_longer() {
     let folder = Folder::new("hosting");
     on_runtime(folder.0.join("store"), |context| async move {

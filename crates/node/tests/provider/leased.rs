@@ -5,7 +5,10 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolCall, SolError, SolInterface, SolValue};
 use futures::{FutureExt, future::BoxFuture};
 use hodei_types::{
-    abi::{BUDGETS, ILeases, IMarket, LEASES, MARKET, alive_statement, pack_addresses, unreachable_statement},
+    abi::{
+        BUDGETS, ILeases, ILevels, IMarket, LEASES, LEVELS, MARKET, alive_statement, pack_addresses,
+        unreachable_statement,
+    },
     ack::is_signed,
     chain::{self, AnchorProof, Certificate, Chain, ChainError, Head, LogFilter, TxReceipt},
     market::WATCHERS_NEEDED,
@@ -34,6 +37,10 @@ pub(super) struct Leased {
     hosts: Mutex<BTreeMap<B256, SocketAddr>>,
     /// Who watches a lease, and where it goes when its host is lost.
     watched: Mutex<BTreeMap<u64, (Vec<B256>, B256)>>,
+    /// Leases whose start is promised: within how many seconds, and until when.
+    promised: Mutex<BTreeMap<u64, (u16, u64)>>,
+    /// Leases that their host said it took up, as often as it did.
+    started: Mutex<Vec<u64>>,
     /// Transactions that did something; each is in a block at once.
     taken: Mutex<Vec<B256>>,
 }
@@ -45,6 +52,8 @@ impl Leased {
             leases: Mutex::default(),
             hosts: Mutex::default(),
             watched: Mutex::default(),
+            promised: Mutex::default(),
+            started: Mutex::default(),
             taken: Mutex::default(),
         })
     }
@@ -93,6 +102,16 @@ impl Leased {
         (lease.generation, lease.lostMs) = (lease.generation + 1, lost_ms);
     }
 
+    /// Has a lease taken up within so many seconds from now, by promise.
+    pub(super) fn promise(&self, id: u64, secs: u16) {
+        let until_ms = self.now_ms() + u64::from(secs) * 1000;
+        self.promised.lock().unwrap().insert(id, (secs, until_ms));
+    }
+
+    pub(super) fn started(&self) -> Vec<u64> {
+        self.started.lock().unwrap().clone()
+    }
+
     pub(super) fn get(&self, id: u64) -> Option<ILeases::Lease> {
         self.leases.lock().unwrap().get(&id).cloned()
     }
@@ -123,6 +142,9 @@ impl Leased {
             let lease = leases.get_mut(&call.lease).filter(|lease| lease.lostMs != 0)?;
             let message = alive_statement(CHAIN_ID, call.lease, lease.generation);
             is_signed(&NodeKey(lease.node.0), &message, &call.signature).then(|| lease.lostMs = 0)
+        } else if let Some(data) = call(ILevels::startedCall::SELECTOR) {
+            self.started.lock().unwrap().extend(ILevels::startedCall::abi_decode(data).ok()?.leases);
+            Some(())
         } else {
             let call = ILeases::touchCall::abi_decode(call(ILeases::touchCall::SELECTOR)?).ok()?;
             let [id] = call.leases[..] else { return None };
@@ -189,6 +211,22 @@ impl Leased {
         let leases = self.leases.lock().unwrap();
         host.leases = leases.values().filter(|lease| lease.node == node && lease.state == 1).count() as u64;
         host
+    }
+
+    fn levels(&self, data: &[u8]) -> Option<Vec<u8>> {
+        let ILevels::ILevelsCalls::of(call) = ILevels::ILevelsCalls::abi_decode(data).ok()? else { return None };
+        let promised = self.promised.lock().unwrap();
+        let held = |lease: u64| {
+            let mut held = ILevels::Held::abi_decode(&[0; 32 * 10]).expect("all of its fields may be zero");
+            held.lease = lease;
+            if let Some((secs, until_ms)) = promised.get(&lease) {
+                (held.level.availabilityBp, held.level.startSecs) = (9_900, *secs);
+                held.startUntilMs = *until_ms;
+            }
+            held
+        };
+        let held: Vec<_> = call.leases.into_iter().map(held).collect();
+        Some(ILevels::ofCall::abi_encode_returns(&held))
     }
 
     fn leased(&self, data: &[u8]) -> Option<Vec<u8>> {
@@ -261,6 +299,7 @@ impl Chain for Leased {
             LEASES => self.leased(&data),
             // Nobody has a budget.
             BUDGETS => Some(Address::ZERO.abi_encode()),
+            LEVELS => self.levels(&data),
             _ => None,
         };
         let unknown = IMarket::UnknownHost { node: B256::ZERO }.abi_encode();

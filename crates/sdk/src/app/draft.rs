@@ -68,6 +68,8 @@ pub struct Draft {
     pub collateral_min: Option<String>,
     /// The reservation it runs in: its order's number; the open book without it.
     pub within: Option<u64>,
+    /// Availability its hosts promise with a bond at least, as `"99.9%"`; none without it.
+    pub availability: Option<String>,
 }
 
 /// On which line each key stands; empty for flags.
@@ -129,6 +131,7 @@ impl Draft {
             budget: self.budget.or(file.budget),
             collateral_min: self.collateral_min.or(file.collateral_min),
             within: self.within.or(file.within),
+            availability: self.availability.or(file.availability),
         }
     }
 }

@@ -4,7 +4,12 @@
 //! offers, the book says which rule leaves none, what the nearest order is that would be met, and by which command
 //! somebody would make the offer that lacks.
 
-use super::{draft::Lines, spec::Spec, unit};
+use super::{
+    draft::Lines,
+    level::{Promised, Promises},
+    spec::Spec,
+    unit,
+};
 use crate::{fault::Fault, market::listed, wallet::format_coins};
 use alloy_primitives::{Address, U256};
 use hodei_types::{
@@ -14,7 +19,9 @@ use hodei_types::{
     },
     call::{ask, revert},
     chain::Chain,
-    market::{BP, Capacity, Class, FUEL_PER_MS, OFFER_MIN, REGIONS, TERM_SECS_MAX, call_price, keep_rate, rate},
+    market::{
+        BP, Capacity, Class, FUEL_PER_MS, OFFER_MIN, REGIONS, TERM_SECS_MAX, call_price, keep_rate, rate, show_percent,
+    },
     transport::{NodeKey, Peer},
 };
 use std::collections::BTreeMap;
@@ -26,6 +33,8 @@ const SLACK_BP: u128 = 500;
 const ORDER_GAS: u64 = 4_000_000;
 const LEASE_GAS: u64 = 400_000;
 const PROBE_GAS: u64 = 20_000;
+/// What a service level adds to a lease that begins.
+const LEVEL_GAS: u64 = 150_000;
 /// What a transaction may ask.
 const TRANSACTION_GAS_MAX: u64 = 1 << 24;
 
@@ -42,6 +51,8 @@ pub struct Place {
     pub zone: String,
     /// Wei a second; on call a thousandth of it is for keeping, and calls are priced by it.
     pub rate: u128,
+    /// What its host promises, if that was asked for.
+    pub promised: Option<Promised>,
 }
 
 /// How many replicas stand on the one that most stand on.
@@ -77,6 +88,8 @@ pub struct NoOffer {
     pub there: usize,
     pub roomy: usize,
     pub cheap: usize,
+    /// Of these who promise what is asked, with a bond that backs it, if something is.
+    pub promising: Option<usize>,
     /// What would be met.
     pub nearest: Option<String>,
     /// What somebody types to offer it.
@@ -85,12 +98,15 @@ pub struct NoOffer {
 
 impl std::fmt::Display for NoOffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { placed, wanted, hosts, there, roomy, cheap, nearest, .. } = self;
+        let Self { placed, wanted, hosts, there, roomy, cheap, promising, nearest, .. } = self;
         write!(
             f,
             "{placed} of {wanted} replicas find a place: of {hosts} hosts on offer {there} are where it may run, {roomy} of \
              these have room, {cheap} of these at its price"
         )?;
+        if let Some(promising) = promising {
+            write!(f, ", {promising} of these promise that availability with a bond that backs it")?;
+        }
         nearest.as_ref().map_or(Ok(()), |nearest| write!(f, "; the nearest that is met is {nearest}"))
     }
 }
@@ -109,7 +125,8 @@ impl Plan {
     /// Gas the order may take: each host that is looked at reads some slots, each lease that begins writes some.
     pub(crate) fn gas(&self) -> u64 {
         let replicas = u64::from(self.terms.replicas);
-        (ORDER_GAS + replicas * LEASE_GAS + self.hosts * PROBE_GAS).min(TRANSACTION_GAS_MAX)
+        let lease_gas = if self.terms.availabilityMinBp > 0 { LEASE_GAS + LEVEL_GAS } else { LEASE_GAS };
+        (ORDER_GAS + replicas * lease_gas + self.hosts * PROBE_GAS).min(TRANSACTION_GAS_MAX)
     }
 
     /// Asks the book where replicas of `spec` would go now.
@@ -147,6 +164,7 @@ impl Plan {
         let hosts: Vec<Host> =
             listed(|first| async move { ask(chain, MARKET, &IMarket::pageCall { first, most: PAGE_MAX }).await })
                 .await?;
+        let promises = Promises::of(chain, &terms, &hosts).await?;
         let placements = match ask(chain, MARKET, &asked).await {
             Ok(placements) => placements,
             Err(error) => {
@@ -154,7 +172,7 @@ impl Plan {
                 match revert(&error) {
                     Some(IMarket::IMarketErrors::NoFit(_)) if waits => {}
                     Some(IMarket::IMarketErrors::NoFit(short)) if terms.within == 0 => {
-                        return Err(Fault::NoOffer(Box::new(no_offer(&terms, short.placed, &hosts))));
+                        return Err(Fault::NoOffer(Box::new(no_offer(&terms, short.placed, &hosts, &promises))));
                     }
                     Some(IMarket::IMarketErrors::NoFit(IMarket::NoFit { placed, wanted })) => {
                         return Err(Fault::PoolFull { order: terms.within, placed, wanted });
@@ -170,14 +188,22 @@ impl Plan {
                 Vec::new()
             }
         };
-        Ok(Self::made(terms, is_capped, &placements, &hosts))
+        Ok(Self::made(terms, is_capped, &placements, (&hosts, &promises)))
     }
 
-    fn made(mut terms: Order, is_capped: bool, placements: &[Placement], hosts: &[Host]) -> Self {
+    fn made(
+        mut terms: Order,
+        is_capped: bool,
+        placements: &[Placement],
+        (hosts, promises): (&[Host], &Promises),
+    ) -> Self {
         let by_node: BTreeMap<_, _> = hosts.iter().map(|host| (host.node, host)).collect();
         let places: Vec<Place> = placements
             .iter()
-            .filter_map(|placement| Some(place(by_node.get(&placement.node)?, placement.rate)))
+            .filter_map(|placement| {
+                let promised = promises.of_replica(&terms, placement.node, placement.rate);
+                Some(place(by_node.get(&placement.node)?, placement.rate, promised))
+            })
             .collect();
         let highest = placements.iter().map(|placement| placement.rate).max().unwrap_or(0);
         if !is_capped && highest > 0 {
@@ -199,7 +225,7 @@ fn streamed(terms: &Order, rate: u128) -> u128 {
     if terms.class == Class::OnCall as u8 { keep_rate(rate) } else { rate }
 }
 
-fn place(host: &Host, rate: u128) -> Place {
+fn place(host: &Host, rate: u128, promised: Option<Promised>) -> Place {
     Place {
         node: NodeKey(host.node.0),
         operator: host.operator,
@@ -208,6 +234,7 @@ fn place(host: &Host, rate: u128) -> Place {
         network: host.offer.network.clone(),
         zone: host.offer.zone.clone(),
         rate,
+        promised,
     }
 }
 
@@ -242,7 +269,7 @@ fn hour_of(terms: &Order, host: &Host) -> u128 {
     rate(&terms.each, &host.offer.prices, host.markupBp, part_bp).saturating_mul(HOUR_SECS)
 }
 
-fn no_offer(terms: &Order, placed: u64, hosts: &[Host]) -> NoOffer {
+fn no_offer(terms: &Order, placed: u64, hosts: &[Host], promises: &Promises) -> NoOffer {
     let is_there = |host: &&Host| {
         terms.regions >> host.offer.region.min(63) & 1 == 1
             && (terms.country.is_zero() || terms.country == host.offer.country)
@@ -258,16 +285,29 @@ fn no_offer(terms: &Order, placed: u64, hosts: &[Host]) -> NoOffer {
         terms.each.fits_in(if is_on_call { &host.offer.capacity } else { &host.free })
     };
     let roomy: Vec<&Host> = there.iter().copied().filter(has_room).collect();
-    let cheap = roomy.iter().filter(|host| hour_of(terms, host) <= terms.priceMax).count();
+    let cheap: Vec<&Host> = roomy.iter().copied().filter(|host| hour_of(terms, host) <= terms.priceMax).collect();
+    let promised = |host: &&Host| promises.of_replica(terms, host.node, hour_of(terms, host) / HOUR_SECS);
+    let asked_bp = terms.availabilityMinBp;
+    let best_bp = cheap.iter().filter_map(promised).map(|one| one.level.availabilityBp).max();
+    let enough = |host: &&&Host| promised(host).is_some_and(|one| one.level.availabilityBp >= asked_bp);
+    let promising = (asked_bp > 0).then(|| cheap.iter().filter(enough).count());
+    // What keeps it from those hosts is what they promise.
+    let is_unpromised = placed == 0 && promising == Some(0) && !cheap.is_empty();
+    let level = is_unpromised.then(|| match best_bp {
+        Some(bp) => format!("availability = {:?}", show_percent(bp)),
+        None => "one without availability".to_owned(),
+    });
+    let rate = cheap.iter().map(|host| hour_of(terms, host) / HOUR_SECS).min().unwrap_or(0);
     NoOffer {
         placed,
         wanted: terms.replicas.into(),
         hosts: open.len(),
         there: there.len(),
         roomy: roomy.len(),
-        cheap,
-        nearest: nearest(terms, placed, (&open, &there, &roomy)),
-        command: command(terms),
+        cheap: cheap.len(),
+        promising,
+        nearest: level.or_else(|| nearest(terms, placed, (&open, &there, &roomy))),
+        command: command(terms, promises.bond(terms, rate)),
     }
 }
 
@@ -295,8 +335,8 @@ fn nearest(terms: &Order, placed: u64, (open, there, roomy): (&[&Host], &[&Host]
     Some(format!("regions = [{:?}]", REGIONS.get(usize::from(elsewhere.offer.region))?))
 }
 
-/// What an operator would type.
-fn command(terms: &Order) -> String {
+/// What an operator would type, with this bond where one is asked for.
+fn command(terms: &Order, bond: U256) -> String {
     let region = REGIONS.get(terms.regions.trailing_zeros() as usize).copied().unwrap_or(REGIONS[0]);
     let country = match terms.country.is_zero() {
         true => String::new(),
@@ -305,8 +345,15 @@ fn command(terms: &Order) -> String {
     let each = &terms.each;
     let (cpu, memory) = (each.cpuMilli.max(OFFER_MIN.cpuMilli), each.memoryBytes.max(OFFER_MIN.memoryBytes));
     let disk = if each.diskBytes > 0 { format!(" --disk {}", mib(each.diskBytes)) } else { String::new() };
+    let level = match terms.availabilityMinBp {
+        0 => String::new(),
+        bp => {
+            let bond = if bond.is_zero() { "1".to_owned() } else { format_coins(bond) };
+            format!(" --availability {} --bond {bond}", show_percent(bp))
+        }
+    };
     format!(
-        "hodei node offer compute --region {region}{country} --cpus {} --memory {}{disk}",
+        "hodei node offer compute --region {region}{country} --cpus {} --memory {}{disk}{level}",
         unit::cpus(cpu),
         mib(memory)
     )
@@ -322,7 +369,10 @@ mod tests {
     use super::*;
     use crate::app::draft::Draft;
     use alloy_primitives::B256;
-    use hodei_types::market::{Offer, Prices};
+    use hodei_types::{
+        abi::ILevels,
+        market::{Level, Offer, Prices},
+    };
 
     fn terms(text: &str) -> Order {
         let (draft, lines) = Draft::parse(&format!("component = \"a.wasm\"\n{text}")).unwrap();
@@ -365,7 +415,7 @@ mod tests {
     fn a_plan_adds_up_and_says_what_stands_on_one() {
         let hosts = [host(1, 0), host(2, 0), host(3, 0)];
         let placements: Vec<_> = hosts.iter().map(|host| Placement { node: host.node, rate: 1000, via: 0 }).collect();
-        let plan = Plan::made(terms("replicas = 3\nterm = \"1h\""), false, &placements, &hosts);
+        let plan = Plan::made(terms("replicas = 3\nterm = \"1h\""), false, &placements, (&hosts, &Promises::default()));
         assert_eq!((plan.rate(), plan.hour()), (3000, U256::from(10_800_000)));
         assert_eq!(plan.deposit, U256::from(10_800_000));
         assert_eq!(plan.terms.priceMax, 3_780_000, "a twentieth above");
@@ -378,7 +428,8 @@ mod tests {
     fn what_is_on_call_is_planned_by_what_keeping_and_calls_cost() {
         let hosts = [host(1, 0)];
         let placements = [Placement { node: hosts[0].node, rate: 500_000, via: 0 }];
-        let plan = Plan::made(terms("class = \"on-call\"\nterm = \"1h\""), false, &placements, &hosts);
+        let plan =
+            Plan::made(terms("class = \"on-call\"\nterm = \"1h\""), false, &placements, (&hosts, &Promises::default()));
         assert_eq!((plan.rate(), plan.deposit), (500, U256::from(500 * 3600)));
         assert_eq!((plan.call(1), plan.call(100)), (U256::from(1_000), U256::from(100_000)));
         assert_eq!(plan.terms.priceMax, 500_000 * 3600 / 20 * 21, "by what it would cost if it always ran");
@@ -390,7 +441,7 @@ mod tests {
     #[test]
     fn what_is_capped_stays_so_and_what_waits_is_paid_at_its_highest_price() {
         let waits = terms("price_max = \"1\"\nclass = \"deferrable\"\nterm = \"2h\"\nreplicas = 2");
-        let plan = Plan::made(waits, true, &[], &[]);
+        let plan = Plan::made(waits, true, &[], (&[], &Promises::default()));
         assert_eq!(plan.terms.priceMax, 1_000_000_000_000_000_000);
         assert_eq!(plan.deposit, U256::from(4_000_000_000_000_000_000u64));
     }
@@ -398,7 +449,7 @@ mod tests {
     #[test]
     fn what_finds_no_offer_is_told_by_the_rule_that_leaves_none() {
         let hosts = [host(1, 0), host(2, 3)];
-        let told = |text: &str, placed| no_offer(&terms(text), placed, &hosts);
+        let told = |text: &str, placed| no_offer(&terms(text), placed, &hosts, &Promises::default());
         let short = told("replicas = 3", 2);
         assert_eq!((short.hosts, short.there, short.roomy, short.cheap), (2, 2, 2, 2));
         assert_eq!(short.nearest.as_deref(), Some("replicas = 2"));
@@ -414,5 +465,34 @@ mod tests {
         assert_eq!(away.command, "hodei node offer compute --region eu-north --cpus 0.1 --memory 256MiB");
         let text = away.to_string();
         assert!(text.starts_with("0 of 1 replicas find a place: of 2 hosts on offer 0 are where it may run"), "{text}");
+    }
+
+    #[test]
+    fn an_availability_that_nobody_promises_is_told_with_the_nearest_and_what_would_make_it() {
+        let hosts = [host(1, 0), host(2, 0)];
+        let level = Level { availabilityBp: 9_900, startSecs: 30, restoreSecs: 300, payBp: 1_000 };
+        let promise = |node, level| ILevels::Promise {
+            node: B256::repeat_byte(node),
+            operator: Address::repeat_byte(node),
+            level,
+            bond: U256::from(1_000_000_000),
+            bound: U256::ZERO,
+        };
+        let asks = terms("availability = \"99.9%\"\nterm = \"1h\"\nreplicas = 2");
+        let none = no_offer(&asks, 0, &hosts, &Promises::made(vec![], 86_400_000));
+        assert_eq!((none.cheap, none.promising), (2, Some(0)));
+        assert_eq!(none.nearest.as_deref(), Some("one without availability"));
+        let less = Promises::made(vec![promise(1, level), promise(2, Level::default())], 86_400_000);
+        let told = no_offer(&asks, 0, &hosts, &less);
+        assert_eq!(told.nearest.as_deref(), Some("availability = \"99%\""));
+        // A tenth of an hour of two replicas at a thousand wei a second.
+        let bond = "--availability 99.9% --bond 0.00000000000072";
+        assert!(told.command.ends_with(bond), "{}", told.command);
+        assert!(told.to_string().contains("0 of these promise that availability"), "{told}");
+        // What is promised is in the plan with what a breach pays.
+        let asks = terms("availability = \"99%\"\nterm = \"1h\"");
+        let placements = [Placement { node: hosts[0].node, rate: 1000, via: 0 }];
+        let plan = Plan::made(asks, false, &placements, (&hosts, &less));
+        assert_eq!(plan.places[0].promised, Some(Promised { level, pays: 360_000 }));
     }
 }

@@ -1,6 +1,6 @@
 //! Tell how a wallet's apps are: where they run, what they cost, what they print.
 
-use super::{Apps, RUNNING, WAITING, host, now_ms, paid, record::Record, upkeep::Spot};
+use super::{Apps, RUNNING, WAITING, host, level::Broke, now_ms, paid, record::Record, upkeep::Spot};
 use crate::fault::Fault;
 use alloy_primitives::{B256, U256};
 use futures::future::join_all;
@@ -68,6 +68,8 @@ pub struct Shown {
     pub replicas: Vec<Running>,
     /// Orders that wait for an offer, and until when.
     pub waiting: Vec<(u64, u64)>,
+    /// Promises of hosts that were not kept; none if the ledger keeps the app's first blocks no longer.
+    pub breaches: Option<Vec<Broke>>,
 }
 
 /// Orders of this wallet's owner that no record here is of: deployed from elsewhere.
@@ -136,7 +138,8 @@ impl<T: Transport> Apps<T> {
                 waiting.push((placed.id, placed.untilMs));
             }
         }
-        Ok(Shown { record, bill, replicas, waiting })
+        let breaches = self.breaches(&record).await.ok();
+        Ok(Shown { record, bill, replicas, waiting, breaches })
     }
 
     async fn host(&self, node: NodeKey) -> Result<IMarket::Host, Fault> {

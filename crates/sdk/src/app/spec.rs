@@ -12,8 +12,8 @@ use alloy_primitives::{B256, FixedBytes, U256};
 use hodei_types::{
     app::{Limits, is_name},
     market::{
-        CAPACITY_MAX, CAPACITY_MIN, Capacity, Class, LEASE_SECS_MIN, Order, PATIENCE_MS_MAX, REGIONS, REPLICAS_MAX,
-        Runtime, TERM_SECS_MAX, region,
+        AVAILABILITY_BP, CAPACITY_MAX, CAPACITY_MIN, Capacity, Class, LEASE_SECS_MIN, LEVEL_REPLICAS_MAX, Order,
+        PATIENCE_MS_MAX, REGIONS, REPLICAS_MAX, Runtime, TERM_SECS_MAX, read_percent, region, show_percent,
     },
 };
 
@@ -202,6 +202,22 @@ impl Checked<'_> {
         }
     }
 
+    /// What hosts must promise: nothing can be promised of what they may end at any time.
+    fn availability(&self, draft: &Draft, class: Class) -> Result<u16, Broken> {
+        let Some(text) = draft.availability.as_deref() else { return Ok(0) };
+        let (least, most) = (*AVAILABILITY_BP.start(), *AVAILABILITY_BP.end());
+        let rule = format!("{} to {}", show_percent(least), show_percent(most));
+        let found = read_percent(text);
+        let nearest = format!("{:?}", show_percent(found.unwrap_or(9_990).clamp(least, most)));
+        let within = found.filter(|bp| AVAILABILITY_BP.contains(bp));
+        let bp = within.ok_or_else(|| self.broken("availability", format!("{text:?}"), &rule, Some(nearest)))?;
+        if matches!(class, Class::Preemptible | Class::OnCall) {
+            let rule = "nothing is promised of what its host may end at any time, or starts when it is asked";
+            return Err(self.broken("availability", format!("{text:?}"), rule, Some("class = \"instant\"".into())));
+        }
+        Ok(bp)
+    }
+
     fn limits(&self, draft: &Draft, memory_bytes: u64) -> Result<Limits, Broken> {
         let default = Limits::default();
         let (secs, body) = (Limits::DEADLINE_MS_MAX / 1000, Limits::BODY_BYTES_MAX);
@@ -269,7 +285,8 @@ impl Draft {
             ..Capacity::default()
         };
         let class = checked.class(self)?;
-        let replicas = checked.number("replicas", self.replicas, 1, (1, REPLICAS_MAX.into()))?;
+        let most = if self.availability.is_some() { LEVEL_REPLICAS_MAX } else { REPLICAS_MAX };
+        let replicas = checked.number("replicas", self.replicas, 1, (1, most.into()))?;
         let limit = |key, found, default| checked.number(key, found, default, (0, REPLICAS_MAX.into()));
         let price_max = checked.coins("price_max", self.price_max.as_ref())?.map(|wei| wei.saturating_to::<u128>());
         Ok(Order {
@@ -292,7 +309,7 @@ impl Draft {
             collateralMin: checked
                 .coins("collateral_min", self.collateral_min.as_ref())?
                 .map_or(0, |wei| wei.saturating_to::<u128>()),
-            availabilityMinBp: 0,
+            availabilityMinBp: checked.availability(self, class)?,
             within: checked.number("within", self.within, 0, (0, u64::MAX))?,
             exclude: Vec::new(),
         })
@@ -372,7 +389,8 @@ mod tests {
         let spec = draft(
             "name = \"shop\"\nreplicas = 5\ncpu = \"1.25\"\nmemory = \"64MiB\"\ndisk = \"2GiB\"\nregions = \
              [\"local\", \"af-north\"]\ncountry = \"ES\"\nprice_max = \"0.5\"\nper_operator = 2\nclass = \
-             \"deferrable\"\npatience = \"10m\"\nterm = \"90s\"\nbudget = \"2\"\nrequest_deadline = \"5s\"\n",
+             \"deferrable\"\npatience = \"10m\"\nterm = \"90s\"\nbudget = \"2\"\nrequest_deadline = \"5s\"\navailability = \
+             \"99.9%\"\n",
         )
         .unwrap();
         let terms = &spec.terms;
@@ -382,7 +400,7 @@ mod tests {
         );
         assert_eq!((terms.regions, terms.country.0, terms.perOperator), (0b101, *b"ES", 2));
         assert_eq!((terms.class, terms.patienceMs, terms.secs), (1, 600_000, 90));
-        assert_eq!(terms.priceMax, 500_000_000_000_000_000);
+        assert_eq!((terms.priceMax, terms.availabilityMinBp), (500_000_000_000_000_000, 9_990));
         assert_eq!(spec.budget, Some(U256::from(2_000_000_000_000_000_000u64)));
         assert_eq!((spec.limits.deadline_ms, spec.limits.memory_bytes), (5000, 64 << 20), "no more than it has");
         assert_eq!(terms.check(), Ok(()));
@@ -407,6 +425,10 @@ mod tests {
             ("term = \"30s\"", "term", "\"1m\""),
             ("term = \"500d\"", "term", "\"400d\""),
             ("per_host = 90", "per_host", "64"),
+            ("availability = \"80%\"", "availability", "\"90%\""),
+            ("availability = \"100%\"", "availability", "\"99.99%\""),
+            ("availability = \"high\"", "availability", "\"99.9%\""),
+            ("replicas = 33\navailability = \"99%\"", "replicas", "32"),
             ("request_memory = \"512MiB\"", "request_memory", "\"256MiB\""),
             ("request_deadline = \"1h\"", "request_deadline", "\"5m\""),
         ] {

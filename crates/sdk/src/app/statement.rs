@@ -1,6 +1,6 @@
 //! Add up what an app paid, by the ledger's receipts: to whom, for what, and what was burned.
 
-use super::{Apps, record::Record};
+use super::{Apps, level::Broke, record::Record};
 use crate::{fault::Fault, moves::event};
 use alloy_primitives::{Address, U256};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -29,12 +29,19 @@ pub struct Statement {
     pub secs: u64,
     /// Receipts it is made of.
     pub receipts: usize,
+    /// Promises of hosts that were not kept, with what each paid back.
+    pub breaches: Vec<Broke>,
 }
 
 impl Statement {
     /// All that was paid, in wei.
     pub fn paid(&self) -> U256 {
         self.earned.values().sum::<U256>() + self.watched + self.burned
+    }
+
+    /// What hosts paid back for promises they did not keep, in wei.
+    pub fn indemnity(&self) -> U256 {
+        self.breaches.iter().map(|broke| broke.paid).sum()
     }
 
     /// Adds what one event of a lease says was paid.
@@ -68,6 +75,13 @@ impl Statement {
 impl<T: Transport> Apps<T> {
     /// What all leases of an app paid so far; the ledger must keep the blocks since its first order.
     pub async fn statement(&self, record: &Record) -> Result<Statement, Fault> {
+        let mut statement = Statement { breaches: self.breaches(record).await?, ..Statement::default() };
+        self.logs_of(record, LEASES).await?.iter().for_each(|log| statement.add(log));
+        Ok(statement)
+    }
+
+    /// What a module logged about an app's leases.
+    pub(super) async fn logs_of(&self, record: &Record, module: Address) -> Result<Vec<Log>, Fault> {
         let head = self.chain().head().await?.height;
         let leases: Vec<u64> = self.all_leases(record).await?.iter().map(|lease| lease.id).collect();
         let from = (record.since_height..=head).step_by(LOG_BLOCKS_MAX as usize);
@@ -77,7 +91,7 @@ impl<T: Transport> Apps<T> {
             let filter = LogFilter {
                 from,
                 to,
-                address: Some(LEASES),
+                address: Some(module),
                 topic0: None,
                 topic1: Some(U256::from(lease).into()),
                 topic2: None,
@@ -85,9 +99,7 @@ impl<T: Transport> Apps<T> {
             self.chain().logs(filter).await
         });
         let logs: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await?;
-        let mut statement = Statement::default();
-        logs.iter().flatten().for_each(|log| statement.add(log));
-        Ok(statement)
+        Ok(logs.into_iter().flatten().collect())
     }
 }
 

@@ -6,11 +6,13 @@
 
 mod ask;
 mod depth;
+mod pledge;
 mod quote;
 mod trade;
 
 pub use ask::Ask;
 pub use depth::{Book, Largest, Line, STEPS_MAX, Stands, Step};
+pub use pledge::{Pledge, pledges};
 pub use quote::{Quote, Taken};
 pub use trade::{Trade, What, trades};
 

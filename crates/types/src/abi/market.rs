@@ -111,7 +111,8 @@ sol! {
             bytes32 workload;
             /// Wei of collateral its hosts must have when they are chosen, beside what each offer needs.
             uint128 collateralMin;
-            /// Availability its hosts must promise with a bond, in hundredths of a percent; 0 asks for none.
+            /// Availability its hosts must promise with a bond, in hundredths of a percent: 9,000 to 9,999, for 32 replicas
+            /// at most; 0 asks for none.
             uint16 availabilityMinBp;
             /// The order whose held capacity it is placed in; 0 is the open book.
             uint64 within;

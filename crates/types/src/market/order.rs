@@ -3,13 +3,15 @@
 use alloy_sol_types::SolValue as _;
 
 use super::{
-    CAPACITY_MAX, Capacity, Class, Order, Runtime, TermsError,
+    AVAILABILITY_BP, CAPACITY_MAX, Capacity, Class, Order, Runtime, TermsError,
     offer::{ATTESTATION_MAX, TIER_MAX},
     region::is_mask,
 };
 
 /// Replicas of one order: their leases fit in one transaction's gas.
 pub const REPLICAS_MAX: u8 = 64;
+/// The same where a service level is asked for, which each lease then keeps.
+pub const LEVEL_REPLICAS_MAX: u8 = 32;
 /// The least a replica takes: a hundredth of a CPU and a MiB. A host with less left stands in the book no longer.
 pub const CAPACITY_MIN: Capacity = Capacity::of_dims([10, 1 << 20, 0, 0, 0]);
 /// A lease is paid ahead for so long at most: a year, and a month to renew in.
@@ -26,7 +28,8 @@ impl Order {
     pub fn check(&self) -> Result<(), TermsError> {
         let field = |is_good: bool, name: &'static str| if is_good { Ok(()) } else { Err(TermsError::Field(name)) };
         field(self.each.fits_in(&CAPACITY_MAX) && CAPACITY_MIN.fits_in(&self.each), "each")?;
-        field((1..=REPLICAS_MAX).contains(&self.replicas), "replicas")?;
+        let most = if self.availabilityMinBp > 0 { LEVEL_REPLICAS_MAX } else { REPLICAS_MAX };
+        field((1..=most).contains(&self.replicas), "replicas")?;
         field(is_mask(self.regions), "regions")?;
         field(self.country.is_zero() || self.country.iter().all(u8::is_ascii_uppercase), "country")?;
         field(Runtime::of(self.runtime).is_some(), "runtime")?;
@@ -35,13 +38,15 @@ impl Order {
         field(self.renewableMin <= 100, "renewableMin")?;
         field(Class::of(self.class).is_some(), "class")?;
         field((super::LEASE_SECS_MIN..=TERM_SECS_MAX).contains(&self.secs), "secs")?;
-        // Nothing promises availability yet.
-        field(self.availabilityMinBp == 0, "availabilityMinBp")?;
         // Nothing is held within what is held, nor for as long as a host likes; what is on call takes no room.
         let is_on_call = self.class == Class::OnCall as u8;
         field(self.within == 0 || !(self.is_reservation() || is_on_call), "within")?;
         let may_end = is_on_call || self.class == Class::Preemptible as u8;
         field(!self.is_reservation() || !may_end, "class")?;
+        // Nothing is promised of what runs nothing, of what its host may end at any time, nor in what another holds.
+        let may_be_promised = !self.is_reservation() && !may_end && self.within == 0;
+        let is_level = may_be_promised && AVAILABILITY_BP.contains(&self.availabilityMinBp);
+        field(self.availabilityMinBp == 0 || is_level, "availabilityMinBp")?;
         // Rising, so that one set is one order.
         let is_set = self.exclude.len() <= EXCLUDE_MAX && self.exclude.windows(2).all(|pair| pair[0] < pair[1]);
         field(is_set, "exclude")?;
@@ -116,7 +121,12 @@ mod tests {
         assert_eq!((bytes.len(), Order::decode(&bytes)), (ORDER_BYTES_MAX, Ok(most)));
         assert!(matches!(Order::decode(&[&bytes[..], &[0]].concat()), Err(TermsError::TooLong { .. })));
         type Change = fn(&mut Order);
-        let cases: [(&str, Change); 17] = [
+        let promised = Order { availabilityMinBp: 9_990, workload: B256::repeat_byte(7), ..order() };
+        assert_eq!(promised.check(), Ok(()));
+        let held = Order { within: 3, workload: B256::repeat_byte(7), ..order() };
+        assert_eq!(held.check(), Ok(()));
+        assert_eq!(Order { within: 3, ..promised }.check(), Err(TermsError::Field("availabilityMinBp")));
+        let cases: [(&str, Change); 20] = [
             ("each", |order| order.each.memoryBytes = 0),
             ("replicas", |order| order.replicas = 0),
             ("replicas", |order| order.replicas = REPLICAS_MAX + 1),
@@ -127,7 +137,13 @@ mod tests {
             ("class", |order| order.class = Class::Preemptible as u8),
             ("class", |order| order.class = Class::OnCall as u8),
             ("secs", |order| order.secs = 59),
+            ("replicas", |order| (order.availabilityMinBp, order.replicas) = (9_990, LEVEL_REPLICAS_MAX + 1)),
             ("availabilityMinBp", |order| order.availabilityMinBp = 1),
+            ("availabilityMinBp", |order| order.availabilityMinBp = 10_000),
+            ("availabilityMinBp", |order| {
+                order.workload = B256::repeat_byte(7);
+                (order.availabilityMinBp, order.class) = (9_990, Class::Preemptible as u8);
+            }),
             ("within", |order| order.within = 1),
             ("exclude", |order| order.exclude = (0..=EXCLUDE_MAX as u8).map(B256::repeat_byte).collect()),
             ("exclude", |order| order.exclude.swap(0, 1)),

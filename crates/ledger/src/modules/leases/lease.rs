@@ -139,10 +139,14 @@ impl Lease {
         if self.suspect_secs > 0 { age_secs.min(self.suspect_secs.into()) } else { age_secs }
     }
 
+    /// The active clock when it became suspect; none if it is not.
+    pub(super) fn suspect_ms(&self) -> Option<u64> {
+        (self.suspect_secs > 0).then(|| self.begun_ms.saturating_add(u64::from(self.suspect_secs) * 1000))
+    }
+
     /// The active clock when it is lost; none if it is not suspect.
     pub(super) fn lost_ms(&self) -> Option<u64> {
-        let since_ms = self.begun_ms.saturating_add(u64::from(self.suspect_secs) * 1000);
-        (self.suspect_secs > 0).then(|| since_ms.saturating_add(SUSPECT_MS))
+        Some(self.suspect_ms()?.saturating_add(SUSPECT_MS))
     }
 
     /// Makes it suspect, by what these said. Not written yet but for them.

@@ -13,7 +13,8 @@
 //! what the collateral has not.
 //!
 //! A host that is not reached is not paid: drawn watchers say so, and it may show itself for two minutes (`watch`). A lease
-//! whose host did not is ended by anybody's touch, and what is left of its escrow pays for the same replica elsewhere.
+//! whose host did not is ended by anybody's touch, and what is left of its escrow pays for the same replica elsewhere. What
+//! a host promised beyond that, and what breaking it costs, `levels` keeps.
 //! Whether a host that is reached runs what it is paid for nobody here knows: the owner ends what does not answer.
 //!
 //! What is on call streams a thousandth of its rate, takes no room of its host, and pays its calls by vouchers out of the
@@ -42,6 +43,7 @@ use hodei_types::{
 
 use super::{
     ctx::{Ctx, Stop, returns, revert},
+    levels::{self, Fresh},
     market::{held::Held, offer::Record, order::Standing},
     queue, rounds,
 };
@@ -136,7 +138,7 @@ pub(super) fn begin(
 ) -> Result<u64, Stop> {
     let begun_ms = queue::window(ctx)?.clock_ms;
     let first = lease::count(ctx)? + 1;
-    let is_on_call = order.is_on_call();
+    let (has_level, is_on_call) = (order.has_level(), order.is_on_call());
     let (terms, order, owner) = (&order.terms, order.id, order.owner);
     let workload = terms.workload;
     for ((id, replica), placement) in (first..).zip(replica..).zip(placements) {
@@ -166,6 +168,10 @@ pub(super) fn begin(
         };
         lease.store_new(ctx)?;
         ctx.emit(LEASES, &ILeases::Begun { lease: id, node, owner, order, rate, escrow: left, workload })?;
+        if has_level {
+            let term_secs = u64::try_from(secs).unwrap_or(u64::MAX).min(terms.secs);
+            levels::begin(ctx, &Fresh { id, node, owner, rate, term_secs, begun_ms })?;
+        }
     }
     lease::store_count(ctx, first - 1 + placements.len() as u64)?;
     Ok(first)

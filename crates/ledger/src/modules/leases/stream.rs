@@ -10,6 +10,7 @@ use super::{
     super::{
         budgets,
         ctx::{Ctx, Stop, revert},
+        levels,
         market::{
             self,
             held::Held,
@@ -123,6 +124,18 @@ impl Running {
         Ok(paid)
     }
 
+    /// Judges its level if it is lost, though nobody touched it since; whether it is.
+    fn judge_lost(&self, ctx: &mut Ctx<'_, '_>, clock_ms: u64) -> Result<bool, Stop> {
+        let (lost_ms, accused_ms) = (self.lease.lost_ms(), self.lease.suspect_ms());
+        let Some(accused_ms) = accused_ms.filter(|_| lost_ms.is_some_and(|lost_ms| clock_ms >= lost_ms)) else {
+            return Ok(false);
+        };
+        if self.order.has_level() {
+            levels::lost(ctx, self.lease.id, accused_ms, None)?;
+        }
+        Ok(true)
+    }
+
     /// Ends it as settled: the rest goes back to its owner, the room to its host.
     fn end(mut self, ctx: &mut Ctx<'_, '_>, by: By, penalty: U256) -> Result<(), Stop> {
         self.order.count_ended(ctx)?;
@@ -133,6 +146,7 @@ impl Running {
     /// the order's terms has room for it and it lasts for a minute; else it goes back.
     fn lose(mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let Lease { id, node, replica, rate, .. } = self.lease;
+        let reached_ms = self.lease.suspect_ms().unwrap_or(self.lease.begun_ms);
         for watcher in self.lease.clear(ctx)? {
             let operator = offer::operator(ctx, watcher)?;
             let amount = rate.saturating_mul(WATCHER_SECS.into()).min(self.lease.left);
@@ -149,6 +163,9 @@ impl Running {
         let rate_of = |placement: &Placement| stream_rate(is_on_call, placement);
         let most = |placement: &Placement| self.lease.left.checked_div(rate_of(placement)).unwrap_or(0);
         let Some(placement) = found.filter(|placement| most(placement) >= LEASE_SECS_MIN.into()) else {
+            if self.order.has_level() {
+                levels::lost(ctx, id, reached_ms, None)?;
+            }
             return self.end(ctx, By::Loss, U256::ZERO);
         };
         let secs = most(&placement).min(TERM_SECS_MAX.into());
@@ -156,6 +173,9 @@ impl Running {
         let escrow = escrow(ctx, rate_of(&placement), placement.via, secs)?.min(self.lease.left);
         let next = begin(ctx, &self.order, &[placement], replica, secs)?;
         self.order.go_on(ctx, replica, &placement, next)?;
+        if self.order.has_level() {
+            levels::lost(ctx, id, reached_ms, Some(next))?;
+        }
         self.lease.left -= escrow;
         let owner = self.order.owner;
         if let Some(held) = Held::find(ctx, id)? {
@@ -180,6 +200,9 @@ impl Running {
     }
 
     fn close(mut self, ctx: &mut Ctx<'_, '_>, by: By, penalty: U256) -> Result<(), Stop> {
+        if self.order.has_level() && by != By::Loss {
+            levels::end(ctx, self.lease.id)?;
+        }
         let refund = U256::from(self.lease.left);
         self.lease.clear(ctx)?;
         self.lease.left = 0;
@@ -201,6 +224,9 @@ pub(super) fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
     let clock_ms = queue::window(ctx)?.clock_ms;
     let age_secs = running.lease.age_secs(clock_ms);
     let paid = running.settle(ctx, age_secs)?;
+    if running.order.has_level() {
+        levels::look(ctx, id)?;
+    }
     if running.lease.funded_secs() == 0 {
         // What stands in it is over too, and ends first.
         if running.standing(ctx)? == 0 {
@@ -220,6 +246,7 @@ pub(super) fn end(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     let clock_ms = queue::window(ctx)?.clock_ms;
     let age_secs = running.lease.age_secs(clock_ms).max(LEASE_SECS_MIN);
     running.settle(ctx, age_secs)?;
+    running.judge_lost(ctx, clock_ms)?;
     running.end(ctx, By::Owner, U256::ZERO)
 }
 
@@ -238,6 +265,12 @@ pub(super) fn quit(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), Stop> {
     let clock_ms = queue::window(ctx)?.clock_ms;
     let age_secs = running.lease.age_secs(clock_ms);
     running.settle(ctx, age_secs)?;
+    if running.order.has_level()
+        && let Some(accused_ms) = running.lease.suspect_ms()
+        && !running.judge_lost(ctx, clock_ms)?
+    {
+        levels::shown(ctx, id, accused_ms)?;
+    }
     let (owner, rest_secs) = (running.order.owner, running.lease.funded_secs());
     let gave_notice = running.host.retired && clock_ms >= running.host.quits_free_ms;
     // What was sold as preemptible by its holder was not by its host; what lost its holder nobody pays the host's rent for.

@@ -20,6 +20,7 @@ use hodei_types::{
 use super::{
     super::{
         ctx::{Ctx, Stop, revert},
+        levels,
         market::offer,
         market::order::Standing,
         queue, rounds,
@@ -125,10 +126,14 @@ pub(super) fn alive(ctx: &mut Ctx<'_, '_>, id: u64, generation: u64, signature: 
     if !speaks {
         return Err(revert(ILeases::BadAlive {}));
     }
+    let accused_ms = lease.suspect_ms().unwrap_or(lost_ms);
     let watchers = lease.clear(ctx)?;
     lease.store(ctx)?;
     for node in &watchers {
         count_refuted(ctx, *node, id)?;
+    }
+    if order.has_level() {
+        levels::shown(ctx, id, accused_ms)?;
     }
     let (node, owner) = (lease.node, order.owner);
     ctx.emit(LEASES, &ILeases::Refuted { lease: id, node, owner, generation, watchers })

@@ -3,7 +3,8 @@
 //! The same state gives the same placements, as the order of the book changes nothing but which offers are looked at when
 //! there are more than an order looks at. A replica raises its host's utilisation, and may raise what the next one costs
 //! there. Each offer is taken or left as it comes and none is given back: under limits by operator and by network at once
-//! an order may be refused that another choice would have placed.
+//! an order may be refused that another choice would have placed. An order that asks for availability is placed where as much
+//! is promised, as far as the bonds there back its leases.
 //!
 //! What a lease holds is looked at as if it were a host of its own, with its host's attributes: one that is lent at what
 //! its holder asks, in the open book; and those of one reservation for the orders within it. None takes what would not
@@ -23,6 +24,7 @@ use super::{
     super::{
         ctx::{Ctx, Stop, revert},
         leases,
+        levels::{Backing, backing},
     },
     book::{self, Side},
     card::Card,
@@ -62,10 +64,11 @@ pub(super) fn place(
     beside: Beside<'_>,
 ) -> Result<Result<Vec<Placement>, Short>, Stop> {
     let mut secs = 0;
-    let found = match order.within {
+    let mut found = match order.within {
         0 => open(ctx, order, &beside)?,
         id => within(ctx, id, order, &beside, &mut secs)?,
     };
+    let mut backings = backed(ctx, order, &mut found)?;
     // The cheapest on top, then the one that holds the fewest more, then the lowest key, there the host itself first.
     let mut best: BinaryHeap<_> =
         found.iter().filter_map(|(room, card)| bid(*room, card, order).map(Reverse)).collect();
@@ -79,9 +82,13 @@ pub(super) fn place(
         && let Some(Reverse((rate, _, room))) = best.pop()
     {
         let (node, via) = room;
-        // What is full by the order's own limits stays so: it does not come back.
-        if !counts.take(ctx, node, order)? {
+        // What no bond backs any more, or is full by the order's own limits, stays so: it does not come back.
+        let bound = backings.get(&node).map_or(0, |backing| backing.needs(ctx, rate, order.secs));
+        if backings.get(&node).is_some_and(|backing| !backing.holds(bound)) || !counts.take(ctx, node, order)? {
             continue;
+        }
+        if let Some(backing) = backings.get_mut(&node) {
+            backing.take(bound);
         }
         placed.push(Placement { node, rate, via });
         let Some(card) = cards.get_mut(&room) else { continue };
@@ -117,8 +124,8 @@ fn open(ctx: &mut Ctx<'_, '_>, order: &Order, beside: &Beside<'_>) -> Result<Vec
             found.extend(takes(ctx, room, card, order)?);
         }
     }
-    // What holds room, and what takes none, is its host's affair alone.
-    if order.is_reservation() || is_on_call(order) {
+    // What holds room, what takes none, and what a bond backs is its host's affair alone.
+    if order.is_reservation() || is_on_call(order) || order.availabilityMinBp > 0 {
         return Ok(found);
     }
     for (_, lease) in book::walk(ctx, Side::Lent, order.regions, order.runtime)? {
@@ -198,6 +205,23 @@ fn serves(card: &Card, order: &Order) -> bool {
 /// order asks for is a price on being a host at all, and who would be many must have it many times.
 fn is_backed(ctx: &mut Ctx<'_, '_>, node: B256, order: &Order) -> Result<bool, Stop> {
     Ok(order.collateralMin == 0 || collateral(ctx, node)? >= U256::from(order.collateralMin))
+}
+
+/// Leaves those that promise the availability an order asks for, if it asks for some; what their bonds have yet.
+fn backed(
+    ctx: &mut Ctx<'_, '_>,
+    order: &Order,
+    found: &mut Vec<(Room, Card)>,
+) -> Result<BTreeMap<B256, Backing>, Stop> {
+    let mut backings = BTreeMap::new();
+    if order.availabilityMinBp == 0 {
+        return Ok(backings);
+    }
+    for ((node, _), _) in found.iter() {
+        backings.extend(backing(ctx, *node, order.availabilityMinBp)?.map(|backing| (*node, backing)));
+    }
+    found.retain(|((node, _), _)| backings.contains_key(node));
+    Ok(backings)
 }
 
 fn is_on_call(order: &Order) -> bool {

@@ -117,6 +117,11 @@ impl Standing {
         if self.is_on_call() { Capacity::default() } else { self.terms.each }
     }
 
+    /// Whether its leases have a service level.
+    pub(crate) fn has_level(&self) -> bool {
+        self.terms.availabilityMinBp > 0
+    }
+
     /// Writes what changes in an order's life.
     fn store(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         let slots = order_slot(self.id);

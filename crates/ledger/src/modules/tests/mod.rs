@@ -10,6 +10,7 @@ mod held;
 mod keeps;
 mod ladder;
 mod leases;
+mod levels;
 mod market;
 mod moves;
 mod nested;

@@ -7,8 +7,8 @@ mod tabs;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::SolCall;
 use hodei_types::abi::{
-    self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, ILeases, IMarket, IProviders, ITabs,
-    LEASES, MARKET, MODULES, PROVIDERS, TABS,
+    self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, ILeases, ILevels, IMarket,
+    IProviders, ITabs, LEASES, LEVELS, MARKET, MODULES, PROVIDERS, TABS,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -277,7 +277,7 @@ impl Game {
                 }
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
-            for call in [Self::trade, Self::trade, Self::watch, Self::voucher, Self::hold] {
+            for call in [Self::trade, Self::trade, Self::watch, Self::voucher, Self::hold, Self::pledge] {
                 let (from, to, value, data) = call(self);
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
@@ -451,6 +451,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut proven, mut kept) = (0, 0);
     let (mut slashed, mut drawn) = (U256::ZERO, 0);
     let (mut claims, mut refunds, mut wages, mut released) = (0, 0, 0, 0);
+    let (mut breaches, mut indemnity) = (0, U256::ZERO);
     let (mut ended, mut waited, mut watched, mut called) = (BTreeMap::<u8, u32>::new(), 0, [0; 3], 0);
     let mut stood = [0; 2];
     for seed in 1..=12 {
@@ -471,6 +472,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         called += game.market.claims;
         watched.iter_mut().zip(game.market.watched).for_each(|(all, some)| *all += some);
         stood.iter_mut().zip(game.market.stood).for_each(|(all, some)| *all += some);
+        (breaches, indemnity) = (breaches + game.market.breaches, indemnity + game.market.indemnity);
         for host in &game.hosts {
             let standing = game.world.standing(host.node);
             proven += standing.proven;
@@ -485,6 +487,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     // What goes on elsewhere is told, not asked for: in most games the other hosts are full, or dear.
     assert!(watched[..2].iter().all(|count| *count > 2), "suspect, refuted, replaced: {watched:?}");
     assert!(stood.iter().all(|count| *count > 0), "leases in what is held, and in what is lent: {stood:?}");
+    assert!(breaches > 2 && !indemnity.is_zero(), "{breaches} breaches paid {indemnity}");
     assert!(waited > 5, "only {waited} orders waited");
     assert!(called > 5, "only {called} vouchers paid");
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
@@ -565,6 +568,7 @@ fn decoders_survive_anything() {
         (TABS, ITabs::ITabsCalls::SELECTORS),
         (MARKET, IMarket::IMarketCalls::SELECTORS),
         (LEASES, ILeases::ILeasesCalls::SELECTORS),
+        (LEVELS, ILevels::ILevelsCalls::SELECTORS),
     ]
     .into_iter()
     .flat_map(|(to, all)| all.iter().map(move |selector| (to, *selector)))

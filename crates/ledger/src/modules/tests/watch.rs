@@ -26,7 +26,7 @@ fn fair() -> Fair {
 
 impl Fair {
     /// Waits for the next round, and until its watchers are known.
-    fn round(&mut self) -> u64 {
+    pub(super) fn round(&mut self) -> u64 {
         let first = self.world.view(LEASES, ILeases::roundCall {}).index;
         while self.world.view(LEASES, ILeases::roundCall {}).index == first {
             self.world.idle(1);
@@ -40,7 +40,7 @@ impl Fair {
     }
 
     /// Sends what those of these hosts sign that watch the lease, as of that generation.
-    fn accuse(&mut self, lease: u64, generation: u64, round: u64, hosts: &[usize]) -> Applied {
+    pub(super) fn accuse(&mut self, lease: u64, generation: u64, round: u64, hosts: &[usize]) -> Applied {
         let statement = abi::unreachable_statement(CHAIN, lease, generation, round);
         let sign = |node: B256| {
             let signs = hosts.iter().map(|i| &self.hosts[*i]).find(|host| host.node == node);
@@ -62,7 +62,7 @@ impl Fair {
         self.touched(lease)
     }
 
-    fn alive(&mut self, lease: u64, generation: u64, from: usize, signature: Bytes) -> Applied {
+    pub(super) fn alive(&mut self, lease: u64, generation: u64, from: usize, signature: Bytes) -> Applied {
         let from = self.hosts[from].operator.address;
         let call = ILeases::aliveCall { lease, generation, signature };
         let applied = self.world.send(from, LEASES, 0, call.abi_encode());

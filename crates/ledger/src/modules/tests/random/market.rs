@@ -2,9 +2,9 @@
 
 use hodei_types::{
     abi::{
-        ILeases,
+        ILeases, ILevels,
         IMarket::{self, Capacity, Order, Prices},
-        LEASES, MARKET,
+        LEASES, LEVELS, MARKET,
     },
     market::collateral_min,
 };
@@ -18,6 +18,12 @@ use crate::modules::tests::{
 /// What was seen of all leases.
 pub(super) struct Seen {
     dice: Dice,
+    /// Of levels, so that the rest of a game stays what it was.
+    levels: Dice,
+    /// By host.
+    bonds: BTreeMap<B256, U256>,
+    pub(super) breaches: u32,
+    pub(super) indemnity: U256,
     /// By lease: came in, paid and burned, given back.
     coin: BTreeMap<u64, [U256; 3]>,
     pub(super) ended: BTreeMap<u8, u32>,
@@ -44,6 +50,10 @@ impl Seen {
         let holding = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         Self {
             dice,
+            levels: Dice(seed.wrapping_mul(0xd6e8_feb8_6659_fd93) | 1),
+            bonds: BTreeMap::new(),
+            breaches: 0,
+            indemnity: U256::ZERO,
             coin: BTreeMap::new(),
             ended: BTreeMap::new(),
             waited: 0,
@@ -61,14 +71,13 @@ impl Seen {
 impl Game {
     /// One random call about compute; often a wrong one.
     pub(super) fn trade(&mut self) -> (Address, Address, u128, Vec<u8>) {
-        let dice = &mut self.market.dice;
+        let Seen { dice, levels, coin, calls, .. } = &mut self.market;
         let from = self.people[dice.below(4) as usize].address;
         let host = &self.hosts[dice.below(3) as usize];
         let (node, operator) = (host.node, host.operator.address);
         let mut offer = offer(1 + dice.below(4));
         offer.capacity.cpuMilli = 500 + dice.below(4) * 500;
-        let leases: Vec<u64> =
-            (0..1 + dice.below(2)).map(|_| 1 + dice.below(self.market.coin.len() as u64 + 1)).collect();
+        let leases: Vec<u64> = (0..1 + dice.below(2)).map(|_| 1 + dice.below(coin.len() as u64 + 1)).collect();
         let least = collateral_min(&offer.capacity);
         match dice.below(20) {
             // Some with a little less than is needed, or a little more.
@@ -83,9 +92,12 @@ impl Game {
                 (terms.class, terms.secs, terms.perHost) = (class, 60, dice.below(3) as u8);
                 terms.priceMax = u128::from(1 + dice.below(4)) * 500 * 3600;
                 terms.exclude.extend((dice.below(4) == 0).then_some(node));
+                // One in four asks for a level.
+                let availability_bp = 9_000 + levels.below(300) as u16;
+                terms.availabilityMinBp = if levels.below(4) == 0 && class != 2 { availability_bp } else { 0 };
                 terms.patienceMs = if class == 1 { 1 + dice.below(30_000) } else { 0 };
-                if class == 0 && self.market.calls.below(3) == 0 {
-                    terms.class = 3;
+                if class == 0 && calls.below(3) == 0 {
+                    (terms.class, terms.availabilityMinBp) = (3, 0);
                 }
                 let deposit = u128::from(dice.below(600_000));
                 // Keeping costs a thousandth: so that it ends within the game, too.
@@ -155,6 +167,35 @@ impl Game {
             }
             8 => (from, MARKET, 0, IMarket::recallCall { lease }.abi_encode()),
             _ => (from, LEASES, 0, ILeases::endCall { leases: vec![lease] }.abi_encode()),
+        }
+    }
+
+    /// One random call about service levels.
+    pub(super) fn pledge(&mut self) -> (Address, Address, u128, Vec<u8>) {
+        let Seen { levels: dice, coin, .. } = &mut self.market;
+        let from = self.people[dice.below(4) as usize].address;
+        let host = &self.hosts[dice.below(3) as usize];
+        let (node, operator) = (host.node, host.operator.address);
+        match dice.below(8) {
+            0..=2 => {
+                let level = ILevels::Level {
+                    availabilityBp: 9_000 + dice.below(1_001) as u16,
+                    startSecs: 1 + dice.below(20) as u16,
+                    restoreSecs: 1 + dice.below(200) as u16,
+                    payBp: 1 + dice.below(10_000) as u16,
+                };
+                (operator, LEVELS, dice.below(60_000).into(), ILevels::promiseCall { node, level }.abi_encode())
+            }
+            3 => (from, LEVELS, dice.below(20_000).into(), ILevels::bondCall { node }.abi_encode()),
+            4 => {
+                let amount = if dice.below(4) == 0 { U256::MAX } else { U256::from(dice.below(60_000)) };
+                (operator, LEVELS, 0, ILevels::withdrawCall { node, amount }.abi_encode())
+            }
+            _ => {
+                let last = coin.len() as u64;
+                let leases = vec![last.saturating_sub(dice.below(6))];
+                (operator, LEVELS, 0, ILevels::startedCall { leases }.abi_encode())
+            }
         }
     }
 
@@ -233,11 +274,46 @@ impl Game {
                 seen.reservations.push((ordered.order, ordered.owner));
             }
         }
+        for one in world::events::<ILevels::Promised>(logs) {
+            seen.bonds.insert(one.node, one.bond);
+        }
+        for one in world::events::<ILevels::Bonded>(logs) {
+            seen.bonds.insert(one.node, one.bond);
+        }
+        for one in world::events::<ILevels::Unbonded>(logs) {
+            seen.bonds.insert(one.node, one.bond);
+        }
+        for one in world::events::<ILevels::Breached>(logs) {
+            *seen.bonds.get_mut(&one.node).unwrap() -= one.amount;
+            seen.breaches += 1;
+            seen.indemnity += one.amount;
+        }
         seen.waited += world::events::<IMarket::Ordered>(logs).iter().filter(|one| one.state == 1).count() as u32;
+    }
+
+    /// Bonds are there to the wei, and hold what their leases bind.
+    fn check_levels(&self) {
+        let world = &self.world;
+        assert_eq!(world.balance(LEVELS), self.market.bonds.values().copied().sum::<U256>());
+        let ids: Vec<u64> = self.market.coin.keys().copied().collect();
+        let all = |leases: &[u64]| world.view(LEVELS, ILevels::ofCall { leases: leases.to_vec() });
+        let mut bound = BTreeMap::<B256, U256>::new();
+        for held in ids.chunks(64).flat_map(all) {
+            *bound.entry(held.node).or_default() += held.bound;
+        }
+        let nodes: Vec<B256> = self.hosts.iter().map(|host| host.node).collect();
+        for promise in world.view(LEVELS, ILevels::levelsCall { nodes }) {
+            let bound = bound.get(&promise.node).copied().unwrap_or_default();
+            let bond = self.market.bonds.get(&promise.node).copied().unwrap_or_default();
+            assert!(bound <= bond, "a bond backs more than it is");
+            // Who left the market has its bond still.
+            assert!(promise.operator.is_zero() || (promise.bond, promise.bound) == (bond, bound));
+        }
     }
 
     /// Collateral, deposits and escrow are there to the wei; no lease paid more than it had; rooms and lists agree.
     pub(super) fn check_market(&mut self) {
+        self.check_levels();
         let world = &self.world;
         let mut escrow = U256::ZERO;
         let ids: Vec<u64> = self.market.coin.keys().copied().collect();
