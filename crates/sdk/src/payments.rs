@@ -8,7 +8,9 @@ use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
 use hodei_ledger::light::link;
 use hodei_types::{
-    abi::{BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, ILeases, IMarket, ITabs, LEASES, MARKET, TABS},
+    abi::{
+        BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, ILeases, ILevels, IMarket, ITabs, LEASES, LEVELS, MARKET, TABS,
+    },
     call::ask,
     chain::{Chain, ChainError, LogFilter},
     settlement::Settlement,
@@ -28,6 +30,8 @@ pub enum Service {
     Watching,
     /// Restoring what an absent owner's bucket lost.
     Care,
+    /// A promise that was not kept, out of its bond.
+    Breach,
 }
 
 impl Service {
@@ -38,6 +42,7 @@ impl Service {
             Self::Compute => "compute",
             Self::Watching => "watching",
             Self::Care => "care",
+            Self::Breach => "breach",
         }
     }
 }
@@ -99,7 +104,7 @@ impl Statement {
 struct Receipt {
     height: u64,
     service: Service,
-    /// Zero of a bucket that is no more.
+    /// Zero of a bucket or host that is no more.
     payer: Address,
     payee: Address,
     amount: U256,
@@ -183,6 +188,8 @@ struct Known {
     deals: BTreeMap<u64, Address>,
     leases: BTreeMap<u64, Address>,
     buckets: BTreeMap<B256, Address>,
+    /// By whom they are operated.
+    hosts: BTreeMap<B256, Address>,
 }
 
 impl Known {
@@ -195,6 +202,9 @@ impl Known {
         self.learn_leases(chain, watched.iter().map(|(_, watched)| watched.lease)).await?;
         let wages: Vec<_> = asked.events::<IDeals::WagePaid>(DEALS).await?;
         self.learn_buckets(chain, wages.iter().map(|(_, wage)| wage.bucket)).await?;
+        let mut breaches = asked.events::<ILevels::Breached>(LEVELS).await?;
+        breaches.retain(|(_, breach)| !breach.amount.is_zero());
+        self.learn_hosts(chain, breaches.iter().map(|(_, breach)| breach.node)).await?;
         let owner = |of: Option<&Address>| of.copied().unwrap_or_default();
         let mut found = Vec::new();
         found.extend(deals.into_iter().map(|(height, paid)| {
@@ -206,6 +216,14 @@ impl Known {
         found.extend(asked.events::<ILeases::Settled>(LEASES).await?.into_iter().map(|(height, settled)| {
             let paid = Receipt::new(height, Service::Compute, settled.owner, settled.operator, settled.amount);
             Receipt { burned: settled.burned, ..paid }
+        }));
+        found.extend(asked.events::<ILeases::Claimed>(LEASES).await?.into_iter().map(|(height, claimed)| {
+            let paid = Receipt::new(height, Service::Compute, claimed.owner, claimed.operator, claimed.amount);
+            Receipt { burned: claimed.burned, ..paid }
+        }));
+        found.extend(breaches.into_iter().map(|(height, breach)| {
+            let payer = owner(self.hosts.get(&breach.node));
+            Receipt::new(height, Service::Breach, payer, breach.owner, breach.amount)
         }));
         found.extend(watched.into_iter().map(|(height, watched)| {
             let payer = owner(self.leases.get(&watched.lease));
@@ -234,15 +252,28 @@ impl Known {
     ) -> Result<(), ChainError> {
         let unknown: BTreeSet<B256> = buckets.filter(|bucket| !self.buckets.contains_key(bucket)).collect();
         for id in unknown {
-            let owner = match ask(chain, BUCKETS, &IBuckets::getCall { id }).await {
-                Ok(bucket) => bucket.owner,
-                // Removed since.
-                Err(ChainError::Reverted(_)) => Address::ZERO,
-                Err(error) => return Err(error),
-            };
-            self.buckets.insert(id, owner);
+            let bucket = or_gone(ask(chain, BUCKETS, &IBuckets::getCall { id }).await)?;
+            self.buckets.insert(id, bucket.map_or(Address::ZERO, |bucket| bucket.owner));
         }
         Ok(())
+    }
+
+    async fn learn_hosts(&mut self, chain: &dyn Chain, hosts: impl Iterator<Item = B256>) -> Result<(), ChainError> {
+        let unknown: BTreeSet<B256> = hosts.filter(|host| !self.hosts.contains_key(host)).collect();
+        for node in unknown {
+            let host = or_gone(ask(chain, MARKET, &IMarket::getCall { node }).await)?;
+            self.hosts.insert(node, host.map_or(Address::ZERO, |host| host.operator));
+        }
+        Ok(())
+    }
+}
+
+/// None of what was removed since.
+fn or_gone<T>(told: Result<T, ChainError>) -> Result<Option<T>, ChainError> {
+    match told {
+        Ok(told) => Ok(Some(told)),
+        Err(ChainError::Reverted(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -38,6 +38,7 @@ pub struct World {
     seed: u64,
     /// Answers questions until the next block.
     probe: Option<Executor>,
+    worked: Vec<Applied>,
 }
 
 impl World {
@@ -55,8 +56,18 @@ impl World {
         };
         let (state, codes, nonces) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let supply = U256::from(1_000_000 * COIN) * U256::from(rich.len());
-        let mut world =
-            Self { state, view: View::new(), codes, env, nonces, supply, fees_burned: U256::ZERO, seed, probe: None };
+        let mut world = Self {
+            state,
+            view: View::new(),
+            codes,
+            env,
+            nonces,
+            supply,
+            fees_burned: U256::ZERO,
+            seed,
+            probe: None,
+            worked: Vec::new(),
+        };
         let allocations: Vec<_> = rich.iter().map(|address| (*address, U256::from(1_000_000 * COIN))).collect();
         world.step(1000);
         let mut executor = world.executor();
@@ -123,13 +134,25 @@ impl World {
         self.fees_burned += U256::from(outcome.gas_used) * U256::from(BASE_FEE);
     }
 
+    /// Begins a block, and does what is due in it.
+    fn work(&mut self, executor: &mut Executor) -> Result<(), Fault> {
+        if self.drive(executor, Executor::begin)? {
+            let worked = self.drive(executor, Executor::system)?;
+            self.worked.push(worked);
+        }
+        Ok(())
+    }
+
+    /// What the ledger did of itself in blocks since this was asked last.
+    pub fn take_worked(&mut self) -> Vec<Applied> {
+        std::mem::take(&mut self.worked)
+    }
+
     /// One block, `elapsed_ms` after the last; what each transaction did.
     pub fn block(&mut self, elapsed_ms: u64, txs: &[Signed]) -> Vec<Applied> {
         self.step(elapsed_ms);
         let mut executor = self.executor();
-        if self.drive(&mut executor, Executor::begin).unwrap() {
-            self.drive(&mut executor, Executor::system).unwrap();
-        }
+        self.work(&mut executor).unwrap();
         let mut done = Vec::new();
         for tx in txs {
             done.push(self.drive(&mut executor, |executor| executor.apply(tx)).unwrap());
@@ -174,9 +197,7 @@ impl World {
         let tx = self.tx(from, to, value, data);
         self.step(MOMENT_MS);
         let mut executor = self.executor();
-        if self.drive(&mut executor, Executor::begin)? {
-            self.drive(&mut executor, Executor::system)?;
-        }
+        self.work(&mut executor)?;
         let applied = self.drive(&mut executor, |executor| executor.apply(&tx));
         if applied.is_err() {
             self.nonces.entry(from).and_modify(|nonce| *nonce -= 1);

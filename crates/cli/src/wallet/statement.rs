@@ -77,7 +77,7 @@ fn own(session: &Session) -> Result<Vec<Address>> {
 
 fn row(party: Address, service: Service, line: &Line) -> Vec<String> {
     let coins = |wei: U256| if wei.is_zero() { String::new() } else { money::exact(wei) };
-    let party = if party.is_zero() { "whose bucket is no more".to_owned() } else { party.to_string() };
+    let party = if party.is_zero() { "who is no more here".to_owned() } else { party.to_string() };
     vec![party, service.name().to_owned(), coins(line.paid), coins(line.earned), line.receipts.to_string()]
 }
 
@@ -125,7 +125,7 @@ fn csv(statement: &Statement, settlement: &Settlement, accounts: &[Address], fir
     };
     for ((party, service), sums) in &statement.lines {
         let category = match service {
-            Service::Compute | Service::Watching => "Compute",
+            Service::Compute | Service::Watching | Service::Breach => "Compute",
             Service::Storage | Service::Reads | Service::Care => "Storage",
         };
         let (party, name) = (party.to_string(), service.name());

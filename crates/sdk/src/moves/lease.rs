@@ -51,9 +51,10 @@ pub(super) fn given<'a>(mut behind: impl Iterator<Item = &'a Log>) -> Option<(Wh
         let settled = event::<ILeases::Settled>(log)?;
         Some((Why::Pay, format!("lease {} for {} s", settled.lease, settled.secs)))
     };
+    let claimed = || Some((Why::Pay, format!("calls of lease {}", event::<ILeases::Claimed>(log)?.lease)));
     let watched = || Some((Why::Pay, format!("for watching lease {}", event::<ILeases::Watched>(log)?.lease)));
     let ended = || Some((Why::Refund, format!("lease {} ended", event::<ILeases::Ended>(log)?.lease)));
-    change().or_else(cancelled).or_else(withdrawn).or_else(settled).or_else(watched).or_else(ended)
+    change().or_else(cancelled).or_else(withdrawn).or_else(settled).or_else(claimed).or_else(watched).or_else(ended)
 }
 
 fn host(node: alloy_primitives::B256) -> String {

@@ -226,6 +226,7 @@ impl Day {
             self.reverted += 1;
             return false;
         }
+        self.learn_worked();
         let value = U256::from(value);
         self.purse(from).went += value;
         if events::<IMarket::Offered>(&applied).is_empty() && to != BUDGETS {
@@ -287,12 +288,20 @@ impl Day {
         });
     }
 
+    /// Books what the ledger did of itself: orders that waited are filled, or given back.
+    fn learn_worked(&mut self) {
+        for applied in self.world.take_worked() {
+            self.learn(&applied, Address::ZERO, true);
+        }
+    }
+
     fn each<E: SolEvent>(&mut self, applied: &Applied, mut book: impl FnMut(&mut Self, E)) {
         events::<E>(applied).into_iter().for_each(|event| book(self, event));
     }
 
     /// Each balance is what events say, and what is in escrow is what came in less what went out.
     fn check(&mut self) {
+        self.learn_worked();
         for (address, purse) in &self.purses {
             assert_eq!(self.world.balance(*address), purse.had + purse.came - purse.went, "coin of {address}");
         }

@@ -179,6 +179,8 @@ pub(super) struct World {
     /// Rolling hash of all writes.
     pub(super) fingerprint: B256,
     pub(super) last: Outcome,
+    /// What the last block told of its own work.
+    pub(super) worked: Vec<Log>,
 }
 
 impl World {
@@ -211,6 +213,7 @@ impl World {
             drawn: U256::ZERO,
             fingerprint: B256::ZERO,
             last: Outcome::default(),
+            worked: Vec::new(),
         };
         let allocations: Vec<_> = rich.iter().map(|address| (*address, U256::from(1_000_000 * COIN))).collect();
         world.supply = allocations.iter().map(|(_, amount)| *amount).fold(U256::ZERO, |a, b| a + b);
@@ -282,8 +285,9 @@ impl World {
     fn run_block(&mut self, elapsed_ms: u64, txs: &[Signed], works: bool) -> Vec<Result<Applied, Fault>> {
         self.step(elapsed_ms);
         let mut executor = self.executor();
+        self.worked.clear();
         if drive(self, &mut executor, Executor::begin).unwrap() && works {
-            drive(self, &mut executor, Executor::system).unwrap();
+            self.worked = drive(self, &mut executor, Executor::system).unwrap().logs;
         }
         let done: Vec<_> = txs.iter().map(|tx| drive(self, &mut executor, |executor| executor.apply(tx))).collect();
         self.close(executor);
