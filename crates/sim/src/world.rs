@@ -38,12 +38,18 @@ pub struct World {
     seed: u64,
     /// Answers questions until the next block.
     probe: Option<Executor>,
+    window_ms: u64,
     worked: Vec<Applied>,
 }
 
 impl World {
     /// Everybody in `rich` has a million coins; what is drawn follows from `seed`.
     pub fn new(rich: &[Address], seed: u64) -> Self {
+        Self::with_window(rich, seed, WINDOW_MS)
+    }
+
+    /// The same, with windows of so many milliseconds.
+    pub fn with_window(rich: &[Address], seed: u64, window_ms: u64) -> Self {
         let env = Env {
             height: 0,
             time_ms: 1_000_000,
@@ -66,6 +72,7 @@ impl World {
             fees_burned: U256::ZERO,
             seed,
             probe: None,
+            window_ms,
             worked: Vec::new(),
         };
         let allocations: Vec<_> = rich.iter().map(|address| (*address, U256::from(1_000_000 * COIN))).collect();
@@ -91,7 +98,7 @@ impl World {
         }
         let params = Params {
             chain_id: CHAIN,
-            window_ms: WINDOW_MS,
+            window_ms: self.window_ms,
             slashing: Slashing::default(),
             settlement: Default::default(),
         };

@@ -7,6 +7,7 @@ mod book;
 mod cast;
 mod day;
 mod payer;
+mod session;
 mod tally;
 mod week;
 
@@ -40,4 +41,13 @@ fn a_day_of_leases_pays_to_the_wei_while_its_payers_sleep() {
 #[test]
 fn a_budget_at_its_cap_buys_nothing_more_and_what_it_bought_ends_with_its_escrow() {
     payer::live();
+}
+
+#[test]
+fn the_session_that_the_documents_record_is_what_happens() {
+    let told = session::play();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/market.md");
+    let document = std::fs::read_to_string(path).expect("docs/market.md is there");
+    let recorded = document.split("```session\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+    assert_eq!(told, recorded, "docs/market.md records another session; this is what happened:\n{told}");
 }
