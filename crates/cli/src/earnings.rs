@@ -15,7 +15,7 @@ use crate::{
 use alloy_primitives::{B256, U256};
 use hodei_node::{
     home::Home,
-    host::paid::{Paid, paid},
+    host::paid::{For, Paid, paid},
     keys::Keys,
     provider::earnings::{Earnings, Payment, Read, earnings},
 };
@@ -207,12 +207,17 @@ async fn hosts(chain: &dyn Chain, key: &str) -> Result<Vec<IMarket::Host>> {
 async fn leases(chain: &dyn Chain, host: &IMarket::Host, from: u64, to: u64, out: Out) -> Result<()> {
     let node = host.node.to_string();
     let payments = paid(chain, (host.node, host.operator), from, to).await.map_err(chain_fault)?;
-    let why = |payment: &Paid| format!("{} of lease {}", counted(payment.secs, "second"), payment.lease);
+    let why = |payment: &Paid| match payment.what {
+        For::Secs(secs) => format!("{} of lease {}", counted(secs, "second"), payment.lease),
+        For::Calls => format!("calls of lease {}", payment.lease),
+        For::Watching => format!("telling that the host of lease {} was lost", payment.lease),
+    };
+    let secs = |payment: &Paid| if let For::Secs(secs) = payment.what { secs } else { 0 };
     if out.json {
         for payment in &payments {
             let value = json!({
                 "schema": "hodei.node.payment/1", "what": "lease", "node": node, "lease": payment.lease,
-                "height": payment.height, "transaction": payment.tx.to_string(), "secs": payment.secs,
+                "height": payment.height, "transaction": payment.tx.to_string(), "secs": secs(payment),
                 "amount_wei": payment.amount.to_string(), "why": why(payment),
             });
             out.result("", &value);

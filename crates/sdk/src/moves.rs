@@ -17,7 +17,8 @@ use alloy_sol_types::SolEvent;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join3, stream};
 use hodei_types::{
     abi::{
-        BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, ILeases, ITabs, LEASES, MARKET, PROVIDERS, SYSTEM, TABS,
+        BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, ILeases, ILevels, ITabs, LEASES, LEVELS, MARKET, PROVIDERS,
+        SYSTEM, TABS,
     },
     call::ask,
     chain::{Chain, ChainError, Fee, Log, LogFilter, TxReceipt},
@@ -185,8 +186,10 @@ async fn piece(
         let claimed = chain.logs(LogFilter { topic1: me, ..logs(TABS, ITabs::Claimed::SIGNATURE_HASH) }).await?;
         found.extend(claimed.iter().filter_map(|log| read(*account, log)));
     }
-    let settled = chain.logs(logs(LEASES, ILeases::Settled::SIGNATURE_HASH)).await?;
-    found.extend(settled.iter().filter_map(|log| lease::paid(accounts, log)));
+    for paid in [ILeases::Settled::SIGNATURE_HASH, ILeases::Claimed::SIGNATURE_HASH] {
+        let told = chain.logs(logs(LEASES, paid)).await?;
+        found.extend(told.iter().filter_map(|log| lease::paid(accounts, log)));
+    }
     found.sort_by_key(|moved| std::cmp::Reverse((moved.height, moved.index)));
     Ok(found)
 }
@@ -232,6 +235,8 @@ fn moved(account: Address, log: &Log) -> Option<Move> {
     let why = match (other, flow) {
         (DEALS, Flow::Out) => Why::Escrow,
         (DEALS, _) => Why::Refund,
+        (LEVELS, Flow::Out) => Why::Collateral,
+        (LEVELS, _) => Why::CollateralReturned,
         (MARKET | LEASES, Flow::Out) => Why::Escrow,
         (MARKET | LEASES, _) => Why::Refund,
         (TABS, Flow::Out) => Why::Tab,
@@ -335,6 +340,10 @@ fn reason(moved: &Move, receipt: &TxReceipt) -> Option<(Why, String)> {
                     Some((Why::Pay, format!("deal {} for {}", paid.deal, windows(paid.windows))))
                 })
                 .or_else(|| lease::given(behind))
+        }
+        (Why::CollateralReturned, _) => {
+            let breach = event::<ILevels::Breached>(behind.next()?)?;
+            Some((Why::Pay, format!("lease {}: what was promised was not kept", breach.lease)))
         }
         (Why::Tab, _) => {
             let opened = behind.find_map(event::<ITabs::Opened>)?;

@@ -81,6 +81,13 @@ impl Calls {
         }
     }
 
+    /// Forgets a voucher that the ledger pays nothing for: who signed it may not do so any more.
+    pub(super) fn refuse(&mut self, voucher: &Voucher) {
+        if self.knows(voucher) {
+            self.voucher = None;
+        }
+    }
+
     fn signed(&self) -> u128 {
         self.voucher.map_or(0, |voucher| voucher.total).max(self.claimed)
     }

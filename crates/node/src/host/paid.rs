@@ -8,14 +8,23 @@ use hodei_types::{
     chain::{Chain, ChainError, Log, LogFilter},
 };
 
+/// What a lease paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// So many seconds.
+    Secs(u64),
+    Calls,
+    /// Telling of the loss of another's.
+    Watching,
+}
+
 /// One settling of one lease, or one voucher of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paid {
     pub height: u64,
     pub tx: B256,
     pub lease: u64,
-    /// Seconds it paid for; none where it paid for calls.
-    pub secs: u64,
+    pub what: For,
     /// Wei that came to the operator.
     pub amount: U256,
 }
@@ -32,13 +41,14 @@ pub async fn paid(
     while next <= to {
         let (found, last) = logs(chain, node, next, to).await?;
         payments.extend(found.iter().filter_map(|log| {
-            use ILeases::ILeasesEvents::{Claimed, Settled};
-            let (lease, to, secs, amount) = match ILeases::ILeasesEvents::decode_raw_log(&log.topics, &log.data).ok()? {
-                Settled(event) => (event.lease, event.operator, event.secs, event.amount),
-                Claimed(event) => (event.lease, event.operator, 0, event.amount),
+            use ILeases::ILeasesEvents::{Claimed, Settled, Watched};
+            let (lease, to, what, amount) = match ILeases::ILeasesEvents::decode_raw_log(&log.topics, &log.data).ok()? {
+                Settled(event) => (event.lease, event.operator, For::Secs(event.secs), event.amount),
+                Claimed(event) => (event.lease, event.operator, For::Calls, event.amount),
+                Watched(event) => (event.lease, event.operator, For::Watching, event.amount),
                 _ => return None,
             };
-            (to == operator).then_some(Paid { height: log.height, tx: log.tx, lease, secs, amount })
+            (to == operator).then_some(Paid { height: log.height, tx: log.tx, lease, what, amount })
         }));
         next = last.saturating_add(1);
     }

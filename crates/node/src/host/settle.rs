@@ -91,6 +91,9 @@ impl<E: Storage> Host<E> {
             let call = ILeases::claimCall { lease: lease.id, total: voucher.total, signature };
             if self.sent(&Order::call(LEASES, call.abi_encode(), CLAIM_GAS).patient()).await? {
                 tracing::info!(lease = lease.id, "a voucher was claimed");
+            } else {
+                tracing::warn!(lease = lease.id, "the ledger pays nothing for a voucher");
+                lock(&on_call.calls).refuse(&voucher);
             }
         }
         Ok(())

@@ -10,14 +10,14 @@ use futures::{
 use hodei_ledger::wire::{WireError as FrameError, receive, send};
 use hodei_types::{
     app::{
-        Manifest, Seal,
+        Limits, Manifest, Seal,
         wire::{Answer, CHUNK_BYTES_MAX, Due, FRAME_BYTES_MAX, Header, Replica, Request, WireError},
     },
     transport::{APP, Peer, Transport, TransportError},
 };
 use std::{
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -29,6 +29,8 @@ const GIVE_TIMEOUT: Duration = Duration::from_secs(90);
 const CHUNKS_AHEAD: usize = 8;
 /// Between two frames of a body.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// So long is an answer that is paid for heard on for its price, when nobody takes it any more.
+const LEFT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Why a host did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -254,6 +256,7 @@ fn paid<S: Stream>(
     let (tell, told) = mpsc::channel(CHUNKS_AHEAD);
     tokio::spawn(async move {
         let _sending = sending;
+        let (mut bytes_left, mut left_since) = (Limits::BODY_BYTES_MAX, None::<Instant>);
         loop {
             let (item, is_over) = match within(FRAME_TIMEOUT, hear(&mut stream)).await {
                 Ok(Answer::Bytes(bytes)) => (Some(Ok(Bytes::from(bytes))), false),
@@ -265,10 +268,16 @@ fn paid<S: Stream>(
                 Err(error) => (Some(Err(error)), true),
             };
             if let Some(item) = item {
-                // Nobody takes it any more: it is thrown away.
-                let _ = tell.send(item).await;
+                let bytes = item.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                bytes_left = bytes_left.saturating_sub(bytes.max(1));
+                if tell.send(item).await.is_err() {
+                    // Nobody takes it any more: it is thrown away.
+                    left_since.get_or_insert_with(Instant::now);
+                }
             }
-            if is_over {
+            // A host that goes on for ever is not heard to an end that it does not mean.
+            let is_late = left_since.is_some_and(|since| since.elapsed() > LEFT_TIMEOUT);
+            if is_over || is_late || bytes_left == 0 {
                 return;
             }
         }

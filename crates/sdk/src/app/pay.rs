@@ -143,7 +143,8 @@ impl Pay {
 
     /// A call ended: its price.
     pub(super) fn heard(&self, readings: &Readings, due: Option<Due>) -> u128 {
-        let price = call_price(self.rate, readings.fuel);
+        // No honest call burns more than its manifest allows.
+        let price = call_price(self.rate, readings.fuel).min(self.most);
         self.tally().heard(price, due);
         price
     }

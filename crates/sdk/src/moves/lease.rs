@@ -7,21 +7,28 @@ use hodei_types::{
     chain::Log,
 };
 
-/// What a lease of one of these accounts paid.
+/// What a lease of one of these accounts paid, by the second or by a voucher.
 pub(super) fn paid(accounts: &[Address], log: &Log) -> Option<Move> {
-    let settled = event::<ILeases::Settled>(log).filter(|settled| accounts.contains(&settled.owner))?;
+    let settled = event::<ILeases::Settled>(log).map(|one| {
+        let what = format!("{} s", one.secs);
+        (one.owner, one.lease, one.operator, what, one.amount, one.burned)
+    });
+    let claimed = || {
+        let one = event::<ILeases::Claimed>(log)?;
+        Some((one.owner, one.lease, one.operator, "calls".to_owned(), one.amount, one.burned))
+    };
+    let (owner, lease, operator, what, amount, burned) = settled.or_else(claimed)?;
     let Log { height, index, tx, .. } = *log;
-    let ILeases::Settled { lease, operator, secs, .. } = settled;
-    Some(Move {
+    accounts.contains(&owner).then(|| Move {
         height,
         index,
         tx,
-        account: settled.owner,
+        account: owner,
         flow: Flow::Still,
         why: Why::EscrowPaid,
-        amount: settled.amount + settled.burned,
+        amount: amount + burned,
         fee: U256::ZERO,
-        text: format!("lease {lease} paid operator {operator} for {secs} s; of it {} wei burned", settled.burned),
+        text: format!("lease {lease} paid operator {operator} for {what}; of it {burned} wei burned"),
     })
 }
 

@@ -12,6 +12,8 @@ use super::{
 pub const REPLICAS_MAX: u8 = 64;
 /// The same where a service level is asked for, which each lease then keeps.
 pub const LEVEL_REPLICAS_MAX: u8 = 32;
+/// Of one that holds room: what each holds is written down.
+pub(super) const HELD_REPLICAS_MAX: u8 = 48;
 /// The least a replica takes: a hundredth of a CPU and a MiB. A host with less left stands in the book no longer.
 pub const CAPACITY_MIN: Capacity = Capacity::of_dims([10, 1 << 20, 0, 0, 0]);
 /// A lease is paid ahead for so long at most: a year, and a month to renew in.
@@ -28,7 +30,11 @@ impl Order {
     pub fn check(&self) -> Result<(), TermsError> {
         let field = |is_good: bool, name: &'static str| if is_good { Ok(()) } else { Err(TermsError::Field(name)) };
         field(self.each.fits_in(&CAPACITY_MAX) && CAPACITY_MIN.fits_in(&self.each), "each")?;
-        let most = if self.availabilityMinBp > 0 { LEVEL_REPLICAS_MAX } else { REPLICAS_MAX };
+        let most = match self.availabilityMinBp {
+            0 if self.is_reservation() => HELD_REPLICAS_MAX,
+            0 => REPLICAS_MAX,
+            _ => LEVEL_REPLICAS_MAX,
+        };
         field((1..=most).contains(&self.replicas), "replicas")?;
         field(is_mask(self.regions), "regions")?;
         field(self.country.is_zero() || self.country.iter().all(u8::is_ascii_uppercase), "country")?;
@@ -41,6 +47,8 @@ impl Order {
         // Nothing is held within what is held, nor for as long as a host likes; what is on call takes no room.
         let is_on_call = self.class == Class::OnCall as u8;
         field(self.within == 0 || !(self.is_reservation() || is_on_call), "within")?;
+        // Calls are paid by fuel, which containers have none of.
+        field(!is_on_call || self.runtime == Runtime::Wasm as u8, "runtime")?;
         let may_end = is_on_call || self.class == Class::Preemptible as u8;
         field(!self.is_reservation() || !may_end, "class")?;
         // Nothing is promised of what runs nothing, of what its host may end at any time, nor in what another holds.

@@ -20,7 +20,7 @@ use super::{
         queue,
     },
     begin, escrow,
-    lease::{ENDED, Lease, of_host},
+    lease::{ENDED, Lease, RUNNING, of_host},
     stream_rate,
     within::Within,
 };
@@ -220,8 +220,14 @@ impl Running {
 
 /// Pays what is owed of a lease, and ends it if its escrow is over or its host lost; what it paid.
 pub(super) fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
-    let mut running = Running::load(ctx, id)?;
     let clock_ms = queue::window(ctx)?.clock_ms;
+    // What it stands in goes on first, if that was lost, so that there is where to go on. That stands in nothing itself.
+    let via = Lease::running(ctx, id)?.via;
+    let held = if via > 0 { Lease::find(ctx, via)?.filter(|held| held.state == RUNNING) } else { None };
+    if held.and_then(|held| held.lost_ms()).is_some_and(|lost_ms| clock_ms >= lost_ms) {
+        touch(ctx, via)?;
+    }
+    let mut running = Running::load(ctx, id)?;
     let age_secs = running.lease.age_secs(clock_ms);
     let paid = running.settle(ctx, age_secs)?;
     if running.order.has_level() {

@@ -276,8 +276,9 @@ impl Standing {
             let lease = self.last_lease(ctx, other)?;
             living.extend(leases::living(ctx, lease)?);
         }
-        // It goes on for what is left, be that less than was asked for.
-        let one = Order { replicas: 1, secs: LEASE_SECS_MIN, ..self.terms.clone() };
+        // It goes on for what is left, be that less than was asked for; a bond backs the term that was.
+        let secs = if self.has_level() { self.terms.secs } else { LEASE_SECS_MIN };
+        let one = Order { replicas: 1, secs, ..self.terms.clone() };
         let found = matcher::place(ctx, &one, Beside { living: &living, lost: &self.lost })?;
         Ok(found.ok().and_then(|placements| placements.first().copied()))
     }

@@ -206,6 +206,19 @@ fn where_no_other_host_fits_it_is_judged_when_it_is_lost() {
 }
 
 #[test]
+fn a_bond_that_backs_a_minute_and_not_the_term_takes_over_nothing() {
+    let mut fair = fair(&[level()]);
+    // A wei less than the order's term asks for; the minute it would take over for asks for a tenth of that.
+    fair.promise(1, level(), 2 * PAY - 1);
+    fair.must(asks(1), DEPOSIT);
+    let lost = fair.lose(1);
+    assert!(lost.success && events::<ILeases::Replaced>(&lost.logs).is_empty());
+    assert_eq!(events::<ILeases::Ended>(&lost.logs)[0].by, 4);
+    assert_eq!((fair.bond(1).bond, fair.bond(1).bound), (U256::from(2 * PAY - 1), U256::ZERO));
+    fair.world.audit();
+}
+
+#[test]
 fn who_shows_itself_within_the_grace_loses_nothing_and_who_answers_late_was_down() {
     // Nine seconds of a day may be missing.
     let mut fair = fair(&[Level { availabilityBp: 9_999, ..level() }]);
