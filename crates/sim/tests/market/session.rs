@@ -301,14 +301,17 @@ impl Session {
         let reserve = Order { each: whole, workload: B256::ZERO, secs: 24 * 3600, ..terms(2) };
         let filled = events::<IMarket::Filled>(&self.order(COMPANY, reserve, 10 * COIN)).remove(0);
         let (pool, held) = (filled.order, [filled.firstLease, filled.firstLease + 1]);
-        self.tell(format!("a company reserves 2 CPUs in western Europe for a day: {} in escrow", coins(filled.escrow)));
+        self.tell(format!(
+            "a company reserves 2 CPUs in western Europe, for a day at least: {} in escrow",
+            coins(filled.escrow)
+        ));
         let inside = Order { within: pool, ..terms(1) };
         let own = events::<IMarket::Filled>(&self.order(COMPANY, inside.clone(), COIN)).remove(0);
         assert!(held.contains(&self.lease(own.firstLease).via));
         let stranger = self.world.send(CLOUD, MARKET, COIN, IMarket::orderCall { terms: inside }.abi_encode());
         assert!(!stranger.success, "nobody else is let in");
         self.tell(format!(
-            "what it runs there costs it {} wei more for the day, paid to itself; nobody else is let in",
+            "what it runs there costs it {} wei more until that ends, paid to itself; nobody else is let in",
             own.escrow
         ));
         self.book("before it lends");
