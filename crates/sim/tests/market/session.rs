@@ -1,5 +1,4 @@
-//! Record one session of the market: one book for compute and storage, an index that somebody tries to move, a promise that
-//! is broken, and capacity that is resold.
+//! Record one session of the market, and what each step of it did to the book, the index and who was paid.
 //!
 //! What it tells is in docs/market.md, word by word: the test fails where they differ.
 
