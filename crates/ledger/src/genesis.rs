@@ -466,7 +466,7 @@ pub(crate) mod tests {
         // Coins have one spelling: none.
         let last = named.len() - 5;
         named[last] = 0;
-        assert!(matches!(Genesis::decode(&named), Err(GenesisError::Field("settlement"))));
+        assert!(matches!(Genesis::decode(&named), Err(GenesisError::Canonical)));
     }
 
     #[test]
