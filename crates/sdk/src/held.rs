@@ -248,7 +248,7 @@ mod tests {
         assert!(told >= cost * 80 / 100 && told <= cost * 81 / 100 + 10, "{told} of {cost}");
         assert_eq!(asked.transferMib, 0);
         let free = Ask::Part(50).prices(10, &capacity, &Prices::default());
-        assert_eq!(rate(&capacity, &free, 0, 10_000), 5, "where its host asks for nothing");
+        assert_eq!(rate(&capacity, &free, 0, 10_000), 6, "where its host asks for nothing, in whole units");
     }
 
     #[test]

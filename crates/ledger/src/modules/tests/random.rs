@@ -292,7 +292,7 @@ impl Game {
                 txs.push(self.world.tx(from, TxKind::Call(DEALS), U256::ZERO, data));
             }
             let results = self.world.block_after(elapsed, &txs);
-            self.learn_market(&self.world.worked.clone());
+            self.learn_worked();
             for (tx, done) in txs.iter().zip(results) {
                 match done {
                     Ok(applied) => {

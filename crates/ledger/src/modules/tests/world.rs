@@ -179,7 +179,7 @@ pub(super) struct World {
     /// Rolling hash of all writes.
     pub(super) fingerprint: B256,
     pub(super) last: Outcome,
-    /// What the last block told of its own work.
+    /// What blocks told of their own work, until it is taken.
     pub(super) worked: Vec<Log>,
 }
 
@@ -285,9 +285,9 @@ impl World {
     fn run_block(&mut self, elapsed_ms: u64, txs: &[Signed], works: bool) -> Vec<Result<Applied, Fault>> {
         self.step(elapsed_ms);
         let mut executor = self.executor();
-        self.worked.clear();
         if drive(self, &mut executor, Executor::begin).unwrap() && works {
-            self.worked = drive(self, &mut executor, Executor::system).unwrap().logs;
+            let worked = drive(self, &mut executor, Executor::system).unwrap();
+            self.worked.extend(worked.logs);
         }
         let done: Vec<_> = txs.iter().map(|tx| drive(self, &mut executor, |executor| executor.apply(tx))).collect();
         self.close(executor);

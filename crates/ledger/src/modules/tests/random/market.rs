@@ -237,6 +237,12 @@ impl Game {
         }
     }
 
+    /// Books what the ledger did of itself in blocks since.
+    pub(super) fn learn_worked(&mut self) {
+        let worked = std::mem::take(&mut self.world.worked);
+        self.learn_market(&worked);
+    }
+
     /// Books what a transaction did to leases.
     pub(super) fn learn_market(&mut self, logs: &[alloy_primitives::Log]) {
         let seen = &mut self.market;
@@ -313,6 +319,7 @@ impl Game {
 
     /// Collateral, deposits and escrow are there to the wei; no lease paid more than it had; rooms and lists agree.
     pub(super) fn check_market(&mut self) {
+        self.learn_worked();
         self.check_levels();
         let world = &self.world;
         let mut escrow = U256::ZERO;
