@@ -91,17 +91,9 @@ fn settlement_words(settlement: &Settlement) -> &'static str {
 
 /// What is settled in, and of invoices the currency.
 fn settlement_name(settlement: &Settlement) -> String {
-    match currency(settlement) {
+    match settlement.currency() {
         Some(currency) => format!("{} ({currency})", settlement.name()),
         None => settlement.name().to_owned(),
-    }
-}
-
-/// The currency of what is invoiced.
-pub(crate) fn currency(settlement: &Settlement) -> Option<&str> {
-    match settlement {
-        Settlement::Invoice(currency) => Some(currency.as_str()),
-        _ => None,
     }
 }
 
@@ -142,7 +134,7 @@ pub(crate) fn create(create: &NetCreate, passphrase: Option<&Path>, paths: &Path
             &json!({
                 "schema": "hodei.net.plan/1", "name": create.name, "validators": count, "may_fail": may_fail,
                 "coins_wei": coins.to_string(), "window_secs": create.window, "folder": folder, "price_wei": "0",
-                "settlement": settlement.name(), "currency": currency(&settlement),
+                "settlement": settlement.name(), "currency": settlement.currency(),
             }),
         );
         return Ok(());

@@ -10,7 +10,7 @@ mod page;
 
 pub use cursor::{Cursor, NoCursor};
 pub use page::Page;
-pub(crate) use page::{Dated, newest};
+pub(crate) use page::{Dated, PIECE_BLOCKS, newest};
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;

@@ -3,7 +3,7 @@
 //! All of it is read from the modules' events, each of which is one receipt: the sum of the lines is the sum of the
 //! receipts. Coins that were sent or bound paid nobody yet, and are not in it; [`crate::moves`] tells those.
 
-use crate::moves::{Cursor, Dated, event, learn, newest};
+use crate::moves::{Cursor, Dated, PIECE_BLOCKS, event, learn, newest};
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
 use hodei_ledger::light::link;
@@ -178,8 +178,7 @@ pub async fn statement(chain: &dyn Chain, accounts: &[Address], from: u64, to: u
 
 /// Pieces of which one question is answered.
 fn ranges(from: u64, to: u64) -> impl Iterator<Item = (u64, u64)> {
-    const BLOCKS: u64 = 10_000;
-    (from..=to).step_by(BLOCKS as usize).map(move |first| (first, to.min(first + BLOCKS - 1)))
+    (from..=to).step_by(PIECE_BLOCKS as usize).map(move |first| (first, to.min(first + PIECE_BLOCKS - 1)))
 }
 
 /// Whose what is, as far as it was asked.

@@ -18,6 +18,8 @@ mod offer;
 mod order;
 mod region;
 
+use alloy_primitives::U256;
+
 pub use crate::abi::{
     ILevels::Level,
     IMarket::{Capacity, Held, Index, Offer, Order, Placed, Placement, Prices, Step, Tier},
@@ -40,6 +42,11 @@ pub const BP: u64 = 10_000;
 /// Of what a lease pays, so much is burned, in hundredths of a percent and rounded up: it makes trades with oneself
 /// cost something, and the price index with it.
 pub const FEE_BP: u64 = 100;
+/// What of so many wei that a lease pays is burned.
+pub fn fee(paid: U256) -> U256 {
+    (paid * U256::from(FEE_BP)).div_ceil(U256::from(BP))
+}
+
 /// Seconds a lease pays for at least when its owner ends it.
 pub const LEASE_SECS_MIN: u64 = 60;
 /// Seconds of pay a host loses from its collateral when it ends a lease early.

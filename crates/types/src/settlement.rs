@@ -38,6 +38,14 @@ impl Settlement {
         }
     }
 
+    /// The currency of what is invoiced.
+    pub fn currency(&self) -> Option<&str> {
+        match self {
+            Self::Invoice(currency) => Some(currency.as_str()),
+            Self::Coins | Self::Barter => None,
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Coins => "coins",

@@ -4,7 +4,6 @@ use crate::{
     args::WalletStatement,
     fault::{self, Fault, Result},
     money,
-    net::currency,
     out::{Out, table},
     session::{Session, chain_fault},
     time::{Day, now_ms},
@@ -59,7 +58,7 @@ pub(crate) async fn show(args: &WalletStatement, session: &Session, out: Out) ->
             "from": statement.from, "to": statement.to, "paid_wei": statement.paid().to_string(),
             "earned_wei": statement.earned().to_string(), "burned_wei": statement.burned.to_string(),
             "fees_wei": statement.fees.to_string(), "settlement": settlement.name(),
-            "currency": currency(&settlement), "older": statement.cut,
+            "currency": settlement.currency(), "older": statement.cut,
         }),
     );
     Ok(())
@@ -113,7 +112,7 @@ fn words(statement: &Statement, settlement: &Settlement, first: Day, last: Day) 
 
 /// One line a party and service, under the names of columns that FOCUS gives them.
 fn csv(statement: &Statement, settlement: &Settlement, accounts: &[Address], first: Day, last: Day) -> String {
-    let unit = currency(settlement).unwrap_or(money::SYMBOL);
+    let unit = settlement.currency().unwrap_or(money::SYMBOL);
     let account = accounts.first().copied().unwrap_or_default();
     let head = "BillingAccountId,BillingPeriodStart,BillingPeriodEnd,BillingCurrency,ProviderName,ServiceName,ServiceCategory,ChargeCategory,BilledCost";
     let mut lines = vec![head.to_owned()];

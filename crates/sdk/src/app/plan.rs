@@ -149,7 +149,7 @@ impl Plan {
     }
 
     pub fn is_on_call(&self) -> bool {
-        self.terms.class == Class::OnCall as u8
+        self.terms.is_on_call()
     }
 
     /// Wei of a call of so many billed milliseconds, where it is dearest.
@@ -222,7 +222,7 @@ impl Plan {
 
 /// Wei a second that a lease at that rate streams.
 fn streamed(terms: &Order, rate: u128) -> u128 {
-    if terms.class == Class::OnCall as u8 { keep_rate(rate) } else { rate }
+    if terms.is_on_call() { keep_rate(rate) } else { rate }
 }
 
 fn place(host: &Host, rate: u128, promised: Option<Promised>) -> Place {
@@ -280,10 +280,8 @@ fn no_offer(terms: &Order, placed: u64, hosts: &[Host], promises: &Promises) -> 
         |host: &&Host| !host.retired && host.offer.runtime == terms.runtime && host.collateral >= host.collateralMin;
     let open: Vec<&Host> = hosts.iter().filter(is_open).collect();
     let there: Vec<&Host> = open.iter().copied().filter(is_there).collect();
-    let has_room = |host: &&Host| {
-        let is_on_call = terms.class == Class::OnCall as u8;
-        terms.each.fits_in(if is_on_call { &host.offer.capacity } else { &host.free })
-    };
+    let has_room =
+        |host: &&Host| terms.each.fits_in(if terms.is_on_call() { &host.offer.capacity } else { &host.free });
     let roomy: Vec<&Host> = there.iter().copied().filter(has_room).collect();
     let cheap: Vec<&Host> = roomy.iter().copied().filter(|host| hour_of(terms, host) <= terms.priceMax).collect();
     let promised = |host: &&Host| promises.of_replica(terms, host.node, hour_of(terms, host) / HOUR_SECS);

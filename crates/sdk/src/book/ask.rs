@@ -52,51 +52,35 @@ impl Ask {
 
     /// What a host with room for a replica asks, as full as it is.
     pub fn of_host(host: &IMarket::Host) -> Vec<Self> {
-        let region = REGIONS.get(usize::from(host.offer.region));
-        let is_open = !host.retired && host.collateral >= host.collateralMin && CAPACITY_MIN.fits_in(&host.free);
-        let Some(region) = region.filter(|_| is_open) else {
-            return Vec::new();
-        };
-        let ask = |ware, price, amount: u64| Self {
-            ware,
-            node: NodeKey(host.node.0),
-            operator: host.operator,
-            network: host.offer.network.clone(),
-            place: (*region).to_owned(),
-            price,
-            amount: amount.into(),
-        };
-        Self::wares(hour_prices(&host.offer, host.markupBp), &host.free)
-            .map(|(ware, price, free)| ask(ware, price, free))
-            .collect()
-    }
-
-    /// What is asked for each ware of which there is some, CPU and memory always.
-    fn wares(prices: [u128; 4], free: &Capacity) -> impl Iterator<Item = (Ware, u128, u64)> {
-        let wares = [Ware::Cpu, Ware::Memory, Ware::Line, Ware::Transfer];
-        let free = [free.cpuMilli, free.memoryBytes, free.bandwidthBits, free.transferBytes];
-        let asked = wares.into_iter().zip(prices).zip(free).map(|((ware, price), free)| (ware, price, free));
-        asked.filter(|(ware, _, free)| *free > 0 || matches!(ware, Ware::Cpu | Ware::Memory))
+        Self::of_room(host, &host.free, hour_prices(&host.offer, host.markupBp))
     }
 
     /// What a held lease that is lent asks for what is free of it, with its host as it is.
     pub fn of_held(held: &IMarket::Held, host: &IMarket::Host) -> Vec<Self> {
+        if held.lent { Self::of_room(host, &held.free, unit_prices(&held.prices, 0)) } else { Vec::new() }
+    }
+
+    /// What is asked there for each ware of which there is some, CPU and memory always.
+    fn of_room(host: &IMarket::Host, free: &Capacity, prices: [u128; 4]) -> Vec<Self> {
         let region = REGIONS.get(usize::from(host.offer.region));
-        let is_open = !host.retired && host.collateral >= host.collateralMin && CAPACITY_MIN.fits_in(&held.free);
-        let Some(region) = region.filter(|_| is_open && held.lent) else {
+        let is_open = !host.retired && host.collateral >= host.collateralMin && CAPACITY_MIN.fits_in(free);
+        let Some(region) = region.filter(|_| is_open) else {
             return Vec::new();
         };
-        let ask = |ware, price, amount: u64| Self {
-            ware,
-            node: NodeKey(host.node.0),
-            operator: host.operator,
-            network: host.offer.network.clone(),
-            place: (*region).to_owned(),
-            price,
-            amount: amount.into(),
-        };
-        Self::wares(unit_prices(&held.prices, 0), &held.free)
-            .map(|(ware, price, free)| ask(ware, price, free))
+        let wares = [Ware::Cpu, Ware::Memory, Ware::Line, Ware::Transfer];
+        let amounts = [free.cpuMilli, free.memoryBytes, free.bandwidthBits, free.transferBytes];
+        let asked = wares.into_iter().zip(prices).zip(amounts);
+        let asked = asked.filter(|((ware, _), amount)| *amount > 0 || matches!(ware, Ware::Cpu | Ware::Memory));
+        asked
+            .map(|((ware, price), amount)| Self {
+                ware,
+                node: NodeKey(host.node.0),
+                operator: host.operator,
+                network: host.offer.network.clone(),
+                place: (*region).to_owned(),
+                price,
+                amount: amount.into(),
+            })
             .collect()
     }
 

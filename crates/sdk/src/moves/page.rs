@@ -4,7 +4,7 @@ use super::Cursor;
 use hodei_types::chain::{Chain, ChainError, LOG_BLOCKS_MAX};
 
 /// Blocks of one question; fewer where a validator refuses as many.
-const PIECE_BLOCKS: u64 = 10_000;
+pub(crate) const PIECE_BLOCKS: u64 = 10_000;
 
 /// What is listed by its block.
 pub(crate) trait Dated {

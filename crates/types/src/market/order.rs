@@ -45,7 +45,7 @@ impl Order {
         field(Class::of(self.class).is_some(), "class")?;
         field((super::LEASE_SECS_MIN..=TERM_SECS_MAX).contains(&self.secs), "secs")?;
         // Nothing is held within what is held, nor for as long as a host likes; what is on call takes no room.
-        let is_on_call = self.class == Class::OnCall as u8;
+        let is_on_call = self.is_on_call();
         field(self.within == 0 || !(self.is_reservation() || is_on_call), "within")?;
         // Calls are paid by fuel, which containers have none of.
         field(!is_on_call || self.runtime == Runtime::Wasm as u8, "runtime")?;
@@ -65,6 +65,11 @@ impl Order {
     /// Whether it holds room and runs nothing.
     pub fn is_reservation(&self) -> bool {
         self.workload.is_zero()
+    }
+
+    /// Whether it takes no room, is started when it is asked, and is paid by the call.
+    pub fn is_on_call(&self) -> bool {
+        self.class == Class::OnCall as u8
     }
 
     /// The one encoding, as in the ledger's call.

@@ -8,10 +8,7 @@
 //! lease ends by the next touch, as any other. Once it ended no voucher is worth anything: a host claims before.
 
 use alloy_primitives::U256;
-use hodei_types::{
-    abi::{ILeases, LEASES, voucher_statement},
-    market::{BP, FEE_BP},
-};
+use hodei_types::abi::{ILeases, LEASES, voucher_statement};
 
 use super::{
     super::{
@@ -20,6 +17,7 @@ use super::{
         queue,
     },
     lease::Lease,
+    pay,
     stream::Running,
 };
 
@@ -51,11 +49,9 @@ pub(super) fn claim(ctx: &mut Ctx<'_, '_>, id: u64, total: u128, signature: &[u8
     running.lease.claimed += amount;
     running.lease.store(ctx)?;
     let paid = U256::from(amount);
-    let burned = (paid * U256::from(FEE_BP)).div_ceil(U256::from(BP));
     let Lease { id, node, claimed, .. } = running.lease;
-    let (operator, amount) = (running.host.operator, paid - burned);
-    ctx.transfer(LEASES, operator, amount)?;
-    ctx.burn(LEASES, burned)?;
+    let operator = running.host.operator;
+    let (amount, burned) = pay(ctx, operator, paid)?;
     ctx.emit(LEASES, &ILeases::Claimed { lease: id, node, owner, operator, claimed, amount, burned })?;
     Ok(paid)
 }

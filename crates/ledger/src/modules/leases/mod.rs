@@ -34,11 +34,11 @@ mod stream;
 mod watch;
 mod within;
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall as _;
 use hodei_types::{
     abi::{BATCH_MAX, ILeases, IMarket::Placement, IModule, LEASES, PAGE_MAX},
-    market::{Class, ROUND_MS, TERM_SECS_MAX, keep_rate},
+    market::{Class, ROUND_MS, TERM_SECS_MAX, fee, keep_rate},
 };
 
 use super::{
@@ -175,6 +175,15 @@ pub(super) fn begin(
     }
     lease::store_count(ctx, first - 1 + placements.len() as u64)?;
     Ok(first)
+}
+
+/// Pays wei of a lease's escrow: what came to `operator`, and what was burned.
+pub(super) fn pay(ctx: &mut Ctx<'_, '_>, operator: Address, paid: U256) -> Result<(U256, U256), Stop> {
+    let burned = fee(paid);
+    let amount = paid - burned;
+    ctx.transfer(LEASES, operator, amount)?;
+    ctx.burn(LEASES, burned)?;
+    Ok((amount, burned))
 }
 
 /// What a placement is paid by the second.

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, U256};
 use hodei_types::{
     abi::{ILeases, IMarket::Placement, LEASES},
-    market::{BP, Capacity, Class, FEE_BP, LEASE_SECS_MIN, QUIT_SECS, TERM_SECS_MAX, WATCHER_SECS, size_milli},
+    market::{Capacity, Class, LEASE_SECS_MIN, QUIT_SECS, TERM_SECS_MAX, WATCHER_SECS, size_milli},
 };
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     },
     begin, escrow,
     lease::{ENDED, Lease, RUNNING, of_host},
-    stream_rate,
+    pay, stream_rate,
     within::Within,
 };
 
@@ -100,12 +100,9 @@ impl Running {
         lease.paid_secs += secs;
         lease.store(ctx)?;
         let paid = U256::from(paid);
-        let burned = (paid * U256::from(FEE_BP)).div_ceil(U256::from(BP));
-        let amount = paid - burned;
         let Lease { id, node, paid_secs, rate, .. } = *lease;
         let owner = self.order.owner;
-        ctx.transfer(LEASES, operator, amount)?;
-        ctx.burn(LEASES, burned)?;
+        let (amount, burned) = pay(ctx, operator, paid)?;
         ctx.emit(LEASES, &ILeases::Settled { lease: id, node, owner, operator, secs, amount, burned })?;
         // What one pays oneself is neither earned nor a price.
         let is_own = operator == owner && reservation.is_some();

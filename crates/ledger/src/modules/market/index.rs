@@ -18,7 +18,7 @@
 use alloy_primitives::{Address, U256};
 use hodei_types::{
     abi::{IMarket, MARKET},
-    market::{BP, FEE_BP, Index},
+    market::{BP, Index, fee},
 };
 
 use super::super::{
@@ -156,7 +156,7 @@ fn of(mut entries: Vec<(u128, u128)>) -> Index {
         weight: all,
         moveWeight: weight,
         moveAccounts: weight.div_ceil(U256::from(most)).saturating_to(),
-        moveBurned: (weight * U256::from(FEE_BP)).div_ceil(U256::from(BP)),
+        moveBurned: fee(weight),
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) fn place(
         }
         placed.push(Placement { node, rate, via });
         let Some(card) = cards.get_mut(&room) else { continue };
-        if is_on_call(order) {
+        if order.is_on_call() {
             // It takes nothing but a place among the host's leases.
             card.leases += 1;
             if order.perHost != 1 && card.leases < ON_CALL_LEASES_MAX {
@@ -125,7 +125,7 @@ fn open(ctx: &mut Ctx<'_, '_>, order: &Order, beside: &Beside<'_>) -> Result<Vec
         }
     }
     // What holds room, what takes none, and what a bond backs is its host's affair alone.
-    if order.is_reservation() || is_on_call(order) || order.availabilityMinBp > 0 {
+    if order.is_reservation() || order.is_on_call() || order.availabilityMinBp > 0 {
         return Ok(found);
     }
     for (_, lease) in book::walk(ctx, Side::Lent, order.regions, order.runtime)? {
@@ -224,14 +224,10 @@ fn backed(
     Ok(backings)
 }
 
-fn is_on_call(order: &Order) -> bool {
-    order.class == Class::OnCall as u8
-}
-
 /// Whether there is room for a replica; for one on call, whether its host could have it if it held nothing, and has not too
 /// many leases.
 fn has_room(ctx: &mut Ctx<'_, '_>, node: B256, card: &Card, order: &Order) -> Result<bool, Stop> {
-    if is_on_call(order) {
+    if order.is_on_call() {
         return Ok(card.leases < ON_CALL_LEASES_MAX && order.each.fits_in(&total(ctx, node)?));
     }
     Ok(order.each.fits_in(&card.free))

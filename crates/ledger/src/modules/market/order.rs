@@ -109,7 +109,7 @@ impl Standing {
     }
 
     pub(crate) fn is_on_call(&self) -> bool {
-        self.terms.class == Class::OnCall as u8
+        self.terms.is_on_call()
     }
 
     /// What each of its leases takes of its host: nothing where it is on call.
