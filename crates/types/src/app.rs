@@ -1,9 +1,10 @@
 //! Name what a deployer gives a host to run.
 //!
-//! A [`Manifest`] says which component runs and within what. It has one encoding; [`Manifest::workload`] is a hash over
+//! A [`Manifest`] says which component or container runs and within what. It has one encoding; [`Manifest::workload`] is a hash over
 //! it and is what an order names, so that the ledger binds host and deployer to exactly these bytes. [`wire`] carries
 //! it, and what is asked of a replica. A [`transcript::Transcript`] is one request that anybody can run again.
 
+pub mod container;
 pub mod transcript;
 pub mod wire;
 
@@ -12,19 +13,21 @@ use crate::{
     cbor::{CborError, Reader, Writer},
     transport::NodeKey,
 };
+use container::Container;
 
 /// Longest component that a host takes.
 pub const COMPONENT_BYTES_MAX: u64 = 32 << 20;
 /// Longest encoding of a manifest.
-pub const MANIFEST_BYTES_MAX: usize = 512;
+pub const MANIFEST_BYTES_MAX: usize = 32 << 10;
 /// Longest name of an app: a label of DNS.
 pub const NAME_BYTES_MAX: usize = 63;
 /// How far a seal's time may be from the host's.
 pub const SEAL_MS_MAX: u64 = 60_000;
 
-const VERSION: u64 = 1;
+const COMPONENT_VERSION: u64 = 1;
+const CONTAINER_VERSION: u64 = 2;
 
-/// What one request to a replica may use.
+/// What one request to a replica may use. A container's fuel and memory are not counted by the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Of wasmtime, about an instruction each.
@@ -70,15 +73,28 @@ impl Default for Limits {
     }
 }
 
-/// Which component runs, within what, and who may read what it prints.
+/// A component in WebAssembly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// BLAKE3 of its wasm.
+    pub hash: [u8; 32],
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What a replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runs {
+    Component(Component),
+    Container(Box<Container>),
+}
+
+/// What runs, within what, and who may read what it prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// 1 to 63 of `a-z 0-9 -`, no `-` first or last.
     pub name: String,
-    /// BLAKE3 of the component's wasm.
-    pub component: [u8; 32],
-    /// Its length.
-    pub bytes: u64,
+    pub runs: Runs,
     pub limits: Limits,
     /// Ed25519 key of the app: who signs with it may read its log.
     pub viewer: NodeKey,
@@ -97,6 +113,8 @@ pub enum ManifestError {
     Length { expected: u64, found: u64 },
     #[error("the component is another than its manifest names: build the manifest anew")]
     Component,
+    #[error("{0:?} cannot stand in a container's manifest: no NUL anywhere, and no = in a variable's name")]
+    Text(String),
 }
 
 fn within(field: &'static str, found: u64, least: u64, most: u64) -> Result<(), ManifestError> {
@@ -117,10 +135,46 @@ pub fn is_name(name: &str) -> bool {
 impl Manifest {
     /// Describes a component, if everything is within its bounds.
     pub fn new(name: &str, wasm: &[u8], limits: Limits, viewer: NodeKey) -> Result<Self, ManifestError> {
-        let component = *blake3::hash(wasm).as_bytes();
-        let manifest = Self { name: name.to_owned(), component, bytes: wasm.len() as u64, limits, viewer };
+        let component = Component { hash: *blake3::hash(wasm).as_bytes(), bytes: wasm.len() as u64 };
+        let manifest = Self { name: name.to_owned(), runs: Runs::Component(component), limits, viewer };
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// Describes a container, if everything is within its bounds.
+    pub fn of_container(
+        name: &str,
+        container: Container,
+        limits: Limits,
+        viewer: NodeKey,
+    ) -> Result<Self, ManifestError> {
+        let manifest = Self { name: name.to_owned(), runs: Runs::Container(Box::new(container)), limits, viewer };
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The container it names, if it names one.
+    pub fn container(&self) -> Option<&Container> {
+        match &self.runs {
+            Runs::Container(container) => Some(container),
+            Runs::Component(_) => None,
+        }
+    }
+
+    /// The component it names, if it names one.
+    pub fn component(&self) -> Option<&Component> {
+        match &self.runs {
+            Runs::Component(component) => Some(component),
+            Runs::Container(_) => None,
+        }
+    }
+
+    /// Of what hosts are given besides this.
+    pub fn bytes(&self) -> u64 {
+        match &self.runs {
+            Runs::Component(component) => component.bytes,
+            Runs::Container(container) => container.bytes(),
+        }
     }
 
     /// Whether each field is within its bounds.
@@ -128,22 +182,33 @@ impl Manifest {
         if !is_name(&self.name) {
             return Err(ManifestError::Name(self.name.clone()));
         }
-        within("bytes", self.bytes, 1, COMPONENT_BYTES_MAX)?;
+        match &self.runs {
+            Runs::Component(component) => within("bytes", component.bytes, 1, COMPONENT_BYTES_MAX)?,
+            Runs::Container(container) => container.check()?,
+        }
         self.limits.check()
     }
 
     /// Whether this is the component it names.
     pub fn check_component(&self, wasm: &[u8]) -> Result<(), ManifestError> {
+        let component = self.component().ok_or(ManifestError::Component)?;
         match wasm.len() as u64 {
-            found if found != self.bytes => Err(ManifestError::Length { expected: self.bytes, found }),
-            _ if blake3::hash(wasm).as_bytes() != &self.component => Err(ManifestError::Component),
+            found if found != component.bytes => Err(ManifestError::Length { expected: component.bytes, found }),
+            _ if blake3::hash(wasm).as_bytes() != &component.hash => Err(ManifestError::Component),
             _ => Ok(()),
         }
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(MANIFEST_BYTES_MAX);
-        out.array(6).uint(VERSION).text(&self.name).bytes(&self.component).uint(self.bytes);
+        let mut out = Writer::with_capacity(512);
+        match &self.runs {
+            Runs::Component(Component { hash, bytes }) => {
+                out.array(6).uint(COMPONENT_VERSION).text(&self.name).bytes(hash).uint(*bytes);
+            }
+            Runs::Container(container) => {
+                container.write(out.array(5).uint(CONTAINER_VERSION).text(&self.name));
+            }
+        }
         let limits = &self.limits;
         out.array(5).uint(limits.fuel).uint(limits.memory_bytes).uint(limits.deadline_ms);
         out.uint(limits.request_bytes).uint(limits.response_bytes);
@@ -152,11 +217,21 @@ impl Manifest {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MANIFEST_BYTES_MAX {
+            let (found, most) = (bytes.len() as u64, MANIFEST_BYTES_MAX as u64);
+            return Err(ManifestError::Field { field: "length", found, least: 1, most });
+        }
         let mut input = Reader::new(bytes);
-        input.tuple(6)?;
-        input.exactly("manifest version", VERSION)?;
+        let (values, version) = (input.array(6)?, input.uint()?);
         let name = input.text(NAME_BYTES_MAX)?.to_owned();
-        let (component, length) = (input.fixed()?, input.uint()?);
+        let runs = match (values, version) {
+            (6, COMPONENT_VERSION) => Runs::Component(Component { hash: input.fixed()?, bytes: input.uint()? }),
+            (5, CONTAINER_VERSION) => Runs::Container(Box::new(Container::read(&mut input)?)),
+            _ => {
+                let (least, most) = (COMPONENT_VERSION, CONTAINER_VERSION);
+                return Err(ManifestError::Field { field: "version", found: version, least, most });
+            }
+        };
         input.tuple(5)?;
         let limits = Limits {
             fuel: input.uint()?,
@@ -167,7 +242,7 @@ impl Manifest {
         };
         let viewer = NodeKey(input.fixed()?);
         input.end()?;
-        let manifest = Self { name, component, bytes: length, limits, viewer };
+        let manifest = Self { name, runs, limits, viewer };
         manifest.check()?;
         Ok(manifest)
     }
@@ -212,7 +287,8 @@ mod tests {
 
     #[test]
     fn a_manifest_returns_from_its_bytes_and_no_other_spelling_is_taken() {
-        let longest = Manifest { name: "a".repeat(NAME_BYTES_MAX), bytes: COMPONENT_BYTES_MAX, ..manifest() };
+        let largest = Runs::Component(Component { hash: [1; 32], bytes: COMPONENT_BYTES_MAX });
+        let longest = Manifest { name: "a".repeat(NAME_BYTES_MAX), runs: largest, ..manifest() };
         for manifest in [manifest(), longest] {
             let bytes = manifest.encode();
             assert!(bytes.len() <= MANIFEST_BYTES_MAX);
@@ -246,8 +322,11 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(bent(|manifest| manifest.bytes = 0), "bytes");
-        assert_eq!(bent(|manifest| manifest.bytes = COMPONENT_BYTES_MAX + 1), "bytes");
+        const fn of(bytes: u64) -> Runs {
+            Runs::Component(Component { hash: [1; 32], bytes })
+        }
+        assert_eq!(bent(|manifest| manifest.runs = of(0)), "bytes");
+        assert_eq!(bent(|manifest| manifest.runs = of(COMPONENT_BYTES_MAX + 1)), "bytes");
         assert_eq!(bent(|manifest| manifest.limits.fuel = 0), "fuel");
         assert_eq!(bent(|manifest| manifest.limits.fuel = Limits::FUEL_MAX + 1), "fuel");
         assert_eq!(bent(|manifest| manifest.limits.memory_bytes = Limits::MEMORY_BYTES_MIN - 1), "memory_bytes");

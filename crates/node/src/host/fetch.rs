@@ -91,9 +91,9 @@ impl<E: Storage> Host<E> {
             _ => return Err(AskError::Other),
         };
         let mut wasm = Vec::new();
-        while (wasm.len() as u64) < manifest.bytes {
+        while (wasm.len() as u64) < manifest.bytes() {
             match Answer::decode(&receive(&mut stream, FRAME_BYTES_MAX).await?)? {
-                Answer::Bytes(chunk) if (wasm.len() + chunk.len()) as u64 <= manifest.bytes => {
+                Answer::Bytes(chunk) if (wasm.len() + chunk.len()) as u64 <= manifest.bytes() => {
                     wasm.extend_from_slice(&chunk);
                 }
                 _ => return Err(AskError::Other),

@@ -122,6 +122,9 @@ impl<E: Storage> Host<E> {
                 }
                 None => Answer::Gone,
             },
+            Ok(Request::Want { .. }) => {
+                refused("a blob is of the container that was fetched before it on the same stream")
+            }
             Ok(Request::Transcribe) => refused("a transcript is of the request before it on the same stream"),
             Ok(Request::Bytes(_) | Request::End) => refused("a body without a request before it"),
             Err(error) => refused(error),
@@ -154,10 +157,10 @@ impl<E: Storage> Host<E> {
         if self.0.shelf.has(&replica.workload) {
             return Answer::Given;
         }
-        let Some(_reserved) = self.0.queue.reserve(manifest.bytes) else {
+        let Some(_reserved) = self.0.queue.reserve(manifest.bytes()) else {
             return Answer::Busy { retry_after_ms: BUSY_MS };
         };
-        let bytes = manifest.bytes as usize;
+        let bytes = manifest.bytes() as usize;
         let reading = async {
             let mut wasm = Vec::with_capacity(bytes.min(CHUNK_BYTES_MAX));
             while wasm.len() < bytes {

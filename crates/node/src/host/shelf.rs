@@ -85,9 +85,9 @@ impl Shelf {
         if kept.contains_key(&workload) {
             return Ok(());
         }
-        let used = kept.values().map(|kept| kept.manifest.bytes).sum::<u64>() + self.codes.bytes()?;
-        if used.saturating_add(manifest.bytes) > self.bytes_max {
-            return Err(ShelfError::Full { used, limit: self.bytes_max, wanted: manifest.bytes });
+        let used = kept.values().map(|kept| kept.manifest.bytes()).sum::<u64>() + self.codes.bytes()?;
+        if used.saturating_add(manifest.bytes()) > self.bytes_max {
+            return Err(ShelfError::Full { used, limit: self.bytes_max, wanted: manifest.bytes() });
         }
         let head = manifest.encode();
         let length = (head.len() as u32).to_be_bytes();
@@ -133,8 +133,10 @@ impl Shelf {
         }
         let Some(Kept { manifest: gone, .. }) = kept.remove(workload) else { return Ok(()) };
         // Another app may be of the same component.
-        if kept.values().all(|kept| kept.manifest.component != gone.component) {
-            self.codes.remove(gone.component)?;
+        if let Some(component) = gone.component()
+            && kept.values().all(|kept| kept.manifest.component() != Some(component))
+        {
+            self.codes.remove(component.hash)?;
         }
         Ok(())
     }
@@ -158,8 +160,8 @@ fn head(path: &Path) -> Option<(Manifest, Vec<u8>)> {
     let manifest = Manifest::decode(&head).ok()?;
     let mut wasm = Vec::new();
     // One more than it says, so that a longer one is seen to be.
-    file.take(manifest.bytes + 1).read_to_end(&mut wasm).ok()?;
-    (wasm.len() as u64 == manifest.bytes).then_some((manifest, wasm))
+    file.take(manifest.bytes() + 1).read_to_end(&mut wasm).ok()?;
+    (wasm.len() as u64 == manifest.bytes()).then_some((manifest, wasm))
 }
 
 #[cfg(test)]

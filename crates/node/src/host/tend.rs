@@ -1,7 +1,7 @@
 //! Bring one replica up, and up again, until its lease ends.
 //!
 //! ```text
-//! waiting for its component ─► compiling ─► starting ─► ready ─┐
+//! waiting for what it runs ─► preparing ─► starting ─► ready ─┐
 //!        ▲  given, or fetched     one at a time    ▲           │ its process died
 //!        └─ every few seconds                      └─ later ◄──┘ each time
 //! ```

@@ -259,7 +259,7 @@ fn a_component_given_over_the_link_answers_for_its_lease_and_no_longer() {
         let other = Manifest { name: "other".into(), ..manifest.clone() };
         assert!(matches!(give(&link, &peer, 7, &other, &wasm).await, Answer::Refused { .. }));
         let Answer::NotReady { words } = ask(&link, &peer, asked(7)).await else { panic!("it has nothing to run") };
-        assert!(words.contains("waiting for its component"), "{words}");
+        assert!(words.contains("waiting for what it runs"), "{words}");
 
         given(&link, &peer, 7, &manifest, &wasm).await;
         until(&link, &peer, 7, is_ready).await;

@@ -5,7 +5,9 @@
 //!
 //! ```text
 //! Give ─ Bytes… (as long as the manifest says)      ► Given | Refused
-//! Fetch                                             ► Manifest ─ Bytes… | Refused
+//! Give (a container) ─ Bytes… (of each, in order)   ► Wants ─ Given | Refused
+//! Fetch                                             ► Manifest ─ Bytes… (of a component) | Refused
+//! Want (behind the Manifest of a container)         ► Bytes… | Refused
 //! Ask ─ Bytes… ─ End                                ► Head ─ Bytes… ─ Done | Busy | NotReady | Gone | Refused | Unpaid
 //! Look                                              ► Replica | Gone | Refused
 //! Ping                                              ► State | Gone | Refused
@@ -77,6 +79,8 @@ pub enum Request {
     Concur { lease: u64, generation: u64, round: u64 },
     /// The transcript of the request that was asked on this stream, whose answer is over.
     Transcribe,
+    /// Wants one blob of the container that was fetched on this stream.
+    Want { sha256: [u8; 32] },
     /// Of the transcripts a host keeps of a replica, the first from that number on, for who has its viewer's seal.
     Sample { lease: u64, from: u64, seal: Seal },
 }
@@ -146,6 +150,7 @@ impl Request {
             Self::Concur { lease, generation, round } => {
                 out.array(4).uint(8).uint(*lease).uint(*generation).uint(*round);
             }
+            Self::Want { sha256 } => _ = out.array(2).uint(9).bytes(sha256),
             Self::Transcribe => _ = out.array(1).uint(20),
             Self::Sample { lease, from, seal: Seal { at_ms, signature } } => {
                 out.array(5).uint(21).uint(*lease).uint(*from).uint(*at_ms).bytes(signature);
@@ -183,6 +188,7 @@ impl Request {
             (6, 2) => Self::Bytes(read_chunk(&mut input)?),
             (7, 1) => Self::End,
             (8, 4) => Self::Concur { lease: input.uint()?, generation: input.uint()?, round: input.uint()? },
+            (9, 2) => Self::Want { sha256: input.fixed()? },
             (20, 1) => Self::Transcribe,
             (21, 5) => {
                 let (lease, from) = (input.uint()?, input.uint()?);

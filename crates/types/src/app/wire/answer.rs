@@ -2,7 +2,7 @@
 
 use super::{CHUNK_BYTES_MAX, Header, WORDS_MAX, WireError, read_chunk, read_headers, read_signed, write_headers};
 use crate::{
-    app::{MANIFEST_BYTES_MAX, Manifest, transcript::Signed},
+    app::{MANIFEST_BYTES_MAX, Manifest, container::LAYERS_MAX, transcript::Signed},
     cbor::{Reader, Writer},
 };
 
@@ -17,6 +17,10 @@ pub enum Answer {
     },
     /// What was fetched; its wasm follows.
     Manifest(Manifest),
+    /// Of a container's blobs these are not on the host's disk yet.
+    Wants {
+        blobs: Vec<[u8; 32]>,
+    },
     Head {
         status: u16,
         headers: Vec<Header>,
@@ -75,8 +79,9 @@ pub struct Readings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
-    /// Nobody gave its component yet.
+    /// Nobody gave what it runs yet.
     Waiting = 0,
+    /// Its component is compiled, or its image unpacked.
     Compiling = 1,
     /// Its process starts, for the first time or again.
     Starting = 2,
@@ -131,8 +136,8 @@ impl State {
     /// As it is shown.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Waiting => "waiting for its component",
-            Self::Compiling => "compiling",
+            Self::Waiting => "waiting for what it runs",
+            Self::Compiling => "preparing",
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Failed => "failed",
@@ -249,6 +254,10 @@ impl Answer {
                 out.array(3).uint(20).bytes(&signed.transcript.encode()).bytes(&signed.signature);
             }
             Self::Unpaid { due } => due.write(out.array(3).uint(14)),
+            Self::Wants { blobs } => {
+                out.array(2).uint(15).array(blobs.len());
+                blobs.iter().for_each(|sha256| _ = out.bytes(sha256));
+            }
         }
         out.finish()
     }
@@ -285,6 +294,11 @@ impl Answer {
             (20, 1) => Self::Transcript(None),
             (20, 3) => Self::Transcript(Some(Box::new(read_signed(&mut input)?))),
             (14, 3) => Self::Unpaid { due: Due::read(&mut input)? },
+            (15, 2) => {
+                let count = input.array(LAYERS_MAX + 1)?;
+                let blobs = (0..count).map(|_| input.fixed()).collect::<Result<_, _>>()?;
+                Self::Wants { blobs }
+            }
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;

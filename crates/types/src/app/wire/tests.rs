@@ -35,6 +35,7 @@ fn requests() -> Vec<Request> {
         Request::Bytes(vec![5; CHUNK_BYTES_MAX]),
         Request::End,
         Request::Concur { lease: 1, generation: u64::MAX, round: 24 },
+        Request::Want { sha256: [8; 32] },
         Request::Transcribe,
         Request::Sample { lease: 1, from: u64::MAX, seal },
     ]
@@ -63,6 +64,8 @@ fn answers() -> Vec<Answer> {
     };
     let mut answers = vec![
         Answer::Given,
+        Answer::Wants { blobs: Vec::new() },
+        Answer::Wants { blobs: vec![[5; 32]; crate::app::container::LAYERS_MAX + 1] },
         Answer::Refused { words: "no".into() },
         Answer::Manifest(manifest()),
         Answer::Head { status: 999, headers: vec![("n".into(), vec![1; HEADER_BYTES_MAX - 1])] },
