@@ -125,7 +125,7 @@ impl Engine {
             }
         }
         if cgroup::is_unified() {
-            delegate()?;
+            check_controllers()?;
         }
         let folder = std::path::absolute(&folder).map_err(Error::at(&folder))?;
         for (path, mode) in [
@@ -267,8 +267,8 @@ fn has_module(system: &str) -> bool {
     })
 }
 
-/// In version 2 a controller is switched on in each parent before a child may have it.
-fn delegate() -> Result<(), Error> {
+/// The engine switches them on for its own; the kernel must have them.
+fn check_controllers() -> Result<(), Error> {
     let root = Path::new("/sys/fs/cgroup");
     let controllers = root.join("cgroup.controllers");
     let there = fs::read_to_string(&controllers).map_err(Error::at(&controllers))?;
@@ -280,7 +280,7 @@ fn delegate() -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether `pid` is still the process that began at `since`, by the kernel's clock.
+/// When a process began, by the kernel's clock: with its number it names one process and no later one.
 pub(crate) fn began(pid: i32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // A process's name may have anything in it, blanks and brackets too; what follows its last bracket may not.

@@ -96,8 +96,8 @@ fn detached(order: &Order, mut told: PipeWriter) -> io::Result<()> {
     let (done, over) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         // A disk that is full must not stop the container: what it says is read, and lost.
-        let kept = write_log(heard, &log.0, log.1);
-        done.send(kept).ok();
+        write_log(heard, &log.0, log.1);
+        done.send(()).ok();
     });
     let ended = wait(pid)?;
     over.recv_timeout(DRAIN_TIMEOUT).ok();

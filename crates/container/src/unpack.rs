@@ -181,6 +181,9 @@ impl Tree {
         }
         let (last, before) = parts.split_last().expect("it is not empty");
         let (above, name) = (self.parent(before)?, terminated(last)?);
+        if stat(&above, &name)?.is_some_and(|there| !is_folder(&there) && !is_whiteout(&there)) {
+            return Err(invalid("in a folder that this layer makes a link to nowhere in it"));
+        }
         folder(&above, &name, &Rights { uid: UID_BASE, gid: UID_BASE, mode: 0o755 })?;
         self.0.folder(&parts.join(&b'/'))
     }

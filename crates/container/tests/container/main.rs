@@ -340,7 +340,7 @@ async fn hostile_layers_are_refused_and_leave_nothing() {
         ("a device", Tar::new().entry(EntryType::Char, "null", "", 0o666, b"")),
         ("becomes something else", Tar::new().folder("a").link("a", "/etc")),
         ("whiteout of nothing", Tar::new().file(".wh..", "")),
-        ("outside", Tar::new().link("out", out).file("out/x", "1")),
+        ("link to nowhere", Tar::new().link("out", out).file("out/x", "1")),
         (
             "outside",
             Tar::new().link("up", "../../../../../..").file(&format!("up{out}/x"), "1").entry(
