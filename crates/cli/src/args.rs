@@ -31,7 +31,7 @@ pub(crate) use care::{
 };
 pub(crate) use compute::{NodeOffer, OfferCompute};
 pub(crate) use data::{Class, Data, DataCp, DataCreate, DataExtend, DataList, DataRm, DataWhere, Wait};
-pub(crate) use held::{MarketHeld, MarketLend, MarketReserve};
+pub(crate) use held::{MarketHeld, MarketLend, MarketRenew, MarketReserve};
 pub(crate) use key::{Key, KeyFile, KeyRestore};
 pub(crate) use market::{Market, MarketBook, MarketHistory, MarketQuote, Ware};
 pub(crate) use mount::DataMount;

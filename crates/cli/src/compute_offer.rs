@@ -19,7 +19,10 @@ use alloy_primitives::{Address, B256, U256};
 use hodei_node::{
     config::{Coins, Compute, Config, Doors, Followed, Percent, Promise},
     home::{Home, replace},
-    host::register::{self, RegisterError},
+    host::{
+        Vouchers,
+        register::{self, RegisterError},
+    },
     keys::Keys,
 };
 use hodei_sdk::{app::span, chain::Account, payments::settlement, wallet};
@@ -146,8 +149,11 @@ pub(crate) async fn offer(args: &OfferCompute, session: &Session, paths: &Paths,
 }
 
 /// Gives up what a node offers to compute: no new leases; may be run again until none is left.
-pub(crate) async fn drain(account: &Account, node: B256, out: Out) -> Result<()> {
-    let draining = register::drain(account, node).await.map_err(|error| match error {
+pub(crate) async fn drain(account: &Account, node: B256, home: &Home, out: Out) -> Result<()> {
+    let vouchers = Vouchers::of(home).map_err(|error| {
+        Fault::new(&fault::FOLDER, error, "choose a folder this user may read").at(home.path().display())
+    })?;
+    let draining = register::drain(account, node, &vouchers).await.map_err(|error| match error {
         RegisterError::Unknown(_) => {
             Fault::new(&fault::NODE, error, "it never offered computing: nothing is to be done")
         }
@@ -168,7 +174,7 @@ pub(crate) async fn drain(account: &Account, node: B256, out: Out) -> Result<()>
         text,
         &json!({
             "schema": "hodei.node.drain.compute/1", "node": node.to_string(), "open": draining.open,
-            "ended": draining.ended, "quits_free_ms": draining.quits_free_ms, "withdrawn": draining.withdrawn,
+            "ended": draining.ended, "claimed": draining.claimed, "quits_free_ms": draining.quits_free_ms, "withdrawn": draining.withdrawn,
         }),
     );
     Ok(())

@@ -264,6 +264,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("market reserved", &["hodei market reserved", "hodei market reserved --json"]),
+    ("market renew", &["hodei market renew 7 --term 30d --dry-run", "hodei market renew 7 --term 1h -y"]),
     (
         "market lend",
         &[

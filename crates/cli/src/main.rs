@@ -330,6 +330,7 @@ fn run(line: Line, out: Out) -> Result<()> {
             Market::History(args) => market::history::show(args, session, out).await,
             Market::Reserve(args) => market::held::reserve(args, session, out).await,
             Market::Reserved => market::held::reserved(session, out).await,
+            Market::Renew(args) => market::held::renew(args, session, out).await,
             Market::Lend(args) => market::held::lend(args, session, out).await,
             Market::Recall(args) => market::held::recall(args, session, out).await,
             Market::Release(args) => market::held::release(args, session, out).await,

@@ -62,7 +62,7 @@ pub(crate) async fn drain(args: &NodeDrain, session: &Session, out: Out) -> Resu
     let account = Account::new(session.chain.clone(), keys.account.bytes())
         .map_err(|error| Fault::new(&fault::WALLET, error, "put the right key file there"))?;
     if computes {
-        compute_offer::drain(&account, node, out).await?;
+        compute_offer::drain(&account, node, &checked.home, out).await?;
     }
     if !provides {
         return Ok(());

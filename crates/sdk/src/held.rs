@@ -4,7 +4,7 @@
 //! within it stands there for nothing more; what is lent is in the open book, and pays its holder.
 
 use crate::{
-    app::{Draft, Plan},
+    app::{Draft, Plan, Renewed},
     fault::Fault,
     market::listed,
     moves::event,
@@ -64,6 +64,12 @@ impl Reservation {
             all.fold(Capacity::default(), |sum, one| sum.checked_add(&one).unwrap_or(sum))
         };
         (sum(|held| held.capacity), sum(|held| held.free))
+    }
+
+    /// What holding all of it for so much longer takes.
+    pub fn renewal(&self, secs: u64) -> Renewed {
+        let of = |room: &Room| (room.held.lease, U256::from(room.rate) * U256::from(secs));
+        Renewed { leases: self.rooms.iter().map(of).collect(), secs }
     }
 
     /// Leases that stand in it.
@@ -235,7 +241,22 @@ impl Wallet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_sol_types::SolValue as _;
     use hodei_types::market::rate;
+
+    #[test]
+    fn each_lease_of_it_is_renewed_at_its_own_rate() {
+        let room = |lease, rate| {
+            let mut held = Held::abi_decode(&[0; 32 * 64]).expect("all of its fields may be zero");
+            held.lease = lease;
+            Room { held, rate, left: 0 }
+        };
+        let terms = terms(&Draft { regions: Some(vec!["local".into()]), ..Draft::default() }, 0, 0).unwrap();
+        let one = Reservation { id: 7, terms, rooms: vec![room(3, 1_000), room(5, 2_000)], earned: U256::ZERO };
+        let renewal = one.renewal(60);
+        assert_eq!(renewal.leases, [(3, U256::from(60_000)), (5, U256::from(120_000))]);
+        assert_eq!((renewal.wei(), renewal.secs), (U256::from(180_000), 60));
+    }
 
     #[test]
     fn a_part_of_what_it_costs_is_asked_for_the_whole_of_it() {

@@ -49,7 +49,7 @@ pub(crate) async fn ask(args: &AppAsk, session: &Session, out: Out) -> Result<()
         "schema": "hodei.app.ask/1", "name": name, "status": status, "lease": answered.lease,
         "node": answered.node.to_string(), "body": text, "body_bytes": answered.body.len(),
         "failure": answered.failure, "fuel": readings.fuel, "memory_peak_bytes": readings.memory_peak_bytes,
-        "wall_us": readings.wall_us,
+        "wall_us": readings.wall_us, "price_wei": answered.price.map(|wei| wei.to_string()),
     });
     if let (Some(path), Some(record)) = (&args.transcript, &answered.record) {
         write(path, record)?;

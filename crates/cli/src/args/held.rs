@@ -94,6 +94,18 @@ pub(crate) struct MarketLend {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct MarketRenew {
+    /// The reservation, as `hodei market reserved` numbers them.
+    #[arg(value_name = "RESERVATION")]
+    pub(crate) reservation: u64,
+    /// How much longer, as 24h.
+    #[arg(long, value_name = "TIME", value_parser = hodei_sdk::app::secs)]
+    pub(crate) term: u64,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct MarketHeld {
     /// The reservation, as `hodei market reserved` numbers them.
     #[arg(value_name = "RESERVATION")]

@@ -2,7 +2,7 @@
 
 use super::{
     data::Class,
-    held::{MarketHeld, MarketLend, MarketReserve},
+    held::{MarketHeld, MarketLend, MarketRenew, MarketReserve},
     redundancy::Spread,
     share::size,
 };
@@ -21,6 +21,8 @@ pub(crate) enum Market {
     Reserve(MarketReserve),
     /// List what is held: how much, what of it is free or lent, until when, and what it earned.
     Reserved,
+    /// Hold a reservation for longer; what stands in it is renewed on its own.
+    Renew(MarketRenew),
     /// Offer what is free of a reservation in the book, at your price.
     Lend(MarketLend),
     /// Take what is lent of a reservation out of the book; what runs there goes on.

@@ -3,7 +3,7 @@
 use super::cell;
 use crate::{
     app::deploy::{plan_of, tell_plan},
-    args::{MarketHeld, MarketLend, MarketReserve},
+    args::{MarketHeld, MarketLend, MarketRenew, MarketReserve},
     fault::{self, Fault, Result},
     money,
     out::{Out, bytes, table},
@@ -128,6 +128,43 @@ fn object(one: &Reservation) -> Value {
         "earned_wei": one.earned.to_string(), "until_ms": one.until_ms(),
         "held": one.rooms.iter().map(room).collect::<Vec<_>>(),
     })
+}
+
+/// `hodei market renew`.
+pub(crate) async fn renew(args: &MarketRenew, session: &Session, out: Out) -> Result<()> {
+    let wallet = session.wallet()?;
+    let one = wallet.reservation(args.reservation).await.map_err(sdk_fault)?;
+    let plan = one.renewal(args.term);
+    let wei = plan.wei();
+    out.say(format!("{} leases held for {} longer cost {}", plan.leases.len(), span(args.term), money::show(wei)));
+    if args.plan.dry_run {
+        let value = json!({
+            "schema": "hodei.market.renew.plan/1", "reservation": one.id, "leases": plan.leases.len(),
+            "secs": args.term, "wei": wei.to_string(),
+        });
+        out.result("", &value);
+        return Ok(());
+    }
+    out.confirm(&format!("Pay {}?", money::show(wei)), args.plan.yes)?;
+    let refused = wallet.renew(&plan).await.map_err(sdk_fault)?;
+    for (lease, why) in &refused {
+        out.say(format!("lease {lease} is not held for longer: {why}"));
+    }
+    let paid = plan.leases.len() - refused.len();
+    out.result(
+        format!(
+            "{paid} of {} leases of reservation {} are held for {} longer",
+            plan.leases.len(),
+            one.id,
+            span(args.term)
+        ),
+        &json!({
+            "schema": "hodei.market.renew/1", "reservation": one.id, "leases": paid, "secs": args.term,
+            "refused": refused.iter().map(|(lease, _)| lease).collect::<Vec<_>>(),
+        }),
+    );
+    out.next("hodei market reserved");
+    Ok(())
 }
 
 /// `hodei market lend`.

@@ -13,7 +13,7 @@
 
 use super::{Host, replica::Replica, serve::refused};
 use crate::{
-    home::{HomeError, replace},
+    home::{Home, HomeError, replace},
     provider::lock,
 };
 use alloy_primitives::{Address, U256};
@@ -30,8 +30,8 @@ use std::{collections::BTreeSet, fs, io, path::PathBuf};
 /// Claimed once so many fees were signed for: a twentieth is lost to them then.
 const WORTH: u64 = 20;
 /// Claimed once so many were, if it is as much as the credit.
-const WORTH_AT_STAKE: u64 = 2;
-/// Claimed whatever it is so long before the escrow's end.
+pub(super) const WORTH_AT_STAKE: u64 = 2;
+/// Claimed whatever it is beyond the fee, so long before the escrow's end.
 const EARLY_MS: u64 = 60_000;
 /// Bytes of a voucher on disk.
 const VOUCHER_BYTES: usize = 16 + 65;
@@ -118,15 +118,27 @@ impl Calls {
         // What is not claimed may be lost as what is not signed for: as much is at stake at most.
         let is_worth = fees(WORTH) || amount >= credit(self.left) && fees(WORTH_AT_STAKE);
         let is_last = lease.untilMs <= now_ms.saturating_add(EARLY_MS) || amount >= self.left / 2;
-        (amount > 0 && (is_worth || is_last)).then_some(voucher)
+        (is_worth || is_last && U256::from(amount) > fee).then_some(voucher).filter(|_| amount > 0)
     }
+}
+
+/// What is to be claimed of a lease that its host ends: all that is signed for, if it brings more than its claim costs.
+pub(super) fn last_claim(lease: &ILeases::Lease, voucher: Option<Voucher>, fee: U256) -> Option<Voucher> {
+    let left = lease.left.saturating_sub(lease.owed);
+    let brings = |voucher: &Voucher| voucher.total.saturating_sub(lease.claimed).min(left);
+    voucher.filter(|voucher| lease.callRate > 0 && U256::from(brings(voucher)) > fee)
 }
 
 /// The folder of vouchers: one file a lease.
 #[derive(Clone, Debug)]
-pub(super) struct Vouchers(PathBuf);
+pub struct Vouchers(PathBuf);
 
 impl Vouchers {
+    /// Those of the node in this folder; another process may keep them.
+    pub fn of(home: &Home) -> io::Result<Self> {
+        Self::open(home.path().join("vouchers"))
+    }
+
     pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         Ok(Self(folder))
@@ -256,7 +268,7 @@ mod tests {
     fn a_voucher_is_claimed_when_it_is_worth_it_or_the_end_is_near() {
         let lease = on_call();
         let calls = Calls::new(&lease, Some(voucher(20_000)));
-        let claimed = |fee, until_ms| {
+        let claimed = |fee: u64, until_ms| {
             let lease = ILeases::Lease { untilMs: until_ms, ..lease.clone() };
             calls.claimable(&lease, 100_000, U256::from(fee)).is_some()
         };
@@ -266,11 +278,25 @@ mod tests {
         let staked = |fee| staked.claimable(&lease, 0, U256::from(fee)).is_some();
         assert!(staked(32_000) && !staked(32_001), "as much as the credit");
         let most = Calls::new(&lease, Some(voucher(32 * 64_000)));
-        assert!(most.claimable(&lease, 0, U256::MAX).is_some(), "half of all there is");
+        assert!(most.claimable(&lease, 0, U256::from(32 * 64_000 - 1)).is_some(), "half of all there is");
+        // A claim that costs more than it brings is none, however near the end is.
+        assert!(most.claimable(&lease, 0, U256::from(32 * 64_000)).is_none());
+        assert!(!claimed(20_000, 100_000) && claimed(19_999, 100_000));
         let mut over = calls.clone();
         over.learn(&ILeases::Lease { claimed: 20_000, ..lease.clone() });
         assert!(over.claimable(&lease, u64::MAX, U256::ZERO).is_none());
         assert!(Calls::new(&lease, None).claimable(&lease, u64::MAX, U256::ZERO).is_none());
+    }
+
+    #[test]
+    fn what_its_host_ends_is_claimed_first_where_that_brings_more_than_it_costs() {
+        let lease = ILeases::Lease { claimed: 1_000, left: 50_000, owed: 40_000, ..on_call() };
+        let last = |total, fee: u64| last_claim(&lease, Some(voucher(total)), U256::from(fee)).is_some();
+        assert!(last(1_101, 100) && !last(1_100, 100) && !last(999, 0));
+        assert!(last(u128::MAX, 9_999) && !last(u128::MAX, 10_000), "what is owed for keeping comes first");
+        let kept = ILeases::Lease { callRate: 0, ..lease.clone() };
+        assert!(last_claim(&kept, Some(voucher(u128::MAX)), U256::ZERO).is_none());
+        assert!(last_claim(&lease, None, U256::ZERO).is_none());
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl<E: Storage> Host<E> {
         };
         for replica in ended {
             replica.end();
+            lock(&self.0.samples).forget(replica.lease);
             self.note_one(&replica).await;
             tracing::info!(lease = replica.lease, "a replica ends with its lease");
             let fields = Fields::new().text("what", "ended").uint("lease", replica.lease);

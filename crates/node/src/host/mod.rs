@@ -28,6 +28,7 @@ pub mod register;
 pub mod replay;
 mod replica;
 mod room;
+mod samples;
 mod serve;
 mod settle;
 mod shelf;
@@ -47,7 +48,7 @@ use crate::{
     tasks::Tasks,
 };
 use alloy_primitives::{B256, U256};
-use calls::Vouchers;
+pub use calls::Vouchers;
 use commonware_runtime::Storage;
 use futures::{FutureExt, future::BoxFuture};
 use hodei_ledger::account::Account;
@@ -63,6 +64,7 @@ use hodei_types::{
 use misses::Misses;
 use replica::Replica;
 use room::Room;
+use samples::Samples;
 use shelf::Shelf;
 pub use shelf::ShelfError;
 use std::{
@@ -132,10 +134,12 @@ struct Inner<E: Storage> {
     parts: Parts<E>,
     config: config::Compute,
     id: NodeKey,
-    shelf: Shelf,
+    shelf: Arc<Shelf>,
     vouchers: Vouchers,
     /// What is on call runs in it.
     room: Room,
+    /// Requests that were written down.
+    samples: Mutex<Samples>,
     gate: Gate,
     queue: Queue,
     compilers: Semaphore,
@@ -163,12 +167,13 @@ impl<E: Storage> Host<E> {
     /// Opens the shelf. Spawns nothing.
     pub fn start(home: &Home, config: config::Compute, parts: Parts<E>) -> Result<Self, HostError> {
         let codes = Codes::open(home.index().join("code"), parts.code_key)?;
-        let shelf = Shelf::open(home.path().join("apps"), codes, config.disk_bytes)?;
+        let shelf = Arc::new(Shelf::open(home.path().join("apps"), codes, config.disk_bytes)?);
         Ok(Self(Arc::new(Inner {
             id: parts.signer.node(),
             shelf,
-            vouchers: Vouchers::open(home.path().join("vouchers")).map_err(HostError::Vouchers)?,
+            vouchers: Vouchers::of(home).map_err(HostError::Vouchers)?,
             room: Room::new(config.capacity()),
+            samples: Mutex::default(),
             gate: Gate::new(config.streams_max, config.peer_streams_max),
             queue: Queue::new(QUEUE_BYTES_MAX),
             compilers: Semaphore::new(COMPILERS),

@@ -1,6 +1,10 @@
 //! State on the ledger what this host offers, keep it current, and leave in order.
 
-use super::promise;
+use super::{
+    calls::{Vouchers, last_claim},
+    promise,
+    settle::{CLAIM_GAS, claim_of},
+};
 use crate::{
     config::{Compute, Place},
     provider::register::{lacks, network},
@@ -162,15 +166,17 @@ pub struct Draining {
     pub open: Vec<u64>,
     /// Leases ended by this call, at no loss.
     pub ended: Vec<u64>,
+    /// Of these, those whose calls were paid before.
+    pub claimed: Vec<u64>,
     /// From then on the rest may be ended without loss, in milliseconds by the ledger's time.
     pub quits_free_ms: u64,
     /// The collateral came back, and the ledger forgot the host.
     pub withdrawn: bool,
 }
 
-/// Retires this host: no new leases; ends those that cost nothing to end, and takes the collateral back once none is
-/// left. Call again until then.
-pub async fn drain(account: &Account, node: B256) -> Result<Draining, RegisterError> {
+/// Retires this host: no new leases; ends those that cost nothing to end, once what was signed for their calls is claimed,
+/// and takes the collateral back once none is left. Call again until then.
+pub async fn drain(account: &Account, node: B256, vouchers: &Vouchers) -> Result<Draining, RegisterError> {
     let chain = &**account.chain();
     let mut host = record(chain, node).await?.ok_or(RegisterError::Unknown(node))?;
     if !host.retired {
@@ -188,13 +194,24 @@ pub async fn drain(account: &Account, node: B256) -> Result<Draining, RegisterEr
     // What stands in a held lease ends before it, and is preemptible to its holder alone.
     leases.sort_by_key(|lease| lease.via == 0);
     let mut stood_in = BTreeSet::new();
-    for lease in leases {
+    for lease in &leases {
         let is_over = is_free || (lease.preemptible && lease.via == 0) || lease.left <= lease.owed;
         if is_over && !stood_in.contains(&lease.id) {
             draining.ended.push(lease.id);
         } else {
             stood_in.insert(lease.via);
             draining.open.push(lease.id);
+        }
+    }
+    // Once they ended no voucher of theirs is worth anything.
+    let fee = U256::from(CLAIM_GAS) * U256::from(chain.head().await?.base_fee);
+    for lease in leases.iter().filter(|lease| draining.ended.contains(&lease.id)) {
+        let Some(voucher) = last_claim(lease, vouchers.load(lease.id), fee) else { continue };
+        match account.execute(&claim_of(lease.id, &voucher)).await {
+            Ok(_) => draining.claimed.push(lease.id),
+            // The ledger pays nothing for it any more: who signed it may not, or it was claimed meanwhile.
+            Err(AccountError::Reverted(_)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     for batch in draining.ended.chunks(ENDED_MAX) {

@@ -17,7 +17,6 @@ use hodei_types::{
     abi::ILeases,
     app::{
         Manifest,
-        transcript::{Record, SAMPLES_MAX},
         wire::{Answer, CHUNK_BYTES_MAX, Due, Header, Readings, Replica as Look, State},
     },
     market::Capacity,
@@ -59,8 +58,6 @@ pub(super) struct Replica {
     slot: tokio::sync::Mutex<Option<Warm>>,
     waiting: AtomicUsize,
     told: Mutex<Told>,
-    /// Requests that were written down, in the order of their numbers.
-    samples: Mutex<VecDeque<Record>>,
     over: watch::Sender<bool>,
     /// Something happened that who tends it should look at.
     pub(super) wake: Notify,
@@ -119,7 +116,6 @@ impl Replica {
             slot: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             told: Mutex::new(told),
-            samples: Mutex::default(),
             over: watch::Sender::new(false),
             wake: Notify::new(),
         }
@@ -413,19 +409,6 @@ impl Replica {
         if let Some(failure) = failure {
             told.print(format!("request failed: {failure}\n").as_bytes());
         }
-    }
-
-    /// Keeps a request that was written down, the last so many of them.
-    pub(super) fn keep_sample(&self, record: Record) {
-        let mut samples = lock(&self.samples);
-        samples.push_back(record);
-        let over = samples.len().saturating_sub(SAMPLES_MAX);
-        samples.drain(..over);
-    }
-
-    /// The first of those from a number on.
-    pub(super) fn sample(&self, from: u64) -> Option<Record> {
-        lock(&self.samples).iter().find(|record| record.signed.transcript.number >= from).cloned()
     }
 
     /// Writes a line of the host's own into its log.

@@ -217,9 +217,7 @@ impl<E: Storage> Host<E> {
                 return;
             }
         }
-        let host = self.clone();
-        let found = tokio::task::spawn_blocking(move || host.0.shelf.get(&workload)).await;
-        let Ok(Ok(Some((manifest, wasm)))) = found else {
+        let Ok(Some((manifest, wasm))) = self.0.shelf.read(workload).await else {
             give(sink, &refused("this host does not have it whole"), until).await;
             return;
         };

@@ -1,6 +1,9 @@
 //! Draw what leases owe and what was signed for calls, where it is worth the fee, and end those whose escrow is over.
 
-use super::Host;
+use super::{
+    Host,
+    calls::{WORTH_AT_STAKE, last_claim},
+};
 use crate::{provider::lock, tasks::Task};
 use alloy_primitives::U256;
 use alloy_sol_types::SolCall;
@@ -8,6 +11,7 @@ use commonware_runtime::Storage;
 use hodei_ledger::account::{AccountError, Order};
 use hodei_types::{
     abi::{ILeases, LEASES},
+    app::wire::Voucher,
     chain::ChainError,
 };
 use std::time::Duration;
@@ -17,10 +21,12 @@ use tokio::sync::watch;
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// A transaction in no block by then is given up; the next attempt makes it good.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is left to be claimed when this host stops gets so long.
+const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Settling one lease: a dozen slots, a transfer and a sample for the index.
 const TOUCH_GAS: u64 = 500_000;
 /// Claiming a voucher: a signature beside that.
-const CLAIM_GAS: u64 = 600_000;
+pub(super) const CLAIM_GAS: u64 = 600_000;
 /// Leases settled by one transaction, so that it stays under what the ledger takes at once.
 pub(super) const TOUCHED_MAX: usize = 16;
 /// Settled once so many fees are owed.
@@ -43,9 +49,12 @@ impl<E: Storage> Host<E> {
         loop {
             task.doing("waiting");
             let wait = tokio::time::sleep(LOOK_EVERY + task.delay().unwrap_or(LOOK_EVERY));
-            tokio::select! {
-                () = wait => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+            let is_stopping = tokio::select! {
+                () = wait => false,
+                _ = stop.wait_for(|stop| *stop) => true,
+            };
+            if is_stopping {
+                return self.claim_last().await;
             }
             if task.delay().is_none() {
                 continue;
@@ -55,6 +64,25 @@ impl<E: Storage> Host<E> {
                 Ok(()) => task.passed(),
                 Err(error) => task.failed(&error),
             }
+        }
+    }
+
+    /// Claims at the stop what is worth it: nobody knows whether this host comes again before its leases end.
+    async fn claim_last(&self) {
+        let claiming = async {
+            let fee = U256::from(CLAIM_GAS * WORTH_AT_STAKE) * U256::from(self.chain().head().await?.base_fee);
+            let leases = lock(&self.0.leases).clone();
+            for lease in leases.iter().filter(|lease| lease.callRate > 0) {
+                if let Some(voucher) = last_claim(lease, self.0.vouchers.load(lease.id), fee) {
+                    self.sent(&claim_of(lease.id, &voucher).patient()).await?;
+                }
+            }
+            Ok::<_, SettleError>(())
+        };
+        match tokio::time::timeout(LAST_TIMEOUT, claiming).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "vouchers are not claimed before the stop"),
+            Err(_) => tracing::warn!("vouchers are not claimed in time before the stop"),
         }
     }
 
@@ -87,9 +115,7 @@ impl<E: Storage> Host<E> {
             let Some(on_call) = &replica.on_call else { continue };
             let claimable = lock(&on_call.calls).claimable(lease, now_ms, fee);
             let Some(voucher) = claimable else { continue };
-            let signature = voucher.signature.to_vec().into();
-            let call = ILeases::claimCall { lease: lease.id, total: voucher.total, signature };
-            if self.sent(&Order::call(LEASES, call.abi_encode(), CLAIM_GAS).patient()).await? {
+            if self.sent(&claim_of(lease.id, &voucher).patient()).await? {
                 tracing::info!(lease = lease.id, "a voucher was claimed");
             } else {
                 tracing::warn!(lease = lease.id, "the ledger pays nothing for a voucher");
@@ -109,6 +135,12 @@ impl<E: Storage> Host<E> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The transaction that claims a voucher.
+pub(super) fn claim_of(lease: u64, voucher: &Voucher) -> Order {
+    let call = ILeases::claimCall { lease, total: voucher.total, signature: voucher.signature.to_vec().into() };
+    Order::call(LEASES, call.abi_encode(), CLAIM_GAS)
 }
 
 /// Whether a lease is to be settled now: it is over, or owes so much that the fee does not matter.

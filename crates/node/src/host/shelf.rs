@@ -15,7 +15,7 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,8 @@ pub enum ShelfError {
     Home(#[from] HomeError),
     #[error(transparent)]
     Codes(#[from] CodesError),
+    #[error("the thread that reads components: {0}")]
+    Thread(#[from] tokio::task::JoinError),
     #[error("this host keeps {used} bytes of {limit} that it offers for components, and this has {wanted}")]
     Full { used: u64, limit: u64, wanted: u64 },
 }
@@ -96,8 +98,14 @@ impl Shelf {
         Ok(())
     }
 
+    /// Reads it beside everybody else: reading and hashing 32 MiB would hold them up.
+    pub(super) async fn read(self: &Arc<Self>, workload: Workload) -> Result<Option<(Manifest, Bytes)>, ShelfError> {
+        let shelf = self.clone();
+        tokio::task::spawn_blocking(move || shelf.get(&workload)).await?
+    }
+
     /// Reads it, if it is kept and still what its manifest names; what rotted is removed.
-    pub(super) fn get(&self, workload: &Workload) -> Result<Option<(Manifest, Bytes)>, ShelfError> {
+    fn get(&self, workload: &Workload) -> Result<Option<(Manifest, Bytes)>, ShelfError> {
         if !self.has(workload) {
             return Ok(None);
         }
@@ -168,6 +176,7 @@ fn head(path: &Path) -> Option<(Manifest, Vec<u8>)> {
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
+    use futures::FutureExt as _;
     use hodei_types::{app::Limits, transport::NodeKey};
 
     fn shelf(scratch: &Scratch, bytes_max: u64) -> Shelf {
@@ -206,6 +215,17 @@ mod tests {
         shelf.keep(&manifest(b"one"), b"one").unwrap();
         let refused = shelf.keep(&manifest(b"two"), b"two");
         assert!(matches!(refused, Err(ShelfError::Full { used: 3, limit: 5, wanted: 3 })), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn who_reads_holds_up_nobody() {
+        let scratch = Scratch::new("shelf-read");
+        let shelf = Arc::new(shelf(&scratch, 100));
+        let one = manifest(b"one");
+        shelf.keep(&one, b"one").unwrap();
+        let mut read = Box::pin(shelf.read(one.workload()));
+        assert!(read.as_mut().now_or_never().is_none(), "it was read where everybody else waits");
+        assert_eq!(read.await.unwrap(), Some((one, Bytes::from_static(b"one"))));
     }
 
     #[test]

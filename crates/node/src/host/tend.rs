@@ -183,7 +183,7 @@ impl<E: Storage> Host<E> {
         };
         let started = async {
             // What rotted on the disk is fetched again by who tends it.
-            let kept = self.0.shelf.get(&replica.workload).map_err(|error| Down::Later(error.to_string()))?;
+            let kept = self.0.shelf.read(replica.workload).await.map_err(|error| Down::Later(error.to_string()))?;
             let (manifest, wasm) = kept.ok_or_else(|| Down::Later("its component is not here".into()))?;
             let code = self.code(&wasm).await?;
             self.sandbox(&code, &limits(&manifest)).await
@@ -201,7 +201,7 @@ impl<E: Storage> Host<E> {
     /// What it runs: as it was given, or as another host of it has it.
     async fn component(&self, replica: &Replica) -> Result<(Manifest, bytes::Bytes), Down> {
         loop {
-            match self.0.shelf.get(&replica.workload) {
+            match self.0.shelf.read(replica.workload).await {
                 Ok(Some(found)) => return Ok(found),
                 Ok(None) => {}
                 Err(error) => return Err(Down::Later(error.to_string())),

@@ -7,7 +7,7 @@ use super::{
     replica::{Replica, give},
     serve::refused,
 };
-use crate::journal::now_ms;
+use crate::{journal::now_ms, provider::lock};
 use bytes::Bytes;
 use commonware_runtime::{Sink, Storage, Stream};
 use hodei_ledger::wire::receive;
@@ -102,7 +102,10 @@ impl<E: Storage> Host<E> {
         };
         if is_sampled(transcript.number, asked.body.len()) {
             let signed = transcript.clone().sign(&self.0.parts.signer);
-            replica.keep_sample(Record { signed, body: asked.body.to_vec() });
+            if !replica.is_over() {
+                let record = Record { signed, body: asked.body.to_vec() };
+                lock(&self.0.samples).keep(replica.lease, &record);
+            }
             let fields = Fields::new().text("what", "sampled").uint("lease", replica.lease);
             let fields = fields.uint("request", transcript.number).bytes("transcript", &transcript.hash());
             self.note(Kind::Lease, fields).await;
@@ -133,7 +136,8 @@ impl<E: Storage> Host<E> {
         if !is_sealed {
             return (refused(super::serve::NOT_SEALED), Vec::new());
         }
-        match replica.sample(from) {
+        let found = lock(&self.0.samples).from(replica.lease, from);
+        match found {
             Some(Record { signed, body }) => (Answer::Transcript(Some(Box::new(signed))), body),
             None => (Answer::Transcript(None), Vec::new()),
         }

@@ -3,13 +3,12 @@
 use super::{calls::Calls, room::Taken};
 use futures::future::BoxFuture;
 use hodei_sandbox::Sandbox;
-use hodei_types::app::wire::{Answer, HEADER_BYTES_MAX, HEADERS_MAX, Header};
+use hodei_types::app::{
+    transcript::{COLD_HEADER as COLD, is_of_host},
+    wire::{Answer, HEADER_BYTES_MAX, HEADERS_MAX, Header},
+};
 use std::{sync::Mutex, time::Duration};
 use tokio::time::Instant;
-
-/// Headers that say of a call on call how long its start took, and what it cost.
-const COLD: &str = "x-hodei-cold-start";
-const PRICE: &str = "x-hodei-price";
 
 /// What one on call has beside others.
 pub(super) struct OnCall {
@@ -39,7 +38,7 @@ pub(super) type Start<'a> = BoxFuture<'a, Result<Warm, Answer>>;
 
 /// Says how long who asked waited for a start, if he did; a component says nothing under such a name.
 pub(super) fn mark(headers: &mut Vec<Header>, cold_ms: Option<u64>) {
-    headers.retain(|(name, _)| !name.eq_ignore_ascii_case(COLD) && !name.eq_ignore_ascii_case(PRICE));
+    headers.retain(|(name, _)| !is_of_host(name));
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     let fits = headers.len() < HEADERS_MAX && bytes + 2 * COLD.len() <= HEADER_BYTES_MAX;
     let cold_ms = cold_ms.filter(|_| fits);

@@ -142,6 +142,13 @@ impl Leased {
             let lease = leases.get_mut(&call.lease).filter(|lease| lease.lostMs != 0)?;
             let message = alive_statement(CHAIN_ID, call.lease, lease.generation);
             is_signed(&NodeKey(lease.node.0), &message, &call.signature).then(|| lease.lostMs = 0)
+        } else if let Some(data) = call(ILeases::claimCall::SELECTOR) {
+            let call = ILeases::claimCall::abi_decode(data).ok()?;
+            let mut leases = self.leases.lock().unwrap();
+            let lease = leases.get_mut(&call.lease).filter(|lease| lease.callRate > 0)?;
+            let amount = call.total.checked_sub(lease.claimed)?.min(lease.left);
+            (lease.claimed, lease.left) = (lease.claimed + amount, lease.left - amount);
+            Some(())
         } else if let Some(data) = call(ILevels::startedCall::SELECTOR) {
             self.started.lock().unwrap().extend(ILevels::startedCall::abi_decode(data).ok()?.leases);
             Some(())

@@ -100,3 +100,24 @@ fn what_is_on_call_runs_for_who_pays_and_sleeps_while_nobody_asks() {
         again.stop().await;
     });
 }
+
+#[test]
+fn what_is_signed_for_is_claimed_before_its_host_stops_if_that_brings_more_than_it_costs() {
+    let folder = Folder::new("on-call-stops");
+    on_runtime(folder.0.join("store"), |context| async move {
+        let (ledger, wasm) = (Leased::new(), guests::hello());
+        let manifest = manifest(&wasm);
+        let running = Running::start(&context, &folder.0.join("host"), ledger.clone(), HOST).await;
+        let (link, peer) = (visitor().await, running.peer.clone());
+        let owner = address_of(&OWNER).unwrap();
+        // A claim costs 600,000,000,000 wei there: what is signed for is worth three of them, and a small part of what is left.
+        let (left, total) = (1_000_000_000_000_000, 1_800_000_000_000);
+        ledger.on_call(1, owner, running.host.id(), manifest.workload(), (MEMORY, RATE, left));
+        given(&link, &peer, 1, &manifest, &wasm).await;
+        until(&link, &peer, 1, |replica| replica.state == State::Asleep).await;
+        call(&link, &peer, voucher(&OWNER, total)).await.unwrap();
+        assert_eq!(ledger.get(1).unwrap().claimed, 0);
+        running.stop().await;
+        assert_eq!(ledger.get(1).unwrap().claimed, total);
+    });
+}

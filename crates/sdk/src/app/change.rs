@@ -8,7 +8,7 @@ use super::{
     record::Record,
     statement::Statement,
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, wallet::Wallet};
 use alloy_primitives::U256;
 use alloy_sol_types::SolCall as _;
 use hodei_ledger::account::Order as Transaction;
@@ -43,6 +43,24 @@ impl Renewed {
     /// Wei for all.
     pub fn wei(&self) -> U256 {
         self.leases.iter().map(|(_, wei)| *wei).sum()
+    }
+}
+
+impl Wallet {
+    /// Pays leases for longer. Where a host takes no renewals, the others are paid still, and that is told.
+    pub async fn renew(&self, plan: &Renewed) -> Result<Vec<(u64, Fault)>, Fault> {
+        self.afford(plan.wei()).await?;
+        let mut refused = Vec::new();
+        for (lease, wei) in &plan.leases {
+            let call = ILeases::renewCall { lease: *lease };
+            let order = Transaction::call(LEASES, call.abi_encode(), RENEW_GAS).with_value(*wei);
+            match self.run(&order).await {
+                Ok(_) => {}
+                Err(fault @ Fault::Reverted(_)) => refused.push((*lease, fault)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(refused)
     }
 }
 
@@ -116,18 +134,7 @@ impl<T: Transport> Apps<T> {
 
     /// Pays it. Where a host takes no renewals, the others are paid still, and that is told.
     pub async fn renew(&self, plan: &Renewed) -> Result<Vec<(u64, Fault)>, Fault> {
-        self.wallet.afford(plan.wei()).await?;
-        let mut refused = Vec::new();
-        for (lease, wei) in &plan.leases {
-            let call = ILeases::renewCall { lease: *lease };
-            let order = Transaction::call(LEASES, call.abi_encode(), RENEW_GAS).with_value(*wei);
-            match self.wallet.run(&order).await {
-                Ok(_) => {}
-                Err(fault @ Fault::Reverted(_)) => refused.push((*lease, fault)),
-                Err(fault) => return Err(fault),
-            }
-        }
-        Ok(refused)
+        self.wallet.renew(plan).await
     }
 
     /// Ends an app: its leases, its orders that wait, and its record.

@@ -217,23 +217,24 @@ where
 }
 
 /// A call that costs something: what, if its end is heard.
-struct Billed {
+pub(super) struct Billed {
     pay: Arc<Pay>,
-    price: Arc<OnceLock<u128>>,
+    begun: Instant,
+    pub(super) price: Arc<OnceLock<u128>>,
     is_heard: bool,
 }
 
 impl Billed {
-    fn new(pay: Arc<Pay>) -> Self {
-        Self { pay, price: Arc::default(), is_heard: false }
+    pub(super) fn new(pay: Arc<Pay>) -> Self {
+        Self { pay, begun: Instant::now(), price: Arc::default(), is_heard: false }
     }
 
     /// The last that a host says of it.
-    fn hear(&mut self, answer: &Answer) {
+    pub(super) fn hear(&mut self, answer: &Answer) {
         self.is_heard = true;
         // Whoever says anything else began nothing.
         if let Answer::Done { readings, due, .. } = answer {
-            let price = self.pay.heard(readings, *due);
+            let price = self.pay.heard(readings, *due, self.begun.elapsed());
             self.price.get_or_init(|| price);
         }
     }

@@ -5,7 +5,7 @@
 //! half of the credit seen and not signed, or the host says Unpaid ─► a voucher over the less of seen and told
 //! ```
 //! What a host says that calls cost is believed as far as they were made from here: each by the fuel it is told to have
-//! burned, and one whose end nobody heard by the most its manifest allows. Who begins anew knows less than he did, by a
+//! burned as far as that can be in the time it took, and one whose end nobody heard by the most its manifest allows. Who begins anew knows less than he did, by a
 //! moment; as long as that is below half of the credit, the host's count is taken for it. So a host that lies gains no
 //! more than that once, and one that is not paid loses no more than the credit.
 
@@ -20,10 +20,28 @@ use hodei_types::{
     market::{call_price, credit},
     transport::{NodeKey, Transport},
 };
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 /// Gas of paying by a voucher.
 const CLAIM_GAS: u64 = 600_000;
+
+/// Fuel that a machine burns in a second at most, about an instruction each: a core of 5 GHz that ends two of them each
+/// cycle. Components measured here burn a fifth of it (`docs/compute.md`).
+const FUEL_PER_SEC: u64 = 10_000_000_000;
+/// What a clock here may be behind.
+const SLACK: Duration = Duration::from_millis(10);
+
+/// The most fuel that can have been burned in what took so long here, the way there and back with it.
+fn plausible(took: Duration) -> u64 {
+    let fuel = (took + SLACK).as_nanos().saturating_mul(u128::from(FUEL_PER_SEC / 1_000_000_000));
+    u64::try_from(fuel).unwrap_or(u64::MAX)
+}
 
 /// What one lease's calls cost, as far as it is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +115,8 @@ pub struct Pay {
     most: u128,
     wallet: Wallet,
     tally: Mutex<Tally>,
+    /// Calls for which its host told of more fuel than can be burned in their time.
+    implausible: AtomicU64,
 }
 
 impl std::fmt::Debug for Pay {
@@ -142,11 +162,20 @@ impl Pay {
     }
 
     /// A call ended: its price.
-    pub(super) fn heard(&self, readings: &Readings, due: Option<Due>) -> u128 {
-        // No honest call burns more than its manifest allows.
-        let price = call_price(self.rate, readings.fuel).min(self.most);
+    pub(super) fn heard(&self, readings: &Readings, due: Option<Due>, took: Duration) -> u128 {
+        if readings.fuel > plausible(took) {
+            self.implausible.fetch_add(1, Ordering::Relaxed);
+        }
+        // No honest call burns more than its manifest allows, nor more than its time does.
+        let price = call_price(self.rate, readings.fuel.min(plausible(took))).min(self.most);
         self.tally().heard(price, due);
         price
+    }
+
+    /// Calls for which the host told of more fuel than can be burned in the time they took here; nothing is signed for
+    /// the rest.
+    pub fn implausible(&self) -> u64 {
+        self.implausible.load(Ordering::Relaxed)
     }
 
     pub(super) fn unheard(&self) {
@@ -182,6 +211,7 @@ impl<T: Transport> Apps<T> {
             most: call_price(lease.callRate, record.manifest.limits.fuel),
             wallet: self.wallet.clone(),
             tally: Mutex::new(Tally::new(kept, lease.claimed, left)),
+            implausible: AtomicU64::new(0),
         });
         pays.insert(lease.id, pay.clone());
         Ok(Some(pay))
@@ -249,6 +279,15 @@ mod tests {
         assert!(tally.sign(1) && tally.signed == 900, "and what it does not ask for it does not get");
         tally.hear_due(due(0));
         assert_eq!((tally.sign(1), tally.signed), (false, 900), "a host that forgot takes nothing back");
+    }
+
+    #[test]
+    fn no_more_fuel_is_believed_than_a_machine_burns_in_the_time() {
+        assert_eq!(plausible(Duration::from_millis(990)), FUEL_PER_SEC);
+        let told = 1_000_000_000_000;
+        assert!(plausible(Duration::from_millis(1)) < told / 1_000, "a thousand billions in a millisecond");
+        assert!(plausible(Duration::from_secs(100)) >= told);
+        assert_eq!(plausible(Duration::MAX - SLACK), u64::MAX);
     }
 
     #[test]

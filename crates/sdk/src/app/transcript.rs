@@ -2,7 +2,7 @@
 
 use super::{
     Apps, RUNNING,
-    host::{HostError, Question, hear, within},
+    host::{Billed, HostError, Question, hear, within},
     keep::Sight,
     now_ms,
 };
@@ -13,7 +13,7 @@ use hodei_types::{
     app::{
         Seal,
         transcript::{Content, Outcome, Record, SAMPLES_MAX, Signed, headers_hash},
-        wire::{Answer, CHUNK_BYTES_MAX, Header, Readings, Request, State},
+        wire::{Answer, CHUNK_BYTES_MAX, Header, Readings, Request},
     },
     transport::{APP, NodeKey, Peer, Transport},
 };
@@ -34,24 +34,37 @@ pub struct Answered {
     pub body: Vec<u8>,
     pub readings: Readings,
     pub failure: Option<String>,
+    /// Wei that it cost, if the app is on call.
+    pub price: Option<u128>,
     /// What its host signs of it, if it was wanted.
     pub record: Option<Record>,
 }
 
 impl<T: Transport> Apps<T> {
-    /// Asks a replica that is ready, the nearest first; with its host's signed transcript, if `wants`. That is asked
+    /// Asks a replica that is ready, or on call and starts for it, the nearest first, and pays as much as is due; with its host's signed transcript, if `wants`. That is asked
     /// for when the answer is over, and compared with it.
     pub async fn ask(&self, name: &str, question: &Question, body: &[u8], wants: bool) -> Result<Answered, Fault> {
         let record = self.record(name)?;
         let limit = Duration::from_millis(record.manifest.limits.deadline_ms) + SLACK;
         let mut spots = self.spots(&record).await?;
-        spots.retain(|spot| spot.sight == Sight::Seen(State::Ready));
+        spots.retain(|spot| matches!(spot.sight, Sight::Seen(state) if state.answers()));
         spots.sort_by_key(|spot| (spot.took, spot.lease.id));
         let mut last = "no replica is ready".to_owned();
         for spot in spots {
             let Some(peer) = &spot.peer else { continue };
-            let question = Question { lease: spot.lease.id, ..question.clone() };
-            match within(limit, exchange(&self.link, peer, &question, body, wants)).await {
+            let pay = self.pay(&record, &spot.lease)?;
+            let question = Question { lease: spot.lease.id, pay: pay.clone(), ..question.clone() };
+            let mut asked = within(limit, exchange(&self.link, peer, &question, body, wants)).await;
+            // Signed for more: once again.
+            if let (Err(HostError::Unpaid(due)), Some(pay)) = (&asked, &pay)
+                && pay.unpaid(*due)
+            {
+                asked = within(limit, exchange(&self.link, peer, &question, body, wants)).await;
+            }
+            if let Some(pay) = &pay {
+                self.keep_seen(name, pay)?;
+            }
+            match asked {
                 Ok((mut answered, signed)) => {
                     if wants {
                         let signed = signed.ok_or_else(|| away(name, "its host gives no transcript of it"))?;
@@ -177,9 +190,10 @@ async fn exchange<T: Transport>(
     wants: bool,
 ) -> Result<(Answered, Option<Signed>), HostError> {
     let (mut sink, mut stream) = link.open(peer, APP).await?;
-    let Question { lease, method, target, headers, pay: _ } = question.clone();
-    // Replicas on call are asked through the door, which pays for them.
-    let head = Request::Ask { lease, method, target, headers, voucher: None };
+    let Question { lease, method, target, headers, pay } = question.clone();
+    let voucher = pay.as_ref().map(|pay| pay.voucher());
+    let mut billed = pay.map(Billed::new);
+    let head = Request::Ask { lease, method, target, headers, voucher };
     // Who refuses may have answered before the last byte was sent: whether it was is told by what is heard.
     let sending = async {
         send(&mut sink, head.encode()).await?;
@@ -196,10 +210,16 @@ async fn exchange<T: Transport>(
         body: Vec::new(),
         readings: Readings::default(),
         failure: None,
+        price: None,
         record: None,
     };
     loop {
-        match hear(&mut stream).await? {
+        let answer = hear(&mut stream).await?;
+        if !matches!(answer, Answer::Head { .. } | Answer::Bytes(_)) {
+            billed.iter_mut().for_each(|billed| billed.hear(&answer));
+            answered.price = billed.as_ref().and_then(|billed| billed.price.get().copied());
+        }
+        match answer {
             Answer::Head { status, headers } if answered.head.is_none() => answered.head = Some((status, headers)),
             Answer::Bytes(bytes) if is_room(answered.body.len(), bytes.len()) => answered.body.extend(bytes),
             Answer::Done { readings, failure, due: _ } => {

@@ -74,9 +74,18 @@ pub struct Outcome {
     pub failure: Option<String>,
 }
 
-/// BLAKE3 over an answer's headers, sorted by their names.
+/// Headers that a host sets of its own: how long a start took who asked, and what a call cost.
+pub const COLD_HEADER: &str = "x-hodei-cold-start";
+pub const PRICE_HEADER: &str = "x-hodei-price";
+
+/// Whether a header is its host's, whoever wrote it.
+pub fn is_of_host(name: &str) -> bool {
+    [COLD_HEADER, PRICE_HEADER].iter().any(|of_host| of_host.eq_ignore_ascii_case(name))
+}
+
+/// BLAKE3 over an answer's headers, sorted by their names, without those that are its host's: running it again gives none.
 pub fn headers_hash(headers: &[Header]) -> [u8; 32] {
-    let mut sorted = headers.to_vec();
+    let mut sorted: Vec<Header> = headers.iter().filter(|(name, _)| !is_of_host(name)).cloned().collect();
     sorted.sort_by(|one, other| one.0.cmp(&other.0));
     let mut out = Writer::new();
     write_headers(&mut out, &sorted);
@@ -309,6 +318,14 @@ pub(super) mod tests {
 
     fn signer() -> Signer {
         Signer::new(&[3; 32])
+    }
+
+    #[test]
+    fn what_a_host_adds_to_an_answer_is_no_part_of_it() {
+        let own = vec![("x".to_owned(), b"1".to_vec())];
+        let told = [own.clone(), vec![("X-Hodei-Cold-Start".into(), b"7ms".to_vec()), (PRICE_HEADER.into(), vec![])]];
+        assert_eq!(headers_hash(&told.concat()), headers_hash(&own));
+        assert_ne!(headers_hash(&[]), headers_hash(&own));
     }
 
     pub(in crate::app) fn transcript() -> Transcript {

@@ -1,19 +1,20 @@
 //! Let a lease on call run: what keeping it costs, what vouchers pay, and whose are worth nothing.
 
-use alloy_primitives::{Bytes, U256};
+use alloy_primitives::{Bytes, TxKind, U256};
 use alloy_sol_types::{SolCall, SolError};
 use hodei_types::{
     abi::{
         self, BUDGETS, IBudgets, ILeases,
-        IMarket::{self, Capacity, Order},
+        IMarket::{self, Capacity, Offer, Order},
         LEASES, MARKET,
     },
+    ethereum::GAS_PER_TX_MAX,
     market::{ON_CALL_LEASES_MAX, call_price},
 };
 
 use super::{
-    market::{Fair, offer, terms},
-    world::{CHAIN, COIN, Person, events},
+    market::{Fair, offer, register, terms},
+    world::{CHAIN, COIN, Host, Person, World, events, limit_gas},
 };
 use crate::execute::Applied;
 
@@ -201,4 +202,30 @@ fn a_host_that_ends_what_it_keeps_loses_an_hour_of_keeping_at_most() {
     assert_eq!((ended.by, ended.penalty), (2, ended.refund), "less than an hour was left");
     assert_eq!((fair.host(0).leases, fair.host(0).free), (0, offer(1000).capacity));
     fair.world.audit();
+}
+
+#[test]
+fn the_largest_order_on_call_fits_one_transaction() {
+    let people = [1, 2, 3, 4].map(Person::new);
+    let mut world = World::new(&people.map(|person| person.address));
+    let tenant = people[0].address;
+    for n in 1..=80 {
+        let host = Host::new(n, people[usize::from(n) % 3 + 1]);
+        let offer = Offer { network: format!("as{n}"), ..offer(1000) };
+        let mut tx =
+            world.tx(host.operator.address, TxKind::Call(MARKET), U256::from(2 * COIN), register(&host, offer));
+        limit_gas(&mut tx, 2_000_000);
+        assert!(world.block_after(1000, &[tx]).remove(0).unwrap().success);
+    }
+    for per_host in [1, 0] {
+        let terms = Order { perHost: per_host, perNetwork: 64, perOperator: 64, collateralMin: COIN, ..on_call(64) };
+        let data = IMarket::orderCall { terms }.abi_encode();
+        let mut tx = world.tx(tenant, TxKind::Call(MARKET), U256::from(COIN), data);
+        limit_gas(&mut tx, GAS_PER_TX_MAX);
+        let applied = world.block_after(1000, &[tx]).remove(0).unwrap();
+        assert!(applied.success, "{} gas: {}", applied.gas_used, applied.output);
+        assert!(applied.gas_used < GAS_PER_TX_MAX * 9 / 10, "{} gas leave no margin", applied.gas_used);
+    }
+    world.audit();
+    assert_eq!(world.view(LEASES, ILeases::countCall {}), 128);
 }

@@ -13,6 +13,7 @@ use hodei_types::{
 
 use super::{
     market::{Fair, offer, terms},
+    watch::SUSPECT_SECS,
     world::{COIN, Person, events, params},
 };
 use crate::execute::{Applied, Params};
@@ -341,5 +342,27 @@ fn what_is_lost_within_a_pool_goes_on_in_it_or_ends() {
     assert!(ended.by == 4 && ended.refund > U256::from(5000) && ended.refund < U256::from(7000));
     assert!(fair.reserved(pool).held.iter().all(|one| one.leases == 0));
     fair.over(&[second, again]);
+    fair.assert_empty();
+}
+
+#[test]
+fn a_touch_of_what_stands_in_a_lost_reservation_has_that_go_on_first() {
+    let mut fair = fair();
+    let pool = fair.must(held(1), 7200 * 3000);
+    let own = fair.bought(fair.tenant, within(pool, 1), 7000);
+    let round = fair.round();
+    for lease in [1, own] {
+        let accused = fair.accuse(lease, 0, round, &[0, 1, 2]);
+        assert!(accused.success, "reverted with {}", accused.output);
+    }
+    fair.world.idle(SUSPECT_SECS);
+    // Nobody touched the reservation.
+    let replaced = events::<ILeases::Replaced>(&fair.touched(own).logs);
+    assert_eq!(replaced.iter().map(|one| one.lease).collect::<Vec<_>>(), [1, own]);
+    let (next, moved) = (replaced[0].next, replaced[1].next);
+    assert_eq!((fair.lease(moved).via, fair.lease(moved).node), (next, fair.hosts[1].node));
+    assert_eq!((fair.host(0).free, fair.host(0).leases), (offer(1).capacity, 0));
+    fair.over(&[moved]);
+    fair.over(&[next]);
     fair.assert_empty();
 }

@@ -22,5 +22,6 @@ mod resize;
 mod scene;
 mod tabs;
 mod wage;
+mod waiting;
 mod watch;
 mod world;

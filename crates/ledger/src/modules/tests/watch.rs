@@ -17,7 +17,7 @@ use super::{
 };
 use crate::execute::{Applied, Params};
 
-const SUSPECT_SECS: u64 = SUSPECT_MS / 1000;
+pub(super) const SUSPECT_SECS: u64 = SUSPECT_MS / 1000;
 
 /// Three hosts at 500, 1,000 and 1,500 wei a second, and windows of a day.
 fn fair() -> Fair {
