@@ -4,7 +4,10 @@
 //! are given exactly these bytes; what they unpack to is checked against the config's DiffIDs where they are unpacked.
 
 use super::{ManifestError, is_name, within};
-use crate::cbor::{Reader, Writer};
+use crate::{
+    cbor::{Reader, Writer},
+    transport::NodeKey,
+};
 
 /// Layers of one image.
 pub const LAYERS_MAX: usize = 127;
@@ -77,8 +80,8 @@ pub enum Restart {
 pub struct Reach {
     /// What it is called inside.
     pub name: String,
-    /// The app's order on the ledger.
-    pub order: u64,
+    /// The app by its viewer: the same whatever order it runs under, and whichever of its images.
+    pub app: NodeKey,
     pub ports: Vec<u16>,
 }
 
@@ -209,7 +212,7 @@ impl Container {
         }
         out.uint(self.restart as u64).uint(self.stop_secs).array(self.reaches.len());
         for reach in &self.reaches {
-            out.array(3).text(&reach.name).uint(reach.order).array(reach.ports.len());
+            out.array(3).text(&reach.name).bytes(&reach.app.0).array(reach.ports.len());
             reach.ports.iter().for_each(|port| _ = out.uint((*port).into()));
         }
         out.bytes(&self.salt);
@@ -253,10 +256,10 @@ impl Container {
         let count = input.array(LINKS_MAX)?;
         let reach = |input: &mut Reader<'_>| {
             input.tuple(3)?;
-            let (name, order) = (input.text(super::NAME_BYTES_MAX)?.to_owned(), input.uint()?);
+            let (name, app) = (input.text(super::NAME_BYTES_MAX)?.to_owned(), NodeKey(input.fixed()?));
             let ports = input.array(PORTS_MAX)?;
             let ports = (0..ports).map(|_| read_port(input)).collect::<Result<_, _>>()?;
-            Ok::<_, ManifestError>(Reach { name, order, ports })
+            Ok::<_, ManifestError>(Reach { name, app, ports })
         };
         let reaches = (0..count).map(|_| reach(input)).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -364,7 +367,7 @@ pub(super) mod tests {
             }),
             restart: Restart::OnFailure,
             stop_secs: 10,
-            reaches: vec![Reach { name: "db".into(), order: 7, ports: vec![5432, 80] }],
+            reaches: vec![Reach { name: "db".into(), app: NodeKey([6; 32]), ports: vec![5432, 80] }],
             salt: [9; 16],
         }
     }
@@ -395,7 +398,7 @@ pub(super) mod tests {
     #[test]
     fn the_largest_container_fits_into_a_manifest() {
         let layer = Layer { blob: Blob { sha256: [1; 32], bytes: 1 << 20 }, packing: Packing::Gzip };
-        let reach = Reach { name: "n".repeat(63), order: u64::MAX, ports: vec![u16::MAX; PORTS_MAX] };
+        let reach = Reach { name: "n".repeat(63), app: NodeKey([6; 32]), ports: vec![u16::MAX; PORTS_MAX] };
         let largest = Container {
             image: String::new(),
             workdir: String::new(),
