@@ -4,7 +4,7 @@ use super::{
     Build, Service, Walk,
     amount::{CPUS, DURATION, SIZE, cpu_milli, duration_ms, size_bytes},
     at::At,
-    broken::{Broken, Note},
+    broken::{Broken, Note, quote},
     deploy, dotenv, health, keys, mount,
     order::{Condition, Depends, depends},
     place, port,
@@ -23,8 +23,8 @@ const SIGNALS: [&str; 15] = [
 ];
 
 /// What every container has: what a server needs to open its port and become another user.
-const CAPABILITIES: [&str; 9] =
-    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETPCAP", "SETUID"];
+const CAPABILITIES: [&str; 8] =
+    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
 
 /// Where two keys say the same thing.
 #[derive(Default)]
@@ -94,6 +94,11 @@ pub(super) fn service(name: &str, at: &At<'_>, walk: &mut Walk<'_>, notes: &mut 
         }
     }
     of_files.extend(own);
+    let is_broken =
+        |(name, value): &(&String, &String)| name.is_empty() || name.contains(['\0', '=']) || value.contains('\0');
+    if let Some((name, _)) = of_files.iter().find(is_broken) {
+        return Err(at.broken(format!("variables are NAME=value, and no zero bytes: {} is not", quote(name)), None));
+    }
     service.environment = of_files;
     let deploy = deployed.as_ref().map(|(deploy, _)| deploy.clone()).unwrap_or_default();
     let of = deployed.as_ref().map_or(at, |(_, at)| at);

@@ -194,6 +194,10 @@ fn variables_come_from_the_environment_then_from_the_file_of_variables() {
     assert_eq!((error.line, error.rule.as_str()), (3, "say which"));
     let error = with(text, &[("TAG", "2")], &[("a.env", "A=1\n=2\n")]).unwrap_err();
     assert_eq!((error.line, error.file.as_deref()), (2, Some("a.env")));
+    let raw = "services:\n  a:\n    image: x\n    env_file: [{path: a.env, format: raw}]\n";
+    let compose = with(raw, &[], &[("a.env", "# no\nA='$B'\n")]).unwrap();
+    assert_eq!(compose.services[0].environment["A"], "'$B'");
+    assert_eq!(with(raw, &[], &[("a.env", "=x\n")]).unwrap_err().line, 2);
 }
 
 #[test]
