@@ -39,6 +39,7 @@ pub use show::{Bill, Running, Shown, Stray};
 pub use spec::{Broken, Spec};
 pub use statement::Statement;
 pub use transcript::Answered;
+pub(crate) use unit::thousandths;
 pub use unit::{cpus, secs, size, span};
 pub use upkeep::Told;
 

@@ -165,6 +165,7 @@ impl Pay {
     pub(super) fn heard(&self, readings: &Readings, due: Option<Due>, took: Duration) -> u128 {
         if readings.fuel > plausible(took) {
             self.implausible.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(lease = self.lease, fuel = readings.fuel, ?took, "more fuel than burns in that time");
         }
         // No honest call burns more than its manifest allows, nor more than its time does.
         let price = call_price(self.rate, readings.fuel.min(plausible(took))).min(self.most);

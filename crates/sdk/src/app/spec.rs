@@ -7,7 +7,10 @@ use super::{
     draft::{Draft, Lines},
     unit,
 };
-use crate::wallet::{format_coins, parse_coins};
+use crate::{
+    nearest::nearest,
+    wallet::{format_coins, parse_coins},
+};
 use alloy_primitives::{B256, FixedBytes, U256};
 use hodei_types::{
     app::{Limits, is_name},
@@ -334,25 +337,6 @@ fn label(text: &str) -> String {
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
     let text: String = text.chars().take(63).map(letter).collect();
     text.trim_matches('-').to_owned()
-}
-
-/// Of some words the one that is fewest letters away.
-fn nearest(text: &str, words: &[&str]) -> Option<String> {
-    let text: Vec<char> = text.chars().take(64).collect();
-    let away = |word: &&&str| {
-        let mut row: Vec<usize> = (0..=text.len()).collect();
-        for (i, letter) in word.chars().enumerate() {
-            let mut before = i;
-            row[0] = i + 1;
-            for (j, other) in text.iter().enumerate() {
-                let swapped = before + usize::from(letter != *other);
-                before = row[j + 1];
-                row[j + 1] = swapped.min(row[j] + 1).min(before + 1);
-            }
-        }
-        row[text.len()]
-    };
-    words.iter().min_by_key(away).map(|word| format!("{word:?}"))
 }
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ fn digits(text: &str) -> Option<u64> {
     if is_number { text.parse().ok() } else { None }
 }
 
-fn thousandths(text: &str) -> Option<u64> {
+/// What has at most three digits after its point, in thousandths.
+pub(crate) fn thousandths(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     if part.len() > 3 {
         return None;

@@ -109,7 +109,7 @@ impl Offer {
 }
 
 /// 0 home, 1 office, 2 data centre.
-pub(super) const TIER_MAX: u8 = 2;
+pub const TIER_MAX: u8 = 2;
 /// 0 none, 1 TPM, 2 SEV-SNP, 3 TDX.
 pub(super) const ATTESTATION_MAX: u8 = 3;
 
