@@ -227,4 +227,30 @@ mod tests {
         (host.collateralMin, host.retired) = (U256::ZERO, true);
         assert!(told(&host).is_empty());
     }
+
+    #[test]
+    fn a_relay_asks_by_the_gib_and_has_its_epochs_bytes_by_the_hour() {
+        let mut relay = IRelays::Relay {
+            node: Default::default(),
+            operator: Address::repeat_byte(3),
+            offer: IRelays::RelayOffer {
+                price: 3,
+                bandwidthBits: 1_000_000,
+                transferBytes: 48 << 20,
+                region: 12,
+                network: "AS1".into(),
+                zone: "attic".into(),
+                addresses: Default::default(),
+            },
+            collateral: U256::ZERO,
+            collateralMin: U256::ZERO,
+            retired: false,
+            withdrawsMs: 0,
+            inPool: false,
+        };
+        let ask = Ask::of_relay(&relay, 86_400).unwrap();
+        assert_eq!((ask.ware, ask.price, ask.amount, ask.region()), (Ware::Transfer, 3072, 2 << 20, "eu-central"));
+        relay.retired = true;
+        assert_eq!(Ask::of_relay(&relay, 86_400), None);
+    }
 }
