@@ -13,7 +13,8 @@ use crate::{
     session::{Session, chain_fault},
 };
 use cell::{amount, bar, coins, cut, percent};
-use hodei_sdk::book::{Book, Class, Largest, Line, Pledge, Stands, Step, Ware, asks, pledges};
+use hodei_sdk::book::{Book, Class, Largest, Line, Pledge, Stands, Step, Ware, asks, epoch, pledges};
+use hodei_types::abi::IRelays::Epoch;
 use serde_json::{Value, json};
 
 /// `hodei market book`.
@@ -38,6 +39,16 @@ pub(crate) async fn book(args: &MarketBook, session: &Session, out: Out) -> Resu
         out.line("nothing is offered");
     } else {
         out.line(&text(&book));
+    }
+    if args.class.is_none_or(|class| class.class() == Class::Bandwidth) {
+        let epoch = epoch(&*session.chain).await.map_err(chain_fault)?;
+        if out.json {
+            out.result("", &pool_object(&epoch));
+        } else if epoch.offers > 0 {
+            out.line(&pool(&epoch));
+        }
+    }
+    if !out.json && !book.lines.is_empty() {
         out.next("hodei market quote 100GiB");
     }
     Ok(())
@@ -70,6 +81,27 @@ fn level(pledge: &Pledge) -> Value {
         "restore_secs": pledge.level.restoreSecs, "pay_bp": pledge.level.payBp, "bond_wei": pledge.bond.to_string(),
         "bound_wei": pledge.bound.to_string(),
     })
+}
+
+/// The relays' pool, as its epoch opened.
+fn pool_object(epoch: &Epoch) -> Value {
+    json!({
+        "schema": "hodei.market.pool/1", "epoch": epoch.number, "price_wei": epoch.price.to_string(), "unit": "MiB",
+        "offers": epoch.offers, "offers_below": epoch.below, "supply_mib": epoch.supplyMib,
+        "demand_mib": epoch.demandMib, "redeemed_mib": epoch.redeemedMib,
+    })
+}
+
+fn pool(epoch: &Epoch) -> String {
+    format!(
+        "relays, epoch {}: {} {SYMBOL} a MiB; {} of {} offers ask that or less and carry {} MiB; {} MiB were expected",
+        epoch.number,
+        coins(epoch.price.into()),
+        epoch.below,
+        epoch.offers,
+        epoch.supplyMib,
+        epoch.demandMib,
+    )
 }
 
 /// Who has most, for programs.

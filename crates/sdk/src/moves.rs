@@ -7,6 +7,7 @@
 mod cursor;
 mod lease;
 mod page;
+mod ticks;
 
 pub use cursor::{Cursor, NoCursor};
 pub use page::Page;
@@ -17,8 +18,8 @@ use alloy_sol_types::SolEvent;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join3, stream};
 use hodei_types::{
     abi::{
-        BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, ILeases, ILevels, ITabs, LEASES, LEVELS, MARKET, PROVIDERS,
-        SYSTEM, TABS,
+        BATCH_MAX, BUDGETS, DEALS, IBudgets, ICoin, IDeals, ILeases, ILevels, IRelays, ITabs, LEASES, LEVELS, MARKET,
+        PROVIDERS, RELAYS, SYSTEM, TABS,
     },
     call::ask,
     chain::{Chain, ChainError, Fee, Log, LogFilter, TxReceipt},
@@ -186,6 +187,11 @@ async fn piece(
         let claimed = chain.logs(LogFilter { topic1: me, ..logs(TABS, ITabs::Claimed::SIGNATURE_HASH) }).await?;
         found.extend(claimed.iter().filter_map(|log| read(*account, log)));
     }
+    for account in accounts {
+        let me = Some(B256::left_padding_from(account.as_slice()));
+        let claimed = chain.logs(LogFilter { topic2: me, ..logs(RELAYS, IRelays::Claimed::SIGNATURE_HASH) }).await?;
+        found.extend(claimed.iter().filter_map(|log| ticks::paid(*account, log)));
+    }
     for paid in [ILeases::Settled::SIGNATURE_HASH, ILeases::Claimed::SIGNATURE_HASH] {
         let told = chain.logs(logs(LEASES, paid)).await?;
         found.extend(told.iter().filter_map(|log| lease::paid(accounts, log)));
@@ -239,6 +245,8 @@ fn moved(account: Address, log: &Log) -> Option<Move> {
         (LEVELS, _) => Why::CollateralReturned,
         (MARKET | LEASES, Flow::Out) => Why::Escrow,
         (MARKET | LEASES, _) => Why::Refund,
+        (RELAYS, Flow::Out) => Why::Escrow,
+        (RELAYS, _) => Why::Refund,
         (TABS, Flow::Out) => Why::Tab,
         (TABS, _) => Why::TabReturned,
         (BUDGETS, _) => Why::Budget,
@@ -299,6 +307,9 @@ fn reason(moved: &Move, receipt: &TxReceipt) -> Option<(Why, String)> {
         return (!receipt.success).then(|| (Why::Fee, "reverted: no coin moved".into()));
     }
     let mut behind = receipt.logs.iter().filter(|log| log.index > moved.index && log.address != SYSTEM);
+    if let Some(told) = ticks::told(moved, behind.clone()) {
+        return Some(told);
+    }
     match (moved.why, moved.flow) {
         (Why::Escrow, _) => {
             let opened: Vec<_> =

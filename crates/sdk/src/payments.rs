@@ -9,7 +9,8 @@ use alloy_sol_types::SolEvent;
 use hodei_ledger::light::link;
 use hodei_types::{
     abi::{
-        BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, ILeases, ILevels, IMarket, ITabs, LEASES, LEVELS, MARKET, TABS,
+        BATCH_MAX, BUCKETS, DEALS, IBuckets, IDeals, ILeases, ILevels, IMarket, IRelays, ITabs, LEASES, LEVELS, MARKET,
+        RELAYS, TABS,
     },
     call::ask,
     chain::{Chain, ChainError, LogFilter},
@@ -26,6 +27,8 @@ pub enum Service {
     Storage,
     Reads,
     Compute,
+    /// Bytes carried, by the tick.
+    Bandwidth,
     /// Telling of a host that was lost.
     Watching,
     /// Restoring what an absent owner's bucket lost.
@@ -40,6 +43,7 @@ impl Service {
             Self::Storage => "storage",
             Self::Reads => "reads",
             Self::Compute => "compute",
+            Self::Bandwidth => "bandwidth",
             Self::Watching => "watching",
             Self::Care => "care",
             Self::Breach => "breach",
@@ -218,6 +222,10 @@ impl Known {
         }));
         found.extend(asked.events::<ILeases::Claimed>(LEASES).await?.into_iter().map(|(height, claimed)| {
             let paid = Receipt::new(height, Service::Compute, claimed.owner, claimed.operator, claimed.amount);
+            Receipt { burned: claimed.burned, ..paid }
+        }));
+        found.extend(asked.events::<IRelays::Claimed>(RELAYS).await?.into_iter().map(|(height, claimed)| {
+            let paid = Receipt::new(height, Service::Bandwidth, claimed.payer, claimed.payee, claimed.amount);
             Receipt { burned: claimed.burned, ..paid }
         }));
         found.extend(breaches.into_iter().map(|(height, breach)| {

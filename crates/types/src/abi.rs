@@ -17,6 +17,7 @@ mod buckets;
 mod deals;
 mod levels;
 mod market;
+mod relays;
 mod statement;
 mod tabs;
 
@@ -25,6 +26,7 @@ pub use buckets::IBuckets;
 pub use deals::IDeals;
 pub use levels::ILevels;
 pub use market::{ILeases, IMarket};
+pub use relays::IRelays;
 pub use statement::{
     alive_statement, decline_statement, operator_consent, root_statement, spender_consent, unreachable_statement,
     voucher_statement,
@@ -51,8 +53,11 @@ pub const MARKET: Address = address!("0000000000000000000000000000000000000de8")
 pub const LEASES: Address = address!("0000000000000000000000000000000000000de9");
 /// Service levels of hosts, and the bonds that answer for them.
 pub const LEVELS: Address = address!("0000000000000000000000000000000000000dea");
+/// The pool of relay bandwidth, and what is paid by ticks.
+pub const RELAYS: Address = address!("0000000000000000000000000000000000000deb");
 /// Every module, in address order.
-pub const MODULES: [Address; 10] = [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE, TABS, MARKET, LEASES, LEVELS];
+pub const MODULES: [Address; 11] =
+    [BUDGETS, PROVIDERS, BUCKETS, DEALS, ANCHORS, QUEUE, TABS, MARKET, LEASES, LEVELS, RELAYS];
 /// Sender of the system transaction at body index 0, and address of [`ICoin`]'s logs; nobody holds its key.
 pub const SYSTEM: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
 

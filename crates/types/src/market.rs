@@ -16,13 +16,16 @@ mod curve;
 mod level;
 mod offer;
 mod order;
+mod pool;
 mod region;
+mod ticks;
 
 use alloy_primitives::U256;
 
 pub use crate::abi::{
     ILevels::Level,
     IMarket::{Capacity, Held, Index, Offer, Order, Placed, Placement, Prices, Step, Tier},
+    IRelays::RelayOffer,
 };
 pub use calls::{CALLS_BP, FUEL_PER_MS, KEEP_BP, ON_CALL_LEASES_MAX, billed_ms, call_price, credit, keep_rate};
 pub use capacity::{REFERENCE, size_milli};
@@ -35,7 +38,9 @@ pub use offer::{
 pub use order::{
     CAPACITY_MIN, EXCLUDE_MAX, LEVEL_REPLICAS_MAX, ORDER_BYTES_MAX, PATIENCE_MS_MAX, REPLICAS_MAX, TERM_SECS_MAX,
 };
+pub use pool::{Clearing, RELAYS_MAX, Standing, TRANSFER_MAX, clear, demand_mib};
 pub use region::{REGIONS, region, region_mask};
+pub use ticks::{CHAIN_TICKS_MAX, CHAIN_WINDOWS, TICKET_TICKS, chain_id, follows_word, prepare_chain};
 
 /// The whole, in hundredths of a percent.
 pub const BP: u64 = 10_000;

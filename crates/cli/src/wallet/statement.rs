@@ -126,6 +126,7 @@ fn csv(statement: &Statement, settlement: &Settlement, accounts: &[Address], fir
         let category = match service {
             Service::Compute | Service::Watching | Service::Breach => "Compute",
             Service::Storage | Service::Reads | Service::Care => "Storage",
+            Service::Bandwidth => "Networking",
         };
         let (party, name) = (party.to_string(), service.name());
         if !sums.paid.is_zero() {

@@ -25,6 +25,8 @@ const GAS_LOG: u64 = 375;
 const GAS_LOG_BYTE: u64 = 8;
 /// An Ed25519 check costs about a recovery, which the EVM prices at 3,000.
 pub(super) const GAS_SIGNATURE: u64 = 3_000;
+/// A hash of a chain or path: as the EVM prices keccak of up to 128 bytes.
+pub(super) const GAS_HASH: u64 = 60;
 /// Hashing 1 KiB leaves and their paths: as keccak per byte.
 pub(super) const GAS_PROOF_BYTE: u64 = 2;
 

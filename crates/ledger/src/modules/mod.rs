@@ -1,4 +1,4 @@
-//! Keep the ledger's native accounts of coin, offers, buckets, deals, leases, service levels and anchors.
+//! Keep the ledger's native accounts of coin, offers, buckets, deals, leases, service levels, relays and anchors.
 //!
 //! ```text
 //! call → dispatch (refuse what is wrong in form) → mod (decode) → check (may it) → apply (do it) → events
@@ -23,6 +23,7 @@ mod list;
 pub(crate) mod market;
 pub(crate) mod providers;
 pub(crate) mod queue;
+pub(crate) mod relays;
 mod rounds;
 mod slots;
 pub(crate) mod tabs;
@@ -31,7 +32,7 @@ mod tests;
 
 use alloy_evm::precompiles::{DynPrecompile, PrecompilesMap};
 use alloy_primitives::Address;
-use hodei_types::abi::{ANCHORS, BUCKETS, BUDGETS, DEALS, LEASES, LEVELS, MARKET, PROVIDERS, QUEUE, TABS};
+use hodei_types::abi::{ANCHORS, BUCKETS, BUDGETS, DEALS, LEASES, LEVELS, MARKET, PROVIDERS, QUEUE, RELAYS, TABS};
 use revm::precompile::{PrecompileId, PrecompileSpecId, Precompiles};
 use revm::primitives::hardfork::SpecId;
 
@@ -46,7 +47,7 @@ type Entry = fn(&mut Ctx<'_, '_>) -> Result<Vec<u8>, Stop>;
 
 /// Ethereum's precompiles and ours.
 pub(crate) fn precompiles(params: Params) -> PrecompilesMap {
-    let modules: [(Address, &'static str, Entry); 10] = [
+    let modules: [(Address, &'static str, Entry); 11] = [
         (BUDGETS, "budgets", budgets::call),
         (PROVIDERS, "providers", providers::call),
         (BUCKETS, "buckets", buckets::call),
@@ -57,6 +58,7 @@ pub(crate) fn precompiles(params: Params) -> PrecompilesMap {
         (MARKET, "market", market::call),
         (LEASES, "leases", leases::call),
         (LEVELS, "levels", levels::call),
+        (RELAYS, "relays", relays::call),
     ];
     let mut map = PrecompilesMap::from_static(Precompiles::new(PrecompileSpecId::from_spec_id(SpecId::OSAKA)));
     for (address, name, entry) in modules {

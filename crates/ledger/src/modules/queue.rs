@@ -22,7 +22,7 @@ use hodei_types::abi::{IModule, IQueue, QUEUE, SYSTEM};
 
 use super::{
     ctx::{Ctx, Stop, broken, returns, revert},
-    deals, market, rounds,
+    deals, market, relays, rounds,
     slots::{at, base, pack, unpack},
 };
 
@@ -64,11 +64,13 @@ pub(super) enum Kind {
     Provider = 1,
     /// Orders of compute wait.
     Batch = 2,
+    /// The pool of relays has a new price.
+    Epoch = 3,
 }
 
 impl Kind {
     fn of(number: u64) -> Option<Self> {
-        [Self::Provider, Self::Batch].into_iter().find(|kind| *kind as u64 == number)
+        [Self::Provider, Self::Batch, Self::Epoch].into_iter().find(|kind| *kind as u64 == number)
     }
 }
 
@@ -158,6 +160,9 @@ fn begin(ctx: &mut Ctx<'_, '_>, call: &beginCall) -> Result<bool, Stop> {
         window.height = height;
         ctx.store(QUEUE, SEED, U256::ZERO)?;
         ctx.store(QUEUE, OPENED_ON, call.parentHash.into())?;
+        if relays::epoch::is_kept(ctx)? {
+            push(ctx, window.clock_ms, Kind::Epoch, U256::ZERO)?;
+        }
     } else if window.seed.is_zero() {
         let parent = ctx.load(QUEUE, OPENED_ON)?;
         let mix = ctx.mix_hash();
@@ -180,6 +185,7 @@ fn run(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         match kind {
             Kind::Provider => deals::check_due(ctx, payload.into())?,
             Kind::Batch => market::batch::run(ctx)?,
+            Kind::Epoch => relays::epoch::open(ctx)?,
         }
     }
     let left = unpack(ctx.load(QUEUE, HEAP)?)[0];

@@ -7,7 +7,7 @@ use crate::{
 };
 use alloy_primitives::Address;
 use hodei_types::{
-    abi::IMarket,
+    abi::{IMarket, IRelays},
     market::{BP, CAPACITY_MIN, Capacity, Prices, REGIONS, hour_price},
     transport::NodeKey,
 };
@@ -58,6 +58,20 @@ impl Ask {
     /// What a held lease that is lent asks for what is free of it, with its host as it is.
     pub fn of_held(held: &IMarket::Held, host: &IMarket::Host) -> Vec<Self> {
         if held.lent { Self::of_room(host, &held.free, unit_prices(&held.prices, 0)) } else { Vec::new() }
+    }
+
+    /// What a relay asks for a GiB, with as much of it an hour as it carries in windows of so many seconds.
+    pub fn of_relay(relay: &IRelays::Relay, window_secs: u64) -> Option<Self> {
+        let region = REGIONS.get(usize::from(relay.offer.region)).filter(|_| !relay.retired)?;
+        Some(Self {
+            ware: Ware::Transfer,
+            node: NodeKey(relay.node.0),
+            operator: relay.operator,
+            network: relay.offer.network.clone(),
+            place: (*region).to_owned(),
+            price: u128::from(relay.offer.price) * 1024,
+            amount: u128::from(relay.offer.transferBytes) * 3600 / u128::from(window_secs.max(1)),
+        })
     }
 
     /// What is asked there for each ware of which there is some, CPU and memory always.
@@ -212,5 +226,31 @@ mod tests {
         assert!(told(&host).is_empty(), "who lost its collateral is in no book");
         (host.collateralMin, host.retired) = (U256::ZERO, true);
         assert!(told(&host).is_empty());
+    }
+
+    #[test]
+    fn a_relay_asks_by_the_gib_and_has_its_epochs_bytes_by_the_hour() {
+        let mut relay = IRelays::Relay {
+            node: Default::default(),
+            operator: Address::repeat_byte(3),
+            offer: IRelays::RelayOffer {
+                price: 3,
+                bandwidthBits: 1_000_000,
+                transferBytes: 48 << 20,
+                region: 12,
+                network: "AS1".into(),
+                zone: "attic".into(),
+                addresses: Default::default(),
+            },
+            collateral: U256::ZERO,
+            collateralMin: U256::ZERO,
+            retired: false,
+            withdrawsMs: 0,
+            inPool: false,
+        };
+        let ask = Ask::of_relay(&relay, 86_400).unwrap();
+        assert_eq!((ask.ware, ask.price, ask.amount, ask.region()), (Ware::Transfer, 3072, 2 << 20, "eu-central"));
+        relay.retired = true;
+        assert_eq!(Ask::of_relay(&relay, 86_400), None);
     }
 }

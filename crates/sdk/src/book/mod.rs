@@ -22,7 +22,7 @@ use crate::{
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hodei_types::{
-    abi::{DEALS, IDeals, IMarket, MARKET, PAGE_MAX},
+    abi::{DEALS, IDeals, IMarket, IRelays, MARKET, PAGE_MAX, RELAYS},
     call::ask,
     chain::{Chain, ChainError},
     market::{Index, REGIONS, Runtime},
@@ -145,8 +145,23 @@ pub async fn asks(chain: &dyn Chain, class: Option<Class>) -> Result<Vec<Ask>, C
         let by_node: BTreeMap<_, _> = hosts.iter().map(|host| (host.node, host)).collect();
         found.extend(lent.iter().filter_map(|held| Some(Ask::of_held(held, by_node.get(&held.node)?))).flatten());
     }
+    if class.is_none_or(|class| class == Class::Bandwidth) {
+        let window_secs = window_secs(chain).await?;
+        let relays = relays(chain).await?;
+        found.extend(relays.iter().filter_map(|relay| Ask::of_relay(relay, window_secs)));
+    }
     found.retain(|ask| class.is_none_or(|class| ask.ware.class() == class));
     Ok(found)
+}
+
+/// Every relay of the list.
+async fn relays(chain: &dyn Chain) -> Result<Vec<IRelays::Relay>, ChainError> {
+    market::listed(|first| async move { ask(chain, RELAYS, &IRelays::pageCall { first, most: PAGE_MAX }).await }).await
+}
+
+/// What a MiB costs in the pool now, and what that was made of.
+pub async fn epoch(chain: &dyn Chain) -> Result<IRelays::Epoch, ChainError> {
+    ask(chain, RELAYS, &IRelays::epochCall {}).await
 }
 
 /// What leases of compute were paid, by region and runtime, where any were.

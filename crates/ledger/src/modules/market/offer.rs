@@ -343,7 +343,7 @@ fn show(ctx: &mut Ctx<'_, '_>, record: &Record) -> Result<Host, Stop> {
 
 /// The collateral without which so much is not offered: what all networks ask that stake coins, or what this one
 /// does.
-pub(super) fn least(ctx: &Ctx<'_, '_>, capacity: &Capacity) -> U256 {
+pub(crate) fn least(ctx: &Ctx<'_, '_>, capacity: &Capacity) -> U256 {
     if !ctx.params.settlement.stakes() {
         return U256::ZERO;
     }

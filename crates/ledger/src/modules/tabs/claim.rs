@@ -7,14 +7,11 @@ use hodei_types::{
 };
 
 use super::{
-    super::ctx::{Ctx, Stop, revert},
+    super::ctx::{Ctx, GAS_HASH, Stop, revert},
     providers, queue,
     record::{self, Tab},
     until_ms,
 };
-
-/// A hash of a chain or path: as the EVM prices keccak of up to 128 bytes.
-const GAS_HASH: u64 = 60;
 
 /// Pays one claim to its provider's operator; what it paid.
 pub(super) fn claim(ctx: &mut Ctx<'_, '_>, claim: &ITabs::Claim) -> Result<U256, Stop> {

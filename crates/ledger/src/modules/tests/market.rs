@@ -6,7 +6,7 @@ use hodei_types::{
     abi::{
         self, ILeases,
         IMarket::{self, Capacity, Offer, Order, Placement, Prices, Tier},
-        LEASES, MARKET,
+        IRelays, LEASES, MARKET, RELAYS,
     },
     ethereum::GAS_PER_TX_MAX,
     market::{COLLATERAL_MILLI, COLLATERAL_MIN, EXCLUDE_MAX, collateral_min, region_mask},
@@ -69,12 +69,13 @@ pub(super) fn register(host: &Host, offer: Offer) -> Vec<u8> {
 }
 
 /// What the modules of the compute market say that they destroyed.
-pub(super) fn burned(logs: &[Log]) -> [(Address, U256); 2] {
+pub(super) fn burned(logs: &[Log]) -> [(Address, U256); 3] {
     let of = |module| logs.iter().filter(|log| log.address == module).cloned().collect::<Vec<_>>();
     let slashed = events::<IMarket::Slashed>(&of(MARKET)).iter().map(|slashed| slashed.burned).sum();
     let fees: U256 = events::<ILeases::Settled>(&of(LEASES)).iter().map(|settled| settled.burned).sum();
     let calls: U256 = events::<ILeases::Claimed>(&of(LEASES)).iter().map(|claimed| claimed.burned).sum();
-    [(MARKET, slashed), (LEASES, fees + calls)]
+    let ticks = events::<IRelays::Claimed>(&of(RELAYS)).iter().map(|claimed| claimed.burned).sum();
+    [(MARKET, slashed), (LEASES, fees + calls), (RELAYS, ticks)]
 }
 
 /// A tenant and three hosts of three operators.

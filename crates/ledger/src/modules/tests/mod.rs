@@ -16,6 +16,7 @@ mod moves;
 mod nested;
 mod random;
 mod records;
+mod relays;
 mod release;
 mod reserve;
 mod resize;

@@ -2,13 +2,14 @@
 
 mod custody;
 mod market;
+mod relays;
 mod tabs;
 
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::SolCall;
 use hodei_types::abi::{
     self, ANCHORS, BUCKETS, BUDGETS, DEALS, IAnchors, IBuckets, IBudgets, IDeals, ILeases, ILevels, IMarket,
-    IProviders, ITabs, LEASES, LEVELS, MARKET, MODULES, PROVIDERS, TABS,
+    IProviders, IRelays, ITabs, LEASES, LEVELS, MARKET, MODULES, PROVIDERS, RELAYS, TABS,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +57,7 @@ struct Game {
     kept: BTreeMap<(B256, B256), u64>,
     tabs: tabs::Seen,
     market: market::Seen,
+    relays: relays::Seen,
     wages: custody::Wages,
     /// Buckets whose custodians may end deals with who retired.
     allowed: BTreeSet<B256>,
@@ -97,6 +99,7 @@ impl Game {
             kept: BTreeMap::new(),
             tabs: tabs::Seen::default(),
             market: market::Seen::new(seed),
+            relays: relays::Seen::new(seed),
             wages,
             allowed: BTreeSet::new(),
             retired: BTreeSet::new(),
@@ -277,7 +280,7 @@ impl Game {
                 }
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
-            for call in [Self::trade, Self::trade, Self::watch, Self::voucher, Self::hold, Self::pledge] {
+            for call in [Self::trade, Self::trade, Self::watch, Self::voucher, Self::hold, Self::pledge, Self::relay] {
                 let (from, to, value, data) = call(self);
                 txs.push(self.world.tx(from, TxKind::Call(to), U256::from(value), data));
             }
@@ -331,6 +334,7 @@ impl Game {
         }
         self.learn_tabs(&applied.logs);
         self.learn_market(&applied.logs);
+        self.learn_relays(&applied.logs);
         self.learn_wages(sender, &applied.logs);
         // What was refused was not agreed: forget shards the ledger does not know.
         for (deal, host, _) in &self.deals {
@@ -401,6 +405,7 @@ impl Game {
         self.check_custody();
         self.check_tabs();
         self.check_market();
+        self.check_relays();
     }
 
     fn deal(&self, id: u64) -> IDeals::Deal {
@@ -455,6 +460,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut breaches, mut indemnity) = (0, U256::ZERO);
     let (mut ended, mut waited, mut watched, mut called) = (BTreeMap::<u8, u32>::new(), 0, [0; 3], 0);
     let mut stood = [0; 2];
+    let (mut ticked, mut returned, mut prices) = (0, 0, BTreeSet::new());
     for seed in 1..=12 {
         let run = |seed| {
             let mut game = Game::new(seed);
@@ -468,6 +474,8 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         drawn += u32::from(!game.world.drawn.is_zero());
         wages += game.wages.count;
         released += game.released;
+        (ticked, returned) = (ticked + game.relays.claims, returned + game.relays.refunds);
+        prices.extend(game.relays.prices.iter().copied());
         game.market.ended.iter().for_each(|(by, count)| *ended.entry(*by).or_default() += count);
         waited += game.market.waited;
         called += game.market.claims;
@@ -494,6 +502,8 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     assert!(claims > 20 && refunds > 5, "only {claims} claims and {refunds} tabs paid back");
     assert!(drawn > 2, "a reserve was drawn upon in {drawn} games only");
     assert!(wages > 5, "only {wages} wages paid");
+    assert!(ticked > 20 && returned > 5, "only {ticked} claims of ticks, and {returned} chains given back");
+    assert!(prices.len() > 3, "epochs cost only {prices:?}");
     assert!(released > 0, "custodians ended no deal with who retired");
     // A test that never reaches pay and slashing would show nothing.
     assert!(proven > 20, "only {proven} proofs");
@@ -570,6 +580,7 @@ fn decoders_survive_anything() {
         (MARKET, IMarket::IMarketCalls::SELECTORS),
         (LEASES, ILeases::ILeasesCalls::SELECTORS),
         (LEVELS, ILevels::ILevelsCalls::SELECTORS),
+        (RELAYS, IRelays::IRelaysCalls::SELECTORS),
     ]
     .into_iter()
     .flat_map(|(to, all)| all.iter().map(move |selector| (to, *selector)))

@@ -6,7 +6,8 @@ use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use hodei_types::{
     abi::{
-        self, BUCKETS, DEALS, IBuckets, ICoin, IDeals, IProviders, IQueue, LEASES, MARKET, PROVIDERS, QUEUE, SYSTEM,
+        self, BUCKETS, DEALS, IBuckets, ICoin, IDeals, IProviders, IQueue, LEASES, MARKET, PROVIDERS, QUEUE, RELAYS,
+        SYSTEM,
     },
     holding,
     slice::ShardId,
@@ -168,7 +169,7 @@ pub(super) struct World {
     nonces: BTreeMap<Address, u64>,
     supply: U256,
     fees_burned: U256,
-    /// What fees of leases destroyed, and what slashings of hosts did.
+    /// What fees of leases and ticks destroyed, and what slashings of hosts did.
     market_burned: BTreeMap<Address, U256>,
     /// What receipts say each account got, and what it gave away: by logs and fees.
     told: BTreeMap<Address, (U256, U256)>,
@@ -373,7 +374,7 @@ impl World {
         for (address, (got, gave)) in &self.told {
             let by_market = |module| self.market_burned.get(&module).copied().unwrap_or_default();
             let destroyed = match *address {
-                PROVIDERS => burned - by_market(MARKET) - by_market(LEASES),
+                PROVIDERS => burned - by_market(MARKET) - by_market(LEASES) - by_market(RELAYS),
                 module => by_market(module),
             };
             let (sum, balance) = (*got - *gave - destroyed, self.balance(*address));

@@ -241,6 +241,7 @@ impl Game {
     pub(super) fn learn_worked(&mut self) {
         let worked = std::mem::take(&mut self.world.worked);
         self.learn_market(&worked);
+        self.learn_cleared(&worked);
     }
 
     /// Books what a transaction did to leases.
