@@ -24,7 +24,7 @@ mod share;
 mod sync;
 
 pub(crate) use app::{
-    App, AppAsk, AppDelete, AppLogs, AppName, AppRenew, AppReplay, AppSamples, AppScale, AppServe, Deploy,
+    App, AppAsk, AppDelete, AppLogs, AppName, AppRenew, AppReplay, AppSamples, AppScale, AppServe, Container, Deploy,
 };
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,

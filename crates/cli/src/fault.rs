@@ -161,8 +161,8 @@ codes! {
         "The ledger's matcher finds fewer places than replicas were asked for. The message counts the hosts that each rule leaves, and names the nearest order that would be met; the command below is what somebody would run to offer what lacks. Nothing was paid.";
     COMPONENT "HD3053" Usage "that is no component that can be deployed"
         "A component is a wasm binary of the component model that exports wasi:http/incoming-handler or wasi:cli/run, or its text. Core modules are not: build for wasm32-wasip2, or wrap them by `wasm-tools component new`. Nothing was paid.";
-    APP_FAILED "HD3054" Failed "the component does not run"
-        "A host compiled or started the component and says that it will not run as it is. Its words, and what the component printed last, are in the message. Its leases were ended, and what was not used came back.";
+    APP_FAILED "HD3054" Failed "the app does not run"
+        "A host compiled or started it and says that it will not run as it is. Its words, and what the app printed last, are in the message. Its leases were ended, and what was not used came back.";
     APP_LATE "HD3055" Temporary "replicas did not become ready in time"
         "Hosts were paid and given the component, and not all replicas were ready in ten minutes. Their leases were ended, and what was not used came back. Run it again, or name other regions.";
     APP_AWAY "HD3058" Temporary "no replica answered"
@@ -173,6 +173,10 @@ codes! {
         "What a reservation holds is full, or ends before the term that was asked for. `hodei market reserved` shows what is free of it and until when; ask for less or for a shorter term, hold more by `hodei market reserve`, or leave out --within. Nothing was paid.";
     HELD_USED "HD3062" Precondition "something stands in the reservation"
         "A reservation ends only when no lease stands in it any more: those of apps deployed within it, and those of others where it was lent. End the apps, recall what is lent, and wait until the others' leases are over. Nothing was changed.";
+    IMAGE "HD3063" Usage "the image could not be taken"
+        "It is in no registry that was asked, or not for whoever asked: log in by `docker login` or `podman login`. Or it is no image of linux/amd64 or linux/arm64, is larger than hosts take, is packed in a way that is not known, or its bytes are not what it says they are. The message says which. Nothing was paid.";
+    IMAGE_AWAY "HD3064" Temporary "the registry did not answer"
+        "The image's registry could not be reached, broke off again and again, or is asked too much. What came is kept for an hour: run it again.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"

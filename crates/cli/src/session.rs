@@ -440,12 +440,18 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         Sdk::Component(..) => {
             Fault::new(&fault::COMPONENT, error, "build a component of wasm32-wasip2; examples/hello.wat is one")
         }
+        Sdk::Image(ref of) if of.is_temporary() => Fault::new(&fault::IMAGE_AWAY, error, "run it again"),
+        Sdk::Image(_) => Fault::new(
+            &fault::IMAGE,
+            error,
+            "name another image, or log in to its registry: docker login, podman login",
+        ),
         Sdk::NoApp(_) => Fault::new(&fault::NO_APP, error, "`hodei app list` shows what there is"),
         Sdk::AppExists(ref name) => {
             let help = format!("choose another name with --name, or end that one: hodei app delete {name}");
             Fault::new(&fault::EXISTS, error, help)
         }
-        Sdk::AppFailed { .. } => Fault::new(&fault::APP_FAILED, error, "correct the component and deploy it again"),
+        Sdk::AppFailed { .. } => Fault::new(&fault::APP_FAILED, error, "correct it and deploy it again"),
         Sdk::AppAway(..) => Fault::new(&fault::APP_AWAY, error, "`hodei app show` tells how its replicas are"),
         Sdk::AppLied { ref expected, ref found, .. } => {
             let (expected, found) = (expected.clone(), found.clone());

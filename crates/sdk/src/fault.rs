@@ -131,12 +131,14 @@ pub enum Fault {
     Manifest(#[from] hodei_types::app::ManifestError),
     #[error("{0} is no component that can be deployed: {1}")]
     Component(String, String),
+    #[error(transparent)]
+    Image(std::sync::Arc<crate::image::ImageError>),
     #[error("no app of this wallet is called {0:?}")]
     NoApp(String),
     #[error("this wallet has an app {0:?} already")]
     AppExists(String),
     /// What it said last.
-    #[error("the component of {app:?} does not run: {words}")]
+    #[error("{app:?} does not run: {words}")]
     AppFailed { app: String, words: String },
     #[error("{ready} of {wanted} replicas of {app:?} are ready after {} s: {words}", .secs)]
     AppLate { app: String, ready: usize, wanted: usize, secs: u64, words: String },
@@ -169,10 +171,17 @@ impl Fault {
             Self::Chain(ChainError::Unavailable(_)) | Self::Held { .. } | Self::Contended | Self::Removing(_) => true,
             Self::Market(_) | Self::RoomAway(_) => true,
             Self::Spent { held, .. } => held.may_return,
+            Self::Image(error) => error.is_temporary(),
             Self::Put(error) => error.is_temporary(),
             Self::Get(error) => error.is_temporary(),
             _ => false,
         }
+    }
+}
+
+impl From<crate::image::ImageError> for Fault {
+    fn from(error: crate::image::ImageError) -> Self {
+        Self::Image(std::sync::Arc::new(error))
     }
 }
 

@@ -22,6 +22,7 @@ pub mod fault;
 mod handover;
 pub mod held;
 pub mod history;
+pub mod image;
 mod intent;
 mod keep;
 pub mod list;

@@ -1,22 +1,22 @@
 //! Plan, price, order, and wait until it is ready.
 
-use super::apps;
+use super::{apps, image};
 use crate::{
     args::Deploy,
     fault::{self, Fault, Result},
     money,
-    out::{Out, table},
+    out::{Out, bytes, table},
     session::{Session, sdk_fault},
     status::short,
     time::minute,
 };
 use alloy_primitives::U256;
-use hodei_sdk::app::{Draft, FILE_BYTES_MAX, Lines, Plan, Spec, Step, cpus, size, span};
+use hodei_sdk::app::{Draft, FILE_BYTES_MAX, Lines, Payload, Plan, Runs, Spec, Step, cpus, size, span};
 use hodei_types::app::COMPONENT_BYTES_MAX;
 use serde_json::json;
 use std::{
     io::Read as _,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -29,30 +29,40 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Read {
     spec: Spec,
     lines: Lines,
-    wasm: Vec<u8>,
+    source: Source,
 }
 
-/// Reads the component, and the file that names it.
+enum Source {
+    Component(Vec<u8>),
+    Image(image::Source),
+}
+
+/// Reads the component, or where the image is, and the file that names it.
 pub(crate) fn read(args: &Deploy) -> Result<Read> {
-    let flags = args.draft();
-    let (draft, lines, component) = if has_ending(&args.file, "toml") {
+    let mut flags = args.draft();
+    flags.env = image::env(&args.container)?;
+    let (draft, lines, folder) = if has_ending(&args.file, "toml") {
         let text = String::from_utf8(limited(&args.file, FILE_BYTES_MAX as u64, &fault::COMPONENT)?)
             .map_err(|_| Fault::new(&fault::SETTINGS, "it is not UTF-8", "write it anew").at(args.file.display()))?;
         let (file, mut lines) = Draft::parse(&text).map_err(|error| told(error.into(), &args.file))?;
         let draft = flags.clone().or(file);
         // A flag is on no line.
         lines.retain(|key, _| !flags.says(key));
-        let folder = args.file.parent().unwrap_or(Path::new(""));
-        let component = draft.component.as_ref().map(|component| folder.join(component));
-        (draft, lines, component)
+        (draft, lines, args.file.parent().unwrap_or(Path::new("")))
     } else {
-        let component = args.file.to_string_lossy().into_owned();
-        (Draft { component: Some(component), ..flags }, Lines::new(), Some(args.file.clone()))
+        let what = Some(args.file.to_string_lossy().into_owned());
+        let draft = match image::is_meant(&args.file, &args.container) {
+            true => Draft { image: what, ..flags },
+            false => Draft { component: what, ..flags },
+        };
+        (draft, Lines::new(), Path::new(""))
     };
     let spec = draft.check(&lines).map_err(|error| told(error.into(), &args.file))?;
-    let component: PathBuf = component.unwrap_or_else(|| spec.component.clone().into());
-    let wasm = wasm(&component)?;
-    Ok(Read { spec, lines, wasm })
+    let source = match &spec.runs {
+        Runs::Component(component) => Source::Component(wasm(&folder.join(component))?),
+        Runs::Container(contained) => Source::Image(image::Source::of(&contained.image, folder, &args.container)?),
+    };
+    Ok(Read { spec, lines, source })
 }
 
 fn told(fault: hodei_sdk::Fault, file: &Path) -> Fault {
@@ -90,10 +100,19 @@ pub(super) fn wasm(path: &Path) -> Result<Vec<u8>> {
 
 /// `hodei deploy`
 pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Out) -> Result<()> {
-    let Read { spec, lines, wasm } = read;
+    let Read { spec, lines, source } = read;
     let apps = apps(session).await?;
     let file = |fault| told(fault, &args.file);
-    let manifest = apps.manifest(&spec, &wasm).map_err(file)?;
+    let image = match &source {
+        Source::Component(_) => None,
+        Source::Image(source) => Some(source.find(apps.blobs(), out).await.map_err(file)?),
+    };
+    let payload = match (&source, &image) {
+        (_, Some(image)) => Payload::Image(image),
+        (Source::Component(wasm), None) => Payload::Component(wasm),
+        (Source::Image(_), None) => return Err(Fault::new(&fault::INTERNAL, "no image was found", "report it")),
+    };
+    let manifest = apps.manifest(&spec, &payload).map_err(file)?;
     let plan = apps.plan(&spec, &lines).await.map_err(file)?;
     let each = &plan.terms.each;
     out.say(format!(
@@ -104,6 +123,11 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
         size(each.memoryBytes),
         span(plan.terms.secs)
     ));
+    if let Some(image) = &image {
+        let layers = image.layers.len();
+        let digest = hex::encode(image.digest);
+        out.say(format!("{}: sha256:{digest}, {} in {layers} layers", image.reference, bytes(image.bytes())));
+    }
     tell_plan(&plan, out);
     let workload = hex::encode(manifest.workload());
     if args.plan.dry_run {
@@ -111,14 +135,18 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
         value["schema"] = json!("hodei.deploy.plan/1");
         value["name"] = json!(spec.name);
         value["workload"] = json!(workload);
+        value["image"] = json!(image.as_ref().map(image::shown));
         out.result("", &value);
         return Ok(());
     }
     out.confirm(&format!("Put {} in escrow and deploy it?", money::show(plan.deposit)), args.plan.yes)?;
+    if let (Source::Image(source), Some(image)) = (&source, &image) {
+        source.pull(image, apps.blobs(), out).await.map_err(file)?;
+    }
     let (hour, is_on_call) = (plan.hour(), plan.is_on_call());
     let of_call = plan.call(1);
     let mut tell = teller(out);
-    let deployed = apps.deploy(&spec, &wasm, plan, &mut tell).await.map_err(file)?;
+    let deployed = apps.deploy(&spec, payload, plan, &mut tell).await.map_err(file)?;
     let ms = deployed.took.as_millis() as u64;
     let text = match deployed.waits_until_ms {
         Some(until_ms) => format!(
@@ -155,7 +183,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
             "replicas": replicas.collect::<Vec<_>>(), "hour_wei": hour.to_string(),
             "escrow_wei": deployed.deposit.to_string(), "ready_ms": ms, "cold_ms": deployed.cold_ms,
             "on_call": is_on_call, "call_wei": is_on_call.then(|| of_call.to_string()),
-            "waits_until_ms": deployed.waits_until_ms,
+            "waits_until_ms": deployed.waits_until_ms, "image": image.as_ref().map(image::shown),
         }),
     );
     out.next(format!("hodei app serve, then http://{}.localhost:8080", spec.name));
@@ -245,6 +273,9 @@ pub(super) fn teller(out: Out) -> impl FnMut(Step) + Send {
     let mut last: Option<(Instant, String)> = None;
     move |step| match step {
         Step::Ordered { order } => out.say(format!("order {order} is final")),
+        Step::Giving { lease, bytes: sent, of } => {
+            out.say(format!("the host of lease {lease} has {} of {}", bytes(sent), bytes(of)));
+        }
         Step::Told(told) => out.say(told.to_string()),
         Step::Starting { ready, wanted, states } => {
             let text = format!("{ready} of {wanted} ready; {}", states.join(", "));

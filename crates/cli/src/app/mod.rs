@@ -1,6 +1,7 @@
 //! Deploy apps, show them, change them.
 
 pub(crate) mod deploy;
+mod image;
 pub(crate) mod serve;
 pub(crate) mod transcript;
 
@@ -17,6 +18,7 @@ use crate::{
 use alloy_primitives::{Address, U256};
 use hodei_sdk::{
     app::{Apps, Bill, Broke, Running, Statement, span},
+    image::Blobs,
     link::Link,
 };
 use serde_json::{Value, json};
@@ -24,12 +26,16 @@ use std::sync::Arc;
 
 /// Beside the wallet's keys: what each app runs.
 const FOLDER: &str = "apps";
+/// In it: what of images is given to hosts.
+const BLOBS: &str = "blobs";
 
 /// The apps of a session's wallet.
 pub(crate) async fn apps(session: &Session) -> Result<Apps<Link>> {
     let head = session.chain.head().await.map_err(chain_fault)?;
-    let drawer = Arc::new(Passes::at(session.purse.folder().join(FOLDER)));
-    Ok(Apps::new(session.wallet()?, session.link.clone(), drawer, (head.genesis, head.chain_id)))
+    let folder = session.purse.folder().join(FOLDER);
+    let blobs = Blobs::at(folder.join(BLOBS));
+    let drawer = Arc::new(Passes::at(folder));
+    Ok(Apps::new(session.wallet()?, session.link.clone(), (drawer, blobs), (head.genesis, head.chain_id)))
 }
 
 /// `hodei app …`, but for what stays.
@@ -112,7 +118,7 @@ async fn list(apps: &Apps<Link>, out: Out) -> Result<()> {
         );
     }
     if known.is_empty() && strays.is_empty() {
-        out.say("No apps yet. Deploy one: hodei deploy FILE.wasm");
+        out.say("No apps yet. Deploy one: hodei deploy FILE.wasm, or an image: hodei deploy nginx:1.27");
     }
     if let Some((record, _)) = known.first() {
         out.next(format!("hodei app show {}", record.manifest.name));
@@ -156,7 +162,9 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
         ))
     });
     let breaches = shown.breaches.iter().flatten().map(broke);
-    let more: Vec<String> = calls.chain(words).chain(waiting).chain(breaches).collect();
+    let image = record.manifest.container();
+    let image = image.map(|image| format!("image {}, sha256:{}", image.image, hex::encode(image.digest)));
+    let more: Vec<String> = image.into_iter().chain(calls).chain(words).chain(waiting).chain(breaches).collect();
     let replica = |running: &Running| {
         let said = running.replica.as_ref();
         json!({
@@ -179,6 +187,9 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
     value["name"] = json!(args.app);
     value["wanted"] = json!(record.replicas);
     value["workload"] = json!(hex::encode(record.manifest.workload()));
+    value["image"] = json!(record.manifest.container().map(|container| {
+        json!({ "reference": container.image, "digest": format!("sha256:{}", hex::encode(container.digest)) })
+    }));
     value["since_ms"] = json!(record.since_ms);
     value["orders"] = json!(record.orders);
     value["waiting"] = json!(shown.waiting.iter().map(|(order, _)| order).collect::<Vec<_>>());

@@ -7,10 +7,11 @@ use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Args, Debug)]
 pub(crate) struct Deploy {
-    /// The component, .wasm or .wat, or an app.toml that names it.
-    #[arg(value_name = "FILE")]
+    /// A component, .wasm or .wat; an image as nginx:1.27, or its .tar, or a folder that is built; or an app.toml that
+    /// names one.
+    #[arg(value_name = "WHAT")]
     pub(crate) file: PathBuf,
-    /// What it is called, a label of DNS; without it as its file.
+    /// What it is called, a label of DNS; without it as its file, or its image.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
@@ -20,7 +21,32 @@ pub(crate) struct Deploy {
     #[command(flatten)]
     pub(crate) terms: Terms,
     #[command(flatten)]
+    pub(crate) container: Container,
+    #[command(flatten)]
     pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What a container is given")]
+pub(crate) struct Container {
+    /// A variable, as KEY=VALUE; KEY alone has this shell's value. May be given several times.
+    #[arg(short = 'e', long = "env", value_name = "KEY=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// A file of such lines; -e wins.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// Where it answers HTTP, 0 for nowhere; the image's only one without it.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u64>,
+    /// Take the image from this machine's own podman or docker.
+    #[arg(long, value_name = "PROGRAM", value_parser = ["podman", "docker"])]
+    pub(crate) from: Option<String>,
+    /// Of an image for several machines the one for linux/amd64 or linux/arm64; this machine's without it.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// What it is started with, behind --, in place of the image's.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -113,7 +139,8 @@ impl Deploy {
         let (size, place, terms) = (&self.size, &self.place, &self.terms);
         Draft {
             name: self.name.clone(),
-            component: None,
+            command: (!self.container.command.is_empty()).then(|| self.container.command.clone()),
+            port: self.container.port,
             replicas: size.replicas,
             cpu: size.cpu.clone(),
             memory: size.memory.clone(),
@@ -136,6 +163,7 @@ impl Deploy {
             collateral_min: place.collateral_min.clone(),
             within: place.within,
             availability: place.availability.clone(),
+            ..Draft::default()
         }
     }
 }

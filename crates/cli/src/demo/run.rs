@@ -135,7 +135,8 @@ async fn deploy(tour: &Tour, apps: &Apps<Link>) -> Result<()> {
         tour.say(&format!("{} of {REPLICAS} will stand on one {}", one.replicas, one.of));
     }
     let deposit = plan.deposit;
-    let deployed = apps.deploy(&spec, &wasm, plan, &mut |_| {}).await.map_err(sdk_fault)?;
+    let deployed =
+        apps.deploy(&spec, hodei_sdk::app::Payload::Component(&wasm), plan, &mut |_| {}).await.map_err(sdk_fault)?;
     tour.say(&format!(
         "{} replicas of {NAME} are ready, {} in escrow for an hour; the slowest started in {} ms",
         deployed.replicas.len(),

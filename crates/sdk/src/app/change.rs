@@ -102,7 +102,8 @@ impl<T: Transport> Apps<T> {
         tell(Step::Ordered { order });
         // Wanted only once they are there, so that nobody orders them besides.
         let record = self.record(name)?;
-        self.shelf.store(&Record { replicas, deploying_until_ms: deploying_until_ms(), ..record })?;
+        let deploying_until_ms = deploying_until_ms(record.manifest.bytes());
+        self.shelf.store(&Record { replicas, deploying_until_ms, ..record })?;
         let ready = self.until_ready(name, replicas.into(), tell).await;
         let record = self.record(name)?;
         self.shelf.store(&Record { deploying_until_ms: 0, ..record })?;
@@ -162,6 +163,9 @@ impl<T: Transport> Apps<T> {
         back += late.iter().map(|lease| lease.refund).sum::<U256>();
         let statement = self.statement(&now).await.ok();
         self.shelf.remove(&now)?;
+        // What cannot be removed now is with the next app that ends.
+        let named = self.shelf.blobs();
+        let _ = named.map(|named| self.blobs.sweep(&named));
         Ok(Deleted { leases: ended.len() + late.len(), refunded: back, statement })
     }
 }

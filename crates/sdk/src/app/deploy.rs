@@ -9,7 +9,7 @@ use super::{
     spec::Spec,
     upkeep::{Spot, Told},
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, image::Image};
 use alloy_primitives::U256;
 use hodei_types::{
     app::wire::State,
@@ -28,6 +28,19 @@ const READY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Shown of what a component printed before it failed.
 const LAST_BYTES: usize = 2048;
 
+/// Slower than this nobody is waited for with an image.
+const GIVE_RATE: u64 = 64 << 10;
+/// From one word about an image on its way to the next.
+const GIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// What is given to hosts.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    Component(&'a [u8]),
+    /// Its blobs are in [`Apps::blobs`].
+    Image(&'a Image),
+}
+
 /// What happened on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -39,6 +52,12 @@ pub enum Step {
         ready: usize,
         wanted: usize,
         states: Vec<&'static str>,
+    },
+    /// A host takes what it lacks of an image: so many bytes of so many.
+    Giving {
+        lease: u64,
+        bytes: u64,
+        of: u64,
     },
     Told(Told),
 }
@@ -58,37 +77,41 @@ pub struct Deployed {
     pub waits_until_ms: Option<u64>,
 }
 
-/// Until when who begins something now looks after it himself.
-pub(super) fn deploying_until_ms() -> u64 {
-    now_ms().saturating_add(READY_TIMEOUT.as_millis() as u64)
+/// Until when who begins something now, with so many bytes to give, looks after it himself.
+pub(super) fn deploying_until_ms(bytes: u64) -> u64 {
+    now_ms().saturating_add(READY_TIMEOUT.as_millis() as u64).saturating_add(bytes / GIVE_RATE * 1000)
 }
 
 impl<T: Transport> Apps<T> {
-    /// Deploys `wasm` as planned. What fails leaves no lease and no record behind, if the ledger can be reached.
+    /// Deploys it as planned. What fails leaves no lease and no record behind, if the ledger can be reached.
     pub async fn deploy(
         &self,
         spec: &Spec,
-        wasm: &[u8],
+        payload: Payload<'_>,
         mut plan: Plan,
         tell: &mut (dyn FnMut(Step) + Send),
     ) -> Result<Deployed, Fault> {
         let begun = Instant::now();
-        let manifest = self.manifest(spec, wasm)?;
+        let manifest = self.manifest(spec, &payload)?;
         if self.shelf.load(&spec.name)?.is_some() {
             return Err(Fault::AppExists(spec.name.clone()));
         }
         plan.terms.workload = manifest.workload().into();
         self.wallet.afford(plan.deposit).await?;
+        let bytes = manifest.bytes();
         let mut record = Record {
             manifest,
             replicas: spec.terms.replicas,
             is_spread: spec.terms.perHost == 1,
             since_ms: now_ms(),
             since_height: self.chain().head().await?.height,
-            deploying_until_ms: deploying_until_ms(),
+            deploying_until_ms: deploying_until_ms(bytes),
             orders: BTreeSet::new(),
         };
-        self.shelf.begin(&record, wasm)?;
+        match payload {
+            Payload::Component(wasm) => self.shelf.begin(&record, wasm)?,
+            Payload::Image(_) => self.shelf.store(&record)?,
+        }
         let order = match self.order(&spec.name, &plan).await {
             Ok(order) => order,
             Err(fault) => {
@@ -143,6 +166,8 @@ impl<T: Transport> Apps<T> {
     ) -> Result<Vec<Spot>, Fault> {
         let (begun, keep) = (Instant::now(), Mutex::new(Keep::default()));
         let mut words = String::from("no host answers");
+        // An image takes as long as it takes: what bounds that is its rate.
+        let mut giving = Duration::ZERO;
         loop {
             let record = self.record(name)?;
             let spots = match self.spots(&record).await {
@@ -171,7 +196,7 @@ impl<T: Transport> Apps<T> {
                 words = said.words.clone();
             }
             tell(Step::Starting { ready, wanted, states });
-            if begun.elapsed() > READY_TIMEOUT {
+            if begun.elapsed().saturating_sub(giving) > READY_TIMEOUT {
                 let secs = READY_TIMEOUT.as_secs();
                 return Err(Fault::AppLate { app: name.to_owned(), ready, wanted, secs, words });
             }
@@ -180,7 +205,21 @@ impl<T: Transport> Apps<T> {
                 let mut keep = keep.lock().expect("no panic under this lock");
                 keep.step(now_ms(), (record.replicas, record.is_spread), &seen)
             };
-            for told in self.act_all(&record, &keep, acts).await {
+            let since = Instant::now();
+            let all = {
+                let mut acting = std::pin::pin!(self.act_all(&record, &keep, acts));
+                loop {
+                    match tokio::time::timeout(GIVE_EVERY, &mut acting).await {
+                        Ok(all) => break all,
+                        Err(_) => {
+                            let given = self.given.lock().expect("no panic under this lock").clone();
+                            given.into_iter().for_each(|(lease, (bytes, of))| tell(Step::Giving { lease, bytes, of }));
+                        }
+                    }
+                }
+            };
+            giving += since.elapsed();
+            for told in all {
                 if let Told::NotGiven { why, .. } | Told::NotOrdered { why, .. } = &told {
                     words = why.clone();
                 }

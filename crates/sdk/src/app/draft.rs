@@ -26,6 +26,28 @@ pub struct Draft {
     pub name: Option<String>,
     /// The component's file: `.wasm` or `.wat`, relative to this file.
     pub component: Option<String>,
+    /// In its place an image: its reference, an archive, a layout's folder, or one that is built.
+    pub image: Option<String>,
+    /// What is started, in place of the image's, word by word.
+    pub entrypoint: Option<Vec<String>>,
+    /// What that is started with, in place of the image's, word by word.
+    pub command: Option<Vec<String>>,
+    /// Variables besides the image's.
+    pub env: Option<BTreeMap<String, String>>,
+    /// Folder it starts in; the image's without it.
+    pub workdir: Option<String>,
+    /// Who it runs as; the image's without it.
+    pub user: Option<String>,
+    /// Where it answers HTTP, 0 for nowhere; the image's only one without it.
+    pub port: Option<u64>,
+    /// How it is asked whether it is well; as the image says without it.
+    pub health: Option<Health>,
+    /// `"always"`, `"on-failure"` or `"never"`; always without it.
+    pub restart: Option<String>,
+    /// From being asked to stop to being killed, as `"10s"`.
+    pub stop: Option<String>,
+    /// Whether it may write only to its temporary folders.
+    pub read_only: Option<bool>,
     /// How many of it run at once, 1 to 64; 1 without it.
     pub replicas: Option<u64>,
     /// CPUs of each replica, as `"0.25"`; `"0.1"` without it.
@@ -72,6 +94,22 @@ pub struct Draft {
     pub availability: Option<String>,
 }
 
+/// How a container is asked whether it is well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// A command, word by word, that ends with 0 where it is well; none switches the image's off.
+    pub test: Vec<String>,
+    /// From one to the next, as `"30s"`, which it is without it.
+    pub every: Option<String>,
+    /// Of one, as `"30s"`, which it is without it.
+    pub timeout: Option<String>,
+    /// Failures in a row that make it unwell; 3 without it.
+    pub retries: Option<u64>,
+    /// After its start failures do not count for so long; none without it.
+    pub start: Option<String>,
+}
+
 /// On which line each key stands; empty for flags.
 pub type Lines = BTreeMap<String, usize>;
 
@@ -110,6 +148,23 @@ impl Draft {
         Self {
             name: self.name.or(file.name),
             component: self.component.or(file.component),
+            image: self.image.or(file.image),
+            entrypoint: self.entrypoint.or(file.entrypoint),
+            command: self.command.or(file.command),
+            workdir: self.workdir.or(file.workdir),
+            user: self.user.or(file.user),
+            port: self.port.or(file.port),
+            health: self.health.or(file.health),
+            restart: self.restart.or(file.restart),
+            stop: self.stop.or(file.stop),
+            read_only: self.read_only.or(file.read_only),
+            env: match (self.env, file.env) {
+                (Some(own), Some(mut both)) => {
+                    both.extend(own);
+                    Some(both)
+                }
+                (own, both) => own.or(both),
+            },
             replicas: self.replicas.or(file.replicas),
             cpu: self.cpu.or(file.cpu),
             memory: self.memory.or(file.memory),

@@ -1,6 +1,7 @@
 //! Say one thing to a host: protocol `hodei/app/1`, from the deployer's side.
 
 use super::pay::Pay;
+use crate::image::{Blobs, ImageError};
 use bytes::Bytes;
 use commonware_runtime::Stream;
 use futures::{
@@ -11,6 +12,7 @@ use hodei_ledger::wire::{WireError as FrameError, receive, send};
 use hodei_types::{
     app::{
         Limits, Manifest, Seal,
+        container::{Blob, Container},
         wire::{Answer, CHUNK_BYTES_MAX, Due, FRAME_BYTES_MAX, Header, Replica, Request, WireError},
     },
     transport::{APP, Peer, Transport, TransportError},
@@ -19,7 +21,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinHandle};
 
 /// A look is a few hundred bytes each way; who takes longer is as good as away.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,6 +57,10 @@ pub enum HostError {
     Gone,
     #[error("the component failed: {0}")]
     Failed(String),
+    #[error("what is to be given could not be read: {0}")]
+    Local(#[from] ImageError),
+    #[error("what is to be given could not be read: {0}")]
+    Disk(#[from] std::io::Error),
     #[error("the host answered something else")]
     Other,
 }
@@ -134,6 +140,67 @@ pub(super) async fn give<T: Transport>(
         }
     })
     .await
+}
+
+/// Between two frames of what is given.
+const GIVE_FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Hands over what a lease's host lacks of a container; told is how many bytes of how many went out.
+pub(super) async fn give_blobs<T: Transport>(
+    link: &T,
+    peer: &Peer,
+    lease: u64,
+    (manifest, blobs): (&Manifest, &Blobs),
+    mut tell: impl FnMut(u64, u64),
+) -> Result<(), HostError> {
+    let known = manifest.container().map(Container::blobs).unwrap_or_default();
+    let (mut sink, mut stream) = within(GIVE_FRAME_TIMEOUT, async { Ok(link.open(peer, APP).await?) }).await?;
+    let give = Request::Give { lease, manifest: manifest.clone() };
+    within(GIVE_FRAME_TIMEOUT, async { Ok(send(&mut sink, give.encode()).await?) }).await?;
+    let wanted = match within(GIVE_FRAME_TIMEOUT, hear(&mut stream)).await? {
+        Answer::Given => return Ok(()),
+        Answer::Wants { blobs } => blobs,
+        answer => return Err(HostError::of(answer)),
+    };
+    // What it does not name is not given.
+    let of = |sha256: &[u8; 32]| known.iter().find(|blob| blob.sha256 == *sha256).copied().ok_or(HostError::Other);
+    let wanted: Vec<Blob> = wanted.iter().map(of).collect::<Result<_, _>>()?;
+    let all = wanted.iter().map(|blob| blob.bytes).fold(0, u64::saturating_add);
+    let sent = async {
+        let (mut bytes, mut chunk) = (0, vec![0; CHUNK_BYTES_MAX]);
+        for blob in &wanted {
+            let mut file = tokio::fs::File::from_std(blobs.open(blob)?).take(blob.bytes);
+            loop {
+                let read = file.read(&mut chunk).await?;
+                if read == 0 {
+                    break;
+                }
+                let frame = Request::Bytes(chunk[..read].to_vec()).encode();
+                within(GIVE_FRAME_TIMEOUT, async { Ok(send(&mut sink, frame).await?) }).await?;
+                bytes += read as u64;
+                tell(bytes, all);
+            }
+        }
+        Ok::<_, HostError>(())
+    };
+    // Who refuses may answer before the last byte was sent.
+    let mut answer = std::pin::pin!(hear(&mut stream));
+    let early = tokio::select! {
+        answer = &mut answer => Some(answer),
+        sent = sent => {
+            sent?;
+            None
+        }
+    };
+    let answer = match early {
+        Some(answer) => answer?,
+        // It writes the last of it to disk.
+        None => within(GIVE_TIMEOUT, answer).await?,
+    };
+    match answer {
+        Answer::Given => Ok(()),
+        answer => Err(HostError::of(answer)),
+    }
 }
 
 /// How a replica is; with a seal also what it printed since byte `since`.

@@ -79,6 +79,10 @@ struct Watched {
     /// Not ready since then.
     starting_ms: Option<u64>,
     is_lost: bool,
+    /// What it runs is on its way to it.
+    is_giving: bool,
+    /// Times that its host said it had it all.
+    taken: u32,
 }
 
 /// What is remembered of one app's replicas.
@@ -117,6 +121,8 @@ impl Keep {
                 first_ms: now_ms,
                 starting_ms: Some(now_ms),
                 is_lost: false,
+                is_giving: false,
+                taken: 0,
             });
             watched.until_ms = one.until_ms;
             let is_new = now_ms.saturating_sub(watched.first_ms) < NEW_MS;
@@ -139,10 +145,23 @@ impl Keep {
         acts
     }
 
+    /// What a host is to run is being handed over: until it has it, nobody starts anything.
+    pub(super) fn giving(&mut self, lease: u64) {
+        if let Some(watched) = self.watched.get_mut(&lease) {
+            watched.is_giving = true;
+        }
+    }
+
     /// What became of a component that was handed over.
     pub(super) fn gave(&mut self, now_ms: u64, lease: u64, is_taken: bool) {
         if let Some(watched) = self.watched.get_mut(&lease) {
             let is_new = now_ms.saturating_sub(watched.first_ms) < NEW_MS;
+            watched.is_giving = false;
+            watched.taken = watched.taken.saturating_add(is_taken.into());
+            // Once: a host that takes it again and again starts nothing.
+            if is_taken && watched.taken == 1 {
+                watched.starting_ms = Some(now_ms);
+            }
             watched.refusals = if is_taken || is_new { 0 } else { watched.refusals + 1 };
         }
     }
@@ -207,6 +226,9 @@ impl Watched {
                 (self.misses, self.starting_ms) = (0, None)
             }
             Sight::Seen(State::Waiting | State::Compiling | State::Starting) => {
+                if self.is_giving && self.taken == 0 {
+                    self.starting_ms = Some(now_ms);
+                }
                 let since_ms = *self.starting_ms.get_or_insert(now_ms);
                 // One that never becomes ready is as good as away.
                 self.misses = if now_ms.saturating_sub(since_ms) > START_MS { MISSES_MAX } else { 0 };
@@ -358,6 +380,22 @@ mod tests {
             keep.gave(NEW_MS + round, 1, false);
         }
         assert_eq!(keep.step(NEW_MS + 9, (1, true), &waiting)[0], Act::End { lease: 1 });
+    }
+
+    #[test]
+    fn a_replica_is_not_late_while_what_it_runs_is_on_its_way() {
+        let mut keep = Keep::default();
+        let waiting = [Seen { until_ms: START_MS * 9, ..seen(1, Sight::Seen(State::Waiting)) }];
+        keep.step(0, (1, true), &waiting);
+        keep.giving(1);
+        for now_ms in (0..START_MS * 3).step_by(20_000) {
+            assert_eq!(keep.step(now_ms, (1, true), &waiting), [Act::Give { lease: 1 }]);
+        }
+        let then_ms = START_MS * 3;
+        keep.gave(then_ms, 1, true);
+        let starting = [Seen { sight: Sight::Seen(State::Compiling), ..waiting[0].clone() }];
+        assert_eq!(keep.step(then_ms + START_MS, (1, true), &starting), []);
+        assert_eq!(keep.step(then_ms + START_MS + 1, (1, true), &starting)[0], Act::End { lease: 1 });
     }
 
     #[test]

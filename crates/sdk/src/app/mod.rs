@@ -10,6 +10,7 @@
 //! at is what a replica's host says of itself; what is paid, and to whom, is the ledger's.
 
 mod change;
+mod contained;
 mod deploy;
 mod draft;
 mod host;
@@ -27,8 +28,9 @@ mod unit;
 mod upkeep;
 
 pub use change::{Deleted, Renewed};
-pub use deploy::{Deployed, Step};
-pub use draft::{Draft, FILE_BYTES_MAX, Lines, Unread};
+pub use contained::Contained;
+pub use deploy::{Deployed, Payload, Step};
+pub use draft::{Draft, FILE_BYTES_MAX, Health, Lines, Unread};
 pub use host::{HostError, Question, Reply, request};
 pub use level::{Broke, Promised};
 pub use pay::Pay;
@@ -36,14 +38,14 @@ pub use plan::{NoOffer, Place, Plan, Stands};
 pub use record::Record;
 pub use route::{Pick, Route, Routes};
 pub use show::{Bill, Running, Shown, Stray};
-pub use spec::{Broken, Spec};
+pub use spec::{Broken, Runs, Spec};
 pub use statement::Statement;
 pub use transcript::Answered;
 pub(crate) use unit::thousandths;
 pub use unit::{cpus, secs, size, span};
 pub use upkeep::Told;
 
-use crate::{fault::Fault, moves::event, share::Drawer, wallet::Wallet};
+use crate::{fault::Fault, image::Blobs, moves::event, share::Drawer, wallet::Wallet};
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::SolCall as _;
 use hodei_ledger::account::Order as Transaction;
@@ -83,6 +85,9 @@ pub struct Apps<T> {
     genesis: B256,
     chain_id: u64,
     peers: Arc<Mutex<BTreeMap<NodeKey, (Instant, Peer)>>>,
+    /// What of containers is given to hosts, and how many bytes of it each lease's host has taken.
+    blobs: Blobs,
+    given: Arc<Mutex<BTreeMap<u64, (u64, u64)>>>,
     /// By lease, of those on call.
     pays: Arc<Mutex<BTreeMap<u64, Arc<Pay>>>>,
 }
@@ -93,9 +98,21 @@ fn now_ms() -> u64 {
 }
 
 impl<T: Transport> Apps<T> {
-    /// Of a wallet whose records are in `drawer`, on the network of that genesis and chain id.
-    pub fn new(wallet: Wallet, link: T, drawer: Arc<dyn Drawer>, (genesis, chain_id): (B256, u64)) -> Self {
-        Self { wallet, link, shelf: Shelf(drawer), genesis, chain_id, peers: Arc::default(), pays: Arc::default() }
+    /// Of a wallet whose records are in `drawer` and whose images' blobs are in `blobs`, on the network of that genesis
+    /// and chain id.
+    pub fn new(
+        wallet: Wallet,
+        link: T,
+        (drawer, blobs): (Arc<dyn Drawer>, Blobs),
+        (genesis, chain_id): (B256, u64),
+    ) -> Self {
+        let (peers, given, pays) = (Arc::default(), Arc::default(), Arc::default());
+        Self { wallet, link, shelf: Shelf(drawer), genesis, chain_id, peers, blobs, given, pays }
+    }
+
+    /// Where images' blobs are kept.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     pub fn link(&self) -> &T {
@@ -128,10 +145,24 @@ impl<T: Transport> Apps<T> {
         Plan::of(self.chain(), spec, lines).await
     }
 
-    /// What hosts are given of a component; refused if it is none that they could run.
-    pub fn manifest(&self, spec: &Spec, wasm: &[u8]) -> Result<Manifest, Fault> {
-        check_component(&spec.component, wasm)?;
-        Ok(Manifest::new(&spec.name, wasm, spec.limits, self.viewer(&spec.name).node())?)
+    /// What hosts are given; refused if it is none that they could run.
+    pub fn manifest(&self, spec: &Spec, payload: &Payload<'_>) -> Result<Manifest, Fault> {
+        let viewer = self.viewer(&spec.name).node();
+        match (&spec.runs, payload) {
+            (Runs::Component(file), Payload::Component(wasm)) => {
+                check_component(file, wasm)?;
+                Ok(Manifest::new(&spec.name, wasm, spec.limits, viewer)?)
+            }
+            (Runs::Container(contained), Payload::Image(image)) => {
+                // The same for the same app and image, and known to nobody who does not have the wallet.
+                let seed = self.wallet.viewer_seed(&self.genesis, &spec.name);
+                let salt = blake3::keyed_hash(&seed, &image.digest);
+                let salt = salt.as_bytes().first_chunk().copied().expect("half of a hash");
+                Ok(Manifest::of_container(&spec.name, contained.container(image, salt)?, spec.limits, viewer)?)
+            }
+            (Runs::Component(what), _) => Err(Fault::Component(what.clone(), "it is an image".into())),
+            (Runs::Container(what), _) => Err(Fault::Component(what.image.clone(), "it is no image".into())),
+        }
     }
 
     /// Signs that this wallet may read what its app prints.

@@ -20,7 +20,8 @@ use hodei_types::{
     call::{ask, revert},
     chain::Chain,
     market::{
-        BP, Capacity, Class, FUEL_PER_MS, OFFER_MIN, REGIONS, TERM_SECS_MAX, call_price, keep_rate, rate, show_percent,
+        BP, Capacity, Class, FUEL_PER_MS, OFFER_MIN, REGIONS, Runtime, TERM_SECS_MAX, call_price, keep_rate, rate,
+        show_percent,
     },
     transport::{NodeKey, Peer},
 };
@@ -340,6 +341,7 @@ fn command(terms: &Order, bond: U256) -> String {
         true => String::new(),
         false => format!(" --country {}", String::from_utf8_lossy(terms.country.as_slice())),
     };
+    let runtime = if terms.runtime == Runtime::Oci as u8 { " --runtime oci" } else { "" };
     let each = &terms.each;
     let (cpu, memory) = (each.cpuMilli.max(OFFER_MIN.cpuMilli), each.memoryBytes.max(OFFER_MIN.memoryBytes));
     let disk = if each.diskBytes > 0 { format!(" --disk {}", mib(each.diskBytes)) } else { String::new() };
@@ -351,7 +353,7 @@ fn command(terms: &Order, bond: U256) -> String {
         }
     };
     format!(
-        "hodei node offer compute --region {region}{country} --cpus {} --memory {}{disk}{level}",
+        "hodei node offer compute{runtime} --region {region}{country} --cpus {} --memory {}{disk}{level}",
         unit::cpus(cpu),
         mib(memory)
     )

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! NAME.app         the manifest, and how many replicas are wanted
-//! NAME.wasm        the component, to give it to hosts that are found later
+//! NAME.wasm        the component, to give it to hosts that are found later; a container's blobs are in a folder of theirs
 //! NAME.seen-9      what calls of lease 9 cost, as far as they were seen from here
 //! NAME.order-7     order 7 is of it: an empty file each, so that two commands at once lose none
 //! ```
@@ -95,6 +95,17 @@ impl Shelf {
             Ok(()) => Ok(wasm),
             Err(_) => Err(Fault::Local(format!("{file} is not what was deployed: put back a copy of it"))),
         }
+    }
+
+    /// Blobs that some app's container names; a record that cannot be read names none, and is told.
+    pub(super) fn blobs(&self) -> Result<BTreeSet<[u8; 32]>, Fault> {
+        let mut named = BTreeSet::new();
+        for name in self.names()? {
+            let record = self.load(&name)?;
+            let container = record.as_ref().and_then(|record| record.manifest.container());
+            named.extend(container.into_iter().flat_map(|container| container.blobs()).map(|blob| blob.sha256));
+        }
+        Ok(named)
     }
 
     /// Begins a record: the component first, so that a record always has one.

@@ -4,6 +4,7 @@
 //! can be refused only for what changes: offers, prices, and what the wallet holds.
 
 use super::{
+    contained::Contained,
     draft::{Draft, Lines},
     unit,
 };
@@ -25,6 +26,11 @@ const DAY_SECS: u64 = 24 * 3600;
 /// A small service: a tenth of a CPU and room for the default request.
 const CPU_MILLI: u64 = 100;
 const MEMORY_BYTES: u64 = 256 * MIB;
+/// A container: a quarter of a CPU, and room for what it writes.
+const CONTAINER_CPU_MILLI: u64 = 250;
+const CONTAINER_DISK_BYTES: u64 = 1024 * MIB;
+/// Less is no file system.
+const CONTAINER_DISK_BYTES_MIN: u64 = 64 * MIB;
 
 /// Calls of a billed millisecond that are paid ahead, and the most: what a lease may have in escrow.
 const CALLS: u64 = 1_000_000;
@@ -36,8 +42,7 @@ const UNREAD: B256 = B256::repeat_byte(0xff);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     pub name: String,
-    /// The component's file as it was said.
-    pub component: String,
+    pub runs: Runs,
     /// What one request may use.
     pub limits: Limits,
     /// Where it may run and for how much; its workload is not known before the component is read.
@@ -48,6 +53,14 @@ pub struct Spec {
     pub budget: Option<U256>,
     /// On call: calls of a billed millisecond that each replica is paid ahead for; else 0.
     pub calls: u64,
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// The component's file as it was said.
+    Component(String),
+    Container(Box<Contained>),
 }
 
 /// A rule that is not kept.
@@ -74,18 +87,37 @@ impl std::fmt::Display for Broken {
 }
 
 /// A draft as it is checked.
-struct Checked<'a> {
+pub(super) struct Checked<'a> {
     lines: &'a Lines,
 }
 
+static NO_LINES: Lines = Lines::new();
+
 impl Checked<'_> {
-    fn broken(&self, key: &'static str, found: impl ToString, rule: &str, nearest: Option<String>) -> Broken {
+    /// What no line of a file says.
+    pub(super) fn of_flags() -> Self {
+        Self { lines: &NO_LINES }
+    }
+
+    pub(super) fn broken(
+        &self,
+        key: &'static str,
+        found: impl ToString,
+        rule: &str,
+        nearest: Option<String>,
+    ) -> Broken {
         let line = self.lines.get(key).copied();
         Broken { line, key, found: found.to_string(), rule: rule.to_owned(), nearest }
     }
 
     /// A number of this range.
-    fn number(&self, key: &'static str, found: Option<u64>, default: u64, range: (u64, u64)) -> Result<u64, Broken> {
+    pub(super) fn number(
+        &self,
+        key: &'static str,
+        found: Option<u64>,
+        default: u64,
+        range: (u64, u64),
+    ) -> Result<u64, Broken> {
         let (least, most) = range;
         let found = found.unwrap_or(default);
         if (least..=most).contains(&found) {
@@ -96,7 +128,7 @@ impl Checked<'_> {
     }
 
     /// What `unit` reads and shows, of this range.
-    fn amount(
+    pub(super) fn amount(
         &self,
         key: &'static str,
         found: Option<&String>,
@@ -126,8 +158,10 @@ impl Checked<'_> {
         found.map(read).transpose()
     }
 
-    fn name(&self, draft: &Draft, component: &str) -> Result<String, Broken> {
-        let stem = component.rsplit('/').next().unwrap_or_default();
+    fn name(&self, draft: &Draft, file: &str) -> Result<String, Broken> {
+        let stem = file.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        // An image's tag or digest, or a file's ending.
+        let stem = stem.split([':', '@']).next().unwrap_or_default();
         let stem = stem.rsplit_once('.').map_or(stem, |(stem, _)| stem);
         let name = draft.name.clone().unwrap_or_else(|| label(stem));
         if is_name(&name) {
@@ -248,16 +282,29 @@ impl Draft {
     /// What is to run, if each rule is kept; `lines` tells where each key stands, where a file says it.
     pub fn check(&self, lines: &Lines) -> Result<Spec, Broken> {
         let checked = Checked { lines };
-        let Some(component) = self.component.clone() else {
-            return Err(checked.broken("component", "not said", "a .wasm or .wat file", None));
+        let (name, runs) = match (&self.component, &self.image) {
+            (Some(component), None) => {
+                checked.component(self)?;
+                (checked.name(self, component)?, Runs::Component(component.clone()))
+            }
+            (None, Some(image)) => {
+                let contained = checked.contained(self, image)?;
+                (checked.name(self, image)?, Runs::Container(Box::new(contained)))
+            }
+            (None, None) => {
+                return Err(checked.broken("component", "not said", "a .wasm or .wat file, or an image", None));
+            }
+            (Some(_), Some(image)) => {
+                let rule = "one of component and image";
+                return Err(checked.broken("image", format!("{image:?}, beside a component"), rule, None));
+            }
         };
-        let name = checked.name(self, &component)?;
         let terms = self.terms(&checked)?;
         let price_max = self.price_max.is_some().then_some(terms.priceMax);
         let limits = checked.limits(self, terms.each.memoryBytes)?;
         let budget = checked.coins("budget", self.budget.as_ref())?;
         let calls = checked.calls(self, checked.class(self)?)?;
-        Ok(Spec { name, component, limits, terms, price_max, budget, calls })
+        Ok(Spec { name, runs, limits, terms, price_max, budget, calls })
     }
 
     /// What is to be held and runs nothing, if each rule is kept. Nothing of it is of a component.
@@ -269,11 +316,17 @@ impl Draft {
     /// Where replicas of something may run and for how much.
     fn terms(&self, checked: &Checked<'_>) -> Result<Order, Broken> {
         let most = &CAPACITY_MAX;
+        let is_container = self.image.is_some();
+        let (cpu_milli, disk_bytes, disk_bytes_min) = match is_container {
+            true => (CONTAINER_CPU_MILLI, CONTAINER_DISK_BYTES, CONTAINER_DISK_BYTES_MIN),
+            false => (CPU_MILLI, 0, 0),
+        };
+        let runtime = if is_container { Runtime::Oci } else { Runtime::Wasm };
         let each = Capacity {
             cpuMilli: checked.amount(
                 "cpu",
                 self.cpu.as_ref(),
-                CPU_MILLI,
+                cpu_milli,
                 (CAPACITY_MIN.cpuMilli, most.cpuMilli),
                 &unit::CPU,
             )?,
@@ -284,7 +337,13 @@ impl Draft {
                 (CAPACITY_MIN.memoryBytes, most.memoryBytes),
                 &unit::SIZE,
             )?,
-            diskBytes: checked.amount("disk", self.disk.as_ref(), 0, (0, most.diskBytes), &unit::SIZE)?,
+            diskBytes: checked.amount(
+                "disk",
+                self.disk.as_ref(),
+                disk_bytes,
+                (disk_bytes_min, most.diskBytes),
+                &unit::SIZE,
+            )?,
             ..Capacity::default()
         };
         let class = checked.class(self)?;
@@ -297,7 +356,7 @@ impl Draft {
             replicas: replicas as u8,
             regions: checked.regions(self)?,
             country: checked.country(self)?,
-            runtime: Runtime::Wasm as u8,
+            runtime: runtime as u8,
             tierMin: 0,
             attestationMin: 0,
             renewableMin: 0,
@@ -356,6 +415,36 @@ mod tests {
         assert_eq!((spec.terms.each.cpuMilli, spec.terms.each.memoryBytes), (100, 256 << 20));
         assert_eq!(spec.terms.check(), Ok(()));
         assert_eq!(spec.limits, Limits::default());
+    }
+
+    #[test]
+    fn a_container_has_room_of_its_own_and_its_keys_are_no_components() {
+        let of = |text: &str| {
+            let (draft, lines) = Draft::parse(text).unwrap();
+            draft.check(&lines)
+        };
+        let text = "image = \"ghcr.io/me/Shop:1.2\"\ncommand = [\"serve\"]\nport = 0\nstop = \"20s\"\n";
+        let spec = of(&format!("{text}[env]\nA = \"1\"\n")).unwrap();
+        assert_eq!((spec.name.as_str(), spec.terms.runtime, spec.terms.check()), ("shop", Runtime::Oci as u8, Ok(())));
+        let each = &spec.terms.each;
+        assert_eq!((each.cpuMilli, each.memoryBytes, each.diskBytes), (250, 256 << 20, 1 << 30));
+        let Runs::Container(contained) = spec.runs else { panic!("a component") };
+        assert_eq!((contained.port, contained.stop_secs), (Some(0), Some(20)));
+        assert_eq!(contained.command, Some(vec!["serve".to_owned()]));
+        assert_eq!(contained.env, [("A".to_owned(), "1".to_owned())]);
+        for (text, key) in [
+            ("image = \"a\"\nport = 70000", "port"),
+            ("image = \"a\"\nrequest_fuel = 7", "request_fuel"),
+            ("image = \"a\"\nclass = \"on-call\"", "class"),
+            ("image = \"a\"\ndisk = \"1MiB\"", "disk"),
+            ("image = \"a\"\nrestart = \"maybe\"", "restart"),
+            ("image = \"a\"\nstop = \"1h\"", "stop"),
+            ("component = \"a.wasm\"\nport = 80", "port"),
+            ("component = \"a.wasm\"\nimage = \"a\"", "image"),
+        ] {
+            let broken = of(text).unwrap_err();
+            assert_eq!((broken.key, broken.line), (key, Some(2)), "{broken}");
+        }
     }
 
     #[test]

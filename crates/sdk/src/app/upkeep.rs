@@ -79,9 +79,9 @@ pub enum Told {
 impl std::fmt::Display for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Given { app, lease } => write!(f, "{app}: the host of lease {lease} has its component"),
+            Self::Given { app, lease } => write!(f, "{app}: the host of lease {lease} has what it runs"),
             Self::NotGiven { app, lease, why } => {
-                write!(f, "{app}: the host of lease {lease} took no component: {why}")
+                write!(f, "{app}: the host of lease {lease} did not take what it runs: {why}")
             }
             Self::Ended { app, lease, node } => {
                 write!(f, "{app}: lease {lease} ended, its host {} does not answer", &node.to_string()[..12])
@@ -141,16 +141,15 @@ impl<T: Transport> Apps<T> {
         let app = record.manifest.name.clone();
         let lock = || keep.lock().expect("no panic under this lock");
         match act {
-            Act::Give { lease } => match self.give(record, lease).await {
-                Ok(()) => {
-                    lock().gave(now_ms(), lease, true);
-                    Told::Given { app, lease }
+            Act::Give { lease } => {
+                lock().giving(lease);
+                let given = self.give(record, lease).await;
+                lock().gave(now_ms(), lease, given.is_ok());
+                match given {
+                    Ok(()) => Told::Given { app, lease },
+                    Err(why) => Told::NotGiven { app, lease, why },
                 }
-                Err(why) => {
-                    lock().gave(now_ms(), lease, false);
-                    Told::NotGiven { app, lease, why }
-                }
-            },
+            }
             Act::End { lease } => match self.end_lost(lease).await {
                 Ok(node) => Told::Ended { app, lease, node },
                 Err(fault) => Told::Blind { app, why: fault.to_string() },
@@ -177,11 +176,20 @@ impl<T: Transport> Apps<T> {
     }
 
     async fn give(&self, record: &Record, lease: u64) -> Result<(), String> {
-        let wasm = self.shelf.component(&record.manifest).map_err(|fault| fault.to_string())?;
         let asked = hodei_types::call::ask(self.chain(), LEASES, &ILeases::getCall { lease }).await;
         let node = NodeKey(asked.map_err(|error| error.to_string())?.node.0);
         let peer = self.peer(node).await.map_err(|fault| fault.to_string())?;
-        let given = host::give(&self.link, &peer, lease, (&record.manifest, &wasm)).await;
+        let manifest = &record.manifest;
+        let given = if manifest.container().is_some() {
+            let lock = || self.given.lock().expect("no panic under this lock");
+            let tell = |bytes, of| _ = lock().insert(lease, (bytes, of));
+            let given = host::give_blobs(&self.link, &peer, lease, (manifest, &self.blobs), tell).await;
+            lock().remove(&lease);
+            given
+        } else {
+            let wasm = self.shelf.component(manifest).map_err(|fault| fault.to_string())?;
+            host::give(&self.link, &peer, lease, (manifest, &wasm)).await
+        };
         given.map_err(|error| error.to_string())
     }
 
