@@ -36,8 +36,11 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("wasmtime", &["sandbox"]),
     ("wasmtime-wasi", &["sandbox"]),
     ("wasmtime-wasi-http", &["sandbox"]),
+    ("tar", &["container"]),
+    ("flate2", &["container"]),
+    ("ruzstd", &["container"]),
     // Planes do no IO.
-    ("tokio", &["link", "node", "sdk", "gateway", "mount", "embed", "sandbox", "cli", "benches"]),
+    ("tokio", &["link", "node", "sdk", "gateway", "mount", "embed", "sandbox", "container", "cli", "benches"]),
 ];
 
 /// Licences that allow what Apache-2.0 OR MIT promises.
