@@ -243,10 +243,20 @@ impl<E: Storage> Host<E> {
         };
         drop(turn);
         replica.contained.set(running.clone());
-        let reached = self.reach(replica, &manifest, &running).await?;
         replica.tell(State::Starting, "");
-        running.start().await?;
-        Ok(Some(Up { manifest, running, begun: Some(begun), _reached: reached }))
+        let started = async {
+            let reached = self.reach(replica, &manifest, &running).await?;
+            running.start().await.map(|()| reached)
+        };
+        match started.await {
+            Ok(reached) => Ok(Some(Up { manifest, running, begun: Some(begun), _reached: reached })),
+            Err(error) => {
+                replica.contained.clear();
+                // The next try makes another; what stays of this one is told then.
+                containers.runtime.remove(&id, false).await.ok();
+                Err(error)
+            }
+        }
     }
 
     async fn make(

@@ -309,7 +309,7 @@ fn containers(home: &Home, config: &config::Compute, node: NodeKey) -> Result<Co
     #[cfg(target_os = "linux")]
     let runtime = oci::find(config, home.path().join("containers")).map_err(HostError::Engine)?;
     #[cfg(not(target_os = "linux"))]
-    let runtime = return Err(HostError::Engine("containers run on Linux alone".into()));
+    let runtime = Err::<Arc<dyn runtime::Runtime>, _>(HostError::Engine("containers run on Linux alone".into()))?;
     let images = Images::open(home.path().join("images"), config.disk_bytes)?;
     Containers::new(runtime, images, node, home.path().join("placed")).map_err(HostError::Placed)
 }

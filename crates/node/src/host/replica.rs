@@ -13,7 +13,7 @@ use crate::{journal::now_ms, provider::lock};
 use alloy_primitives::Address;
 use bytes::Bytes;
 use hodei_ledger::wire::send;
-use hodei_sandbox::{Confinement, End, Fence};
+use hodei_sandbox::End;
 use hodei_types::{
     abi::ILeases,
     app::{
@@ -192,7 +192,7 @@ impl Replica {
     }
 
     fn started(&self, warm: &Warm) {
-        self.count_start(warm.cold, missing(warm.sandbox.confinement()));
+        self.count_start(warm.cold, warm.missing());
     }
 
     /// Ends the process of one on call that nobody asked for so long.
@@ -478,16 +478,6 @@ pub(super) fn listed(headers: &http::HeaderMap) -> Vec<Header> {
 /// Sends one message; whether it was taken in time.
 pub(super) async fn give<Si: commonware_runtime::Sink>(sink: &mut Si, answer: &Answer, until: Instant) -> bool {
     matches!(tokio::time::timeout_at(until, send(sink, answer.encode())).await, Ok(Ok(())))
-}
-
-/// Fences that do not stand whole, in words.
-fn missing(confinement: &Confinement) -> String {
-    let told = confinement.fences().into_iter().filter_map(|(name, fence)| match fence {
-        Fence::Stands => None,
-        Fence::Partly(words) => Some(format!("{name} in part: {words}")),
-        Fence::Missing(words) => Some(format!("no {name}: {words}")),
-    });
-    told.collect::<Vec<_>>().join("; ")
 }
 
 fn millis(of: Duration) -> u64 {
