@@ -8,7 +8,7 @@ use super::{
     follow::{MANY_MAX, RUNNING},
     replica::Replica,
 };
-use commonware_runtime::Storage;
+use commonware_runtime::{Sink, Storage, Stream};
 use hodei_ledger::wire::{receive, send};
 use hodei_types::{
     abi::{ILeases, IMarket, LEASES, MARKET, PAGE_MAX},
@@ -41,7 +41,7 @@ pub(super) enum FetchError {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub(super) enum AskError {
     #[error(transparent)]
     Unreachable(#[from] TransportError),
     #[error(transparent)]
@@ -83,13 +83,11 @@ impl<E: Storage> Host<E> {
 
     async fn ask_for(&self, peer: &Peer, workload: [u8; 32]) -> Result<(Manifest, Vec<u8>), AskError> {
         let (mut sink, mut stream) = self.0.parts.link.open(peer, APP).await?;
-        send(&mut sink, Request::Fetch { workload }.encode()).await?;
-        let manifest = match Answer::decode(&receive(&mut stream, FRAME_BYTES_MAX).await?)? {
-            Answer::Manifest(manifest) if manifest.workload() == workload => manifest,
-            Answer::Refused { words } => return Err(AskError::Refused(words)),
-            Answer::Busy { .. } => return Err(AskError::Refused("it is busy".into())),
-            _ => return Err(AskError::Other),
-        };
+        let manifest = manifest_of(&mut sink, &mut stream, workload).await?;
+        // Its bytes are taken into memory: they are a component's, which are few.
+        if manifest.component().is_none() {
+            return Err(AskError::Other);
+        }
         let mut wasm = Vec::new();
         while (wasm.len() as u64) < manifest.bytes() {
             match Answer::decode(&receive(&mut stream, FRAME_BYTES_MAX).await?)? {
@@ -103,7 +101,7 @@ impl<E: Storage> Host<E> {
     }
 
     /// Hosts with a running lease of the same workload, those of the same order first.
-    async fn others(&self, replica: &Replica) -> Result<Vec<Peer>, ChainError> {
+    pub(super) async fn others(&self, replica: &Replica) -> Result<Vec<Peer>, ChainError> {
         let mut orders = vec![replica.order];
         let mut first = 0;
         loop {
@@ -142,5 +140,20 @@ impl<E: Storage> Host<E> {
             peers.extend(super::watch::peer(&host));
         }
         Ok(peers)
+    }
+}
+
+/// What a workload is, by a host that has it.
+pub(super) async fn manifest_of<Si: Sink, St: Stream>(
+    sink: &mut Si,
+    stream: &mut St,
+    workload: [u8; 32],
+) -> Result<Manifest, AskError> {
+    send(sink, Request::Fetch { workload }.encode()).await?;
+    match Answer::decode(&receive(stream, FRAME_BYTES_MAX).await?)? {
+        Answer::Manifest(manifest) if manifest.workload() == workload => Ok(manifest),
+        Answer::Refused { words } => Err(AskError::Refused(words)),
+        Answer::Busy { .. } => Err(AskError::Refused("it is busy".into())),
+        _ => Err(AskError::Other),
     }
 }

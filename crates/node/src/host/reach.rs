@@ -1,0 +1,231 @@
+//! Let a container reach other apps of its owner by their names.
+//!
+//! ```text
+//! /etc/hosts: db 127.1.0.1 ─► this host hears there, inside the container ─► who has a lease of that order ─► Connect
+//! ```
+//! Each name has an address of the container's own loopback, so that two apps may have the same port. Who has the app now
+//! is asked of the ledger, and remembered for a few seconds: a replica that was placed anew is found.
+
+use super::{
+    Host,
+    connect::Asker,
+    follow::{MANY_MAX, RUNNING},
+    replica::Replica,
+    runtime::{Running, RuntimeError},
+};
+use commonware_runtime::Storage;
+use hodei_ledger::wire::{receive, send};
+use hodei_types::{
+    abi::{ILeases, IMarket, LEASES, MARKET},
+    app::{
+        Manifest,
+        container::Container,
+        wire::{Answer, FRAME_BYTES_MAX, Request},
+    },
+    call::ask,
+    chain::ChainError,
+    transport::{APP, NodeKey, Peer, Transport as _},
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, Semaphore},
+    task::JoinSet,
+    time::Instant,
+};
+
+/// Who has an app is remembered for so long.
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// From dialling a host to its word that the connection stands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Replicas of an app that are known, and tried one after the other.
+const REPLICAS_MAX: usize = 8;
+/// Connections outward of one container that stand at once; a further one waits.
+const CONNECTIONS_MAX: usize = 256;
+/// After a failure to accept the next try waits.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A replica of a reached app, and its host; none where that is this one.
+#[derive(Clone)]
+struct Other {
+    lease: u64,
+    peer: Option<Peer>,
+}
+
+/// One app that a container reaches.
+struct Reached {
+    order: u64,
+    /// As the ledger had them last.
+    others: Mutex<Option<(Instant, Vec<Other>)>>,
+    /// Counts, so that each replica is tried first in its turn.
+    turn: AtomicUsize,
+}
+
+/// Names and addresses for a container's `/etc/hosts`.
+pub(super) fn names(container: &Container) -> Vec<(String, IpAddr)> {
+    let reaches = container.reaches.iter().enumerate();
+    reaches.map(|(at, reach)| (reach.name.clone(), address(at))).collect()
+}
+
+fn address(at: usize) -> IpAddr {
+    // A manifest has at most a few dozens.
+    Ipv4Addr::new(127, 1, 0, u8::try_from(at + 1).unwrap_or(u8::MAX)).into()
+}
+
+impl<E: Storage> Host<E> {
+    /// Hears inside a container for the apps that it reaches, as long as what this gives is held.
+    pub(super) async fn reach(
+        &self,
+        replica: &Arc<Replica>,
+        manifest: &Manifest,
+        running: &Arc<dyn Running>,
+    ) -> Result<JoinSet<()>, RuntimeError> {
+        let mut hearing = JoinSet::new();
+        let Some(container) = manifest.container() else { return Ok(hearing) };
+        let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        for (at, reach) in container.reaches.iter().enumerate() {
+            let reached = Arc::new(Reached { order: reach.order, others: Mutex::default(), turn: AtomicUsize::new(0) });
+            for port in &reach.ports {
+                let listener = match running.listen(SocketAddr::new(address(at), *port)).await {
+                    Ok(listener) => listener,
+                    // One that ended before it was adopted hears nothing more.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return Ok(hearing),
+                    Err(error) => {
+                        return Err(RuntimeError::Later(format!("{} at port {port}: {error}", reach.name)));
+                    }
+                };
+                let (host, replica, reached) = (self.clone(), replica.clone(), reached.clone());
+                hearing.spawn(host.hear(replica, reached, listener, *port, free.clone()));
+            }
+        }
+        Ok(hearing)
+    }
+
+    async fn hear(
+        self,
+        replica: Arc<Replica>,
+        reached: Arc<Reached>,
+        listener: TcpListener,
+        port: u16,
+        free: Arc<Semaphore>,
+    ) {
+        let mut open = JoinSet::new();
+        loop {
+            while open.try_join_next().is_some() {}
+            let Ok(place) = free.clone().acquire_owned().await else { return };
+            let socket = match listener.accept().await {
+                Ok((socket, _)) => socket,
+                Err(error) => {
+                    tracing::warn!(lease = replica.lease, %error, "a container's connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (host, replica, reached) = (self.clone(), replica.clone(), reached.clone());
+            open.spawn(async move {
+                if let Err(words) = host.lead(&replica, &reached, socket, port).await {
+                    let order = reached.order;
+                    tracing::debug!(lease = replica.lease, order, port, words, "an app was not reached");
+                }
+                drop(place);
+            });
+        }
+    }
+
+    /// Leads one connection to a replica of the app.
+    async fn lead(&self, replica: &Replica, reached: &Reached, socket: TcpStream, port: u16) -> Result<(), String> {
+        let others = self.others_of(replica, reached).await.map_err(|error| error.to_string())?;
+        let first = reached.turn.fetch_add(1, Ordering::Relaxed);
+        let mut last = "the ledger knows no running replica of it".to_owned();
+        for at in 0..others.len() {
+            let other = &others[(first + at) % others.len()];
+            let Some(peer) = &other.peer else {
+                let found = self.replica(other.lease).and_then(|other| other.contained.running());
+                let Some(running) = found else { continue };
+                match running.connect(port).await {
+                    Ok(mut there) => {
+                        let mut socket = socket;
+                        let copied = tokio::io::copy_bidirectional(&mut socket, &mut there).await;
+                        return copied.map(drop).map_err(|error| error.to_string());
+                    }
+                    Err(error) => last = error.to_string(),
+                }
+                continue;
+            };
+            let asked = async {
+                let (mut sink, mut stream) =
+                    self.0.parts.link.open(peer, APP).await.map_err(|error| error.to_string())?;
+                let request = Request::Connect { lease: other.lease, port };
+                send(&mut sink, request.encode()).await.map_err(|error| error.to_string())?;
+                let frame = receive(&mut stream, FRAME_BYTES_MAX).await.map_err(|error| error.to_string())?;
+                match Answer::decode(&frame).map_err(|error| error.to_string())? {
+                    Answer::Connected => Ok((sink, stream)),
+                    Answer::Refused { words } | Answer::NotReady { words } => Err(words),
+                    Answer::Busy { .. } => Err("it is busy".into()),
+                    Answer::Gone => Err("its lease is over".into()),
+                    _ => Err("it answered something else".into()),
+                }
+            };
+            let asked = tokio::time::timeout(CONNECT_TIMEOUT, asked).await;
+            match asked.unwrap_or_else(|_| Err(format!("it took longer than {} s", CONNECT_TIMEOUT.as_secs()))) {
+                Ok((sink, stream)) => {
+                    self.carry::<Asker, _, _>(replica, socket, sink, stream).await;
+                    return Ok(());
+                }
+                Err(words) => last = format!("{}: {words}", peer.key),
+            }
+        }
+        // What was known of them is asked anew by the next one.
+        *reached.others.lock().await = None;
+        Err(last)
+    }
+
+    /// Replicas of a reached app, if it is the same owner's.
+    async fn others_of(&self, replica: &Replica, reached: &Reached) -> Result<Vec<Other>, ChainError> {
+        let mut known = reached.others.lock().await;
+        if let Some((at, others)) = &*known
+            && at.elapsed() < REMEMBERED
+        {
+            return Ok(others.clone());
+        }
+        let placed = ask(self.chain(), MARKET, &IMarket::placedCall { id: reached.order }).await?;
+        let mut others = Vec::new();
+        for batch in placed.leases.chunks(MANY_MAX) {
+            let found = ask(self.chain(), LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await?;
+            let is_there = |lease: &&ILeases::Lease| lease.state == RUNNING && lease.owner == replica.owner;
+            for lease in found.iter().filter(is_there) {
+                if others.len() >= REPLICAS_MAX {
+                    break;
+                }
+                if NodeKey(lease.node.0) == self.0.id {
+                    others.push(Other { lease: lease.id, peer: None });
+                } else if let Some(host) = super::register::record(self.chain(), lease.node).await?
+                    && let Some(peer) = super::watch::peer(&host)
+                {
+                    others.push(Other { lease: lease.id, peer: Some(peer) });
+                }
+            }
+        }
+        *known = Some((Instant::now(), others.clone()));
+        Ok(others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_has_an_address_of_its_own() {
+        let [first, second] = [address(0), address(1)];
+        assert_eq!((first.to_string(), second.to_string()), ("127.1.0.1".into(), "127.1.0.2".into()));
+        assert!(first.is_loopback() && second.is_loopback());
+    }
+}
