@@ -85,8 +85,7 @@ impl<E: Storage> Host<E> {
     pub(super) async fn connect<Si: Sink, St: Stream>(
         &self,
         from: NodeKey,
-        lease: u64,
-        port: u16,
+        (lease, app, port): (u64, NodeKey, u16),
         mut sink: Si,
         stream: St,
     ) {
@@ -94,6 +93,10 @@ impl<E: Storage> Host<E> {
             give(&mut sink, &Answer::Gone, Instant::now() + ANSWER_TIMEOUT).await;
             return;
         };
+        if replica.viewer().is_some_and(|viewer| viewer != app) {
+            give(&mut sink, &Answer::Gone, Instant::now() + ANSWER_TIMEOUT).await;
+            return;
+        }
         let refusal = match self.has_lease(from, |lease| lease.owner == replica.owner).await {
             Ok(true) => None,
             Ok(false) => Some(refused("the ledger knows no running lease of this app's owner on the asking node")),

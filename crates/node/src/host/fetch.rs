@@ -8,6 +8,7 @@ use super::{
     follow::{MANY_MAX, RUNNING},
     replica::Replica,
 };
+use alloy_primitives::Address;
 use commonware_runtime::{Sink, Storage, Stream};
 use hodei_ledger::wire::{receive, send};
 use hodei_types::{
@@ -103,17 +104,7 @@ impl<E: Storage> Host<E> {
     /// Hosts with a running lease of the same workload, those of the same order first.
     pub(super) async fn others(&self, replica: &Replica) -> Result<Vec<Peer>, ChainError> {
         let mut orders = vec![replica.order];
-        let mut first = 0;
-        loop {
-            let call = IMarket::ofOwnerCall { owner: replica.owner, first, most: PAGE_MAX };
-            let page = ask(self.chain(), MARKET, &call).await?;
-            let is_last = (page.len() as u64) < PAGE_MAX;
-            orders.extend(page.into_iter().filter(|order| *order != replica.order));
-            first += PAGE_MAX;
-            if is_last || first >= ORDERS_MAX {
-                break;
-            }
-        }
+        orders.extend(self.orders_of(replica.owner).await?.into_iter().filter(|order| *order != replica.order));
         let mut nodes: Vec<NodeKey> = Vec::new();
         for id in orders {
             if nodes.len() >= HOSTS_MAX {
@@ -140,6 +131,21 @@ impl<E: Storage> Host<E> {
             peers.extend(super::watch::peer(&host));
         }
         Ok(peers)
+    }
+
+    /// Orders of an owner that stand, as many as are looked through.
+    pub(super) async fn orders_of(&self, owner: Address) -> Result<Vec<u64>, ChainError> {
+        let mut orders = Vec::new();
+        while (orders.len() as u64) < ORDERS_MAX {
+            let call = IMarket::ofOwnerCall { owner, first: orders.len() as u64, most: PAGE_MAX };
+            let page = ask(self.chain(), MARKET, &call).await?;
+            let is_last = (page.len() as u64) < PAGE_MAX;
+            orders.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        Ok(orders)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Let a container reach other apps of its owner by their names.
 //!
 //! ```text
-//! /etc/hosts: db 127.1.0.1 ─► this host hears there, inside the container ─► who has a lease of that order ─► Connect
+//! /etc/hosts: db 127.1.0.1 ─► this host hears there, inside the container ─► who has a lease of that app ─► Connect
 //! ```
-//! Each name has an address of the container's own loopback, so that two apps may have the same port. Who has the app now
-//! is asked of the ledger, and remembered for a few seconds: a replica that was placed anew is found.
+//! Each name has an address of the container's own loopback, so that two apps may have the same port. An app is named by
+//! its viewer, which the ledger does not know: the leases of the same owner are asked of the ledger, remembered for a few
+//! seconds, and their hosts say which are of the app. A replica that was placed anew, or updated, is found.
 
 use super::{
     Host,
@@ -27,6 +28,7 @@ use hodei_types::{
     transport::{APP, NodeKey, Peer, Transport as _},
 };
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -45,8 +47,8 @@ use tokio::{
 const REMEMBERED: Duration = Duration::from_secs(5);
 /// From dialling a host to its word that the connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Replicas of an app that are known, and tried one after the other.
-const REPLICAS_MAX: usize = 8;
+/// Leases of the owner that are known, and tried one after the other.
+const LEASES_MAX: usize = 64;
 /// Connections outward of one container that stand at once; a further one waits.
 const CONNECTIONS_MAX: usize = 256;
 /// After a failure to accept the next try waits.
@@ -61,9 +63,11 @@ struct Other {
 
 /// One app that a container reaches.
 struct Reached {
-    order: u64,
+    app: NodeKey,
     /// As the ledger had them last.
     others: Mutex<Option<(Instant, Vec<Other>)>>,
+    /// Leases of the owner that are of other apps, by their hosts.
+    strange: Mutex<BTreeSet<u64>>,
     /// Counts, so that each replica is tried first in its turn.
     turn: AtomicUsize,
 }
@@ -91,7 +95,12 @@ impl<E: Storage> Host<E> {
         let Some(container) = manifest.container() else { return Ok(hearing) };
         let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         for (at, reach) in container.reaches.iter().enumerate() {
-            let reached = Arc::new(Reached { order: reach.order, others: Mutex::default(), turn: AtomicUsize::new(0) });
+            let reached = Arc::new(Reached {
+                app: reach.app,
+                others: Mutex::default(),
+                strange: Mutex::default(),
+                turn: AtomicUsize::new(0),
+            });
             for port in &reach.ports {
                 let listener = match running.listen(SocketAddr::new(address(at), *port)).await {
                     Ok(listener) => listener,
@@ -131,8 +140,7 @@ impl<E: Storage> Host<E> {
             let (host, replica, reached) = (self.clone(), replica.clone(), reached.clone());
             open.spawn(async move {
                 if let Err(words) = host.lead(&replica, &reached, socket, port).await {
-                    let order = reached.order;
-                    tracing::debug!(lease = replica.lease, order, port, words, "an app was not reached");
+                    tracing::debug!(lease = replica.lease, app = %reached.app, port, words, "an app was not reached");
                 }
                 drop(place);
             });
@@ -143,7 +151,7 @@ impl<E: Storage> Host<E> {
     async fn lead(&self, replica: &Replica, reached: &Reached, socket: TcpStream, port: u16) -> Result<(), String> {
         let others = self.others_of(replica, reached).await.map_err(|error| error.to_string())?;
         let first = reached.turn.fetch_add(1, Ordering::Relaxed);
-        let mut last = "the ledger knows no running replica of it".to_owned();
+        let mut last = "no lease of this owner is of it".to_owned();
         for at in 0..others.len() {
             let other = &others[(first + at) % others.len()];
             let Some(peer) = &other.peer else {
@@ -162,23 +170,25 @@ impl<E: Storage> Host<E> {
             let asked = async {
                 let (mut sink, mut stream) =
                     self.0.parts.link.open(peer, APP).await.map_err(|error| error.to_string())?;
-                let request = Request::Connect { lease: other.lease, port };
+                let request = Request::Connect { lease: other.lease, app: reached.app, port };
                 send(&mut sink, request.encode()).await.map_err(|error| error.to_string())?;
                 let frame = receive(&mut stream, FRAME_BYTES_MAX).await.map_err(|error| error.to_string())?;
                 match Answer::decode(&frame).map_err(|error| error.to_string())? {
-                    Answer::Connected => Ok((sink, stream)),
+                    Answer::Connected => Ok(Some((sink, stream))),
+                    // Over, or another app's: it is not asked again either way.
+                    Answer::Gone => Ok(None),
                     Answer::Refused { words } | Answer::NotReady { words } => Err(words),
                     Answer::Busy { .. } => Err("it is busy".into()),
-                    Answer::Gone => Err("its lease is over".into()),
                     _ => Err("it answered something else".into()),
                 }
             };
             let asked = tokio::time::timeout(CONNECT_TIMEOUT, asked).await;
             match asked.unwrap_or_else(|_| Err(format!("it took longer than {} s", CONNECT_TIMEOUT.as_secs()))) {
-                Ok((sink, stream)) => {
+                Ok(Some((sink, stream))) => {
                     self.carry::<Asker, _, _>(replica, socket, sink, stream).await;
                     return Ok(());
                 }
+                Ok(None) => _ = reached.strange.lock().await.insert(other.lease),
                 Err(words) => last = format!("{}: {words}", peer.key),
             }
         }
@@ -195,21 +205,27 @@ impl<E: Storage> Host<E> {
         {
             return Ok(others.clone());
         }
-        let placed = ask(self.chain(), MARKET, &IMarket::placedCall { id: reached.order }).await?;
+        let strange = reached.strange.lock().await.clone();
         let mut others = Vec::new();
-        for batch in placed.leases.chunks(MANY_MAX) {
-            let found = ask(self.chain(), LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await?;
-            let is_there = |lease: &&ILeases::Lease| lease.state == RUNNING && lease.owner == replica.owner;
-            for lease in found.iter().filter(is_there) {
-                if others.len() >= REPLICAS_MAX {
-                    break;
-                }
-                if NodeKey(lease.node.0) == self.0.id {
-                    others.push(Other { lease: lease.id, peer: None });
-                } else if let Some(host) = super::register::record(self.chain(), lease.node).await?
-                    && let Some(peer) = super::watch::peer(&host)
-                {
-                    others.push(Other { lease: lease.id, peer: Some(peer) });
+        for id in self.orders_of(replica.owner).await? {
+            let placed = ask(self.chain(), MARKET, &IMarket::placedCall { id }).await?;
+            for batch in placed.leases.chunks(MANY_MAX) {
+                let found = ask(self.chain(), LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await?;
+                let is_there = |lease: &&ILeases::Lease| lease.state == RUNNING && !strange.contains(&lease.id);
+                for lease in found.iter().filter(is_there) {
+                    if others.len() >= LEASES_MAX {
+                        break;
+                    }
+                    if NodeKey(lease.node.0) == self.0.id {
+                        let is_it = |other: Arc<Replica>| other.viewer() == Some(reached.app);
+                        if self.replica(lease.id).is_some_and(is_it) {
+                            others.push(Other { lease: lease.id, peer: None });
+                        }
+                    } else if let Some(host) = super::register::record(self.chain(), lease.node).await?
+                        && let Some(peer) = super::watch::peer(&host)
+                    {
+                        others.push(Other { lease: lease.id, peer: Some(peer) });
+                    }
                 }
             }
         }

@@ -55,10 +55,10 @@ impl<E: Storage> Host<E> {
         let answer = match Request::decode(&bytes) {
             Ok(Request::Give { lease, manifest }) => self.take(lease, &manifest, &mut sink, &mut stream).await,
             Ok(Request::Fetch { workload }) => return self.give_on(from, workload, &mut sink, &mut stream).await,
-            Ok(Request::Connect { lease, port }) => {
+            Ok(Request::Connect { lease, app, port }) => {
                 // It may stand for days: its own limit is the container's.
                 drop(place);
-                return self.connect(from, lease, port, sink, stream).await;
+                return self.connect(from, (lease, app, port), sink, stream).await;
             }
             Ok(Request::Ask { lease, method, target, headers, voucher }) => {
                 let Some(replica) = self.leased(lease).await else {

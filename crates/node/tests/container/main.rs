@@ -159,8 +159,11 @@ async fn visitor() -> Link {
 }
 
 fn manifest(image: &Image) -> Manifest {
-    let viewer = Signer::new(&VIEWER).node();
-    Manifest::of_container("shop", image.container.clone(), Limits::default(), viewer).unwrap()
+    manifest_of("shop", Signer::new(&VIEWER).node(), image)
+}
+
+fn manifest_of(name: &str, viewer: NodeKey, image: &Image) -> Manifest {
+    Manifest::of_container(name, image.container.clone(), Limits::default(), viewer).unwrap()
 }
 
 /// Gives it once the host has heard of the lease, all that it wants; how many blobs those were.
@@ -364,10 +367,10 @@ fn a_container_reaches_another_app_of_its_owner_by_name_on_another_host() {
         let other = Running::start(&context, &homes[1], ledger.clone(), secret()).await;
         let link = visitor().await;
         let db = Image::new(SERVE, Vec::new());
-        let reaches = vec![Reaches { name: "db".into(), order: 1, ports: vec![80] }];
+        let reaches = vec![Reaches { name: "db".into(), app: NodeKey([6; 32]), ports: vec![80] }];
         let line = "until wget -q -O - http://db/index.html; do sleep 0.2; done; exec httpd -f -p 80 -h /www";
         let shop = Image::new(line, reaches);
-        let (its, shops) = (manifest(&db), manifest(&shop));
+        let (its, shops) = (manifest_of("db", NodeKey([6; 32]), &db), manifest(&shop));
         ledger.lease_whole(1, one.host.id(), its.workload());
         ledger.lease_whole(2, other.host.id(), shops.workload());
         given(&link, &one.peer, 1, &its, &db).await;
@@ -375,8 +378,10 @@ fn a_container_reaches_another_app_of_its_owner_by_name_on_another_host() {
         let replica = until(&link, &other.peer, 2, |replica| said(replica).contains("a page of the image")).await;
         assert!(replica.bytes_in > 0 && replica.bytes_out > 0, "what it moved is counted: {replica:?}");
         // Who has no lease of the owner is not let in.
-        let answer = asked(&link, &one.peer, Request::Connect { lease: 1, port: 80 }).await;
+        let answer = asked(&link, &one.peer, Request::Connect { lease: 1, app: NodeKey([6; 32]), port: 80 }).await;
         assert!(matches!(&answer, Answer::Refused { words } if words.contains("no running lease")), "{answer:?}");
+        let answer = asked(&link, &one.peer, Request::Connect { lease: 1, app: NodeKey([5; 32]), port: 80 }).await;
+        assert!(matches!(answer, Answer::Gone), "a lease of another app is none of this one's: {answer:?}");
         for lease in [1, 2] {
             ledger.end(lease);
         }

@@ -36,7 +36,7 @@ fn requests() -> Vec<Request> {
         Request::End,
         Request::Concur { lease: 1, generation: u64::MAX, round: 24 },
         Request::Want { sha256: [8; 32] },
-        Request::Connect { lease: 1, port: u16::MAX },
+        Request::Connect { lease: 1, app: NodeKey([6; 32]), port: u16::MAX },
         Request::Transcribe,
         Request::Sample { lease: 1, from: u64::MAX, seal },
     ]
