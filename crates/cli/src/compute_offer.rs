@@ -1,4 +1,4 @@
-//! Offer to run others' components on this machine.
+//! Offer to run others' components or containers on this machine.
 //!
 //! The node of the context gets a section `[compute]`; where there is none a folder is made, with keys of its own, whose
 //! account gets coins for collateral and fees. Stated on the market is what `hodei node run` finds there.
@@ -17,7 +17,7 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, U256};
 use hodei_node::{
-    config::{Coins, Compute, Config, Doors, Followed, Percent, Promise},
+    config::{Coins, Compute, Config, Doors, Followed, Percent, Promise, Runs},
     home::{Home, replace},
     host::{
         Vouchers,
@@ -62,7 +62,7 @@ pub(crate) async fn offer(args: &OfferCompute, session: &Session, paths: &Paths,
     let prices = compute.prices().ok_or_else(|| usage("a price is too high", "ask for less"))?;
     let hour = hour_price(&REFERENCE, &prices);
     let place = region(&compute.region).ok_or_else(|| usage("there is no such region", "try local or eu-west"))?;
-    let call = IMarket::depthCall { region: place, runtime: Runtime::Wasm as u8 };
+    let call = IMarket::depthCall { region: place, runtime: Runtime::from(compute.runtime) as u8 };
     let book = ask(&*session.chain, MARKET, &call).await.map_err(chain_fault)?;
     let cheaper: u64 = book.iter().filter(|step| step.priceFrom < hour).map(|step| step.offers).sum();
     let bond = compute.level.as_ref().map_or(0, |promise| promise.bond.0);
@@ -210,6 +210,8 @@ fn compute(args: &OfferCompute) -> Result<Compute> {
         _ => None,
     };
     Ok(Compute {
+        runtime: if args.runtime == "oci" { Runs::Oci } else { Runs::Wasm },
+        engine: args.engine.clone(),
         cpu_milli: args.cpus,
         memory_bytes: args.memory,
         disk_bytes: args.disk,

@@ -82,6 +82,10 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == hodei_node::host::RUNNER) {
         std::process::exit(hodei_node::host::runner::run());
     }
+    #[cfg(target_os = "linux")]
+    if std::env::args_os().nth(1).is_some_and(|word| word == hodei_node::host::KEEPER) {
+        std::process::exit(hodei_node::host::keeper::run());
+    }
     keep_freed_memory();
     let line = args::expand(std::env::args_os().collect());
     // Known before the line is understood, so that a misunderstood line is told in the form asked for.

@@ -7,7 +7,7 @@
 mod compute;
 mod level;
 
-pub use compute::{Compute, Place, Step};
+pub use compute::{Compute, Place, Runs, Step};
 pub use level::{Percent, Promise};
 
 use crate::{caps::Caps, provider::when::Prove};

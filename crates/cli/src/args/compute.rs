@@ -7,19 +7,25 @@ use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum NodeOffer {
-    /// Offer to run components of others; `hodei node run` then states it on the market and runs them.
+    /// Offer to run components or containers of others; `hodei node run` then states it on the market and runs them.
     Compute(OfferCompute),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct OfferCompute {
+    /// What is run: components with wasm, containers with oci, which needs root and runc.
+    #[arg(long, value_name = "RUNTIME", value_parser = ["wasm", "oci"], default_value = "wasm")]
+    pub(crate) runtime: String,
+    /// The program that runs containers; without it runc or crun, as found.
+    #[arg(long, value_name = "FILE", default_value = "")]
+    pub(crate) engine: String,
     /// CPUs, as 2 or 0.5.
     #[arg(long, value_name = "COUNT", value_parser = milli, default_value = "1")]
     pub(crate) cpus: u64,
-    /// Memory for components.
+    /// Memory for all that runs.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
     pub(crate) memory: u64,
-    /// Disk for components and what they compile to.
+    /// Disk for components and what they compile to, or for images and what containers write.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4GiB")]
     pub(crate) disk: u64,
     /// Mbit a second, in or out.

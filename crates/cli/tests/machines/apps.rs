@@ -16,7 +16,7 @@ pub(crate) struct Host {
     pub(crate) process: Option<Node>,
     pub(crate) account: String,
     folder: PathBuf,
-    _user: User,
+    user: User,
 }
 
 impl Host {
@@ -27,18 +27,40 @@ impl Host {
 
     /// The same, where what is on call is kept for so many seconds that nobody asks.
     pub(crate) fn start_with(network: &Network, zone: &str, idle_secs: u64) -> Self {
+        Self::offering(network, zone, idle_secs, &[])
+    }
+
+    /// One that runs containers.
+    pub(crate) fn of_containers(network: &Network, zone: &str) -> Self {
+        Self::offering(network, zone, 60, &["--runtime", "oci"])
+    }
+
+    fn offering(network: &Network, zone: &str, idle_secs: u64, more: &[&str]) -> Self {
         let user = User::new(&format!("host-{zone}"));
         let (ticket, _) = network.invite("20");
         user.one(&["net", "join", &ticket]);
         let words = ["node", "offer", "compute", "--cpus", "1", "--memory", "512MiB", "--zone", zone, "-y"];
-        let offered = user.one(&[&["-C", network.name.as_str()], &words[..]].concat());
+        let offered = user.one(&[&["-C", network.name.as_str()], &words[..], more].concat());
         let folder = PathBuf::from(offered["folder"].as_str().unwrap());
         let settings = std::fs::read_to_string(folder.join("node.toml")).unwrap();
         assert!(settings.contains("idle_secs = 60\n"), "{settings}");
         let settings = settings.replace("idle_secs = 60\n", &format!("idle_secs = {idle_secs}\n"));
         std::fs::write(folder.join("node.toml"), settings).unwrap();
         let process = Node::start(&user, &["-C", &network.name, "node", "run"], folder.clone());
-        Self { process: Some(process), account: offered["account"].as_str().unwrap().into(), folder, _user: user }
+        Self { process: Some(process), account: offered["account"].as_str().unwrap().into(), folder, user }
+    }
+
+    /// Starts its agent again, which was killed.
+    pub(crate) fn again(&mut self, network: &Network) {
+        let words = ["-C", network.name.as_str(), "node", "run"];
+        self.process = Some(Node::start(&self.user, &words, self.folder.clone()));
+    }
+
+    /// The first process of a container of its, while there is one.
+    pub(crate) fn container(&self) -> Option<u64> {
+        let containers = std::fs::read_dir(self.folder.join("containers/containers")).ok()?;
+        let states = containers.filter_map(|folder| std::fs::read(folder.ok()?.path().join("state.json")).ok());
+        states.filter_map(|state| serde_json::from_slice::<Value>(&state).ok()?["pid"].as_u64()).next()
     }
 
     /// Its key, as its running node tells it.

@@ -1,21 +1,25 @@
-//! State what a machine offers to run other people's components.
+//! State what a machine offers to run other people's components, or their containers.
 
 use super::{Coins, ConfigError, Promise};
-use hodei_types::market::{CAPACITY_MAX, CAPACITY_MIN, Capacity, PRICE_MAX, Prices, Tier, region};
+use hodei_types::market::{CAPACITY_MAX, CAPACITY_MIN, Capacity, PRICE_MAX, Prices, Runtime, Tier, region};
 use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1 << 20;
 
-/// Computing for rent: components in WebAssembly, each replica in a process of its own. Needs a build with feature
+/// Computing for rent: components in WebAssembly, or containers, each replica by itself. Needs a build with feature
 /// `host`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compute {
+    /// What is run: components with `wasm`, containers with `oci`. One node offers one of them.
+    pub runtime: Runs,
+    /// The program that runs containers, such as `/usr/sbin/runc`. Empty: runc or crun, as found.
+    pub engine: String,
     /// Thousandths of a CPU.
     pub cpu_milli: u64,
     /// Memory of all replicas together. Each needs some hundred MiB of address space besides, of which it touches little.
     pub memory_bytes: u64,
-    /// Disk for components and what they compile to.
+    /// Disk for components and what they compile to, or for images and what containers write.
     pub disk_bytes: u64,
     /// Bits a second, in or out.
     pub bandwidth_bits: u64,
@@ -63,6 +67,24 @@ pub struct Compute {
     pub level: Option<Promise>,
 }
 
+/// What a host runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runs {
+    #[default]
+    Wasm,
+    Oci,
+}
+
+impl From<Runs> for Runtime {
+    fn from(runs: Runs) -> Self {
+        match runs {
+            Runs::Wasm => Self::Wasm,
+            Runs::Oci => Self::Oci,
+        }
+    }
+}
+
 /// From that utilisation on prices are so much higher, in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +106,8 @@ pub enum Place {
 impl Default for Compute {
     fn default() -> Self {
         Self {
+            runtime: Runs::Wasm,
+            engine: String::new(),
             cpu_milli: 1000,
             memory_bytes: 1 << 30,
             disk_bytes: 4 << 30,
@@ -154,6 +178,9 @@ impl Compute {
             let expected = "cpu_milli from 10 to 16777216, memory_bytes from 1048576, and no more than any machine has";
             return value("compute", &format!("{:?}", capacity.dims()), expected);
         }
+        if self.runtime == Runs::Wasm && !self.engine.is_empty() {
+            return value("compute.engine", &self.engine, "nothing where runtime is wasm: it runs containers");
+        }
         if self.prices().is_none() {
             return value("compute.price_*", &"a price too high", "at most about 1000 coins a unit and hour");
         }
@@ -214,6 +241,7 @@ mod tests {
         for (key, line) in [
             ("compute", "cpu_milli = 9"),
             ("compute.price_*", "price_cpu = \"2000\""),
+            ("compute.engine", "engine = \"runc\""),
             ("compute.curve", "curve = [{ from = 50, markup = 20 }, { from = 40, markup = 30 }]"),
             ("compute.curve", "curve = [{ from = 0, markup = 20 }]"),
             ("compute.preemptible_percent", "preemptible_percent = 0"),

@@ -8,7 +8,8 @@ use super::{
     follow::{MANY_MAX, RUNNING},
     replica::Replica,
 };
-use commonware_runtime::Storage;
+use alloy_primitives::Address;
+use commonware_runtime::{Sink, Storage, Stream};
 use hodei_ledger::wire::{receive, send};
 use hodei_types::{
     abi::{ILeases, IMarket, LEASES, MARKET, PAGE_MAX},
@@ -41,7 +42,7 @@ pub(super) enum FetchError {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub(super) enum AskError {
     #[error(transparent)]
     Unreachable(#[from] TransportError),
     #[error(transparent)]
@@ -83,13 +84,11 @@ impl<E: Storage> Host<E> {
 
     async fn ask_for(&self, peer: &Peer, workload: [u8; 32]) -> Result<(Manifest, Vec<u8>), AskError> {
         let (mut sink, mut stream) = self.0.parts.link.open(peer, APP).await?;
-        send(&mut sink, Request::Fetch { workload }.encode()).await?;
-        let manifest = match Answer::decode(&receive(&mut stream, FRAME_BYTES_MAX).await?)? {
-            Answer::Manifest(manifest) if manifest.workload() == workload => manifest,
-            Answer::Refused { words } => return Err(AskError::Refused(words)),
-            Answer::Busy { .. } => return Err(AskError::Refused("it is busy".into())),
-            _ => return Err(AskError::Other),
-        };
+        let manifest = manifest_of(&mut sink, &mut stream, workload).await?;
+        // Its bytes are taken into memory: they are a component's, which are few.
+        if manifest.component().is_none() {
+            return Err(AskError::Other);
+        }
         let mut wasm = Vec::new();
         while (wasm.len() as u64) < manifest.bytes() {
             match Answer::decode(&receive(&mut stream, FRAME_BYTES_MAX).await?)? {
@@ -103,19 +102,9 @@ impl<E: Storage> Host<E> {
     }
 
     /// Hosts with a running lease of the same workload, those of the same order first.
-    async fn others(&self, replica: &Replica) -> Result<Vec<Peer>, ChainError> {
+    pub(super) async fn others(&self, replica: &Replica) -> Result<Vec<Peer>, ChainError> {
         let mut orders = vec![replica.order];
-        let mut first = 0;
-        loop {
-            let call = IMarket::ofOwnerCall { owner: replica.owner, first, most: PAGE_MAX };
-            let page = ask(self.chain(), MARKET, &call).await?;
-            let is_last = (page.len() as u64) < PAGE_MAX;
-            orders.extend(page.into_iter().filter(|order| *order != replica.order));
-            first += PAGE_MAX;
-            if is_last || first >= ORDERS_MAX {
-                break;
-            }
-        }
+        orders.extend(self.orders_of(replica.owner).await?.into_iter().filter(|order| *order != replica.order));
         let mut nodes: Vec<NodeKey> = Vec::new();
         for id in orders {
             if nodes.len() >= HOSTS_MAX {
@@ -142,5 +131,35 @@ impl<E: Storage> Host<E> {
             peers.extend(super::watch::peer(&host));
         }
         Ok(peers)
+    }
+
+    /// Orders of an owner that stand, as many as are looked through.
+    pub(super) async fn orders_of(&self, owner: Address) -> Result<Vec<u64>, ChainError> {
+        let mut orders = Vec::new();
+        while (orders.len() as u64) < ORDERS_MAX {
+            let call = IMarket::ofOwnerCall { owner, first: orders.len() as u64, most: PAGE_MAX };
+            let page = ask(self.chain(), MARKET, &call).await?;
+            let is_last = (page.len() as u64) < PAGE_MAX;
+            orders.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        Ok(orders)
+    }
+}
+
+/// What a workload is, by a host that has it.
+pub(super) async fn manifest_of<Si: Sink, St: Stream>(
+    sink: &mut Si,
+    stream: &mut St,
+    workload: [u8; 32],
+) -> Result<Manifest, AskError> {
+    send(sink, Request::Fetch { workload }.encode()).await?;
+    match Answer::decode(&receive(stream, FRAME_BYTES_MAX).await?)? {
+        Answer::Manifest(manifest) if manifest.workload() == workload => Ok(manifest),
+        Answer::Refused { words } => Err(AskError::Refused(words)),
+        Answer::Busy { .. } => Err(AskError::Refused("it is busy".into())),
+        _ => Err(AskError::Other),
     }
 }

@@ -20,7 +20,7 @@ use hodei_types::{
     call::ask,
     chain::{ChainError, Log},
     event::{Fields, Kind},
-    market::{REFERENCE, Runtime, hour_price},
+    market::{REFERENCE, hour_price},
 };
 use std::{
     collections::{BTreeSet, btree_map::Entry},
@@ -123,6 +123,7 @@ impl<E: Storage> Host<E> {
         }
         task.doing("reading the leases");
         self.refresh().await?;
+        self.sweep();
         Ok(height)
     }
 
@@ -208,6 +209,9 @@ impl<E: Storage> Host<E> {
         if let Err(error) = self.0.shelf.retain(&named, Instant::now()) {
             tracing::error!(%error, "components that no lease names stay");
         }
+        if let Some(Err(error)) = self.0.containers.as_ref().map(|it| it.images.retain(&named, Instant::now())) {
+            tracing::error!(%error, "images that no lease names stay");
+        }
         if let Err(error) = self.0.vouchers.retain(&leases.iter().map(|lease| lease.id).collect()) {
             tracing::error!(%error, "vouchers of leases that ended stay");
         }
@@ -233,7 +237,7 @@ impl<E: Storage> Host<E> {
         if record.retired {
             return Ok("it is retired and takes no orders".into());
         }
-        let call = IMarket::depthCall { region: record.offer.region, runtime: Runtime::Wasm as u8 };
+        let call = IMarket::depthCall { region: record.offer.region, runtime: record.offer.runtime };
         let book = ask(self.chain(), MARKET, &call).await?;
         Ok(idle(hour_price(&REFERENCE, &record.offer.prices), &book))
     }
@@ -302,6 +306,11 @@ impl<E: Storage> Host<E> {
     }
 
     async fn note_one(&self, replica: &Replica) {
+        if let Some(used) = replica.contained.unnoted() {
+            let fields = Fields::new().text("what", "used").uint("lease", replica.lease).uint("cpu_ms", used.cpu_ms);
+            let fields = fields.uint("memory_bytes", used.memory_bytes).uint("disk_bytes", used.disk_bytes);
+            self.note(Kind::Lease, fields).await;
+        }
         let Some((requests, fuel, bytes_in, bytes_out)) = replica.unnoted() else { return };
         let fields = Fields::new().text("what", "answered").uint("lease", replica.lease).uint("requests", requests);
         let fields = fields.uint("fuel", fuel).uint("bytes_in", bytes_in).uint("bytes_out", bytes_out);

@@ -1,4 +1,4 @@
-//! Run other people's components, each replica in a process of its own.
+//! Run other people's components, each replica in a process of its own, or their containers.
 //!
 //! ```text
 //! [compute] ─► register ─ the market's book
@@ -6,6 +6,9 @@
 //! Give, or Fetch from a host of the same app ─► shelf (disk) ─► compiled once ─► process      tend
 //! Ask ─► gate ─► the replica's queue ─► its process ─► answer, readings                       serve
 //! asked, and what came of it ─► transcript, to who asked; samples for the viewer              transcript
+//! a container ─► images (disk) ─► made, started, watched, adopted by the next start of this program          contain
+//! Ask ─► a connection into its own network ─► answer                                        forward
+//! a name it reaches ─► an address inside it ─► Connect, to a host of that app ─► its container     reach, connect
 //!     on call: ─► paid for ─► room that no lease has ─► a process, for a while                calls, room
 //! a replica of a lease with a level is up ─► started                                          started
 //! owed ─► touch, where it is worth the fee                                                    settle
@@ -16,23 +19,34 @@
 //!
 //! A lease's memory bounds what its component may ask for at once. A replica has one process, which answers one request
 //! after the other; of the lease's CPU one core at most can be used, and less is not enforced, nor are bandwidth and
-//! transfer.
+//! transfer. A container's CPU, memory and disk are bounded by the kernel.
 
+mod blobs;
 mod calls;
+mod connect;
+mod contain;
+mod contained;
 mod fetch;
 mod follow;
+mod forward;
+mod images;
 mod misses;
+#[cfg(target_os = "linux")]
+mod oci;
 pub mod paid;
 mod promise;
+mod reach;
 pub mod register;
 pub mod replay;
 mod replica;
 mod room;
+mod runtime;
 mod samples;
 mod serve;
 mod settle;
 mod shelf;
 mod started;
+mod tail;
 mod tend;
 mod transcript;
 mod warm;
@@ -50,7 +64,10 @@ use crate::{
 use alloy_primitives::{B256, U256};
 pub use calls::Vouchers;
 use commonware_runtime::Storage;
+use contain::Containers;
 use futures::{FutureExt, future::BoxFuture};
+#[cfg(target_os = "linux")]
+pub use hodei_container::keeper;
 use hodei_ledger::account::Account;
 use hodei_link::Link;
 use hodei_sandbox::{Codes, CodesError};
@@ -61,6 +78,7 @@ use hodei_types::{
     chain::Chain,
     transport::{NodeKey, Reach},
 };
+use images::Images;
 use misses::Misses;
 use replica::Replica;
 use room::Room;
@@ -79,6 +97,8 @@ use tokio::sync::Semaphore;
 
 /// The word by which this program is entered as a runner: `HODEI run-sandbox`, before anything else happens.
 pub const RUNNER: &str = "run-sandbox";
+/// The word by which this program is entered to stand by a container.
+pub const KEEPER: &str = "run-container";
 /// Bytes of requests and components that are here and not yet with a process or on disk.
 const QUEUE_BYTES_MAX: u64 = 128 << 20;
 /// One compiler at a time: it may take two GiB.
@@ -93,6 +113,10 @@ pub enum HostError {
     Codes(#[from] CodesError),
     #[error("vouchers: {0}")]
     Vouchers(std::io::Error),
+    #[error("{0}. `runtime = \"oci\"` of [compute] needs it; hodei node offer compute without --runtime oci does not")]
+    Engine(String),
+    #[error("containers: {0}")]
+    Placed(std::io::Error),
     #[error("this program's own file is not known, and replicas are run by it: {0}")]
     Program(std::io::Error),
 }
@@ -135,6 +159,8 @@ struct Inner<E: Storage> {
     config: config::Compute,
     id: NodeKey,
     shelf: Arc<Shelf>,
+    /// Of a host that runs containers, and no components then.
+    containers: Option<Arc<Containers>>,
     vouchers: Vouchers,
     /// What is on call runs in it.
     room: Room,
@@ -168,9 +194,14 @@ impl<E: Storage> Host<E> {
     pub fn start(home: &Home, config: config::Compute, parts: Parts<E>) -> Result<Self, HostError> {
         let codes = Codes::open(home.index().join("code"), parts.code_key)?;
         let shelf = Arc::new(Shelf::open(home.path().join("apps"), codes, config.disk_bytes)?);
+        let containers = match config.runtime {
+            config::Runs::Wasm => None,
+            config::Runs::Oci => Some(Arc::new(containers(home, &config, parts.signer.node())?)),
+        };
         Ok(Self(Arc::new(Inner {
             id: parts.signer.node(),
             shelf,
+            containers,
             vouchers: Vouchers::of(home).map_err(HostError::Vouchers)?,
             room: Room::new(config.capacity()),
             samples: Mutex::default(),
@@ -232,7 +263,9 @@ impl<E: Storage> Host<E> {
                     "missing": look.missing, "requests": look.requests, "failures": look.failures,
                     "starts": look.starts, "fuel": look.fuel, "bytes_in": look.bytes_in, "bytes_out": look.bytes_out,
                     "due_wei": look.due.wei.to_string(), "calls": look.due.calls,
-                    "memory_peak_bytes": look.memory_peak_bytes, "rate_wei": rate.to_string(), "until_ms": until_ms,
+                    "memory_peak_bytes": look.memory_peak_bytes, "cpu_ms": look.used.map(|used| used.cpu_ms),
+                    "memory_bytes": look.used.map(|used| used.memory_bytes),
+                    "disk_bytes": look.used.map(|used| used.disk_bytes), "rate_wei": rate.to_string(), "until_ms": until_ms,
                 })
             })
             .collect();
@@ -248,6 +281,7 @@ impl<E: Storage> Host<E> {
         serde_json::json!({
             "capacity": dims(config.capacity()),
             "free": record.as_ref().map(|record| dims(record.free)),
+            "runtime": self.0.containers.as_ref().map_or("wasm", |containers| containers.runtime.name()),
             "registered": record.is_some(),
             "retired": self.is_retired(),
             "collateral_wei": record.as_ref().map(|record| record.collateral.to_string()),
@@ -273,4 +307,14 @@ impl<E: Storage> Host<E> {
     fn replica(&self, lease: u64) -> Option<Arc<Replica>> {
         lock(&self.0.replicas).get(&lease).cloned()
     }
+}
+
+/// What runs containers on this machine, if all that takes is there.
+fn containers(home: &Home, config: &config::Compute, node: NodeKey) -> Result<Containers, HostError> {
+    #[cfg(target_os = "linux")]
+    let runtime = oci::find(config, home.path().join("containers")).map_err(HostError::Engine)?;
+    #[cfg(not(target_os = "linux"))]
+    let runtime = Err::<Arc<dyn runtime::Runtime>, _>(HostError::Engine("containers run on Linux alone".into()))?;
+    let images = Images::open(home.path().join("images"), config.disk_bytes)?;
+    Containers::new(runtime, images, node, home.path().join("placed")).map_err(HostError::Placed)
 }

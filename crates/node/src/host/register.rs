@@ -78,7 +78,7 @@ pub fn offer(config: &Compute, reach: &Reach) -> Option<Offer> {
         preemptibleBp: u16::from(config.preemptible_percent) * 100,
         region: hodei_types::market::region(&config.region)?,
         country: country.into(),
-        runtime: Runtime::Wasm as u8,
+        runtime: Runtime::from(config.runtime) as u8,
         tier: match config.tier {
             Place::Home => 0,
             Place::Office => 1,
@@ -134,6 +134,7 @@ pub async fn ensure(
 fn fixed(record: &IMarket::Host, offer: &Offer) -> Option<&'static str> {
     let was = &record.offer;
     let same = [
+        ("runtime", was.runtime == offer.runtime),
         ("region", was.region == offer.region),
         ("country", was.country == offer.country),
         ("tier", was.tier == offer.tier),

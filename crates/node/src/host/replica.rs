@@ -4,6 +4,7 @@
 
 use super::{
     calls::{Calls, Vouchers},
+    contained::Contained,
     shelf::Workload,
     transcript::{Passing, Ran},
     warm::{OnCall, Start, Warm, mark},
@@ -12,7 +13,7 @@ use crate::{journal::now_ms, provider::lock};
 use alloy_primitives::Address;
 use bytes::Bytes;
 use hodei_ledger::wire::send;
-use hodei_sandbox::{Confinement, End, Fence};
+use hodei_sandbox::End;
 use hodei_types::{
     abi::ILeases,
     app::{
@@ -56,6 +57,8 @@ pub(super) struct Replica {
     pub(super) on_call: Option<OnCall>,
     /// Its process, while it is ready. Who holds the lock asks it.
     slot: tokio::sync::Mutex<Option<Warm>>,
+    /// Its container, where it is one.
+    pub(super) contained: Contained,
     waiting: AtomicUsize,
     told: Mutex<Told>,
     over: watch::Sender<bool>,
@@ -97,6 +100,7 @@ impl Replica {
             bytes_in: 0,
             bytes_out: 0,
             memory_peak_bytes: 0,
+            used: None,
             log_end: 0,
             due: Due::default(),
             log: Vec::new(),
@@ -114,6 +118,7 @@ impl Replica {
             capacity: lease.capacity,
             on_call,
             slot: tokio::sync::Mutex::default(),
+            contained: Contained::default(),
             waiting: AtomicUsize::new(0),
             told: Mutex::new(told),
             over: watch::Sender::new(false),
@@ -160,6 +165,11 @@ impl Replica {
         lock(&self.told).manifest.as_ref().map_or(0, |manifest| manifest.limits.request_bytes)
     }
 
+    /// What it was made of, where that is here.
+    pub(super) fn manifest(&self) -> Option<Manifest> {
+        lock(&self.told).manifest.clone()
+    }
+
     pub(super) fn viewer(&self) -> Option<NodeKey> {
         lock(&self.told).manifest.as_ref().map(|manifest| manifest.viewer)
     }
@@ -178,10 +188,7 @@ impl Replica {
     }
 
     fn started(&self, warm: &Warm) {
-        let mut told = lock(&self.told);
-        told.look.cold_ms = millis(warm.cold);
-        told.look.missing = missing(warm.sandbox.confinement());
-        told.look.starts += 1;
+        self.count_start(warm.cold, warm.missing());
     }
 
     /// Ends the process of one on call that nobody asked for so long.
@@ -231,7 +238,7 @@ impl Replica {
             told.log.iter().skip(skip).copied().collect()
         });
         let due = self.on_call.as_ref().map(|on_call| lock(&on_call.calls).due()).unwrap_or_default();
-        Look { log: log.unwrap_or_default(), due, ..told.look.clone() }
+        Look { log: log.unwrap_or_default(), due, used: self.contained.used(), ..told.look.clone() }
     }
 
     /// Requests, fuel and bytes in and out since this was asked last; nothing where there were none.
@@ -380,7 +387,7 @@ impl Replica {
         (!self.state().answers()).then(|| self.not_ready())
     }
 
-    fn not_ready(&self) -> Answer {
+    pub(super) fn not_ready(&self) -> Answer {
         let told = lock(&self.told);
         let words = match told.look.words.is_empty() {
             true => told.look.state.name().into(),
@@ -395,7 +402,23 @@ impl Replica {
         self.wake.notify_one();
     }
 
-    fn count(&self, readings: &Readings, failure: Option<&str>, printed: &[u8]) {
+    /// Counts a start that took so long, and what it lacks of fences.
+    pub(super) fn count_start(&self, cold: Duration, missing: String) {
+        let mut told = lock(&self.told);
+        told.look.cold_ms = millis(cold);
+        told.look.missing = missing;
+        told.look.starts += 1;
+    }
+
+    /// Counts bytes that no request was about, and the most memory it ever had.
+    pub(super) fn count_bytes(&self, bytes_in: u64, bytes_out: u64, memory_peak_bytes: u64) {
+        let look = &mut lock(&self.told).look;
+        look.bytes_in = look.bytes_in.saturating_add(bytes_in);
+        look.bytes_out = look.bytes_out.saturating_add(bytes_out);
+        look.memory_peak_bytes = look.memory_peak_bytes.max(memory_peak_bytes);
+    }
+
+    pub(super) fn count(&self, readings: &Readings, failure: Option<&str>, printed: &[u8]) {
         let mut told = lock(&self.told);
         let look = &mut told.look;
         look.requests += 1;
@@ -413,7 +436,11 @@ impl Replica {
 
     /// Writes a line of the host's own into its log.
     pub(super) fn print(&self, line: &str) {
-        lock(&self.told).print(format!("{line}\n").as_bytes());
+        self.print_bytes(format!("{line}\n").as_bytes());
+    }
+
+    pub(super) fn print_bytes(&self, bytes: &[u8]) {
+        lock(&self.told).print(bytes);
     }
 }
 
@@ -436,63 +463,13 @@ pub(super) async fn give<Si: commonware_runtime::Sink>(sink: &mut Si, answer: &A
     matches!(tokio::time::timeout_at(until, send(sink, answer.encode())).await, Ok(Ok(())))
 }
 
-/// Fences that do not stand whole, in words.
-fn missing(confinement: &Confinement) -> String {
-    let told = confinement.fences().into_iter().filter_map(|(name, fence)| match fence {
-        Fence::Stands => None,
-        Fence::Partly(words) => Some(format!("{name} in part: {words}")),
-        Fence::Missing(words) => Some(format!("no {name}: {words}")),
-    });
-    told.collect::<Vec<_>>().join("; ")
-}
-
 fn millis(of: Duration) -> u64 {
     u64::try_from(of.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn micros(of: Duration) -> u64 {
+pub(super) fn micros(of: Duration) -> u64 {
     u64::try_from(of.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use alloy_sol_types::SolValue;
-
-    pub(in crate::host) fn lease(id: u64) -> ILeases::Lease {
-        let mut lease = ILeases::Lease::abi_decode(&[0; 32 * 64]).expect("all of its fields may be zero");
-        (lease.id, lease.order, lease.state, lease.rate) = (id, 1, 1, 1);
-        lease
-    }
-
-    /// No vouchers.
-    fn none() -> Vouchers {
-        Vouchers::open(std::env::temp_dir()).expect("it is there")
-    }
-
-    #[test]
-    fn the_log_keeps_the_last_and_goes_on_where_a_look_ended() {
-        let replica = Replica::new(&lease(1), &none());
-        replica.print("one");
-        let first = replica.look(Some(0));
-        assert_eq!((first.log.as_slice(), first.log_end), (b"one\n".as_slice(), 4));
-        replica.print("two");
-        assert_eq!(replica.look(Some(first.log_end)).log, b"two\n");
-        assert_eq!(replica.look(None).log, b"");
-        replica.print(&"x".repeat(LOG_BYTES_MAX + 5));
-        let last = replica.look(Some(0));
-        assert_eq!((last.log.len(), last.log_end), (LOG_BYTES_MAX, 8 + LOG_BYTES_MAX as u64 + 6));
-        assert_eq!(replica.look(Some(u64::MAX)).log, b"");
-    }
-
-    #[test]
-    fn what_was_noted_is_not_noted_again() {
-        let replica = Replica::new(&lease(1), &none());
-        assert_eq!(replica.unnoted(), None);
-        let readings = Readings { fuel: 5, bytes_in: 1, bytes_out: 2, ..Readings::default() };
-        replica.count(&readings, None, b"");
-        replica.count(&readings, Some("fuel"), b"");
-        assert_eq!(replica.unnoted(), Some((2, 10, 2, 4)));
-        assert_eq!((replica.unnoted(), replica.look(None).failures), (None, 1));
-    }
-}
+pub(super) mod tests;

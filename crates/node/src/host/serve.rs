@@ -1,4 +1,4 @@
-//! Answer `hodei/app/1`: take components and give them on, ask replicas, say how they are.
+//! Answer `hodei/app/1`: take components and containers and give them on, ask replicas, say how they are.
 //!
 //! A request is taken whole before its replica is asked, so that who sends slowly holds up nobody but himself; its
 //! answer goes out as it comes. Anybody may ask a replica, as anybody may ask a web server; its log is read by who has
@@ -21,6 +21,7 @@ use hodei_types::{
         wire::{Answer, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Header, Request},
     },
     call::ask,
+    chain::ChainError,
     transport::{Incoming, NodeKey},
 };
 use http_body_util::Full;
@@ -44,7 +45,7 @@ impl<E: Storage> Host<E> {
     pub async fn serve<Si: Sink, St: Stream>(&self, incoming: Incoming<Si, St>) {
         let Incoming { from, mut sink, mut stream, .. } = incoming;
         let until = Instant::now() + ANSWER_TIMEOUT;
-        let Some(_place) = self.0.gate.enter(from).await else {
+        let Some(place) = self.0.gate.enter(from).await else {
             drop(stream);
             give(&mut sink, &Answer::Busy { retry_after_ms: BUSY_MS }, until).await;
             return;
@@ -52,10 +53,12 @@ impl<E: Storage> Host<E> {
         let heard = tokio::time::timeout(REQUEST_TIMEOUT, receive(&mut stream, FRAME_BYTES_MAX)).await;
         let Ok(Ok(bytes)) = heard else { return };
         let answer = match Request::decode(&bytes) {
-            Ok(Request::Give { lease, manifest }) => self.take(lease, &manifest, &mut stream).await,
-            Ok(Request::Fetch { workload }) => {
-                drop(stream);
-                return self.give_on(from, workload, &mut sink).await;
+            Ok(Request::Give { lease, manifest }) => self.take(lease, &manifest, &mut sink, &mut stream).await,
+            Ok(Request::Fetch { workload }) => return self.give_on(from, workload, &mut sink, &mut stream).await,
+            Ok(Request::Connect { lease, app, port }) => {
+                // It may stand for days: its own limit is the container's.
+                drop(place);
+                return self.connect(from, (lease, app, port), sink, stream).await;
             }
             Ok(Request::Ask { lease, method, target, headers, voucher }) => {
                 let Some(replica) = self.leased(lease).await else {
@@ -74,6 +77,11 @@ impl<E: Storage> Host<E> {
                 }
                 match self.body(&replica, &mut stream).await {
                     Ok((body, reserved)) => match request(&method, &target, headers.clone(), body.clone()) {
+                        Ok(request) if self.0.containers.is_some() => {
+                            replica.forward(request, &mut sink).await;
+                            drop(reserved);
+                            return;
+                        }
                         Ok(request) => {
                             let start = self.warm(&replica).boxed();
                             let Some(ran) = replica.ask(request, start, &mut sink).await else { return };
@@ -135,7 +143,7 @@ impl<E: Storage> Host<E> {
     }
 
     /// The replica of a lease; the ledger is asked once if the lease is not known, for it may be a block old.
-    async fn leased(&self, lease: u64) -> Option<Arc<Replica>> {
+    pub(super) async fn leased(&self, lease: u64) -> Option<Arc<Replica>> {
         if let Some(replica) = self.replica(lease) {
             return Some(replica).filter(|replica| !replica.is_over());
         }
@@ -145,7 +153,13 @@ impl<E: Storage> Host<E> {
         self.replica(lease).filter(|replica| !replica.is_over())
     }
 
-    async fn take<St: Stream>(&self, lease: u64, manifest: &Manifest, stream: &mut St) -> Answer {
+    async fn take<Si: Sink, St: Stream>(
+        &self,
+        lease: u64,
+        manifest: &Manifest,
+        sink: &mut Si,
+        stream: &mut St,
+    ) -> Answer {
         let Some(replica) = self.leased(lease).await else { return Answer::Gone };
         if replica.workload != manifest.workload() {
             return refused(format!(
@@ -153,6 +167,14 @@ impl<E: Storage> Host<E> {
                 hex::encode(replica.workload),
                 hex::encode(manifest.workload())
             ));
+        }
+        match (&self.0.containers, manifest.container()) {
+            (None, None) => {}
+            (Some(containers), Some(_)) => return self.take_image(containers, manifest, sink, stream).await,
+            (None, Some(_)) => return refused("this host runs components, and this is a container: order runtime oci"),
+            (Some(_), None) => {
+                return refused("this host runs containers, and this is a component: order runtime wasm");
+            }
         }
         if self.0.shelf.has(&replica.workload) {
             return Answer::Given;
@@ -193,15 +215,21 @@ impl<E: Storage> Host<E> {
             host.0.shelf.keep(&manifest, &wasm).map_err(|error| error.to_string())
         });
         kept.await.map_err(|error| error.to_string())??;
-        let replicas: Vec<_> = crate::provider::lock(&self.0.replicas).values().cloned().collect();
-        replicas.iter().filter(|replica| replica.workload == workload).for_each(|replica| replica.wake.notify_one());
+        self.wake(&workload);
         Ok(())
     }
 
-    /// Gives a component to a host that holds a lease of the same workload.
-    async fn give_on<Si: Sink>(&self, from: NodeKey, workload: [u8; 32], sink: &mut Si) {
+    /// Wakes whoever waits for that workload.
+    pub(super) fn wake(&self, workload: &[u8; 32]) {
+        let replicas: Vec<_> = crate::provider::lock(&self.0.replicas).values().cloned().collect();
+        replicas.iter().filter(|replica| replica.workload == *workload).for_each(|replica| replica.wake.notify_one());
+    }
+
+    /// Gives a component, or a container, to a host that holds a lease of the same workload.
+    async fn give_on<Si: Sink, St: Stream>(&self, from: NodeKey, workload: [u8; 32], sink: &mut Si, stream: &mut St) {
         let until = Instant::now() + ANSWER_TIMEOUT;
-        if !self.0.shelf.has(&workload) {
+        let image = self.0.containers.as_ref().and_then(|it| Some((it, it.images.get(&workload)?)));
+        if image.is_none() && !self.0.shelf.has(&workload) {
             give(sink, &refused("this host does not have it"), until).await;
             return;
         }
@@ -217,6 +245,9 @@ impl<E: Storage> Host<E> {
                 return;
             }
         }
+        if let Some((containers, manifest)) = image {
+            return self.give_image(containers, manifest, sink, stream).await;
+        }
         let Ok(Some((manifest, wasm))) = self.0.shelf.read(workload).await else {
             give(sink, &refused("this host does not have it whole"), until).await;
             return;
@@ -227,11 +258,20 @@ impl<E: Storage> Host<E> {
         }
     }
 
-    async fn is_leased_to(&self, node: NodeKey, workload: [u8; 32]) -> Result<bool, hodei_types::chain::ChainError> {
+    async fn is_leased_to(&self, node: NodeKey, workload: [u8; 32]) -> Result<bool, ChainError> {
+        self.has_lease(node, |lease| lease.workload.0 == workload).await
+    }
+
+    /// Whether a node has a running lease of that kind.
+    pub(super) async fn has_lease(
+        &self,
+        node: NodeKey,
+        is_one: impl Fn(&ILeases::Lease) -> bool + Send,
+    ) -> Result<bool, ChainError> {
         let ids = super::register::leases_of(self.chain(), node.0.into(), ASKER_LEASES_MAX).await?;
         for batch in ids.chunks(super::follow::MANY_MAX) {
             let leases = ask(self.chain(), LEASES, &ILeases::manyCall { leases: batch.to_vec() }).await?;
-            if leases.iter().any(|lease| lease.workload.0 == workload) {
+            if leases.iter().any(&is_one) {
                 return Ok(true);
             }
         }

@@ -25,14 +25,14 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Without its component, others are asked so often.
-const FETCH_EVERY: Duration = Duration::from_secs(5);
+pub(super) const FETCH_EVERY: Duration = Duration::from_secs(5);
 /// A process is looked at so often while nobody asks it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The first wait before a process is started again; each is twice the one before.
-const BACKOFF: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub(super) const BACKOFF: Duration = Duration::from_millis(100);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// What lived for so long begins with the first wait again.
-const LIVED: Duration = Duration::from_secs(60);
+pub(super) const LIVED: Duration = Duration::from_secs(60);
 /// A component whose compiler died so often will not be compiled here.
 const COMPILERS_DIED_MAX: u32 = 3;
 
@@ -49,6 +49,9 @@ enum Down {
 impl<E: Storage> Host<E> {
     /// Tends a replica until its lease ends.
     pub(super) async fn tend(self, replica: Arc<Replica>) {
+        if let Some(containers) = &self.0.containers {
+            return self.contain(containers, &replica).await;
+        }
         tokio::select! {
             () = self.keep_up(&replica) => {}
             () = replica.ended() => {}

@@ -2,7 +2,7 @@
 
 use super::{calls::Calls, room::Taken};
 use futures::future::BoxFuture;
-use hodei_sandbox::Sandbox;
+use hodei_sandbox::{Fence, Sandbox};
 use hodei_types::app::{
     transcript::{COLD_HEADER as COLD, is_of_host},
     wire::{Answer, HEADER_BYTES_MAX, HEADERS_MAX, Header},
@@ -30,6 +30,16 @@ pub(super) struct Warm {
 impl Warm {
     pub(super) fn new(sandbox: Sandbox, cold: Duration, room: Option<Taken>) -> Self {
         Self { sandbox, cold, asked: Instant::now(), _room: room }
+    }
+
+    /// Fences around it that do not stand whole, in words.
+    pub(super) fn missing(&self) -> String {
+        let told = self.sandbox.confinement().fences().into_iter().filter_map(|(name, fence)| match fence {
+            Fence::Stands => None,
+            Fence::Partly(words) => Some(format!("{name} in part: {words}")),
+            Fence::Missing(words) => Some(format!("no {name}: {words}")),
+        });
+        told.collect::<Vec<_>>().join("; ")
     }
 }
 

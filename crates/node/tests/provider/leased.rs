@@ -63,7 +63,18 @@ impl Leased {
         self.lease_of(id, id, node, workload, memory_bytes);
     }
 
-    /// The same, as one more of an order.
+    /// Leases all that a small container needs on a host, from now on.
+    #[allow(dead_code, reason = "containers have a test program of their own")]
+    pub(super) fn lease_whole(&self, id: u64, node: B256, workload: [u8; 32]) {
+        // Nobody sees it before it is whole.
+        let elsewhere = Self::new();
+        elsewhere.lease(id, node, workload, 64 << 20);
+        let mut lease = elsewhere.get(id).expect("it was leased");
+        (lease.capacity.cpuMilli, lease.capacity.diskBytes) = (1000, 128 << 20);
+        self.leases.lock().unwrap().insert(id, lease);
+    }
+
+    /// The same of memory, as one more of an order.
     pub(super) fn lease_of(&self, order: u64, id: u64, node: B256, workload: [u8; 32], memory_bytes: u64) {
         let mut lease = ILeases::Lease::abi_decode(&[0; 32 * 64]).expect("all of its fields may be zero");
         (lease.id, lease.order, lease.node, lease.workload) = (id, order, node, workload.into());

@@ -12,6 +12,7 @@
 //! Look                                              ► Replica | Gone | Refused
 //! Ping                                              ► State | Gone | Refused
 //! Concur                                            ► Signature | Refused
+//! Connect ─ Bytes… ─ End                            ► Connected ─ Bytes… ─ End | NotReady | Busy | Gone | Refused
 //! Transcribe (behind the Done of an Ask)            ► Transcript
 //! Sample                                            ► Transcript ─ Bytes (its body, if it has one) | Gone | Refused
 //! ```
@@ -23,13 +24,16 @@
 
 mod answer;
 
-pub use answer::{Answer, Due, Readings, Replica, State};
+pub use answer::{Answer, Due, Readings, Replica, State, Used};
 
 use super::{
     MANIFEST_BYTES_MAX, Manifest, ManifestError, Seal,
     transcript::{Signed, TRANSCRIPT_BYTES_MAX, Transcript, TranscriptError},
 };
-use crate::cbor::{CborError, Reader, Writer};
+use crate::{
+    cbor::{CborError, Reader, Writer},
+    transport::NodeKey,
+};
 
 /// Bytes of a component, a body or a log in one frame.
 pub const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -81,6 +85,9 @@ pub enum Request {
     Transcribe,
     /// Wants one blob of the container that was fetched on this stream.
     Want { sha256: [u8; 32] },
+    /// From a host that runs another app of the same owner: a connection to a port inside a container of the app with
+    /// that viewer.
+    Connect { lease: u64, app: NodeKey, port: u16 },
     /// Of the transcripts a host keeps of a replica, the first from that number on, for who has its viewer's seal.
     Sample { lease: u64, from: u64, seal: Seal },
 }
@@ -151,6 +158,9 @@ impl Request {
                 out.array(4).uint(8).uint(*lease).uint(*generation).uint(*round);
             }
             Self::Want { sha256 } => _ = out.array(2).uint(9).bytes(sha256),
+            Self::Connect { lease, app, port } => {
+                out.array(4).uint(10).uint(*lease).bytes(&app.0).uint((*port).into());
+            }
             Self::Transcribe => _ = out.array(1).uint(20),
             Self::Sample { lease, from, seal: Seal { at_ms, signature } } => {
                 out.array(5).uint(21).uint(*lease).uint(*from).uint(*at_ms).bytes(signature);
@@ -189,6 +199,10 @@ impl Request {
             (7, 1) => Self::End,
             (8, 4) => Self::Concur { lease: input.uint()?, generation: input.uint()?, round: input.uint()? },
             (9, 2) => Self::Want { sha256: input.fixed()? },
+            (10, 4) => {
+                let (lease, app, port) = (input.uint()?, NodeKey(input.fixed()?), input.uint()?);
+                Self::Connect { lease, app, port: u16::try_from(port).map_err(|_| WireError::Limit("port"))? }
+            }
             (20, 1) => Self::Transcribe,
             (21, 5) => {
                 let (lease, from) = (input.uint()?, input.uint()?);

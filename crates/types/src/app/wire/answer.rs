@@ -25,8 +25,12 @@ pub enum Answer {
         status: u16,
         headers: Vec<Header>,
     },
-    /// Some of a component or a body, never none.
+    /// Some of a component, a blob, a body or a connection, never none.
     Bytes(Vec<u8>),
+    /// A connection into a container stands.
+    Connected,
+    /// No more comes from the container over its connection; it may hear on.
+    End,
     /// The answer is over, and in words why it is not whole, if it is not.
     Done {
         readings: Readings,
@@ -116,12 +120,22 @@ pub struct Replica {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub memory_peak_bytes: u64,
+    /// Of a container, what the kernel counted; none for a component.
+    pub used: Option<Used>,
     /// Bytes it ever printed: where the next look goes on.
     pub log_end: u64,
     /// On call: what its calls cost so far.
     pub due: Due,
     /// The last of what it printed, for who has its viewer's seal.
     pub log: Vec<u8>,
+}
+
+/// What a container used since it was made, and has now, by the kernel's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    pub cpu_ms: u64,
+    pub memory_bytes: u64,
+    pub disk_bytes: u64,
 }
 
 impl State {
@@ -182,7 +196,9 @@ impl Readings {
 
 impl Replica {
     fn write(&self, out: &mut Writer) {
-        out.array(18).uint(10).uint(self.state as u64);
+        // A component's is spelled as before there were containers.
+        let (kind, values) = if self.used.is_some() { (18, 21) } else { (10, 18) };
+        out.array(values).uint(kind).uint(self.state as u64);
         text(out, &self.words);
         out.uint(self.since_ms).uint(self.cold_ms).uint(self.warm_us);
         text(out, &self.missing);
@@ -191,10 +207,13 @@ impl Replica {
         out.uint(self.log_end);
         self.due.write(out);
         out.bytes(&self.log);
+        self.used.iter().for_each(|used| {
+            out.uint(used.cpu_ms).uint(used.memory_bytes).uint(used.disk_bytes);
+        });
     }
 
-    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(Self {
+    fn read(input: &mut Reader<'_>, is_container: bool) -> Result<Self, WireError> {
+        let replica = Self {
             state: State::read(input)?,
             words: words(input)?,
             since_ms: input.uint()?,
@@ -208,10 +227,16 @@ impl Replica {
             bytes_in: input.uint()?,
             bytes_out: input.uint()?,
             memory_peak_bytes: input.uint()?,
+            used: None,
             log_end: input.uint()?,
             due: Due::read(input)?,
             log: input.bytes(CHUNK_BYTES_MAX)?.to_vec(),
-        })
+        };
+        if !is_container {
+            return Ok(replica);
+        }
+        let (cpu_ms, memory_bytes, disk_bytes) = (input.uint()?, input.uint()?, input.uint()?);
+        Ok(Self { used: Some(Used { cpu_ms, memory_bytes, disk_bytes }), ..replica })
     }
 }
 
@@ -254,6 +279,8 @@ impl Answer {
                 out.array(3).uint(20).bytes(&signed.transcript.encode()).bytes(&signed.signature);
             }
             Self::Unpaid { due } => due.write(out.array(3).uint(14)),
+            Self::Connected => _ = out.array(1).uint(16),
+            Self::End => _ = out.array(1).uint(17),
             Self::Wants { blobs } => {
                 out.array(2).uint(15).array(blobs.len());
                 blobs.iter().for_each(|sha256| _ = out.bytes(sha256));
@@ -264,7 +291,7 @@ impl Answer {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut input = Reader::new(bytes);
-        let (values, kind) = (input.array(18)?, input.uint()?);
+        let (values, kind) = (input.array(21)?, input.uint()?);
         let answer = match (kind, values) {
             (1, 1) => Self::Given,
             (2, 2) => Self::Refused { words: words(&mut input)? },
@@ -288,7 +315,10 @@ impl Answer {
             }
             (8, 2) => Self::NotReady { words: words(&mut input)? },
             (9, 1) => Self::Gone,
-            (10, 18) => Self::Replica(Box::new(Replica::read(&mut input)?)),
+            (10, 18) => Self::Replica(Box::new(Replica::read(&mut input, false)?)),
+            (18, 21) => Self::Replica(Box::new(Replica::read(&mut input, true)?)),
+            (16, 1) => Self::Connected,
+            (17, 1) => Self::End,
             (11, 2) => Self::State(State::read(&mut input)?),
             (12, 2) => Self::Signature(input.fixed()?),
             (20, 1) => Self::Transcript(None),
