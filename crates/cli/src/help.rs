@@ -123,6 +123,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei deploy hello.wat --replicas 3 --dry-run",
             "hodei deploy app.toml -y",
             "hodei deploy hello.wat --on-call --calls 100000",
+            "hodei deploy compose.yaml -p shop --dry-run",
             "hodei deploy shop.wasm --name shop --replicas 3 --region eu-west,eu-north --memory 512MiB --term 7d --budget 5",
         ],
     ),

@@ -46,6 +46,7 @@ pub mod retain;
 mod rounds;
 pub mod share;
 mod spend;
+pub mod stack;
 pub mod statement;
 mod sweep;
 pub mod tab;

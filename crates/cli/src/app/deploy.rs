@@ -39,6 +39,10 @@ enum Source {
 
 /// Reads the component, or where the image is, and the file that names it.
 pub(crate) fn read(args: &Deploy) -> Result<Read> {
+    if args.stack.project.is_some() || !args.stack.profiles.is_empty() {
+        let help = "name that file, or the folder it is in; an app's own name is --name";
+        return Err(Fault::new(&fault::APP_SPEC, "--project and --profile are of a compose file", help));
+    }
     let mut flags = args.draft();
     flags.env = image::env(&args.container)?;
     let (draft, lines, folder) = if has_ending(&args.file, "toml") {

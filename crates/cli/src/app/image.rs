@@ -71,16 +71,18 @@ pub(super) fn shown(image: &Image) -> Value {
     })
 }
 
+fn platform(args: &Container) -> Result<Platform> {
+    let Some(text) = &args.platform else { return Ok(Platform::here()) };
+    Platform::parse(text).ok_or_else(|| {
+        let rule = format!("--platform is {text:?}: hosts are linux/amd64 or linux/arm64");
+        Fault::new(&fault::APP_SPEC, rule, "name one of these, or leave it out")
+    })
+}
+
 impl Source {
     /// Of what was said, beside `folder`.
     pub(super) fn of(what: &str, folder: &Path, args: &Container) -> Result<Self> {
-        let platform = match &args.platform {
-            None => Platform::here(),
-            Some(text) => Platform::parse(text).ok_or_else(|| {
-                let rule = format!("--platform is {text:?}: hosts are linux/amd64 or linux/arm64");
-                Fault::new(&fault::APP_SPEC, rule, "name one of these, or leave it out")
-            })?,
-        };
+        let platform = platform(args)?;
         let path = folder.join(what);
         let place = match &args.from {
             Some(program) => Place::Local(program.clone(), what.to_owned()),
@@ -94,6 +96,12 @@ impl Source {
             None => Place::Registry(Reference::parse(what).map_err(|error| sdk_fault(error.into()))?),
         };
         Ok(Self { place, platform })
+    }
+
+    /// Of a reference, whatever files are called so.
+    pub(super) fn named(reference: &str, args: &Container) -> Result<Self> {
+        let place = Place::Registry(Reference::parse(reference).map_err(|error| sdk_fault(error.into()))?);
+        Ok(Self { place, platform: platform(args)? })
     }
 
     /// What it is; all of it is here already where it is not in a registry.

@@ -3,6 +3,7 @@
 pub(crate) mod deploy;
 mod image;
 pub(crate) mod serve;
+pub(crate) mod stack;
 pub(crate) mod transcript;
 
 use crate::{
@@ -312,7 +313,13 @@ async fn renew(args: &AppRenew, apps: &Apps<Link>, out: Out) -> Result<()> {
 
 async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
     let name = &args.name.app;
-    let shown = apps.show(name).await.map_err(sdk_fault)?;
+    let shown = match apps.show(name).await {
+        Err(fault @ hodei_sdk::Fault::NoApp(_)) => match apps.project(name).map_err(sdk_fault)? {
+            Some(project) => return stack::delete(name, project, &args.plan, apps, out).await,
+            None => return Err(sdk_fault(fault)),
+        },
+        shown => shown.map_err(sdk_fault)?,
+    };
     let bill = &shown.bill;
     out.say(format!(
         "{name}: {} replicas end; {} were paid, about {} come back",

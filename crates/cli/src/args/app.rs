@@ -7,8 +7,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Args, Debug)]
 pub(crate) struct Deploy {
-    /// A component, .wasm or .wat; an image as nginx:1.27, or its .tar, or a folder that is built; or an app.toml that
-    /// names one.
+    /// A component, .wasm or .wat; an image as nginx:1.27, or its .tar, or a folder that is built; an app.toml that names
+    /// one; or a compose.yaml, or the folder it is in.
     #[arg(value_name = "WHAT")]
     pub(crate) file: PathBuf,
     /// What it is called, a label of DNS; without it as its file, or its image.
@@ -23,7 +23,20 @@ pub(crate) struct Deploy {
     #[command(flatten)]
     pub(crate) container: Container,
     #[command(flatten)]
+    pub(crate) stack: Stack,
+    #[command(flatten)]
     pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What of a compose file")]
+pub(crate) struct Stack {
+    /// What its apps' names begin with; without it its `name:`, or its folder's.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) project: Option<String>,
+    /// A profile whose services are deployed too; may be given several times.
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -181,7 +194,7 @@ pub(crate) enum App {
     Scale(AppScale),
     /// Pay an app's replicas for longer.
     Renew(AppRenew),
-    /// End an app; what was not used of its escrow comes back.
+    /// End an app, or all of a compose file's project; what was not used of its escrow comes back.
     #[command(visible_alias = "rm")]
     Delete(AppDelete),
     /// Ask a replica of an app one thing; with --transcript keep what its host signs of it.

@@ -46,7 +46,7 @@ impl<'a> At<'a> {
     }
 
     pub(super) fn note(&self, why: &str) -> Note {
-        Note { line: self.line, words: format!("{}: {why}", self.path) }
+        Note { line: self.line, words: format!("{}: {why}", self.path), is_later: false }
     }
 
     pub(super) fn scalar(&self) -> Option<&'a str> {
@@ -187,15 +187,24 @@ impl<'a> At<'a> {
                 _ if at.is_null() => {}
                 Standing::Honoured => fields.push((key.name, at)),
                 Standing::Noted(why) => notes.push(at.note(why)),
+                Standing::Told(why, harmless) | Standing::Later(why, harmless) => {
+                    if !at.asks_for_nothing(harmless) {
+                        notes.push(Note { is_later: matches!(key.standing, Standing::Later(..)), ..at.note(why) });
+                    }
+                    fields.push((key.name, at));
+                }
                 Standing::Refused(why, harmless) => {
-                    let is_harmless = at.is_empty() || at.scalar().is_some_and(|text| harmless.contains(&text));
-                    if !is_harmless {
+                    if !at.asks_for_nothing(harmless) {
                         return Err(at.broken(why, None));
                     }
                 }
             }
         }
         Ok(fields)
+    }
+
+    fn asks_for_nothing(&self, harmless: &[&str]) -> bool {
+        self.is_empty() || self.scalar().is_some_and(|text| harmless.contains(&text))
     }
 
     fn unknown(&self, name: &str, at: &Self, table: &'static Table) -> Broken {

@@ -31,6 +31,8 @@ impl std::fmt::Display for Broken {
 pub struct Note {
     pub line: usize,
     pub words: String,
+    /// Hosts do not give it yet: nothing that says it is deployed.
+    pub is_later: bool,
 }
 
 /// A rule broken by a text whose place its caller knows.

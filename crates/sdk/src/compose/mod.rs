@@ -163,7 +163,8 @@ pub fn read(given: &Given<'_>, file: Files<'_>) -> Result<Compose, Broken> {
         let mut unset = Vec::new();
         let mut fill = Fill { environment: &environment, room: &mut room, unset: &mut unset };
         let text = fill.fill(text).map_err(|fault| fault.at(None, line, key))?;
-        let words = |name: String| Note { line, words: format!("{key}: {name} is not set, and empty here") };
+        let words =
+            |name: String| Note { line, words: format!("{key}: {name} is not set, and empty here"), is_later: false };
         notes.extend(unset.into_iter().map(words));
         Ok(text)
     })?;

@@ -74,6 +74,7 @@ pub(super) fn hodei(at: &At<'_>, notes: &mut Vec<Note>) -> Result<Hodei, Broken>
             "availability" => terms.availability = text()?,
             "disk" => terms.disk = text()?,
             "volume" => hodei.volume = Some(at.read(size_bytes, SIZE)?),
+            "port" => terms.port = Some(at.number(0..=u64::from(u16::MAX))?),
             "tier" => hodei.tier = Some(at.number(0..=u64::from(TIER_MAX))? as u8),
             "standby" => hodei.standby = Some(at.one_of(&[("cold", Standby::Cold), ("warm", Standby::Warm)])?),
             _ => {

@@ -18,7 +18,7 @@ mod registry;
 
 pub use auth::Credentials;
 pub use blobs::Blobs;
-pub use manifest::{Config, Platform};
+pub use manifest::{Check, Config, Platform};
 pub use reference::{Name, Reference};
 pub use registry::Registry;
 

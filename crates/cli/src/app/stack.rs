@@ -1,0 +1,369 @@
+//! Deploy the services of a compose file, and end them together.
+
+use super::{
+    apps,
+    deploy::{limited, plan_of, teller},
+    image,
+};
+use crate::{
+    args::{Deploy, Plan as Asked},
+    fault::{self, Fault, Result},
+    money,
+    out::{Out, table},
+    session::{Session, sdk_fault},
+    status::short,
+};
+use alloy_primitives::{B256, U256};
+use hodei_sdk::{
+    app::{Apps, Draft, Payload, Plan, Project},
+    compose::{self, Broken, FILE_BYTES_MAX, Given},
+    image::Image,
+    link::Link,
+    stack::Stack,
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// What a folder's file may be called, the first that is there.
+const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+/// Hours of what is told as a month.
+const MONTH_HOURS: u64 = 24 * 30;
+
+/// A compose file, checked as far as that needs nobody.
+pub(crate) struct Read {
+    file: PathBuf,
+    stack: Stack,
+    /// Where the image of each service is.
+    sources: Vec<image::Source>,
+}
+
+/// One service, priced.
+struct Ready {
+    image: Image,
+    mark: B256,
+    /// None where it stands already.
+    plan: Option<Plan>,
+}
+
+/// The compose file that a word of the command line means, if it means one.
+pub(crate) fn meant(what: &Path) -> Option<PathBuf> {
+    let is_yaml = |path: &Path| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    if what.is_dir() {
+        return NAMES.iter().map(|name| what.join(name)).find(|file| file.is_file());
+    }
+    is_yaml(what).then(|| what.to_owned())
+}
+
+/// Reads the file, and refuses what nothing does.
+pub(crate) fn read(file: PathBuf, args: &Deploy) -> Result<Read> {
+    let terms = terms(args)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let text = text(&file)?;
+    // What is not UTF-8 is no value of a YAML file.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment: BTreeMap<String, String> = environment.collect();
+    let given = Given { text: &text, environment: Some(&environment), profiles: &args.stack.profiles, services: &[] };
+    let mut beside = |path: &str| match std::fs::metadata(folder.join(path)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+        Ok(_) => self::text(&folder.join(path)).map(Some).map_err(|fault| fault.message),
+    };
+    let told = |error| broken(&file, &error);
+    let compose = compose::read(&given, &mut beside).map_err(told)?;
+    let project = match (&args.stack.project, &compose.name) {
+        (Some(said), _) | (None, Some(said)) => said.clone(),
+        (None, None) => {
+            let path = folder.canonicalize().map_err(|error| Fault::io(folder, "finding its name", &error))?;
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        }
+    };
+    let stack = Stack::of(&compose, &project, &terms).map_err(told)?;
+    let source = |service: &compose::Service| match (&service.build, &service.image) {
+        (Some(build), _) => image::Source::of(&build.context, folder, &args.container),
+        (None, image) => image::Source::named(image.as_deref().unwrap_or_default(), &args.container),
+    };
+    let sources = stack.members.iter().map(|member| source(&member.service)).collect::<Result<_>>()?;
+    Ok(Read { file, stack, sources })
+}
+
+fn text(path: &Path) -> Result<String> {
+    String::from_utf8(limited(path, FILE_BYTES_MAX as u64, &fault::SETTINGS)?)
+        .map_err(|_| Fault::new(&fault::SETTINGS, "it is not UTF-8", "write it anew").at(path.display()))
+}
+
+/// What flags say for all services; what is of one app alone is refused.
+fn terms(args: &Deploy) -> Result<Draft> {
+    let said = args.draft();
+    let terms = Draft {
+        regions: said.regions.clone(),
+        country: said.country.clone(),
+        price_max: said.price_max.clone(),
+        per_host: said.per_host,
+        per_operator: said.per_operator,
+        per_network: said.per_network,
+        class: said.class.clone(),
+        patience: said.patience.clone(),
+        term: said.term.clone(),
+        budget: said.budget.clone(),
+        collateral_min: said.collateral_min.clone(),
+        within: said.within,
+        availability: said.availability.clone(),
+        ..Draft::default()
+    };
+    let of = &args.container;
+    if said != terms || !of.env.is_empty() || of.env_file.is_some() || of.from.is_some() {
+        let help = "say it in the file, at the service it is meant for";
+        return Err(Fault::new(&fault::APP_SPEC, "a flag is of one app, and a compose file is deployed", help));
+    }
+    Ok(terms)
+}
+
+fn broken(file: &Path, error: &Broken) -> Fault {
+    Fault::new(&fault::APP_SPEC, error, "docs/compose.md lists what is done with each key").at(file.display())
+}
+
+/// `hodei deploy compose.yaml`
+pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Out) -> Result<()> {
+    let Read { file, mut stack, sources } = read;
+    let apps = apps(session).await?;
+    let ready = plan(&file, &mut stack, &sources, &apps, out).await?;
+    stack.notes.iter().for_each(|note| out.say(format!("line {}: {}", note.line, note.words)));
+    let rows: Vec<_> = stack.members.iter().zip(&ready).map(|(member, ready)| row(member.app(), ready)).collect();
+    out.say(table(&["APP", "REPLICAS", "REGIONS", "OPERATORS", "AN HOUR", "A MONTH", "ESCROW"], &rows));
+    let plans = || ready.iter().filter_map(|ready| ready.plan.as_ref());
+    let hour: U256 = plans().map(Plan::hour).sum();
+    let deposit: U256 = plans().map(|plan| plan.deposit).sum();
+    out.say(format!(
+        "{}: {} an hour, {} a month; {} go in escrow, what is not used comes back",
+        stack.project,
+        money::show(hour),
+        money::show(hour * U256::from(MONTH_HOURS)),
+        money::show(deposit)
+    ));
+    if args.plan.dry_run {
+        let service = |(member, ready): (&hodei_sdk::stack::Member, &Ready)| {
+            json!({
+                "service": member.service.name, "name": member.app(), "image": image::shown(&ready.image),
+                "plan": ready.plan.as_ref().map(plan_of),
+            })
+        };
+        let notes = stack.notes.iter().map(|note| json!({ "line": note.line, "words": note.words }));
+        out.result(
+            "",
+            &json!({
+                "schema": "hodei.stack.plan/1", "project": stack.project, "hour_wei": hour.to_string(),
+                "escrow_wei": deposit.to_string(), "notes": notes.collect::<Vec<_>>(),
+                "services": stack.members.iter().zip(&ready).map(service).collect::<Vec<_>>(),
+            }),
+        );
+        return Ok(());
+    }
+    let count = plans().count();
+    if count > 0 {
+        apps.afford(deposit).await.map_err(sdk_fault)?;
+        out.confirm(&format!("Put {} in escrow and deploy {count} apps?", money::show(deposit)), args.plan.yes)?;
+    }
+    for (source, ready) in sources.iter().zip(&ready).filter(|(_, ready)| ready.plan.is_some()) {
+        source.pull(&ready.image, apps.blobs(), out).await.map_err(sdk_fault)?;
+    }
+    begin(&stack, ready, &apps, out).await?;
+    let url = |app: &str| format!("http://{app}.localhost:8080");
+    let answers = stack.members.iter().filter(|member| port(member) != 0);
+    let urls: Vec<String> = answers.map(|member| url(member.app())).collect();
+    let shown = |member: &hodei_sdk::stack::Member| {
+        json!({
+            "service": member.service.name, "name": member.app(), "url": (port(member) != 0).then(|| url(member.app())),
+        })
+    };
+    let answers = if urls.is_empty() { String::new() } else { format!("; it answers at {}", urls.join(", ")) };
+    out.result(
+        format!("{} is ready, {} apps{answers}", stack.project, stack.members.len()),
+        &json!({
+            "schema": "hodei.stack/1", "project": stack.project, "deployed": count, "hour_wei": hour.to_string(),
+            "escrow_wei": deposit.to_string(), "urls": urls,
+            "services": stack.members.iter().map(shown).collect::<Vec<_>>(),
+        }),
+    );
+    out.next("hodei app serve");
+    Ok(())
+}
+
+/// Where a service answers HTTP, 0 for nowhere.
+fn port(member: &hodei_sdk::stack::Member) -> u16 {
+    match &member.spec.runs {
+        hodei_sdk::app::Runs::Container(contained) => contained.port.unwrap_or_default(),
+        hodei_sdk::app::Runs::Component(_) => 0,
+    }
+}
+
+/// Finds the images, lets the services reach each other, and asks where each would go.
+async fn plan(
+    file: &Path,
+    stack: &mut Stack,
+    sources: &[image::Source],
+    apps: &Apps<Link>,
+    out: Out,
+) -> Result<Vec<Ready>> {
+    let of = |service: &str, fault: hodei_sdk::Fault| sdk_fault(fault).at(format!("{}: {service}", file.display()));
+    let mut images = Vec::new();
+    for (member, source) in stack.members.iter().zip(sources) {
+        images.push(source.find(apps.blobs(), out).await.map_err(|fault| of(&member.service.name, fault))?);
+    }
+    let says: Vec<_> = images.iter().map(|image| &image.says).collect();
+    stack.connect(&says, |app| apps.reached_as(app)).map_err(|error| broken(file, &error))?;
+    let standing = apps.project(&stack.project).map_err(sdk_fault)?.unwrap_or_default();
+    let names = apps.names().map_err(sdk_fault)?;
+    let mut ready = Vec::new();
+    for (member, image) in stack.members.iter().zip(images) {
+        let (app, service) = (member.app(), &member.service.name);
+        let mark = apps.mark(&member.spec, &Payload::Image(&image)).map_err(|fault| of(service, fault))?;
+        let stands = standing.get(app).filter(|_| names.iter().any(|name| name == app));
+        let plan = match stands {
+            Some(as_deployed) if *as_deployed == mark => None,
+            Some(_) => {
+                let words = format!("{service} is deployed otherwise, and a project is not updated yet");
+                let help = format!("end it, and deploy the file again: hodei app delete {app}");
+                return Err(Fault::new(&fault::EXISTS, words, help).at(file.display()));
+            }
+            // A rule that is not kept is of no line here: all that have one were kept.
+            None => {
+                Some(apps.plan(&member.spec, &member.service.hodei.lines).await.map_err(|fault| of(service, fault))?)
+            }
+        };
+        ready.push(Ready { image, mark, plan });
+    }
+    for app in standing.keys().filter(|app| stack.members.iter().all(|member| member.app() != app.as_str())) {
+        out.say(format!("{app} is no longer of the file, and goes on: hodei app delete {app} ends it"));
+    }
+    Ok(ready)
+}
+
+fn row(app: &str, ready: &Ready) -> Vec<String> {
+    let Some(plan) = &ready.plan else {
+        let mut row = vec![app.to_owned(), "stands".into()];
+        row.resize(7, "-".into());
+        return row;
+    };
+    let mut regions: Vec<String> = plan.places.iter().map(|place| place.region.to_owned()).collect();
+    let mut operators: Vec<String> = plan.places.iter().map(|place| short(&place.operator.to_string())).collect();
+    for names in [&mut regions, &mut operators] {
+        names.sort();
+        names.dedup();
+    }
+    vec![
+        app.to_owned(),
+        plan.terms.replicas.to_string(),
+        if regions.is_empty() { "waits for an offer".into() } else { regions.join(", ") },
+        operators.join(", "),
+        money::show(plan.hour()),
+        money::show(plan.hour() * U256::from(MONTH_HOURS)),
+        money::show(plan.deposit),
+    ]
+}
+
+/// Deploys one after the other, each once those before it are ready; if one fails all of these end again.
+async fn begin(stack: &Stack, ready: Vec<Ready>, apps: &Apps<Link>, out: Out) -> Result<()> {
+    let mut project = apps.project(&stack.project).map_err(sdk_fault)?.unwrap_or_default();
+    let mut begun: Vec<&str> = Vec::new();
+    let mut tell = teller(out);
+    for (member, Ready { image, mark, plan }) in stack.members.iter().zip(ready) {
+        let Some(plan) = plan else { continue };
+        let app = member.app();
+        out.say(format!("{app}: {}", image.reference));
+        project.insert(app.to_owned(), mark);
+        // Noted first: what is cut short is ended by the project's name.
+        let noted = apps.keep_project(&stack.project, &project);
+        let deployed = match noted {
+            Ok(()) => apps.deploy(&member.spec, Payload::Image(&image), plan, &mut tell).await.map(drop),
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = deployed {
+            // What failed ended itself, if the ledger could be reached; one of that name that was there before is not ours.
+            let is_ours = !matches!(fault, hodei_sdk::Fault::AppExists(_));
+            let is_left = is_ours && apps.names().is_ok_and(|names| names.iter().any(|name| name == app));
+            if !is_left {
+                project.remove(app);
+            }
+            let mut fault = sdk_fault(fault).at(app);
+            let mut left = end(apps, &stack.project, &mut project, &begun).await;
+            left.extend(is_left.then(|| app.to_owned()));
+            if !left.is_empty() {
+                fault.help = format!(
+                    "{}; these could not be ended, and are by hodei app delete: {}",
+                    fault.help,
+                    left.join(", ")
+                );
+            }
+            return Err(fault);
+        }
+        begun.push(app);
+    }
+    Ok(())
+}
+
+/// Ends apps, the last first, and gives those that could not be.
+async fn end(apps: &Apps<Link>, name: &str, project: &mut Project, begun: &[&str]) -> Vec<String> {
+    let mut left = Vec::new();
+    for app in begun.iter().rev() {
+        match apps.delete(app).await {
+            Ok(_) | Err(hodei_sdk::Fault::NoApp(_)) => _ = project.remove(*app),
+            Err(_) => left.push((*app).to_owned()),
+        }
+    }
+    // What is noted and is not there is passed over later.
+    let _ = apps.keep_project(name, project);
+    left
+}
+
+/// `hodei app delete PROJECT`: ends all of its apps.
+pub(super) async fn delete(name: &str, mut project: Project, asked: &Asked, apps: &Apps<Link>, out: Out) -> Result<()> {
+    let names = apps.names().map_err(sdk_fault)?;
+    project.retain(|app, _| names.contains(app));
+    let all: Vec<String> = project.keys().cloned().collect();
+    out.say(format!("{name}: {} apps end: {}", all.len(), all.join(", ")));
+    if asked.dry_run {
+        out.result("", &json!({ "schema": "hodei.stack.delete.plan/1", "project": name, "apps": all }));
+        return Ok(());
+    }
+    out.confirm("End them?", asked.yes)?;
+    let (mut leases, mut refunded) = (0, U256::ZERO);
+    for app in &all {
+        let deleted = apps.delete(app).await.map_err(|fault| sdk_fault(fault).at(app))?;
+        leases += deleted.leases;
+        refunded += deleted.refunded;
+        project.remove(app);
+        apps.keep_project(name, &project).map_err(sdk_fault)?;
+    }
+    apps.keep_project(name, &Project::new()).map_err(sdk_fault)?;
+    let value: Value = json!({
+        "schema": "hodei.stack.delete/1", "project": name, "apps": all, "leases": leases,
+        "refunded_wei": refunded.to_string(),
+    });
+    out.result(format!("{name} is over: {leases} leases ended, {} came back", money::exact(refunded)), &value);
+    out.next("hodei app list");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compose_file_is_meant_by_itself_and_by_its_folder() {
+        let folder = std::env::temp_dir().join(format!("hodei-stack-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        assert_eq!(meant(&folder), None);
+        assert_eq!(meant(Path::new("nginx:1.27")), None);
+        assert_eq!(meant(Path::new("app.toml")), None);
+        assert_eq!(meant(Path::new("stack.yml")), Some("stack.yml".into()));
+        std::fs::write(folder.join("docker-compose.yml"), "services: {}\n").unwrap();
+        assert_eq!(meant(&folder), Some(folder.join("docker-compose.yml")));
+        std::fs::write(folder.join("compose.yaml"), "services: {}\n").unwrap();
+        assert_eq!(meant(&folder), Some(folder.join("compose.yaml")));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
