@@ -222,13 +222,23 @@ pub(crate) struct Fault {
     pub(crate) expected: Option<String>,
     pub(crate) found: Option<String>,
     pub(crate) help: String,
+    /// Where several things are wrong: all of them, each with its `text`, the first with them.
+    pub(crate) all: Vec<Value>,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Fault>;
 
 impl Fault {
     pub(crate) fn new(code: &'static Code, message: impl fmt::Display, help: impl fmt::Display) -> Self {
-        Self { code, message: message.to_string(), at: None, expected: None, found: None, help: help.to_string() }
+        Self {
+            code,
+            message: message.to_string(),
+            at: None,
+            expected: None,
+            found: None,
+            help: help.to_string(),
+            all: Vec::new(),
+        }
     }
 
     /// Where: a file with line, an address, a key.
@@ -276,6 +286,9 @@ impl Fault {
                 error[name] = json!(value);
             }
         }
+        if !self.all.is_empty() {
+            error["all"] = json!(self.all);
+        }
         json!({ "schema": "hodei.error/1", "error": error })
     }
 }
@@ -283,6 +296,9 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "error[{}]: {}", self.code.id, self.message)?;
+        for text in self.all.iter().skip(1).filter_map(|wrong| wrong["text"].as_str()) {
+            writeln!(f, "  {:>8}: {text}", "and")?;
+        }
         for (name, value) in [("where", &self.at), ("expected", &self.expected), ("found", &self.found)] {
             if let Some(value) = value {
                 writeln!(f, "  {name:>8}: {value}")?;

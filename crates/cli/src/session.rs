@@ -422,7 +422,13 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             Fault::new(&fault::APP_SPEC, error, "correct it; `hodei deploy --help` and docs/deploy.md list the rules")
         }
         Sdk::NoOffer(ref none) => {
-            let help = format!("ask for less, or have somebody offer it: {}", none.command);
+            let help = match (none.is_priceless, none.key) {
+                (true, _) => format!("raise price_max first, no offer can be that cheap: {}", none.command),
+                (_, Some("price_max")) => {
+                    format!("raise price_max, or have somebody offer it for that: {}", none.command)
+                }
+                _ => format!("ask for less, or have somebody offer it: {}", none.command),
+            };
             Fault::new(&fault::NO_OFFER, error, help)
         }
         Sdk::NoReservation(_) => Fault::new(&fault::NO_RESERVATION, error, "`hodei market reserved` lists them"),

@@ -94,6 +94,7 @@ fn an_app_outlives_one_of_its_hosts_and_every_wei_of_it_is_accounted_for() {
 
     let door = Door::open(&network);
     let begun = Instant::now();
+    assert_ne!(door.get("hello.localhost").0, 404, "it is known, ready or not");
     while door.get("hello.localhost").0 != 200 {
         assert!(begun.elapsed() < PATIENCE, "no answer: {:?}", door.get("hello.localhost"));
         std::thread::sleep(Duration::from_millis(300));

@@ -11,7 +11,7 @@ use crate::{
     time::minute,
 };
 use alloy_primitives::U256;
-use hodei_sdk::app::{Draft, FILE_BYTES_MAX, Lines, Payload, Plan, Runs, Spec, Step, cpus, size, span};
+use hodei_sdk::app::{Draft, FILE_BYTES_MAX, Lines, Payload, Plan, Runs, Spec, Step, Wrong, cpus, size, span};
 use hodei_types::app::COMPONENT_BYTES_MAX;
 use serde_json::json;
 use std::{
@@ -45,23 +45,23 @@ pub(crate) fn read(args: &Deploy) -> Result<Read> {
     }
     let mut flags = args.draft();
     flags.env = image::env(&args.container)?;
-    let (draft, lines, folder) = if has_ending(&args.file, "toml") {
+    let (draft, lines, wrongs, folder) = if has_ending(&args.file, "toml") {
         let text = String::from_utf8(limited(&args.file, FILE_BYTES_MAX as u64, &fault::COMPONENT)?)
             .map_err(|_| Fault::new(&fault::SETTINGS, "it is not UTF-8", "write it anew").at(args.file.display()))?;
-        let (file, mut lines) = Draft::parse(&text).map_err(|error| told(error.into(), &args.file))?;
+        let (file, mut lines, wrongs) = Draft::parse_all(&text).map_err(|error| told(error.into(), &args.file))?;
         let draft = flags.clone().or(file);
         // A flag is on no line.
         lines.retain(|key, _| !flags.says(key));
-        (draft, lines, args.file.parent().unwrap_or(Path::new("")))
+        (draft, lines, wrongs, args.file.parent().unwrap_or(Path::new("")))
     } else {
         let what = Some(args.file.to_string_lossy().into_owned());
         let draft = match image::is_meant(&args.file, &args.container) {
             true => Draft { image: what, ..flags },
             false => Draft { component: what, ..flags },
         };
-        (draft, Lines::new(), Path::new(""))
+        (draft, Lines::new(), Vec::new(), Path::new(""))
     };
-    let spec = draft.check(&lines).map_err(|error| told(error.into(), &args.file))?;
+    let spec = draft.check_all(&lines, wrongs).map_err(|wrongs| all_told(&wrongs, &args.file))?;
     let source = match &spec.runs {
         Runs::Component(component) => Source::Component(wasm(&folder.join(component))?),
         Runs::Container(contained) => Source::Image(image::Source::of(&contained.image, folder, &args.container)?),
@@ -71,6 +71,20 @@ pub(crate) fn read(args: &Deploy) -> Result<Read> {
 
 fn told(fault: hodei_sdk::Fault, file: &Path) -> Fault {
     sdk_fault(fault).at(file.display())
+}
+
+/// The first of what is wrong, and all of it beside that.
+fn all_told(wrongs: &[Wrong], file: &Path) -> Fault {
+    let code = match wrongs.first() {
+        Some(Wrong::Unread(..)) => &fault::SETTINGS,
+        _ => &fault::APP_SPEC,
+    };
+    let told = |wrong: &Wrong| json!({ "text": wrong.to_string(), "line": wrong.line(), "rule": wrong.rule(), "nearest": wrong.nearest() });
+    let first = wrongs.first().map(ToString::to_string).unwrap_or_default();
+    let help = "correct it; `hodei deploy --help` and docs/deploy.md list the rules";
+    let mut fault = Fault::new(code, first, help).at(file.display());
+    fault.all = wrongs.iter().map(told).collect();
+    fault
 }
 
 fn has_ending(file: &Path, ending: &str) -> bool {
@@ -316,5 +330,18 @@ mod tests {
         assert!(fault.message.contains(":2:"), "{}", fault.message);
         assert_eq!(limited(&path, 3, &fault::COMPONENT).unwrap_err().code.id, "HD3053");
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_in_the_fault_with_line_rule_and_nearest() {
+        let text = "component = \"a.wasm\"\nreplicas = 65\ncountry = \"ESP\"\n";
+        let (draft, lines, wrongs) = Draft::parse_all(text).unwrap();
+        let fault = all_told(&draft.check_all(&lines, wrongs).unwrap_err(), Path::new("app.toml"));
+        assert_eq!(fault.code.id, "HD3051");
+        let error = &fault.json()["error"];
+        assert_eq!((error["all"].as_array().unwrap().len(), &error["all"][1]["line"]), (2, &json!(3)), "{error}");
+        assert_eq!((&error["all"][0]["nearest"], &error["all"][0]["rule"]), (&json!("64"), &json!("1 to 64")));
+        let shown = fault.to_string();
+        assert!(shown.contains("line 2: replicas") && shown.contains("and: line 3: country"), "{shown}");
     }
 }

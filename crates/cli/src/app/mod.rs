@@ -192,11 +192,24 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
         json!({ "reference": container.image, "digest": format!("sha256:{}", hex::encode(container.digest)) })
     }));
     value["since_ms"] = json!(record.since_ms);
+    value["over_ms"] = json!(shown.over_ms);
     value["orders"] = json!(record.orders);
     value["waiting"] = json!(shown.waiting.iter().map(|(order, _)| order).collect::<Vec<_>>());
     value["replicas"] = shown.replicas.iter().map(replica).collect();
     // Not known, where the ledger no longer has the blocks.
     value["breaches"] = json!(shown.breaches.as_ref().map(|all| all.iter().map(broke_of).collect::<Vec<_>>()));
+    if let Some(over_ms) = shown.over_ms {
+        let (name, wanted, paid) = (&args.app, record.replicas, money::show(bill.paid + bill.owed));
+        out.result(
+            format!(
+                "{name}: 0 of {wanted} replicas run: the term they were paid for is over since {}; {paid} paid\nhodei app \
+                 delete {name}, and deploy it again; next time `hodei app renew {name} 1h` before the end",
+                minute(over_ms)
+            ),
+            &value,
+        );
+        return Ok(());
+    }
     out.result(
         format!(
             "{}: {} of {} replicas run; {} an hour, {} paid, {} left, until {}\n\n{}{}{}",

@@ -33,6 +33,7 @@ fn tell(told: &Told, out: Out) {
         Told::Given { app, .. } => ("given", app),
         Told::NotGiven { app, .. } => ("not_given", app),
         Told::Ended { app, .. } => ("ended", app),
+        Told::Over { app, .. } => ("over", app),
         Told::Ordered { app, .. } => ("ordered", app),
         Told::NotOrdered { app, .. } => ("not_ordered", app),
         Told::Blind { app, .. } => ("blind", app),
@@ -66,6 +67,8 @@ pub(crate) async fn serve(args: &AppServe, session: &Session, out: Out) -> Resul
         .and_then(|listener| Ok((listener.local_addr()?, listener)))
         .map_err(|error| Fault::new(&fault::NODE, format!("{}: {error}", args.listen), "choose another address"))?;
     let (routes, link) = (Routes::default(), apps.link().clone());
+    // A request before the first look is told to come again.
+    routes.know(&names);
     let tasks = upkeep(session, apps, routes.clone(), out);
     let door = tokio::spawn(app::serve(listener, link, routes));
     let urls: Vec<String> = names.iter().map(|name| format!("http://{name}.localhost:{}", address.port())).collect();

@@ -243,7 +243,15 @@ impl Tour {
         }
         let (message, at) = (format!("step `{}` failed: {} {}", step.name(), fault.code.id, fault.message), fault.at);
         let help = format!("{}; the nodes' logs are in {}", fault.help, self.folder.path.display());
-        Err(Fault { code: &fault::STEP, message, at, expected: fault.expected, found: fault.found, help })
+        Err(Fault {
+            code: &fault::STEP,
+            message,
+            at,
+            expected: fault.expected,
+            found: fault.found,
+            help,
+            all: fault.all,
+        })
     }
 
     fn sabotages(&self, step: Step) -> bool {

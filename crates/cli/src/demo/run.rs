@@ -50,7 +50,7 @@ pub(super) async fn run(tour: &Tour, cloud: &mut Cloud, session: &Session) -> Re
     }
     tour.say(&format!("{HOSTS} machines offer to run components, each of its own operator"));
     let apps = apps(session).await?;
-    deploy(tour, &apps).await?;
+    let deposit = deploy(tour, &apps).await?;
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -107,11 +107,15 @@ pub(super) async fn run(tour: &Tour, cloud: &mut Cloud, session: &Session) -> Re
     let over = apps.delete(NAME).await.map_err(sdk_fault)?;
     let statement = over.statement.ok_or_else(|| failed("there is no bill", "see the validators' logs"))?;
     tour.say(&format!(
-        "its bill: {} to {} operators, {} burned; {} came back",
-        money::show(statement.paid() - statement.burned),
+        "its bill: {} were put in escrow, {} at first and {} for the replica that was placed again; {} of that went to {} \
+         operators, {} were burned, {} came back",
+        money::exact(statement.escrow()),
+        money::exact(deposit),
+        money::exact(statement.escrow().saturating_sub(deposit)),
+        money::exact(statement.paid() - statement.burned),
         statement.earned.len(),
-        money::show(statement.burned),
-        money::show(over.refunded)
+        money::exact(statement.burned),
+        money::exact(statement.returned)
     ));
     if !tour.keep {
         cloud.kill_hosts().await;
@@ -119,7 +123,8 @@ pub(super) async fn run(tour: &Tour, cloud: &mut Cloud, session: &Session) -> Re
     Ok(())
 }
 
-async fn deploy(tour: &Tour, apps: &Apps<Link>) -> Result<()> {
+/// Wei that are in escrow for it.
+async fn deploy(tour: &Tour, apps: &Apps<Link>) -> Result<U256> {
     let wasm = wat::parse_bytes(HELLO).map_err(|error| failed(error, "report it"))?;
     let draft = Draft {
         name: Some(NAME.into()),
@@ -140,10 +145,10 @@ async fn deploy(tour: &Tour, apps: &Apps<Link>) -> Result<()> {
     tour.say(&format!(
         "{} replicas of {NAME} are ready, {} in escrow for an hour; the slowest started in {} ms",
         deployed.replicas.len(),
-        money::show(deposit),
+        money::exact(deposit),
         deployed.cold_ms
     ));
-    Ok(())
+    Ok(deposit)
 }
 
 /// Whether all of its replicas are ready, and none with the one that died.

@@ -25,8 +25,13 @@ const MBIT: u64 = 1_000_000;
 
 /// `hodei market reserve`.
 pub(crate) async fn reserve(args: &MarketReserve, session: &Session, out: Out) -> Result<()> {
-    let terms = held::terms(&args.draft(), args.bandwidth.saturating_mul(MBIT), args.transfer.unwrap_or(0))
-        .map_err(sdk_fault)?;
+    let terms = held::terms(&args.draft(), args.bandwidth.saturating_mul(MBIT), args.transfer.unwrap_or(0)).map_err(
+        |broken| {
+            let mut fault = sdk_fault(broken);
+            fault.help = "correct it; `hodei market reserve --help` lists what may be said".into();
+            fault
+        },
+    )?;
     let plan = held::plan(&*session.chain, terms).await.map_err(sdk_fault)?;
     let (each, month) = (&plan.terms.each, plan.hour() * U256::from(MONTH_HOURS));
     out.say(format!(
@@ -257,6 +262,9 @@ pub(crate) async fn recall(args: &MarketHeld, session: &Session, out: Out) -> Re
 pub(crate) async fn release(args: &MarketHeld, session: &Session, out: Out) -> Result<()> {
     let wallet = session.wallet()?;
     let one = wallet.reservation(args.reservation).await.map_err(sdk_fault)?;
+    if one.leases() > 0 && !args.plan.dry_run {
+        return Err(sdk_fault(hodei_sdk::Fault::PoolUsed { order: one.id, leases: one.leases() }));
+    }
     let left = one.rooms.iter().fold(U256::ZERO, |sum, room| sum + U256::from(room.left));
     out.say(format!(
         "{} leases end, about {} come back; {} stand in them",

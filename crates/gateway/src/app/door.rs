@@ -140,7 +140,13 @@ async fn pass<T: Transport>(
     }
     let (mut tried, mut is_paid) = (BTreeSet::new(), false);
     // Before the body is read: nobody sends one to what is not there.
-    let mut held = match routes.pick(name, &tried, Instant::now()) {
+    let mut picked = routes.pick(name, &tried, Instant::now());
+    if matches!(picked, Pick::Unknown) {
+        // It may have been deployed since the last look.
+        routes.look().await;
+        picked = routes.pick(name, &tried, Instant::now());
+    }
+    let mut held = match picked {
         Pick::Unknown => return unknown(name),
         Pick::None => return later(&format!("No replica of {name} is ready.")),
         Pick::To(held) => held,

@@ -133,9 +133,14 @@ impl Draft {
             words: error.message().trim().replace('\n', " "),
         };
         let draft = toml::from_str(text).map_err(unread)?;
-        let table = toml::de::DeTable::parse(text).map_err(unread)?.into_inner();
+        Ok((draft, Self::lines(text).map_err(unread)?))
+    }
+
+    /// On which lines keys stand, whichever they are.
+    pub(super) fn lines(text: &str) -> Result<Lines, toml::de::Error> {
+        let table = toml::de::DeTable::parse(text)?.into_inner();
         let lines = table.keys().map(|key| (key.get_ref().to_string(), line_of(text, key.span().start)));
-        Ok((draft, lines.collect()))
+        Ok(lines.collect())
     }
 
     /// Whether it says something of a key.

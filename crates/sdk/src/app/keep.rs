@@ -34,7 +34,7 @@ const NEW_MS: u64 = 30_000;
 const PAUSE_MS: u64 = 5_000;
 const PAUSE_MS_MAX: u64 = 300_000;
 /// What the ledger's time and ours may differ by without a lease's end being early.
-const EARLY_MS: u64 = 30_000;
+pub(super) const EARLY_MS: u64 = 30_000;
 
 /// How a look went.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,12 +9,14 @@
 //! spending account, so that a budget's cap holds, and what is left of a lease comes back to its owner. What is looked
 //! at is what a replica's host says of itself; what is paid, and to whom, is the ledger's.
 
+mod asking;
 mod change;
 mod contained;
 mod deploy;
 mod draft;
 mod host;
 mod keep;
+mod lack;
 mod level;
 mod pay;
 mod plan;
@@ -27,15 +29,17 @@ mod statement;
 mod transcript;
 mod unit;
 mod upkeep;
+mod wrong;
 
 pub use change::{Deleted, Renewed};
 pub use contained::Contained;
 pub use deploy::{Deployed, Payload, Step};
 pub use draft::{Draft, FILE_BYTES_MAX, Health, Lines, Unread};
 pub use host::{HostError, Question, Reply, request};
+pub use lack::NoOffer;
 pub use level::{Broke, Promised};
 pub use pay::Pay;
-pub use plan::{NoOffer, Place, Plan, Stands};
+pub use plan::{Place, Plan, Stands};
 pub use project::Project;
 pub use record::Record;
 pub use route::{Pick, Route, Routes};
@@ -46,6 +50,7 @@ pub use transcript::Answered;
 pub(crate) use unit::thousandths;
 pub use unit::{cpus, secs, size, span};
 pub use upkeep::Told;
+pub use wrong::{WRONGS_MAX, Wrong};
 
 use crate::{fault::Fault, image::Blobs, moves::event, share::Drawer, wallet::Wallet};
 use alloy_primitives::{B256, U256};

@@ -6,11 +6,11 @@
 
 use super::{
     draft::Lines,
+    lack::{no_offer, on_line},
     level::{Promised, Promises},
     spec::Spec,
-    unit,
 };
-use crate::{fault::Fault, market::listed, wallet::format_coins};
+use crate::{fault::Fault, market::listed};
 use alloy_primitives::{Address, U256};
 use hodei_types::{
     abi::{
@@ -19,10 +19,7 @@ use hodei_types::{
     },
     call::{ask, revert},
     chain::Chain,
-    market::{
-        BP, Capacity, Class, FUEL_PER_MS, OFFER_MIN, REGIONS, Runtime, TERM_SECS_MAX, call_price, keep_rate, rate,
-        show_percent,
-    },
+    market::{BP, Class, FUEL_PER_MS, REGIONS, TERM_SECS_MAX, call_price, keep_rate},
     transport::{NodeKey, Peer},
 };
 use std::collections::BTreeMap;
@@ -78,40 +75,6 @@ pub struct Plan {
     hosts: u64,
 }
 
-/// Why an order finds no offer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct NoOffer {
-    /// Replicas that find a place, and that were wanted.
-    pub placed: u64,
-    pub wanted: u64,
-    /// Hosts that take new leases; of these where it may run; of these with room; of these at its price.
-    pub hosts: usize,
-    pub there: usize,
-    pub roomy: usize,
-    pub cheap: usize,
-    /// Of these who promise what is asked, with a bond that backs it, if something is.
-    pub promising: Option<usize>,
-    /// What would be met.
-    pub nearest: Option<String>,
-    /// What somebody types to offer it.
-    pub command: String,
-}
-
-impl std::fmt::Display for NoOffer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { placed, wanted, hosts, there, roomy, cheap, promising, nearest, .. } = self;
-        write!(
-            f,
-            "{placed} of {wanted} replicas find a place: of {hosts} hosts on offer {there} are where it may run, {roomy} of \
-             these have room, {cheap} of these at its price"
-        )?;
-        if let Some(promising) = promising {
-            write!(f, ", {promising} of these promise that availability with a bond that backs it")?;
-        }
-        nearest.as_ref().map_or(Ok(()), |nearest| write!(f, "; the nearest that is met is {nearest}"))
-    }
-}
-
 impl Plan {
     /// Wei a second for all replicas; on call, for keeping them.
     pub fn rate(&self) -> u128 {
@@ -132,7 +95,8 @@ impl Plan {
 
     /// Asks the book where replicas of `spec` would go now.
     pub async fn of(chain: &dyn Chain, spec: &Spec, lines: &Lines) -> Result<Self, Fault> {
-        let plan = Self::of_terms(chain, spec.terms.clone(), spec.price_max.is_some()).await?.with_calls(spec.calls);
+        let found = Self::of_terms(chain, spec.terms.clone(), spec.price_max.is_some()).await;
+        let plan = found.map_err(|fault| on_line(fault, lines))?.with_calls(spec.calls);
         spec.check_budget(plan.deposit, lines)?;
         Ok(plan)
     }
@@ -264,106 +228,6 @@ fn stands(places: &[Place]) -> Vec<Stands> {
     .collect()
 }
 
-/// Wei an hour that a host asks for a replica now.
-fn hour_of(terms: &Order, host: &Host) -> u128 {
-    let part_bp = if terms.class == Class::Preemptible as u8 { host.offer.preemptibleBp } else { BP as u16 };
-    rate(&terms.each, &host.offer.prices, host.markupBp, part_bp).saturating_mul(HOUR_SECS)
-}
-
-fn no_offer(terms: &Order, placed: u64, hosts: &[Host], promises: &Promises) -> NoOffer {
-    let is_there = |host: &&Host| {
-        terms.regions >> host.offer.region.min(63) & 1 == 1
-            && (terms.country.is_zero() || terms.country == host.offer.country)
-            && !terms.exclude.contains(&host.node)
-            && host.collateral >= U256::from(terms.collateralMin)
-    };
-    let is_open =
-        |host: &&Host| !host.retired && host.offer.runtime == terms.runtime && host.collateral >= host.collateralMin;
-    let open: Vec<&Host> = hosts.iter().filter(is_open).collect();
-    let there: Vec<&Host> = open.iter().copied().filter(is_there).collect();
-    let has_room =
-        |host: &&Host| terms.each.fits_in(if terms.is_on_call() { &host.offer.capacity } else { &host.free });
-    let roomy: Vec<&Host> = there.iter().copied().filter(has_room).collect();
-    let cheap: Vec<&Host> = roomy.iter().copied().filter(|host| hour_of(terms, host) <= terms.priceMax).collect();
-    let promised = |host: &&Host| promises.of_replica(terms, host.node, hour_of(terms, host) / HOUR_SECS);
-    let asked_bp = terms.availabilityMinBp;
-    let best_bp = cheap.iter().filter_map(promised).map(|one| one.level.availabilityBp).max();
-    let enough = |host: &&&Host| promised(host).is_some_and(|one| one.level.availabilityBp >= asked_bp);
-    let promising = (asked_bp > 0).then(|| cheap.iter().filter(enough).count());
-    // What keeps it from those hosts is what they promise.
-    let is_unpromised = placed == 0 && promising == Some(0) && !cheap.is_empty();
-    let level = is_unpromised.then(|| match best_bp {
-        Some(bp) => format!("availability = {:?}", show_percent(bp)),
-        None => "one without availability".to_owned(),
-    });
-    let rate = cheap.iter().map(|host| hour_of(terms, host) / HOUR_SECS).min().unwrap_or(0);
-    NoOffer {
-        placed,
-        wanted: terms.replicas.into(),
-        hosts: open.len(),
-        there: there.len(),
-        roomy: roomy.len(),
-        cheap: cheap.len(),
-        promising,
-        nearest: level.or_else(|| nearest(terms, placed, (&open, &there, &roomy))),
-        command: command(terms, promises.bond(terms, rate)),
-    }
-}
-
-/// The first rule without which there is an offer, by what it would say then.
-fn nearest(terms: &Order, placed: u64, (open, there, roomy): (&[&Host], &[&Host], &[&Host])) -> Option<String> {
-    if placed > 0 {
-        return Some(format!("replicas = {placed}"));
-    }
-    let cheapest = roomy.iter().map(|host| hour_of(terms, host)).min();
-    if let Some(hour) = cheapest.filter(|hour| *hour > terms.priceMax) {
-        return Some(format!("price_max = \"{}\"", format_coins(U256::from(hour))));
-    }
-    let largest = there.iter().map(|host| host.free).max_by_key(|free| (free.cpuMilli, free.memoryBytes));
-    if let Some(Capacity { cpuMilli: cpu, memoryBytes: memory, diskBytes: disk, .. }) = largest {
-        let (cpu, memory) = (cpu.min(terms.each.cpuMilli), memory.min(terms.each.memoryBytes));
-        let disk = disk.min(terms.each.diskBytes);
-        return Some(format!(
-            "cpu = \"{}\", memory = \"{}\", disk = \"{}\"",
-            unit::cpus(cpu),
-            unit::size(memory),
-            unit::size(disk)
-        ));
-    }
-    let elsewhere = open.iter().find(|host| terms.each.fits_in(&host.free))?;
-    Some(format!("regions = [{:?}]", REGIONS.get(usize::from(elsewhere.offer.region))?))
-}
-
-/// What an operator would type, with this bond where one is asked for.
-fn command(terms: &Order, bond: U256) -> String {
-    let region = REGIONS.get(terms.regions.trailing_zeros() as usize).copied().unwrap_or(REGIONS[0]);
-    let country = match terms.country.is_zero() {
-        true => String::new(),
-        false => format!(" --country {}", String::from_utf8_lossy(terms.country.as_slice())),
-    };
-    let runtime = if terms.runtime == Runtime::Oci as u8 { " --runtime oci" } else { "" };
-    let each = &terms.each;
-    let (cpu, memory) = (each.cpuMilli.max(OFFER_MIN.cpuMilli), each.memoryBytes.max(OFFER_MIN.memoryBytes));
-    let disk = if each.diskBytes > 0 { format!(" --disk {}", mib(each.diskBytes)) } else { String::new() };
-    let level = match terms.availabilityMinBp {
-        0 => String::new(),
-        bp => {
-            let bond = if bond.is_zero() { "1".to_owned() } else { format_coins(bond) };
-            format!(" --availability {} --bond {bond}", show_percent(bp))
-        }
-    };
-    format!(
-        "hodei node offer compute{runtime} --region {region}{country} --cpus {} --memory {}{disk}{level}",
-        unit::cpus(cpu),
-        mib(memory)
-    )
-}
-
-/// As an offer says it: nothing below a MiB.
-fn mib(bytes: u64) -> String {
-    unit::size(bytes.next_multiple_of(1 << 20))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,7 +235,7 @@ mod tests {
     use alloy_primitives::B256;
     use hodei_types::{
         abi::ILevels,
-        market::{Level, Offer, Prices},
+        market::{Capacity, Level, Offer, Prices},
     };
 
     fn terms(text: &str) -> Order {
@@ -459,7 +323,20 @@ mod tests {
         let large = told("memory = \"2GiB\"", 0);
         assert_eq!((large.there, large.roomy), (2, 0));
         assert_eq!(large.nearest.as_deref(), Some("cpu = \"0.1\", memory = \"1GiB\", disk = \"0\""));
+        assert_eq!((short.key, dear.key, large.key), (Some("replicas"), Some("price_max"), Some("memory")));
+        assert!(dear.command.contains(" --price-cpu 0.00000") && !large.command.contains("--price"), "{dear:?}");
+        // Below a wei a second nobody can offer anything.
+        assert!(told("price_max = \"0\"", 0).is_priceless && !dear.is_priceless && !large.is_priceless);
+        let lines = Lines::from([("price_max".to_owned(), 4)]);
+        let Fault::NoOffer(dear) = on_line(Fault::NoOffer(Box::new(dear)), &lines) else { panic!("another fault") };
+        assert!(dear.to_string().starts_with("line 4: no offer meets this price_max: 0 of 1 replicas"), "{dear}");
+        let cheap = told("price_max = \"0.0001\"\nregions = [\"eu-north\"]", 0);
+        assert!(
+            cheap.command.contains(" --price-cpu 0.00") && cheap.command.contains(" --price-memory 0.00"),
+            "{cheap:?}"
+        );
         let away = told("regions = [\"eu-north\"]", 0);
+        assert_eq!(away.key, Some("regions"));
         assert_eq!((away.hosts, away.there), (2, 0));
         assert_eq!(away.nearest.as_deref(), Some("regions = [\"local\"]"));
         assert_eq!(away.command, "hodei node offer compute --region eu-north --cpus 0.1 --memory 256MiB");

@@ -10,9 +10,12 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::{Notify, watch};
 
 /// A replica that could not be reached is asked again after this, or once a look reached it.
 const SHUN: Duration = Duration::from_secs(10);
+/// Longer nobody waits until somebody looked which apps there are.
+const ASKED_MAX: Duration = Duration::from_secs(3);
 
 /// The way to a replica that is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +42,25 @@ struct Entry {
 
 /// The ways to all apps of a wallet; clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Routes(Arc<RwLock<BTreeMap<String, Vec<Entry>>>>);
+pub struct Routes(Arc<RwLock<BTreeMap<String, Vec<Entry>>>>, Arc<Looks>);
+
+/// Looks at which apps there are, besides those that happen anyway.
+#[derive(Debug, Default)]
+struct Looks {
+    keepers: AtomicUsize,
+    wanted: Notify,
+    done: watch::Sender<u64>,
+}
+
+/// Somebody looks when he is asked, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Keeper(Arc<Looks>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.keepers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A route that is in use until this is dropped.
 #[derive(Debug)]
@@ -75,6 +96,39 @@ impl Routes {
             Entry { busy: known.map(|entry| entry.busy.clone()).unwrap_or_default(), shunned, route }
         };
         all.insert(name.to_owned(), routes.into_iter().map(entry).collect());
+    }
+
+    /// There are these apps, whether anything of them is ready or not; whether one of them is new.
+    pub fn know(&self, names: &[String]) -> bool {
+        let mut all = self.0.write().expect("no panic under this lock");
+        let before = all.len();
+        names.iter().for_each(|name| _ = all.entry(name.clone()).or_default());
+        all.len() > before
+    }
+
+    /// Has somebody look which apps there are, and waits until that is done; not at all where nobody does.
+    pub async fn look(&self) {
+        let mut done = self.1.done.subscribe();
+        if self.1.keepers.load(Ordering::Relaxed) > 0 {
+            self.1.wanted.notify_one();
+            // Who looks no more leaves things as they are.
+            let _ = tokio::time::timeout(ASKED_MAX, done.changed()).await;
+        }
+    }
+
+    pub(super) fn keeper(&self) -> Keeper {
+        self.1.keepers.fetch_add(1, Ordering::Relaxed);
+        Keeper(self.1.clone())
+    }
+
+    /// Until somebody wants a look.
+    pub(super) async fn asked(&self) {
+        self.1.wanted.notified().await;
+    }
+
+    /// All who wanted a look go on.
+    pub(super) fn looked(&self) {
+        self.1.done.send_modify(|looks| *looks = looks.wrapping_add(1));
     }
 
     /// Forgets all apps but these.
@@ -181,5 +235,24 @@ mod tests {
         assert!(routes.has("shop", 1) && !routes.has("shop", 3) && !routes.has("else", 1));
         routes.retain(&BTreeSet::new());
         assert!(matches!(routes.pick("shop", &BTreeSet::new(), now), Pick::Unknown));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_known_is_looked_for_at_once_where_somebody_looks() {
+        let (routes, now) = (Routes::default(), Instant::now());
+        // Nobody does: there is nothing to wait for.
+        routes.look().await;
+        let keeper = routes.keeper();
+        let looks = async {
+            routes.asked().await;
+            assert!(routes.know(&["shop".to_owned()]), "new");
+            routes.looked();
+        };
+        tokio::join!(routes.look(), looks);
+        assert!(matches!(routes.pick("shop", &BTreeSet::new(), now), Pick::None), "known, and not ready");
+        assert!(matches!(routes.pick("else", &BTreeSet::new(), now), Pick::Unknown));
+        assert!(!routes.know(&["shop".to_owned()]), "no more");
+        drop(keeper);
+        routes.look().await;
     }
 }

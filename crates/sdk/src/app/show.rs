@@ -10,7 +10,7 @@ use hodei_types::{
     market::REGIONS,
     transport::{NodeKey, Peer, Transport},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an app costs, by the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Running {
 pub struct Shown {
     pub record: Record,
     pub bill: Bill,
+    /// Since when the term is over that its replicas were paid for, if none is paid for any more.
+    pub over_ms: Option<u64>,
     pub replicas: Vec<Running>,
     /// Orders that wait for an offer, and until when.
     pub waiting: Vec<(u64, u64)>,
@@ -124,22 +126,25 @@ impl<T: Transport> Apps<T> {
     pub async fn show(&self, name: &str) -> Result<Shown, Fault> {
         let record = self.record(name)?;
         let record = self.adopt(record, &self.standing().await?)?;
-        let bill = Bill::of(&self.all_leases(&record).await?);
+        let leases = self.all_leases(&record).await?;
+        let bill = Bill::of(&leases);
         let mut replicas = Vec::new();
         for Spot { lease, replica, .. } in self.spots(&record).await? {
             let host = self.host(NodeKey(lease.node.0)).await?;
             let region = REGIONS.get(usize::from(host.offer.region)).copied().unwrap_or("unknown");
             replicas.push(Running { node: NodeKey(lease.node.0), region, zone: host.offer.zone, replica, lease });
         }
-        let mut waiting = Vec::new();
+        let (mut waiting, mut terms) = (Vec::new(), BTreeMap::new());
         for order in &record.orders {
             let placed = self.placed(*order).await?;
+            terms.insert(placed.id, placed.order.secs);
             if placed.state == WAITING {
                 waiting.push((placed.id, placed.untilMs));
             }
         }
         let breaches = self.breaches(&record).await.ok();
-        Ok(Shown { record, bill, replicas, waiting, breaches })
+        let over_ms = over_ms(&leases, &terms, now_ms());
+        Ok(Shown { record, bill, over_ms, replicas, waiting, breaches })
     }
 
     async fn host(&self, node: NodeKey) -> Result<IMarket::Host, Fault> {
@@ -169,6 +174,18 @@ impl<T: Transport> Apps<T> {
         let looked = host::look(&self.link, peer, lease, (since, Some(Seal { at_ms, signature }))).await;
         looked.map_err(|error| error.to_string())
     }
+}
+
+/// When the last of these leases was paid for, if that was to its end and none is any more; `terms` are the seconds that
+/// each order paid for.
+fn over_ms(leases: &[ILeases::Lease], terms: &BTreeMap<u64, u64>, now_ms: u64) -> Option<u64> {
+    if leases.iter().any(|lease| lease.state == RUNNING && lease.untilMs > now_ms) {
+        return None;
+    }
+    let is_over = |lease: &&ILeases::Lease| {
+        lease.state == RUNNING || terms.get(&lease.order).is_some_and(|secs| lease.paidSecs >= *secs)
+    };
+    leases.iter().filter(is_over).map(|lease| lease.untilMs).max()
 }
 
 #[cfg(test)]
@@ -208,5 +225,16 @@ mod tests {
         assert_eq!((bill.owed, bill.left), (U256::from(30), U256::from(70 + 50)));
         assert_eq!(bill.until_ms, Some(50_000));
         assert_eq!(Bill::of(&[]), Bill::default());
+    }
+
+    #[test]
+    fn an_app_whose_leases_were_paid_to_their_end_says_since_when_it_is_over() {
+        let terms = BTreeMap::from([(1, 60)]);
+        let at = |state, paid_secs, until| lease(state, 1, paid_secs, until, 0);
+        assert_eq!(over_ms(&[at(2, 60, 70)], &terms, 80_000), Some(70_000), "of one lease too");
+        assert_eq!(over_ms(&[at(2, 60, 70), at(1, 0, 75)], &terms, 80_000), Some(75_000));
+        assert_eq!(over_ms(&[at(2, 60, 70), at(1, 0, 90)], &terms, 80_000), None, "one runs");
+        assert_eq!(over_ms(&[at(2, 30, 70)], &terms, 80_000), None, "ended early");
+        assert_eq!(over_ms(&[], &terms, 80_000), None);
     }
 }

@@ -34,7 +34,7 @@ const CONTAINER_DISK_BYTES_MIN: u64 = 64 * MIB;
 
 /// Calls of a billed millisecond that are paid ahead, and the most: what a lease may have in escrow.
 const CALLS: u64 = 1_000_000;
-const CALLS_MAX: u64 = 10_000_000;
+pub(super) const CALLS_MAX: u64 = 10_000_000;
 /// Stands for a component that is not read yet: an order of nothing would be a reservation.
 const UNREAD: B256 = B256::repeat_byte(0xff);
 
@@ -153,7 +153,7 @@ impl Checked<'_> {
         let rule = "coins, as 1 or 0.25";
         let read = |text: &String| {
             let wei = parse_coins(text).filter(|wei| wei.bit_len() <= 120);
-            wei.ok_or_else(|| self.broken(key, format!("{text:?}"), rule, None))
+            wei.ok_or_else(|| self.broken(key, format!("{text:?}"), rule, Some(unit::coins(key, text))))
         };
         found.map(read).transpose()
     }
@@ -189,8 +189,7 @@ impl Checked<'_> {
         let Some(text) = draft.country.as_ref() else { return Ok(FixedBytes::ZERO) };
         let letters: Option<[u8; 2]> = text.as_bytes().try_into().ok();
         let capital = |letters: &[u8; 2]| letters.iter().all(u8::is_ascii_uppercase);
-        let upper = text.to_ascii_uppercase();
-        let nearest = Some(upper).filter(|text| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase()));
+        let nearest = unit::country(text);
         letters
             .filter(capital)
             .map(FixedBytes::from)
@@ -219,7 +218,7 @@ impl Checked<'_> {
         }
         if draft.price_max.is_none() {
             let rule = "what waits is paid for at its highest price: it must say price_max";
-            return Err(self.broken("class", "\"deferrable\"", rule, None));
+            return Err(self.broken("class", "\"deferrable\"", rule, Some("\"instant\"".into())));
         }
         let secs = self.amount("patience", draft.patience.as_ref(), 3600, (1, PATIENCE_MS_MAX / 1000), unit)?;
         Ok(secs * 1000)
@@ -386,8 +385,11 @@ impl Spec {
         let secs = (U256::from(self.terms.secs) * budget).checked_div(deposit).unwrap_or_default();
         let secs: u64 = secs.saturating_to();
         let rule = format!("{} of this binds {}", unit::TIME.show(self.terms.secs), format_coins(deposit));
-        let nearest = (secs >= LEASE_SECS_MIN).then(|| format!("term = {}", unit::TIME.show(secs)));
-        Err(checked.broken("budget", format!("{:?}", format_coins(budget)), &rule, nearest))
+        let nearest = match secs >= LEASE_SECS_MIN {
+            true => format!("term = {}", unit::TIME.show(secs)),
+            false => format!("{:?}", format_coins(deposit)),
+        };
+        Err(checked.broken("budget", format!("{:?}", format_coins(budget)), &rule, Some(nearest)))
     }
 }
 
@@ -491,7 +493,13 @@ mod tests {
             ("memory = \"64MB\"", "memory", "\"256MiB\""),
             ("regions = [\"eu-nort\"]", "regions", "\"eu-north\""),
             ("regions = []", "regions", "\"local\""),
-            ("country = \"es\"", "country", "ES"),
+            ("country = \"es\"", "country", "\"ES\""),
+            ("country = \"ESP\"", "country", "\"ES\""),
+            ("country = \"AUT\"", "country", "\"AT\""),
+            ("price_max = \"-1\"", "price_max", "one without price_max"),
+            ("budget = \"1,5\"", "budget", "\"1.5\""),
+            ("collateral_min = \"abc\"", "collateral_min", "\"0\""),
+            ("class = \"deferrable\"", "class", "\"instant\""),
             ("class = \"preemptable\"", "class", "\"preemptible\""),
             ("patience = \"1h\"", "patience", "class = \"deferrable\""),
             ("calls = 5", "calls", "class = \"on-call\""),
@@ -540,6 +548,6 @@ mod tests {
         let broken = spec.check_budget(coin * U256::from(2), &Lines::new()).unwrap_err();
         assert_eq!(broken.nearest.as_deref(), Some("term = \"5h\""));
         let none = spec.check_budget(coin * U256::from(10_000), &Lines::new()).unwrap_err();
-        assert_eq!(none.nearest, None, "less than a lease's least");
+        assert_eq!(none.nearest.as_deref(), Some("\"10000\""), "less than a lease's least: what it binds");
     }
 }

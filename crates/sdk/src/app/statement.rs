@@ -23,6 +23,8 @@ pub struct Statement {
     pub calls: U256,
     /// Wei that watchers got who said that a host was lost.
     pub watched: U256,
+    /// Wei of escrows that came back as leases ended, from whoever ended them.
+    pub returned: U256,
     /// Wei that nobody got.
     pub burned: U256,
     /// Seconds of replicas that were paid.
@@ -39,6 +41,11 @@ impl Statement {
         self.earned.values().sum::<U256>() + self.watched + self.burned
     }
 
+    /// Wei that were put in escrow for leases that ended all: what was paid and what came back.
+    pub fn escrow(&self) -> U256 {
+        self.paid() + self.returned
+    }
+
     /// What hosts paid back for promises they did not keep, in wei.
     pub fn indemnity(&self) -> U256 {
         self.breaches.iter().map(|broke| broke.paid).sum()
@@ -48,6 +55,9 @@ impl Statement {
     fn add(&mut self, log: &Log) {
         if let Some(watched) = event::<ILeases::Watched>(log) {
             self.watched += watched.amount;
+        }
+        if let Some(ended) = event::<ILeases::Ended>(log) {
+            self.returned += ended.refund;
         }
         if let Some(claimed) = event::<ILeases::Claimed>(log) {
             self.claim(&claimed);

@@ -48,6 +48,33 @@ impl Unit {
     }
 }
 
+/// Coins that are nearest to what is none; nothing of them where they need not be said.
+pub(super) fn coins(key: &str, text: &str) -> String {
+    let text = text.trim().replace(',', ".");
+    let number = text.split(|letter: char| !letter.is_ascii_digit() && letter != '.').next().unwrap_or_default();
+    match crate::wallet::parse_coins(number).filter(|wei| wei.bit_len() <= 120) {
+        Some(_) => format!("{number:?}"),
+        None if key == "collateral_min" => "\"0\"".to_owned(),
+        None => format!("one without {key}"),
+    }
+}
+
+/// Countries of three letters whose two are not the first of these (ISO 3166).
+const THREE: [&str; 40] = [
+    "ANDAD", "AREAE", "ARMAM", "AGOAO", "AUTAT", "BGDBD", "BLRBY", "BENBJ", "BIHBA", "CAFCF", "TCDTD", "CHLCL",
+    "CHNCN", "DNKDK", "ESTEE", "IRQIQ", "IRLIE", "ISRIL", "JAMJM", "KAZKZ", "KORKR", "PRKKP", "MDGMG", "MLTMT",
+    "MEXMX", "MDAMD", "MNEME", "MARMA", "MOZMZ", "PAKPK", "PRYPY", "POLPL", "PRTPT", "SRBRS", "SVKSK", "SVNSI",
+    "SWESE", "TUNTN", "TURTR", "UKRUA",
+];
+
+/// The two capitals that two or three letters mean.
+pub(super) fn country(text: &str) -> Option<String> {
+    let upper = text.to_ascii_uppercase();
+    let is_short = (2..=3).contains(&upper.len()) && upper.bytes().all(|byte| byte.is_ascii_uppercase());
+    let two = THREE.iter().find_map(|row| row.strip_prefix(&upper[..]).filter(|two| two.len() == 2));
+    is_short.then(|| format!("{:?}", two.unwrap_or(&upper[..2])))
+}
+
 fn digits(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { text.parse().ok() } else { None }

@@ -5,7 +5,7 @@
 
 use super::{
     Apps, RUNNING, host,
-    keep::{Act, Keep, Seen, Sight},
+    keep::{Act, EARLY_MS, Keep, Seen, Sight},
     now_ms,
     pay::Pay,
     plan::Plan,
@@ -31,9 +31,12 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 /// From one round to the next.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// From one look at which apps there are to the next, where requests ask for it.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// What an answer may take beyond the deadline of its request: the wire both ways.
 const DEADLINE_SLACK: Duration = Duration::from_secs(5);
 /// Gas of ending a lease.
@@ -58,6 +61,11 @@ pub enum Told {
         app: String,
         lease: u64,
         node: NodeKey,
+    },
+    /// The term it was paid for is over.
+    Over {
+        app: String,
+        lease: u64,
     },
     /// Placed again.
     Ordered {
@@ -86,6 +94,11 @@ impl std::fmt::Display for Told {
             Self::Ended { app, lease, node } => {
                 write!(f, "{app}: lease {lease} ended, its host {} does not answer", &node.to_string()[..12])
             }
+            Self::Over { app, lease } => write!(
+                f,
+                "{app}: lease {lease} is over, as the term it was paid for is: end it and deploy it again (hodei app delete \
+                 {app}), or `hodei app renew {app} 1h` before the end next time"
+            ),
             Self::Ordered { app, order, replicas } => write!(f, "{app}: order {order} places {replicas} again"),
             Self::NotOrdered { app, why } => write!(f, "{app}: what is missing could not be placed: {why}"),
             Self::Blind { app, why } => write!(f, "{app}: no look: {why}"),
@@ -151,7 +164,8 @@ impl<T: Transport> Apps<T> {
                 }
             }
             Act::End { lease } => match self.end_lost(lease).await {
-                Ok(node) => Told::Ended { app, lease, node },
+                Ok((_, until_ms)) if is_over(until_ms, now_ms()) => Told::Over { app, lease },
+                Ok((node, _)) => Told::Ended { app, lease, node },
                 Err(fault) => Told::Blind { app, why: fault.to_string() },
             },
             Act::Order { replicas, secs, exclude } => {
@@ -193,11 +207,11 @@ impl<T: Transport> Apps<T> {
         given.map_err(|error| error.to_string())
     }
 
-    /// Ends a lease; one that has ended already is no fault.
-    async fn end_lost(&self, lease: u64) -> Result<NodeKey, Fault> {
-        let node = hodei_types::call::ask(self.chain(), LEASES, &ILeases::getCall { lease }).await?.node;
+    /// Ends a lease, and tells its host and until when it was paid for; one that has ended already is no fault.
+    async fn end_lost(&self, lease: u64) -> Result<(NodeKey, u64), Fault> {
+        let known = hodei_types::call::ask(self.chain(), LEASES, &ILeases::getCall { lease }).await?;
         self.end(&[lease]).await?;
-        Ok(NodeKey(node.0))
+        Ok((NodeKey(known.node.0), known.untilMs))
     }
 
     /// Ends leases of the owner; what each gave back, in wei.
@@ -249,6 +263,27 @@ impl<T: Transport> Apps<T> {
     /// Looks at this wallet's apps again and again, routes to what is ready, and replaces what is lost; until the task is
     /// dropped. What is done is told.
     pub async fn keep(self, routes: Routes, tell: impl Fn(Told) + Clone + Send + Sync + 'static) {
+        let new = Notify::new();
+        tokio::select! {
+            () = self.rounds(&routes, &new, &tell) => {}
+            () = self.look_when_asked(&routes, &new) => {}
+        }
+    }
+
+    /// Looks which apps there are when a request asks for one that is not known; the next round begins if there is one.
+    async fn look_when_asked(&self, routes: &Routes, new: &Notify) {
+        let _keeper = routes.keeper();
+        loop {
+            routes.asked().await;
+            if self.names().is_ok_and(|names| routes.know(&names)) {
+                new.notify_one();
+            }
+            routes.looked();
+            tokio::time::sleep(ASKED_EVERY).await;
+        }
+    }
+
+    async fn rounds(&self, routes: &Routes, new: &Notify, tell: &(impl Fn(Told) + Clone + Send + Sync + 'static)) {
         let mut kept: BTreeMap<String, Arc<Kept>> = BTreeMap::new();
         loop {
             let begun = Instant::now();
@@ -261,8 +296,9 @@ impl<T: Transport> Apps<T> {
                     kept.entry(name).or_default();
                 }
             }
-            join_all(kept.iter().map(|(name, kept)| self.round(name, kept, &routes, &tell))).await;
-            tokio::time::sleep(LOOK_EVERY.saturating_sub(begun.elapsed())).await;
+            join_all(kept.iter().map(|(name, kept)| self.round(name, kept, routes, tell))).await;
+            // What is new does not wait for its first look.
+            _ = tokio::time::timeout(LOOK_EVERY.saturating_sub(begun.elapsed()), new.notified()).await;
         }
     }
 
@@ -320,6 +356,11 @@ impl<T: Transport> Apps<T> {
     }
 }
 
+/// Whether a lease that was paid until then is over: the ledger's time and ours may differ.
+fn is_over(until_ms: u64, now_ms: u64) -> bool {
+    until_ms <= now_ms.saturating_add(EARLY_MS)
+}
+
 /// What is remembered of an app from round to round.
 #[derive(Default)]
 struct Kept {
@@ -366,4 +407,17 @@ fn ways(
         })
     };
     spots.iter().filter_map(way).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_whose_paid_term_is_over_is_told_as_that_and_not_as_its_hosts_fault() {
+        assert!(is_over(1_000_000, 1_000_000) && is_over(1_000_000, 990_000) && !is_over(1_000_000, 900_000));
+        let told = Told::Over { app: "a3".into(), lease: 5 }.to_string();
+        assert!(told.contains("the term it was paid for") && told.contains("hodei app renew a3 1h"), "{told}");
+        assert!(!told.contains("does not answer"), "{told}");
+    }
 }
