@@ -20,7 +20,7 @@ set -e
 mkdir -p layer/bin layer/www layer/etc layer/tmp
 cp "$(command -v busybox)" layer/bin/busybox
 for name in sh httpd cat echo sleep hostname; do ln -s busybox layer/bin/$name; done
-echo "$1" > layer/www/index.html
+echo "$1" > layer/www/any
 tar --sort=name --mtime=@0 --owner=0 --group=0 -C layer -cf layer.tar .
 hash=$(sha256sum layer.tar | cut -d' ' -f1)
 printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["httpd","-f","-v","-p","8000","-h","/www"],"ExposedPorts":{"8000/tcp":{}}},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $hash > config.json

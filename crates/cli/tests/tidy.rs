@@ -36,7 +36,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("wasmtime", &["sandbox"]),
     ("wasmtime-wasi", &["sandbox"]),
     ("wasmtime-wasi-http", &["sandbox"]),
-    ("tar", &["container"]),
+    ("tar", &["container", "sdk"]),
     ("flate2", &["container"]),
     ("ruzstd", &["container"]),
     // Planes do no IO.

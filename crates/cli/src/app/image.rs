@@ -93,6 +93,11 @@ impl Source {
                 let words = "it has no Containerfile, no Dockerfile, and is no OCI layout";
                 return Err(Fault::new(&fault::IMAGE, words, "name another folder, or an image").at(path.display()));
             }
+            // No reference begins so, and none is likely to end so: a file was meant that is not there.
+            None if what.starts_with(['/', '.']) || what.ends_with(".tar") => {
+                let error = std::io::ErrorKind::NotFound.into();
+                return Err(Fault::io(&path, "reading it", &error));
+            }
             None => Place::Registry(Reference::parse(what).map_err(|error| sdk_fault(error.into()))?),
         };
         Ok(Self { place, platform })

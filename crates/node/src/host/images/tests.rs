@@ -1,3 +1,5 @@
+//! Take images in pieces, and keep what is asked for.
+
 use super::*;
 use crate::scratch::Scratch;
 use hodei_types::{

@@ -1,3 +1,5 @@
+//! Lead a replica through what may befall it.
+
 use super::*;
 use alloy_sol_types::SolValue;
 
