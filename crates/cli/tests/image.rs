@@ -23,7 +23,7 @@ for name in sh httpd cat echo sleep hostname; do ln -s busybox layer/bin/$name; 
 echo "$1" > layer/www/any
 tar --sort=name --mtime=@0 --owner=0 --group=0 -C layer -cf layer.tar .
 hash=$(sha256sum layer.tar | cut -d' ' -f1)
-printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["httpd","-f","-v","-p","8000","-h","/www"],"ExposedPorts":{"8000/tcp":{}}},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $hash > config.json
+printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["httpd","-f","-vv","-p","8000","-h","/www"],"ExposedPorts":{"8000/tcp":{}}},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $hash > config.json
 printf '[{"Config":"config.json","RepoTags":["page:%s"],"Layers":["layer.tar"]}]' "$2" > manifest.json
 tar -cf image.tar manifest.json config.json layer.tar
 "#;
@@ -84,9 +84,12 @@ fn a_container_outlives_its_hosts_agent_and_is_placed_again_when_its_host_is_gon
     let shown = network.one(&["app", "show", "page"]);
     let first = ready(&shown);
     assert_eq!(first.len(), 2, "{shown}");
-    let logs = network.user.lines(&["-C", &network.name, "app", "logs", "page"]);
-    let printed = |log: &Value| log["log"].as_str().is_some_and(|log| log.contains("/any"));
-    assert!(logs.iter().any(printed), "httpd prints whom it answers: {logs:?}");
+    // httpd prints whom it answers, and its host looks for that now and then.
+    until("what was printed", || {
+        let logs = network.user.lines(&["-C", &network.name, "app", "logs", "page"]);
+        let printed = |log: &Value| log["log"].as_str().is_some_and(|log| log.contains("/any"));
+        logs.iter().any(printed).then_some(()).ok_or(format!("{logs:?}"))
+    });
 
     // An agent that is killed and started again finds its container as it was.
     let index = hosts.iter().position(|host| host.key().as_ref() == Some(&first[0])).unwrap();
