@@ -17,7 +17,7 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, U256};
 use hodei_node::{
-    config::{Coins, Compute, Config, Doors, Followed, Percent, Promise, Runs},
+    config::{Coins, Compute, Config, Doors, Followed, Percent, Place, Promise, Runs},
     home::{Home, replace},
     host::{
         Vouchers,
@@ -221,6 +221,12 @@ fn compute(args: &OfferCompute) -> Result<Compute> {
         price_memory: price(&args.price_memory, default.price_memory)?,
         region: args.region.clone(),
         country: args.country.clone(),
+        tier: match args.tier.as_str() {
+            "datacentre" => Place::Datacentre,
+            "office" => Place::Office,
+            _ => Place::Home,
+        },
+        renewable_percent: args.renewable,
         zone: args.zone.clone(),
         collateral: Coins(money::parse(&args.collateral)?.saturating_to()),
         level,

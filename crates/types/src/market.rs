@@ -32,8 +32,8 @@ pub use capacity::{REFERENCE, size_milli};
 pub use curve::{MARKUP_BP_MAX, TIERS_MAX, markup_bp, pack_curve, unpack_curve};
 pub use level::{AVAILABILITY_BP, Breach, GRACE_MS, RESTORE_SECS_MAX, START_SECS_MAX, read_percent, show_percent};
 pub use offer::{
-    CAPACITY_MAX, COLLATERAL_MILLI, COLLATERAL_MIN, OFFER_BYTES_MAX, OFFER_MIN, PRICE_MAX, TIER_MAX, collateral_min,
-    hour_price, rate,
+    CAPACITY_MAX, COLLATERAL_MILLI, COLLATERAL_MIN, OFFER_BYTES_MAX, OFFER_MIN, PRICE_MAX, TIER_MAX, TIERS,
+    collateral_min, hour_price, rate,
 };
 pub use order::{
     CAPACITY_MIN, EXCLUDE_MAX, LEVEL_REPLICAS_MAX, ORDER_BYTES_MAX, PATIENCE_MS_MAX, REPLICAS_MAX, TERM_SECS_MAX,

@@ -101,6 +101,8 @@ fn terms(args: &Deploy) -> Result<Draft> {
     let terms = Draft {
         regions: said.regions.clone(),
         country: said.country.clone(),
+        tier: said.tier.clone(),
+        renewable: said.renewable,
         price_max: said.price_max.clone(),
         per_host: said.per_host,
         per_operator: said.per_operator,

@@ -77,6 +77,12 @@ pub(crate) struct Size {
     /// Disk of each replica, as 1GiB.
     #[arg(long, value_name = "SIZE")]
     pub(crate) disk: Option<String>,
+    /// Rate of each replica, in or out, as 8Mbit.
+    #[arg(long, value_name = "RATE")]
+    pub(crate) bandwidth: Option<String>,
+    /// What each replica may move in an hour, in or out, as 1GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) transfer: Option<String>,
     /// Fuel of one request at most, about an instruction each.
     #[arg(long, value_name = "FUEL")]
     pub(crate) request_fuel: Option<u64>,
@@ -100,6 +106,12 @@ pub(crate) struct Place {
     /// The one country it may run in, as ES.
     #[arg(long, value_name = "COUNTRY")]
     pub(crate) country: Option<String>,
+    /// The kind of place at least, as its host declares it: home, office or datacentre.
+    #[arg(long, value_name = "TIER")]
+    pub(crate) tier: Option<String>,
+    /// Renewable percent of its host's power at least, as declared.
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) renewable: Option<u64>,
     /// Replicas on one host at most, 0 for no limit; 1 without it.
     #[arg(long, value_name = "COUNT")]
     pub(crate) per_host: Option<u64>,
@@ -158,12 +170,16 @@ impl Deploy {
             cpu: size.cpu.clone(),
             memory: size.memory.clone(),
             disk: size.disk.clone(),
+            bandwidth: size.bandwidth.clone(),
+            transfer: size.transfer.clone(),
             request_fuel: size.request_fuel,
             request_memory: size.request_memory.clone(),
             request_deadline: size.request_deadline.clone(),
             request_body: size.request_body.clone(),
             regions: place.regions.clone(),
             country: place.country.clone(),
+            tier: place.tier.clone(),
+            renewable: place.renewable,
             price_max: terms.price_max.clone(),
             per_host: place.per_host,
             per_operator: place.per_operator,

@@ -2,13 +2,13 @@
 
 use super::{Plan, share::size};
 use clap::{Args, Subcommand};
-use hodei_types::market::read_percent;
+use hodei_types::market::{TIERS, read_percent};
 use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum NodeOffer {
     /// Offer to run components or containers of others; `hodei node run` then states it on the market and runs them.
-    Compute(OfferCompute),
+    Compute(Box<OfferCompute>),
 }
 
 #[derive(Args, Debug)]
@@ -46,6 +46,12 @@ pub(crate) struct OfferCompute {
     /// The country it stands in, two capitals; ZZ says none.
     #[arg(long, value_name = "COUNTRY", default_value = "ZZ")]
     pub(crate) country: String,
+    /// What kind of place it stands in.
+    #[arg(long, value_name = "TIER", default_value = TIERS[0], value_parser = TIERS)]
+    pub(crate) tier: String,
+    /// Renewable part of its power.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) renewable: u8,
     /// What fails together with this machine: a room, a flat, a data centre.
     #[arg(long, value_name = "ZONE", default_value = "home")]
     pub(crate) zone: String,

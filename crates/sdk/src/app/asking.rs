@@ -8,8 +8,10 @@ const HOUR_SECS: u128 = 3600;
 /// What an offer asks where it names no prices (`[compute]`): wei an hour for a thousandth of a CPU and for a MiB.
 const CPU_MILLI: u64 = 10_000_000_000_000;
 const MEMORY_MIB: u64 = 1_953_125_000_000;
-/// Of a MiB of disk, which no flag says otherwise.
+/// Of a MiB of disk, of a kbit a second, and of a MiB an hour that may be moved, which no flag says otherwise.
 const DISK_MIB: u64 = 9_765_625_000;
+const BANDWIDTH_KBIT: u64 = 10_000_000_000;
+const TRANSFER_MIB: u64 = 976_562_500_000;
 
 /// What an offer has to ask to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +36,13 @@ impl std::fmt::Display for Asking {
 pub(super) fn asking(each: &Capacity, price_max: u128) -> Asking {
     // A rate is whole wei a second, and at least one.
     let most = price_max / HOUR_SECS * HOUR_SECS;
-    let hour = |cpu, memory| hour_price(each, &Prices::of_dims([cpu, memory, DISK_MIB, 0, 0]));
+    let hour = |cpu, memory| hour_price(each, &Prices::of_dims([cpu, memory, DISK_MIB, BANDWIDTH_KBIT, TRANSFER_MIB]));
     let usual = hour(CPU_MILLI, MEMORY_MIB);
     if usual <= most && most > 0 {
         return Asking::Usual;
     }
-    let disk = hour(0, 0);
-    let (Some(left), base) = (most.checked_sub(disk), usual.saturating_sub(disk).max(1)) else {
+    let rest = hour(0, 0);
+    let (Some(left), base) = (most.checked_sub(rest), usual.saturating_sub(rest).max(1)) else {
         return Asking::Nothing;
     };
     // Both in the same measure, rounded down, each by a wei more: parts of the sum are rounded up.

@@ -56,6 +56,10 @@ pub struct Draft {
     pub memory: Option<String>,
     /// Disk of each replica, as `"1GiB"`; none without it.
     pub disk: Option<String>,
+    /// Rate of each replica, in or out, as `"8Mbit"`; none is held without it.
+    pub bandwidth: Option<String>,
+    /// What each replica may move in an hour, in or out, as `"1GiB"`; none is held without it.
+    pub transfer: Option<String>,
     /// Fuel of one request at most, about an instruction each.
     pub request_fuel: Option<u64>,
     /// Memory of one request at most; not above `memory`.
@@ -68,6 +72,10 @@ pub struct Draft {
     pub regions: Option<Vec<String>>,
     /// The one country it may run in, as `"ES"`; any without it.
     pub country: Option<String>,
+    /// The kind of place it may run in at least, as declared: `"home"`, `"office"` or `"datacentre"`; home without it.
+    pub tier: Option<String>,
+    /// Renewable part of the power, as declared, in percent at least; none without it.
+    pub renewable: Option<u64>,
     /// Most coins a replica may cost an hour; without it a twentieth above what the plan found.
     pub price_max: Option<String>,
     /// Replicas on one host at most, 0 for no limit; 1 without it.
@@ -174,12 +182,16 @@ impl Draft {
             cpu: self.cpu.or(file.cpu),
             memory: self.memory.or(file.memory),
             disk: self.disk.or(file.disk),
+            bandwidth: self.bandwidth.or(file.bandwidth),
+            transfer: self.transfer.or(file.transfer),
             request_fuel: self.request_fuel.or(file.request_fuel),
             request_memory: self.request_memory.or(file.request_memory),
             request_deadline: self.request_deadline.or(file.request_deadline),
             request_body: self.request_body.or(file.request_body),
             regions: self.regions.or(file.regions),
             country: self.country.or(file.country),
+            tier: self.tier.or(file.tier),
+            renewable: self.renewable.or(file.renewable),
             price_max: self.price_max.or(file.price_max),
             per_host: self.per_host.or(file.per_host),
             per_operator: self.per_operator.or(file.per_operator),

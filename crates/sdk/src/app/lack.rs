@@ -10,7 +10,7 @@ use crate::{fault::Fault, wallet::format_coins};
 use alloy_primitives::U256;
 use hodei_types::{
     abi::IMarket::{Host, Order},
-    market::{BP, Capacity, Class, OFFER_MIN, REGIONS, Runtime, rate, show_percent},
+    market::{BP, Capacity, Class, OFFER_MIN, REGIONS, Runtime, TIERS, rate, show_percent},
 };
 
 const HOUR_SECS: u128 = 3600;
@@ -79,6 +79,8 @@ pub(super) fn no_offer(terms: &Order, placed: u64, hosts: &[Host], promises: &Pr
     let is_there = |host: &&Host| {
         terms.regions >> host.offer.region.min(63) & 1 == 1
             && (terms.country.is_zero() || terms.country == host.offer.country)
+            && host.offer.tier >= terms.tierMin
+            && host.offer.renewable >= terms.renewableMin
             && !terms.exclude.contains(&host.node)
             && host.collateral >= U256::from(terms.collateralMin)
     };
@@ -138,19 +140,33 @@ fn unmet(
             ("cpu", most(|room| room.cpuMilli) < each.cpuMilli),
             ("memory", most(|room| room.memoryBytes) < each.memoryBytes),
             ("disk", most(|room| room.diskBytes) < each.diskBytes),
+            ("bandwidth", most(|room| room.bandwidthBits) < each.bandwidthBits),
+            ("transfer", most(|room| room.transferBytes) < each.transferBytes),
         ];
         return short.iter().find(|(_, is_short)| *is_short).map(|(key, _)| *key);
     }
     if open.is_empty() {
         return None;
     }
-    let is_in = |host: &&&Host| terms.regions >> host.offer.region.min(63) & 1 == 1;
-    let is_of = |host: &&&Host| terms.country.is_zero() || terms.country == host.offer.country;
-    Some(match open.iter().any(|host| is_in(&host)) {
-        false => "regions",
-        true if !open.iter().any(|host| is_in(&host) && is_of(&host)) => "country",
-        true => "collateral_min",
-    })
+    Some(stopped(terms, open).0)
+}
+
+/// The rule of where it may run that leaves no host, and those that the rules before it left.
+fn stopped<'a>(terms: &Order, open: &[&'a Host]) -> (&'static str, Vec<&'a Host>) {
+    let is_in = |host: &Host| terms.regions >> host.offer.region.min(63) & 1 == 1;
+    let is_of = |host: &Host| terms.country.is_zero() || terms.country == host.offer.country;
+    let is_kind = |host: &Host| host.offer.tier >= terms.tierMin;
+    let is_green = |host: &Host| host.offer.renewable >= terms.renewableMin;
+    let rules: [(&str, &dyn Fn(&Host) -> bool); 4] =
+        [("regions", &is_in), ("country", &is_of), ("tier", &is_kind), ("renewable", &is_green)];
+    let mut left = open.to_vec();
+    for (key, keeps) in rules {
+        if !left.iter().any(|host| keeps(host)) {
+            return (key, left);
+        }
+        left.retain(|host| keeps(host));
+    }
+    ("collateral_min", left)
 }
 
 /// The first rule without which there is an offer, by what it would say then.
@@ -163,18 +179,33 @@ fn nearest(terms: &Order, placed: u64, (open, there, roomy): (&[&Host], &[&Host]
         return Some(format!("price_max = \"{}\"", format_coins(U256::from(hour))));
     }
     let largest = there.iter().map(|host| host.free).max_by_key(|free| (free.cpuMilli, free.memoryBytes));
-    if let Some(Capacity { cpuMilli: cpu, memoryBytes: memory, diskBytes: disk, .. }) = largest {
-        let (cpu, memory) = (cpu.min(terms.each.cpuMilli), memory.min(terms.each.memoryBytes));
-        let disk = disk.min(terms.each.diskBytes);
-        return Some(format!(
-            "cpu = \"{}\", memory = \"{}\", disk = \"{}\"",
-            unit::cpus(cpu),
-            unit::size(memory),
-            unit::size(disk)
-        ));
+    if let Some(room) = largest {
+        let each = &terms.each;
+        let mut parts = vec![
+            format!("cpu = \"{}\"", unit::cpus(room.cpuMilli.min(each.cpuMilli))),
+            format!("memory = \"{}\"", unit::size(room.memoryBytes.min(each.memoryBytes))),
+            format!("disk = \"{}\"", unit::size(room.diskBytes.min(each.diskBytes))),
+        ];
+        if each.bandwidthBits > 0 {
+            parts.push(format!("bandwidth = {}", unit::RATE.show(room.bandwidthBits.min(each.bandwidthBits))));
+        }
+        if each.transferBytes > 0 {
+            parts.push(format!("transfer = {}", unit::SIZE.show(room.transferBytes.min(each.transferBytes))));
+        }
+        return Some(parts.join(", "));
     }
-    let elsewhere = open.iter().find(|host| terms.each.fits_in(&host.free))?;
-    Some(format!("regions = [{:?}]", REGIONS.get(usize::from(elsewhere.offer.region))?))
+    let (key, left) = stopped(terms, open);
+    let roomy = || left.iter().filter(|host| terms.each.fits_in(&host.free)).map(|host| &host.offer);
+    Some(match key {
+        "country" => format!("country = \"{}\"", String::from_utf8_lossy(roomy().next()?.country.as_slice())),
+        "tier" => format!("tier = {:?}", TIERS.get(usize::from(roomy().map(|offer| offer.tier).max()?))?),
+        "renewable" => format!("renewable = {}", roomy().map(|offer| offer.renewable).max()?),
+        "collateral_min" => {
+            let most = left.iter().map(|host| host.collateral).max()?;
+            format!("collateral_min = \"{}\"", format_coins(most))
+        }
+        _ => format!("regions = [{:?}]", REGIONS.get(usize::from(roomy().next()?.region))?),
+    })
 }
 
 /// What an operator would type, with this bond where one is asked for.
@@ -188,6 +219,19 @@ fn command(terms: &Order, bond: U256) -> String {
     let each = &terms.each;
     let (cpu, memory) = (each.cpuMilli.max(OFFER_MIN.cpuMilli), each.memoryBytes.max(OFFER_MIN.memoryBytes));
     let disk = if each.diskBytes > 0 { format!(" --disk {}", mib(each.diskBytes)) } else { String::new() };
+    let mut more = String::new();
+    if each.bandwidthBits > 0 {
+        more.push_str(&format!(" --bandwidth {}", each.bandwidthBits.div_ceil(1_000_000)));
+    }
+    if each.transferBytes > 0 {
+        more.push_str(&format!(" --transfer {}", mib(each.transferBytes)));
+    }
+    if let Some(tier) = TIERS.get(usize::from(terms.tierMin)).filter(|_| terms.tierMin > 0) {
+        more.push_str(&format!(" --tier {tier}"));
+    }
+    if terms.renewableMin > 0 {
+        more.push_str(&format!(" --renewable {}", terms.renewableMin));
+    }
     let level = match terms.availabilityMinBp {
         0 => String::new(),
         bp => {
@@ -197,7 +241,7 @@ fn command(terms: &Order, bond: U256) -> String {
     };
     let prices = asking(each, terms.priceMax).to_string();
     format!(
-        "hodei node offer compute{runtime} --region {region}{country} --cpus {} --memory {}{disk}{prices}{level}",
+        "hodei node offer compute{runtime} --region {region}{country} --cpus {} --memory {}{disk}{more}{prices}{level}",
         unit::cpus(cpu),
         mib(memory)
     )

@@ -342,6 +342,19 @@ mod tests {
         assert_eq!(away.command, "hodei node offer compute --region eu-north --cpus 0.1 --memory 256MiB");
         let text = away.to_string();
         assert!(text.starts_with("0 of 1 replicas find a place: of 2 hosts on offer 0 are where it may run"), "{text}");
+        let room = "cpu = \"0.1\", memory = \"256MiB\", disk = \"0\"";
+        for (said, key, nearest, flag) in [
+            ("tier = \"office\"", "tier", "tier = \"home\"".to_owned(), "--tier office"),
+            ("renewable = 50", "renewable", "renewable = 0".to_owned(), "--renewable 50"),
+            ("country = \"FR\"", "country", "country = \"ES\"".to_owned(), "--country FR"),
+            ("collateral_min = \"1\"", "collateral_min", "collateral_min = \"0.00000000000000001\"".to_owned(), ""),
+            ("bandwidth = \"8Mbit\"", "bandwidth", format!("{room}, bandwidth = \"0\""), "--bandwidth 8"),
+            ("transfer = \"1GiB\"", "transfer", format!("{room}, transfer = \"0\""), "--transfer 1GiB"),
+        ] {
+            let none = told(said, 0);
+            assert_eq!((none.key, none.nearest.as_deref()), (Some(key), Some(nearest.as_str())), "{said}");
+            assert!(none.command.contains(flag), "{}", none.command);
+        }
     }
 
     #[test]

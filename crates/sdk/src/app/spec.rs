@@ -17,7 +17,7 @@ use hodei_types::{
     app::{Limits, is_name},
     market::{
         AVAILABILITY_BP, CAPACITY_MAX, CAPACITY_MIN, Capacity, Class, LEASE_SECS_MIN, LEVEL_REPLICAS_MAX, Order,
-        PATIENCE_MS_MAX, REGIONS, REPLICAS_MAX, Runtime, TERM_SECS_MAX, read_percent, region, show_percent,
+        PATIENCE_MS_MAX, REGIONS, REPLICAS_MAX, Runtime, TERM_SECS_MAX, TIERS, read_percent, region, show_percent,
     },
 };
 
@@ -196,6 +196,14 @@ impl Checked<'_> {
             .ok_or_else(|| self.broken("country", format!("{text:?}"), "two capital letters, as \"ES\"", nearest))
     }
 
+    /// The least kind of place, as the ledger numbers them.
+    fn tier(&self, draft: &Draft) -> Result<u8, Broken> {
+        let Some(text) = draft.tier.as_deref() else { return Ok(0) };
+        let found = TIERS.iter().position(|name| *name == text).map(|place| place as u8);
+        let rule = format!("one of {}", TIERS.join(", "));
+        found.ok_or_else(|| self.broken("tier", format!("{text:?}"), &rule, nearest(text, &TIERS)))
+    }
+
     fn class(&self, draft: &Draft) -> Result<Class, Broken> {
         const NAMES: [&str; 4] = ["instant", "deferrable", "preemptible", "on-call"];
         let Some(text) = draft.class.as_deref() else { return Ok(Class::Instant) };
@@ -343,7 +351,20 @@ impl Draft {
                 (disk_bytes_min, most.diskBytes),
                 &unit::SIZE,
             )?,
-            ..Capacity::default()
+            bandwidthBits: checked.amount(
+                "bandwidth",
+                self.bandwidth.as_ref(),
+                0,
+                (0, most.bandwidthBits),
+                &unit::RATE,
+            )?,
+            transferBytes: checked.amount(
+                "transfer",
+                self.transfer.as_ref(),
+                0,
+                (0, most.transferBytes),
+                &unit::SIZE,
+            )?,
         };
         let class = checked.class(self)?;
         let most = if self.availability.is_some() { LEVEL_REPLICAS_MAX } else { REPLICAS_MAX };
@@ -356,9 +377,9 @@ impl Draft {
             regions: checked.regions(self)?,
             country: checked.country(self)?,
             runtime: runtime as u8,
-            tierMin: 0,
+            tierMin: checked.tier(self)?,
             attestationMin: 0,
-            renewableMin: 0,
+            renewableMin: checked.number("renewable", self.renewable, 0, (0, 100))? as u8,
             priceMax: price_max.unwrap_or(u128::MAX),
             perHost: limit("per_host", self.per_host, 1)? as u8,
             perOperator: limit("per_operator", self.per_operator, 0)? as u8,
@@ -463,7 +484,7 @@ mod tests {
     fn what_is_said_is_what_is_ordered() {
         let spec = draft(
             "name = \"shop\"\nreplicas = 5\ncpu = \"1.25\"\nmemory = \"64MiB\"\ndisk = \"2GiB\"\nregions = \
-             [\"local\", \"af-north\"]\ncountry = \"ES\"\nprice_max = \"0.5\"\nper_operator = 2\nclass = \
+             [\"local\", \"af-north\"]\nbandwidth = \"8Mbit\"\ntransfer = \"1GiB\"\ntier = \"office\"\nrenewable = 50\ncountry = \"ES\"\nprice_max = \"0.5\"\nper_operator = 2\nclass = \
              \"deferrable\"\npatience = \"10m\"\nterm = \"90s\"\nbudget = \"2\"\nrequest_deadline = \"5s\"\navailability = \
              \"99.9%\"\n",
         )
@@ -471,8 +492,15 @@ mod tests {
         let terms = &spec.terms;
         assert_eq!(
             terms.each,
-            Capacity { cpuMilli: 1250, memoryBytes: 64 << 20, diskBytes: 2 << 30, ..Default::default() }
+            Capacity {
+                cpuMilli: 1250,
+                memoryBytes: 64 << 20,
+                diskBytes: 2 << 30,
+                bandwidthBits: 8_000_000,
+                transferBytes: 1 << 30
+            }
         );
+        assert_eq!((terms.tierMin, terms.renewableMin), (1, 50));
         assert_eq!((terms.regions, terms.country.0, terms.perOperator), (0b101, *b"ES", 2));
         assert_eq!((terms.class, terms.patienceMs, terms.secs), (1, 600_000, 90));
         assert_eq!((terms.priceMax, terms.availabilityMinBp), (500_000_000_000_000_000, 9_990));
@@ -496,6 +524,10 @@ mod tests {
             ("country = \"es\"", "country", "\"ES\""),
             ("country = \"ESP\"", "country", "\"ES\""),
             ("country = \"AUT\"", "country", "\"AT\""),
+            ("tier = \"datacenter\"", "tier", "\"datacentre\""),
+            ("renewable = 101", "renewable", "100"),
+            ("bandwidth = \"8MiB\"", "bandwidth", "\"0\""),
+            ("transfer = \"1GB\"", "transfer", "\"0\""),
             ("price_max = \"-1\"", "price_max", "one without price_max"),
             ("budget = \"1,5\"", "budget", "\"1.5\""),
             ("collateral_min = \"abc\"", "collateral_min", "\"0\""),

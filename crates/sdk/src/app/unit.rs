@@ -17,6 +17,11 @@ pub(super) const TIME: Unit = Unit {
     written: "a number and s, m, h or d, as \"90s\" or \"24h\"",
     endings: &[("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600)],
 };
+/// Bits a second.
+pub(super) const RATE: Unit = Unit {
+    written: "a number and kbit, Mbit or Gbit, as \"8Mbit\"",
+    endings: &[("kbit", 1_000), ("Mbit", 1_000_000), ("Gbit", 1_000_000_000)],
+};
 /// Thousandths of a CPU.
 pub(super) const CPU: Unit = Unit { written: "CPUs, as \"2\" or \"0.25\"", endings: &[] };
 
@@ -120,6 +125,7 @@ mod tests {
             (&SIZE, "64MiB", 64 << 20),
             (&SIZE, "3TiB", 3 << 40),
             (&SIZE, "0", 0),
+            (&RATE, "8Mbit", 8_000_000),
             (&TIME, "90s", 90),
             (&TIME, "36h", 36 * 3600),
             (&TIME, "7d", 7 * 86_400),

@@ -14,10 +14,11 @@ use toml::{Table, Value};
 /// More are not told at once.
 pub const WRONGS_MAX: usize = 16;
 /// Keys of numbers, with the least and the most of each.
-const NUMBERS: [(&str, u64, u64); 8] = [
+const NUMBERS: [(&str, u64, u64); 9] = [
     ("port", 0, u16::MAX as u64),
     ("replicas", 1, REPLICAS_MAX as u64),
     ("request_fuel", 1, Limits::FUEL_MAX),
+    ("renewable", 0, 100),
     ("per_host", 0, REPLICAS_MAX as u64),
     ("per_operator", 0, REPLICAS_MAX as u64),
     ("per_network", 0, REPLICAS_MAX as u64),

@@ -430,7 +430,10 @@ pub(super) static PLACE: Table = Table {
         yes("availability"),
         yes("disk"),
         later("volume", "not yet: hosts keep no volumes: remove it"),
+        yes("bandwidth"),
+        yes("transfer"),
         yes("tier"),
+        yes("renewable"),
         Key {
             name: "standby",
             standing: Standing::Later("not yet: another replica is placed when one is lost", &["cold"]),

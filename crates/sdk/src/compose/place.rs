@@ -7,7 +7,6 @@ use super::{
     keys,
 };
 use crate::app::{Draft, Lines};
-use hodei_types::market::TIER_MAX;
 
 /// What docker has no word for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,8 +17,6 @@ pub struct Hodei {
     pub lines: Lines,
     /// Bytes of each volume that says no size itself.
     pub volume: Option<u64>,
-    /// Least tier of a host.
-    pub tier: Option<u8>,
     pub standby: Option<Standby>,
 }
 
@@ -41,7 +38,6 @@ impl Hodei {
             terms: self.terms.or(file.terms.clone()),
             lines,
             volume: self.volume.or(file.volume),
-            tier: self.tier.or(file.tier),
             standby: self.standby.or(file.standby),
         }
     }
@@ -75,7 +71,10 @@ pub(super) fn hodei(at: &At<'_>, notes: &mut Vec<Note>) -> Result<Hodei, Broken>
             "disk" => terms.disk = text()?,
             "volume" => hodei.volume = Some(at.read(size_bytes, SIZE)?),
             "port" => terms.port = Some(at.number(0..=u64::from(u16::MAX))?),
-            "tier" => hodei.tier = Some(at.number(0..=u64::from(TIER_MAX))? as u8),
+            "bandwidth" => terms.bandwidth = text()?,
+            "transfer" => terms.transfer = text()?,
+            "tier" => terms.tier = text()?,
+            "renewable" => terms.renewable = Some(at.number(0..=100)?),
             "standby" => hodei.standby = Some(at.one_of(&[("cold", Standby::Cold), ("warm", Standby::Warm)])?),
             _ => {
                 spread = Some(at);

@@ -51,7 +51,6 @@ pub(super) fn spec(service: &Service, app: String, terms: &Draft, notes: &mut Ve
         rule: error.rule,
         nearest: error.nearest,
     })?;
-    spec.terms.tierMin = service.hodei.tier.unwrap_or(spec.terms.tierMin);
     if let Runs::Container(contained) = &mut spec.runs {
         contain(service, contained, notes)?;
     }

@@ -49,7 +49,7 @@ fn a_service_becomes_an_app_of_its_project() {
     let text = "x-hodei: {term: 2h}\nservices:\n  web_front:\n    image: nginx:1.27\n    command: [a, b]\n    environment: \
                 {A: 1}\n    user: 1000:1000\n    working_dir: /srv\n    read_only: true\n    restart: always\n    scale: 2\n    \
                 cpus: '0.5'\n    mem_limit: 100m\n    stop_grace_period: 1500ms\n    ports: [\"8080:80\"]\n    healthcheck: \
-                {test: [CMD, ok], interval: 500ms}\n    x-hodei: {tier: 1, regions: [local]}\n";
+                {test: [CMD, ok], interval: 500ms}\n    x-hodei: {tier: office, regions: [local]}\n";
     let stack = stack(text).unwrap();
     let web = &stack.members[0];
     assert_eq!((stack.project.as_str(), web.app()), ("my-shop", "my-shop-web-front"));

@@ -110,6 +110,8 @@ impl Offer {
 
 /// 0 home, 1 office, 2 data centre.
 pub const TIER_MAX: u8 = 2;
+/// What each tier is called.
+pub const TIERS: [&str; TIER_MAX as usize + 1] = ["home", "office", "datacentre"];
 /// 0 none, 1 TPM, 2 SEV-SNP, 3 TDX.
 pub(super) const ATTESTATION_MAX: u8 = 3;
 
