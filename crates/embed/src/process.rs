@@ -15,7 +15,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{mpsc as queue, oneshot};
 
@@ -23,6 +23,8 @@ use tokio::sync::{mpsc as queue, oneshot};
 const WORKERS: usize = 1;
 /// Disk and names; each may keep a stack and an arena of memory.
 const BLOCKING_THREADS_MAX: usize = 4;
+/// So long an app waits for what is left to be sent back; a ledger that is out of reach would keep it for ever.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(120);
 /// Wishes of the app that wait.
 const WISHES_MAX: usize = 16;
 
@@ -136,7 +138,7 @@ impl Ear {
     pub(crate) fn give_back(&self) {
         let (done, is_done) = mpsc::channel();
         if self.0.blocking_send(Wish::GiveBack(done)).is_ok() {
-            _ = is_done.recv();
+            _ = is_done.recv_timeout(GIVE_BACK_MAX);
         }
     }
 }

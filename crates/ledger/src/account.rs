@@ -22,6 +22,9 @@ const TRIES: u32 = 8;
 
 /// Blocks without a receipt after which a transaction is sent again, and after which a displaced one is given up.
 const AGAIN_BLOCKS: u64 = 16;
+/// What a mempool says of what an account cannot pay, and how often it must say so in a row.
+const UNFUNDED: &str = "insufficient funds";
+const UNFUNDED_MAX: u32 = 2;
 
 /// Most wei per gas a transaction offers at a base fee: twice of it rides out the blocks until inclusion; what is above
 /// is not paid.
@@ -163,7 +166,7 @@ impl Account {
     async fn settled(&self, hash: B256, raw: Bytes) -> Result<TxReceipt, AccountError> {
         let mut height = self.chain.head().await?.height;
         let mut again = height.saturating_add(AGAIN_BLOCKS);
-        let mut is_displaced = false;
+        let (mut is_displaced, mut unfunded) = (false, 0);
         loop {
             match self.chain.receipt(hash).await? {
                 Some(receipt) if receipt.success => return Ok(receipt),
@@ -176,11 +179,19 @@ impl Account {
             }
             if !is_displaced && height >= again {
                 again = height.saturating_add(AGAIN_BLOCKS);
-                // The nonce may be used by this very transaction, whose receipt then follows within some blocks.
-                is_displaced = match self.chain.submit(raw.clone()).await {
-                    Err(ChainError::Refused(reason)) => reason.contains("nonce too low"),
-                    _ => false,
-                };
+                match self.chain.submit(raw.clone()).await {
+                    // The nonce may be used by this very transaction, whose receipt then follows within some blocks.
+                    Err(ChainError::Refused(reason)) if reason.contains("nonce too low") => is_displaced = true,
+                    // Another transaction of the account spent what this one sends: no block takes it as things are.
+                    Err(error @ ChainError::Refused(_)) if error.to_string().contains(UNFUNDED) => {
+                        unfunded += 1;
+                        if unfunded == UNFUNDED_MAX {
+                            *self.next.lock().await = None;
+                            return Err(AccountError::Pending { tx: hash, error });
+                        }
+                    }
+                    _ => unfunded = 0,
+                }
             }
         }
     }
@@ -358,6 +369,8 @@ mod tests {
         told: Plain<Vec<Bytes>>,
         /// Another process's transaction is in a block.
         is_displaced: bool,
+        /// It spent what was to be sent.
+        is_spent: bool,
     }
 
     impl Chain for Unlucky {
@@ -385,13 +398,17 @@ mod tests {
             let hash = keccak256(&raw);
             let mut told = self.told.lock().unwrap();
             told.push(raw);
-            let refused = self.is_displaced && told.len() > 1;
-            let taken = if refused { Err(ChainError::Refused("nonce too low".into())) } else { Ok(hash) };
+            let refusal = match (told.len(), self.is_displaced, self.is_spent) {
+                (2.., true, _) => Some("nonce too low"),
+                (2.., _, true) => Some("insufficient funds for gas * price + value: balance 1, tx cost 2"),
+                _ => None,
+            };
+            let taken = refusal.map_or(Ok(hash), |refusal| Err(ChainError::Refused(refusal.into())));
             async { taken }.boxed()
         }
 
         fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<TxReceipt>, ChainError>> {
-            let is_there = !self.is_displaced && self.told.lock().unwrap().len() > 1;
+            let is_there = !self.is_displaced && !self.is_spent && self.told.lock().unwrap().len() > 1;
             let receipt = TxReceipt { tx, height: 9, success: true, gas_used: 0, logs: vec![], output: Bytes::new() };
             async move { Ok(is_there.then_some(receipt)) }.boxed()
         }
@@ -421,6 +438,12 @@ mod tests {
         let error = block_on(Account::new(displaced.clone(), &[9; 32]).unwrap().execute(&order)).unwrap_err();
         assert!(matches!(error, AccountError::Displaced(_)), "{error}");
         assert_eq!(displaced.told.lock().unwrap().len(), 2, "and nothing else was signed");
+
+        // What another transaction of the account spent meanwhile is waited for no longer.
+        let spent = Arc::new(Unlucky { is_spent: true, ..Unlucky::default() });
+        let error = block_on(Account::new(spent.clone(), &[9; 32]).unwrap().execute(&order)).unwrap_err();
+        assert!(matches!(&error, AccountError::Pending { error: ChainError::Refused(_), .. }), "{error}");
+        assert_eq!(spent.told.lock().unwrap().len() as u32, 1 + UNFUNDED_MAX);
     }
 
     #[test]

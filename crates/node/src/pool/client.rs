@@ -8,6 +8,7 @@ use hodei_ledger::{
 };
 use hodei_link::{Config, Link, LinkError};
 use hodei_types::{
+    chain::ChainError,
     ethereum::TRANSFER_GAS,
     transport::{POOL, Peer, Transport as _, TransportError},
 };
@@ -18,6 +19,9 @@ use std::{
 
 /// Registering a device takes a block or two; a ledger without blocks is told before.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How often what is left is counted anew.
+const GIVE_BACK_TRIES: u32 = 3;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +62,21 @@ pub async fn ask_once(secret: [u8; 32], door: &Peer, request: &Request) -> Resul
 
 /// Sends what an account holds, but for the fee, to another: a device that has left gives back what it did not burn.
 pub async fn give_back(account: &Account, to: Address) -> Result<U256, AccountError> {
-    let head = account.chain().head().await?;
-    let balance = account.chain().account(account.address()).await?.balance;
-    let fee = U256::from(TRANSFER_GAS) * U256::from(max_fee_per_gas(head.base_fee));
-    let amount = balance.saturating_sub(fee);
-    if !amount.is_zero() {
-        account.execute(&Order::transfer(to, amount)).await?;
+    let mut tries = 0;
+    loop {
+        let head = account.chain().head().await?;
+        let balance = account.chain().account(account.address()).await?.balance;
+        let fee = U256::from(TRANSFER_GAS) * U256::from(max_fee_per_gas(head.base_fee));
+        let amount = balance.saturating_sub(fee);
+        if amount.is_zero() {
+            return Ok(amount);
+        }
+        tries += 1;
+        match account.execute(&Order::transfer(to, amount)).await {
+            // What the node sent at the same time took its fee from this.
+            Err(AccountError::Pending { error: ChainError::Refused(_), .. }) if tries < GIVE_BACK_TRIES => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(amount),
+        }
     }
-    Ok(amount)
 }
