@@ -24,7 +24,8 @@ mod share;
 mod sync;
 
 pub(crate) use app::{
-    App, AppAsk, AppDelete, AppLogs, AppName, AppRenew, AppReplay, AppSamples, AppScale, AppServe, Container, Deploy,
+    App, AppAsk, AppCp, AppDelete, AppExec, AppForward, AppLogs, AppName, AppRenew, AppReplay, AppSamples, AppScale,
+    AppServe, AppStats, Container, Deploy,
 };
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,
@@ -514,6 +515,7 @@ pub(crate) fn expand(mut line: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsStrin
     let group = match line.get(at).and_then(|word| word.to_str()) {
         Some("ls" | "cp" | "rm" | "sync" | "share") => "data",
         Some("join") => "net",
+        Some("logs" | "exec") => "app",
         _ => return line,
     };
     line.insert(at, group.into());

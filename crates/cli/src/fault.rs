@@ -177,6 +177,8 @@ codes! {
         "It is in no registry that was asked, or not for whoever asked: log in by `docker login` or `podman login`. Or it is no image of linux/amd64 or linux/arm64, is larger than hosts take, is packed in a way that is not known, or its bytes are not what it says they are. The message says which. Nothing was paid.";
     IMAGE_AWAY "HD3064" Temporary "the registry did not answer"
         "The image's registry could not be reached, broke off again and again, or is asked too much. What came is kept for an hour: run it again.";
+    NOT_ENTERED "HD3065" Refused "the container was not entered"
+        "Its host did not start the program, or carry the files: what it runs is a component and no container, the image has no such program, or the app was deployed by another wallet. The message has the host's words. Nothing was changed.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"

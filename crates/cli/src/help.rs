@@ -130,6 +130,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("app list", &["hodei app list", "hodei app ls --json"]),
     ("app show", &["hodei app show shop", "hodei app show shop --json"]),
     ("app logs", &["hodei app logs shop", "hodei app logs shop --lease 7 --since 4096"]),
+    (
+        "app exec",
+        &["hodei app exec shop -- ls -l /", "hodei app exec shop -it -- sh", "hodei exec db -i -- psql -U shop"],
+    ),
+    ("app cp", &["hodei app cp shop:/var/log/shop.log .", "hodei app cp ./site shop:/srv"]),
+    ("app port-forward", &["hodei app port-forward db 5432", "hodei app port-forward shop 9000:80"]),
+    ("app stats", &["hodei app stats shop", "hodei app stats shop --every 2"]),
     ("app scale", &["hodei app scale shop 5 --dry-run", "hodei app scale shop 2 -y"]),
     ("app renew", &["hodei app renew shop 24h --dry-run", "hodei app renew shop 7d -y"]),
     ("app delete", &["hodei app delete shop --dry-run", "hodei app rm shop -y"]),
@@ -388,7 +395,7 @@ fn front_page(root: &Command) -> String {
         page.push('\n');
     }
     page.push_str(
-        "Shortcuts: ls, cp, rm, sync, share are of `data`; join is of `net`.\n\n{usage-heading} {usage}\n\n{options}\n",
+        "Shortcuts: ls, cp, rm, sync, share are of `data`; logs, exec of `app`; join is of `net`.\n\n{usage-heading} {usage}\n\n{options}\n",
     );
     page
 }

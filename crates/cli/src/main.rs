@@ -268,6 +268,10 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::App(app) => match app {
             App::Keep(process) => until_stopped(&global, async |session| app::serve::keep(process, session, out).await),
             App::Serve(args) => until_stopped(&global, async |session| app::serve::serve(&args, session, out).await),
+            App::PortForward(args) => until_stopped(&global, async |session| {
+                let apps = app::apps(session).await?;
+                app::inside::forward(&args, apps, out).await
+            }),
             App::Replay(args) => app::transcript::run_again(&args, out),
             app => in_cloud(&global, async |session| app::run(&app, session, out).await),
         },

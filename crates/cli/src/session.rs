@@ -459,6 +459,14 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         }
         Sdk::AppFailed { .. } => Fault::new(&fault::APP_FAILED, error, "correct it and deploy it again"),
         Sdk::AppAway(..) => Fault::new(&fault::APP_AWAY, error, "`hodei app show` tells how its replicas are"),
+        Sdk::NotEntered(..) => {
+            let help = "`hodei app show` tells what runs; of a component `hodei app ask` and `app logs` tell more";
+            Fault::new(&fault::NOT_ENTERED, error, help)
+        }
+        Sdk::NoReplica { app: ref name, .. } => {
+            let help = format!("hodei app show {name}");
+            Fault::new(&fault::APP_AWAY, error, help)
+        }
         Sdk::AppLied { ref expected, ref found, .. } => {
             let (expected, found) = (expected.clone(), found.clone());
             let help = "do not rely on that host: end the app's lease there, and keep what it answered";

@@ -5,7 +5,8 @@ use crate::{
     disk,
     engine::{Engine, began, hand_over, handle},
     error::Error,
-    exec::Exec,
+    exec::{Entering, Exec, namespace},
+    files,
     inside::Network,
     keeper::{Ended, Order, write_whole},
     prepare,
@@ -168,9 +169,19 @@ impl Container {
         network.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the container has ended"))
     }
 
-    /// Runs a program inside it, as its own is run: same user, same fences. There is no terminal.
-    pub async fn exec(&self, argv: Vec<String>, env: Vec<(String, String)>) -> Result<Exec, Error> {
-        Exec::start(&self.engine, self.id(), argv, env).await
+    /// Runs a program inside it, as its own is run: same user, same fences.
+    pub async fn exec(&self, program: Entering) -> Result<Exec, Error> {
+        let space = namespace(self.state.pid).map_err(Error::io("the container's first process"))?;
+        Exec::start(&self.engine, self.id(), space, program).await
+    }
+
+    /// Carries files: out as an archive that is read from it, or in, as one that is written to it.
+    pub fn files(&self, path: &str, is_in: bool) -> Result<Exec, Error> {
+        let (pid, began) = (self.state.pid, self.state.began);
+        if self.living.is_none() {
+            return Err(Error::io("its files")(io::Error::new(io::ErrorKind::NotFound, "the container has ended")));
+        }
+        Exec::carry(&self.engine, &files::Order { pid, began, path: path.to_owned(), is_in })
     }
 
     /// What it used, from the kernel's counters; after its end too, until it is deleted.

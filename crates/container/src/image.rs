@@ -3,7 +3,7 @@
 use crate::{
     error::Error,
     root::Root,
-    spec::{LAYERS_MAX, Spec, UIDS, check_words},
+    spec::{LAYERS_MAX, Spec, UIDS, check_words, check_workdir},
 };
 use serde::Deserialize;
 
@@ -105,8 +105,9 @@ impl Image {
         check_words(argv.iter().chain(&env))?;
         let workdir = spec.workdir.clone().or(run.working_dir).filter(|path| !path.is_empty());
         let workdir = workdir.unwrap_or_else(|| "/".into());
-        if !workdir.starts_with('/') {
-            return Err(Error::Image(format!("its folder {workdir:?} does not begin with `/`")));
+        if check_workdir(&workdir).is_err() {
+            let rule = "it begins with `/`, leads nowhere up, and not into /proc";
+            return Err(Error::Image(format!("its folder {workdir:?}: {rule}")));
         }
         let named = run.stop_signal.map(|name| signal(&name)).transpose()?;
         let user = spec.user.clone().or(run.user).unwrap_or_default();

@@ -53,8 +53,11 @@ pub(crate) struct Ended {
     pub(crate) signal: Option<i32>,
 }
 
-/// Keeps the container that the last argument's file orders. Call it before any thread is started.
+/// Keeps the container that the last argument's file orders, or carries files. Call it before any thread is started.
 pub fn run() -> i32 {
+    if let Some(code) = crate::files::run() {
+        return code;
+    }
     let order = std::env::args_os().next_back().ok_or_else(|| invalid("an order is missing")).and_then(fs::read);
     match order.and_then(|order| Ok(serde_json::from_slice::<Order>(&order)?)).and_then(|order| keep(&order)) {
         Ok(()) => 0,

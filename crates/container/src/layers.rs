@@ -3,7 +3,12 @@
 //! A layer is unpacked beside its place and renamed into it when both of its hashes are right and its bytes are on the
 //! disk: what has its name is whole.
 
-use crate::{error::Error, packed, spec::Layer, unpack::unpack};
+use crate::{
+    error::Error,
+    packed,
+    spec::Layer,
+    unpack::{ENTRY_BYTES, unpack},
+};
 use std::{
     fs, io,
     os::{fd::AsRawFd, unix::fs::DirBuilderExt},
@@ -26,12 +31,15 @@ pub(crate) fn ensure(
     }
     let new = folder.join(format!("{NEW}{}-{:016x}", hex::encode(diff_id), rand::random::<u64>()));
     fs::DirBuilder::new().mode(0o755).create(&new).map_err(Error::at(&new))?;
-    let done = packed::read(layer, packed, diff_id, *bytes_left, |tar| unpack(tar, &new))
-        .map_err(|error| Error::Layer { at, why: error.to_string() })
-        .and_then(|bytes| {
-            *bytes_left -= bytes;
-            flush(&new).and_then(|()| rename(&new, &place)).map_err(Error::at(&place))
-        });
+    let (mut names, bytes_max) = (0, *bytes_left);
+    let done = packed::read(layer, packed, diff_id, bytes_max, |tar| {
+        names = unpack(tar, &new, bytes_max)?;
+        Ok(())
+    });
+    let done = done.map_err(|error| Error::Layer { at, why: error.to_string() }).and_then(|bytes| {
+        *bytes_left = bytes_left.saturating_sub(bytes.max(names * ENTRY_BYTES));
+        flush(&new).and_then(|()| rename(&new, &place)).map_err(Error::at(&place))
+    });
     if done.is_err() || new.exists() {
         // What is left of it would be cleared at the next start at the latest.
         fs::remove_dir_all(&new).ok();

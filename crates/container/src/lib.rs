@@ -44,6 +44,8 @@ mod error;
 #[cfg(target_os = "linux")]
 mod exec;
 #[cfg(target_os = "linux")]
+mod files;
+#[cfg(target_os = "linux")]
 mod image;
 #[cfg(target_os = "linux")]
 mod inside;
@@ -61,6 +63,8 @@ mod root;
 mod seccomp;
 mod spec;
 #[cfg(target_os = "linux")]
+mod terminal;
+#[cfg(target_os = "linux")]
 mod unpack;
 
 #[cfg(not(target_os = "linux"))]
@@ -73,7 +77,7 @@ pub use container::{Container, Exit};
 pub use engine::Engine;
 pub use error::Error;
 #[cfg(target_os = "linux")]
-pub use exec::Exec;
+pub use exec::{Entering, Exec};
 #[cfg(target_os = "linux")]
 pub use keeper::Program;
 pub use spec::{Blob, DISK_BYTES_MIN, LAYERS_MAX, Layer, MEMORY_BYTES_MIN, Packing, Spec, UID_BASE, UIDS};

@@ -123,6 +123,15 @@ pub(crate) fn check_words<'a>(words: impl Iterator<Item = &'a String>) -> Result
     Ok(())
 }
 
+/// A folder to begin in: an engine that opens one below `/proc` may end outside (CVE-2024-21626).
+pub(crate) fn check_workdir(path: &str) -> Result<(), Error> {
+    let mut parts = path.split('/').filter(|part| !part.is_empty() && *part != ".").peekable();
+    if !path.starts_with('/') || parts.peek() == Some(&"proc") || parts.any(|part| part == "..") {
+        return refuse(format!("the folder {path:?}: it begins with `/`, leads nowhere up, and not into /proc"));
+    }
+    Ok(())
+}
+
 pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     let is_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     // One that began with a dash would be an option to the engine.

@@ -10,6 +10,7 @@ use crate::{
     spec::{UID_BASE, UIDS},
 };
 use std::{
+    cell::Cell,
     ffi::CStr,
     fs::File,
     io::{self, Read, Write},
@@ -18,7 +19,10 @@ use std::{
 };
 use tar::{Archive, Entry, EntryType, Header};
 
+/// Files and folders of one layer, those too that are only made to hold others.
 const ENTRIES_MAX: u64 = 1_000_000;
+/// What each of them takes of a disk at least.
+pub(crate) const ENTRY_BYTES: u64 = 4096;
 const PATH_BYTES_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 255;
 const DEPTH_MAX: usize = 128;
@@ -43,16 +47,15 @@ struct Rights {
     mode: u32,
 }
 
-/// Unpacks `tar` into the empty folder at `into`.
-pub(crate) fn unpack(tar: &mut dyn Read, into: &Path) -> io::Result<()> {
-    let tree = Tree(Root::open(into)?);
+/// Unpacks `tar` into the empty folder at `into`, as far as `bytes_max` has room for so many names; says how many it is.
+pub(crate) fn unpack(tar: &mut dyn Read, into: &Path, bytes_max: u64) -> io::Result<u64> {
+    let entries_max = ENTRIES_MAX.min(bytes_max / ENTRY_BYTES);
+    let tree = Tree(Root::open(into)?, Cell::new(entries_max));
     let mut archive = Archive::new(tar);
     let mut before = Before::default();
     // Raw: the crate itself would read a long name of any length into memory.
-    for (count, entry) in archive.entries()?.raw(true).enumerate() {
-        if count as u64 >= ENTRIES_MAX {
-            return Err(invalid(format!("more than {ENTRIES_MAX} entries")));
-        }
+    for entry in archive.entries()?.raw(true) {
+        tree.count()?;
         let mut entry = entry?;
         match entry.header().entry_type() {
             EntryType::GNULongName => before.path = Some(name(&mut entry)?),
@@ -69,7 +72,7 @@ pub(crate) fn unpack(tar: &mut dyn Read, into: &Path) -> io::Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(entries_max - tree.1.get())
 }
 
 fn record(entry: &mut Entry<impl Read>) -> io::Result<Vec<u8>> {
@@ -113,10 +116,16 @@ fn extend(before: &mut Before, entry: &mut Entry<impl Read>) -> io::Result<()> {
     Ok(())
 }
 
-/// The folder that a layer is laid down in.
-struct Tree(Root);
+/// The folder that a layer is laid down in, and how many more names it may have.
+struct Tree(Root, Cell<u64>);
 
 impl Tree {
+    fn count(&self) -> io::Result<()> {
+        let left = self.1.get().checked_sub(1);
+        self.1.set(left.ok_or_else(|| invalid("it has more files and folders than there is room for"))?);
+        Ok(())
+    }
+
     fn lay(&self, kind: EntryType, entry: &mut Entry<impl Read>, said: Before, path: &[u8]) -> io::Result<()> {
         let parts = parts(path)?;
         let rights = rights(entry.header(), &said)?;
@@ -176,7 +185,10 @@ impl Tree {
     /// The folder that is to hold an entry; what of it is not in this layer is made.
     fn parent(&self, parts: &[&[u8]]) -> io::Result<OwnedFd> {
         match self.0.folder(&parts.join(&b'/')) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !parts.is_empty() => {}
+            // What hides a folder of a lower layer is none itself.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                    && !parts.is_empty() => {}
             found => return found,
         }
         let (last, before) = parts.split_last().expect("it is not empty");
@@ -184,6 +196,7 @@ impl Tree {
         if stat(&above, &name)?.is_some_and(|there| !is_folder(&there) && !is_whiteout(&there)) {
             return Err(invalid("in a folder that this layer makes a link to nowhere in it"));
         }
+        self.count()?;
         folder(&above, &name, &Rights { uid: UID_BASE, gid: UID_BASE, mode: 0o755 })?;
         self.0.folder(&parts.join(&b'/'))
     }

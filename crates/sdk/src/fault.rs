@@ -144,6 +144,11 @@ pub enum Fault {
     AppLate { app: String, ready: usize, wanted: usize, secs: u64, words: String },
     #[error("{0} was not answered: {1}")]
     AppAway(String, String),
+    #[error("{0:?} is not entered: {1}")]
+    NotEntered(String, String),
+    /// By which lease, if one was named.
+    #[error("no replica of {app:?} runs{}", .lease.map(|lease| format!(" by lease {lease}")).unwrap_or_default())]
+    NoReplica { app: String, lease: Option<u64> },
     /// It signs other than it answered.
     #[error("node {node} signs another {what} than it answered with")]
     AppLied { node: NodeKey, what: &'static str, expected: String, found: String },

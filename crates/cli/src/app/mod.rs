@@ -2,6 +2,7 @@
 
 pub(crate) mod deploy;
 mod image;
+pub(crate) mod inside;
 pub(crate) mod serve;
 pub(crate) mod stack;
 pub(crate) mod transcript;
@@ -51,10 +52,13 @@ pub(crate) async fn run(app: &App, session: &Session, out: Out) -> Result<()> {
         App::List => list(&apps, out).await,
         App::Show(args) => show(args, &apps, out).await,
         App::Logs(args) => logs(args, &apps, out).await,
+        App::Exec(args) => inside::exec(args, &apps).await,
+        App::Cp(args) => inside::cp(args, &apps, out).await,
+        App::Stats(args) => inside::stats(args, &apps, out).await,
         App::Scale(args) => scale(args, &apps, out).await,
         App::Renew(args) => renew(args, &apps, out).await,
         App::Delete(args) => delete(args, &apps, out).await,
-        App::Keep(_) | App::Serve(_) | App::Ask(_) | App::Samples(_) | App::Replay(_) => {
+        App::Keep(_) | App::Serve(_) | App::PortForward(_) | App::Ask(_) | App::Samples(_) | App::Replay(_) => {
             Err(Fault::new(&fault::INTERNAL, "that command runs elsewhere", "report it"))
         }
     }

@@ -206,6 +206,14 @@ pub(crate) enum App {
     Show(AppName),
     /// Show what an app's replicas printed last.
     Logs(AppLogs),
+    /// Run a program in an app's container; its exit code is this one's.
+    Exec(AppExec),
+    /// Copy files out of an app's container, or into it.
+    Cp(AppCp),
+    /// Listen here for a port of an app's container, until it is stopped.
+    PortForward(AppForward),
+    /// Show what an app's replicas use now, and used.
+    Stats(AppStats),
     /// Give an app more replicas, or fewer.
     Scale(AppScale),
     /// Pay an app's replicas for longer.
@@ -242,6 +250,74 @@ pub(crate) struct AppLogs {
     /// Only what came after so many bytes of a replica's log: what it said at its end.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) since: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppExec {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// In the replica of this lease; without it in the first.
+    #[arg(long, value_name = "LEASE")]
+    pub(crate) lease: Option<u64>,
+    /// Standard input goes in.
+    #[arg(long, short)]
+    pub(crate) interactive: bool,
+    /// It has a terminal: this one.
+    #[arg(long, short)]
+    pub(crate) terminal: bool,
+    /// A variable besides the container's own; as NAME alone it is as here.
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The folder it begins in.
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) workdir: Option<String>,
+    /// What is run, behind --.
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppCp {
+    /// A path here, or in an app, as shop:/var/log.
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    /// The other one: a folder that is there, or a new name.
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+    /// The replica of this lease; without it the first.
+    #[arg(long, value_name = "LEASE")]
+    pub(crate) lease: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppForward {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// A port of the container, or one of this machine before it; 0 for any.
+    #[arg(value_name = "[HERE:]PORT", value_parser = ports)]
+    pub(crate) ports: (u16, u16),
+    /// Of the replica of this lease; without it of the first.
+    #[arg(long, value_name = "LEASE")]
+    pub(crate) lease: Option<u64>,
+}
+
+/// `5432` or `15432:5432`.
+fn ports(text: &str) -> Result<(u16, u16), String> {
+    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("{text:?} is no port: 1 to 65535"));
+    let (here, there) = text.split_once(':').unwrap_or((text, text));
+    match (port(here)?, port(there)?) {
+        (_, 0) => Err("port 0 is none of a container".to_owned()),
+        ports => Ok(ports),
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppStats {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// Again each so many seconds, until it is stopped.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) every: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@
 
 mod image;
 
-use hodei_container::{Container, Engine, Error, Exit, Packing, Program, Spec};
+use hodei_container::{Container, Engine, Entering, Error, Exit, Packing, Program, Spec};
 use image::{Tar, busybox, spec};
 use sha2::{Digest, Sha256};
 use std::{path::Path, time::Duration};
@@ -85,7 +85,7 @@ fn said(container: &Container) -> String {
 /// Runs a shell line inside; gives its code and all that it said.
 async fn shell(container: &Container, line: &str) -> (i32, String) {
     let words = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
-    let mut exec = container.exec(words, Vec::new()).await.unwrap();
+    let mut exec = container.exec(Entering { argv: words, ..Entering::default() }).await.unwrap();
     drop(exec.stdin.take());
     let (mut out, mut err) = (String::new(), String::new());
     let (mut stdout, mut stderr) = (exec.stdout.take().unwrap(), exec.stderr.take().unwrap());

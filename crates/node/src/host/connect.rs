@@ -44,7 +44,7 @@ pub(super) trait Side {
 pub(super) struct Asker;
 
 /// Of who has the container.
-struct Asked;
+pub(super) struct Asked;
 
 impl Side for Asker {
     const END: fn() -> Vec<u8> = || Request::End.encode();

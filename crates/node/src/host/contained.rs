@@ -11,11 +11,15 @@ const REQUESTS_MAX: usize = 128;
 /// Connections of other apps that stand at once; a further one is told BUSY.
 const CONNECTIONS_MAX: usize = 256;
 
+/// Of what its owner runs, carries and connects to inside at once.
+const ENTRIES_MAX: usize = 32;
+
 /// A replica's container, while there is one.
 pub(super) struct Contained {
     running: Mutex<Option<Arc<dyn Running>>>,
     requests: Arc<Semaphore>,
     connections: Arc<Semaphore>,
+    entries: Arc<Semaphore>,
     counted: Mutex<Counted>,
 }
 
@@ -35,6 +39,7 @@ impl Default for Contained {
             running: Mutex::default(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            entries: Arc::new(Semaphore::new(ENTRIES_MAX)),
             counted: Mutex::default(),
         }
     }
@@ -66,6 +71,11 @@ impl Contained {
     /// A place for one connection, if there is one.
     pub(super) fn connection(&self) -> Option<OwnedSemaphorePermit> {
         self.connections.clone().try_acquire_owned().ok()
+    }
+
+    /// A place for its owner inside, if there is one.
+    pub(super) fn entry(&self) -> Option<OwnedSemaphorePermit> {
+        self.entries.clone().try_acquire_owned().ok()
     }
 
     /// Takes what the kernel counted now.

@@ -26,6 +26,7 @@ mod calls;
 mod connect;
 mod contain;
 mod contained;
+mod enter;
 mod fetch;
 mod follow;
 mod forward;

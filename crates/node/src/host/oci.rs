@@ -1,10 +1,10 @@
 //! Make containers by an OCI engine of this machine.
 
-use super::runtime::{Ended, Make, Running, Runtime, RuntimeError, Usage};
+use super::runtime::{Ended, Entered, Inside, Make, Running, Runtime, RuntimeError, Usage};
 use crate::config::Compute;
 use futures::{FutureExt as _, future::BoxFuture};
-use hodei_container::{Blob, Container, Engine, Error, Layer, Packing, Spec};
-use hodei_types::app::container;
+use hodei_container::{Blob, Container, Engine, Entering, Error, Exec, Layer, Packing, Spec};
+use hodei_types::app::{container, wire::Way};
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{
     io::AsyncReadExt as _,
@@ -95,12 +95,30 @@ impl Running for Made {
 
     fn test(&self, argv: Vec<String>) -> BoxFuture<'_, Result<i32, RuntimeError>> {
         async move {
-            let mut exec = self.0.exec(argv, Vec::new()).await.map_err(told)?;
+            let mut exec = self.0.exec(Entering { argv, ..Entering::default() }).await.map_err(told)?;
             drop(exec.stdin.take());
             // It is heard to its end, so that it does not wait for somebody who listens.
             let (stdout, stderr) = (exec.stdout.take(), exec.stderr.take());
             let (_, _, code) = tokio::join!(drain(stdout), drain(stderr), exec.wait());
             code.map_err(|error| RuntimeError::Later(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn enter(&self, way: Way) -> BoxFuture<'_, Result<Inside, RuntimeError>> {
+        async move {
+            let exec = match way {
+                Way::Exec(exec) => {
+                    let (argv, env, workdir, terminal) = (exec.argv, exec.env, exec.workdir, exec.terminal);
+                    self.0.exec(Entering { argv, env, workdir, terminal }).await
+                }
+                Way::Read { path } => self.0.files(&path, false),
+                Way::Write { path } => self.0.files(&path, true),
+                Way::Port(_) => return Err(RuntimeError::Never("a port is connected to, not entered".into())),
+            };
+            let mut exec = exec.map_err(told)?;
+            let (stdin, stdout, stderr) = (exec.stdin.take(), exec.stdout.take(), exec.stderr.take());
+            Ok(Inside { stdin, stdout, stderr, process: Box::new(exec) })
         }
         .boxed()
     }
@@ -120,6 +138,16 @@ impl Running for Made {
 
     fn logs(&self) -> [PathBuf; 2] {
         self.0.logs()
+    }
+}
+
+impl Entered for Exec {
+    fn resize(&self, rows: u16, columns: u16) {
+        Exec::resize(self, rows, columns);
+    }
+
+    fn wait(&mut self) -> BoxFuture<'_, io::Result<i32>> {
+        Exec::wait(self).boxed()
     }
 }
 

@@ -4,14 +4,17 @@
 //! ends, and is found again by its id.
 
 use futures::future::BoxFuture;
-use hodei_types::app::container::Container;
+use hodei_types::app::{container::Container, wire::Way};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 
 /// What one container is made of, and within what it runs.
 #[derive(Clone, Debug)]
@@ -82,11 +85,28 @@ pub(super) trait Running: Send + Sync {
     fn listen(&self, at: SocketAddr) -> BoxFuture<'_, io::Result<TcpListener>>;
     /// Runs a program inside it to its end; its exit code.
     fn test(&self, argv: Vec<String>) -> BoxFuture<'_, Result<i32, RuntimeError>>;
+    /// Lets its owner in, but for a port, which is connected to.
+    fn enter(&self, way: Way) -> BoxFuture<'_, Result<Inside, RuntimeError>>;
     fn usage(&self) -> io::Result<Usage>;
     /// Resolves once it ended.
     fn ended(&self) -> BoxFuture<'_, Ended>;
     /// What it said: what is older, and what is newest. Either may not be there.
     fn logs(&self) -> [PathBuf; 2];
+}
+
+/// What was entered, with its streams; dropped before its end, it is killed.
+pub(super) struct Inside {
+    pub(super) stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    pub(super) stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    pub(super) stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    pub(super) process: Box<dyn Entered>,
+}
+
+/// The process of what was entered.
+pub(super) trait Entered: Send {
+    fn resize(&self, rows: u16, columns: u16);
+    /// Its exit code, once it ended; asked again it is the same.
+    fn wait(&mut self) -> BoxFuture<'_, io::Result<i32>>;
 }
 
 impl Ended {

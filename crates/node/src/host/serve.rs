@@ -60,6 +60,10 @@ impl<E: Storage> Host<E> {
                 drop(place);
                 return self.connect(from, (lease, app, port), sink, stream).await;
             }
+            Ok(Request::Enter { lease, seal, way }) => {
+                drop(place);
+                return self.let_in((lease, seal, way), sink, stream).await;
+            }
             Ok(Request::Ask { lease, method, target, headers, voucher }) => {
                 let Some(replica) = self.leased(lease).await else {
                     drop(stream);
@@ -134,7 +138,9 @@ impl<E: Storage> Host<E> {
                 refused("a blob is of the container that was fetched before it on the same stream")
             }
             Ok(Request::Transcribe) => refused("a transcript is of the request before it on the same stream"),
-            Ok(Request::Bytes(_) | Request::End) => refused("a body without a request before it"),
+            Ok(Request::Bytes(_) | Request::End | Request::Resize { .. }) => {
+                refused("a body without a request before it")
+            }
             Err(error) => refused(error),
         };
         // Nothing more is read: who still sends learns so.

@@ -9,12 +9,14 @@
 //! spending account, so that a budget's cap holds, and what is left of a lease comes back to its owner. What is looked
 //! at is what a replica's host says of itself; what is paid, and to whom, is the ledger's.
 
+mod archive;
 mod asking;
 mod change;
 mod contained;
 mod deploy;
 mod draft;
 mod host;
+mod inside;
 mod keep;
 mod lack;
 mod level;
@@ -31,11 +33,14 @@ mod unit;
 mod upkeep;
 mod wrong;
 
+pub use archive::{Carried, pack, unpack};
 pub use change::{Deleted, Renewed};
 pub use contained::Contained;
 pub use deploy::{Deployed, Payload, Step};
 pub use draft::{Draft, FILE_BYTES_MAX, Health, Lines, Unread};
+pub use hodei_types::app::wire::{Exec, Way};
 pub use host::{HostError, Question, Reply, request};
+pub use inside::{Entrance, Streams, fits as enter_fits};
 pub use lack::NoOffer;
 pub use level::{Broke, Promised};
 pub use pay::Pay;

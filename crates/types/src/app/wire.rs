@@ -13,6 +13,7 @@
 //! Ping                                              ► State | Gone | Refused
 //! Concur                                            ► Signature | Refused
 //! Connect ─ Bytes… ─ End                            ► Connected ─ Bytes… ─ End | NotReady | Busy | Gone | Refused
+//! Enter ─ Bytes… | Resize… ─ End                    ► Connected ─ Bytes… | Errors… ─ Exited | End | Busy | Gone | Refused
 //! Transcribe (behind the Done of an Ask)            ► Transcript
 //! Sample                                            ► Transcript ─ Bytes (its body, if it has one) | Gone | Refused
 //! ```
@@ -23,8 +24,10 @@
 //! so far cost, and a host that was given too little for them says `Unpaid` until it has a voucher over more.
 
 mod answer;
+mod enter;
 
 pub use answer::{Answer, Due, Readings, Replica, State, Used};
+pub use enter::{ENTER_BYTES_MAX, ENTER_WORDS_MAX, Exec, TERMINAL_MAX, Way};
 
 use super::{
     MANIFEST_BYTES_MAX, Manifest, ManifestError, Seal,
@@ -88,6 +91,10 @@ pub enum Request {
     /// From a host that runs another app of the same owner: a connection to a port inside a container of the app with
     /// that viewer.
     Connect { lease: u64, app: NodeKey, port: u16 },
+    /// Into a container, for who has its viewer's seal; what it is given follows.
+    Enter { lease: u64, seal: Seal, way: Way },
+    /// The terminal of what was entered has so many rows and columns now.
+    Resize { rows: u16, columns: u16 },
     /// Of the transcripts a host keeps of a replica, the first from that number on, for who has its viewer's seal.
     Sample { lease: u64, from: u64, seal: Seal },
 }
@@ -161,6 +168,10 @@ impl Request {
             Self::Connect { lease, app, port } => {
                 out.array(4).uint(10).uint(*lease).bytes(&app.0).uint((*port).into());
             }
+            Self::Enter { lease, seal: Seal { at_ms, signature }, way } => {
+                out.array(5).uint(11).uint(*lease).uint(*at_ms).bytes(signature).bytes(&way.encode());
+            }
+            Self::Resize { rows, columns } => _ = out.array(3).uint(12).uint((*rows).into()).uint((*columns).into()),
             Self::Transcribe => _ = out.array(1).uint(20),
             Self::Sample { lease, from, seal: Seal { at_ms, signature } } => {
                 out.array(5).uint(21).uint(*lease).uint(*from).uint(*at_ms).bytes(signature);
@@ -202,6 +213,15 @@ impl Request {
             (10, 4) => {
                 let (lease, app, port) = (input.uint()?, NodeKey(input.fixed()?), input.uint()?);
                 Self::Connect { lease, app, port: u16::try_from(port).map_err(|_| WireError::Limit("port"))? }
+            }
+            (11, 5) => {
+                let (lease, at_ms, signature) = (input.uint()?, input.uint()?, input.fixed()?);
+                let way = Way::decode(input.bytes(FRAME_BYTES_MAX)?)?;
+                Self::Enter { lease, seal: Seal { at_ms, signature }, way }
+            }
+            (12, 3) => {
+                let (rows, columns) = enter::read_size(&mut input)?;
+                Self::Resize { rows, columns }
             }
             (20, 1) => Self::Transcribe,
             (21, 5) => {

@@ -29,6 +29,12 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// A connection into a container stands.
     Connected,
+    /// What was entered complains, never of nothing.
+    Errors(Vec<u8>),
+    /// What was entered ended: 128 and the signal where one ended it, as shells count.
+    Exited {
+        code: u8,
+    },
     /// No more comes from the container over its connection; it may hear on.
     End,
     /// The answer is over, and in words why it is not whole, if it is not.
@@ -281,6 +287,8 @@ impl Answer {
             Self::Unpaid { due } => due.write(out.array(3).uint(14)),
             Self::Connected => _ = out.array(1).uint(16),
             Self::End => _ = out.array(1).uint(17),
+            Self::Errors(bytes) => _ = out.array(2).uint(19).bytes(bytes),
+            Self::Exited { code } => _ = out.array(2).uint(21).uint((*code).into()),
             Self::Wants { blobs } => {
                 out.array(2).uint(15).array(blobs.len());
                 blobs.iter().for_each(|sha256| _ = out.bytes(sha256));
@@ -319,6 +327,8 @@ impl Answer {
             (18, 21) => Self::Replica(Box::new(Replica::read(&mut input, true)?)),
             (16, 1) => Self::Connected,
             (17, 1) => Self::End,
+            (19, 2) => Self::Errors(read_chunk(&mut input)?),
+            (21, 2) => Self::Exited { code: input.byte()? },
             (11, 2) => Self::State(State::read(&mut input)?),
             (12, 2) => Self::Signature(input.fixed()?),
             (20, 1) => Self::Transcript(None),
