@@ -24,7 +24,8 @@ mod share;
 mod sync;
 
 pub(crate) use app::{
-    App, AppAsk, AppDelete, AppLogs, AppName, AppRenew, AppReplay, AppSamples, AppScale, AppServe, Container, Deploy,
+    App, AppAsk, AppDelete, AppDrill, AppLogs, AppName, AppRenew, AppReplay, AppRollback, AppSamples, AppScale,
+    AppServe, AppUpdate, Container, Deploy, Gate,
 };
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,

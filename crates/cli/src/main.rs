@@ -268,6 +268,11 @@ fn run(line: Line, out: Out) -> Result<()> {
         Verb::App(app) => match app {
             App::Keep(process) => until_stopped(&global, async |session| app::serve::keep(process, session, out).await),
             App::Serve(args) => until_stopped(&global, async |session| app::serve::serve(&args, session, out).await),
+            // They end what they began themselves when they are stopped.
+            App::Update(args) => until_stopped(&global, async |session| app::update::update(&args, session, out).await),
+            App::Rollback(args) => {
+                until_stopped(&global, async |session| app::update::rollback(&args, session, out).await)
+            }
             App::Replay(args) => app::transcript::run_again(&args, out),
             app => in_cloud(&global, async |session| app::run(&app, session, out).await),
         },

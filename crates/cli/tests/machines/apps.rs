@@ -88,6 +88,10 @@ impl Door {
         Self { process, address }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Status, lease and body of an answer.
     pub(crate) fn get(&self, host: &str) -> (u16, Option<u64>, String) {
         let (status, headers, body) = self.headed(host);
