@@ -24,8 +24,8 @@ mod share;
 mod sync;
 
 pub(crate) use app::{
-    App, AppAsk, AppCp, AppDelete, AppExec, AppForward, AppLogs, AppName, AppRenew, AppReplay, AppSamples, AppScale,
-    AppServe, AppStats, Container, Deploy,
+    App, AppAsk, AppCp, AppDelete, AppDrill, AppExec, AppForward, AppLogs, AppName, AppRenew, AppReplay, AppRollback,
+    AppSamples, AppScale, AppServe, AppStats, AppUpdate, Container, Deploy, Gate,
 };
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,

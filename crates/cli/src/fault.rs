@@ -167,6 +167,12 @@ codes! {
         "Hosts were paid and given the component, and not all replicas were ready in ten minutes. Their leases were ended, and what was not used came back. Run it again, or name other regions.";
     APP_AWAY "HD3058" Temporary "no replica answered"
         "None of the app's replicas took the request, or the one that took it did not answer to its end. A request that reached a component is not sent again: whether it was done is not known here. `hodei app show` tells how they are.";
+    NOT_UPDATED "HD3075" Failed "the new release did not take over"
+        "Its replicas were not ready in time, did not stay so, or it was broken off. What is known of why, with what it printed last, is in the message. Its leases were ended, and what was not used came back; requests went to the release before all the time.";
+    UPDATE_OPEN "HD3076" Precondition "a release is on its way already"
+        "Another command brings a new release of the app now, or was cut short. Nothing of it is forgotten: `hodei app update NAME --resume` goes on with it, `--abort` ends it, and `hodei app serve` or `hodei app keep` end it by themselves when its time is over.";
+    NO_RELEASE "HD3077" NotFound "there is no such release"
+        "The last five releases of an app are kept, on the machine that made them. `hodei app releases NAME` lists them.";
     NO_RESERVATION "HD3060" NotFound "there is no such reservation"
         "This wallet's account holds nothing under that number: it was released, its term is over, or it is another's. `hodei market reserved` lists what is held.";
     HELD_ROOM "HD3061" Refused "the reservation has no room for it"

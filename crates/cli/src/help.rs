@@ -138,6 +138,18 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("app port-forward", &["hodei app port-forward db 5432", "hodei app port-forward shop 9000:80"]),
     ("app stats", &["hodei app stats shop", "hodei app stats shop --every 2"]),
     ("app scale", &["hodei app scale shop 5 --dry-run", "hodei app scale shop 2 -y"]),
+    (
+        "app update",
+        &[
+            "hodei app update shop shop.wasm --check /health -y",
+            "hodei app update shop ghcr.io/me/shop:2 --probation 30s --dry-run",
+            "hodei app update shop -e MODE=live -y",
+            "hodei app update shop --abort",
+        ],
+    ),
+    ("app rollback", &["hodei app rollback shop --dry-run", "hodei app rollback shop 3 -y"]),
+    ("app releases", &["hodei app releases shop", "hodei app releases shop --json"]),
+    ("app drill", &["hodei app drill shop --replica 7 --dry-run", "hodei app drill shop --zone attic -y"]),
     ("app renew", &["hodei app renew shop 24h --dry-run", "hodei app renew shop 7d -y"]),
     ("app delete", &["hodei app delete shop --dry-run", "hodei app rm shop -y"]),
     (

@@ -272,6 +272,11 @@ fn run(line: Line, out: Out) -> Result<()> {
                 let apps = app::apps(session).await?;
                 app::inside::forward(&args, apps, out).await
             }),
+            // They end what they began themselves when they are stopped.
+            App::Update(args) => until_stopped(&global, async |session| app::update::update(&args, session, out).await),
+            App::Rollback(args) => {
+                until_stopped(&global, async |session| app::update::rollback(&args, session, out).await)
+            }
             App::Replay(args) => app::transcript::run_again(&args, out),
             app => in_cloud(&global, async |session| app::run(&app, session, out).await),
         },

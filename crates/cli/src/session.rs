@@ -454,8 +454,29 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
         ),
         Sdk::NoApp(_) => Fault::new(&fault::NO_APP, error, "`hodei app list` shows what there is"),
         Sdk::AppExists(ref name) => {
-            let help = format!("choose another name with --name, or end that one: hodei app delete {name}");
+            let help =
+                format!("bring it there as a release: hodei app update {name}; or choose another name with --name");
             Fault::new(&fault::EXISTS, error, help)
+        }
+        Sdk::NotUpdated { ref app, left: Some(ref left), .. } => {
+            let help = format!("what was begun could not be ended ({left}): hodei app update {app} --abort");
+            Fault::new(&fault::NOT_UPDATED, error, help)
+        }
+        Sdk::NotUpdated { .. } => {
+            Fault::new(&fault::NOT_UPDATED, error, "correct it, and update again; its leases ended")
+        }
+        Sdk::UpdateOpen { ref app, .. } => {
+            let help =
+                format!("go on with it: hodei app update {app} --resume; or end it: hodei app update {app} --abort");
+            Fault::new(&fault::UPDATE_OPEN, error, help)
+        }
+        Sdk::NoUpdate(ref app) | Sdk::NoRelease { ref app, .. } => {
+            let help = format!("`hodei app releases {app}` lists what there is");
+            Fault::new(&fault::NO_RELEASE, error, help)
+        }
+        Sdk::ReleaseGone { ref app, ref image, .. } => {
+            let help = format!("take it from its registry again: hodei app update {app} {image}");
+            Fault::new(&fault::IMAGE, error, help)
         }
         Sdk::AppFailed { .. } => Fault::new(&fault::APP_FAILED, error, "correct it and deploy it again"),
         Sdk::AppAway(..) => Fault::new(&fault::APP_AWAY, error, "`hodei app show` tells how its replicas are"),

@@ -5,37 +5,14 @@
 mod machines;
 
 use machines::{
-    Network, PATIENCE, User,
-    apps::{Door, Host, wei},
+    Network, PATIENCE,
+    apps::{Door, Host, image, wei},
 };
 use serde_json::Value;
 use std::{
     process::Command,
     time::{Duration, Instant},
 };
-
-/// Layer, config and list of an image as `docker save` writes them, of nothing but busybox and a page.
-const SAVE: &str = r#"
-set -e
-mkdir -p layer/bin layer/www layer/etc layer/tmp
-cp "$(command -v busybox)" layer/bin/busybox
-for name in sh httpd cat echo sleep hostname; do ln -s busybox layer/bin/$name; done
-echo "$1" > layer/www/any
-tar --sort=name --mtime=@0 --owner=0 --group=0 -C layer -cf layer.tar .
-hash=$(sha256sum layer.tar | cut -d' ' -f1)
-printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["httpd","-f","-vv","-p","8000","-h","/www"],"ExposedPorts":{"8000/tcp":{}}},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $hash > config.json
-printf '[{"Config":"config.json","RepoTags":["page:%s"],"Layers":["layer.tar"]}]' "$2" > manifest.json
-tar -cf image.tar manifest.json config.json layer.tar
-"#;
-
-/// An archive with an image that serves a page.
-fn image(user: &User, page: &str, tag: &str) -> String {
-    let folder = user.folder().join(format!("image-{tag}"));
-    std::fs::create_dir_all(&folder).unwrap();
-    let made = Command::new("sh").args(["-c", SAVE, "save", page, tag]).current_dir(&folder).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    folder.join("image.tar").to_str().unwrap().to_owned()
-}
 
 fn ready(shown: &Value) -> Vec<String> {
     let of = |one: &Value| (one["state"] == "ready").then(|| one["node"].as_str().unwrap().to_owned());

@@ -142,6 +142,19 @@ pub enum Fault {
     AppFailed { app: String, words: String },
     #[error("{ready} of {wanted} replicas of {app:?} are ready after {} s: {words}", .secs)]
     AppLate { app: String, ready: usize, wanted: usize, secs: u64, words: String },
+    /// The release before runs on, untouched.
+    #[error("release {release} of {app:?} did not take over, and release {kept} runs on: {why}")]
+    NotUpdated { app: String, release: u32, kept: u32, why: String, left: Option<String> },
+    #[error("release {release} of {app:?} is on its way, or was cut short on it")]
+    UpdateOpen { app: String, release: u32 },
+    #[error("it was broken off")]
+    Stopped,
+    #[error("no release of {0:?} is on its way")]
+    NoUpdate(String),
+    #[error("{app:?} has no {what}; {kept}")]
+    NoRelease { app: String, what: String, kept: String },
+    #[error("{missing} of the blobs of {image} are no longer here")]
+    ReleaseGone { app: String, image: String, missing: usize },
     #[error("{0} was not answered: {1}")]
     AppAway(String, String),
     #[error("{0:?} is not entered: {1}")]

@@ -69,12 +69,12 @@ pub(crate) fn read(args: &Deploy) -> Result<Read> {
     Ok(Read { spec, lines, source })
 }
 
-fn told(fault: hodei_sdk::Fault, file: &Path) -> Fault {
+pub(super) fn told(fault: hodei_sdk::Fault, file: &Path) -> Fault {
     sdk_fault(fault).at(file.display())
 }
 
 /// The first of what is wrong, and all of it beside that.
-fn all_told(wrongs: &[Wrong], file: &Path) -> Fault {
+pub(super) fn all_told(wrongs: &[Wrong], file: &Path) -> Fault {
     let code = match wrongs.first() {
         Some(Wrong::Unread(..)) => &fault::SETTINGS,
         _ => &fault::APP_SPEC,
@@ -87,7 +87,7 @@ fn all_told(wrongs: &[Wrong], file: &Path) -> Fault {
     fault
 }
 
-fn has_ending(file: &Path, ending: &str) -> bool {
+pub(super) fn has_ending(file: &Path, ending: &str) -> bool {
     file.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
 }
 
@@ -293,6 +293,11 @@ pub(super) fn teller(out: Out) -> impl FnMut(Step) + Send {
         Step::Ordered { order } => out.say(format!("order {order} is final")),
         Step::Giving { lease, bytes: sent, of } => {
             out.say(format!("the host of lease {lease} has {} of {}", bytes(sent), bytes(of)));
+        }
+        Step::Relapsed { words } => out.say(format!("not well yet: {words}")),
+        Step::Switched { release, drain } => {
+            let secs = drain.as_secs();
+            out.say(format!("requests go to release {release}; what was asked of the one before has {secs} s to end"));
         }
         Step::Told(told) => out.say(told.to_string()),
         Step::Starting { ready, wanted, states } => {

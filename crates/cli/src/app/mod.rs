@@ -1,11 +1,13 @@
 //! Deploy apps, show them, change them.
 
 pub(crate) mod deploy;
+mod drill;
 mod image;
 pub(crate) mod inside;
 pub(crate) mod serve;
 pub(crate) mod stack;
 pub(crate) mod transcript;
+pub(crate) mod update;
 
 use crate::{
     args::{App, AppDelete, AppLogs, AppName, AppRenew, AppScale},
@@ -56,11 +58,18 @@ pub(crate) async fn run(app: &App, session: &Session, out: Out) -> Result<()> {
         App::Cp(args) => inside::cp(args, &apps, out).await,
         App::Stats(args) => inside::stats(args, &apps, out).await,
         App::Scale(args) => scale(args, &apps, out).await,
+        App::Releases(args) => update::releases(args, &apps, out),
+        App::Drill(args) => drill::drill(args, &apps, out).await,
         App::Renew(args) => renew(args, &apps, out).await,
         App::Delete(args) => delete(args, &apps, out).await,
-        App::Keep(_) | App::Serve(_) | App::PortForward(_) | App::Ask(_) | App::Samples(_) | App::Replay(_) => {
-            Err(Fault::new(&fault::INTERNAL, "that command runs elsewhere", "report it"))
-        }
+        App::Keep(_)
+        | App::Serve(_)
+        | App::PortForward(_)
+        | App::Ask(_)
+        | App::Samples(_)
+        | App::Replay(_)
+        | App::Update(_)
+        | App::Rollback(_) => Err(Fault::new(&fault::INTERNAL, "that command runs elsewhere", "report it")),
     }
 }
 
@@ -169,7 +178,15 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
     let breaches = shown.breaches.iter().flatten().map(broke);
     let image = record.manifest.container();
     let image = image.map(|image| format!("image {}, sha256:{}", image.image, hex::encode(image.digest)));
-    let more: Vec<String> = image.into_iter().chain(calls).chain(words).chain(waiting).chain(breaches).collect();
+    let staged = record.staged.map(|release| {
+        format!(
+            "release {} runs; release {release} is on its way: hodei app update {} --resume, or --abort, if nobody \
+                 brings it now",
+            record.release, args.app
+        )
+    });
+    let more: Vec<String> =
+        staged.into_iter().chain(image).chain(calls).chain(words).chain(waiting).chain(breaches).collect();
     let replica = |running: &Running| {
         let said = running.replica.as_ref();
         json!({
@@ -195,6 +212,8 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
     value["image"] = json!(record.manifest.container().map(|container| {
         json!({ "reference": container.image, "digest": format!("sha256:{}", hex::encode(container.digest)) })
     }));
+    value["release"] = json!(record.release);
+    value["staged"] = json!(record.staged);
     value["since_ms"] = json!(record.since_ms);
     value["over_ms"] = json!(shown.over_ms);
     value["orders"] = json!(record.orders);

@@ -36,6 +36,7 @@ fn tell(told: &Told, out: Out) {
         Told::Over { app, .. } => ("over", app),
         Told::Ordered { app, .. } => ("ordered", app),
         Told::NotOrdered { app, .. } => ("not_ordered", app),
+        Told::Tidied { app, .. } => ("tidied", app),
         Told::Blind { app, .. } => ("blind", app),
     };
     out.result("", &json!({ "schema": "hodei.app.told/1", "what": what, "app": app, "text": told.to_string() }));

@@ -15,7 +15,7 @@ use crate::{
 };
 use alloy_primitives::{B256, U256};
 use hodei_sdk::{
-    app::{Apps, Draft, Payload, Plan, Project},
+    app::{Apps, Draft, Gate, Payload, Plan, Project, Step, Upgrade},
     compose::{self, Broken, FILE_BYTES_MAX, Given},
     image::Image,
     link::Link,
@@ -44,8 +44,26 @@ pub(crate) struct Read {
 struct Ready {
     image: Image,
     mark: B256,
-    /// None where it stands already.
-    plan: Option<Plan>,
+    task: Task,
+}
+
+/// What is to be done for a service.
+enum Task {
+    /// It stands already, as the file says.
+    Stands,
+    New(Box<Plan>),
+    /// It stands, and is another now.
+    Update(Box<Upgrade>),
+}
+
+impl Ready {
+    fn plan(&self) -> Option<&Plan> {
+        match &self.task {
+            Task::Stands => None,
+            Task::New(plan) => Some(plan),
+            Task::Update(upgrade) => Some(&upgrade.plan),
+        }
+    }
 }
 
 /// The compose file that a word of the command line means, if it means one.
@@ -136,7 +154,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
     stack.notes.iter().for_each(|note| out.say(format!("line {}: {}", note.line, note.words)));
     let rows: Vec<_> = stack.members.iter().zip(&ready).map(|(member, ready)| row(member.app(), ready)).collect();
     out.say(table(&["APP", "REPLICAS", "REGIONS", "OPERATORS", "AN HOUR", "A MONTH", "ESCROW"], &rows));
-    let plans = || ready.iter().filter_map(|ready| ready.plan.as_ref());
+    let plans = || ready.iter().filter_map(Ready::plan);
     let hour: U256 = plans().map(Plan::hour).sum();
     let deposit: U256 = plans().map(|plan| plan.deposit).sum();
     out.say(format!(
@@ -150,7 +168,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
         let service = |(member, ready): (&hodei_sdk::stack::Member, &Ready)| {
             json!({
                 "service": member.service.name, "name": member.app(), "image": image::shown(&ready.image),
-                "plan": ready.plan.as_ref().map(plan_of),
+                "plan": ready.plan().map(plan_of), "from": updated(ready),
             })
         };
         let notes = stack.notes.iter().map(|note| json!({ "line": note.line, "words": note.words }));
@@ -165,11 +183,12 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
         return Ok(());
     }
     let count = plans().count();
+    let updates = ready.iter().filter(|ready| updated(ready).is_some()).count();
     if count > 0 {
         apps.afford(deposit).await.map_err(sdk_fault)?;
         out.confirm(&format!("Put {} in escrow and deploy {count} apps?", money::show(deposit)), args.plan.yes)?;
     }
-    for (source, ready) in sources.iter().zip(&ready).filter(|(_, ready)| ready.plan.is_some()) {
+    for (source, ready) in sources.iter().zip(&ready).filter(|(_, ready)| ready.plan().is_some()) {
         source.pull(&ready.image, apps.blobs(), out).await.map_err(sdk_fault)?;
     }
     begin(&stack, ready, &apps, out).await?;
@@ -185,7 +204,8 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
     out.result(
         format!("{} is ready, {} apps{answers}", stack.project, stack.members.len()),
         &json!({
-            "schema": "hodei.stack/1", "project": stack.project, "deployed": count, "hour_wei": hour.to_string(),
+            "schema": "hodei.stack/1", "project": stack.project, "deployed": count - updates, "updated": updates,
+            "hour_wei": hour.to_string(),
             "escrow_wei": deposit.to_string(), "urls": urls,
             "services": stack.members.iter().map(shown).collect::<Vec<_>>(),
         }),
@@ -224,19 +244,19 @@ async fn plan(
         let (app, service) = (member.app(), &member.service.name);
         let mark = apps.mark(&member.spec, &Payload::Image(&image)).map_err(|fault| of(service, fault))?;
         let stands = standing.get(app).filter(|_| names.iter().any(|name| name == app));
-        let plan = match stands {
-            Some(as_deployed) if *as_deployed == mark => None,
+        let lines = &member.service.hodei.lines;
+        let task = match stands {
+            Some(as_deployed) if *as_deployed == mark => Ok(Task::Stands),
             Some(_) => {
-                let words = format!("{service} is deployed otherwise, and a project is not updated yet");
-                let help = format!("end it, and deploy the file again: hodei app delete {app}");
-                return Err(Fault::new(&fault::EXISTS, words, help).at(file.display()));
+                let payload = Payload::Image(&image);
+                let planned = apps.plan_update(&member.spec, lines, &payload, None).await;
+                planned.map(|upgrade| Task::Update(Box::new(upgrade)))
             }
             // A rule that is not kept is of no line here: all that have one were kept.
-            None => {
-                Some(apps.plan(&member.spec, &member.service.hodei.lines).await.map_err(|fault| of(service, fault))?)
-            }
+            None => apps.plan(&member.spec, lines).await.map(|plan| Task::New(Box::new(plan))),
         };
-        ready.push(Ready { image, mark, plan });
+        let task = task.map_err(|fault| of(service, fault))?;
+        ready.push(Ready { image, mark, task });
     }
     for app in standing.keys().filter(|app| stack.members.iter().all(|member| member.app() != app.as_str())) {
         out.say(format!("{app} is no longer of the file, and goes on: hodei app delete {app} ends it"));
@@ -244,8 +264,16 @@ async fn plan(
     Ok(ready)
 }
 
+/// Which release of a service is updated, if one is.
+fn updated(ready: &Ready) -> Option<u32> {
+    match &ready.task {
+        Task::Update(upgrade) => Some(upgrade.from),
+        Task::Stands | Task::New(_) => None,
+    }
+}
+
 fn row(app: &str, ready: &Ready) -> Vec<String> {
-    let Some(plan) = &ready.plan else {
+    let Some(plan) = ready.plan() else {
         let mut row = vec![app.to_owned(), "stands".into()];
         row.resize(7, "-".into());
         return row;
@@ -257,7 +285,7 @@ fn row(app: &str, ready: &Ready) -> Vec<String> {
         names.dedup();
     }
     vec![
-        app.to_owned(),
+        updated(ready).map_or_else(|| app.to_owned(), |from| format!("{app}, from release {from}")),
         plan.terms.replicas.to_string(),
         if regions.is_empty() { "waits for an offer".into() } else { regions.join(", ") },
         operators.join(", "),
@@ -267,15 +295,36 @@ fn row(app: &str, ready: &Ready) -> Vec<String> {
     ]
 }
 
-/// Deploys one after the other, each once those before it are ready; if one fails all of these end again.
+/// Brings one after the other, each once those before it are ready; if one fails what was deployed anew ends again, and
+/// what was updated stays so.
 async fn begin(stack: &Stack, ready: Vec<Ready>, apps: &Apps<Link>, out: Out) -> Result<()> {
     let mut project = apps.project(&stack.project).map_err(sdk_fault)?.unwrap_or_default();
     let mut begun: Vec<&str> = Vec::new();
     let mut tell = teller(out);
-    for (member, Ready { image, mark, plan }) in stack.members.iter().zip(ready) {
-        let Some(plan) = plan else { continue };
+    let mut moved: Vec<&str> = Vec::new();
+    for (member, Ready { image, mark, task }) in stack.members.iter().zip(ready) {
         let app = member.app();
-        out.say(format!("{app}: {}", image.reference));
+        if !matches!(task, Task::Stands) {
+            out.say(format!("{app}: {}", image.reference));
+        }
+        let plan = match task {
+            Task::Stands => continue,
+            Task::New(plan) => *plan,
+            Task::Update(upgrade) => {
+                if let Err(fault) = renew(apps, *upgrade, &image, out, &mut tell).await {
+                    let mut fault = sdk_fault(fault).at(app);
+                    let left = end(apps, &stack.project, &mut project, &begun).await;
+                    let left: Vec<&str> = left.iter().map(String::as_str).collect();
+                    fault.help = helped(fault.help, &left, &moved);
+                    return Err(fault);
+                }
+                // Noted last: what is cut short is done again.
+                project.insert(app.to_owned(), mark);
+                apps.keep_project(&stack.project, &project).map_err(sdk_fault)?;
+                moved.push(app);
+                continue;
+            }
+        };
         project.insert(app.to_owned(), mark);
         // Noted first: what is cut short is ended by the project's name.
         let noted = apps.keep_project(&stack.project, &project);
@@ -293,18 +342,41 @@ async fn begin(stack: &Stack, ready: Vec<Ready>, apps: &Apps<Link>, out: Out) ->
             let mut fault = sdk_fault(fault).at(app);
             let mut left = end(apps, &stack.project, &mut project, &begun).await;
             left.extend(is_left.then(|| app.to_owned()));
-            if !left.is_empty() {
-                fault.help = format!(
-                    "{}; these could not be ended, and are by hodei app delete: {}",
-                    fault.help,
-                    left.join(", ")
-                );
-            }
+            let left: Vec<&str> = left.iter().map(String::as_str).collect();
+            fault.help = helped(fault.help, &left, &moved);
             return Err(fault);
         }
         begun.push(app);
     }
     Ok(())
+}
+
+/// Moves a service to what the file says now.
+async fn renew(
+    apps: &Apps<Link>,
+    upgrade: Upgrade,
+    image: &Image,
+    out: Out,
+    tell: &mut (dyn FnMut(Step) + Send),
+) -> std::result::Result<(), hodei_sdk::Fault> {
+    let payload = Some(Payload::Image(image));
+    let updated = apps.update(upgrade, payload, &Gate::default(), std::future::pending(), tell).await?;
+    if let Some(why) = updated.retired.left {
+        out.say(format!("{why}: whoever keeps the apps ends what ran before"));
+    }
+    Ok(())
+}
+
+/// What is to be done about the rest of a project, where one of its services failed.
+fn helped(help: String, left: &[&str], moved: &[&str]) -> String {
+    let mut parts = vec![help];
+    if !left.is_empty() {
+        parts.push(format!("these could not be ended, and are by hodei app delete: {}", left.join(", ")));
+    }
+    if !moved.is_empty() {
+        parts.push(format!("these run their new releases, and go back by hodei app rollback: {}", moved.join(", ")));
+    }
+    parts.join("; ")
 }
 
 /// Ends apps, the last first, and gives those that could not be.

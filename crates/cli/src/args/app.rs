@@ -161,39 +161,43 @@ pub(crate) struct Terms {
 impl Deploy {
     /// What the flags say, beside the file.
     pub(crate) fn draft(&self) -> Draft {
-        let (size, place, terms) = (&self.size, &self.place, &self.terms);
-        Draft {
-            name: self.name.clone(),
-            command: (!self.container.command.is_empty()).then(|| self.container.command.clone()),
-            port: self.container.port,
-            replicas: size.replicas,
-            cpu: size.cpu.clone(),
-            memory: size.memory.clone(),
-            disk: size.disk.clone(),
-            bandwidth: size.bandwidth.clone(),
-            transfer: size.transfer.clone(),
-            request_fuel: size.request_fuel,
-            request_memory: size.request_memory.clone(),
-            request_deadline: size.request_deadline.clone(),
-            request_body: size.request_body.clone(),
-            regions: place.regions.clone(),
-            country: place.country.clone(),
-            tier: place.tier.clone(),
-            renewable: place.renewable,
-            price_max: terms.price_max.clone(),
-            per_host: place.per_host,
-            per_operator: place.per_operator,
-            per_network: place.per_network,
-            class: if terms.on_call { Some("on-call".to_owned()) } else { terms.class.clone() },
-            calls: terms.calls,
-            patience: terms.patience.clone(),
-            term: terms.term.clone(),
-            budget: terms.budget.clone(),
-            collateral_min: place.collateral_min.clone(),
-            within: place.within,
-            availability: place.availability.clone(),
-            ..Draft::default()
-        }
+        let said = (&self.size, &self.place, &self.terms, &self.container);
+        Draft { name: self.name.clone(), ..drafted(said) }
+    }
+}
+
+/// What flags say of an app.
+fn drafted((size, place, terms, container): (&Size, &Place, &Terms, &Container)) -> Draft {
+    Draft {
+        command: (!container.command.is_empty()).then(|| container.command.clone()),
+        port: container.port,
+        replicas: size.replicas,
+        cpu: size.cpu.clone(),
+        memory: size.memory.clone(),
+        disk: size.disk.clone(),
+        bandwidth: size.bandwidth.clone(),
+        transfer: size.transfer.clone(),
+        request_fuel: size.request_fuel,
+        request_memory: size.request_memory.clone(),
+        request_deadline: size.request_deadline.clone(),
+        request_body: size.request_body.clone(),
+        regions: place.regions.clone(),
+        country: place.country.clone(),
+        tier: place.tier.clone(),
+        renewable: place.renewable,
+        price_max: terms.price_max.clone(),
+        per_host: place.per_host,
+        per_operator: place.per_operator,
+        per_network: place.per_network,
+        class: if terms.on_call { Some("on-call".to_owned()) } else { terms.class.clone() },
+        calls: terms.calls,
+        patience: terms.patience.clone(),
+        term: terms.term.clone(),
+        budget: terms.budget.clone(),
+        collateral_min: place.collateral_min.clone(),
+        within: place.within,
+        availability: place.availability.clone(),
+        ..Draft::default()
     }
 }
 
@@ -216,6 +220,14 @@ pub(crate) enum App {
     Stats(AppStats),
     /// Give an app more replicas, or fewer.
     Scale(AppScale),
+    /// Bring a new release of an app beside the one that runs, and move to it once it has shown that it is well.
+    Update(Box<AppUpdate>),
+    /// Move back to a release that was, as `app releases` numbers them; without a number to the one before.
+    Rollback(AppRollback),
+    /// List the releases of an app that are kept, and which one runs.
+    Releases(AppName),
+    /// End replicas of an app on purpose, and tell when it served again, what failed and what it cost.
+    Drill(AppDrill),
     /// Pay an app's replicas for longer.
     Renew(AppRenew),
     /// End an app, or all of a compose file's project; what was not used of its escrow comes back.
@@ -369,6 +381,90 @@ pub(crate) struct AppScale {
     /// How many are to run.
     #[arg(value_name = "REPLICAS", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) replicas: u8,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppUpdate {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// A component, an image, or an app.toml that names one, as for `hodei deploy`; without it what runs, with the flags.
+    #[arg(value_name = "WHAT", conflicts_with_all = ["resume", "abort"])]
+    pub(crate) file: Option<PathBuf>,
+    /// Go on with an update that was cut short.
+    #[arg(long, conflicts_with = "abort")]
+    pub(crate) resume: bool,
+    /// End what an update that was cut short left; the release that runs is not touched.
+    #[arg(long)]
+    pub(crate) abort: bool,
+    #[command(flatten)]
+    pub(crate) gate: Gate,
+    #[command(flatten)]
+    pub(crate) size: Size,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) terms: Terms,
+    #[command(flatten)]
+    pub(crate) container: Container,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+impl AppUpdate {
+    /// What the flags say.
+    pub(crate) fn draft(&self) -> Draft {
+        drafted((&self.size, &self.place, &self.terms, &self.container))
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "When it takes over")]
+pub(crate) struct Gate {
+    /// All of its replicas have to be ready by then, or it is taken back.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = hodei_sdk::app::secs)]
+    pub(crate) deadline: u64,
+    /// So long they have to stay so.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = hodei_sdk::app::secs)]
+    pub(crate) probation: u64,
+    /// So long the replicas before end what they were asked.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = hodei_sdk::app::secs)]
+    pub(crate) drain: u64,
+    /// A path that each of its replicas has to answer with a status from 200 to 399 meanwhile, as /health.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) check: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AppRollback {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    #[arg(value_name = "RELEASE")]
+    pub(crate) release: Option<u32>,
+    #[command(flatten)]
+    pub(crate) gate: Gate,
+    #[command(flatten)]
+    pub(crate) plan: Plan,
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(crate) struct AppDrill {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// The replica of this lease, as `hodei app show` numbers them.
+    #[arg(long, value_name = "LEASE", group = "which")]
+    pub(crate) replica: Option<u64>,
+    /// All replicas on this host, by the beginning of its key.
+    #[arg(long, value_name = "NODE", group = "which")]
+    pub(crate) host: Option<String>,
+    /// All replicas in this zone.
+    #[arg(long, value_name = "ZONE", group = "which")]
+    pub(crate) zone: Option<String>,
+    /// The door that is asked meanwhile, where `hodei app serve` listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) door: SocketAddr,
     #[command(flatten)]
     pub(crate) plan: Plan,
 }

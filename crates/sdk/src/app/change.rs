@@ -2,7 +2,7 @@
 
 use super::{
     Apps, RUNNING, WAITING,
-    deploy::{Step, deploying_until_ms},
+    deploy::{READY_TIMEOUT, Step, deploying_until_ms},
     now_ms,
     plan::Plan,
     record::Record,
@@ -74,6 +74,7 @@ impl<T: Transport> Apps<T> {
     /// Where further replicas would go, to end with the others; none if no more are wanted than run.
     pub async fn plan_more(&self, name: &str, replicas: u8) -> Result<Option<Plan>, Fault> {
         let record = self.record(name)?;
+        self.no_update(&record)?;
         let running = self.running(&record).await?;
         let more = usize::from(replicas).saturating_sub(running.len());
         let Some(until_ms) = running.iter().map(|lease| lease.untilMs).max().filter(|_| more > 0) else {
@@ -98,13 +99,14 @@ impl<T: Transport> Apps<T> {
         tell: &mut (dyn FnMut(Step) + Send),
     ) -> Result<u64, Fault> {
         self.wallet.afford(plan.deposit).await?;
-        let order = self.order(name, plan).await?;
+        let record = self.record(name)?;
+        let order = self.order(name, record.release, plan).await?;
         tell(Step::Ordered { order });
         // Wanted only once they are there, so that nobody orders them besides.
         let record = self.record(name)?;
         let deploying_until_ms = deploying_until_ms(record.manifest.bytes());
         self.shelf.store(&Record { replicas, deploying_until_ms, ..record })?;
-        let ready = self.until_ready(name, replicas.into(), tell).await;
+        let ready = self.until_ready((name, None), READY_TIMEOUT, replicas.into(), tell).await;
         let record = self.record(name)?;
         self.shelf.store(&Record { deploying_until_ms: 0, ..record })?;
         ready.map(|_| order)
@@ -113,6 +115,7 @@ impl<T: Transport> Apps<T> {
     /// Ends leases until that many are left, the dearest first.
     pub async fn scale_down(&self, name: &str, replicas: u8) -> Result<Deleted, Fault> {
         let record = self.record(name)?;
+        self.no_update(&record)?;
         let mut running = self.running(&record).await?;
         running.sort_by_key(|lease| std::cmp::Reverse((lease.rate, lease.id)));
         let fewer = running.len().saturating_sub(replicas.into());
@@ -142,30 +145,42 @@ impl<T: Transport> Apps<T> {
     pub async fn delete(&self, name: &str) -> Result<Deleted, Fault> {
         let record = self.record(name)?;
         self.shelf.store(&Record { replicas: 0, ..record.clone() })?;
-        let mut back = U256::ZERO;
-        for order in &record.orders {
-            let placed = self.placed(*order).await?;
-            if placed.state == WAITING {
-                let call = IMarket::cancelCall { id: *order }.abi_encode();
-                self.wallet.run(&Transaction::call(MARKET, call, CANCEL_GAS)).await?;
-                back += U256::from(placed.deposit);
-            }
-        }
-        let running = self.running(&record).await?;
-        self.pay_up(&record, &running).await?;
-        let running: Vec<u64> = running.iter().map(|lease| lease.id).collect();
-        let ended = self.end(&running).await?;
-        back += ended.iter().map(|lease| lease.refund).sum::<U256>();
+        let record = self.adopt(record, &self.standing().await?)?;
+        let ended = self.end_orders(&record, record.all_orders()).await?;
         // Orders that were made meanwhile are in the record as it is now.
         let now = self.record(name)?;
-        let late: Vec<u64> = self.running(&now).await?.iter().map(|lease| lease.id).collect();
-        let late = self.end(&late).await?;
-        back += late.iter().map(|lease| lease.refund).sum::<U256>();
+        let late = self.end_orders(&now, now.all_orders()).await?;
+        let back = ended.refunded + late.refunded;
         let statement = self.statement(&now).await.ok();
         self.shelf.remove(&now)?;
         // What cannot be removed now is with the next app that ends.
         let named = self.shelf.blobs();
         let _ = named.map(|named| self.blobs.sweep(&named));
-        Ok(Deleted { leases: ended.len() + late.len(), refunded: back, statement })
+        Ok(Deleted { leases: ended.leases + late.leases, refunded: back, statement })
+    }
+
+    /// Ends orders of an app: those that wait, and the leases of the others that run.
+    pub(super) async fn end_orders(
+        &self,
+        record: &Record,
+        orders: impl Iterator<Item = u64>,
+    ) -> Result<Deleted, Fault> {
+        let (mut refunded, mut ids) = (U256::ZERO, Vec::new());
+        for order in orders {
+            let placed = self.placed(order).await?;
+            if placed.state == WAITING {
+                let call = IMarket::cancelCall { id: order }.abi_encode();
+                self.wallet.run(&Transaction::call(MARKET, call, CANCEL_GAS)).await?;
+                refunded += U256::from(placed.deposit);
+            }
+            ids.extend(placed.leases);
+        }
+        let mut running = self.leases_of(&ids).await?;
+        running.retain(|lease| lease.state == RUNNING);
+        self.pay_up(record, &running).await?;
+        let running: Vec<u64> = running.iter().map(|lease| lease.id).collect();
+        let ended = self.end(&running).await?;
+        refunded += ended.iter().map(|lease| lease.refund).sum::<U256>();
+        Ok(Deleted { leases: ended.len(), refunded, statement: None })
     }
 }

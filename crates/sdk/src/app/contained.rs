@@ -38,6 +38,24 @@ pub struct Contained {
 }
 
 impl Contained {
+    /// A container that ran, with what is said of it now; its image is the same.
+    pub(super) fn over(&self, before: &Container) -> Container {
+        let said = |text: &String, before: &String| if text.is_empty() { before.clone() } else { text.clone() };
+        Container {
+            entrypoint: self.entrypoint.clone().or_else(|| before.entrypoint.clone()),
+            command: self.command.clone().or_else(|| before.command.clone()),
+            env: self.env.clone(),
+            workdir: said(&self.workdir, &before.workdir),
+            user: said(&self.user, &before.user),
+            is_read_only: self.is_read_only,
+            port: self.port.unwrap_or(before.port),
+            health: self.health.clone().or_else(|| before.health.clone()).filter(|health| !health.test.is_empty()),
+            restart: self.restart,
+            stop_secs: self.stop_secs.unwrap_or(before.stop_secs),
+            ..before.clone()
+        }
+    }
+
     /// The container of an image.
     pub(super) fn container(&self, image: &Image, salt: [u8; 16]) -> Result<Container, Broken> {
         let checked = Checked::of_flags();

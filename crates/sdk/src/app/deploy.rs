@@ -2,29 +2,31 @@
 
 use super::{
     Apps,
+    gate::Staging,
     keep::Keep,
     now_ms,
     plan::Plan,
-    record::Record,
+    record::{FIRST, Record},
+    release::Release,
     spec::Spec,
     upkeep::{Spot, Told},
 };
 use crate::{fault::Fault, image::Image};
 use alloy_primitives::U256;
 use hodei_types::{
-    app::wire::State,
+    app::{container::Container, wire::State},
     transport::{NodeKey, Transport},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 /// From one look at a replica that starts to the next.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(400);
 /// Compiling the largest component takes four minutes, on a second host again if the first is lost.
-const READY_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const READY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Shown of what a component printed before it failed.
 const LAST_BYTES: usize = 2048;
 
@@ -39,6 +41,8 @@ pub enum Payload<'a> {
     Component(&'a [u8]),
     /// Its blobs are in [`Apps::blobs`].
     Image(&'a Image),
+    /// The image of a container that ran before, with other words around it; its blobs are where they were.
+    Same(&'a Container),
 }
 
 /// What happened on the way.
@@ -58,6 +62,15 @@ pub enum Step {
         lease: u64,
         bytes: u64,
         of: u64,
+    },
+    /// A new release was ready, and did not stay so: it is waited for again.
+    Relapsed {
+        words: String,
+    },
+    /// Requests go to a new release; the one before ends what it was asked.
+    Switched {
+        release: u32,
+        drain: Duration,
     },
     Told(Told),
 }
@@ -106,13 +119,18 @@ impl<T: Transport> Apps<T> {
             since_ms: now_ms(),
             since_height: self.chain().head().await?.height,
             deploying_until_ms: deploying_until_ms(bytes),
+            release: FIRST,
+            drain_until_ms: 0,
             orders: BTreeSet::new(),
+            others: BTreeMap::new(),
+            staged: None,
         };
         match payload {
             Payload::Component(wasm) => self.shelf.begin(&record, wasm)?,
-            Payload::Image(_) => self.shelf.store(&record)?,
+            Payload::Image(_) | Payload::Same(_) => self.shelf.store(&record)?,
         }
-        let order = match self.order(&spec.name, &plan).await {
+        self.shelf.keep_release(&Release::of(FIRST, spec, record.manifest.clone(), record.since_ms))?;
+        let order = match self.order(&spec.name, FIRST, &plan).await {
             Ok(order) => order,
             Err(fault) => {
                 self.shelf.remove(&record)?;
@@ -134,7 +152,7 @@ impl<T: Transport> Apps<T> {
                 waits_until_ms: Some(placed.untilMs),
             });
         }
-        match self.until_ready(&record.manifest.name, usize::from(record.replicas), tell).await {
+        match self.until_ready((&spec.name, None), READY_TIMEOUT, usize::from(record.replicas), tell).await {
             Ok(spots) => {
                 let mut record = self.record(&spec.name)?;
                 record.deploying_until_ms = 0;
@@ -157,22 +175,35 @@ impl<T: Transport> Apps<T> {
         }
     }
 
-    /// Gives, looks and replaces until that many replicas are ready.
+    /// Gives, looks and replaces until that many replicas are ready, of the release that runs or of the one on its way.
     pub(super) async fn until_ready(
         &self,
-        name: &str,
+        (name, staging): (&str, Option<&Staging>),
+        limit: Duration,
         wanted: usize,
         tell: &mut (dyn FnMut(Step) + Send),
     ) -> Result<Vec<Spot>, Fault> {
-        let (begun, keep) = (Instant::now(), Mutex::new(Keep::default()));
+        self.until_ready_by(&Mutex::new(Keep::default()), (name, staging), limit, wanted, tell).await
+    }
+
+    /// The same, by what is known of its replicas already.
+    pub(super) async fn until_ready_by(
+        &self,
+        keep: &Mutex<Keep>,
+        (name, staging): (&str, Option<&Staging>),
+        limit: Duration,
+        wanted: usize,
+        tell: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<Vec<Spot>, Fault> {
+        let begun = Instant::now();
         let mut words = String::from("no host answers");
         // An image takes as long as it takes: what bounds that is its rate.
         let mut giving = Duration::ZERO;
         loop {
-            let record = self.record(name)?;
+            let record = self.release_record(name, staging)?;
             let spots = match self.spots(&record).await {
                 Ok(spots) => spots,
-                Err(fault) if fault.is_temporary() && begun.elapsed() < READY_TIMEOUT => {
+                Err(fault) if fault.is_temporary() && begun.elapsed() < limit => {
                     tokio::time::sleep(LOOK_EVERY).await;
                     continue;
                 }
@@ -196,8 +227,8 @@ impl<T: Transport> Apps<T> {
                 words = said.words.clone();
             }
             tell(Step::Starting { ready, wanted, states });
-            if begun.elapsed().saturating_sub(giving) > READY_TIMEOUT {
-                let secs = READY_TIMEOUT.as_secs();
+            if begun.elapsed().saturating_sub(giving) > limit {
+                let secs = limit.as_secs();
                 return Err(Fault::AppLate { app: name.to_owned(), ready, wanted, secs, words });
             }
             let seen: Vec<_> = spots.iter().map(Spot::seen).collect();
@@ -207,7 +238,7 @@ impl<T: Transport> Apps<T> {
             };
             let since = Instant::now();
             let all = {
-                let mut acting = std::pin::pin!(self.act_all(&record, &keep, acts));
+                let mut acting = std::pin::pin!(self.act_all(&record, keep, acts));
                 loop {
                     match tokio::time::timeout(GIVE_EVERY, &mut acting).await {
                         Ok(all) => break all,
@@ -230,7 +261,7 @@ impl<T: Transport> Apps<T> {
     }
 
     /// What a component that failed said last, or its host of it.
-    async fn last_words(&self, name: &str, spot: &Spot) -> String {
+    pub(super) async fn last_words(&self, name: &str, spot: &Spot) -> String {
         let said = spot.replica.as_ref().map(|replica| replica.words.clone()).unwrap_or_default();
         let Some(peer) = &spot.peer else { return said };
         match self.log(name, peer, spot.lease.id, 0).await {

@@ -91,8 +91,8 @@ impl<T: Transport> Apps<T> {
     /// app's first order.
     pub(super) async fn breaches(&self, record: &Record) -> Result<Vec<Broke>, Fault> {
         let mut asks = false;
-        for order in &record.orders {
-            asks |= self.placed(*order).await?.order.availabilityMinBp > 0;
+        for order in record.all_orders() {
+            asks |= self.placed(order).await?.order.availabilityMinBp > 0;
         }
         if !asks {
             return Ok(Vec::new());

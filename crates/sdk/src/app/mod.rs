@@ -15,6 +15,8 @@ mod change;
 mod contained;
 mod deploy;
 mod draft;
+mod drill;
+mod gate;
 mod host;
 mod inside;
 mod keep;
@@ -24,12 +26,14 @@ mod pay;
 mod plan;
 mod project;
 mod record;
+mod release;
 mod route;
 mod show;
 mod spec;
 mod statement;
 mod transcript;
 mod unit;
+mod update;
 mod upkeep;
 mod wrong;
 
@@ -38,6 +42,8 @@ pub use change::{Deleted, Renewed};
 pub use contained::Contained;
 pub use deploy::{Deployed, Payload, Step};
 pub use draft::{Draft, FILE_BYTES_MAX, Health, Lines, Unread};
+pub use drill::Drilled;
+pub use gate::Gate;
 pub use hodei_types::app::wire::{Exec, Way};
 pub use host::{HostError, Question, Reply, request};
 pub use inside::{Entrance, Streams, fits as enter_fits};
@@ -47,6 +53,7 @@ pub use pay::Pay;
 pub use plan::{Place, Plan, Stands};
 pub use project::Project;
 pub use record::Record;
+pub use release::Release;
 pub use route::{Pick, Route, Routes};
 pub use show::{Bill, Running, Shown, Stray};
 pub use spec::{Broken, Runs, Spec};
@@ -54,6 +61,7 @@ pub use statement::Statement;
 pub use transcript::Answered;
 pub(crate) use unit::thousandths;
 pub use unit::{cpus, secs, size, span};
+pub use update::{Retired, Updated, Upgrade};
 pub use upkeep::Told;
 pub use wrong::{WRONGS_MAX, Wrong};
 
@@ -172,6 +180,9 @@ impl<T: Transport> Apps<T> {
                 let salt = salt.as_bytes().first_chunk().copied().expect("half of a hash");
                 Ok(Manifest::of_container(&spec.name, contained.container(image, salt)?, spec.limits, viewer)?)
             }
+            (Runs::Container(contained), Payload::Same(container)) => {
+                Ok(Manifest::of_container(&spec.name, contained.over(container), spec.limits, viewer)?)
+            }
             (Runs::Component(what), _) => Err(Fault::Component(what.clone(), "it is an image".into())),
             (Runs::Container(what), _) => Err(Fault::Component(what.image.clone(), "it is no image".into())),
         }
@@ -193,11 +204,16 @@ impl<T: Transport> Apps<T> {
         Ok(peer)
     }
 
-    /// The last lease of each replica of an app's orders, those that ended too.
+    /// The last lease of each replica of the release of an app that runs, those that ended too.
     async fn leases(&self, record: &Record) -> Result<Vec<ILeases::Lease>, Fault> {
+        self.leases_by(record.orders.iter().copied()).await
+    }
+
+    /// The last lease of each replica of these orders.
+    async fn leases_by(&self, orders: impl Iterator<Item = u64>) -> Result<Vec<ILeases::Lease>, Fault> {
         let mut ids = Vec::new();
-        for order in &record.orders {
-            ids.extend(self.placed(*order).await?.leases);
+        for order in orders {
+            ids.extend(self.placed(order).await?.leases);
         }
         self.leases_of(&ids).await
     }
@@ -205,8 +221,8 @@ impl<T: Transport> Apps<T> {
     /// All leases an app ever had, with those that were lost and that the ledger placed again.
     async fn all_leases(&self, record: &Record) -> Result<Vec<ILeases::Lease>, Fault> {
         let mut ids = Vec::new();
-        for order in &record.orders {
-            let placed = self.placed(*order).await?;
+        for order in record.all_orders() {
+            let placed = self.placed(order).await?;
             let Some(last) = placed.leases.iter().copied().max() else { continue };
             // What came between is of this order or of others'.
             let most = placed.firstLease.saturating_add(BETWEEN_MAX);
@@ -217,7 +233,7 @@ impl<T: Transport> Apps<T> {
             }
         }
         let mut leases = self.leases_of(&ids).await?;
-        leases.retain(|lease| record.orders.contains(&lease.order));
+        leases.retain(|lease| record.orders.contains(&lease.order) || record.others.contains_key(&lease.order));
         Ok(leases)
     }
 
@@ -247,7 +263,7 @@ impl<T: Transport> Apps<T> {
     }
 
     /// Makes an order of an app, and records it; returns once it is final.
-    async fn order(&self, name: &str, plan: &Plan) -> Result<u64, Fault> {
+    async fn order(&self, name: &str, release: u32, plan: &Plan) -> Result<u64, Fault> {
         let call = IMarket::orderCall { terms: plan.terms.clone() };
         let before = self.standing().await?.iter().map(|order| order.id).max().unwrap_or(0);
         let sent = Transaction::call(MARKET, call.abi_encode(), plan.gas()).with_value(plan.deposit);
@@ -262,7 +278,7 @@ impl<T: Transport> Apps<T> {
             }
             Err(fault) => return Err(fault),
         };
-        self.shelf.add_order(name, order)?;
+        self.shelf.add_order(name, release, order)?;
         Ok(order)
     }
 

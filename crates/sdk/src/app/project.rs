@@ -70,6 +70,25 @@ impl<T: Transport> Apps<T> {
         self.shelf.keep_project(name, apps)
     }
 
+    /// The project that an app belongs to, if it was deployed with one.
+    pub fn project_of(&self, app: &str) -> Result<Option<String>, Fault> {
+        let files = self.shelf.0.list().map_err(|error| Fault::Local(format!("apps: {error}")))?;
+        for name in files.iter().filter_map(|(file, _)| file.strip_suffix(".stack")) {
+            if self.shelf.project(name)?.is_some_and(|apps| apps.contains_key(app)) {
+                return Ok(Some(name.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that an app is no longer what its project's file says: the next deployment of that file brings it back.
+    pub fn unmark(&self, app: &str) -> Result<(), Fault> {
+        let Some(name) = self.project_of(app)? else { return Ok(()) };
+        let mut apps = self.shelf.project(&name)?.unwrap_or_default();
+        apps.insert(app.to_owned(), B256::ZERO);
+        self.shelf.keep_project(&name, &apps)
+    }
+
     /// By which key others reach an app of this wallet, deployed or not.
     pub fn reached_as(&self, app: &str) -> NodeKey {
         self.viewer(app).node()

@@ -29,6 +29,8 @@ pub struct Route {
     pub near: Duration,
     /// The last look missed it.
     pub is_doubtful: bool,
+    /// It is of a release that another took over from: asked last, until it ends.
+    pub is_leaving: bool,
     /// How its calls are paid, if it is on call.
     pub pay: Option<Arc<Pay>>,
 }
@@ -156,7 +158,7 @@ impl Routes {
         let cost = |entry: &&Entry| {
             let is_shunned = entry.shunned.is_some_and(|until| until > now);
             let (route, busy) = (&entry.route, entry.busy.load(Ordering::Relaxed));
-            (is_shunned, route.is_doubtful, busy, route.near, route.lease)
+            (is_shunned, route.is_doubtful, route.is_leaving, busy, route.near, route.lease)
         };
         match entries.iter().filter(|entry| !tried.contains(&entry.route.lease)).min_by_key(cost) {
             None => Pick::None,
@@ -190,6 +192,7 @@ mod tests {
             deadline: Duration::from_secs(1),
             near: Duration::from_millis(near_ms),
             is_doubtful: false,
+            is_leaving: false,
             pay: None,
         }
     }
@@ -235,6 +238,19 @@ mod tests {
         assert!(routes.has("shop", 1) && !routes.has("shop", 3) && !routes.has("else", 1));
         routes.retain(&BTreeSet::new());
         assert!(matches!(routes.pick("shop", &BTreeSet::new(), now), Pick::Unknown));
+    }
+
+    #[test]
+    fn what_another_release_took_over_from_is_asked_last_and_ends_what_it_was_asked() {
+        let (routes, now) = (Routes::default(), Instant::now());
+        routes.set("shop", vec![route(1, 10)]);
+        let held = picked(&routes, &[], now).unwrap();
+        routes.set("shop", vec![Route { is_leaving: true, ..route(1, 10) }, route(2, 90)]);
+        let all: Vec<_> = (0..3).map(|_| picked(&routes, &[], now).unwrap()).collect();
+        assert!(all.iter().all(|held| held.route.lease == 2), "however busy and far");
+        assert!(routes.has("shop", held.route.lease), "nobody breaks off what it answers");
+        routes.shun("shop", 2, now);
+        assert_eq!(picked(&routes, &[], now).unwrap().route.lease, 1, "better than one that does not answer");
     }
 
     #[tokio::test]

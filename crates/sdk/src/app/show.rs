@@ -95,8 +95,11 @@ impl<T: Transport> Apps<T> {
             apps.push((record, bill));
         }
         let mut strays: Vec<Stray> = Vec::new();
-        let is_stray =
-            |order: &&IMarket::Placed| !order.order.is_reservation() && !known.contains(&order.order.workload);
+        let recorded: BTreeSet<u64> = apps.iter().flat_map(|(record, _)| record.all_orders()).collect();
+        let is_stray = |order: &&IMarket::Placed| {
+            let is_known = known.contains(&order.order.workload) || recorded.contains(&order.id);
+            !order.order.is_reservation() && !is_known
+        };
         for order in standing.iter().filter(is_stray) {
             let workload = order.order.workload;
             let replicas = usize::from(order.order.replicas);
@@ -112,11 +115,26 @@ impl<T: Transport> Apps<T> {
     }
 
     /// Adds orders that the ledger knows of an app and its record does not: made by who was cut short, or elsewhere.
-    fn adopt(&self, mut record: Record, standing: &[IMarket::Placed]) -> Result<Record, Fault> {
+    pub(super) fn adopt(&self, mut record: Record, standing: &[IMarket::Placed]) -> Result<Record, Fault> {
+        let name = record.manifest.name.clone();
+        // First what is on its way: who brings it may be cut short between the order and its file.
+        let staged = self.shelf.staged(&name)?;
+        let staged = staged.map(|(record, _)| (record.release, B256::from(record.manifest.workload())));
         let workload = B256::from(record.manifest.workload());
-        for order in standing.iter().filter(|order| order.order.workload == workload) {
-            if record.orders.insert(order.id) {
-                self.shelf.add_order(&record.manifest.name, order.id)?;
+        for order in standing {
+            if record.orders.contains(&order.id) || record.others.contains_key(&order.id) {
+                continue;
+            }
+            match staged {
+                Some((release, of)) if of == order.order.workload => {
+                    self.shelf.add_order(&name, release, order.id)?;
+                    record.others.insert(order.id, release);
+                }
+                _ if workload == order.order.workload => {
+                    self.shelf.add_order(&name, record.release, order.id)?;
+                    record.orders.insert(order.id);
+                }
+                _ => {}
             }
         }
         Ok(record)

@@ -53,6 +53,8 @@ pub struct Spec {
     pub budget: Option<U256>,
     /// On call: calls of a billed millisecond that each replica is paid ahead for; else 0.
     pub calls: u64,
+    /// What it was made of: an update changes what is said anew, and keeps the rest.
+    pub draft: Draft,
 }
 
 /// What runs.
@@ -311,7 +313,7 @@ impl Draft {
         let limits = checked.limits(self, terms.each.memoryBytes)?;
         let budget = checked.coins("budget", self.budget.as_ref())?;
         let calls = checked.calls(self, checked.class(self)?)?;
-        Ok(Spec { name, runs, limits, terms, price_max, budget, calls })
+        Ok(Spec { name, runs, limits, terms, price_max, budget, calls, draft: self.clone() })
     }
 
     /// What is to be held and runs nothing, if each rule is kept. Nothing of it is of a component.

@@ -27,7 +27,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -39,6 +39,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// What an answer may take beyond the deadline of its request: the wire both ways.
 const DEADLINE_SLACK: Duration = Duration::from_secs(5);
+/// Who moves to another release ends the old one by himself; if nothing came of it so long after it was time, he was cut
+/// short.
+const LEFT_MS: u64 = 60_000;
 /// Gas of ending a lease.
 pub(super) const END_GAS: u64 = 500_000;
 /// Leases ended in one transaction.
@@ -77,6 +80,12 @@ pub enum Told {
         app: String,
         why: String,
     },
+    /// What was left of a release that does not run.
+    Tidied {
+        app: String,
+        release: u32,
+        leases: usize,
+    },
     /// Nothing could be looked at.
     Blind {
         app: String,
@@ -101,6 +110,9 @@ impl std::fmt::Display for Told {
             ),
             Self::Ordered { app, order, replicas } => write!(f, "{app}: order {order} places {replicas} again"),
             Self::NotOrdered { app, why } => write!(f, "{app}: what is missing could not be placed: {why}"),
+            Self::Tidied { app, release, leases } => {
+                write!(f, "{app}: {leases} leases of release {release} ended, which nobody brought to an end")
+            }
             Self::Blind { app, why } => write!(f, "{app}: no look: {why}"),
         }
     }
@@ -129,9 +141,13 @@ impl Spot {
 impl<T: Transport> Apps<T> {
     /// Looks at the replicas of an app's leases that run, all at once.
     pub(super) async fn spots(&self, record: &Record) -> Result<Vec<Spot>, Fault> {
-        let leases = self.leases(record).await?;
+        Ok(self.spots_of(self.leases(record).await?).await)
+    }
+
+    /// Looks at those of these leases that run.
+    pub(super) async fn spots_of(&self, leases: Vec<ILeases::Lease>) -> Vec<Spot> {
         let looks = leases.into_iter().filter(|lease| lease.state == RUNNING).map(|lease| self.spot(lease));
-        Ok(join_all(looks).await)
+        join_all(looks).await
     }
 
     async fn spot(&self, lease: ILeases::Lease) -> Spot {
@@ -201,7 +217,7 @@ impl<T: Transport> Apps<T> {
             lock().remove(&lease);
             given
         } else {
-            let wasm = self.shelf.component(manifest).map_err(|fault| fault.to_string())?;
+            let wasm = self.shelf.component(manifest, record.release).map_err(|fault| fault.to_string())?;
             host::give(&self.link, &peer, lease, (manifest, &wasm)).await
         };
         given.map_err(|error| error.to_string())
@@ -242,7 +258,7 @@ impl<T: Transport> Apps<T> {
     async fn replace(&self, record: &Record, replicas: u8, secs: u64, exclude: &[NodeKey]) -> Result<u64, Fault> {
         let terms = self.further(record, replicas, secs, exclude).await?;
         let plan = Plan::of_terms(self.chain(), terms, true).await?;
-        self.order(&record.manifest.name, &plan).await
+        self.order(&record.manifest.name, record.release, &plan).await
     }
 
     /// Terms of a further order of an app, by those of its first.
@@ -314,16 +330,19 @@ impl<T: Transport> Apps<T> {
         let looked = async {
             let record = self.record(name)?;
             let spots = self.spots(&record).await?;
+            let mut over = kept.over.lock().expect("no panic under this lock").clone();
+            let leaving = self.leaving(&record, &mut over).await?;
+            *kept.over.lock().expect("no panic under this lock") = over;
             let mut pays = BTreeMap::new();
-            for spot in &spots {
+            for spot in spots.iter().chain(&leaving) {
                 if let Some(pay) = self.pay(&record, &spot.lease)? {
                     self.keep_seen(name, &pay)?;
                     pays.insert(spot.lease.id, pay);
                 }
             }
-            Ok::<_, Fault>((record, spots, pays))
+            Ok::<_, Fault>((record, spots, leaving, pays))
         };
-        let (record, spots, pays) = match looked.await {
+        let (record, spots, leaving, pays) = match looked.await {
             Ok(looked) => looked,
             Err(fault) => {
                 // A ledger out of reach ends nothing: what was ready is asked on.
@@ -337,22 +356,50 @@ impl<T: Transport> Apps<T> {
         let seen: Vec<Seen> = spots.iter().map(Spot::seen).collect();
         let acts = {
             let mut keep = kept.keep.lock().expect("no panic under this lock");
+            // Leases of the release before are no loss of this one.
+            if kept.release.swap(record.release, Ordering::Relaxed) != record.release {
+                *keep = Keep::default();
+            }
             let acts = keep.step(now_ms(), (record.replicas, record.is_spread), &seen);
-            routes.set(name, ways(name, (&record, &pays), &spots, &keep, routes));
+            let mut all = ways(name, (&record, &pays), &spots, &keep, routes);
+            all.extend(leaving.iter().filter_map(|spot| way_out(name, (&record, &pays), spot, routes)));
+            routes.set(name, all);
             acts
         };
+        let is_left = self.is_left(&record, &leaving, now_ms());
         // Whoever deploys it does what is to be done for it until then.
-        if acts.is_empty() || was_busy || now_ms() < record.deploying_until_ms {
+        let acts = if now_ms() < record.deploying_until_ms { Vec::new() } else { acts };
+        if acts.is_empty() && !is_left || was_busy {
             return;
         }
         kept.is_busy.store(true, Ordering::Release);
         let (apps, kept, tell) = (self.clone(), kept.clone(), tell.clone());
         tokio::spawn(async move {
             let _busy = Busy(&kept.is_busy);
+            if is_left {
+                tell(apps.tidy(&record.manifest.name).await);
+            }
             for told in apps.act_all(&record, &kept.keep, acts).await {
                 tell(told);
             }
         });
+    }
+}
+
+impl<T: Transport> Apps<T> {
+    /// Whether somebody who brought another release was cut short, and left what is to be ended.
+    fn is_left(&self, record: &Record, leaving: &[Spot], now_ms: u64) -> bool {
+        let is_retired = !leaving.is_empty() && now_ms > record.drain_until_ms.saturating_add(LEFT_MS);
+        let name = &record.manifest.name;
+        let staged = record.staged.and_then(|number| self.shelf.release(name, number).ok().flatten());
+        is_retired || staged.is_some_and(|release| now_ms > release.until_ms)
+    }
+
+    async fn tidy(&self, app: &str) -> Told {
+        match self.abort(app).await {
+            Ok(retired) => Told::Tidied { app: app.to_owned(), release: retired.release, leases: retired.leases },
+            Err(fault) => Told::Blind { app: app.to_owned(), why: fault.to_string() },
+        }
     }
 }
 
@@ -365,6 +412,10 @@ fn is_over(until_ms: u64, now_ms: u64) -> bool {
 #[derive(Default)]
 struct Kept {
     keep: Mutex<Keep>,
+    /// Which release `keep` is of.
+    release: AtomicU32,
+    /// Orders of other releases of which nothing runs any more.
+    over: Mutex<BTreeSet<u64>>,
     /// Something is being done for it.
     is_busy: AtomicBool,
     /// The last look failed as a whole, and that was told.
@@ -403,10 +454,33 @@ fn ways(
             deadline: Duration::from_millis(record.manifest.limits.deadline_ms) + DEADLINE_SLACK,
             near: spot.took,
             is_doubtful,
+            is_leaving: false,
             pay: pays.get(&spot.lease.id).cloned(),
         })
     };
     spots.iter().filter_map(way).collect()
+}
+
+/// The way to a replica of the release before, as long as it answers: it ends what it was asked, and is asked where no
+/// other takes a request.
+fn way_out(
+    name: &str,
+    (record, pays): (&Record, &BTreeMap<u64, Arc<Pay>>),
+    spot: &Spot,
+    before: &Routes,
+) -> Option<Route> {
+    let is_well = matches!(spot.sight, Sight::Busy) || matches!(spot.sight, Sight::Seen(state) if state.answers());
+    let is_known = before.has(name, spot.lease.id);
+    Some(Route {
+        lease: spot.lease.id,
+        node: spot.node(),
+        peer: spot.peer.clone().filter(|_| is_known && is_well)?,
+        deadline: Duration::from_millis(record.manifest.limits.deadline_ms) + DEADLINE_SLACK,
+        near: spot.took,
+        is_doubtful: false,
+        is_leaving: true,
+        pay: pays.get(&spot.lease.id).cloned(),
+    })
 }
 
 #[cfg(test)]
