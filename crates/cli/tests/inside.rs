@@ -27,8 +27,13 @@ fn app(network: &Network, words: &[&str], stdin: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(stdin).unwrap();
-    child.wait_with_output().unwrap()
+    let mut into = child.stdin.take().unwrap();
+    let stdin = stdin.to_vec();
+    // Both ways at once: neither end holds all of it. Who ends before it read all breaks the pipe.
+    let writing = std::thread::spawn(move || _ = into.write_all(&stdin));
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    output
 }
 
 fn said(output: &Output) -> (Option<i32>, String, String) {
