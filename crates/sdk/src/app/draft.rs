@@ -238,7 +238,8 @@ mod tests {
     fn every_key_is_in_the_reference() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploy.md");
         let page = std::fs::read_to_string(path).unwrap();
-        let listed: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let keys = page.split("\n## ").find(|part| part.starts_with("app.toml")).expect("a part of its own");
+        let listed: Vec<&str> = keys.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
         let known = Draft::parse("none = 1").unwrap_err().words;
         let known: Vec<&str> = known.split('`').skip(3).step_by(2).collect();
         assert_eq!(listed, known, "as the error of an unknown key lists them");
