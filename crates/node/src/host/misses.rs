@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 use super::follow::RUNNING;
 
 /// Each host is asked so often.
-pub(super) const EVERY_MS: u64 = 5_000;
-/// So many in a row without an answer, and it is missed.
+pub(super) const EVERY_MS: u64 = 2_000;
+/// So many in a row without an answer, for so long at least, and it is missed: a program that is started anew is not.
 const MISSES: u32 = 3;
+const MISSED_MS: u64 = 5_000;
 /// What was missed longer ago says nothing of now.
 const STALE_MS: u64 = 30_000;
 /// The watchers of a lease speak one after the other, each that much later: most often only the first pays a fee.
@@ -46,9 +47,10 @@ pub(super) struct Duty {
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     missed: u32,
-    /// When they became enough, and the last.
-    since_ms: u64,
+    first_ms: u64,
     last_ms: u64,
+    /// When they became enough.
+    since_ms: Option<u64>,
 }
 
 /// A lease about which this node gave its word.
@@ -145,11 +147,11 @@ impl Misses {
                 self.rows.remove(host);
                 continue;
             }
-            let row = self.rows.entry(*host).or_default();
+            let row = self.rows.entry(*host).or_insert_with(|| Row { first_ms: now_ms, ..Row::default() });
             row.missed = row.missed.saturating_add(1);
             row.last_ms = now_ms;
-            if row.missed == MISSES {
-                row.since_ms = now_ms;
+            if row.missed >= MISSES && now_ms.saturating_sub(row.first_ms) >= MISSED_MS {
+                row.since_ms.get_or_insert(now_ms);
             }
         }
     }
@@ -158,8 +160,8 @@ impl Misses {
     fn missed_since(&self, now_ms: u64, host: &NodeKey) -> Option<u64> {
         let row = self.rows.get(host)?;
         let is_spared = self.spared.get(host).is_some_and(|until_ms| now_ms < *until_ms);
-        let is_missed = row.missed >= MISSES && now_ms.saturating_sub(row.last_ms) <= STALE_MS;
-        (is_missed && !is_spared).then_some(row.since_ms)
+        let is_stale = now_ms.saturating_sub(row.last_ms) > STALE_MS;
+        row.since_ms.filter(|_| !is_stale && !is_spared)
     }
 
     /// Leases whose present state matters: of hosts that are missed, suspect ones, and accused ones.

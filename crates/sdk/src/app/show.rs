@@ -232,6 +232,7 @@ mod tests {
             callRate: 0,
             claimed: 3,
             via: 0,
+            deputyOf: 0,
         }
     }
 
