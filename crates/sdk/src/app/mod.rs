@@ -29,6 +29,7 @@ mod record;
 mod release;
 mod route;
 mod show;
+mod spare;
 mod spec;
 mod statement;
 mod transcript;
@@ -56,6 +57,7 @@ pub use record::Record;
 pub use release::Release;
 pub use route::{Pick, Route, Routes};
 pub use show::{Bill, Running, Shown, Stray};
+pub(crate) use spare::SPARES_MAX;
 pub use spec::{Broken, Runs, Spec};
 pub use statement::Statement;
 pub use transcript::Answered;
@@ -206,7 +208,8 @@ impl<T: Transport> Apps<T> {
 
     /// The last lease of each replica of the release of an app that runs, and its last deputy, those that ended too.
     async fn leases(&self, record: &Record) -> Result<Vec<ILeases::Lease>, Fault> {
-        self.leases_by(record.orders.iter().copied()).await
+        let (replicas, _) = spare::split(self.leases_by(record.orders.iter().copied()).await?);
+        Ok(replicas)
     }
 
     /// The last lease of each replica of these orders, and its last deputy.
