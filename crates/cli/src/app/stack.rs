@@ -154,6 +154,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
     stack.notes.iter().for_each(|note| out.say(format!("line {}: {}", note.line, note.words)));
     let rows: Vec<_> = stack.members.iter().zip(&ready).map(|(member, ready)| row(member.app(), ready)).collect();
     out.say(table(&["APP", "REPLICAS", "REGIONS", "OPERATORS", "AN HOUR", "A MONTH", "ESCROW"], &rows));
+    stack.members.iter().for_each(|member| super::volume::tell_loss(&member.spec, out));
     let plans = || ready.iter().filter_map(Ready::plan);
     let hour: U256 = plans().map(Plan::hour).sum();
     let deposit: U256 = plans().map(|plan| plan.deposit).sum();
