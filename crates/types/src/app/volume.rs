@@ -387,9 +387,8 @@ mod tests {
     fn no_listing_is_larger_than_its_volume() {
         assert!(Tree::new(entries(), PIECE_BYTES as u64 + 1).is_ok());
         assert!(Tree::new(entries(), PIECE_BYTES as u64).is_err());
-        let many = [file("x", u64::MAX - 1)]
-            .map(|entry| Entry { kind: Kind::File { bytes: entry.bytes(), pieces: Vec::new() }, ..entry });
-        assert!(Tree::new([entries(), many.to_vec()].concat(), u64::MAX).is_err(), "pieces that are not named");
+        let many = entry("x", Kind::File { bytes: u64::MAX - 1, pieces: Vec::new() });
+        assert!(Tree::new([entries(), vec![many]].concat(), u64::MAX).is_err(), "pieces that are not named");
     }
 
     #[test]
