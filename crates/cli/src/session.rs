@@ -524,10 +524,8 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             Fault::new(&fault::VOLUME_TAKEN, error, help)
         }
         Sdk::HasVolumes { ref app, .. } => {
-            let help = format!(
-                "end it and deploy it again, which goes on with what is stored: hodei app volume snapshot {app} NAME, \
-                 hodei app delete {app}"
-            );
+            let help =
+                format!("end it and deploy it again, which goes on with what is stored then: hodei app delete {app}");
             Fault::new(&fault::HAS_VOLUMES, error, help)
         }
         Sdk::Archive(_) => Fault::new(

@@ -204,6 +204,7 @@ impl Container {
     /// What it used, from the kernel's counters; after its end too, until it is deleted.
     pub fn usage(&self) -> io::Result<Usage> {
         let disk_bytes = disk::used_bytes(&self.engine.container(self.id()).join("disk"))?;
+        let disk_bytes = disk_bytes.saturating_add(self.engine.volumes_used(self.id()));
         Ok(Usage { disk_bytes, ..self.state.groups.usage()? })
     }
 

@@ -260,6 +260,12 @@ impl Engine {
         lay(&tree, to, Some(UID_BASE), |hash, _| pieces.get(&hash))
     }
 
+    /// Bytes in use on a container's volumes.
+    pub(crate) fn volumes_used(&self, id: &str) -> u64 {
+        let mounted = fs::read_dir(Path::new(RUN).join(MOUNTED).join(id)).into_iter().flatten().flatten();
+        mounted.filter_map(|entry| disk::used_bytes(&entry.path()).ok()).sum()
+    }
+
     /// Takes all volumes of a container away, with what is on them; the container is gone.
     pub fn remove_volumes(&self, id: &str) -> Result<(), Error> {
         check_id(id)?;

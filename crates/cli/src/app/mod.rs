@@ -357,7 +357,7 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
     let name = &args.name.app;
     let shown = match apps.show(name).await {
         Err(fault @ hodei_sdk::Fault::NoApp(_)) => match apps.project(name).map_err(sdk_fault)? {
-            Some(project) => return stack::delete(name, project, &args.plan, apps, out).await,
+            Some(project) => return stack::delete(args, project, apps, out).await,
             None => return Err(sdk_fault(fault)),
         },
         shown => shown.map_err(sdk_fault)?,
@@ -377,7 +377,7 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
         return Ok(());
     }
     out.confirm("End it?", args.plan.yes)?;
-    let deleted = apps.delete(name).await.map_err(sdk_fault)?;
+    let deleted = volume::delete(name, args, apps, out).await?;
     let statement = deleted.statement.as_ref();
     let mut text =
         format!("{name} is over: {} leases ended, {} came back", deleted.leases, money::exact(deleted.refunded));

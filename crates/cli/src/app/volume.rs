@@ -2,7 +2,7 @@
 
 use super::deploy;
 use crate::{
-    args::{AppVolume, VolumeBackup, VolumeName, VolumeRestore},
+    args::{AppDelete, AppVolume, VolumeBackup, VolumeName, VolumeRestore},
     fault::{Fault, Result},
     out::{Out, bytes, table},
     session::{Later, sdk_fault},
@@ -11,7 +11,7 @@ use crate::{
 use futures::future::BoxFuture;
 use hodei_sdk::{
     Local,
-    app::{Apps, Bucket, Folder, Vault, Vaults, span},
+    app::{Apps, Bucket, Deleted, Folder, Vault, Vaults, span},
     link::Link,
 };
 use serde_json::json;
@@ -20,8 +20,13 @@ use std::{
     io::{BufReader, BufWriter},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::OnceCell;
+
+/// What another one is storing is tried again so often.
+const LEAVE_TRIES: u32 = 5;
+const LEAVE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Where a wallet's snapshots are: its buckets, and the folder of its apps.
 pub(crate) struct Places {
@@ -202,6 +207,49 @@ async fn restore(args: &VolumeRestore, apps: &Apps<Link>, out: Out) -> Result<()
     );
     out.next(format!("hodei app show {name}"));
     Ok(())
+}
+
+/// Ends an app, with what is on its volumes stored before: deployed again it goes on with that.
+pub(super) async fn delete(name: &str, args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<Deleted> {
+    let record = apps.record(name).map_err(sdk_fault)?;
+    let bucket = apps.volume_bucket(&record).map_err(sdk_fault)?;
+    if !args.unsaved && !args.volumes {
+        let names = record.manifest.container().map(|container| &container.volumes[..]).unwrap_or_default();
+        for volume in names {
+            leave(name, &volume.name, apps, out).await?;
+        }
+    }
+    let deleted = apps.delete(name).await.map_err(sdk_fault);
+    if args.volumes && deleted.is_ok() {
+        let forgotten = apps.forget_volumes(&record, bucket.as_deref()).await.map_err(sdk_fault)?;
+        out.say(format!("{name}: what was stored of {forgotten} volumes is removed"));
+    }
+    close(apps, out).await;
+    deleted
+}
+
+/// Stores what is on a volume, if there is anything that was told what is on it.
+async fn leave(name: &str, volume: &str, apps: &Apps<Link>, out: Out) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match apps.snapshot(name, volume, |_, _| ()).await {
+            Ok(stored) => {
+                out.say(format!("{name}: {volume} is stored as {}, and stays", stored.sequence));
+                return Ok(());
+            }
+            // Nothing runs, or it waits for its volumes still: there is nothing that was not stored.
+            Err(hodei_sdk::Fault::NoReplica { .. }) => return Ok(()),
+            Err(fault) if tries < LEAVE_TRIES && !matches!(fault, hodei_sdk::Fault::AppAway(..)) => tries += 1,
+            Err(fault) => {
+                let help = format!(
+                    "end it without what was written since it was stored last: hodei app delete {name} --unsaved"
+                );
+                return Err(Fault { help, ..sdk_fault(fault) });
+            }
+        }
+        // Whoever keeps it may be at it.
+        tokio::time::sleep(LEAVE_PAUSE).await;
+    }
 }
 
 /// Of a plan: what is lost with a host, where there is something to lose.

@@ -545,6 +545,12 @@ pub(crate) struct VolumeRestore {
 pub(crate) struct AppDelete {
     #[command(flatten)]
     pub(crate) name: AppName,
+    /// Do not store what is on its volumes before; what was stored stays.
+    #[arg(long)]
+    pub(crate) unsaved: bool,
+    /// Remove what is stored of its volumes, too.
+    #[arg(long)]
+    pub(crate) volumes: bool,
     #[command(flatten)]
     pub(crate) plan: Plan,
 }

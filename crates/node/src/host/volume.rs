@@ -77,13 +77,13 @@ impl<E: Storage> Host<E> {
         mut stream: St,
     ) {
         let until = || Instant::now() + FRAME_TIMEOUT;
-        let Some(_place) = replica.contained.entry() else {
+        let Some(_turn) = replica.contained.volume() else {
             give(&mut sink, &Answer::Busy { retry_after_ms: BUSY_MS }, until()).await;
             return;
         };
-        let (name, what) = match &way {
-            Way::Fill { volume, .. } => (volume, "volume filled"),
-            Way::Snapshot { volume, .. } => (volume, "volume taken"),
+        let (name, is_filled) = match &way {
+            Way::Fill { volume, .. } => (volume, true),
+            Way::Snapshot { volume, .. } => (volume, false),
             _ => return,
         };
         let manifest = replica.manifest();
@@ -101,8 +101,8 @@ impl<E: Storage> Host<E> {
             () = replica.ended() => Some(Answer::Gone),
         };
         if let Some(answer) = answer {
-            if answer == Answer::Given {
-                let fields = Fields::new().text("what", what).uint("lease", replica.lease);
+            if answer == Answer::Given && is_filled {
+                let fields = Fields::new().text("what", "volume filled").uint("lease", replica.lease);
                 self.note(Kind::Lease, fields.text("volume", &volume.name)).await;
             }
             give(&mut sink, &answer, until()).await;

@@ -391,6 +391,26 @@ mod tests {
         fs::remove_dir_all(place).unwrap();
     }
 
+    #[tokio::test]
+    async fn a_lease_that_was_cut_off_stores_nothing_once_a_later_one_has_the_volume() {
+        let place = std::env::temp_dir().join(format!("hodei-volume-{:016x}", rand::random::<u64>()));
+        let scratch = place.join("scratch");
+        fs::create_dir_all(&scratch).unwrap();
+        let folder = Folder(place.clone());
+        let stored = Stored::of(&folder, ("shop", "data"), 64 << 20);
+        assert!(store(&folder, &scratch, None, head(1, 1), &[b"one"]).await);
+        let seen = stored.head().await.unwrap().unwrap();
+        // Another keeper, that does not know of it, placed it again.
+        let taken = Head { lease: 2, ..seen.clone() };
+        assert!(stored.swap(Some(&seen), &taken).await.unwrap());
+        assert!(!store(&folder, &scratch, Some(&seen), head(1, 2), &[b"late"]).await);
+        assert!(!taken.is_before(1, 9), "and it is told so beforehand from then on");
+        let snapshot = stored.snapshot(&taken, &scratch).await.unwrap().unwrap();
+        assert_eq!((stored.head().await.unwrap(), snapshot.tree), (Some(taken.clone()), tree(&[b"one"])));
+        assert!(store(&folder, &scratch, Some(&taken), head(2, 2), &[b"on"]).await);
+        fs::remove_dir_all(place).unwrap();
+    }
+
     #[test]
     fn no_lease_stores_after_one_that_came_later() {
         let now = Head { generation: 3, ..head(7, 1) };
