@@ -167,7 +167,7 @@ pub enum Fault {
     #[error("nothing is stored of volume {volume:?} of {app:?} yet")]
     NotStored { app: String, volume: String },
     /// What the lease has is not stored any more.
-    #[error("lease {lease} does not write volume {volume:?} of {app:?}: a later one does, or it was not filled yet")]
+    #[error("lease {lease} does not write volume {volume:?} of {app:?}: another one does, or it was not filled yet")]
     VolumeTaken { app: String, volume: String, lease: u64 },
     #[error("{app:?} has volumes, and {what}")]
     HasVolumes { app: String, what: &'static str },

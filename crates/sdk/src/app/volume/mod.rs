@@ -35,6 +35,7 @@ use hodei_types::{
         wire::{State, Way},
     },
     call::ask,
+    chain::ChainError,
     market::LEASE_SECS_MIN,
     transport::{NodeKey, Transport},
 };
@@ -222,7 +223,9 @@ impl<T: Transport> Apps<T> {
             let late = || Fault::VolumeTaken { app: app.to_owned(), volume: volume.name.clone(), lease };
             let first = Head { lease, generation: 0, sequence: 0, at_ms: now_ms(), is_sealed: false, tree: None };
             let now = was.clone().unwrap_or(first);
-            if now.lease > lease {
+            // Of two that run by the ledger the second is nobody's replacement yet.
+            let has_another = now.lease != lease && self.is_running(now.lease).await?;
+            if now.lease > lease || has_another {
                 return Err(late());
             }
             let now = Head { lease, generation: known.generation, is_sealed: false, ..now };
@@ -252,6 +255,15 @@ impl<T: Transport> Apps<T> {
             from.push((volume.name.clone(), pieces.is_some().then_some(now.at_ms)));
         }
         Ok(from)
+    }
+
+    /// Whether a lease runs by the ledger, and is paid for.
+    async fn is_running(&self, lease: u64) -> Result<bool, Fault> {
+        match ask(self.chain(), LEASES, &ILeases::getCall { lease }).await {
+            Ok(known) => Ok(known.state == RUNNING && known.untilMs > now_ms()),
+            Err(ChainError::Reverted(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Stores an app's volumes if it is time, in a task of its own.

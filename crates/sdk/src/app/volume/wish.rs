@@ -109,6 +109,8 @@ mod tests {
             of("volumes = [{ name = \"data\", path = \"/data\", size = \"128MiB\" }]\ndisk = \"64MiB\"").unwrap();
         // A snapshot takes as much again on its host.
         assert_eq!(spec.terms.each.diskBytes, (64 + 2 * 128) << 20);
+        let text = toml::to_string(&spec.draft).unwrap();
+        assert_eq!(Draft::parse(&text).unwrap().0, spec.draft, "as a release keeps it");
         let Runs::Container(contained) = &spec.runs else { panic!("a component") };
         assert_eq!(contained.volumes, [Volume { name: "data".into(), path: "/data".into(), bytes: 128 << 20 }]);
         assert_eq!((snapshot_secs(&spec.draft), snapshot_secs(&Draft::default())), (60, 60));
