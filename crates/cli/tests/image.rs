@@ -100,3 +100,49 @@ fn a_container_outlives_its_hosts_agent_and_is_placed_again_when_its_host_is_gon
         until("the end of a container", || pid(host).map_or(Ok(()), |pid| Err(format!("process {pid}"))));
     }
 }
+
+#[test]
+fn a_container_whose_only_host_is_gone_goes_on_from_a_spare_copy_while_its_owner_is_away() {
+    let network = Network::start("spares");
+    let archive = image(&network.user, "Hello from elsewhere.", "one");
+    let mut hosts: Vec<Host> = ["loft", "shed", "yard"].map(|zone| Host::of_containers(&network, zone)).into();
+    let words = ["deploy", &archive, "--spares", "1", "--disk", "128MiB", "--name", "page", "--term", "2h"];
+    let planned = network.ask(&[&words[..], &["--dry-run"]].concat(), "three offers", |lines| {
+        let is_there = hosts.iter().all(|host| host.key().is_some());
+        (is_there && lines[0]["spares"]["places"].as_array()?.len() == 1).then(|| lines[0].clone())
+    });
+    let (runs, copy) = (&planned["places"][0], &planned["spares"]["places"][0]);
+    assert_ne!(runs["node"], copy["node"], "{planned}");
+    // Keeping costs a thousandth of running there.
+    assert_eq!(wei(&planned["spares"]["hour_wei"]), wei(&copy["rate_wei_s"]).div_ceil(1000) * 3600, "{planned}");
+
+    network.one(&[&words[..], &["-y"]].concat());
+    // The copy comes from the replica's host, not from this machine.
+    let shown = until("a copy", || {
+        let shown = network.one(&["app", "show", "page"]);
+        let is_whole = shown["spares"][0]["state"] == "asleep";
+        if is_whole { Ok(shown) } else { Err(shown.to_string()) }
+    });
+    assert_eq!((shown["running"].as_u64(), shown["spares"].as_array().unwrap().len()), (Some(1), 1), "{shown}");
+    let first = ready(&shown).remove(0);
+
+    // Nothing of its owner's runs. The host goes, with what ran on it.
+    let index = hosts.iter().position(|host| host.key().as_ref() == Some(&first)).unwrap();
+    let pid = hosts[index].container().expect("its container");
+    drop(hosts[index].process.take());
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    until("a deputy", || {
+        let shown = network.one(&["app", "show", "page"]);
+        let now = ready(&shown);
+        (!now.is_empty() && !now.contains(&first)).then_some(()).ok_or(shown.to_string())
+    });
+    let door = Door::open(&network);
+    until("an answer", || match door.get("page.localhost") {
+        (200, _, body) if body.trim_end() == "Hello from elsewhere." => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    drop(door);
+    let over = network.one(&["app", "delete", "page", "-y"]);
+    let earned: u128 = over["earned"].as_array().unwrap().iter().map(|one| wei(&one["wei"])).sum();
+    assert_eq!(earned + wei(&over["burned_wei"]) + wei(&over["watched_wei"]), wei(&over["paid_wei"]), "{over}");
+}

@@ -66,6 +66,9 @@ pub const WATCHERS: usize = 3;
 pub const WATCHERS_NEEDED: usize = 2;
 /// So long after it was said to be unreachable, on the active clock, a host may show itself.
 pub const SUSPECT_MS: u64 = 120_000;
+/// Seconds for which a suspect lease's deputy is paid at most before it is known which of them goes on: until then, and as
+/// long again for somebody to say so.
+pub const DEPUTY_SECS: u64 = 240;
 /// Seconds of a lease's pay that each watcher gets who told of its loss, out of its escrow.
 pub const WATCHER_SECS: u64 = 10;
 /// Refuted accusations of one window that cost a watcher collateral, again with as many more; and what part, in

@@ -158,7 +158,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
         out.result("", &value);
         return Ok(());
     }
-    out.confirm(&format!("Put {} in escrow and deploy it?", money::show(plan.deposit)), args.plan.yes)?;
+    out.confirm(&format!("Put {} in escrow and deploy it?", money::show(plan.escrow())), args.plan.yes)?;
     if let (Source::Image(source), Some(image)) = (&source, &image) {
         source.pull(image, apps.blobs(), out).await.map_err(file)?;
     }
@@ -259,6 +259,16 @@ pub(crate) fn tell_plan(plan: &Plan, out: Out) {
         money::show(plan.deposit),
         span(plan.terms.secs)
     ));
+    if let Some(spares) = &plan.spares {
+        let on: Vec<_> = spares.places.iter().map(|place| short(&place.node.to_string())).collect();
+        out.say(format!(
+            "{} spare copies, on {}: {} an hour; {} more go in escrow",
+            on.len(),
+            on.join(", "),
+            money::show(spares.hour()),
+            money::show(spares.deposit)
+        ));
+    }
 }
 
 /// A plan for programs.
@@ -277,7 +287,7 @@ pub(crate) fn plan_of(plan: &Plan) -> serde_json::Value {
     let stands = |one: &hodei_sdk::app::Stands| json!({ "of": one.of, "name": one.name, "replicas": one.replicas });
     json!({
         "replicas": plan.terms.replicas, "availability_min_bp": plan.terms.availabilityMinBp, "secs": plan.terms.secs,
-        "hour_wei": plan.hour().to_string(),
+        "hour_wei": plan.hour().to_string(), "spares": plan.spares.as_deref().map(plan_of),
         "escrow_wei": plan.deposit.to_string(), "price_max_wei": plan.terms.priceMax.to_string(),
         "places": plan.places.iter().map(place).collect::<Vec<_>>(),
         "stands": plan.stands.iter().map(stands).collect::<Vec<_>>(),

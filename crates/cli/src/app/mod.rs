@@ -191,8 +191,23 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
             record.release, args.app
         )
     });
-    let more: Vec<String> =
-        staged.into_iter().chain(image).chain(calls).chain(words).chain(waiting).chain(breaches).collect();
+    let spares = shown.spares.iter().map(|spare| {
+        let state = match &spare.replica {
+            Some(said) if said.state.answers() => "whole",
+            Some(_) => "on its way",
+            None => "does not answer",
+        };
+        format!("a spare copy on {} ({}): {state}", short(&spare.node.to_string()), spare.region)
+    });
+    let more: Vec<String> = staged
+        .into_iter()
+        .chain(image)
+        .chain(spares)
+        .chain(calls)
+        .chain(words)
+        .chain(waiting)
+        .chain(breaches)
+        .collect();
     let replica = |running: &Running| {
         let said = running.replica.as_ref();
         json!({
@@ -225,6 +240,7 @@ async fn show(args: &AppName, apps: &Apps<Link>, out: Out) -> Result<()> {
     value["orders"] = json!(record.orders);
     value["waiting"] = json!(shown.waiting.iter().map(|(order, _)| order).collect::<Vec<_>>());
     value["replicas"] = shown.replicas.iter().map(replica).collect();
+    value["spares"] = shown.spares.iter().map(replica).collect();
     // Not known, where the ledger no longer has the blocks.
     value["breaches"] = json!(shown.breaches.as_ref().map(|all| all.iter().map(broke_of).collect::<Vec<_>>()));
     if let Some(over_ms) = shown.over_ms {

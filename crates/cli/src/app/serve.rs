@@ -40,6 +40,8 @@ fn tell(told: &Told, out: Out) {
         Told::Ordered { app, .. } => ("ordered", app),
         Told::NotOrdered { app, .. } => ("not_ordered", app),
         Told::Tidied { app, .. } => ("tidied", app),
+        Told::Spared { app, .. } => ("spared", app),
+        Told::NotSpared { app, .. } => ("not_spared", app),
         Told::Blind { app, .. } => ("blind", app),
     };
     out.result("", &json!({ "schema": "hodei.app.told/1", "what": what, "app": app, "text": told.to_string() }));

@@ -132,6 +132,7 @@ fn terms(args: &Deploy) -> Result<Draft> {
         collateral_min: said.collateral_min.clone(),
         within: said.within,
         availability: said.availability.clone(),
+        spares: said.spares,
         ..Draft::default()
     };
     let of = &args.container;
@@ -156,8 +157,8 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
     out.say(table(&["APP", "REPLICAS", "REGIONS", "OPERATORS", "AN HOUR", "A MONTH", "ESCROW"], &rows));
     stack.members.iter().for_each(|member| volume::tell_loss(&member.spec, out));
     let plans = || ready.iter().filter_map(Ready::plan);
-    let hour: U256 = plans().map(Plan::hour).sum();
-    let deposit: U256 = plans().map(|plan| plan.deposit).sum();
+    let hour: U256 = plans().map(Plan::hour_of_all).sum();
+    let deposit: U256 = plans().map(Plan::escrow).sum();
     out.say(format!(
         "{}: {} an hour, {} a month; {} go in escrow, what is not used comes back",
         stack.project,
@@ -290,9 +291,9 @@ fn row(app: &str, ready: &Ready) -> Vec<String> {
         plan.terms.replicas.to_string(),
         if regions.is_empty() { "waits for an offer".into() } else { regions.join(", ") },
         operators.join(", "),
-        money::show(plan.hour()),
-        money::show(plan.hour() * U256::from(MONTH_HOURS)),
-        money::show(plan.deposit),
+        money::show(plan.hour_of_all()),
+        money::show(plan.hour_of_all() * U256::from(MONTH_HOURS)),
+        money::show(plan.escrow()),
     ]
 }
 

@@ -133,7 +133,7 @@ fn is_agreed(upgrade: &Upgrade, gate: &Gate, asked: &Asked, out: Out) -> Result<
         out.result("", &value);
         return Ok(false);
     }
-    out.confirm(&format!("Put {} in escrow and bring it?", money::show(upgrade.plan.deposit)), asked.yes)?;
+    out.confirm(&format!("Put {} in escrow and bring it?", money::show(upgrade.plan.escrow())), asked.yes)?;
     Ok(true)
 }
 

@@ -139,6 +139,9 @@ pub(crate) struct Place {
     /// Availability its hosts promise with a bond at least, as 99.9.
     #[arg(long, value_name = "PERCENT")]
     pub(crate) availability: Option<String>,
+    /// Further hosts that keep a copy of what it runs, 0 to 4.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) spares: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -209,6 +212,7 @@ fn drafted((size, place, terms, container): (&Size, &Place, &Terms, &Container))
         collateral_min: place.collateral_min.clone(),
         within: place.within,
         availability: place.availability.clone(),
+        spares: place.spares,
         ..Draft::default()
     }
 }

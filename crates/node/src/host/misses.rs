@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 use super::follow::RUNNING;
 
 /// Each host is asked so often.
-pub(super) const EVERY_MS: u64 = 5_000;
-/// So many in a row without an answer, and it is missed.
+pub const EVERY_MS: u64 = 2_000;
+/// So many in a row without an answer, for so long at least, and it is missed: a program that is started anew is not.
 const MISSES: u32 = 3;
+const MISSED_MS: u64 = 5_000;
 /// What was missed longer ago says nothing of now.
 const STALE_MS: u64 = 30_000;
 /// The watchers of a lease speak one after the other, each that much later: most often only the first pays a fee.
@@ -31,24 +32,25 @@ const FORGOTTEN_MS: u64 = 600_000;
 
 /// A lease that is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Duty {
-    pub(super) lease: u64,
-    pub(super) host: NodeKey,
-    pub(super) generation: u64,
+pub struct Duty {
+    pub lease: u64,
+    pub host: NodeKey,
+    pub generation: u64,
     /// By the ledger's time: when it is lost, 0 if it is not suspect, and when its escrow ends.
     lost_ms: u64,
     until_ms: u64,
     /// In the ledger's order, this node among them.
-    pub(super) watchers: Vec<NodeKey>,
+    pub watchers: Vec<NodeKey>,
 }
 
 /// A row of misses.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     missed: u32,
-    /// When they became enough, and the last.
-    since_ms: u64,
+    first_ms: u64,
     last_ms: u64,
+    /// When they became enough.
+    since_ms: Option<u64>,
 }
 
 /// A lease about which this node gave its word.
@@ -64,19 +66,19 @@ struct Accused {
 
 /// For people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) leases: usize,
-    pub(super) hosts: usize,
+pub struct Counts {
+    pub leases: usize,
+    pub hosts: usize,
     /// Hosts that are missed now.
-    pub(super) missed: usize,
+    pub missed: usize,
     /// Words given since the start, and of those refuted.
-    pub(super) accused: u64,
-    pub(super) refuted: u64,
+    pub accused: u64,
+    pub refuted: u64,
 }
 
 /// What one node watches.
 #[derive(Debug)]
-pub(super) struct Misses {
+pub struct Misses {
     me: NodeKey,
     round: u64,
     duties: BTreeMap<u64, Duty>,
@@ -90,7 +92,7 @@ pub(super) struct Misses {
 }
 
 impl Duty {
-    pub(super) fn new(lease: &ILeases::Lease, watchers: Vec<NodeKey>) -> Self {
+    pub fn new(lease: &ILeases::Lease, watchers: Vec<NodeKey>) -> Self {
         let (host, generation) = (NodeKey(lease.node.0), lease.generation);
         Self { lease: lease.id, host, generation, lost_ms: lease.lostMs, until_ms: lease.untilMs, watchers }
     }
@@ -101,7 +103,7 @@ impl Duty {
 }
 
 impl Misses {
-    pub(super) fn new(me: NodeKey) -> Self {
+    pub fn new(me: NodeKey) -> Self {
         Self {
             me,
             round: 0,
@@ -115,12 +117,12 @@ impl Misses {
     }
 
     /// The round of the duties; 0 before the first.
-    pub(super) fn round(&self) -> u64 {
+    pub fn round(&self) -> u64 {
         self.round
     }
 
     /// Takes up a round's duties. Of hosts that are watched on, the misses stay.
-    pub(super) fn begin(&mut self, now_ms: u64, round: u64, duties: Vec<Duty>) {
+    pub fn begin(&mut self, now_ms: u64, round: u64, duties: Vec<Duty>) {
         self.round = round;
         self.duties = duties.into_iter().map(|duty| (duty.lease, duty)).collect();
         let hosts = self.hosts();
@@ -130,12 +132,12 @@ impl Misses {
     }
 
     /// Whom to ask, each by one of its leases.
-    pub(super) fn hosts(&self) -> BTreeMap<NodeKey, u64> {
+    pub fn hosts(&self) -> BTreeMap<NodeKey, u64> {
         self.duties.values().rev().map(|duty| (duty.host, duty.lease)).collect()
     }
 
     /// Who answered and who did not, of those that were asked, and whether the ledger went on.
-    pub(super) fn heard(&mut self, now_ms: u64, asked: &[(NodeKey, bool)], is_ledger_heard: bool) {
+    pub fn heard(&mut self, now_ms: u64, asked: &[(NodeKey, bool)], is_ledger_heard: bool) {
         if !is_ledger_heard && asked.iter().all(|(_, is_heard)| !is_heard) {
             self.rows.clear();
             return;
@@ -145,11 +147,11 @@ impl Misses {
                 self.rows.remove(host);
                 continue;
             }
-            let row = self.rows.entry(*host).or_default();
+            let row = self.rows.entry(*host).or_insert_with(|| Row { first_ms: now_ms, ..Row::default() });
             row.missed = row.missed.saturating_add(1);
             row.last_ms = now_ms;
-            if row.missed == MISSES {
-                row.since_ms = now_ms;
+            if row.missed >= MISSES && now_ms.saturating_sub(row.first_ms) >= MISSED_MS {
+                row.since_ms.get_or_insert(now_ms);
             }
         }
     }
@@ -158,12 +160,12 @@ impl Misses {
     fn missed_since(&self, now_ms: u64, host: &NodeKey) -> Option<u64> {
         let row = self.rows.get(host)?;
         let is_spared = self.spared.get(host).is_some_and(|until_ms| now_ms < *until_ms);
-        let is_missed = row.missed >= MISSES && now_ms.saturating_sub(row.last_ms) <= STALE_MS;
-        (is_missed && !is_spared).then_some(row.since_ms)
+        let is_stale = now_ms.saturating_sub(row.last_ms) > STALE_MS;
+        row.since_ms.filter(|_| !is_stale && !is_spared)
     }
 
     /// Leases whose present state matters: of hosts that are missed, suspect ones, and accused ones.
-    pub(super) fn open(&self, now_ms: u64) -> Vec<u64> {
+    pub fn open(&self, now_ms: u64) -> Vec<u64> {
         let is_open = |duty: &&Duty| duty.lost_ms != 0 || self.missed_since(now_ms, &duty.host).is_some();
         let mut leases: Vec<u64> = self.duties.values().filter(is_open).map(|duty| duty.lease).collect();
         leases.extend(self.accused.keys().filter(|lease| !self.duties.contains_key(*lease)));
@@ -171,7 +173,7 @@ impl Misses {
     }
 
     /// A lease as the ledger has it now. Gives the host that showed itself against this node's word.
-    pub(super) fn learn(&mut self, now_ms: u64, lease: &ILeases::Lease) -> Option<NodeKey> {
+    pub fn learn(&mut self, now_ms: u64, lease: &ILeases::Lease) -> Option<NodeKey> {
         if lease.state != RUNNING {
             self.duties.remove(&lease.id);
             self.accused.remove(&lease.id);
@@ -200,12 +202,12 @@ impl Misses {
     }
 
     /// Notes that something was sent about a lease.
-    pub(super) fn sent(&mut self, now_ms: u64, lease: u64) {
+    pub fn sent(&mut self, now_ms: u64, lease: u64) {
         self.sent.insert(lease, now_ms);
     }
 
     /// Leases to accuse now: missed, running, and this node's turn.
-    pub(super) fn due(&self, now_ms: u64, ledger_ms: u64) -> Vec<Duty> {
+    pub fn due(&self, now_ms: u64, ledger_ms: u64) -> Vec<Duty> {
         let is_due = |duty: &&Duty| {
             let since_ms = self.missed_since(now_ms, &duty.host);
             let turn_ms = duty.turn(&self.me) * TURN_MS;
@@ -218,7 +220,7 @@ impl Misses {
     }
 
     /// Notes that this node gave its word about a lease.
-    pub(super) fn accuse(&mut self, now_ms: u64, lease: u64) {
+    pub fn accuse(&mut self, now_ms: u64, lease: u64) {
         let Some(duty) = self.duties.get(&lease) else { return };
         let (host, generation, turn) = (duty.host, duty.generation, duty.turn(&self.me));
         let accused = Accused { host, generation, at_ms: now_ms, turn, lost_ms: 0 };
@@ -230,7 +232,7 @@ impl Misses {
     }
 
     /// Whether this node says the same as a fellow watcher; if so that is noted. Why not, in words.
-    pub(super) fn concur(
+    pub fn concur(
         &mut self,
         now_ms: u64,
         from: &NodeKey,
@@ -254,7 +256,7 @@ impl Misses {
     }
 
     /// Suspect leases whose time is over, for who is to say so: first who accused, then who watches now.
-    pub(super) fn lost(&self, now_ms: u64, ledger_ms: u64) -> Vec<u64> {
+    pub fn lost(&self, now_ms: u64, ledger_ms: u64) -> Vec<u64> {
         let accused = self.accused.iter().map(|(lease, accused)| (*lease, accused.lost_ms, accused.turn));
         let watched = self.duties.values().filter(|duty| !self.accused.contains_key(&duty.lease));
         let watched = watched.map(|duty| (duty.lease, duty.lost_ms, WATCHERS as u64 + duty.turn(&self.me)));
@@ -263,7 +265,7 @@ impl Misses {
         over.map(|(lease, ..)| lease).filter(|lease| self.may_send(now_ms, *lease)).collect()
     }
 
-    pub(super) fn counts(&self, now_ms: u64) -> Counts {
+    pub fn counts(&self, now_ms: u64) -> Counts {
         let hosts = self.hosts();
         let missed = hosts.keys().filter(|host| self.missed_since(now_ms, host).is_some()).count();
         let (accused, refuted) = self.counts;

@@ -31,7 +31,7 @@ mod fetch;
 mod follow;
 mod forward;
 mod images;
-mod misses;
+pub mod misses;
 #[cfg(target_os = "linux")]
 mod oci;
 pub mod paid;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! round ─► the book's hosts, their leases ─► watchersOf ─► duties       once a minute
-//! Ping to each host ─► misses                                           every five seconds
+//! Ping to each host ─► misses                                           every two seconds
 //! Concur to fellow watchers ─► two signatures ─► unreachable            a host that is missed
 //! its time is over ─► touch: placed again                               a suspect lease
 //! a lease of this host is suspect ─► alive                              at once
@@ -54,7 +54,7 @@ const AT_ONCE: usize = 32;
 const SENT_MAX: usize = 16;
 /// A round is asked for so often until it is drawn, which its second block does.
 const DRAWN_TRIES: u32 = 4;
-/// Two signatures checked, two dozen hosts looked at, a lease written.
+/// Two signatures checked, two dozen hosts looked at, a lease written; its deputy costs what placing it again does.
 const UNREACHABLE_GAS: u64 = 2_000_000;
 const ALIVE_GAS: u64 = 1_000_000;
 /// Ending a lease and matching another beside what is held and lent, and what each host of the book adds; a
@@ -281,7 +281,8 @@ impl<E: Storage> Host<E> {
             misses.sent(now_ms, lease);
         }
         let call = ILeases::unreachableCall { lease, round, signatures };
-        if self.execute(Order::call(LEASES, call.abi_encode(), UNREACHABLE_GAS)).await? {
+        let gas = UNREACHABLE_GAS.saturating_add(placing_gas(post.hosts)).min(GAS_MAX);
+        if self.execute(Order::call(LEASES, call.abi_encode(), gas)).await? {
             tracing::warn!(lease, host = %duty.host, "two watchers do not reach a host: its lease is suspect");
             let fields = Fields::new().text("what", "accused").uint("lease", lease).uint("generation", generation);
             self.note(Kind::Lease, fields.uint("round", round).bytes("node", &duty.host.0)).await;
@@ -317,7 +318,7 @@ impl<E: Storage> Host<E> {
     /// Ends a suspect lease whose time is over, so that it goes on with another host.
     async fn touch_lost(&self, post: &Post, lease: u64) -> Result<(), WatchError> {
         lock(&self.0.misses).sent(self.clock_ms(), lease);
-        let gas = TOUCH_GAS.saturating_add(post.hosts.saturating_mul(PROBE_GAS)).min(GAS_MAX);
+        let gas = placing_gas(post.hosts).min(GAS_MAX);
         let call = ILeases::touchCall { leases: vec![lease] };
         if self.execute(Order::call(LEASES, call.abi_encode(), gas)).await? {
             tracing::info!(lease, "a lease whose host did not show itself was ended");
@@ -369,6 +370,11 @@ impl<E: Storage> Host<E> {
             }
         }
     }
+}
+
+/// Gas of ending a lease and matching another in a book of so many hosts.
+fn placing_gas(hosts: u64) -> u64 {
+    TOUCH_GAS.saturating_add(hosts.saturating_mul(PROBE_GAS))
 }
 
 /// Where a host is reached, by its offer.

@@ -65,9 +65,10 @@ impl Wallet {
 }
 
 impl<T: Transport> Apps<T> {
+    /// Its leases, without those that stand in for others: they end, or go on with what these have.
     async fn running(&self, record: &Record) -> Result<Vec<ILeases::Lease>, Fault> {
         let mut leases = self.leases(record).await?;
-        leases.retain(|lease| lease.state == RUNNING);
+        leases.retain(|lease| lease.state == RUNNING && lease.deputyOf == 0);
         Ok(leases)
     }
 

@@ -111,7 +111,7 @@ impl<T: Transport> Apps<T> {
             return Err(Fault::AppExists(spec.name.clone()));
         }
         plan.terms.workload = manifest.workload().into();
-        self.wallet.afford(plan.deposit).await?;
+        self.wallet.afford(plan.escrow()).await?;
         let bytes = manifest.bytes();
         let mut record = Record {
             manifest,
@@ -160,6 +160,8 @@ impl<T: Transport> Apps<T> {
         match ready {
             Ok(spots) => {
                 let mut record = self.record(&spec.name)?;
+                // What runs is there: copies that find no host now are ordered later.
+                self.keep_spares(&record).await.into_iter().for_each(|told| tell(Step::Told(told)));
                 record.deploying_until_ms = 0;
                 self.shelf.store(&record)?;
                 let cold = spots.iter().filter_map(|spot| Some(spot.replica.as_ref()?.cold_ms)).max();

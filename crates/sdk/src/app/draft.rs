@@ -107,6 +107,8 @@ pub struct Draft {
     pub within: Option<u64>,
     /// Availability its hosts promise with a bond at least, as `"99.9%"`; none without it.
     pub availability: Option<String>,
+    /// Further hosts that keep a copy of what it runs, 0 to 4; none without it.
+    pub spares: Option<u64>,
 }
 
 /// How a container is asked whether it is well.
@@ -214,6 +216,7 @@ impl Draft {
             collateral_min: self.collateral_min.or(file.collateral_min),
             within: self.within.or(file.within),
             availability: self.availability.or(file.availability),
+            spares: self.spares.or(file.spares),
         }
     }
 }

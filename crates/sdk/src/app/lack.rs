@@ -45,9 +45,10 @@ impl std::fmt::Display for NoOffer {
         if let (Some(line), Some(key)) = (self.line, self.key) {
             write!(f, "line {line}: no offer meets this {key}: ")?;
         }
+        let what = if self.key == Some("spares") { "spare copies" } else { "replicas" };
         write!(
             f,
-            "{placed} of {wanted} replicas find a place: of {hosts} hosts on offer {there} are where it may run, {roomy} of \
+            "{placed} of {wanted} {what} find a place: of {hosts} hosts on offer {there} are where it may run, {roomy} of \
              these have room, {cheap} of these at its price"
         )?;
         if let Some(promising) = promising {

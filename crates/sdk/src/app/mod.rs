@@ -29,6 +29,7 @@ mod record;
 mod release;
 mod route;
 mod show;
+mod spare;
 mod spec;
 mod statement;
 mod told;
@@ -58,6 +59,7 @@ pub use record::Record;
 pub use release::Release;
 pub use route::{Pick, Route, Routes};
 pub use show::{Bill, Running, Shown, Stray};
+pub(crate) use spare::SPARES_MAX;
 pub use spec::{Broken, Runs, Spec};
 pub use statement::Statement;
 pub use told::Told;
@@ -222,12 +224,13 @@ impl<T: Transport> Apps<T> {
         Ok(peer)
     }
 
-    /// The last lease of each replica of the release of an app that runs, those that ended too.
+    /// The last lease of each replica of the release of an app that runs, and its last deputy, those that ended too.
     async fn leases(&self, record: &Record) -> Result<Vec<ILeases::Lease>, Fault> {
-        self.leases_by(record.orders.iter().copied()).await
+        let (replicas, _) = spare::split(self.leases_by(record.orders.iter().copied()).await?);
+        Ok(replicas)
     }
 
-    /// The last lease of each replica of these orders.
+    /// The last lease of each replica of these orders, and its last deputy.
     async fn leases_by(&self, orders: impl Iterator<Item = u64>) -> Result<Vec<ILeases::Lease>, Fault> {
         let mut ids = Vec::new();
         for order in orders {
@@ -245,7 +248,8 @@ impl<T: Transport> Apps<T> {
             // What came between is of this order or of others'.
             let most = placed.firstLease.saturating_add(BETWEEN_MAX);
             let between = placed.firstLease..=last.min(most);
-            match placed.lost.is_empty() {
+            let is_as_placed = placed.lost.is_empty() && placed.leases.len() <= usize::from(placed.order.replicas);
+            match is_as_placed {
                 true => ids.extend(placed.leases),
                 false => ids.extend(between.chain(placed.leases.into_iter().filter(|lease| *lease > most))),
             }

@@ -71,11 +71,23 @@ pub struct Plan {
     /// Wei that are bound for the term.
     pub deposit: U256,
     pub stands: Vec<Stands>,
+    /// Where copies of what it runs would be kept beside it, if any are wanted.
+    pub spares: Option<Box<Plan>>,
     /// Hosts the matcher may look at.
     hosts: u64,
 }
 
 impl Plan {
+    /// Wei that are bound for the term, with what copies take.
+    pub fn escrow(&self) -> U256 {
+        self.deposit + self.spares.as_ref().map_or(U256::ZERO, |spares| spares.deposit)
+    }
+
+    /// Wei an hour for all replicas and copies.
+    pub fn hour_of_all(&self) -> U256 {
+        self.hour() + self.spares.as_ref().map_or(U256::ZERO, |spares| spares.hour())
+    }
+
     /// Wei a second for all replicas; on call, for keeping them.
     pub fn rate(&self) -> u128 {
         self.places.iter().map(|place| streamed(&self.terms, place.rate)).sum()
@@ -97,7 +109,8 @@ impl Plan {
     pub async fn of(chain: &dyn Chain, spec: &Spec, lines: &Lines) -> Result<Self, Fault> {
         let found = Self::of_terms(chain, spec.terms.clone(), spec.price_max.is_some()).await;
         let plan = found.map_err(|fault| on_line(fault, lines))?.with_calls(spec.calls);
-        spec.check_budget(plan.deposit, lines)?;
+        let plan = plan.with_spares(chain, spec).await.map_err(|fault| on_line(fault, lines))?;
+        spec.check_budget(plan.escrow(), lines)?;
         Ok(plan)
     }
 
@@ -181,7 +194,7 @@ impl Plan {
         let waits = U256::from(terms.priceMax) * U256::from(terms.secs) * U256::from(terms.replicas);
         let deposit = if terms.class == Class::Deferrable as u8 { waits.div_ceil(U256::from(HOUR_SECS)) } else { now };
         let stands = stands(&places);
-        Self { terms, places, deposit, stands, hosts: hosts.len() as u64 }
+        Self { terms, places, deposit, stands, spares: None, hosts: hosts.len() as u64 }
     }
 }
 

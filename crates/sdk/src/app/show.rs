@@ -1,6 +1,6 @@
 //! Tell how a wallet's apps are: where they run, what they cost, what they print.
 
-use super::{Apps, RUNNING, WAITING, host, level::Broke, now_ms, paid, record::Record, upkeep::Spot};
+use super::{Apps, RUNNING, WAITING, host, level::Broke, now_ms, paid, record::Record, spare, upkeep::Spot};
 use crate::fault::Fault;
 use alloy_primitives::{B256, U256};
 use futures::future::join_all;
@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What an app costs, by the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bill {
-    /// Leases that run.
+    /// Replicas that run.
     pub running: usize,
-    /// Wei an hour; of what is on call, for keeping it.
+    /// Wei an hour, with what spare copies cost; of what is on call, for keeping it.
     pub hour: U256,
     /// Wei that were settled: what hosts got, and what was burned of it.
     pub paid: U256,
@@ -33,12 +33,13 @@ pub struct Bill {
 
 impl Bill {
     fn of(leases: &[ILeases::Lease]) -> Self {
-        let mut bill = Self::default();
+        let runs = |lease: &&ILeases::Lease| lease.state == RUNNING && !spare::is_copy(lease, leases);
+        let running = leases.iter().filter(runs).count();
+        let mut bill = Self { running, ..Self::default() };
         for lease in leases {
             bill.paid += paid(lease);
             bill.calls += U256::from(lease.claimed);
             if lease.state == RUNNING {
-                bill.running += 1;
                 bill.hour += U256::from(lease.rate) * U256::from(3600);
                 bill.owed += U256::from(lease.owed);
                 bill.left += U256::from(lease.left.saturating_sub(lease.owed));
@@ -68,6 +69,8 @@ pub struct Shown {
     /// Since when the term is over that its replicas were paid for, if none is paid for any more.
     pub over_ms: Option<u64>,
     pub replicas: Vec<Running>,
+    /// Hosts that keep a copy.
+    pub spares: Vec<Running>,
     /// Orders that wait for an offer, and until when.
     pub waiting: Vec<(u64, u64)>,
     /// Promises of hosts that were not kept; none if the ledger keeps the app's first blocks no longer.
@@ -146,12 +149,9 @@ impl<T: Transport> Apps<T> {
         let record = self.adopt(record, &self.standing().await?)?;
         let leases = self.all_leases(&record).await?;
         let bill = Bill::of(&leases);
-        let mut replicas = Vec::new();
-        for Spot { lease, replica, .. } in self.spots(&record).await? {
-            let host = self.host(NodeKey(lease.node.0)).await?;
-            let region = REGIONS.get(usize::from(host.offer.region)).copied().unwrap_or("unknown");
-            replicas.push(Running { node: NodeKey(lease.node.0), region, zone: host.offer.zone, replica, lease });
-        }
+        let (replicas, spares) = spare::split(self.leases_by(record.orders.iter().copied()).await?);
+        let replicas = self.running_of(replicas).await?;
+        let spares = self.running_of(spares).await?;
         let (mut waiting, mut terms) = (Vec::new(), BTreeMap::new());
         for order in &record.orders {
             let placed = self.placed(*order).await?;
@@ -162,7 +162,18 @@ impl<T: Transport> Apps<T> {
         }
         let breaches = self.breaches(&record).await.ok();
         let over_ms = over_ms(&leases, &terms, now_ms());
-        Ok(Shown { record, bill, over_ms, replicas, waiting, breaches })
+        Ok(Shown { record, bill, over_ms, replicas, spares, waiting, breaches })
+    }
+
+    /// Those of these leases that run, with what their hosts say.
+    async fn running_of(&self, leases: Vec<ILeases::Lease>) -> Result<Vec<Running>, Fault> {
+        let mut running = Vec::new();
+        for Spot { lease, replica, .. } in self.spots_of(leases).await {
+            let host = self.host(NodeKey(lease.node.0)).await?;
+            let region = REGIONS.get(usize::from(host.offer.region)).copied().unwrap_or("unknown");
+            running.push(Running { node: NodeKey(lease.node.0), region, zone: host.offer.zone, replica, lease });
+        }
+        Ok(running)
     }
 
     async fn host(&self, node: NodeKey) -> Result<IMarket::Host, Fault> {
@@ -207,10 +218,10 @@ fn over_ms(leases: &[ILeases::Lease], terms: &BTreeMap<u64, u64>, now_ms: u64) -
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn lease(state: u8, rate: u128, paid_secs: u64, left: u128, owed: u128) -> ILeases::Lease {
+    pub(in crate::app) fn lease(state: u8, rate: u128, paid_secs: u64, left: u128, owed: u128) -> ILeases::Lease {
         ILeases::Lease {
             id: 1,
             order: 1,
@@ -232,6 +243,7 @@ mod tests {
             callRate: 0,
             claimed: 3,
             via: 0,
+            deputyOf: 0,
         }
     }
 

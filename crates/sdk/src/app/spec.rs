@@ -6,6 +6,7 @@
 use super::{
     contained::Contained,
     draft::{Draft, Lines},
+    spare::SPARES_MAX,
     unit,
 };
 use crate::{
@@ -53,6 +54,8 @@ pub struct Spec {
     pub budget: Option<U256>,
     /// On call: calls of a billed millisecond that each replica is paid ahead for; else 0.
     pub calls: u64,
+    /// Further hosts that keep a copy of what it runs.
+    pub spares: u8,
     /// What it was made of: an update changes what is said anew, and keeps the rest.
     pub draft: Draft,
 }
@@ -248,6 +251,17 @@ impl Checked<'_> {
         }
     }
 
+    /// How many hosts keep a copy: beside what runs alone.
+    fn spares(&self, draft: &Draft, class: Class) -> Result<u8, Broken> {
+        let spares = self.number("spares", draft.spares, 0, (0, SPARES_MAX))?;
+        if spares > 0 && matches!(class, Class::OnCall | Class::Deferrable) {
+            let rule =
+                "copies are kept beside what runs: what is on call is one itself, and what waits runs nowhere yet";
+            return Err(self.broken("spares", spares, rule, Some("0".into())));
+        }
+        Ok(spares as u8)
+    }
+
     /// What hosts must promise: nothing can be promised of what they may end at any time.
     fn availability(&self, draft: &Draft, class: Class) -> Result<u16, Broken> {
         let Some(text) = draft.availability.as_deref() else { return Ok(0) };
@@ -313,7 +327,8 @@ impl Draft {
         let limits = checked.limits(self, terms.each.memoryBytes)?;
         let budget = checked.coins("budget", self.budget.as_ref())?;
         let calls = checked.calls(self, checked.class(self)?)?;
-        Ok(Spec { name, runs, limits, terms, price_max, budget, calls, draft: self.clone() })
+        let spares = checked.spares(self, checked.class(self)?)?;
+        Ok(Spec { name, runs, limits, terms, price_max, budget, calls, spares, draft: self.clone() })
     }
 
     /// What is to be held and runs nothing, if each rule is kept. Nothing of it is of a component.

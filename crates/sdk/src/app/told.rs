@@ -54,6 +54,16 @@ pub enum Told {
         app: String,
         why: String,
     },
+    /// Further hosts keep a copy of it.
+    Spared {
+        app: String,
+        order: u64,
+        copies: u8,
+    },
+    NotSpared {
+        app: String,
+        why: String,
+    },
     /// What was left of a release that does not run.
     Tidied {
         app: String,
@@ -97,6 +107,8 @@ impl std::fmt::Display for Told {
             ),
             Self::Ordered { app, order, replicas } => write!(f, "{app}: order {order} places {replicas} again"),
             Self::NotOrdered { app, why } => write!(f, "{app}: what is missing could not be placed: {why}"),
+            Self::Spared { app, order, copies } => write!(f, "{app}: order {order} keeps {copies} spare copies"),
+            Self::NotSpared { app, why } => write!(f, "{app}: spare copies found no host, and are tried again: {why}"),
             Self::Tidied { app, release, leases } => {
                 write!(f, "{app}: {leases} leases of release {release} ended, which nobody brought to an end")
             }

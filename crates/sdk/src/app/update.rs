@@ -186,7 +186,7 @@ impl<T: Transport> Apps<T> {
         let (name, number) = (release.manifest.name.clone(), release.number);
         let record = self.record(&name)?;
         self.no_update(&record)?;
-        self.wallet.afford(plan.deposit).await?;
+        self.wallet.afford(plan.escrow()).await?;
         let wasm = match payload {
             Some(Payload::Component(wasm)) => Some(wasm.to_vec()),
             Some(Payload::Image(_) | Payload::Same(_)) => None,
@@ -303,6 +303,9 @@ impl<T: Transport> Apps<T> {
             Ok(spots) => spots,
             Err(why) => return Err(self.not_updated(name, (number, from), why).await),
         };
+        if let Some((staged, _)) = self.shelf.staged(name)? {
+            self.keep_spares(&staged).await.into_iter().for_each(|told| tell(Step::Told(told)));
+        }
         let drain_until_ms = now_ms().saturating_add(gate.drain.as_millis() as u64);
         self.shelf.switch(name, drain_until_ms)?;
         tell(Step::Switched { release: number, drain: gate.drain });

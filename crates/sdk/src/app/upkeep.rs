@@ -41,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// What an answer may take beyond the deadline of its request: the wire both ways.
 const DEADLINE_SLACK: Duration = Duration::from_secs(5);
+/// From one look at an app's spare copies to the next.
+const SPARES_EVERY: Duration = Duration::from_secs(30);
 /// Who moves to another release ends the old one by himself; if nothing came of it so long after it was time, he was cut
 /// short.
 const LEFT_MS: u64 = 60_000;
@@ -310,8 +312,10 @@ impl<T: Transport> Apps<T> {
         self.snapshots(&record, &spots, &kept.turns, tell);
         let is_left = self.is_left(&record, &leaving, now_ms());
         // Whoever deploys it does what is to be done for it until then.
-        let acts = if now_ms() < record.deploying_until_ms { Vec::new() } else { acts };
-        if acts.is_empty() && !is_left || was_busy {
+        let is_deploying = now_ms() < record.deploying_until_ms;
+        let acts = if is_deploying { Vec::new() } else { acts };
+        let are_spares_due = !is_deploying && !was_busy && kept.are_spares_due();
+        if acts.is_empty() && !is_left && !are_spares_due || was_busy {
             return;
         }
         kept.is_busy.store(true, Ordering::Release);
@@ -323,6 +327,9 @@ impl<T: Transport> Apps<T> {
             }
             for told in apps.act_all(&record, &kept.keep, acts).await {
                 tell(told);
+            }
+            if are_spares_due {
+                apps.keep_spares(&record).await.into_iter().for_each(&tell);
             }
         });
     }
@@ -358,12 +365,26 @@ struct Kept {
     release: AtomicU32,
     /// Orders of other releases of which nothing runs any more.
     over: Mutex<BTreeSet<u64>>,
+    /// When its spare copies were looked at.
+    spares: Mutex<Option<Instant>>,
     /// Something is being done for it.
     is_busy: AtomicBool,
     /// When its volumes are stored.
     turns: Arc<Turns>,
     /// The last look failed as a whole, and that was told.
     is_blind: AtomicBool,
+}
+
+impl Kept {
+    /// Whether it is time to look at its spare copies; asked again it is not.
+    fn are_spares_due(&self) -> bool {
+        let mut last = self.spares.lock().expect("no panic under this lock");
+        let is_due = last.is_none_or(|last| last.elapsed() >= SPARES_EVERY);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// Says in the end that nothing is being done any more.

@@ -4,6 +4,7 @@
 
 use super::{
     draft::{Draft, FILE_BYTES_MAX, Lines, Unread},
+    spare::SPARES_MAX,
     spec::{Broken, CALLS_MAX, Spec},
 };
 use crate::nearest::nearest;
@@ -14,7 +15,7 @@ use toml::{Table, Value};
 /// More are not told at once.
 pub const WRONGS_MAX: usize = 16;
 /// Keys of numbers, with the least and the most of each.
-const NUMBERS: [(&str, u64, u64); 9] = [
+const NUMBERS: [(&str, u64, u64); 10] = [
     ("port", 0, u16::MAX as u64),
     ("replicas", 1, REPLICAS_MAX as u64),
     ("request_fuel", 1, Limits::FUEL_MAX),
@@ -24,6 +25,7 @@ const NUMBERS: [(&str, u64, u64); 9] = [
     ("per_network", 0, REPLICAS_MAX as u64),
     ("calls", 1, CALLS_MAX),
     ("within", 0, i64::MAX as u64),
+    ("spares", 0, SPARES_MAX),
 ];
 /// Keys of amounts that are written as text, so that no digit of them is lost.
 const AMOUNTS: [&str; 4] = ["price_max", "budget", "collateral_min", "availability"];

@@ -435,6 +435,7 @@ pub(super) static PLACE: Table = Table {
         yes("transfer"),
         yes("tier"),
         yes("renewable"),
+        yes("spares"),
         Key {
             name: "standby",
             standing: Standing::Later("not yet: another replica is placed when one is lost", &["cold"]),

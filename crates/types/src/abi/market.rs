@@ -158,7 +158,8 @@ sol! {
             uint64 untilMs;
             /// Its first leases are this and the next, one a replica.
             uint64 firstLease;
-            /// The last lease of each replica, be it over; none while it waits.
+            /// The last lease of each replica, be it over, and behind these the last that stood in for any while it was
+            /// suspect; none while it waits.
             uint64[] leases;
             /// Hosts it lost, in that order: it does not go there again.
             bytes32[] lost;
@@ -319,6 +320,8 @@ sol! {
             uint128 claimed;
             /// The held lease it stands in; 0 if in the host's own room.
             uint64 via;
+            /// The suspect lease it stands in for, until that one's host shows itself or is lost; else 0.
+            uint64 deputyOf;
         }
 
         event Begun(uint64 indexed lease, bytes32 indexed node, address indexed owner, uint64 order, uint128 rate, uint128 escrow, bytes32 workload);
@@ -336,7 +339,12 @@ sol! {
         event Watched(uint64 indexed lease, bytes32 indexed watcher, address indexed operator, uint256 amount);
         /// What was lost goes on as lease `next`, with `escrow` of its own.
         event Replaced(uint64 indexed lease, uint64 indexed next, address indexed owner, uint256 escrow);
-        /// By 1 its owner, 2 its host, 3 the end of its escrow, 4 the loss of its host.
+        /// Another host runs the same as lease `deputy`, with `escrow` out of the suspect one's.
+        event Deputed(uint64 indexed lease, uint64 indexed deputy, address indexed owner, uint256 escrow);
+        /// A suspect host showed itself: its deputy ends, and what is left of its escrow goes back into the other's.
+        event Dismissed(uint64 indexed lease, uint64 indexed deputy, address indexed owner, uint256 rest);
+        /// By 1 its owner, 2 its host, 3 the end of its escrow, 4 the loss of its host, 5 the return of the host it stood in
+        /// for.
         event Ended(uint64 indexed lease, bytes32 indexed node, address indexed owner, uint8 by, uint256 refund, uint256 penalty);
 
         error UnknownLease(uint64 lease);
@@ -385,7 +393,8 @@ sol! {
         function renew(uint64 lease) external payable;
         /// Says that a lease's host is not reached, in this round or the one before. Anybody may send it. `signatures` are
         /// those of `watchers(lease, round)`, in that order, empty for who did not sign; two at least, over
-        /// `unreachable_statement(chain id, lease, generation, round)`.
+        /// `unreachable_statement(chain id, lease, generation, round)`. From there on another host runs the same, if one
+        /// within the order's terms has room.
         function unreachable(uint64 lease, uint64 round, bytes[] calldata signatures) external;
         /// Takes that back, before it is lost: from the host's operator with an empty signature, or from anybody with the
         /// node key's over `alive_statement(chain id, lease, generation)`.

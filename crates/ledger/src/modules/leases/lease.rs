@@ -31,9 +31,12 @@ const ACCUSERS: u64 = 3;
 const VIA: u64 = 6;
 /// Of one on call.
 const CALLS: u64 = 7;
+/// Its deputy, and whose deputy it is.
+const DEPUTY: u64 = 8;
 
 /// Beside the state: there is such a slot.
 const STANDS_IN: u64 = 0x80;
+const HAS_DEPUTY: u64 = 0x40;
 
 /// One lease.
 #[derive(Clone, Debug)]
@@ -43,6 +46,10 @@ pub(super) struct Lease {
     pub(super) node: B256,
     /// The held lease it stands in; 0 if in the host's own room.
     pub(super) via: u64,
+    /// The last lease that stood in for it while it was suspect, be it over; 0 if none did.
+    pub(super) deputy: u64,
+    /// The lease it stands in for until it is known which of them goes on; else 0.
+    pub(super) deputy_of: u64,
     pub(super) state: u8,
     /// Which of its order, from 0.
     pub(super) replica: u8,
@@ -76,13 +83,17 @@ impl Lease {
         }
         let (call_rate, claimed) = unpack_wide(ctx.load(LEASES, at(slots, CALLS))?);
         let via = if bits & STANDS_IN == 0 { 0 } else { ctx.load(LEASES, at(slots, VIA))?.saturating_to() };
-        let (state, replica) = ((bits & !STANDS_IN) as u8, (bits >> 8) as u8);
+        let [deputy, deputy_of, ..] =
+            if bits & HAS_DEPUTY == 0 { [0; 4] } else { unpack(ctx.load(LEASES, at(slots, DEPUTY))?) };
+        let (state, replica) = ((bits & !(STANDS_IN | HAS_DEPUTY)) as u8, (bits >> 8) as u8);
         let (generation, suspect_secs) = ((bits >> 16) as u16, (bits >> 32) as u32);
         Ok(Some(Self {
             id,
             order,
             node,
             via,
+            deputy,
+            deputy_of,
             state,
             replica,
             generation,
@@ -112,12 +123,16 @@ impl Lease {
         let slots = lease_slot(self.id);
         let bits = u64::from(self.state)
             | if self.via > 0 { STANDS_IN } else { 0 }
+            | if self.deputy > 0 || self.deputy_of > 0 { HAS_DEPUTY } else { 0 }
             | u64::from(self.replica) << 8
             | u64::from(self.generation) << 16
             | u64::from(self.suspect_secs) << 32;
         let times = pack([self.order, self.begun_ms, self.paid_secs, bits]);
         ctx.store(LEASES, at(slots, TIMES), times)?;
         ctx.store(LEASES, at(slots, COIN), pack_wide(self.rate, self.left))?;
+        if self.deputy > 0 || self.deputy_of > 0 {
+            ctx.store(LEASES, at(slots, DEPUTY), pack([self.deputy, self.deputy_of, 0, 0]))?;
+        }
         if self.call_rate == 0 {
             return Ok(());
         }

@@ -12,8 +12,9 @@
 //! hour would have paid, half to the owner; not if the lease is preemptible, if the host retired seven windows ago, or of
 //! what the collateral has not.
 //!
-//! A host that is not reached is not paid: drawn watchers say so, and it may show itself for two minutes (`watch`). A lease
-//! whose host did not is ended by anybody's touch, and what is left of its escrow pays for the same replica elsewhere. What
+//! A host that is not reached is not paid: drawn watchers say so, and it may show itself for two minutes (`watch`). Another
+//! runs the same replica from then on (`deputy`), out of the same escrow. A lease whose host did not show itself is ended by
+//! anybody's touch, and what is left of its escrow pays for its deputy, or without one for the same replica elsewhere. What
 //! a host promised beyond that, and what breaking it costs, `levels` keeps.
 //! Whether a host that is reached runs what it is paid for nobody here knows: the owner ends what does not answer.
 //!
@@ -29,6 +30,7 @@
 //! second twice, nor one after its host was last known to be there, nor a voucher twice.
 
 mod calls;
+mod deputy;
 mod lease;
 mod stream;
 mod watch;
@@ -149,12 +151,14 @@ pub(super) fn begin(
             Held::begin(ctx, id, node, &terms.each)?;
         }
         let (call_rate, claimed) = (if is_on_call { placement.rate } else { 0 }, 0);
-        let (state, generation, suspect_secs, paid_secs) = (RUNNING, 0, 0, 0);
+        let (state, generation, suspect_secs, paid_secs, deputy, deputy_of) = (RUNNING, 0, 0, 0, 0, 0);
         let lease = Lease {
             id,
             order,
             node,
             via,
+            deputy,
+            deputy_of,
             state,
             replica,
             generation,
@@ -272,6 +276,7 @@ fn show(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<ILeases::Lease, Stop> {
         callRate: lease.call_rate,
         claimed: lease.claimed,
         via: lease.via,
+        deputyOf: lease.deputy_of,
     })
 }
 

@@ -32,11 +32,12 @@ const SAMPLE_HOURS_MAX: u64 = 24;
 /// Who ended a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum By {
+pub(super) enum By {
     Owner = 1,
     Host = 2,
     Escrow = 3,
     Loss = 4,
+    Return = 5,
 }
 
 /// A lease with what it belongs to.
@@ -133,8 +134,9 @@ impl Running {
         Ok(true)
     }
 
-    /// Ends it as settled: the rest goes back to its owner, the room to its host.
-    fn end(mut self, ctx: &mut Ctx<'_, '_>, by: By, penalty: U256) -> Result<(), Stop> {
+    /// Ends it as settled: the rest goes to its deputy if it has one, else back to its owner; the room to its host.
+    pub(super) fn end(mut self, ctx: &mut Ctx<'_, '_>, by: By, penalty: U256) -> Result<(), Stop> {
+        self.hand_over(ctx)?;
         self.order.count_ended(ctx)?;
         self.close(ctx, by, penalty)
     }
@@ -155,7 +157,12 @@ impl Running {
             ctx.transfer(LEASES, operator, amount)?;
             ctx.emit(LEASES, &ILeases::Watched { lease: id, watcher, operator, amount })?;
         }
-        let found = self.order.place_again(ctx, replica, node)?;
+        let may_go_on = self.order.may_lose();
+        self.order.note_lost(ctx, node)?;
+        if self.has_deputy(ctx)? || self.give_back(ctx)? {
+            return self.end(ctx, By::Loss, U256::ZERO);
+        }
+        let found = if may_go_on { self.order.place_again(ctx, replica, &[])? } else { None };
         let is_on_call = self.order.is_on_call();
         let rate_of = |placement: &Placement| stream_rate(is_on_call, placement);
         let most = |placement: &Placement| self.lease.left.checked_div(rate_of(placement)).unwrap_or(0);
@@ -204,6 +211,7 @@ impl Running {
         self.lease.clear(ctx)?;
         self.lease.left = 0;
         self.lease.state = ENDED;
+        self.lease.deputy_of = 0;
         self.lease.store(ctx)?;
         let Lease { id, node, .. } = self.lease;
         let owner = self.order.owner;
@@ -219,10 +227,16 @@ impl Running {
 pub(super) fn touch(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<U256, Stop> {
     let clock_ms = queue::window(ctx)?.clock_ms;
     // What it stands in goes on first, if that was lost, so that there is where to go on. That stands in nothing itself.
-    let via = Lease::running(ctx, id)?.via;
+    let Lease { via, deputy_of, .. } = Lease::running(ctx, id)?;
     let held = if via > 0 { Lease::find(ctx, via)?.filter(|held| held.state == RUNNING) } else { None };
     if held.and_then(|held| held.lost_ms()).is_some_and(|lost_ms| clock_ms >= lost_ms) {
         touch(ctx, via)?;
+    }
+    // Whose place it takes: that it is lost may not have been said yet.
+    let principal = if deputy_of > 0 { Lease::find(ctx, deputy_of)? } else { None };
+    let principal = principal.filter(|principal| principal.state == RUNNING);
+    if principal.and_then(|principal| principal.lost_ms()).is_some_and(|lost_ms| clock_ms >= lost_ms) {
+        touch(ctx, deputy_of)?;
     }
     let mut running = Running::load(ctx, id)?;
     let age_secs = running.lease.age_secs(clock_ms);

@@ -26,6 +26,7 @@ use super::{
         queue, rounds,
         slots::{base, pack, unpack},
     },
+    deputy,
     lease::{Lease, RUNNING},
     stream::Running,
     within::Within,
@@ -78,7 +79,8 @@ fn draw(ctx: &mut Ctx<'_, '_>, lease: &Lease, sides: Vec<Address>, number: u64) 
 
 /// Makes a lease suspect, if enough of its watchers signed.
 pub(super) fn unreachable(ctx: &mut Ctx<'_, '_>, id: u64, round: u64, signatures: &[Bytes]) -> Result<(), Stop> {
-    let Running { mut lease, order, host, within } = Running::load(ctx, id)?;
+    let mut running = Running::load(ctx, id)?;
+    let Running { lease, order, host, within } = &mut running;
     let clock_ms = queue::window(ctx)?.clock_ms;
     if clock_ms >= lease.ends_ms() {
         return Err(revert(ILeases::NotRunning { lease: id }));
@@ -86,7 +88,7 @@ pub(super) fn unreachable(ctx: &mut Ctx<'_, '_>, id: u64, round: u64, signatures
     if lease.lost_ms().is_some() {
         return Err(revert(ILeases::AlreadySuspect { lease: id }));
     }
-    let nodes = draw(ctx, &lease, sides(order.owner, host.operator, within.as_ref()), round)?;
+    let nodes = draw(ctx, lease, sides(order.owner, host.operator, within.as_ref()), round)?;
     let message = unreachable_statement(ctx.params.chain_id, id, lease.generation.into(), round);
     let mut accusers = Vec::new();
     // At most one signature a watcher is looked at.
@@ -103,7 +105,8 @@ pub(super) fn unreachable(ctx: &mut Ctx<'_, '_>, id: u64, round: u64, signatures
     lease.store(ctx)?;
     let lost_ms = queue::wall_ms(ctx, lease.lost_ms().unwrap_or(clock_ms))?;
     let (node, owner, generation) = (lease.node, order.owner, lease.generation.into());
-    ctx.emit(LEASES, &ILeases::Suspected { lease: id, node, owner, generation, lostMs: lost_ms, watchers: accusers })
+    ctx.emit(LEASES, &ILeases::Suspected { lease: id, node, owner, generation, lostMs: lost_ms, watchers: accusers })?;
+    running.depute(ctx)
 }
 
 /// Takes it back for a host that shows itself in time; it counts against who signed.
@@ -128,6 +131,7 @@ pub(super) fn alive(ctx: &mut Ctx<'_, '_>, id: u64, generation: u64, signature: 
     }
     let accused_ms = lease.suspect_ms().unwrap_or(lost_ms);
     let watchers = lease.clear(ctx)?;
+    lease.left += deputy::dismiss(ctx, &lease)?;
     lease.store(ctx)?;
     for node in &watchers {
         count_refuted(ctx, *node, id)?;

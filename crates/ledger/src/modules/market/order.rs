@@ -47,6 +47,8 @@ const LOST: u64 = 16;
 const LAST: u64 = 32;
 /// What others paid for standing in what it holds.
 const EARNED: u64 = 96;
+/// The last deputy of each replica, if it had one.
+const DEPUTY: u64 = 128;
 
 /// One order, as it stands.
 #[derive(Clone, Debug)]
@@ -255,32 +257,68 @@ impl Standing {
         self.store_state(ctx)
     }
 
-    /// Keeps in mind that a host was lost, and finds another for that replica within the terms, beside its other leases;
-    /// none after so many losses.
-    pub(crate) fn place_again(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        replica: u8,
-        lost: B256,
-    ) -> Result<Option<Placement>, Stop> {
-        if self.lost.len() >= LOST_MAX {
-            return Ok(None);
+    /// Whether what it loses goes on elsewhere: not after so many losses.
+    pub(crate) fn may_lose(&self) -> bool {
+        self.lost.len() < LOST_MAX
+    }
+
+    /// Keeps in mind that a host was lost, where there is room for it.
+    pub(crate) fn note_lost(&mut self, ctx: &mut Ctx<'_, '_>, lost: B256) -> Result<(), Stop> {
+        if !self.may_lose() {
+            return Ok(());
         }
-        let slots = order_slot(self.id);
         let count = self.lost.len() as u64;
         self.lost.push(lost);
-        ctx.store(MARKET, at(slots, LOST + count), lost.into())?;
-        self.store_limits(ctx, count + 1)?;
+        ctx.store(MARKET, at(order_slot(self.id), LOST + count), lost.into())?;
+        self.store_limits(ctx, count + 1)
+    }
+
+    /// Finds another host for a replica within the terms, beside its other leases: none that was lost, nor one of `away`.
+    pub(crate) fn place_again(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        replica: u8,
+        away: &[B256],
+    ) -> Result<Option<Placement>, Stop> {
+        let lost = [&self.lost, away].concat();
         let mut living = Vec::new();
         for other in (0..self.terms.replicas).filter(|other| *other != replica) {
-            let lease = self.last_lease(ctx, other)?;
-            living.extend(leases::living(ctx, lease)?);
+            let (last, deputy) = (self.last_lease(ctx, other)?, self.last_deputy(ctx, other)?);
+            for lease in [last].into_iter().chain(deputy.filter(|deputy| *deputy != last)) {
+                living.extend(leases::living(ctx, lease)?);
+            }
         }
         // It goes on for what is left, be that less than was asked for; a bond backs the term that was.
         let secs = if self.has_level() { self.terms.secs } else { LEASE_SECS_MIN };
         let one = Order { replicas: 1, secs, ..self.terms.clone() };
-        let found = matcher::place(ctx, &one, Beside { living: &living, lost: &self.lost })?;
+        let found = matcher::place(ctx, &one, Beside { living: &living, lost: &lost })?;
         Ok(found.ok().and_then(|placements| placements.first().copied()))
+    }
+
+    /// Takes the room of a replica's deputy, and counts and notes its lease.
+    pub(crate) fn depute(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        replica: u8,
+        placement: &Placement,
+        lease: u64,
+    ) -> Result<(), Stop> {
+        self.take(ctx, placement)?;
+        // At most two of each of 64 replicas.
+        self.running += 1;
+        self.store_state(ctx)?;
+        ctx.store(MARKET, at(order_slot(self.id), DEPUTY + u64::from(replica)), U256::from(lease))
+    }
+
+    /// Notes that a replica's deputy is its lease from now on.
+    pub(crate) fn succeed(&self, ctx: &mut Ctx<'_, '_>, replica: u8, lease: u64) -> Result<(), Stop> {
+        ctx.store(MARKET, at(order_slot(self.id), LAST + u64::from(replica)), U256::from(lease))
+    }
+
+    /// The last deputy of a replica, if it had one, be it over or its lease by now.
+    fn last_deputy(&self, ctx: &mut Ctx<'_, '_>, replica: u8) -> Result<Option<u64>, Stop> {
+        let last: u64 = ctx.load(MARKET, at(order_slot(self.id), DEPUTY + u64::from(replica)))?.saturating_to();
+        Ok((last > 0).then_some(last))
     }
 
     /// Takes the room of a replica that was placed again, and notes its lease.
@@ -292,13 +330,22 @@ impl Standing {
         lease: u64,
     ) -> Result<(), Stop> {
         self.take(ctx, placement)?;
-        ctx.store(MARKET, at(order_slot(self.id), LAST + u64::from(replica)), U256::from(lease))
+        self.succeed(ctx, replica, lease)
     }
 
     /// The last lease of a replica, of an order that was filled.
     fn last_lease(&self, ctx: &mut Ctx<'_, '_>, replica: u8) -> Result<u64, Stop> {
         let last: u64 = ctx.load(MARKET, at(order_slot(self.id), LAST + u64::from(replica)))?.saturating_to();
         Ok(if last == 0 { self.first_lease.saturating_add(replica.into()) } else { last })
+    }
+
+    /// Its deputies, the last of each replica, but for those that are its leases by now.
+    fn deputies(&self, ctx: &mut Ctx<'_, '_>, leases: &[u64]) -> Result<Vec<u64>, Stop> {
+        let mut deputies = Vec::new();
+        for replica in 0..leases.len().min(usize::from(self.terms.replicas)) as u8 {
+            deputies.extend(self.last_deputy(ctx, replica)?.filter(|deputy| !leases.contains(deputy)));
+        }
+        Ok(deputies)
     }
 
     /// The last lease of each replica; none while it waits.
@@ -423,7 +470,8 @@ pub(super) fn quote(ctx: &mut Ctx<'_, '_>, terms: &Order) -> Result<Vec<Placemen
 pub(super) fn get(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<Placed, Stop> {
     let order = Standing::known(ctx, id)?;
     let until_ms = if order.until_ms > 0 { queue::wall_ms(ctx, order.until_ms)? } else { 0 };
-    let leases = order.last_leases(ctx)?;
+    let mut leases = order.last_leases(ctx)?;
+    leases.extend(order.deputies(ctx, &leases)?);
     Ok(order.show(leases, until_ms))
 }
 

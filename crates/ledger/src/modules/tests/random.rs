@@ -459,7 +459,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     let (mut claims, mut refunds, mut wages, mut released) = (0, 0, 0, 0);
     let (mut breaches, mut indemnity) = (0, U256::ZERO);
     let (mut ended, mut waited, mut watched, mut called) = (BTreeMap::<u8, u32>::new(), 0, [0; 3], 0);
-    let mut stood = [0; 2];
+    let (mut stood, mut deputed) = ([0; 2], [0; 3]);
     let (mut ticked, mut returned, mut prices) = (0, 0, BTreeSet::new());
     for seed in 1..=12 {
         let run = |seed| {
@@ -480,6 +480,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
         waited += game.market.waited;
         called += game.market.claims;
         watched.iter_mut().zip(game.market.watched).for_each(|(all, some)| *all += some);
+        deputed.iter_mut().zip(game.market.deputed).for_each(|(all, some)| *all += some);
         stood.iter_mut().zip(game.market.stood).for_each(|(all, some)| *all += some);
         (breaches, indemnity) = (breaches + game.market.breaches, indemnity + game.market.indemnity);
         for host in &game.hosts {
@@ -495,6 +496,7 @@ fn no_coin_is_made_or_lost_and_the_same_seed_writes_the_same() {
     assert!((1..=4).all(|by| ended.get(&by).is_some_and(|count| *count > 2)), "leases ended by {ended:?}");
     // What goes on elsewhere is told, not asked for: in most games the other hosts are full, or dear.
     assert!(watched[..2].iter().all(|count| *count > 2), "suspect, refuted, replaced: {watched:?}");
+    assert!(deputed.iter().all(|count| *count > 0), "deputies that began, ended, and went on: {deputed:?}");
     assert!(stood.iter().all(|count| *count > 0), "leases in what is held, and in what is lent: {stood:?}");
     assert!(breaches > 2 && !indemnity.is_zero(), "{breaches} breaches paid {indemnity}");
     assert!(waited > 5, "only {waited} orders waited");

@@ -8,7 +8,7 @@ use hodei_types::{
         IMarket::{self, Order},
         LEASES, MARKET,
     },
-    market::SUSPECT_MS,
+    market::{DEPUTY_SECS, LEASE_SECS_MIN, SUSPECT_MS},
 };
 
 use super::{
@@ -79,12 +79,19 @@ fn an_unreachable_host_is_paid_no_further_and_its_replica_goes_on_with_another()
     let round = fair.round();
     let accused = fair.accuse(1, 0, round, &[1]);
     assert_eq!(accused.output[..], ILeases::BadSignatures { right: 1, needed: 2 }.abi_encode()[..]);
-    let suspected = fair.accuse(1, 0, round, &[1, 2]);
-    let suspected = &events::<ILeases::Suspected>(&suspected.logs)[0];
+    let accused = fair.accuse(1, 0, round, &[1, 2]);
+    let suspected = &events::<ILeases::Suspected>(&accused.logs)[0];
     let now_ms = fair.world.env.time_ms / 1000 * 1000;
     assert_eq!((suspected.generation, suspected.watchers.len()), (1, 2));
     let lease = fair.lease(1);
     assert_eq!((lease.lostMs, suspected.lostMs), (now_ms + SUSPECT_MS, now_ms + SUSPECT_MS));
+    // Another runs the same at once, out of the same escrow.
+    let deputed = &events::<ILeases::Deputed>(&accused.logs)[0];
+    let part = 1000 * u128::from(DEPUTY_SECS);
+    assert_eq!((deputed.deputy, deputed.escrow, lease.left), (2, U256::from(part), escrow - part));
+    let deputy = fair.lease(2);
+    assert_eq!((deputy.deputyOf, deputy.node, deputy.rate, deputy.left), (1, fair.hosts[1].node, 1000, part));
+    assert_eq!(fair.world.view(MARKET, IMarket::placedCall { id: order }).leases, [1, 2]);
     let again = fair.accuse(1, 1, round, &[1, 2]);
     assert_eq!(again.output[..], ILeases::AlreadySuspect { lease: 1 }.abi_encode()[..]);
     // What it is owed stands still, and is paid once.
@@ -94,7 +101,7 @@ fn an_unreachable_host_is_paid_no_further_and_its_replica_goes_on_with_another()
     fair.touched(1);
     let paid = lease.owed - lease.owed / 100;
     assert_eq!(fair.world.balance(fair.hosts[0].operator.address), before + U256::from(paid));
-    assert_eq!((fair.lease(1).state, fair.lease(1).left), (1, escrow - lease.owed));
+    assert_eq!((fair.lease(1).state, fair.lease(1).left), (1, escrow - part - lease.owed));
     fair.world.idle(SUSPECT_SECS - 54);
     fair.touched(1);
     assert_eq!(fair.lease(1).state, 1, "a second is left");
@@ -106,13 +113,15 @@ fn an_unreachable_host_is_paid_no_further_and_its_replica_goes_on_with_another()
     assert_eq!(fair.world.balance(fair.hosts[0].operator.address), before, "not a second more");
     let watched = events::<ILeases::Watched>(&lost.logs);
     assert_eq!(watched.iter().map(|one| one.amount).collect::<Vec<_>>(), [U256::from(5000); 2]);
-    let left = escrow - lease.owed - 10_000;
+    let left = escrow - part - lease.owed - 10_000;
     let ended = &events::<ILeases::Ended>(&lost.logs)[0];
     assert_eq!((ended.by, ended.refund, ended.penalty), (4, U256::from(left % 1000), U256::ZERO));
     let replaced = &events::<ILeases::Replaced>(&lost.logs)[0];
     assert_eq!((replaced.next, replaced.escrow), (2, U256::from(left - left % 1000)));
     let next = fair.lease(2);
-    assert_eq!((next.node, next.rate, next.left), (fair.hosts[1].node, 1000, left - left % 1000));
+    assert_eq!((next.node, next.rate, next.left), (fair.hosts[1].node, 1000, part + left - left % 1000));
+    assert_eq!((next.deputyOf, next.paidSecs), (0, 0));
+    assert!(next.owed >= 1000 * u128::from(SUSPECT_SECS), "it ran all the time");
     assert_eq!((next.order, next.replica, next.state, next.lostMs, next.workload), (order, 0, 1, 0, lease.workload));
     let placed = fair.world.view(MARKET, IMarket::placedCall { id: order });
     assert_eq!((placed.state, placed.leases, placed.lost), (2, vec![2], vec![fair.hosts[0].node]));
@@ -165,6 +174,63 @@ fn a_host_that_shows_itself_is_paid_on_and_the_third_refuted_accusation_costs_it
     fair.world.idle(SUSPECT_SECS);
     fair.touched(1);
     assert_eq!(fair.lease(1).state, 1);
+}
+
+#[test]
+fn a_deputy_ends_when_the_host_it_stands_in_for_returns_and_is_paid_for_a_minute_at_least() {
+    let mut fair = fair();
+    let escrow = 500 * 7200;
+    let order = fair.must(terms(1), escrow);
+    let round = fair.round();
+    assert!(fair.accuse(1, 0, round, &[1, 2]).success);
+    fair.world.idle(5);
+    let shown = fair.alive(1, 1, 0, Bytes::new());
+    let minute = 1000 * u128::from(LEASE_SECS_MIN);
+    let rest = U256::from(1000 * u128::from(DEPUTY_SECS) - minute);
+    let dismissed = &events::<ILeases::Dismissed>(&shown.logs)[0];
+    assert_eq!((dismissed.lease, dismissed.deputy, dismissed.rest), (1, 2, rest));
+    let ended = &events::<ILeases::Ended>(&shown.logs)[0];
+    assert_eq!((ended.lease, ended.by, ended.refund), (2, 5, U256::ZERO));
+    assert_eq!((fair.lease(1).left, fair.lease(2).state, fair.lease(2).deputyOf), (escrow - minute, 2, 0));
+    assert_eq!((fair.host(1).leases, fair.host(1).free), (0, offer(2).capacity));
+    // Its owner finds it among the order's leases, to see what it cost.
+    let placed = fair.world.view(MARKET, IMarket::placedCall { id: order });
+    assert_eq!((placed.leases, placed.lost), (vec![1, 2], Vec::new()));
+    // The next time another stands in, and goes on when the owner ends what is suspect.
+    let round = fair.round();
+    assert!(fair.accuse(1, 1, round, &[1, 2]).success);
+    assert_eq!(fair.lease(3).deputyOf, 1);
+    let end = ILeases::endCall { leases: vec![1] }.abi_encode();
+    let ended = fair.world.must(fair.tenant.address, LEASES, 0, end);
+    assert_eq!(events::<ILeases::Replaced>(&ended.logs)[0].next, 3);
+    assert_eq!((fair.lease(1).state, fair.lease(3).state, fair.lease(3).deputyOf), (2, 1, 0));
+    assert_eq!(fair.world.view(MARKET, IMarket::placedCall { id: order }).leases, [3]);
+    let end = ILeases::endCall { leases: vec![3] }.abi_encode();
+    fair.world.must(fair.tenant.address, LEASES, 0, end);
+    assert_eq!(fair.world.balance(LEASES), U256::ZERO);
+    assert_eq!(fair.world.view(MARKET, IMarket::placedCall { id: order }).state, 4);
+    fair.world.audit();
+}
+
+#[test]
+fn a_deputy_that_is_lost_itself_leaves_its_part_to_whom_it_stood_in_for() {
+    let mut fair = fair();
+    let escrow = 500 * 7200;
+    fair.must(terms(1), escrow);
+    let round = fair.round();
+    assert!(fair.accuse(1, 0, round, &[1, 2]).success);
+    let round = fair.round();
+    assert!(fair.accuse(2, 0, round, &[0, 2]).success);
+    assert_eq!(fair.lease(2).deputyOf, 1, "a deputy has none itself");
+    assert_eq!(fair.world.view(LEASES, ILeases::countCall {}), 2);
+    // Whoever touches the deputy first has the other judged: it is lost, and the deputy goes on until it is lost too.
+    fair.world.idle(SUSPECT_SECS);
+    let lost = fair.touched(2);
+    let replaced: Vec<_> = events::<ILeases::Replaced>(&lost.logs).iter().map(|one| (one.lease, one.next)).collect();
+    assert_eq!(replaced, [(1, 2), (2, 3)]);
+    assert_eq!((fair.lease(1).state, fair.lease(2).state, fair.lease(3).state), (2, 2, 1));
+    assert_eq!(fair.lease(3).node, fair.hosts[2].node);
+    fair.world.audit();
 }
 
 #[test]

@@ -148,3 +148,19 @@ fn a_word_that_was_not_used_is_forgotten() {
     misses.learn(15_001 + FORGOTTEN_MS, &lease(1, HOST));
     assert_eq!(misses.open(70_000), [0; 0]);
 }
+
+#[test]
+fn a_program_that_is_started_anew_within_four_seconds_is_not_missed() {
+    let mut misses = misses();
+    for now_ms in [1_000, 3_000, 5_000] {
+        misses.heard(now_ms, &[(HOST, false), (OTHER, true)], true);
+        assert_eq!(due(&misses, now_ms), [0; 0], "asked every two seconds, it misses three at most");
+    }
+    misses.heard(7_000, &[(HOST, true), (OTHER, true)], true);
+    for now_ms in [9_000, 11_000, 13_000] {
+        misses.heard(now_ms, &[(HOST, false), (OTHER, true)], true);
+        assert_eq!(due(&misses, now_ms), [0; 0]);
+    }
+    misses.heard(15_000, &[(HOST, false), (OTHER, true)], true);
+    assert_eq!(due(&misses, 15_000), [1], "one that stays away is");
+}

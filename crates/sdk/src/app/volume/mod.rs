@@ -164,9 +164,15 @@ impl<T: Transport> Apps<T> {
     ) -> Result<Snapshotted, Fault> {
         let record = self.record(name)?;
         let volume = self.volume(&record, volume)?;
-        let lease = self.leases(&record).await?.into_iter().find(|lease| lease.state == RUNNING);
+        let mut running = self.leases(&record).await?;
+        running.retain(|lease| lease.state == RUNNING);
+        let (vault, _) = self.vault(&record).await?;
+        let head = Stored::of(&*vault, (name, &volume.name), volume.bytes).head().await?;
+        // Beside one that is suspect another may wait to go on with what it wrote.
+        let has_it = |lease: &&ILeases::Lease| head.as_ref().is_some_and(|head| head.lease == lease.id);
+        let lease = running.iter().find(has_it).or(running.first());
         let lease = lease.ok_or_else(|| Fault::NoReplica { app: name.to_owned(), lease: None })?;
-        self.snapshot_of(&record, &lease, &volume, tell).await
+        self.snapshot_of(&record, lease, &volume, tell).await
     }
 
     async fn snapshot_of(

@@ -30,6 +30,9 @@ pub(super) struct Seen {
     pub(super) waited: u32,
     /// Leases that became suspect, were shown to run, and went on elsewhere.
     pub(super) watched: [u32; 3],
+    /// Leases that stood in for suspect ones; how many were paid off, and how many went on in their place.
+    deputies: BTreeSet<u64>,
+    pub(super) deputed: [u32; 3],
     /// Dice of what is on call, and vouchers that paid.
     calls: Dice,
     pub(super) claims: u32,
@@ -58,6 +61,8 @@ impl Seen {
             ended: BTreeMap::new(),
             waited: 0,
             watched: [0; 3],
+            deputies: BTreeSet::new(),
+            deputed: [0; 3],
             calls,
             claims: 0,
             holding,
@@ -264,9 +269,25 @@ impl Game {
         for watched in world::events::<ILeases::Watched>(logs) {
             seen.coin.get_mut(&watched.lease).unwrap()[1] += watched.amount;
         }
+        for deputed in world::events::<ILeases::Deputed>(logs) {
+            seen.coin.get_mut(&deputed.lease).unwrap()[2] += deputed.escrow;
+            assert_eq!(seen.coin[&deputed.deputy][0], deputed.escrow);
+            seen.deputies.insert(deputed.deputy);
+            seen.deputed[0] += 1;
+        }
+        for dismissed in world::events::<ILeases::Dismissed>(logs) {
+            seen.coin.get_mut(&dismissed.deputy).unwrap()[2] += dismissed.rest;
+            seen.coin.get_mut(&dismissed.lease).unwrap()[0] += dismissed.rest;
+            seen.deputed[1] += 1;
+        }
         for replaced in world::events::<ILeases::Replaced>(logs) {
             seen.coin.get_mut(&replaced.lease).unwrap()[2] += replaced.escrow;
-            assert_eq!(seen.coin[&replaced.next][0], replaced.escrow);
+            if seen.deputies.contains(&replaced.next) {
+                seen.coin.get_mut(&replaced.next).unwrap()[0] += replaced.escrow;
+                seen.deputed[2] += 1;
+            } else {
+                assert_eq!(seen.coin[&replaced.next][0], replaced.escrow);
+            }
             seen.watched[2] += 1;
         }
         seen.watched[0] += world::events::<ILeases::Suspected>(logs).len() as u32;
@@ -394,9 +415,15 @@ impl Game {
                 assert!(placed.owner == owner && (placed.state == 1 || placed.state == 2));
                 held += U256::from(placed.deposit);
                 let replicas = if placed.state == 2 { placed.order.replicas } else { 0 };
-                assert_eq!(placed.leases.len(), usize::from(replicas));
-                let leases = world.view(LEASES, ILeases::manyCall { leases: placed.leases });
+                let mut leases = world.view(LEASES, ILeases::manyCall { leases: placed.leases });
+                let deputies = leases.split_off(usize::from(replicas));
                 assert!((0..).zip(&leases).all(|(replica, lease)| (lease.order, lease.replica) == (id, replica)));
+                for deputy in &deputies {
+                    let principal = &leases[usize::from(deputy.replica)];
+                    assert!(self.market.deputies.contains(&deputy.id) && deputy.order == id);
+                    assert!(deputy.state == 2 || deputy.deputyOf == principal.id && principal.lostMs > 0);
+                }
+                leases.extend(deputies);
                 assert_eq!(leases.is_empty(), leases.iter().all(|lease| lease.state == 2), "it is over");
             }
         }
