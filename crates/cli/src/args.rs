@@ -25,7 +25,8 @@ mod sync;
 
 pub(crate) use app::{
     App, AppAsk, AppCp, AppDelete, AppDrill, AppExec, AppForward, AppLogs, AppName, AppRenew, AppReplay, AppRollback,
-    AppSamples, AppScale, AppServe, AppStats, AppUpdate, Container, Deploy, Gate,
+    AppSamples, AppScale, AppServe, AppStats, AppUpdate, AppVolume, Container, Deploy, Gate, VolumeBackup, VolumeName,
+    VolumeRestore,
 };
 pub(crate) use care::{
     Care, CareAppoint, CareDismiss, CareRelease, CareRun, CareShow, CareWage, CareWithdraw, Release,

@@ -185,6 +185,14 @@ codes! {
         "The image's registry could not be reached, broke off again and again, or is asked too much. What came is kept for an hour: run it again.";
     NOT_ENTERED "HD3065" Refused "the container was not entered"
         "Its host did not start the program, or carry the files: what it runs is a component and no container, the image has no such program, or the app was deployed by another wallet. The message has the host's words. Nothing was changed.";
+    NO_VOLUME "HD3080" NotFound "there is no such volume, or nothing of it"
+        "The app has no volume of that name, or nothing of it was stored yet. Volumes are stored while `hodei app keep` or `hodei app serve` runs, and by `hodei app volume snapshot`.";
+    VOLUME_TAKEN "HD3081" Precondition "another lease writes the volume"
+        "Of a volume's leases one writes what is stored: the last that was told what is on it. What an earlier one has is not stored any more, and one that waits for its volumes has nothing yet. Nothing was changed.";
+    HAS_VOLUMES "HD3082" Precondition "an app with volumes runs once"
+        "Its disk is written by one replica at a time: it has no second replica and no release beside the one that runs. Nothing was changed.";
+    ARCHIVE "HD3083" Usage "the archive is not taken"
+        "It is no tar, has names that lead out of it, or more in it than the volume has room for. Nothing was changed.";
     FUNDS "HD4001" Refused "the wallet holds too little"
         "The balance is smaller than what the command would spend. `hodei wallet balance` shows it; nothing was sent.";
     BUDGET "HD4002" Refused "the budget is spent"

@@ -137,6 +137,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("app cp", &["hodei app cp shop:/var/log/shop.log .", "hodei app cp ./site shop:/srv"]),
     ("app port-forward", &["hodei app port-forward db 5432", "hodei app port-forward shop 9000:80"]),
     ("app stats", &["hodei app stats shop", "hodei app stats shop --every 2"]),
+    ("app volume list", &["hodei app volume list shop-db", "hodei app volume ls shop-db --json"]),
+    ("app volume snapshot", &["hodei app volume snapshot shop-db data"]),
+    (
+        "app volume backup",
+        &["hodei app volume backup shop-db data data.tar", "hodei app volume backup shop-db data data.tar --stored"],
+    ),
+    ("app volume restore", &["hodei app volume restore shop-db data data.tar -y"]),
     ("app scale", &["hodei app scale shop 5 --dry-run", "hodei app scale shop 2 -y"]),
     (
         "app update",

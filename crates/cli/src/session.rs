@@ -10,6 +10,7 @@ use crate::{
     share::{PASSES, Passes},
     slot::Slot,
 };
+use alloy_primitives::B256;
 use commonware_runtime::{Supervisor as _, tokio::Context as Runtime};
 use hodei_sdk::{
     Cloud, Local,
@@ -175,6 +176,13 @@ impl Session {
         Ok(cloud)
     }
 
+    /// What opens the same cloud when it is needed.
+    pub(crate) fn later(&self) -> Result<Later> {
+        let (runtime, link, wallet) = (self.runtime.child("later"), self.link.clone(), self.wallet()?);
+        let seed = Zeroizing::new(*self.slot.keys.node.bytes());
+        Ok(Later { runtime, link, wallet, seed, genesis: self.network_key.genesis })
+    }
+
     async fn own_log(&self) -> Result<Log<Runtime>> {
         let seed = self.slot.keys.node.bytes();
         let salt_key = log::salt_key(seed);
@@ -221,6 +229,25 @@ impl Session {
     /// Says goodbye to peers, so that they need not wait for a timeout.
     pub(crate) async fn close(self) {
         self.link.close().await;
+    }
+}
+
+/// A cloud that is opened when it is needed, and by one who outlives the session.
+pub(crate) struct Later {
+    runtime: Runtime,
+    link: Link,
+    wallet: Wallet,
+    seed: Zeroizing<[u8; 32]>,
+    genesis: B256,
+}
+
+impl Later {
+    pub(crate) async fn open(&self) -> std::result::Result<Local, hodei_sdk::Fault> {
+        let config = log::Config::new("audit", self.genesis, log::salt_key(&self.seed));
+        let log = Log::open(self.runtime.child("audit"), config, Signer::new(&self.seed)).await;
+        let log = log.map_err(|error| hodei_sdk::Fault::Local(format!("this identity's log: {error}")))?;
+        let (key, wallet) = (self.link.key(), self.wallet.clone());
+        Cloud::open(self.runtime.child("cloud"), self.link.clone(), key, wallet, Some(log)).await
     }
 }
 
@@ -488,6 +515,24 @@ pub(crate) fn sdk_fault(error: hodei_sdk::Fault) -> Fault {
             let help = format!("hodei app show {name}");
             Fault::new(&fault::APP_AWAY, error, help)
         }
+        Sdk::NoVolume { ref app, .. } | Sdk::NotStored { ref app, .. } => {
+            let help = format!("`hodei app volume list {app}` shows what there is");
+            Fault::new(&fault::NO_VOLUME, error, help)
+        }
+        Sdk::VolumeTaken { ref app, .. } => {
+            let help = format!("`hodei app show {app}` tells which lease runs, and whether it waits for its volumes");
+            Fault::new(&fault::VOLUME_TAKEN, error, help)
+        }
+        Sdk::HasVolumes { ref app, .. } => {
+            let help =
+                format!("end it and deploy it again, which goes on with what is stored then: hodei app delete {app}");
+            Fault::new(&fault::HAS_VOLUMES, error, help)
+        }
+        Sdk::Archive(_) => Fault::new(
+            &fault::ARCHIVE,
+            error,
+            "give it a tar of files, folders and links, as `app volume backup` writes it",
+        ),
         Sdk::AppLied { ref expected, ref found, .. } => {
             let (expected, found) = (expected.clone(), found.clone());
             let help = "do not rely on that host: end the app's lease there, and keep what it answered";

@@ -7,7 +7,7 @@ use crate::{
     spec::{Spec, UID_BASE, UIDS},
 };
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What servers' entrypoints need to hand files and themselves to another user, and to hear on small ports.
 const CAPABILITIES: [&str; 8] = [
@@ -43,7 +43,7 @@ const FILES_MAX: u64 = 1 << 16;
 const OOM_SCORE: i64 = 500;
 
 /// The whole of `config.json`; `run` is the container's folder in `/run`.
-pub(crate) fn config(spec: &Spec, process: &Process, user: &User, run: &Path) -> Value {
+pub(crate) fn config(spec: &Spec, process: &Process, user: &User, run: &Path, volumes: &[PathBuf]) -> Value {
     let folder = |name: &str| run.join(name).display().to_string();
     let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"], &[]),
@@ -64,6 +64,10 @@ pub(crate) fn config(spec: &Spec, process: &Process, user: &User, run: &Path) ->
     for name in ["hosts", "hostname", "resolv.conf"] {
         mounts.push(json!({ "destination": format!("/etc/{name}"), "type": "bind", "source": folder(name),
                             "options": ["bind", "ro", "nosuid", "nodev", "noexec"] }));
+    }
+    for (volume, source) in spec.volumes.iter().zip(volumes) {
+        mounts.push(json!({ "destination": volume.path, "type": "bind", "source": source,
+                            "options": ["bind", "nosuid", "nodev"] }));
     }
     let namespaces = ["pid", "network", "ipc", "uts", "mount", "user", "cgroup"].map(|kind| json!({ "type": kind }));
     let shifted = json!([{ "containerID": 0, "hostID": UID_BASE, "size": UIDS }]);

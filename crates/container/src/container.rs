@@ -11,13 +11,15 @@ use crate::{
     keeper::{Ended, Order, write_whole},
     prepare,
     spec::{Spec, check_id},
+    volume::go_on,
 };
 use serde::{Deserialize, Serialize};
-use std::{fs, io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, process::Stdio, time::Duration};
+use std::{fs, io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::{TcpListener, TcpStream},
     process::Command,
+    sync::Mutex,
 };
 
 /// After its end, what its keeper has to write is there within this.
@@ -32,6 +34,8 @@ pub struct Container {
     state: State,
     /// Its first process and its network; none where it had ended before it was adopted.
     living: Option<(AsyncFd<OwnedFd>, Network)>,
+    /// Held while it is held still: no program can be started inside meanwhile.
+    still: Arc<Mutex<()>>,
 }
 
 /// What is on the disk of a container: all that is needed to find it again.
@@ -115,7 +119,7 @@ impl Container {
         let (path, text) = (folder.join("state.json"), serde_json::to_vec(&state));
         let text = text.map_err(|error| Error::at(&path)(error.into()))?;
         write_whole(&path, &text).map_err(Error::at(&path))?;
-        Ok(Self { engine: engine.clone(), state, living })
+        Ok(Self { engine: engine.clone(), state, living, still: Arc::default() })
     }
 
     /// Finds a container again after the agent was started anew: it runs still, or ended meanwhile.
@@ -137,11 +141,23 @@ impl Container {
         }
         let is_this_kernel = boot()? == state.boot;
         let living = if is_this_kernel { living(state.pid, state.began).map_err(Error::at(&path))? } else { None };
-        Ok(Some(Self { engine: engine.clone(), state, living }))
+        if living.is_some() && engine.state(id).await.is_ok_and(|state| state.status == "paused") {
+            // Whoever held it still was stopped meanwhile.
+            go_on(engine, id).await?;
+        }
+        Ok(Some(Self { engine: engine.clone(), state, living, still: Arc::default() }))
     }
 
     pub fn id(&self) -> &str {
         &self.state.id
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn still(&self) -> Arc<Mutex<()>> {
+        self.still.clone()
     }
 
     /// Lets what was created begin.
@@ -172,6 +188,7 @@ impl Container {
     /// Runs a program inside it, as its own is run: same user, same fences.
     pub async fn exec(&self, program: Entering) -> Result<Exec, Error> {
         let space = namespace(self.state.pid).map_err(Error::io("the container's first process"))?;
+        let _still = self.still.lock().await;
         Exec::start(&self.engine, self.id(), space, program).await
     }
 
@@ -187,6 +204,7 @@ impl Container {
     /// What it used, from the kernel's counters; after its end too, until it is deleted.
     pub fn usage(&self) -> io::Result<Usage> {
         let disk_bytes = disk::used_bytes(&self.engine.container(self.id()).join("disk"))?;
+        let disk_bytes = disk_bytes.saturating_add(self.engine.volumes_used(self.id()));
         Ok(Usage { disk_bytes, ..self.state.groups.usage()? })
     }
 

@@ -46,13 +46,27 @@ struct LoopInfo {
 
 /// Makes the file, formats it, and mounts it at `at`, with what overlay needs in it.
 pub(crate) fn make(file: &Path, bytes: u64, at: &Path) -> Result<(), Error> {
+    // No journal: the disk does not outlive the kernel that has it mounted.
+    format(file, bytes, "^has_journal")?;
+    fs::create_dir(at).map_err(Error::at(at))?;
+    mount_file(file, at)?;
+    for name in ["upper", "work"] {
+        let folder = at.join(name);
+        fs::create_dir(&folder).map_err(Error::at(&folder))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(Error::at(&folder))?;
+    }
+    let upper = at.join("upper");
+    chown(&upper, Some(UID_BASE), Some(UID_BASE)).map_err(Error::at(&upper))
+}
+
+/// Makes a new file of exactly that size with a file system in it.
+pub(crate) fn format(file: &Path, bytes: u64, features: &str) -> Result<(), Error> {
     let made = File::options().read(true).write(true).create_new(true).open(file).map_err(Error::at(file))?;
     // Reserved now: what was sold must not fail later because this host's disk is full.
     // SAFETY: a descriptor that is open, and numbers.
     checked(unsafe { libc::fallocate(made.as_raw_fd(), 0, 0, bytes as libc::off_t) }).map_err(Error::at(file))?;
-    // No journal: the disk does not outlive the kernel that has it mounted.
     let formatted = Command::new("mkfs.ext4")
-        .args(["-q", "-F", "-m", "0", "-b", "4096", "-O", "^has_journal", "-E", "nodiscard,lazy_itable_init=1"])
+        .args(["-q", "-F", "-m", "0", "-b", "4096", "-O", features, "-E", "nodiscard,lazy_itable_init=1"])
         .arg(file)
         .stdin(Stdio::null())
         .output()
@@ -61,18 +75,17 @@ pub(crate) fn make(file: &Path, bytes: u64, at: &Path) -> Result<(), Error> {
         let said = String::from_utf8_lossy(&formatted.stderr).trim().to_owned();
         return Err(Error::Engine { command: "mkfs.ext4".into(), said });
     }
-    let (device, held) = attach(&made).map_err(Error::io("a loop device for the container's disk"))?;
-    fs::create_dir(at).map_err(Error::at(at))?;
+    Ok(())
+}
+
+/// Mounts the file system that this host made in a file.
+pub(crate) fn mount_file(file: &Path, at: &Path) -> Result<(), Error> {
+    let opened = File::options().read(true).write(true).open(file).map_err(Error::at(file))?;
+    let (device, held) = attach(&opened).map_err(Error::io("a loop device for the container's disk"))?;
     mount(device.as_os_str().as_bytes(), at, "ext4", libc::MS_NODEV | libc::MS_NOSUID | libc::MS_NOATIME, "")
         .map_err(Error::at(at))?;
     drop(held);
-    for name in ["upper", "work"] {
-        let folder = at.join(name);
-        fs::create_dir(&folder).map_err(Error::at(&folder))?;
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(Error::at(&folder))?;
-    }
-    let upper = at.join("upper");
-    chown(&upper, Some(UID_BASE), Some(UID_BASE)).map_err(Error::at(&upper))
+    Ok(())
 }
 
 /// A loop device over that file; it must be held open until it is mounted.

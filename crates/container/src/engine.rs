@@ -9,6 +9,7 @@ use crate::{
     layers,
     root::checked,
     spec::{UID_BASE, check_id},
+    volume::Memories,
 };
 use serde::Deserialize;
 use std::{
@@ -26,7 +27,7 @@ use tokio::process::Command;
 const NAMES: [&str; 2] = ["runc", "crun"];
 const PATHS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Roots of containers are mounted here: it is open to every user, as a folder below somebody's home is not.
-const RUN: &str = "/run/hodei-container";
+pub(crate) const RUN: &str = "/run/hodei-container";
 /// An engine's answer takes milliseconds; a machine that is out of breath may need more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// One container's files of what it said: this and as much before it.
@@ -70,10 +71,11 @@ pub struct Engine(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) runtime: Box<dyn Runtime>,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     pub(crate) keeper: Program,
     pub(crate) image_bytes_max: u64,
     pub(crate) log_bytes_max: u64,
+    pub(crate) memories: Memories,
 }
 
 /// What an engine says of a container.
@@ -134,6 +136,7 @@ impl Engine {
             (folder.join("containers"), 0o700),
             (folder.join("logs"), 0o700),
             (folder.join("engine"), 0o700),
+            (folder.join("volumes"), 0o700),
             (RUN.into(), 0o711),
         ] {
             fs::DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(Error::at(&path))?;
@@ -149,7 +152,8 @@ impl Engine {
         let keeper = Program::new(own, [OsString::from("run-container")]);
         let runtime = Box::new(runtime);
         let (image_bytes_max, log_bytes_max) = (IMAGE_BYTES_MAX, LOG_BYTES_MAX);
-        Ok(Self(Arc::new(Inner { runtime, folder, keeper, image_bytes_max, log_bytes_max })))
+        let memories = Memories::default();
+        Ok(Self(Arc::new(Inner { runtime, folder, keeper, image_bytes_max, log_bytes_max, memories })))
     }
 
     /// Names the program that calls [`keeper::run`]; without it, this one with the argument `run-container`.

@@ -65,7 +65,11 @@ mod spec;
 #[cfg(target_os = "linux")]
 mod terminal;
 #[cfg(target_os = "linux")]
+mod tree;
+#[cfg(target_os = "linux")]
 mod unpack;
+#[cfg(target_os = "linux")]
+mod volume;
 
 #[cfg(not(target_os = "linux"))]
 pub use absent::Engine;
@@ -81,3 +85,5 @@ pub use exec::{Entering, Exec};
 #[cfg(target_os = "linux")]
 pub use keeper::Program;
 pub use spec::{Blob, DISK_BYTES_MIN, LAYERS_MAX, Layer, MEMORY_BYTES_MIN, Packing, Spec, UID_BASE, UIDS};
+#[cfg(target_os = "linux")]
+pub use volume::{Filling, Taken};

@@ -43,8 +43,10 @@ pub(crate) fn prepare(engine: &Engine, spec: &Spec) -> Result<i32, Error> {
     give(run.join("hostname"), &format!("{}\n", spec.hostname))?;
     // There is nobody to ask.
     give(run.join("resolv.conf"), "")?;
+    let volumes =
+        spec.volumes.iter().map(|volume| engine.volume(&spec.id, volume, &root)).collect::<Result<Vec<_>, _>>()?;
     let path = folder.join("config.json");
-    let config = bundle::config(spec, &process, &user, &run).to_string();
+    let config = bundle::config(spec, &process, &user, &run, &volumes).to_string();
     fs::write(&path, config).map_err(Error::at(&path))?;
     Ok(process.stop_signal)
 }

@@ -1,6 +1,7 @@
 //! Say what one container runs, and within what.
 
 use crate::error::Error;
+use hodei_types::app::volume::{VOLUMES_MAX, Volume, is_volume_path};
 use std::{net::IpAddr, path::PathBuf};
 
 /// Containers' processes believe to be root; on this machine they are this user, and the 65,535 after it.
@@ -70,6 +71,8 @@ pub struct Spec {
     /// In place of the image's, `TERM` where it has none.
     pub stop_signal: Option<i32>,
     pub stop_secs: u32,
+    /// Disks that outlive it, filled before it is made.
+    pub volumes: Vec<Volume>,
 }
 
 impl Spec {
@@ -105,6 +108,10 @@ impl Spec {
         if self.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
             return refuse("a variable's name is not empty and has no `=`".into());
         }
+        if self.volumes.len() > VOLUMES_MAX {
+            return refuse(format!("{} volumes; {VOLUMES_MAX} may be", self.volumes.len()));
+        }
+        self.volumes.iter().try_for_each(check_volume)?;
         let command = self.entrypoint.iter().chain(&self.command).flatten();
         let env = self.env.iter().flat_map(|(name, value)| [name, value]);
         check_words(command.chain(env).chain(&self.workdir).chain(&self.user))
@@ -137,6 +144,21 @@ pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     // One that began with a dash would be an option to the engine.
     if id.is_empty() || id.len() > 63 || id.starts_with('-') || !id.bytes().all(is_id) {
         return refuse(format!("the id {id:?}: 1 to 63 of a-z, 0-9 and `-`, and not `-` first"));
+    }
+    Ok(())
+}
+
+/// A name that is one of a file, and a place that hides nothing.
+pub(crate) fn check_volume(volume: &Volume) -> Result<(), Error> {
+    check_id(&volume.name)?;
+    if !is_volume_path(&volume.path) {
+        return refuse(format!(
+            "the volume at {:?}: a way from `/`, not up, not into /proc, /sys or /dev",
+            volume.path
+        ));
+    }
+    if volume.bytes < DISK_BYTES_MIN || volume.bytes > 1 << 44 {
+        return refuse(format!("a volume of {} bytes; {DISK_BYTES_MIN} are the least", volume.bytes));
     }
     Ok(())
 }

@@ -162,6 +162,17 @@ pub enum Fault {
     /// By which lease, if one was named.
     #[error("no replica of {app:?} runs{}", .lease.map(|lease| format!(" by lease {lease}")).unwrap_or_default())]
     NoReplica { app: String, lease: Option<u64> },
+    #[error("{app:?} has no volume {volume:?}")]
+    NoVolume { app: String, volume: String },
+    #[error("nothing is stored of volume {volume:?} of {app:?} yet")]
+    NotStored { app: String, volume: String },
+    /// What the lease has is not stored any more.
+    #[error("lease {lease} does not write volume {volume:?} of {app:?}: another one does, or it was not filled yet")]
+    VolumeTaken { app: String, volume: String, lease: u64 },
+    #[error("{app:?} has volumes, and {what}")]
+    HasVolumes { app: String, what: &'static str },
+    #[error("the archive is not taken: {0}")]
+    Archive(String),
     /// It signs other than it answered.
     #[error("node {node} signs another {what} than it answered with")]
     AppLied { node: NodeKey, what: &'static str, expected: String, found: String },

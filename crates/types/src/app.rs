@@ -6,6 +6,7 @@
 
 pub mod container;
 pub mod transcript;
+pub mod volume;
 pub mod wire;
 
 use crate::{

@@ -147,6 +147,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
         out.say(format!("{}: sha256:{digest}, {} in {layers} layers", image.reference, bytes(image.bytes())));
     }
     tell_plan(&plan, out);
+    super::volume::tell_loss(&spec, out);
     let workload = hex::encode(manifest.workload());
     if args.plan.dry_run {
         let mut value = plan_of(&plan);

@@ -195,7 +195,17 @@ mod tests {
 
     fn args(env: &[&str]) -> Container {
         let env = env.iter().map(ToString::to_string).collect();
-        Container { env, env_file: None, port: None, from: None, platform: None, command: Vec::new() }
+        Container {
+            env,
+            env_file: None,
+            port: None,
+            volumes: Vec::new(),
+            snapshot: None,
+            bucket: None,
+            from: None,
+            platform: None,
+            command: Vec::new(),
+        }
     }
 
     #[test]

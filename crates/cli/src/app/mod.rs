@@ -8,6 +8,7 @@ pub(crate) mod serve;
 pub(crate) mod stack;
 pub(crate) mod transcript;
 pub(crate) mod update;
+pub(crate) mod volume;
 
 use crate::{
     args::{App, AppDelete, AppLogs, AppName, AppRenew, AppScale},
@@ -32,14 +33,18 @@ use std::sync::Arc;
 const FOLDER: &str = "apps";
 /// In it: what of images is given to hosts.
 const BLOBS: &str = "blobs";
+/// In it: what apps wrote, where that is in no bucket.
+const SNAPSHOTS: &str = "snapshots";
 
 /// The apps of a session's wallet.
 pub(crate) async fn apps(session: &Session) -> Result<Apps<Link>> {
     let head = session.chain.head().await.map_err(chain_fault)?;
     let folder = session.purse.folder().join(FOLDER);
     let blobs = Blobs::at(folder.join(BLOBS));
+    let places = Arc::new(volume::Places::new(folder.join(SNAPSHOTS), session.later()?));
     let drawer = Arc::new(Passes::at(folder));
-    Ok(Apps::new(session.wallet()?, session.link.clone(), (drawer, blobs), (head.genesis, head.chain_id)))
+    let network = (head.genesis, head.chain_id);
+    Ok(Apps::new(session.wallet()?, session.link.clone(), (drawer, blobs), network).with_vaults(places))
 }
 
 /// `hodei app …`, but for what stays.
@@ -57,6 +62,7 @@ pub(crate) async fn run(app: &App, session: &Session, out: Out) -> Result<()> {
         App::Exec(args) => inside::exec(args, &apps).await,
         App::Cp(args) => inside::cp(args, &apps, out).await,
         App::Stats(args) => inside::stats(args, &apps, out).await,
+        App::Volume(args) => volume::run(args, &apps, out).await,
         App::Scale(args) => scale(args, &apps, out).await,
         App::Releases(args) => update::releases(args, &apps, out),
         App::Drill(args) => drill::drill(args, &apps, out).await,
@@ -367,7 +373,7 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
     let name = &args.name.app;
     let shown = match apps.show(name).await {
         Err(fault @ hodei_sdk::Fault::NoApp(_)) => match apps.project(name).map_err(sdk_fault)? {
-            Some(project) => return stack::delete(name, project, &args.plan, apps, out).await,
+            Some(project) => return stack::delete(args, project, apps, out).await,
             None => return Err(sdk_fault(fault)),
         },
         shown => shown.map_err(sdk_fault)?,
@@ -387,7 +393,7 @@ async fn delete(args: &AppDelete, apps: &Apps<Link>, out: Out) -> Result<()> {
         return Ok(());
     }
     out.confirm("End it?", args.plan.yes)?;
-    let deleted = apps.delete(name).await.map_err(sdk_fault)?;
+    let deleted = volume::delete(name, args, apps, out).await?;
     let statement = deleted.statement.as_ref();
     let mut text =
         format!("{name} is over: {} leases ended, {} came back", deleted.leases, money::exact(deleted.refunded));

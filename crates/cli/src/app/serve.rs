@@ -32,6 +32,9 @@ fn tell(told: &Told, out: Out) {
     let (what, app) = match told {
         Told::Given { app, .. } => ("given", app),
         Told::NotGiven { app, .. } => ("not_given", app),
+        Told::Filled { app, .. } => ("filled", app),
+        Told::NotFilled { app, .. } => ("not_filled", app),
+        Told::NotStored { app, .. } => ("not_stored", app),
         Told::Ended { app, .. } => ("ended", app),
         Told::Over { app, .. } => ("over", app),
         Told::Ordered { app, .. } => ("ordered", app),
@@ -49,10 +52,11 @@ pub(crate) async fn keep(process: Process, session: &Session, out: Out) -> Resul
     let stop = stopped(process.until_stdin_closes)?;
     let apps = apps(session).await?;
     let names = apps.names().map_err(crate::session::sdk_fault)?;
-    let tasks = upkeep(session, apps, Routes::default(), out);
+    let tasks = upkeep(session, apps.clone(), Routes::default(), out);
     out.result(format!("keeping {} apps", names.len()), &json!({ "schema": "hodei.app.keep.ready/1", "apps": names }));
     stop.await;
     tasks.iter().for_each(JoinHandle::abort);
+    super::volume::close(&apps, out).await;
     Ok(())
 }
 
@@ -72,7 +76,7 @@ pub(crate) async fn serve(args: &AppServe, session: &Session, out: Out) -> Resul
     let (routes, link) = (Routes::default(), apps.link().clone());
     // A request before the first look is told to come again.
     routes.know(&names);
-    let tasks = upkeep(session, apps, routes.clone(), out);
+    let tasks = upkeep(session, apps.clone(), routes.clone(), out);
     let door = tokio::spawn(app::serve(listener, link, routes));
     let urls: Vec<String> = names.iter().map(|name| format!("http://{name}.localhost:{}", address.port())).collect();
     out.result(
@@ -85,5 +89,6 @@ pub(crate) async fn serve(args: &AppServe, session: &Session, out: Out) -> Resul
     stop.await;
     door.abort();
     tasks.iter().for_each(JoinHandle::abort);
+    super::volume::close(&apps, out).await;
     Ok(())
 }

@@ -3,10 +3,10 @@
 use super::{
     apps,
     deploy::{limited, plan_of, teller},
-    image,
+    image, volume,
 };
 use crate::{
-    args::{Deploy, Plan as Asked},
+    args::{AppDelete, Deploy},
     fault::{self, Fault, Result},
     money,
     out::{Out, table},
@@ -155,6 +155,7 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
     stack.notes.iter().for_each(|note| out.say(format!("line {}: {}", note.line, note.words)));
     let rows: Vec<_> = stack.members.iter().zip(&ready).map(|(member, ready)| row(member.app(), ready)).collect();
     out.say(table(&["APP", "REPLICAS", "REGIONS", "OPERATORS", "AN HOUR", "A MONTH", "ESCROW"], &rows));
+    stack.members.iter().for_each(|member| volume::tell_loss(&member.spec, out));
     let plans = || ready.iter().filter_map(Ready::plan);
     let hour: U256 = plans().map(Plan::hour_of_all).sum();
     let deposit: U256 = plans().map(Plan::escrow).sum();
@@ -395,7 +396,8 @@ async fn end(apps: &Apps<Link>, name: &str, project: &mut Project, begun: &[&str
 }
 
 /// `hodei app delete PROJECT`: ends all of its apps.
-pub(super) async fn delete(name: &str, mut project: Project, asked: &Asked, apps: &Apps<Link>, out: Out) -> Result<()> {
+pub(super) async fn delete(args: &AppDelete, mut project: Project, apps: &Apps<Link>, out: Out) -> Result<()> {
+    let (name, asked) = (args.name.app.as_str(), &args.plan);
     let names = apps.names().map_err(sdk_fault)?;
     project.retain(|app, _| names.contains(app));
     let all: Vec<String> = project.keys().cloned().collect();
@@ -407,7 +409,7 @@ pub(super) async fn delete(name: &str, mut project: Project, asked: &Asked, apps
     out.confirm("End them?", asked.yes)?;
     let (mut leases, mut refunded) = (0, U256::ZERO);
     for app in &all {
-        let deleted = apps.delete(app).await.map_err(|fault| sdk_fault(fault).at(app))?;
+        let deleted = volume::delete(app, args, apps, out).await.map_err(|fault| fault.at(app))?;
         leases += deleted.leases;
         refunded += deleted.refunded;
         project.remove(app);

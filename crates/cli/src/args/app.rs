@@ -2,7 +2,7 @@
 
 use super::{Plan, Process};
 use clap::{Args, Subcommand};
-use hodei_sdk::app::Draft;
+use hodei_sdk::app::{Draft, VolumeDraft, volume_flag};
 use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Args, Debug)]
@@ -51,6 +51,15 @@ pub(crate) struct Container {
     /// Where it answers HTTP, 0 for nowhere; the image's only one without it.
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u64>,
+    /// A disk that outlives it and its host, as NAME:/PATH or NAME:/PATH:SIZE. May be given several times.
+    #[arg(long = "volume", value_name = "NAME:/PATH[:SIZE]", value_parser = volume_flag)]
+    pub(crate) volumes: Vec<VolumeDraft>,
+    /// From one snapshot of its volumes to the next, as 60s, which it is without it.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) snapshot: Option<String>,
+    /// The bucket that these are kept in; on this machine without it.
+    #[arg(long, value_name = "BUCKET")]
+    pub(crate) bucket: Option<String>,
     /// Take the image from this machine's own podman or docker.
     #[arg(long, value_name = "PROGRAM", value_parser = ["podman", "docker"])]
     pub(crate) from: Option<String>,
@@ -174,6 +183,9 @@ fn drafted((size, place, terms, container): (&Size, &Place, &Terms, &Container))
     Draft {
         command: (!container.command.is_empty()).then(|| container.command.clone()),
         port: container.port,
+        volumes: (!container.volumes.is_empty()).then(|| container.volumes.clone()),
+        snapshot: container.snapshot.clone(),
+        bucket: container.bucket.clone(),
         replicas: size.replicas,
         cpu: size.cpu.clone(),
         memory: size.memory.clone(),
@@ -222,6 +234,9 @@ pub(crate) enum App {
     PortForward(AppForward),
     /// Show what an app's replicas use now, and used.
     Stats(AppStats),
+    /// Show what is stored of an app's volumes, store it, back it up and restore it.
+    #[command(subcommand)]
+    Volume(AppVolume),
     /// Give an app more replicas, or fewer.
     Scale(AppScale),
     /// Bring a new release of an app beside the one that runs, and move to it once it has shown that it is well.
@@ -484,10 +499,62 @@ pub(crate) struct AppRenew {
     pub(crate) plan: Plan,
 }
 
+#[derive(Subcommand, Debug)]
+pub(crate) enum AppVolume {
+    /// List an app's volumes, and what is stored of each.
+    #[command(visible_alias = "ls")]
+    List(AppName),
+    /// Store what is on a volume now.
+    Snapshot(VolumeName),
+    /// Store what is on a volume now, and write that as a tar.
+    Backup(VolumeBackup),
+    /// Put what a tar has in the place of what is on a volume: the app is placed again with it.
+    Restore(VolumeRestore),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VolumeName {
+    #[command(flatten)]
+    pub(crate) name: AppName,
+    /// The volume's name.
+    #[arg(value_name = "VOLUME")]
+    pub(crate) volume: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VolumeBackup {
+    #[command(flatten)]
+    pub(crate) what: VolumeName,
+    /// The tar, which is written over.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// What was stored last, without storing it anew: its host need not be there.
+    #[arg(long)]
+    pub(crate) stored: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VolumeRestore {
+    #[command(flatten)]
+    pub(crate) what: VolumeName,
+    /// The tar.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// Agree beforehand.
+    #[arg(short = 'y', long)]
+    pub(crate) yes: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct AppDelete {
     #[command(flatten)]
     pub(crate) name: AppName,
+    /// Do not store what is on its volumes before; what was stored stays.
+    #[arg(long)]
+    pub(crate) unsaved: bool,
+    /// Remove what is stored of its volumes, too.
+    #[arg(long)]
+    pub(crate) volumes: bool,
     #[command(flatten)]
     pub(crate) plan: Plan,
 }

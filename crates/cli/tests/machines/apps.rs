@@ -63,6 +63,11 @@ impl Host {
         states.filter_map(|state| serde_json::from_slice::<Value>(&state).ok()?["pid"].as_u64()).next()
     }
 
+    /// Leases whose containers have volumes here.
+    pub(crate) fn volumes(&self) -> usize {
+        std::fs::read_dir(self.folder.join("containers/volumes")).map_or(0, |left| left.count())
+    }
+
     /// Its key, as its running node tells it.
     pub(crate) fn key(&self) -> Option<String> {
         let ready: Value = serde_json::from_slice(&std::fs::read(self.folder.join("ready.json")).ok()?).ok()?;

@@ -108,6 +108,7 @@ pub(crate) fn spec(folder: &Path, id: &str, layers: &[Vec<u8>], command: &str) -
         is_read_only: false,
         stop_signal: None,
         stop_secs: 1,
+        volumes: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ mod hostile;
 mod image;
 
 use hodei_container::{Container, Engine, Entering, Error, Exit, Packing, Program, Spec};
+use hodei_types::app::volume::{Kind, Volume};
 use image::{Tar, busybox, spec};
 use sha2::{Digest, Sha256};
 use std::{path::Path, time::Duration};
@@ -36,6 +37,10 @@ impl Drop for House {
                 });
             });
             cleared.join().ok();
+        }
+        let left = self.folder.path().join("engine/volumes");
+        for id in std::fs::read_dir(left).into_iter().flatten().flatten().map(|left| left.file_name()) {
+            self.engine.remove_volumes(id.to_str().unwrap()).ok();
         }
     }
 }
@@ -441,4 +446,90 @@ async fn what_was_created_is_warm_until_it_is_started() {
     assert_eq!(container.wait().await.code, Some(0));
     assert_eq!(said(&container), "ran\n");
     container.delete().await.unwrap();
+}
+
+fn data() -> Volume {
+    Volume { name: "data".into(), path: "/www".into(), bytes: 64 << 20 }
+}
+
+/// All that a container wrote to a file of its volume.
+async fn wrote(house: &House, spec: Spec) -> String {
+    let container = house.started(spec).await;
+    tokio::time::timeout(Duration::from_secs(60), container.wait()).await.expect("it ends");
+    let said = said(&container);
+    container.delete().await.unwrap();
+    said
+}
+
+#[tokio::test]
+async fn what_is_on_a_volume_outlives_its_container_and_begins_as_the_image_has_it() {
+    let house = House::new();
+    let mut spec = house.spec("volume", "cat /www/index.html; cat /www/mine; echo mine > /www/mine; id -u");
+    spec.volumes = vec![data()];
+    let unknown = Container::create(&house.engine, spec.clone()).await;
+    assert!(unknown.is_err_and(|error| error.to_string().contains("nobody said")), "it does not begin by itself");
+    house.engine.bear_volume(&spec.id, "data").unwrap();
+    let first = wrote(&house, spec.clone()).await;
+    assert!(first.starts_with("a page of the image\n") && !first.contains("\nmine\n"), "{first}");
+    // It is neither written over nor filled anew.
+    let again = wrote(&house, spec.clone()).await;
+    assert!(again.ends_with("a page of the image\nmine\n0\n"), "{again}");
+    let (id, engine) = (spec.id.clone(), house.engine.clone());
+    assert!(engine.is_volume_known(&id, "data").unwrap());
+    engine.remove_volumes(&id).unwrap();
+    assert!(!engine.is_volume_known(&id, "data").unwrap());
+}
+
+#[tokio::test]
+async fn a_snapshot_is_of_one_moment_and_is_laid_down_elsewhere_as_it_was() {
+    let house = House::new();
+    // Both files are the same whenever it is held still between two rounds, or the second is one behind.
+    let line = "chmod 2750 /www; busybox ln -s /etc/passwd /www/link; i=0; while true; do i=$((i+1)); echo $i > /www/one; \
+                echo $i > /www/two; done";
+    let mut spec = house.spec("snapshot", line);
+    spec.volumes = vec![data()];
+    house.engine.bear_volume(&spec.id, "data").unwrap();
+    let container = house.started(spec.clone()).await;
+    let (mut last, mut compared) = (None, 0);
+    for _ in 0..100 {
+        let since = last.as_ref().map(|(hash, _): &([u8; 32], u64)| *hash);
+        let taken = container.snapshot(&data(), since).await.unwrap();
+        let read = |name: &[u8]| {
+            let entry = taken.tree().entries().iter().find(|entry| entry.path == name)?;
+            let Kind::File { pieces, .. } = &entry.kind else { return None };
+            let piece = taken.piece(pieces.first()?).ok()?;
+            String::from_utf8(piece).ok()?.trim().parse::<u64>().ok()
+        };
+        // A file may be empty in the moment: it was about to be written.
+        if let (Some(one), Some(two)) = (read(b"one"), read(b"two")) {
+            assert!(one == two || one == two + 1, "{one} and {two}");
+            assert!(last.as_ref().is_none_or(|(_, before)| *before <= one));
+            last = Some((taken.tree().hash(), one));
+            compared += 1;
+        }
+        if compared == 3 {
+            break;
+        }
+        drop(taken);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(compared, 3);
+    let taken = container.snapshot(&data(), None).await.unwrap();
+    assert!(container.snapshot(&data(), None).await.is_err(), "one at a time");
+    let (other, tree) = (id("filled"), taken.tree().clone());
+    let mut filling = house.engine.fill_volume(&other, data(), tree.clone()).unwrap();
+    for (hash, _) in tree.pieces() {
+        filling.put(hash, &taken.piece(&hash).unwrap()).unwrap();
+    }
+    assert!(filling.put([7; 32], b"other").is_err());
+    filling.finish().unwrap();
+    drop(taken);
+    container.delete().await.unwrap();
+    let mut spec = house.spec("filled", "ls -ldn /www; cat /www/index.html; busybox readlink /www/link; cat /www/one");
+    spec.id = other.clone();
+    spec.volumes = vec![data()];
+    assert!(house.engine.fill_volume(&other, data(), tree).is_err(), "what is there is not written over");
+    let said = wrote(&house, spec).await;
+    assert!(said.starts_with("drwxr-s---"), "{said}");
+    assert!(said.contains("a page of the image\n/etc/passwd\n"), "{said}");
 }

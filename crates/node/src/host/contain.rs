@@ -79,11 +79,11 @@ impl Containers {
     }
 
     /// Of no other host that this machine may have.
-    fn id(&self, lease: u64) -> String {
+    pub(super) fn id(&self, lease: u64) -> String {
         format!("hodei-{}-{lease}", hex::encode(&self.node.0[..8]))
     }
 
-    fn place(&self, lease: u64) -> io::Result<()> {
+    pub(super) fn place(&self, lease: u64) -> io::Result<()> {
         fs::File::create(self.placed.join(lease.to_string()))?.sync_all()?;
         fs::File::open(&self.placed)?.sync_all()
     }
@@ -245,6 +245,9 @@ impl<E: Storage> Host<E> {
         }
         let Some(manifest) = self.image(containers, replica).await else { return Ok(None) };
         let container = manifest.container().ok_or_else(|| RuntimeError::Never("it is no container".into()))?;
+        if self.filled(containers, replica, container).await?.is_none() {
+            return Ok(None);
+        }
         replica.tell(State::Compiling, "");
         let turn = self.0.compilers.acquire().await.map_err(|error| RuntimeError::Later(error.to_string()))?;
         let begun = Instant::now();
@@ -280,12 +283,12 @@ impl<E: Storage> Host<E> {
         manifest: &Manifest,
         container: &Container,
     ) -> Result<Make, RuntimeError> {
-        let packed = container.bytes();
+        let packed = container.bytes().saturating_add(container.volume_bytes());
         let leased = replica.capacity.diskBytes;
         let disk_bytes = leased.saturating_sub(packed);
         if disk_bytes < DISK_BYTES_MIN {
             return Err(RuntimeError::Never(format!(
-                "its lease has {leased} bytes of disk and its image takes {packed}: order at least {} more than the image",
+                "its lease has {leased} bytes of disk and its image and volumes take {packed}: order at least {} more",
                 DISK_BYTES_MIN
             )));
         }

@@ -20,6 +20,8 @@ pub(super) struct Contained {
     requests: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     entries: Arc<Semaphore>,
+    /// Of its volumes one is taken or filled at once: a listing is held in memory.
+    volumes: Arc<Semaphore>,
     counted: Mutex<Counted>,
 }
 
@@ -40,6 +42,7 @@ impl Default for Contained {
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             entries: Arc::new(Semaphore::new(ENTRIES_MAX)),
+            volumes: Arc::new(Semaphore::new(1)),
             counted: Mutex::default(),
         }
     }
@@ -76,6 +79,11 @@ impl Contained {
     /// A place for its owner inside, if there is one.
     pub(super) fn entry(&self) -> Option<OwnedSemaphorePermit> {
         self.entries.clone().try_acquire_owned().ok()
+    }
+
+    /// The turn to take or to fill a volume of it, if nobody else does.
+    pub(super) fn volume(&self) -> Option<OwnedSemaphorePermit> {
+        self.volumes.clone().try_acquire_owned().ok()
     }
 
     /// Takes what the kernel counted now.

@@ -51,6 +51,9 @@ impl<E: Storage> Host<E> {
                 return;
             }
         };
+        if let Way::Snapshot { .. } | Way::Fill { .. } = way {
+            return self.volume(&replica, way, sink, stream).await;
+        }
         let (Some(_place), Some(running)) = (replica.contained.entry(), replica.contained.running()) else {
             let is_there = replica.contained.running().is_some();
             let answer = if is_there { Answer::Busy { retry_after_ms: BUSY_MS } } else { replica.not_ready() };
@@ -63,7 +66,7 @@ impl<E: Storage> Host<E> {
             Way::Read { path } => (format!("read {path}"), true),
             Way::Write { path } => (format!("write {path}"), true),
             // Connections are many, and each is counted by its bytes.
-            Way::Port(_) => (String::new(), false),
+            Way::Port(_) | Way::Snapshot { .. } | Way::Fill { .. } => (String::new(), false),
         };
         if is_words {
             // What was typed may be a secret: its hash tells its writer which it was.

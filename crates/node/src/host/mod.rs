@@ -50,6 +50,7 @@ mod started;
 mod tail;
 mod tend;
 mod transcript;
+mod volume;
 mod warm;
 mod watch;
 

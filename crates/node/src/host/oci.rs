@@ -1,10 +1,14 @@
 //! Make containers by an OCI engine of this machine.
 
-use super::runtime::{Ended, Entered, Inside, Make, Running, Runtime, RuntimeError, Usage};
+use super::runtime::{Ended, Entered, Filling, Inside, Make, Running, Runtime, RuntimeError, Taken, Usage};
 use crate::config::Compute;
 use futures::{FutureExt as _, future::BoxFuture};
 use hodei_container::{Blob, Container, Engine, Entering, Error, Exec, Layer, Packing, Spec};
-use hodei_types::app::{container, wire::Way};
+use hodei_types::app::{
+    container,
+    volume::{Tree, Volume},
+    wire::Way,
+};
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{
     io::AsyncReadExt as _,
@@ -55,10 +59,13 @@ impl Runtime for Oci {
                 made.stop(None).await.map_err(told)?;
                 made.delete().await.map_err(told)?;
             }
-            match with_logs {
-                true => self.0.remove_logs(id).map_err(told),
-                false => Ok(()),
+            if !with_logs {
+                return Ok(());
             }
+            self.0.remove_logs(id).map_err(told)?;
+            let (engine, id) = (self.0.clone(), id.to_owned());
+            let removed = tokio::task::spawn_blocking(move || engine.remove_volumes(&id)).await;
+            removed.map_err(|error| RuntimeError::Later(error.to_string()))?.map_err(told)
         }
         .boxed()
     }
@@ -70,6 +77,38 @@ impl Runtime for Oci {
             forgotten.map_err(|error| RuntimeError::Later(error.to_string()))?.map_err(told)
         }
         .boxed()
+    }
+
+    fn is_volume_known(&self, id: &str, name: &str) -> Result<bool, RuntimeError> {
+        self.0.is_volume_known(id, name).map_err(told)
+    }
+
+    fn bear_volume(&self, id: &str, name: &str) -> Result<(), RuntimeError> {
+        self.0.bear_volume(id, name).map_err(told)
+    }
+
+    fn fill_volume(&self, id: &str, volume: Volume, tree: Tree) -> Result<Box<dyn Filling>, RuntimeError> {
+        Ok(Box::new(self.0.fill_volume(id, volume, tree).map_err(told)?))
+    }
+}
+
+impl Filling for hodei_container::Filling {
+    fn put(&mut self, hash: [u8; 32], bytes: &[u8]) -> io::Result<()> {
+        hodei_container::Filling::put(self, hash, bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), RuntimeError> {
+        hodei_container::Filling::finish(*self).map_err(told)
+    }
+}
+
+impl Taken for hodei_container::Taken {
+    fn tree(&self) -> &Tree {
+        hodei_container::Taken::tree(self)
+    }
+
+    fn piece(&self, hash: &[u8; 32]) -> io::Result<Vec<u8>> {
+        hodei_container::Taken::piece(self, hash)
     }
 }
 
@@ -115,10 +154,21 @@ impl Running for Made {
                 Way::Read { path } => self.0.files(&path, false),
                 Way::Write { path } => self.0.files(&path, true),
                 Way::Port(_) => return Err(RuntimeError::Never("a port is connected to, not entered".into())),
+                Way::Snapshot { .. } | Way::Fill { .. } => {
+                    return Err(RuntimeError::Never("a volume is taken or filled, not entered".into()));
+                }
             };
             let mut exec = exec.map_err(told)?;
             let (stdin, stdout, stderr) = (exec.stdin.take(), exec.stdout.take(), exec.stderr.take());
             Ok(Inside { stdin, stdout, stderr, process: Box::new(exec) })
+        }
+        .boxed()
+    }
+
+    fn snapshot(&self, volume: Volume, since: Option<[u8; 32]>) -> BoxFuture<'_, Result<Box<dyn Taken>, RuntimeError>> {
+        async move {
+            let taken = self.0.snapshot(&volume, since).await.map_err(told)?;
+            Ok(Box::new(taken) as Box<dyn Taken>)
         }
         .boxed()
     }
@@ -192,5 +242,6 @@ fn spec(make: Make) -> Spec {
         is_read_only: of.is_read_only,
         stop_signal: None,
         stop_secs: u32::try_from(of.stop_secs).unwrap_or(u32::MAX),
+        volumes: of.volumes,
     }
 }

@@ -4,7 +4,11 @@
 //! ends, and is found again by its id.
 
 use futures::future::BoxFuture;
-use hodei_types::app::{container::Container, wire::Way};
+use hodei_types::app::{
+    container::Container,
+    volume::{Tree, Volume},
+    wire::Way,
+};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -69,10 +73,32 @@ pub(super) trait Runtime: Send + Sync {
     fn create(&self, make: Make) -> BoxFuture<'_, Result<Arc<dyn Running>, RuntimeError>>;
     /// Finds one that an earlier process of this host made, be it over.
     fn adopt<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn Running>>, RuntimeError>>;
-    /// Stops one, killing it after its grace, and takes it away; with what it said, if that is not wanted any more.
+    /// Stops one, killing it after its grace, and takes it away; with what it said and its volumes, if these are not
+    /// wanted any more.
     fn remove<'a>(&'a self, id: &'a str, with_logs: bool) -> BoxFuture<'a, Result<(), RuntimeError>>;
     /// Removes what was unpacked for containers that are not here any more; never while one is made.
     fn forget(&self) -> BoxFuture<'_, Result<(), RuntimeError>>;
+    /// Whether it was said what is on a volume; without that its container is not made.
+    fn is_volume_known(&self, id: &str, name: &str) -> Result<bool, RuntimeError>;
+    /// Says that a volume begins with what the image has at its place.
+    fn bear_volume(&self, id: &str, name: &str) -> Result<(), RuntimeError>;
+    /// Begins to fill a volume that nothing is on yet.
+    fn fill_volume(&self, id: &str, volume: Volume, tree: Tree) -> Result<Box<dyn Filling>, RuntimeError>;
+}
+
+/// What a volume is to hold, on its way.
+pub(super) trait Filling: Send {
+    /// Takes a piece, if it is what its hash says.
+    fn put(&mut self, hash: [u8; 32], bytes: &[u8]) -> io::Result<()>;
+    /// Lays everything down; it holds up the thread.
+    fn finish(self: Box<Self>) -> Result<(), RuntimeError>;
+}
+
+/// What a volume held in one moment.
+pub(super) trait Taken: Send + Sync {
+    fn tree(&self) -> &Tree;
+    /// A piece that the asker did not have.
+    fn piece(&self, hash: &[u8; 32]) -> io::Result<Vec<u8>>;
 }
 
 /// One container.
@@ -87,6 +113,8 @@ pub(super) trait Running: Send + Sync {
     fn test(&self, argv: Vec<String>) -> BoxFuture<'_, Result<i32, RuntimeError>>;
     /// Lets its owner in, but for a port, which is connected to.
     fn enter(&self, way: Way) -> BoxFuture<'_, Result<Inside, RuntimeError>>;
+    /// Lists what is on a volume; `since` names the listing whose pieces the asker has.
+    fn snapshot(&self, volume: Volume, since: Option<[u8; 32]>) -> BoxFuture<'_, Result<Box<dyn Taken>, RuntimeError>>;
     fn usage(&self) -> io::Result<Usage>;
     /// Resolves once it ended.
     fn ended(&self) -> BoxFuture<'_, Ended>;

@@ -93,7 +93,9 @@ impl<E: Storage> Host<E> {
 fn is_taken_up(state: State, start: &Start, now_ms: u64) -> bool {
     match state {
         State::Ready | State::Asleep | State::Warm | State::Failed => true,
-        State::Waiting | State::Compiling => now_ms.saturating_add(start.within_ms / 2) >= start.until_ms,
+        State::Waiting | State::Compiling | State::Restoring => {
+            now_ms.saturating_add(start.within_ms / 2) >= start.until_ms
+        }
         State::Starting => false,
     }
 }

@@ -41,6 +41,7 @@ impl Image {
             stop_secs: 1,
             reaches,
             salt: [2; 16],
+            volumes: Vec::new(),
         };
         Self { container, blobs: vec![config, layer] }
     }

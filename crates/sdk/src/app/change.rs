@@ -76,6 +76,9 @@ impl<T: Transport> Apps<T> {
     pub async fn plan_more(&self, name: &str, replicas: u8) -> Result<Option<Plan>, Fault> {
         let record = self.record(name)?;
         self.no_update(&record)?;
+        if replicas > 1 {
+            self.no_volumes(&record, "each replica would write a disk of its own")?;
+        }
         let running = self.running(&record).await?;
         let more = usize::from(replicas).saturating_sub(running.len());
         let Some(until_ms) = running.iter().map(|lease| lease.untilMs).max().filter(|_| more > 0) else {

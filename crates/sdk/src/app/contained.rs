@@ -6,15 +6,31 @@ use super::{
     unit,
 };
 use crate::image::Image;
-use hodei_types::app::container::{Container, HEALTH_MS_MAX, Health, Reach, Restart, STOP_SECS_MAX};
+use hodei_types::app::{
+    container::{Container, HEALTH_MS_MAX, Health, Reach, Restart, STOP_SECS_MAX},
+    volume::Volume,
+};
 
 /// As Docker has it, where neither file nor image says it.
 const HEALTH_SECS: u64 = 30;
 const HEALTH_RETRIES: u64 = 3;
 const STOP_SECS: u64 = 10;
 /// What keys say of a container and of no component.
-const KEYS: [&str; 10] =
-    ["entrypoint", "command", "env", "workdir", "user", "port", "health", "restart", "stop", "read_only"];
+const KEYS: [&str; 13] = [
+    "entrypoint",
+    "command",
+    "env",
+    "workdir",
+    "user",
+    "port",
+    "health",
+    "restart",
+    "stop",
+    "read_only",
+    "volumes",
+    "snapshot",
+    "bucket",
+];
 /// What keys say of a component and of no container.
 const COMPONENT_KEYS: [&str; 3] = ["request_fuel", "request_memory", "calls"];
 
@@ -35,6 +51,7 @@ pub struct Contained {
     pub stop_secs: Option<u64>,
     pub is_read_only: bool,
     pub reaches: Vec<Reach>,
+    pub volumes: Vec<Volume>,
 }
 
 impl Contained {
@@ -52,6 +69,7 @@ impl Contained {
             health: self.health.clone().or_else(|| before.health.clone()).filter(|health| !health.test.is_empty()),
             restart: self.restart,
             stop_secs: self.stop_secs.unwrap_or(before.stop_secs),
+            volumes: self.volumes.clone(),
             ..before.clone()
         }
     }
@@ -99,6 +117,7 @@ impl Contained {
             stop_secs: self.stop_secs.or(image.says.stop_secs).unwrap_or(STOP_SECS).min(STOP_SECS_MAX),
             reaches: self.reaches.clone(),
             salt,
+            volumes: self.volumes.clone(),
         })
     }
 }
@@ -151,6 +170,7 @@ impl Checked<'_> {
             },
             is_read_only: draft.read_only.unwrap_or_default(),
             reaches: Vec::new(),
+            volumes: self.volumes(draft)?,
         })
     }
 

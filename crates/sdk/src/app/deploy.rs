@@ -9,7 +9,8 @@ use super::{
     record::{FIRST, Record},
     release::Release,
     spec::Spec,
-    upkeep::{Spot, Told},
+    told::Told,
+    upkeep::Spot,
 };
 use crate::{fault::Fault, image::Image};
 use alloy_primitives::U256;
@@ -152,7 +153,11 @@ impl<T: Transport> Apps<T> {
                 waits_until_ms: Some(placed.untilMs),
             });
         }
-        match self.until_ready((&spec.name, None), READY_TIMEOUT, usize::from(record.replicas), tell).await {
+        let ready = self.until_ready((&spec.name, None), READY_TIMEOUT, usize::from(record.replicas), tell).await;
+        if let Err(fault) = self.close().await {
+            tracing::warn!(%fault, "what is owed for snapshots is posted later");
+        }
+        match ready {
             Ok(spots) => {
                 let mut record = self.record(&spec.name)?;
                 // What runs is there: copies that find no host now are ordered later.
@@ -253,7 +258,7 @@ impl<T: Transport> Apps<T> {
             };
             giving += since.elapsed();
             for told in all {
-                if let Told::NotGiven { why, .. } | Told::NotOrdered { why, .. } = &told {
+                if let Told::NotGiven { why, .. } | Told::NotOrdered { why, .. } | Told::NotFilled { why, .. } = &told {
                     words = why.clone();
                 }
                 tell(Step::Told(told));

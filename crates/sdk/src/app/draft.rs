@@ -12,6 +12,7 @@
 //! ```
 //! An unknown key is an error with its line, so that a typing mistake never silently means the default.
 
+use super::volume::VolumeDraft;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -56,6 +57,12 @@ pub struct Draft {
     pub memory: Option<String>,
     /// Disk of each replica, as `"1GiB"`; none without it.
     pub disk: Option<String>,
+    /// Disks of a container that outlive it and its host; then it runs once.
+    pub volumes: Option<Vec<VolumeDraft>>,
+    /// From one snapshot of these to the next, as `"60s"`, which it is without it.
+    pub snapshot: Option<String>,
+    /// The bucket that snapshots are kept in; on this machine without it.
+    pub bucket: Option<String>,
     /// Rate of each replica, in or out, as `"8Mbit"`; none is held without it.
     pub bandwidth: Option<String>,
     /// What each replica may move in an hour, in or out, as `"1GiB"`; none is held without it.
@@ -184,6 +191,9 @@ impl Draft {
             cpu: self.cpu.or(file.cpu),
             memory: self.memory.or(file.memory),
             disk: self.disk.or(file.disk),
+            volumes: self.volumes.or(file.volumes),
+            snapshot: self.snapshot.or(file.snapshot),
+            bucket: self.bucket.or(file.bucket),
             bandwidth: self.bandwidth.or(file.bandwidth),
             transfer: self.transfer.or(file.transfer),
             request_fuel: self.request_fuel.or(file.request_fuel),

@@ -13,6 +13,7 @@ use hodei_types::{
     app::{
         Limits, Manifest, Seal,
         container::{Blob, Container},
+        volume::TreeError,
         wire::{Answer, CHUNK_BYTES_MAX, Due, FRAME_BYTES_MAX, Header, Replica, Request, WireError},
     },
     transport::{APP, Peer, Transport, TransportError},
@@ -61,6 +62,10 @@ pub enum HostError {
     Local(#[from] ImageError),
     #[error("what is to be given could not be read: {0}")]
     Disk(#[from] std::io::Error),
+    #[error("what the host says of a volume is not taken: {0}")]
+    Tree(#[from] TreeError),
+    #[error("a snapshot: {0}")]
+    Snapshot(std::io::Error),
     #[error("the host answered something else")]
     Other,
 }

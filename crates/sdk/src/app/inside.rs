@@ -29,7 +29,7 @@ const ENTER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where an app is entered.
 #[derive(Clone, Debug)]
 pub struct Entrance {
-    app: String,
+    pub(super) app: String,
     pub lease: u64,
     pub node: NodeKey,
 }
@@ -111,7 +111,7 @@ impl<T: Transport> Apps<T> {
         heard.and(said.map(drop)).map_err(|error| told(&at.app, error))
     }
 
-    async fn open(&self, at: &Entrance, way: Way) -> Result<(T::Sink, T::Stream), Fault> {
+    pub(super) async fn open(&self, at: &Entrance, way: Way) -> Result<(T::Sink, T::Stream), Fault> {
         let peer = self.peer(at.node).await?;
         let at_ms = now_ms();
         let signature = self.viewer(&at.app).sign(&Seal::bytes(self.chain_id, &peer.key, at.lease, at_ms));
@@ -129,7 +129,7 @@ impl<T: Transport> Apps<T> {
 }
 
 /// What a host said, of an app.
-fn told(app: &str, error: HostError) -> Fault {
+pub(super) fn told(app: &str, error: HostError) -> Fault {
     match error {
         HostError::Refused(words) => Fault::NotEntered(app.to_owned(), words),
         error => Fault::AppAway(format!("{app:?}"), error.to_string()),

@@ -62,6 +62,8 @@ pub(super) struct Seen {
 pub(super) enum Act {
     /// Hand over the component.
     Give { lease: u64 },
+    /// Say what is on its volumes.
+    Fill { lease: u64 },
     /// End a lease whose replica is lost.
     End { lease: u64 },
     /// Order replicas for so many seconds, on none of these hosts; they are in rising order.
@@ -139,6 +141,8 @@ impl Keep {
                 acts.push(Act::End { lease });
             } else if wants {
                 acts.push(Act::Give { lease });
+            } else if one.sight == Sight::Seen(State::Restoring) {
+                acts.push(Act::Fill { lease });
             }
         }
         acts.extend(self.order(now_ms, (wanted, is_spread), seen));
@@ -222,7 +226,8 @@ impl Watched {
         match sight {
             Sight::Busy => self.misses = 0,
             Sight::Missed | Sight::Gone => self.misses = self.misses.saturating_add(1),
-            Sight::Seen(State::Ready | State::Failed | State::Asleep | State::Warm) => {
+            // Who waits for its owner is not late.
+            Sight::Seen(State::Ready | State::Failed | State::Asleep | State::Warm | State::Restoring) => {
                 (self.misses, self.starting_ms) = (0, None)
             }
             Sight::Seen(State::Waiting | State::Compiling | State::Starting) => {
@@ -380,6 +385,15 @@ mod tests {
             keep.gave(NEW_MS + round, 1, false);
         }
         assert_eq!(keep.step(NEW_MS + 9, (1, true), &waiting)[0], Act::End { lease: 1 });
+    }
+
+    #[test]
+    fn who_waits_for_its_volumes_is_given_them_each_time_and_is_never_late() {
+        let mut keep = Keep::default();
+        let waits = [Seen { until_ms: START_MS * 9, ..seen(1, Sight::Seen(State::Restoring)) }];
+        for now_ms in (0..START_MS * 3).step_by(20_000) {
+            assert_eq!(keep.step(now_ms, (1, true), &waits), [Act::Fill { lease: 1 }]);
+        }
     }
 
     #[test]

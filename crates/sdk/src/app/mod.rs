@@ -32,10 +32,12 @@ mod show;
 mod spare;
 mod spec;
 mod statement;
+mod told;
 mod transcript;
 mod unit;
 mod update;
 mod upkeep;
+mod volume;
 mod wrong;
 
 pub use archive::{Carried, pack, unpack};
@@ -60,11 +62,12 @@ pub use show::{Bill, Running, Shown, Stray};
 pub(crate) use spare::SPARES_MAX;
 pub use spec::{Broken, Runs, Spec};
 pub use statement::Statement;
+pub use told::Told;
 pub use transcript::Answered;
 pub(crate) use unit::thousandths;
 pub use unit::{cpus, secs, size, span};
 pub use update::{Retired, Updated, Upgrade};
-pub use upkeep::Told;
+pub use volume::{Bucket, Folder, Head, Snapshotted, Taped, Vault, Vaults, VolumeDraft, Volumed, volume_flag};
 pub use wrong::{WRONGS_MAX, Wrong};
 
 use crate::{fault::Fault, image::Blobs, moves::event, share::Drawer, wallet::Wallet};
@@ -112,6 +115,8 @@ pub struct Apps<T> {
     given: Arc<Mutex<BTreeMap<u64, (u64, u64)>>>,
     /// By lease, of those on call.
     pays: Arc<Mutex<BTreeMap<u64, Arc<Pay>>>>,
+    /// Where snapshots of volumes are kept.
+    vaults: Option<Arc<dyn Vaults>>,
 }
 
 /// Milliseconds since 1970.
@@ -129,7 +134,20 @@ impl<T: Transport> Apps<T> {
         (genesis, chain_id): (B256, u64),
     ) -> Self {
         let (peers, given, pays) = (Arc::default(), Arc::default(), Arc::default());
-        Self { wallet, link, shelf: Shelf(drawer), genesis, chain_id, peers, blobs, given, pays }
+        Self { wallet, link, shelf: Shelf(drawer), genesis, chain_id, peers, blobs, given, pays, vaults: None }
+    }
+
+    /// The same, with places to keep snapshots of volumes in.
+    pub fn with_vaults(self, vaults: Arc<dyn Vaults>) -> Self {
+        Self { vaults: Some(vaults), ..self }
+    }
+
+    /// For a program that ends: brings to an end what was begun with snapshots.
+    pub async fn close(&self) -> Result<(), Fault> {
+        match &self.vaults {
+            Some(vaults) => vaults.close().await,
+            None => Ok(()),
+        }
     }
 
     /// Where images' blobs are kept.

@@ -3,7 +3,7 @@
 //! A copy is a lease on call of the same workload beside replicas that run: it takes no room, streams a thousandth of what
 //! running costs there, and nobody asks it anything. Hosts that are placed anew fetch from hosts of the owner's leases.
 
-use super::{Apps, RUNNING, now_ms, plan::Plan, record::Record, release::Release, spec::Spec, upkeep::Told};
+use super::{Apps, RUNNING, now_ms, plan::Plan, record::Record, release::Release, spec::Spec, told::Told};
 use crate::fault::Fault;
 use hodei_types::{
     abi::ILeases,

@@ -15,7 +15,7 @@ use crate::{
 };
 use alloy_primitives::{B256, FixedBytes, U256};
 use hodei_types::{
-    app::{Limits, is_name},
+    app::{Limits, is_name, volume::Volume},
     market::{
         AVAILABILITY_BP, CAPACITY_MAX, CAPACITY_MIN, Capacity, Class, LEASE_SECS_MIN, LEVEL_REPLICAS_MAX, Order,
         PATIENCE_MS_MAX, REGIONS, REPLICAS_MAX, Runtime, TERM_SECS_MAX, TIERS, read_percent, region, show_percent,
@@ -104,7 +104,7 @@ impl Checked<'_> {
         Self { lines: &NO_LINES }
     }
 
-    pub(super) fn broken(
+    pub(in crate::app) fn broken(
         &self,
         key: &'static str,
         found: impl ToString,
@@ -133,7 +133,7 @@ impl Checked<'_> {
     }
 
     /// What `unit` reads and shows, of this range.
-    pub(super) fn amount(
+    pub(in crate::app) fn amount(
         &self,
         key: &'static str,
         found: Option<&String>,
@@ -346,6 +346,9 @@ impl Draft {
             false => (CPU_MILLI, 0, 0),
         };
         let runtime = if is_container { Runtime::Oci } else { Runtime::Wasm };
+        // Each, and as much again for the copy that a snapshot is.
+        let volumes = if is_container { checked.volumes(self)? } else { Vec::new() };
+        let volume_bytes = volumes.iter().map(|volume| volume.bytes * 2).sum();
         let each = Capacity {
             cpuMilli: checked.amount(
                 "cpu",
@@ -361,13 +364,15 @@ impl Draft {
                 (CAPACITY_MIN.memoryBytes, most.memoryBytes),
                 &unit::SIZE,
             )?,
-            diskBytes: checked.amount(
-                "disk",
-                self.disk.as_ref(),
-                disk_bytes,
-                (disk_bytes_min, most.diskBytes),
-                &unit::SIZE,
-            )?,
+            diskBytes: checked
+                .amount(
+                    "disk",
+                    self.disk.as_ref(),
+                    disk_bytes,
+                    (disk_bytes_min, most.diskBytes.saturating_sub(volume_bytes)),
+                    &unit::SIZE,
+                )?
+                .saturating_add(volume_bytes),
             bandwidthBits: checked.amount(
                 "bandwidth",
                 self.bandwidth.as_ref(),
@@ -416,6 +421,16 @@ impl Draft {
 }
 
 impl Spec {
+    /// Volumes, and seconds from one snapshot of them to the next; none where it has none.
+    pub fn volumes(&self) -> Option<(&[Volume], u64)> {
+        match &self.runs {
+            Runs::Container(contained) if !contained.volumes.is_empty() => {
+                Some((&contained.volumes, super::volume::snapshot_secs(&self.draft)))
+            }
+            _ => None,
+        }
+    }
+
     /// Refuses a deposit that is more than may be bound, by the term that would not be.
     pub(super) fn check_budget(&self, deposit: U256, lines: &Lines) -> Result<(), Broken> {
         let Some(budget) = self.budget.filter(|budget| deposit > *budget) else { return Ok(()) };

@@ -153,6 +153,11 @@ impl<T: Transport> Apps<T> {
         lines: &Lines,
         secs: Option<u64>,
     ) -> Result<Upgrade, Fault> {
+        self.no_volumes(record, "a release beside the one that runs would write a second one")?;
+        if release.manifest.container().is_some_and(|container| !container.volumes.is_empty()) {
+            let app = record.manifest.name.clone();
+            return Err(Fault::HasVolumes { app, what: "what began without them gets none" });
+        }
         let mut running = self.leases(record).await?;
         running.retain(|lease| lease.state == RUNNING);
         let until_ms = running.iter().map(|lease| lease.untilMs).max();

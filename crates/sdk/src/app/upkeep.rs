@@ -11,6 +11,8 @@ use super::{
     plan::Plan,
     record::Record,
     route::{Route, Routes},
+    told::Told,
+    volume::Turns,
 };
 use crate::fault::Fault;
 use alloy_sol_types::SolCall as _;
@@ -48,89 +50,6 @@ const LEFT_MS: u64 = 60_000;
 pub(super) const END_GAS: u64 = 500_000;
 /// Leases ended in one transaction.
 pub(super) const END_BATCH: usize = 16;
-
-/// What was done for an app, or could not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    Given {
-        app: String,
-        lease: u64,
-    },
-    NotGiven {
-        app: String,
-        lease: u64,
-        why: String,
-    },
-    /// Its replica is lost: nothing is paid for it any more.
-    Ended {
-        app: String,
-        lease: u64,
-        node: NodeKey,
-    },
-    /// The term it was paid for is over.
-    Over {
-        app: String,
-        lease: u64,
-    },
-    /// Placed again.
-    Ordered {
-        app: String,
-        order: u64,
-        replicas: u8,
-    },
-    NotOrdered {
-        app: String,
-        why: String,
-    },
-    /// Further hosts keep a copy of it.
-    Spared {
-        app: String,
-        order: u64,
-        copies: u8,
-    },
-    NotSpared {
-        app: String,
-        why: String,
-    },
-    /// What was left of a release that does not run.
-    Tidied {
-        app: String,
-        release: u32,
-        leases: usize,
-    },
-    /// Nothing could be looked at.
-    Blind {
-        app: String,
-        why: String,
-    },
-}
-
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Given { app, lease } => write!(f, "{app}: the host of lease {lease} has what it runs"),
-            Self::NotGiven { app, lease, why } => {
-                write!(f, "{app}: the host of lease {lease} did not take what it runs: {why}")
-            }
-            Self::Ended { app, lease, node } => {
-                write!(f, "{app}: lease {lease} ended, its host {} does not answer", &node.to_string()[..12])
-            }
-            Self::Over { app, lease } => write!(
-                f,
-                "{app}: lease {lease} is over, as the term it was paid for is: end it and deploy it again (hodei app delete \
-                 {app}), or `hodei app renew {app} 1h` before the end next time"
-            ),
-            Self::Ordered { app, order, replicas } => write!(f, "{app}: order {order} places {replicas} again"),
-            Self::NotOrdered { app, why } => write!(f, "{app}: what is missing could not be placed: {why}"),
-            Self::Spared { app, order, copies } => write!(f, "{app}: order {order} keeps {copies} spare copies"),
-            Self::NotSpared { app, why } => write!(f, "{app}: spare copies found no host, and are tried again: {why}"),
-            Self::Tidied { app, release, leases } => {
-                write!(f, "{app}: {leases} leases of release {release} ended, which nobody brought to an end")
-            }
-            Self::Blind { app, why } => write!(f, "{app}: no look: {why}"),
-        }
-    }
-}
 
 /// A replica as a look found it.
 #[derive(Clone, Debug)]
@@ -193,6 +112,10 @@ impl<T: Transport> Apps<T> {
                     Err(why) => Told::NotGiven { app, lease, why },
                 }
             }
+            Act::Fill { lease } => match self.fill(record, lease).await {
+                Ok(from) => Told::Filled { app, lease, from },
+                Err(fault) => Told::NotFilled { app, lease, why: fault.to_string() },
+            },
             Act::End { lease } => match self.end_lost(lease).await {
                 Ok((_, until_ms)) if is_over(until_ms, now_ms()) => Told::Over { app, lease },
                 Ok((node, _)) => Told::Ended { app, lease, node },
@@ -269,7 +192,13 @@ impl<T: Transport> Apps<T> {
     }
 
     /// Orders replicas as an app's others, for so long, on other hosts.
-    async fn replace(&self, record: &Record, replicas: u8, secs: u64, exclude: &[NodeKey]) -> Result<u64, Fault> {
+    pub(super) async fn replace(
+        &self,
+        record: &Record,
+        replicas: u8,
+        secs: u64,
+        exclude: &[NodeKey],
+    ) -> Result<u64, Fault> {
         let terms = self.further(record, replicas, secs, exclude).await?;
         let plan = Plan::of_terms(self.chain(), terms, true).await?;
         self.order(&record.manifest.name, record.release, &plan).await
@@ -380,6 +309,7 @@ impl<T: Transport> Apps<T> {
             routes.set(name, all);
             acts
         };
+        self.snapshots(&record, &spots, &kept.turns, tell);
         let is_left = self.is_left(&record, &leaving, now_ms());
         // Whoever deploys it does what is to be done for it until then.
         let is_deploying = now_ms() < record.deploying_until_ms;
@@ -439,6 +369,8 @@ struct Kept {
     spares: Mutex<Option<Instant>>,
     /// Something is being done for it.
     is_busy: AtomicBool,
+    /// When its volumes are stored.
+    turns: Arc<Turns>,
     /// The last look failed as a whole, and that was told.
     is_blind: AtomicBool,
 }

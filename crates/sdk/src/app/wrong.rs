@@ -145,6 +145,7 @@ impl Draft {
             "class" => &["patience", "calls", "availability"],
             "price_max" => &["class", "patience", "calls"],
             "memory" => &["request_memory"],
+            "volumes" => &["snapshot", "bucket"],
             _ => &[],
         };
         std::iter::once(&key).chain(beside).for_each(|key| _ = table.remove(*key));
@@ -243,6 +244,10 @@ mod tests {
         assert_eq!(told("component = \"a.wasm\"\nclass = \"deferrable\"\nprice_max = 1\npatience = \"1h\""), 1);
         assert_eq!(told("component = \"a.wasm\"\nmemory = \"lots\"\nrequest_memory = \"512MiB\""), 1);
         assert_eq!(told("component = 3\nreplicas = 99"), 1, "of what it is comes first");
+        assert_eq!(
+            told("image = \"a\"\nvolumes = [{ name = \"a\", path = \"a\" }]\nsnapshot = \"9s\"\nbucket = \"b\""),
+            1
+        );
         let many: String = (0..40).map(|number| format!("key{number} = 1\n")).collect();
         assert_eq!(told(&format!("component = \"a.wasm\"\n{many}")), WRONGS_MAX);
         assert!(Draft::parse_all("name = ").is_err() && Draft::parse_all(&" ".repeat(FILE_BYTES_MAX + 1)).is_err());

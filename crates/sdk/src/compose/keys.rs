@@ -365,8 +365,7 @@ pub(super) static VOLUME: Table = Table {
     ],
 };
 
-pub(super) static VOLUME_TERMS: Table =
-    Table { title: "volumes.NAME.x-hodei", keys: &[later("size", "not yet: hosts keep no volumes: remove it")] };
+pub(super) static VOLUME_TERMS: Table = Table { title: "volumes.NAME.x-hodei", keys: &[yes("size")] };
 
 pub(super) static NETWORK: Table = Table {
     title: "networks.NAME",
@@ -429,7 +428,9 @@ pub(super) static PLACE: Table = Table {
         yes("within"),
         yes("availability"),
         yes("disk"),
-        later("volume", "not yet: hosts keep no volumes: remove it"),
+        yes("volume"),
+        yes("snapshot"),
+        yes("bucket"),
         yes("bandwidth"),
         yes("transfer"),
         yes("tier"),
@@ -452,6 +453,7 @@ pub(super) static PLACE: Table = Table {
         no("restart", OWN),
         no("stop", "say it as stop_grace_period"),
         no("read_only", OWN),
+        no("volumes", OWN),
         no("replicas", "say it as scale or deploy.replicas"),
         no("cpu", "say it as cpus"),
         no("memory", "say it as mem_limit"),

@@ -69,6 +69,8 @@ pub(super) fn hodei(at: &At<'_>, notes: &mut Vec<Note>) -> Result<Hodei, Broken>
             "within" => terms.within = Some(at.number(1..=u64::MAX)?),
             "availability" => terms.availability = text()?,
             "disk" => terms.disk = text()?,
+            "snapshot" => terms.snapshot = text()?,
+            "bucket" => terms.bucket = text()?,
             "volume" => hodei.volume = Some(at.read(size_bytes, SIZE)?),
             "port" => terms.port = Some(at.number(0..=u64::from(u16::MAX))?),
             "bandwidth" => terms.bandwidth = text()?,

@@ -14,7 +14,7 @@ mod tests;
 
 use crate::{
     app::{Draft, Spec},
-    compose::{Broken, Compose, Condition, Note, Service},
+    compose::{Broken, Compose, Condition, Note, Service, Source},
 };
 use hodei_types::{app::is_name, market::Class};
 use std::collections::BTreeMap;
@@ -67,14 +67,34 @@ impl Stack {
                     format!("line {} is that app already, as {}: call one of them otherwise", other.line, other.name);
                 return Err(broken(service.line, &key, &format!("{app:?}"), &rule));
             }
-            let spec = service::spec(service, app, terms, &mut notes)?;
+            let spec = service::spec((compose, service), app, terms, &mut notes)?;
             members.push(Member { service: service.clone(), spec });
         }
+        alone(&members)?;
         waited(&members)?;
         notes.sort();
         notes.dedup();
         Ok(Self { project, members, notes })
     }
+}
+
+/// Refuses a volume that two services would write.
+fn alone(members: &[Member]) -> Result<(), Broken> {
+    let mut written: BTreeMap<&str, &Member> = BTreeMap::new();
+    for member in members {
+        for mount in &member.service.mounts {
+            let Source::Volume(name) = &mount.source else { continue };
+            if let Some(other) = written.insert(name, member) {
+                let key = format!("services.{}.volumes", member.service.name);
+                let rule = format!(
+                    "not yet: it is a disk of one host, and {} writes it: let one service have it",
+                    other.service.name
+                );
+                return Err(broken(mount.line, &key, &format!("volume {name:?}"), &rule));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what nobody could wait for.

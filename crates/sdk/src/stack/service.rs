@@ -1,9 +1,9 @@
 //! Turn one service into what an order and a manifest are made of.
 
-use super::{broken, door, note};
+use super::{broken, door, label, note};
 use crate::{
-    app::{Contained, Draft, Runs, Spec, cpus, size},
-    compose::{Broken, Health, Note, Probe, Restart, Service, Source},
+    app::{Contained, Draft, Runs, Spec, VolumeDraft, cpus, size},
+    compose::{Broken, Compose, Health, Note, Probe, Restart, Service, Source},
 };
 use hodei_types::app::container::{self, HEALTH_MS_MAX, STOP_SECS_MAX};
 
@@ -13,8 +13,18 @@ const SCRATCH: [&str; 3] = ["/tmp", "/run", "/dev/shm"];
 /// Sizes are said in units of this.
 const MIB: u64 = 1 << 20;
 
-pub(super) fn spec(service: &Service, app: String, terms: &Draft, notes: &mut Vec<Note>) -> Result<Spec, Broken> {
-    mounts(service, notes)?;
+pub(super) fn spec(
+    (compose, service): (&Compose, &Service),
+    app: String,
+    terms: &Draft,
+    notes: &mut Vec<Note>,
+) -> Result<Spec, Broken> {
+    let volumes = mounts((compose, service), notes)?;
+    let mut said = service.hodei.terms.clone();
+    if volumes.is_empty() {
+        // Said for all services, of those that have some.
+        (said.snapshot, said.bucket) = (None, None);
+    }
     let key = |name: &str| format!("services.{}.{name}", service.name);
     let port = door::port(service, notes)?;
     let image = match (&service.build, &service.image) {
@@ -39,7 +49,8 @@ pub(super) fn spec(service: &Service, app: String, terms: &Draft, notes: &mut Ve
         replicas: Some(service.replicas),
         cpu: service.cpu_milli.map(cpus),
         memory: service.memory_bytes.map(|bytes| size(bytes.div_ceil(MIB) * MIB)),
-        ..terms.clone().or(Draft { port: None, ..service.hodei.terms.clone() })
+        volumes: (!volumes.is_empty()).then_some(volumes),
+        ..terms.clone().or(Draft { port: None, ..said })
     };
     let mut lines = service.hodei.lines.clone();
     lines.retain(|key, _| !terms.says(key));
@@ -102,9 +113,10 @@ pub(super) fn asked(probe: &Probe, test: Vec<String>) -> container::Health {
     }
 }
 
-/// Refuses what hosts do not bring yet.
-fn mounts(service: &Service, notes: &mut Vec<Note>) -> Result<(), Broken> {
+/// Volumes that it mounts; refuses what hosts do not bring yet.
+fn mounts((compose, service): (&Compose, &Service), notes: &mut Vec<Note>) -> Result<Vec<VolumeDraft>, Broken> {
     let key = format!("services.{}.volumes", service.name);
+    let mut volumes = Vec::new();
     for mount in &service.mounts {
         let (found, rule) = match &mount.source {
             Source::Anonymous => {
@@ -121,14 +133,21 @@ fn mounts(service: &Service, notes: &mut Vec<Note>) -> Result<(), Broken> {
                 let rule = "not yet: of a container's folders /tmp, /run and /dev/shm are memory: use one of these";
                 (format!("a tmpfs at {}", mount.target), rule)
             }
+            Source::Volume(name) if !mount.is_read_only => {
+                let bytes = compose.volumes.get(name).and_then(|volume| volume.size).or(service.hodei.volume);
+                if bytes.is_none() {
+                    notes.push(note(mount.line, &key, "it has 1GiB: say another size as the volume's x-hodei"));
+                }
+                let size = bytes.map(|bytes| size(bytes.div_ceil(MIB) * MIB));
+                volumes.push(VolumeDraft { name: label(name), path: mount.target.clone(), size });
+                continue;
+            }
             Source::Volume(name) => {
-                let rule = "not yet: hosts keep no volumes, and a container starts with its image's files: remove it where \
-                            nothing has to stay";
-                (format!("volume {name:?}"), rule)
+                (format!("volume {name:?}, only read"), "not yet: a volume is its one service's, to read and to write")
             }
             Source::Project(path) => (format!("{path:?}"), "not yet: hosts are given no files: copy it into the image"),
         };
         return Err(broken(mount.line, &key, &found, rule));
     }
-    Ok(())
+    Ok(volumes)
 }

@@ -77,7 +77,7 @@ fn a_service_becomes_an_app_of_its_project() {
 #[test]
 fn what_nothing_does_yet_is_refused_with_its_line() {
     for (lines, words) in [
-        ("volumes: [data:/data]", "volumes"),
+        ("volumes: [\"data:/data:ro\"]", "to write"),
         ("volumes: [./conf:/etc/conf:ro]", "files"),
         ("tmpfs: /cache", "/tmp"),
         ("secrets: [key]", "files"),
@@ -98,6 +98,26 @@ fn what_nothing_does_yet_is_refused_with_its_line() {
         assert_eq!(error.line, line, "{lines}: {error}");
         assert!(error.to_string().contains(words), "{lines}: {error}");
     }
+}
+
+#[test]
+fn a_named_volume_is_a_disk_of_the_one_service_that_writes_it() {
+    let end = "  web: {image: x}\nvolumes:\n  pg_data: {x-hodei: {size: 100mb}}\n  other:\nx-hodei: {snapshot: 30s}\n";
+    let text = format!("services:\n  db:\n    image: x\n    volumes: [\"pg_data:/data\", \"other:/more\"]\n{end}");
+    let stack = stack(&text).unwrap();
+    let [db, web] = &stack.members[..] else { panic!("two services") };
+    let volumes: Vec<_> =
+        contained(db).volumes.iter().map(|one| (one.name.as_str(), one.path.as_str(), one.bytes >> 20)).collect();
+    assert_eq!(volumes, [("pg-data", "/data", 100), ("other", "/more", 1024)]);
+    assert_eq!(db.spec.draft.snapshot.as_deref(), Some("30s"));
+    assert!(contained(web).volumes.is_empty() && web.spec.draft.snapshot.is_none());
+    assert!(stack.notes.iter().any(|note| note.line == 4 && note.words.contains("1GiB")), "{:?}", stack.notes);
+    let shared = text.replace("web: {image: x}", "web: {image: x, volumes: [\"other:/x\"]}");
+    let error = super::tests::stack(&shared).unwrap_err();
+    assert!(error.line == 5 && error.rule.contains("db writes it"), "{error}");
+    let many = text.replace("    image: x\n", "    image: x\n    scale: 2\n");
+    let error = super::tests::stack(&many).unwrap_err();
+    assert!(error.key.contains("replicas") && error.rule.contains("once"), "{error}");
 }
 
 #[test]

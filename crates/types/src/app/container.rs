@@ -3,7 +3,11 @@
 //! An image is its config and its layers, each named by the SHA-256 of the bytes its registry keeps, as OCI has it. Hosts
 //! are given exactly these bytes; what they unpack to is checked against the config's DiffIDs where they are unpacked.
 
-use super::{ManifestError, is_name, within};
+use super::{
+    ManifestError, is_name,
+    volume::{VOLUMES_MAX, Volume},
+    within,
+};
 use crate::{
     cbor::{Reader, Writer},
     transport::NodeKey,
@@ -114,6 +118,8 @@ pub struct Container {
     pub reaches: Vec<Reach>,
     /// Makes what the ledger names by a hash unknown to who guesses an environment.
     pub salt: [u8; 16],
+    /// Disks that outlive it.
+    pub volumes: Vec<Volume>,
 }
 
 impl Packing {
@@ -175,7 +181,20 @@ impl Container {
             }
             within("ports of a reached app", reach.ports.len() as u64, 1, PORTS_MAX as u64)?;
         }
+        within("volumes", self.volumes.len() as u64, 0, VOLUMES_MAX as u64)?;
+        for (place, volume) in self.volumes.iter().enumerate() {
+            volume.check()?;
+            let others = &self.volumes[..place];
+            if others.iter().any(|other| other.name == volume.name || other.path == volume.path) {
+                return Err(ManifestError::Name(volume.name.clone()));
+            }
+        }
         Ok(())
+    }
+
+    /// Bytes of its host's disk that its volumes take: each one, and as much again for the copy that a snapshot is.
+    pub fn volume_bytes(&self) -> u64 {
+        self.volumes.iter().map(|volume| volume.bytes.saturating_mul(2)).fold(0, u64::saturating_add)
     }
 
     fn test(&self) -> Option<&[String]> {
@@ -190,7 +209,8 @@ impl Container {
     }
 
     pub(super) fn write(&self, out: &mut Writer) {
-        out.array(16).text(&self.image).bytes(&self.digest);
+        // One without volumes is spelled as before there were any.
+        out.array(16 + usize::from(!self.volumes.is_empty())).text(&self.image).bytes(&self.digest);
         self.config.write(out);
         out.array(self.layers.len());
         for layer in &self.layers {
@@ -216,10 +236,14 @@ impl Container {
             reach.ports.iter().for_each(|port| _ = out.uint((*port).into()));
         }
         out.bytes(&self.salt);
+        if !self.volumes.is_empty() {
+            out.array(self.volumes.len());
+            self.volumes.iter().for_each(|volume| volume.write(out));
+        }
     }
 
     pub(super) fn read(input: &mut Reader<'_>) -> Result<Self, ManifestError> {
-        input.tuple(16)?;
+        let values = input.array(17)?;
         let (image, digest) = (input.text(TEXT_BYTES_MAX)?.to_owned(), input.fixed()?);
         let config = Blob::read(input)?;
         let count = input.array(LAYERS_MAX)?;
@@ -262,6 +286,23 @@ impl Container {
             Ok::<_, ManifestError>(Reach { name, app, ports })
         };
         let reaches = (0..count).map(|_| reach(input)).collect::<Result<_, _>>()?;
+        let salt = input.fixed()?;
+        let volumes = match values {
+            16 => Vec::new(),
+            17 => {
+                let count = input.array(VOLUMES_MAX)?;
+                within("volumes", count as u64, 1, VOLUMES_MAX as u64)?;
+                (0..count).map(|_| Volume::read(input)).collect::<Result<_, _>>()?
+            }
+            found => {
+                return Err(ManifestError::Field {
+                    field: "container's values",
+                    found: found as u64,
+                    least: 16,
+                    most: 17,
+                });
+            }
+        };
         Ok(Self {
             image,
             digest,
@@ -278,7 +319,8 @@ impl Container {
             restart,
             stop_secs,
             reaches,
-            salt: input.fixed()?,
+            salt,
+            volumes,
         })
     }
 }
@@ -369,6 +411,7 @@ pub(super) mod tests {
             stop_secs: 10,
             reaches: vec![Reach { name: "db".into(), app: NodeKey([6; 32]), ports: vec![5432, 80] }],
             salt: [9; 16],
+            volumes: vec![Volume { name: "data".into(), path: "/srv/data".into(), bytes: 64 << 20 }],
         }
     }
 
@@ -379,6 +422,7 @@ pub(super) mod tests {
     #[test]
     fn a_container_returns_from_its_bytes_and_no_other_spelling_is_taken() {
         let bare = Container { entrypoint: None, health: None, reaches: Vec::new(), port: 0, ..container() };
+        let bare = Container { volumes: Vec::new(), ..bare };
         for container in [container(), bare] {
             let manifest = manifest(container).unwrap();
             let bytes = manifest.encode();

@@ -32,6 +32,7 @@ fn manifest(name: &str, config: &[u8], layers: &[&[u8]]) -> Manifest {
         stop_secs: 10,
         reaches: Vec::new(),
         salt: [2; 16],
+        volumes: Vec::new(),
     };
     Manifest::of_container(name, container, Limits::default(), NodeKey([7; 32])).unwrap()
 }

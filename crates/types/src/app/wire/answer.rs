@@ -102,6 +102,8 @@ pub enum State {
     Asleep = 5,
     /// On call: its process runs for a while yet.
     Warm = 6,
+    /// Its volumes have nothing yet: who deployed it has to fill them.
+    Restoring = 7,
 }
 
 /// How a replica is, by its host.
@@ -145,8 +147,16 @@ pub struct Used {
 }
 
 impl State {
-    pub const ALL: [Self; 7] =
-        [Self::Waiting, Self::Compiling, Self::Starting, Self::Ready, Self::Failed, Self::Asleep, Self::Warm];
+    pub const ALL: [Self; 8] = [
+        Self::Waiting,
+        Self::Compiling,
+        Self::Starting,
+        Self::Ready,
+        Self::Failed,
+        Self::Asleep,
+        Self::Warm,
+        Self::Restoring,
+    ];
 
     /// Whether requests are taken.
     pub fn answers(self) -> bool {
@@ -163,6 +173,7 @@ impl State {
             Self::Failed => "failed",
             Self::Asleep => "asleep",
             Self::Warm => "warm",
+            Self::Restoring => "needs-owner",
         }
     }
 

@@ -1,7 +1,10 @@
 //! Spell what somebody wants inside a container.
 
 use super::{TARGET_BYTES_MAX, WireError};
-use crate::cbor::{Reader, Writer};
+use crate::{
+    app::NAME_BYTES_MAX,
+    cbor::{Reader, Writer},
+};
 
 /// Words of a command and of its variables, each.
 pub const ENTER_WORDS_MAX: usize = 256;
@@ -24,6 +27,17 @@ pub enum Way {
     },
     /// A connection to a port of its loopback.
     Port(u16),
+    /// What a volume holds now: its listing comes, and each piece that is wanted then. `since` is the hash of a listing
+    /// whose pieces the asker has.
+    Snapshot {
+        volume: String,
+        since: Option<[u8; 32]>,
+    },
+    /// What a volume that was never used holds from now on: nothing but its image's files, or what follows.
+    Fill {
+        volume: String,
+        is_born: bool,
+    },
 }
 
 /// A program that is run beside the container's own.
@@ -54,6 +68,11 @@ impl Way {
             Self::Read { path } => _ = out.array(2).uint(2).text(path),
             Self::Write { path } => _ = out.array(2).uint(3).text(path),
             Self::Port(port) => _ = out.array(2).uint(4).uint((*port).into()),
+            Self::Snapshot { volume, since } => {
+                out.array(2 + usize::from(since.is_some())).uint(5).text(volume);
+                since.iter().for_each(|hash| _ = out.bytes(hash));
+            }
+            Self::Fill { volume, is_born } => _ = out.array(3).uint(6).text(volume).uint((*is_born).into()),
         }
         out.finish()
     }
@@ -81,6 +100,19 @@ impl Way {
             (2, 2) => Self::Read { path: input.text(TARGET_BYTES_MAX)?.to_owned() },
             (3, 2) => Self::Write { path: input.text(TARGET_BYTES_MAX)?.to_owned() },
             (4, 2) => Self::Port(u16::try_from(input.uint()?).map_err(|_| WireError::Limit("port"))?),
+            (5, 2 | 3) => {
+                let volume = input.text(NAME_BYTES_MAX)?.to_owned();
+                Self::Snapshot { volume, since: if values == 3 { Some(input.fixed()?) } else { None } }
+            }
+            (6, 3) => {
+                let volume = input.text(NAME_BYTES_MAX)?.to_owned();
+                let is_born = match input.uint()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(WireError::Limit("is_born")),
+                };
+                Self::Fill { volume, is_born }
+            }
             _ => return Err(WireError::Kind(kind)),
         };
         input.end()?;
