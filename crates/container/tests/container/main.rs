@@ -3,6 +3,7 @@
 //! Needs root, runc, mkfs.ext4, and busybox-static; `./check` installs them.
 #![cfg(target_os = "linux")]
 
+mod hostile;
 mod image;
 
 use hodei_container::{Container, Engine, Entering, Error, Exit, Packing, Program, Spec};
