@@ -13,7 +13,7 @@ use hodei_types::app::volume::{ENTRIES_MAX, Entry, Kind, PIECE_BYTES, Tree};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File, Metadata},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::{
@@ -26,6 +26,8 @@ use std::{
 };
 
 const DEPTH_MAX: usize = 128;
+/// What a file system counts in.
+const BLOCK_BYTES: usize = 4096;
 /// Whoever is no user of the container's.
 const NOBODY: u32 = 65_534;
 /// Two writes so near each other may leave a file with one time.
@@ -252,7 +254,8 @@ pub(crate) fn lay(
             Kind::Same { of } => fs::hard_link(at(&tree.entries()[*of]), path),
             Kind::File { .. } => {
                 let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-                entry.pieces().try_for_each(|(hash, bytes)| file.write_all(&piece(hash, bytes)?))
+                entry.pieces().try_for_each(|(hash, bytes)| write(&mut file, &piece(hash, bytes)?))?;
+                file.set_len(entry.bytes())
             }
         }
     };
@@ -262,6 +265,21 @@ pub(crate) fn lay(
     // What is in a folder changes its time: the last comes first.
     for entry in tree.entries().iter().rev().filter(|entry| !matches!(entry.kind, Kind::Same { .. })) {
         allow(entry, &at(entry), base).map_err(named(entry))?;
+    }
+    Ok(())
+}
+
+/// Writes on, and leaves holes where nothing is: what fitted as it was is to fit again.
+fn write(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    let is_hole = |block: &[u8]| block.iter().all(|byte| *byte == 0);
+    while let Some(first) = bytes.chunks(BLOCK_BYTES).next().map(is_hole) {
+        let same = bytes.chunks(BLOCK_BYTES).take_while(|block| is_hole(block) == first).map(<[u8]>::len).sum();
+        let (run, rest) = bytes.split_at(same);
+        match first {
+            true => _ = file.seek(SeekFrom::Current(same as i64))?,
+            false => file.write_all(run)?,
+        }
+        bytes = rest;
     }
     Ok(())
 }
@@ -413,6 +431,25 @@ mod tests {
         // What may have been written in the same moment is read.
         memory.since -= 200;
         assert_eq!(listed(place.path(), Some(&memory)).2.len(), 2);
+    }
+
+    #[test]
+    fn what_is_empty_of_a_file_takes_no_room_where_it_is_laid_down() {
+        let place = tempfile::tempdir().unwrap();
+        let (one, two) = (place.path().join("one"), place.path().join("two"));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&two).unwrap();
+        let mut file = File::create(one.join("sparse")).unwrap();
+        file.write_all(b"begin").unwrap();
+        file.seek(SeekFrom::Start(20 << 20)).unwrap();
+        file.write_all(b"middle").unwrap();
+        file.set_len(40 << 20).unwrap();
+        drop(file);
+        let (tree, _, pieces) = listed(&one, None);
+        lay(&tree, &two, None, |hash, _| Ok(pieces[&hash].clone())).unwrap();
+        assert_eq!(fs::read(two.join("sparse")).unwrap(), fs::read(one.join("sparse")).unwrap());
+        let taken = fs::metadata(two.join("sparse")).unwrap().blocks() * 512;
+        assert!(taken < 1 << 20, "{taken} bytes");
     }
 
     #[test]
