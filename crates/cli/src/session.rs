@@ -177,10 +177,10 @@ impl Session {
     }
 
     /// What opens the same cloud when it is needed.
-    pub(crate) fn later(&self) -> Result<Later> {
-        let (runtime, link, wallet) = (self.runtime.child("later"), self.link.clone(), self.wallet()?);
+    pub(crate) fn later(&self, wallet: Wallet) -> Later {
+        let (runtime, link) = (self.runtime.child("later"), self.link.clone());
         let seed = Zeroizing::new(*self.slot.keys.node.bytes());
-        Ok(Later { runtime, link, wallet, seed, genesis: self.network_key.genesis })
+        Later { runtime, link, wallet, seed, genesis: self.network_key.genesis }
     }
 
     async fn own_log(&self) -> Result<Log<Runtime>> {

@@ -41,10 +41,11 @@ pub(crate) async fn apps(session: &Session) -> Result<Apps<Link>> {
     let head = session.chain.head().await.map_err(chain_fault)?;
     let folder = session.purse.folder().join(FOLDER);
     let blobs = Blobs::at(folder.join(BLOBS));
-    let places = Arc::new(volume::Places::new(folder.join(SNAPSHOTS), session.later()?));
+    let wallet = session.wallet()?;
+    let places = Arc::new(volume::Places::new(folder.join(SNAPSHOTS), session.later(wallet.clone())));
     let drawer = Arc::new(Passes::at(folder));
     let network = (head.genesis, head.chain_id);
-    Ok(Apps::new(session.wallet()?, session.link.clone(), (drawer, blobs), network).with_vaults(places))
+    Ok(Apps::new(wallet, session.link.clone(), (drawer, blobs), network).with_vaults(places))
 }
 
 /// `hodei app …`, but for what stays.
