@@ -1,7 +1,7 @@
 //! Write down for the engine what a container is, as the OCI runtime specification has it.
 
 use crate::{
-    cgroup,
+    cgroup, given,
     image::{Process, User},
     seccomp,
     spec::{Spec, UID_BASE, UIDS},
@@ -69,6 +69,7 @@ pub(crate) fn config(spec: &Spec, process: &Process, user: &User, run: &Path, vo
         mounts.push(json!({ "destination": volume.path, "type": "bind", "source": source,
                             "options": ["bind", "nosuid", "nodev"] }));
     }
+    mounts.extend(given::mounts(spec, run));
     let namespaces = ["pid", "network", "ipc", "uts", "mount", "user", "cgroup"].map(|kind| json!({ "type": kind }));
     let shifted = json!([{ "containerID": 0, "hostID": UID_BASE, "size": UIDS }]);
     json!({

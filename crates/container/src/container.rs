@@ -6,7 +6,7 @@ use crate::{
     engine::{Engine, began, hand_over, handle},
     error::Error,
     exec::{Entering, Exec, namespace},
-    files,
+    files, given,
     inside::Network,
     keeper::{Ended, Order, write_whole},
     prepare,
@@ -305,7 +305,7 @@ async fn clear(engine: &Engine, id: &str) -> Result<(), Error> {
         let said = "it keeps the container although it was told to delete it".into();
         return Err(Error::Engine { command: format!("{} delete {id}", engine.name()), said });
     }
-    for mounted in [run.join("rootfs"), folder.join("disk")] {
+    for mounted in [run.join("rootfs"), given::folder(&run), folder.join("disk")] {
         disk::unmount(&mounted).map_err(Error::at(&mounted))?;
     }
     for folder in [run, folder] {

@@ -158,6 +158,12 @@ fn mount(what: &[u8], at: &Path, kind: &str, flags: libc::c_ulong, options: &str
     checked(mounted).map(drop)
 }
 
+/// Mounts memory of so many bytes there, which others may pass through and not list.
+pub(crate) fn memory(at: &Path, bytes: usize) -> io::Result<()> {
+    let flags = libc::MS_NODEV | libc::MS_NOSUID;
+    mount(b"tmpfs", at, "tmpfs", flags, &format!("mode=711,size={bytes}"))
+}
+
 /// Lets go of what is mounted there, also where something still has a file of it open.
 pub(crate) fn unmount(at: &Path) -> io::Result<()> {
     let name = terminated(at.as_os_str().as_bytes())?;

@@ -6,6 +6,7 @@ use crate::{
     disk,
     engine::Engine,
     error::Error,
+    given,
     image::{Image, User},
     layers,
     root::Root,
@@ -41,6 +42,7 @@ pub(crate) fn prepare(engine: &Engine, spec: &Spec) -> Result<i32, Error> {
     }
     give(run.join("hosts"), &hosts)?;
     give(run.join("hostname"), &format!("{}\n", spec.hostname))?;
+    given::lay(spec, &run)?;
     // There is nobody to ask.
     give(run.join("resolv.conf"), "")?;
     let volumes =

@@ -1,7 +1,10 @@
 //! Say what one container runs, and within what.
 
 use crate::error::Error;
-use hodei_types::app::volume::{VOLUMES_MAX, Volume, is_volume_path};
+use hodei_types::app::{
+    given::{FILES_MAX, Given, is_given_path},
+    volume::{VOLUMES_MAX, Volume, is_volume_path},
+};
 use std::{net::IpAddr, path::PathBuf};
 
 /// Containers' processes believe to be root; on this machine they are this user, and the 65,535 after it.
@@ -73,6 +76,8 @@ pub struct Spec {
     pub stop_secs: u32,
     /// Disks that outlive it, filled before it is made.
     pub volumes: Vec<Volume>,
+    /// Beside those of its image, for it to read.
+    pub files: Vec<Given>,
 }
 
 impl Spec {
@@ -112,6 +117,12 @@ impl Spec {
             return refuse(format!("{} volumes; {VOLUMES_MAX} may be", self.volumes.len()));
         }
         self.volumes.iter().try_for_each(check_volume)?;
+        if self.files.len() > FILES_MAX {
+            return refuse(format!("{} files; {FILES_MAX} may be given", self.files.len()));
+        }
+        if let Some(file) = self.files.iter().find(|file| !is_given_path(&file.path) || file.mode > 0o777) {
+            return refuse(format!("the file at {:?}: a plain path, and rights of 0777 at most", file.path));
+        }
         let command = self.entrypoint.iter().chain(&self.command).flatten();
         let env = self.env.iter().flat_map(|(name, value)| [name, value]);
         check_words(command.chain(env).chain(&self.workdir).chain(&self.user))

@@ -5,6 +5,7 @@
 //! it, and what is asked of a replica. A [`transcript::Transcript`] is one request that anybody can run again.
 
 pub mod container;
+pub mod given;
 pub mod transcript;
 pub mod volume;
 pub mod wire;
@@ -19,7 +20,7 @@ use container::Container;
 /// Longest component that a host takes.
 pub const COMPONENT_BYTES_MAX: u64 = 32 << 20;
 /// Longest encoding of a manifest.
-pub const MANIFEST_BYTES_MAX: usize = 32 << 10;
+pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
 /// Longest name of an app: a label of DNS.
 pub const NAME_BYTES_MAX: usize = 63;
 /// How far a seal's time may be from the host's.

@@ -1,6 +1,7 @@
 //! Deploy apps, show them, change them.
 
-pub(crate) mod deploy;
+pub(crate) mod beside;
+mod deploy;
 mod drill;
 mod image;
 pub(crate) mod inside;

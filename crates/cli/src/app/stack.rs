@@ -1,7 +1,7 @@
 //! Deploy the services of a compose file, and end them together.
 
 use super::{
-    apps,
+    apps, beside,
     deploy::{limited, plan_of, teller},
     image, volume,
 };
@@ -99,7 +99,8 @@ pub(crate) fn read(file: PathBuf, args: &Deploy) -> Result<Read> {
             path.file_name().unwrap_or_default().to_string_lossy().into_owned()
         }
     };
-    let stack = Stack::of(&compose, &project, &terms).map_err(told)?;
+    let mut files = |path: &str| beside::beside(folder, path);
+    let stack = Stack::of(&compose, &project, &terms, &mut files).map_err(told)?;
     let source = |service: &compose::Service| match (&service.build, &service.image) {
         (Some(build), _) => image::Source::of(&build.context, folder, &args.container),
         (None, image) => image::Source::named(image.as_deref().unwrap_or_default(), &args.container),

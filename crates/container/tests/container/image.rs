@@ -109,6 +109,7 @@ pub(crate) fn spec(folder: &Path, id: &str, layers: &[Vec<u8>], command: &str) -
         stop_signal: None,
         stop_secs: 1,
         volumes: Vec::new(),
+        files: Vec::new(),
     }
 }
 

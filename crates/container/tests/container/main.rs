@@ -7,6 +7,7 @@ mod hostile;
 mod image;
 
 use hodei_container::{Container, Engine, Entering, Error, Exit, Packing, Program, Spec};
+use hodei_types::app::given::Given;
 use hodei_types::app::volume::{Kind, Volume};
 use image::{Tar, busybox, spec};
 use sha2::{Digest, Sha256};
@@ -532,4 +533,34 @@ async fn a_snapshot_is_of_one_moment_and_is_laid_down_elsewhere_as_it_was() {
     let said = wrote(&house, spec).await;
     assert!(said.starts_with("drwxr-s---"), "{said}");
     assert!(said.contains("a page of the image\n/etc/passwd\n"), "{said}");
+}
+
+#[tokio::test]
+async fn given_files_are_read_inside_and_stand_on_no_disk() {
+    let house = House::new();
+    let secret = format!("secret-{:016x}", rand::random::<u64>());
+    let given = |path: &str, uid, mode, text: &str| Given { path: path.into(), uid, gid: 0, mode, bytes: text.into() };
+    let mut asked = house.spec("given", "sleep 60");
+    asked.user = Some("web".into());
+    asked.files = vec![
+        given("/run/secrets/key", 33, 0o400, &secret),
+        given("/run/secrets/other", 0, 0o400, "of root"),
+        given("/www/index.html", 0, 0o444, "another page"),
+        given("/new/folder/run", 0, 0o555, "#!/bin/sh\necho ran\n"),
+    ];
+    let container = house.started(asked).await;
+    let (_, seen) = shell(&container, "cat /run/secrets/key /www/index.html; /new/folder/run; ls /bin/sh").await;
+    assert_eq!(seen, format!("{secret}another pageran\n/bin/sh\n"));
+    for refused in ["cat /run/secrets/other", "echo x > /run/secrets/key", "echo x > /www/index.html"] {
+        let (code, said) = shell(&container, refused).await;
+        assert!(code != 0, "{refused} was done: {said}");
+    }
+    // Nowhere below the engine's folder, which is on a disk.
+    let folder = house.folder.path().to_str().unwrap();
+    let found = std::process::Command::new("grep").args(["-rl", &secret, folder]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    let id = container.id().to_owned();
+    container.delete().await.unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(&format!("{id}/given")), "{mounts}");
 }

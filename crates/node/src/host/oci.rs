@@ -243,5 +243,6 @@ fn spec(make: Make) -> Spec {
         stop_signal: None,
         stop_secs: u32::try_from(of.stop_secs).unwrap_or(u32::MAX),
         volumes: of.volumes,
+        files: of.files,
     }
 }

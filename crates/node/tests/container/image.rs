@@ -42,6 +42,7 @@ impl Image {
             reaches,
             salt: [2; 16],
             volumes: Vec::new(),
+            files: Vec::new(),
         };
         Self { container, blobs: vec![config, layer] }
     }

@@ -8,6 +8,7 @@ use super::{
 use crate::image::Image;
 use hodei_types::app::{
     container::{Container, HEALTH_MS_MAX, Health, Reach, Restart, STOP_SECS_MAX},
+    given::Given,
     volume::Volume,
 };
 
@@ -52,6 +53,8 @@ pub struct Contained {
     pub is_read_only: bool,
     pub reaches: Vec<Reach>,
     pub volumes: Vec<Volume>,
+    /// Given beside those of its image.
+    pub files: Vec<Given>,
 }
 
 impl Contained {
@@ -70,6 +73,7 @@ impl Contained {
             restart: self.restart,
             stop_secs: self.stop_secs.unwrap_or(before.stop_secs),
             volumes: self.volumes.clone(),
+            files: if self.files.is_empty() { before.files.clone() } else { self.files.clone() },
             ..before.clone()
         }
     }
@@ -118,6 +122,7 @@ impl Contained {
             reaches: self.reaches.clone(),
             salt,
             volumes: self.volumes.clone(),
+            files: self.files.clone(),
         })
     }
 }

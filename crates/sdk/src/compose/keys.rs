@@ -47,10 +47,6 @@ const fn told(name: &'static str, why: &'static str) -> Key {
     Key { name, standing: Standing::Told(why, &["false"]) }
 }
 
-const fn later(name: &'static str, why: &'static str) -> Key {
-    Key { name, standing: Standing::Later(why, &[]) }
-}
-
 const LABELS: &str = "nothing reads labels here";
 const SHARE: &str = "a replica has what it is paid for, alone: nothing is weighed against others";
 const ALONE: &str = "each container has its own: remove it";
@@ -58,7 +54,6 @@ const DEVICES: &str = "devices of a host are not given: remove it";
 const DRIVER: &str = "only what every host has: remove it";
 const EXTERNAL: &str = "only what this file makes can be used: declare it here, without external";
 const CPUS: &str = "say it as cpus";
-const FILES: &str = "not yet: hosts are given no files: copy it into the image, or say it as environment";
 const BUILT: &str = "not yet: build the image by yourself, and say image";
 const UPDATED: &str = "all of a new release runs beside the old one, and takes over once it is well";
 const AGAIN: &str = "a container begins anew later each time, to a minute, however often";
@@ -97,8 +92,8 @@ pub(super) static SERVICE: Table = Table {
         yes("expose"),
         yes("volumes"),
         yes("tmpfs"),
-        later("secrets", FILES),
-        later("configs", FILES),
+        yes("secrets"),
+        yes("configs"),
         yes("networks"),
         yes("depends_on"),
         yes("links"),
@@ -256,13 +251,7 @@ pub(super) static SCRATCH: Table = Table {
 
 pub(super) static GRANT: Table = Table {
     title: "services.NAME.secrets and configs",
-    keys: &[
-        later("source", FILES),
-        later("target", FILES),
-        later("uid", FILES),
-        later("gid", FILES),
-        later("mode", FILES),
-    ],
+    keys: &[yes("source"), yes("target"), yes("uid"), yes("gid"), yes("mode")],
 };
 
 pub(super) static DEPENDS: Table = Table {

@@ -7,10 +7,13 @@
 //! otherwise than docker does is noted.
 
 mod door;
+mod given;
 mod reach;
 mod service;
 #[cfg(test)]
 mod tests;
+
+pub use given::{Beside, Found};
 
 use crate::{
     app::{Draft, Spec},
@@ -45,8 +48,9 @@ impl Member {
 }
 
 impl Stack {
-    /// What is to run of a file; `terms` are said for all services, and win over the file's.
-    pub fn of(compose: &Compose, project: &str, terms: &Draft) -> Result<Self, Broken> {
+    /// What is to run of a file; `terms` are said for all services, and win over the file's. `beside` reads files of the
+    /// project that services are given.
+    pub fn of(compose: &Compose, project: &str, terms: &Draft, beside: Beside<'_>) -> Result<Self, Broken> {
         let mut notes = compose.notes.clone();
         if let Some(note) = notes.iter().find(|note| note.is_later) {
             let (key, rule) = note.words.split_once(": ").unwrap_or(("the file", &note.words));
@@ -67,7 +71,7 @@ impl Stack {
                     format!("line {} is that app already, as {}: call one of them otherwise", other.line, other.name);
                 return Err(broken(service.line, &key, &format!("{app:?}"), &rule));
             }
-            let spec = service::spec((compose, service), app, terms, &mut notes)?;
+            let spec = service::spec((compose, service), app, terms, (&mut *beside, &mut notes))?;
             members.push(Member { service: service.clone(), spec });
         }
         alone(&members)?;

@@ -1,6 +1,6 @@
 //! Turn one service into what an order and a manifest are made of.
 
-use super::{broken, door, label, note};
+use super::{Beside, broken, door, given, label, note};
 use crate::{
     app::{Contained, Draft, Runs, Spec, VolumeDraft, cpus, size},
     compose::{Broken, Compose, Health, Note, Probe, Restart, Service, Source},
@@ -17,7 +17,7 @@ pub(super) fn spec(
     (compose, service): (&Compose, &Service),
     app: String,
     terms: &Draft,
-    notes: &mut Vec<Note>,
+    (beside, notes): (Beside<'_>, &mut Vec<Note>),
 ) -> Result<Spec, Broken> {
     let volumes = mounts((compose, service), notes)?;
     let mut said = service.hodei.terms.clone();
@@ -64,6 +64,7 @@ pub(super) fn spec(
     })?;
     if let Runs::Container(contained) = &mut spec.runs {
         contain(service, contained, notes)?;
+        contained.files = given::files((compose, service), beside, notes)?;
     }
     Ok(spec)
 }
@@ -145,7 +146,8 @@ fn mounts((compose, service): (&Compose, &Service), notes: &mut Vec<Note>) -> Re
             Source::Volume(name) => {
                 (format!("volume {name:?}, only read"), "not yet: a volume is its one service's, to read and to write")
             }
-            Source::Project(path) => (format!("{path:?}"), "not yet: hosts are given no files: copy it into the image"),
+            // Given as files, not mounted.
+            Source::Project(_) => continue,
         };
         return Err(broken(mount.line, &key, &found, rule));
     }

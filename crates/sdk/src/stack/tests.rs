@@ -8,9 +8,21 @@ use crate::{
 };
 use hodei_types::{app::container, transport::NodeKey};
 
+/// The project's files.
+fn beside(path: &str) -> Result<Vec<Found>, String> {
+    let found = |path: &str, mode, text: &str| Found { path: path.into(), mode, bytes: text.into() };
+    match path {
+        "./nginx.conf" => Ok(vec![found("", 0o600, "events {}")]),
+        "./key.txt" => Ok(vec![found("", 0o644, "secret")]),
+        "./site" => Ok(vec![found("index.html", 0o644, "hello"), found("bin/run", 0o755, "#!")]),
+        "./big" => Ok(vec![found("", 0o644, &"x".repeat(40_000))]),
+        _ => Err("it is not there".into()),
+    }
+}
+
 fn stack(text: &str) -> Result<Stack, Broken> {
     let given = Given { text, ..Given::default() };
-    Stack::of(&read(&given, &mut |_| Ok(None))?, "My_Shop", &Draft::default())
+    Stack::of(&read(&given, &mut |_| Ok(None))?, "My_Shop", &Draft::default(), &mut beside)
 }
 
 /// The refusal of one service of these lines, which begin at line 4.
@@ -80,7 +92,6 @@ fn what_nothing_does_yet_is_refused_with_its_line() {
         ("volumes: [\"data:/data:ro\"]", "to write"),
         ("volumes: [./conf:/etc/conf:ro]", "files"),
         ("tmpfs: /cache", "/tmp"),
-        ("secrets: [key]", "files"),
         ("extra_hosts: [\"a:10.0.0.1\"]", "nothing outside"),
         ("stop_signal: SIGINT", "STOPSIGNAL"),
         ("stop_grace_period: 11m", "600"),
@@ -136,7 +147,7 @@ fn two_services_are_not_one_app() {
     assert!(error.line == 3 && error.rule.contains("line 2"), "{error}");
     let long = "a".repeat(60);
     assert_eq!(stack(&format!("services:\n  {long}: {{image: x}}\n")).unwrap_err().line, 2);
-    assert!(Stack::of(&Compose::default(), "…", &Draft::default()).unwrap_err().rule.contains("-p"));
+    assert!(Stack::of(&Compose::default(), "…", &Draft::default(), &mut beside).unwrap_err().rule.contains("-p"));
 }
 
 #[test]
@@ -144,7 +155,7 @@ fn flags_are_said_for_all_services_and_win() {
     let text = "services:\n  a: {image: x, x-hodei: {term: 1h}}\n  b: {image: x}\n";
     let compose = read(&Given { text, ..Given::default() }, &mut |_| Ok(None)).unwrap();
     let terms = Draft { term: Some("3h".into()), ..Draft::default() };
-    let stack = Stack::of(&compose, "shop", &terms).unwrap();
+    let stack = Stack::of(&compose, "shop", &terms, &mut beside).unwrap();
     assert!(stack.members.iter().all(|member| member.spec.terms.secs == 3 * 3600));
 }
 
@@ -208,4 +219,41 @@ fn an_images_own_test_is_asked_as_often_as_the_file_says() {
     let health = contained(&asked.members[0]).health.clone().unwrap();
     assert_eq!((health.test.as_slice(), health.every_ms), (&["own".to_owned()][..], 5000));
     assert_eq!(reached(&mut stack(text).unwrap(), &[exposing(&[])]).unwrap_err().line, 2);
+}
+
+#[test]
+fn secrets_configs_and_files_of_the_project_are_given_as_files() {
+    let text = "services:\n  web:\n    image: nginx\n    secrets:\n      - key\n      - {source: key, target: /etc/key, uid: '7', \
+                mode: 0400}\n    configs: [{source: conf, target: /etc/app.conf}]\n    volumes:\n      - \
+                ./nginx.conf:/etc/nginx/nginx.conf:ro\n      - ./site:/www:ro\nsecrets: {key: {file: ./key.txt}}\nconfigs: \
+                {conf: {content: \"a = 1\"}}\n";
+    let stack = stack(text).unwrap();
+    let files = &contained(&stack.members[0]).files;
+    let shown: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.uid, file.mode, &file.bytes[..])).collect();
+    assert_eq!(
+        shown,
+        [
+            ("/run/secrets/key", 0, 0o444, &b"secret"[..]),
+            ("/etc/key", 7, 0o400, b"secret"),
+            ("/etc/app.conf", 0, 0o444, b"a = 1"),
+            ("/etc/nginx/nginx.conf", 0, 0o444, b"events {}"),
+            ("/www/index.html", 0, 0o444, b"hello"),
+            ("/www/bin/run", 0, 0o555, b"#!"),
+        ]
+    );
+    assert!(stack.notes.iter().any(|note| note.line == 10 && note.words.contains("stays there")), "{:?}", stack.notes);
+}
+
+#[test]
+fn files_that_cannot_be_given_are_refused_with_their_line() {
+    for (lines, rule) in [
+        ("volumes: [\"./none:/a:ro\"]", "not there"),
+        ("volumes: [\"./big:/a:ro\"]", "build what is more"),
+        ("volumes: [\"./key.txt:/proc/x:ro\"]", "/proc"),
+        ("volumes: [\"./key.txt:/a:ro\", \"./key.txt:/a/b:ro\"]", "one file is at one place"),
+        ("secrets: [{source: key, target: /sys/x}]", "/proc"),
+    ] {
+        let error = refused(lines);
+        assert!(error.line == 4 && error.rule.contains(rule), "{lines}: {error}");
+    }
 }

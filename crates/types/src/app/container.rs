@@ -4,7 +4,9 @@
 //! are given exactly these bytes; what they unpack to is checked against the config's DiffIDs where they are unpacked.
 
 use super::{
-    ManifestError, is_name,
+    ManifestError,
+    given::{self, FILES_MAX, Given},
+    is_name,
     volume::{VOLUMES_MAX, Volume},
     within,
 };
@@ -120,6 +122,8 @@ pub struct Container {
     pub salt: [u8; 16],
     /// Disks that outlive it.
     pub volumes: Vec<Volume>,
+    /// Beside those of its image.
+    pub files: Vec<Given>,
 }
 
 impl Packing {
@@ -181,6 +185,7 @@ impl Container {
             }
             within("ports of a reached app", reach.ports.len() as u64, 1, PORTS_MAX as u64)?;
         }
+        given::check(&self.files)?;
         within("volumes", self.volumes.len() as u64, 0, VOLUMES_MAX as u64)?;
         for (place, volume) in self.volumes.iter().enumerate() {
             volume.check()?;
@@ -209,8 +214,9 @@ impl Container {
     }
 
     pub(super) fn write(&self, out: &mut Writer) {
-        // One without volumes is spelled as before there were any.
-        out.array(16 + usize::from(!self.volumes.is_empty())).text(&self.image).bytes(&self.digest);
+        // One without files, and without volumes, is spelled as before there were any.
+        let more = if self.files.is_empty() { usize::from(!self.volumes.is_empty()) } else { 2 };
+        out.array(16 + more).text(&self.image).bytes(&self.digest);
         self.config.write(out);
         out.array(self.layers.len());
         for layer in &self.layers {
@@ -236,14 +242,18 @@ impl Container {
             reach.ports.iter().for_each(|port| _ = out.uint((*port).into()));
         }
         out.bytes(&self.salt);
-        if !self.volumes.is_empty() {
+        if more > 0 {
             out.array(self.volumes.len());
             self.volumes.iter().for_each(|volume| volume.write(out));
+        }
+        if more > 1 {
+            out.array(self.files.len());
+            self.files.iter().for_each(|file| file.write(out));
         }
     }
 
     pub(super) fn read(input: &mut Reader<'_>) -> Result<Self, ManifestError> {
-        let values = input.array(17)?;
+        let values = input.array(18)?;
         let (image, digest) = (input.text(TEXT_BYTES_MAX)?.to_owned(), input.fixed()?);
         let config = Blob::read(input)?;
         let count = input.array(LAYERS_MAX)?;
@@ -287,22 +297,23 @@ impl Container {
         };
         let reaches = (0..count).map(|_| reach(input)).collect::<Result<_, _>>()?;
         let salt = input.fixed()?;
-        let volumes = match values {
-            16 => Vec::new(),
-            17 => {
-                let count = input.array(VOLUMES_MAX)?;
-                within("volumes", count as u64, 1, VOLUMES_MAX as u64)?;
-                (0..count).map(|_| Volume::read(input)).collect::<Result<_, _>>()?
-            }
-            found => {
-                return Err(ManifestError::Field {
-                    field: "container's values",
-                    found: found as u64,
-                    least: 16,
-                    most: 17,
-                });
-            }
-        };
+        if !(16..=18).contains(&values) {
+            let (field, found) = ("container's values", values as u64);
+            return Err(ManifestError::Field { field, found, least: 16, most: 18 });
+        }
+        let mut volumes = Vec::new();
+        if values > 16 {
+            let count = input.array(VOLUMES_MAX)?;
+            // Said in its short form where there are none of both.
+            within("volumes", count as u64, u64::from(values == 17), VOLUMES_MAX as u64)?;
+            volumes = (0..count).map(|_| Volume::read(input)).collect::<Result<_, _>>()?;
+        }
+        let mut files = Vec::new();
+        if values > 17 {
+            let count = input.array(FILES_MAX)?;
+            within("files", count as u64, 1, FILES_MAX as u64)?;
+            files = (0..count).map(|_| Given::read(input)).collect::<Result<_, _>>()?;
+        }
         Ok(Self {
             image,
             digest,
@@ -321,6 +332,7 @@ impl Container {
             reaches,
             salt,
             volumes,
+            files,
         })
     }
 }
@@ -412,6 +424,7 @@ pub(super) mod tests {
             reaches: vec![Reach { name: "db".into(), app: NodeKey([6; 32]), ports: vec![5432, 80] }],
             salt: [9; 16],
             volumes: vec![Volume { name: "data".into(), path: "/srv/data".into(), bytes: 64 << 20 }],
+            files: vec![Given { path: "/run/secrets/key".into(), uid: 7, gid: 0, mode: 0o400, bytes: b"k".to_vec() }],
         }
     }
 
@@ -422,8 +435,10 @@ pub(super) mod tests {
     #[test]
     fn a_container_returns_from_its_bytes_and_no_other_spelling_is_taken() {
         let bare = Container { entrypoint: None, health: None, reaches: Vec::new(), port: 0, ..container() };
-        let bare = Container { volumes: Vec::new(), ..bare };
-        for container in [container(), bare] {
+        let bare = Container { volumes: Vec::new(), files: Vec::new(), ..bare };
+        let (filed, disked) =
+            (Container { volumes: Vec::new(), ..container() }, Container { files: Vec::new(), ..container() });
+        for container in [container(), bare, filed, disked] {
             let manifest = manifest(container).unwrap();
             let bytes = manifest.encode();
             assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
@@ -452,6 +467,15 @@ pub(super) mod tests {
             env: vec![("k".repeat(10), "v".repeat(10)); WORDS_MAX],
             health: None,
             reaches: vec![reach; LINKS_MAX],
+            files: (0..FILES_MAX)
+                .map(|at| Given {
+                    path: format!("/f{at}"),
+                    uid: 65_535,
+                    gid: 65_535,
+                    mode: 0o777,
+                    bytes: vec![at as u8; given::FILES_BYTES_MAX / FILES_MAX - 4],
+                })
+                .collect(),
             ..container()
         };
         let manifest = manifest(largest).unwrap();

@@ -33,6 +33,7 @@ fn manifest(name: &str, config: &[u8], layers: &[&[u8]]) -> Manifest {
         reaches: Vec::new(),
         salt: [2; 16],
         volumes: Vec::new(),
+        files: Vec::new(),
     };
     Manifest::of_container(name, container, Limits::default(), NodeKey([7; 32])).unwrap()
 }
