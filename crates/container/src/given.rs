@@ -40,7 +40,7 @@ pub(crate) fn lay(spec: &Spec, run: &Path) -> Result<(), Error> {
     for (at, file) in spec.files.iter().enumerate() {
         let path = place(run, at);
         let made = File::options().write(true).create_new(true).open(&path).and_then(|mut made| {
-            made.set_permissions(Permissions::from_mode(0))?;
+            made.set_permissions(Permissions::from_mode(0o000))?;
             made.write_all(&file.bytes)?;
             fchown(&made, Some(UID_BASE + file.uid), Some(UID_BASE + file.gid))?;
             made.set_permissions(Permissions::from_mode(file.mode))

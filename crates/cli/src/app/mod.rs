@@ -1,7 +1,7 @@
 //! Deploy apps, show them, change them.
 
-pub(crate) mod beside;
-mod deploy;
+mod beside;
+pub(crate) mod deploy;
 mod drill;
 mod image;
 pub(crate) mod inside;

@@ -176,6 +176,7 @@ impl Checked<'_> {
             is_read_only: draft.read_only.unwrap_or_default(),
             reaches: Vec::new(),
             volumes: self.volumes(draft)?,
+            files: Vec::new(),
         })
     }
 

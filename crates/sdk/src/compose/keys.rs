@@ -47,6 +47,10 @@ const fn told(name: &'static str, why: &'static str) -> Key {
     Key { name, standing: Standing::Told(why, &["false"]) }
 }
 
+const fn later(name: &'static str, why: &'static str) -> Key {
+    Key { name, standing: Standing::Later(why, &[]) }
+}
+
 const LABELS: &str = "nothing reads labels here";
 const SHARE: &str = "a replica has what it is paid for, alone: nothing is weighed against others";
 const ALONE: &str = "each container has its own: remove it";
