@@ -17,20 +17,32 @@ pub struct Found {
 /// Reads what is at a path relative to the compose file: one file, or all files of a folder; or why it cannot be given.
 pub type Beside<'a> = &'a mut dyn FnMut(&str) -> Result<Vec<Found>, String>;
 
+/// What every container has, and no file is put over.
+const OWN: [&str; 6] = ["/tmp", "/run", "/etc", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+
 /// Files that are collected, each with its line.
 #[derive(Default)]
-struct Files {
+struct Files<'a> {
     all: Vec<Given>,
     bytes: usize,
+    /// Where the service has volumes.
+    volumes: Vec<&'a str>,
 }
 
-impl Files {
+impl Files<'_> {
     fn add(&mut self, line: usize, key: &str, file: Given) -> Result<(), Broken> {
         let refuse = |rule: &str| Err(broken(line, key, &format!("{:?}", file.path), rule));
-        if !is_given_path(&file.path) {
-            return refuse("a path inside of the container, not in /proc, /sys or /dev");
+        if !is_given_path(&file.path) || OWN.contains(&file.path.as_str()) {
+            return refuse("a path inside of the container, not in /proc, /sys or /dev, nor what each container has");
         }
         let is_below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+        let volume = self
+            .volumes
+            .iter()
+            .find(|volume| file.path == **volume || is_below(&file.path, volume) || is_below(volume, &file.path));
+        if let Some(volume) = volume {
+            return refuse(&format!("there is a volume at {volume:?}: put it beside that"));
+        }
         let meets = |other: &&Given| {
             other.path == file.path || is_below(&other.path, &file.path) || is_below(&file.path, &other.path)
         };
@@ -55,7 +67,8 @@ pub(super) fn files(
     beside: Beside<'_>,
     notes: &mut Vec<Note>,
 ) -> Result<Vec<Given>, Broken> {
-    let mut files = Files::default();
+    let volumes = service.mounts.iter().filter(|mount| matches!(mount.source, Source::Volume(_)));
+    let mut files = Files { volumes: volumes.map(|mount| mount.target.as_str()).collect(), ..Files::default() };
     let key = |name: &str| format!("services.{}.{name}", service.name);
     for (name, grants, contents) in
         [("secrets", &service.secrets, &compose.secrets), ("configs", &service.configs, &compose.configs)]

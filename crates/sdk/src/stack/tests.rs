@@ -252,6 +252,8 @@ fn files_that_cannot_be_given_are_refused_with_their_line() {
         ("volumes: [\"./key.txt:/proc/x:ro\"]", "/proc"),
         ("volumes: [\"./key.txt:/a:ro\", \"./key.txt:/a/b:ro\"]", "one file is at one place"),
         ("secrets: [{source: key, target: /sys/x}]", "/proc"),
+        ("secrets: [{source: key, target: /run}]", "each container has"),
+        ("volumes: [\"data:/data\", \"./key.txt:/data/key:ro\"]", "a volume at"),
     ] {
         let error = refused(lines);
         assert!(error.line == 4 && error.rule.contains(rule), "{lines}: {error}");

@@ -196,7 +196,7 @@ fn what_has_no_name_here_is_refused() {
     let unknown = |bytes: &[u8]| (Request::decode(bytes).unwrap_err(), Answer::decode(bytes).unwrap_err());
     assert_eq!(unknown(&[0x81, 0x18, 99]), (WireError::Kind(99), WireError::Kind(99)));
     // A state that is none, and a manifest whose name is none.
-    assert_eq!(Answer::decode(&[0x82, 11, 7]), Err(WireError::Limit("state")));
+    assert_eq!(Answer::decode(&[0x82, 11, 8]), Err(WireError::Limit("state")));
     let named = Request::Give { lease: 1, manifest: Manifest { name: "A".into(), ..manifest() } };
     assert!(matches!(Request::decode(&named.encode()), Err(WireError::Manifest(ManifestError::Name(_)))));
 }
