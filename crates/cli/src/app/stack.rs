@@ -133,7 +133,6 @@ fn terms(args: &Deploy) -> Result<Draft> {
         collateral_min: said.collateral_min.clone(),
         within: said.within,
         availability: said.availability.clone(),
-        spares: said.spares,
         ..Draft::default()
     };
     let of = &args.container;

@@ -34,8 +34,6 @@ use tokio::{task::JoinSet, time::Instant};
 
 /// What a container says is looked at so often.
 const TAIL_EVERY: Duration = Duration::from_millis(500);
-/// Whether a spare copy is whole is looked at so often.
-const COPY_EVERY: Duration = Duration::from_secs(60);
 /// What it used is read so often.
 const USAGE_EVERY: Duration = Duration::from_secs(10);
 /// Whether it is well yet is tried so often at first, and so often later.
@@ -130,9 +128,6 @@ impl<E: Storage> Host<E> {
 
     /// Tends a replica's container until its lease ends.
     pub(super) async fn contain(&self, containers: &Containers, replica: &Arc<Replica>) {
-        if replica.on_call.is_some() {
-            return self.keep_copy(containers, replica).await;
-        }
         let mut backoff = BACKOFF;
         let mut tail = None;
         loop {
@@ -193,19 +188,6 @@ impl<E: Storage> Host<E> {
         }
     }
 
-    /// Keeps a copy of its image, and starts nothing: what is on call beside replicas that run is there so that others of
-    /// the app's hosts may fetch from it.
-    async fn keep_copy(&self, containers: &Containers, replica: &Replica) {
-        while let Some(manifest) = self.image(containers, replica).await {
-            replica.describe(&manifest);
-            replica.tell(State::Asleep, "a copy of its image is kept here");
-            tokio::select! {
-                () = tokio::time::sleep(COPY_EVERY) => {}
-                () = replica.ended() => return,
-            }
-        }
-    }
-
     /// Ends the container of a lease that is over, and removes what nothing needs any more.
     async fn clear(&self, containers: &Containers, lease: u64) {
         containers.end(lease).await;
@@ -226,6 +208,10 @@ impl<E: Storage> Host<E> {
 
     /// Adopts its container, or makes one; nothing where its lease ended meanwhile.
     async fn contained_up(&self, containers: &Containers, replica: &Arc<Replica>) -> Result<Option<Up>, RuntimeError> {
+        if replica.on_call.is_some() {
+            let words = "a container is not sold by the call: order it by the hour, without call_rate";
+            return Err(RuntimeError::Never(words.into()));
+        }
         let manifest = match containers.images.manifest(&replica.workload) {
             Some(manifest) => manifest,
             None => match self.image(containers, replica).await {

@@ -59,7 +59,6 @@ pub use record::Record;
 pub use release::Release;
 pub use route::{Pick, Route, Routes};
 pub use show::{Bill, Running, Shown, Stray};
-pub(crate) use spare::SPARES_MAX;
 pub use spec::{Broken, Runs, Spec};
 pub use statement::Statement;
 pub use told::Told;

@@ -1,7 +1,8 @@
 //! Have further hosts keep a copy of what an app runs, so that a replica that is lost goes on without its owner.
 //!
 //! A copy is a lease on call of the same workload beside replicas that run: it takes no room, streams a thousandth of what
-//! running costs there, and nobody asks it anything. Hosts that are placed anew fetch from hosts of the owner's leases.
+//! running costs there, and nobody asks it anything. Hosts that are placed anew fetch from hosts of the owner's leases. Of
+//! images none are kept yet: the ledger takes no container on call.
 
 use super::{Apps, RUNNING, now_ms, plan::Plan, record::Record, release::Release, spec::Spec, told::Told};
 use crate::fault::Fault;
@@ -12,7 +13,7 @@ use hodei_types::{
 };
 
 /// Copies of one app.
-pub(crate) const SPARES_MAX: u64 = 4;
+pub(super) const SPARES_MAX: u64 = 4;
 
 /// Whether one of an app's leases is a spare copy: what is on call altogether has none.
 pub(super) fn is_copy(lease: &ILeases::Lease, all: &[ILeases::Lease]) -> bool {
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn copies_are_ordered_away_from_replicas_and_on_hosts_of_their_own() {
-        let text = "image = \"nginx\"\nreplicas = 3\nper_host = 2\nspares = 2\navailability = \"99%\"\n";
+        let text = "component = \"a.wasm\"\nreplicas = 3\nper_host = 2\nspares = 2\navailability = \"99%\"\n";
         let (draft, lines) = Draft::parse(text).unwrap();
         let spec = draft.check(&lines).unwrap();
         assert_eq!(spec.spares, 2);
@@ -145,5 +146,18 @@ mod tests {
         assert_eq!((terms.replicas, terms.perHost, terms.class), (2, 1, Class::OnCall as u8));
         assert_eq!(terms.exclude, [[3; 32].into(), [9; 32].into()] as [alloy_primitives::B256; 2]);
         assert_eq!((terms.each, terms.availabilityMinBp), (spec.terms.each, 0));
+    }
+
+    #[test]
+    fn nothing_is_copied_of_images_yet_nor_of_what_is_on_call_or_waits() {
+        for (text, rule) in [
+            ("image = \"nginx\"\nspares = 1\n", "components alone"),
+            ("component = \"a.wasm\"\nclass = \"on-call\"\nspares = 1\n", "beside what runs"),
+            ("component = \"a.wasm\"\nspares = 5\n", "0 to 4"),
+        ] {
+            let (draft, lines) = Draft::parse(text).unwrap();
+            let error = draft.check(&lines).unwrap_err();
+            assert!(error.key == "spares" && error.rule.contains(rule), "{error}");
+        }
     }
 }

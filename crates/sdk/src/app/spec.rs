@@ -259,6 +259,11 @@ impl Checked<'_> {
                 "copies are kept beside what runs: what is on call is one itself, and what waits runs nowhere yet";
             return Err(self.broken("spares", spares, rule, Some("0".into())));
         }
+        if spares > 0 && draft.image.is_some() {
+            let rule =
+                "not yet: hosts keep copies of components alone; two replicas of an image are that to each other";
+            return Err(self.broken("spares", spares, rule, Some("replicas = 2".into())));
+        }
         Ok(spares as u8)
     }
 

@@ -428,7 +428,7 @@ pub(super) static PLACE: Table = Table {
         yes("transfer"),
         yes("tier"),
         yes("renewable"),
-        yes("spares"),
+        no("spares", "not yet: hosts keep copies of components alone: say replicas: 2"),
         Key {
             name: "standby",
             standing: Standing::Later("not yet: another replica is placed when one is lost", &["cold"]),

@@ -6,7 +6,7 @@ use super::{
     broken::{Broken, Note},
     keys,
 };
-use crate::app::{Draft, Lines, SPARES_MAX};
+use crate::app::{Draft, Lines};
 
 /// What docker has no word for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,6 @@ pub(super) fn hodei(at: &At<'_>, notes: &mut Vec<Note>) -> Result<Hodei, Broken>
             "transfer" => terms.transfer = text()?,
             "tier" => terms.tier = text()?,
             "renewable" => terms.renewable = Some(at.number(0..=100)?),
-            "spares" => terms.spares = Some(at.number(0..=SPARES_MAX)?),
             "standby" => hodei.standby = Some(at.one_of(&[("cold", Standby::Cold), ("warm", Standby::Warm)])?),
             _ => {
                 spread = Some(at);
