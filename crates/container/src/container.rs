@@ -24,6 +24,8 @@ use tokio::{
 
 /// After its end, what its keeper has to write is there within this.
 const KEPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An engine makes a container within a second; a machine that is out of breath may need more.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 const VERSION: u32 = 1;
@@ -100,7 +102,12 @@ impl Container {
         let keeper = &engine.0.keeper;
         let mut command = Command::new(&keeper.path);
         command.args(&keeper.arguments).arg(&path).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        let kept = command.current_dir("/").stdin(Stdio::null()).output().await;
+        let kept = command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true).output();
+        // An image can make an engine wait for ever: what it opens may be a pipe that nobody writes to.
+        let kept = tokio::time::timeout(CREATE_TIMEOUT, kept).await.map_err(|_| Error::Engine {
+            command: format!("{} create {id}", engine.name()),
+            said: format!("nothing within {} s", CREATE_TIMEOUT.as_secs()),
+        })?;
         let kept = kept.map_err(Error::at(&keeper.path))?;
         if !kept.status.success() {
             let said = String::from_utf8_lossy(&kept.stderr).trim().to_owned();

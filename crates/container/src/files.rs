@@ -22,6 +22,8 @@ pub(crate) const WORD: &str = "files";
 /// Of one archive.
 const FILES_MAX: u64 = 1 << 20;
 const DEPTH_MAX: usize = 128;
+/// Of this process's address space: an archive is carried through a small part of it.
+const MEMORY_BYTES_MAX: u64 = 512 << 20;
 
 /// What is to be carried.
 #[derive(Serialize, Deserialize)]
@@ -42,6 +44,10 @@ pub(crate) fn run() -> Option<i32> {
         return None;
     }
     let done = serde_json::from_str::<Order>(&order).map_err(io::Error::from).and_then(|order| {
+        // Names in an archive are taken into memory whole, and it is this machine's.
+        let limit = libc::rlimit { rlim_cur: MEMORY_BYTES_MAX, rlim_max: MEMORY_BYTES_MAX };
+        // SAFETY: the struct is the kernel's, and outlives the call.
+        checked(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) })?;
         enter(&order)?;
         // What is made belongs to the container's root, and to others as it says.
         // SAFETY: a plain number; there is one thread.

@@ -12,7 +12,10 @@ use crate::{
     root::Root,
     spec::Spec,
 };
-use std::{fs, os::unix::fs::DirBuilderExt};
+use std::{
+    fs::{self, File},
+    os::unix::fs::DirBuilderExt,
+};
 
 /// Unpacks what is not there, makes the disk, mounts the root, writes the engine's file; gives the signal that stops it.
 pub(crate) fn prepare(engine: &Engine, spec: &Spec) -> Result<i32, Error> {
@@ -35,7 +38,9 @@ pub(crate) fn prepare(engine: &Engine, spec: &Spec) -> Result<i32, Error> {
     disk::make(&folder.join("disk.img"), spec.disk_bytes, &disk)?;
     fs::create_dir(&root).map_err(Error::at(&root))?;
     disk::overlay(&unpacked, &folder.join("links"), &disk, &root)?;
-    let user = User::find(&process.user, &Root::open(&root).map_err(Error::at(&root))?)?;
+    let opened = Root::open(&root).map_err(Error::at(&root))?;
+    read_by_engine(&opened)?;
+    let user = User::find(&process.user, &opened)?;
     let mut hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 {}\n", spec.hostname);
     for (name, address) in &spec.hosts {
         hosts.push_str(&format!("{address} {name}\n"));
@@ -51,4 +56,16 @@ pub(crate) fn prepare(engine: &Engine, spec: &Spec) -> Result<i32, Error> {
     let config = bundle::config(spec, &process, &user, &run, &volumes).to_string();
     fs::write(&path, config).map_err(Error::at(&path))?;
     Ok(process.stop_signal)
+}
+
+/// Refuses what an engine would open, and wait at for ever: it reads these within the container that it makes.
+fn read_by_engine(root: &Root) -> Result<(), Error> {
+    for name in ["etc/passwd", "etc/group"] {
+        let Ok(found) = root.at(name.as_bytes(), libc::O_PATH) else { continue };
+        let about = File::from(found).metadata().map_err(Error::io(name))?;
+        if !about.is_file() {
+            return Err(Error::Image(format!("its {name} is no file")));
+        }
+    }
+    Ok(())
 }

@@ -127,3 +127,17 @@ async fn what_is_told_of_use_is_what_the_kernel_counts() {
     }
     container.delete().await.unwrap();
 }
+
+#[tokio::test]
+async fn an_image_that_would_keep_its_engine_waiting_is_refused() {
+    let house = House::new();
+    for name in ["etc/passwd", "etc/group"] {
+        let pipe = Tar::new().folder("etc").entry(EntryType::Fifo, name, "", 0o666, b"").bytes();
+        let asked = spec(house.folder.path(), &id("pipe"), &[busybox(), pipe], "true");
+        let said = refused(&house, asked).await;
+        assert!(said.contains(name), "{said}");
+    }
+    // Another starts.
+    let (exit, _) = house.run(house.spec("after", "true")).await;
+    assert_eq!(exit.code, Some(0));
+}

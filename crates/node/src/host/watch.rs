@@ -42,6 +42,8 @@ use tokio::sync::watch;
 
 /// No answer until then is a miss: dialling through a relay fits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two looks at least.
+const REST: Duration = Duration::from_millis(100);
 /// A ledger without a block for so long is not heard.
 const LEDGER_QUIET: Duration = Duration::from_secs(15);
 /// A transaction in no block by then is given up; the next attempt makes it good.
@@ -101,12 +103,16 @@ impl<E: Storage> Host<E> {
     /// Watches until `stop`.
     pub(super) async fn watch(self, task: Task, mut stop: watch::Receiver<bool>) {
         let mut post = Post::default();
+        let mut begun = Instant::now();
         loop {
-            let wait = tokio::time::sleep(Duration::from_millis(EVERY_MS) + task.delay().unwrap_or_default());
+            // Who does not answer makes a look longer than that, and the next no later.
+            let rest = Duration::from_millis(EVERY_MS).saturating_sub(begun.elapsed()).max(REST);
+            let wait = tokio::time::sleep(rest + task.delay().unwrap_or_default());
             tokio::select! {
                 () = wait => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
+            begun = Instant::now();
             if task.delay().is_none() {
                 continue;
             }

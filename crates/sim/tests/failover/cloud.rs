@@ -26,6 +26,8 @@ const ANSWER_MS: u64 = 3_000;
 /// Without anything to do blocks are so far apart; with something they come within this, at random.
 const IDLE_MS: u64 = 2_500;
 const BLOCK_MS: u64 = 1_200;
+/// Between two looks at others at least.
+const REST_MS: u64 = 100;
 /// Hosts look at their own leases so often.
 const FOLLOW_MS: u64 = 1_000;
 /// A program that is started anew is away for so long.
@@ -53,6 +55,7 @@ struct Host {
     misses: Misses,
     /// When its next look begins, or the one under way ends, with who answered.
     at_ms: u64,
+    begun_ms: u64,
     asked: Option<Vec<(NodeKey, bool)>>,
     heard_ms: u64,
     /// Of leases it showed itself for, the generation.
@@ -105,6 +108,7 @@ impl Cloud {
                 signer,
                 misses: Misses::new(node),
                 at_ms: 0,
+                begun_ms: 0,
                 asked: None,
                 heard_ms: 0,
                 shown: BTreeMap::new(),
@@ -190,9 +194,12 @@ impl Cloud {
             Fault::Restart => self.hosts[at].down_until_ms = self.now_ms + RESTART_MS,
             Fault::BlindWatcher => {
                 let node = NodeKey(lease.node.0);
-                let watches = |host: &Host| host.misses.hosts().contains_key(&node);
-                let watcher = self.hosts.iter_mut().find(|host| watches(host)).expect("a watcher");
-                (watcher.is_cut, watcher.is_deaf) = (true, true);
+                // One that runs nothing of the app: else what it runs is lost to the others, and rightly.
+                let runs = |host: &Host| leases.iter().any(|lease| lease.node.0 == host.node.0);
+                let watches = |host: &Host| host.misses.hosts().contains_key(&node) && !runs(host);
+                if let Some(watcher) = self.hosts.iter_mut().find(|host| watches(host)) {
+                    (watcher.is_cut, watcher.is_deaf) = (true, true);
+                }
             }
         }
         let nodes: Vec<B256> = hurt.iter().map(|one| self.hosts[*one].node.0.into()).collect();
@@ -276,7 +283,7 @@ impl Cloud {
         }
         if !self.hosts[at].is_deaf {
             self.hosts[at].heard_ms = now_ms;
-            if now_ms.is_multiple_of(FOLLOW_MS) {
+            if (now_ms / TICK_MS).is_multiple_of(FOLLOW_MS / TICK_MS) {
                 self.show(at);
             }
         }
@@ -287,7 +294,7 @@ impl Cloud {
             None => self.ask(at),
             Some(asked) => {
                 self.judge(at, &asked);
-                self.hosts[at].at_ms = now_ms + EVERY_MS;
+                self.hosts[at].at_ms = (self.hosts[at].begun_ms + EVERY_MS).max(now_ms + REST_MS);
             }
         }
     }
@@ -295,6 +302,7 @@ impl Cloud {
     /// Takes up a round's duties, and asks whom they name; the answers are there after the slowest.
     fn ask(&mut self, at: usize) {
         let (now_ms, me) = (self.now_ms, self.hosts[at].node);
+        self.hosts[at].begun_ms = now_ms;
         if !self.hosts[at].is_deaf {
             let round = self.world.view(LEASES, ILeases::roundCall {}).index;
             if round != self.hosts[at].misses.round() {

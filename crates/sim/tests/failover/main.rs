@@ -13,6 +13,8 @@ use std::sync::Mutex;
 const SEEDS: u64 = 50;
 /// From a fault to the lease of who goes on, at most.
 const DEPUTY_MS: u64 = 20_000;
+/// The same where the first watcher is asked in vain, and the next has its turn.
+const TURN_MS: u64 = 10_000;
 
 /// Milliseconds from a fault to the deputy's lease, over seeds.
 fn told(what: &str, mut all: Vec<u64>) {
@@ -27,7 +29,7 @@ fn lost(what: &str, fault: Fault) {
     each(seeds(SEEDS), |seed| {
         let mut cloud = Cloud::new(seed);
         let replicas = cloud.hurt(fault);
-        let took = cloud.until_deputies(&replicas, DEPUTY_MS);
+        let took = cloud.until_deputies(&replicas, DEPUTY_MS + TURN_MS * u64::from(fault == Fault::Operator));
         all.lock().expect("no holder of this lock panics").extend(took);
         // What stays away is lost after two minutes, and each replica has one lease again.
         cloud.pass(150_000);
