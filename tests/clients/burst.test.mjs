@@ -15,7 +15,7 @@ const abi = parseAbi([
   'struct Placement { bytes32 node; uint128 rate; uint64 via; }',
   'struct Step { uint128 priceFrom; uint64 offers; Capacity free; }',
   'struct Held { uint64 lease; uint64 order; address holder; bytes32 node; Capacity capacity; Capacity free; uint64 leases; uint64 untilMs; bool lent; Prices prices; uint16 preemptibleBp; }',
-  'struct Lease { uint64 id; uint64 order; address owner; bytes32 node; uint8 state; bool preemptible; Capacity capacity; uint128 rate; uint128 left; uint128 owed; uint64 paidSecs; uint64 begunMs; uint64 untilMs; bytes32 workload; uint8 replica; uint64 generation; uint64 lostMs; uint64 via; }',
+  'struct Lease { uint64 id; uint64 order; address owner; bytes32 node; uint8 state; bool preemptible; Capacity capacity; uint128 rate; uint128 left; uint128 owed; uint64 paidSecs; uint64 begunMs; uint64 untilMs; bytes32 workload; uint8 replica; uint64 generation; uint64 lostMs; uint128 callRate; uint128 claimed; uint64 via; uint64 deputyOf; }',
   'function depth(uint8 region, uint8 runtime) view returns (Step[])',
   'function quote(Order terms) view returns (Placement[])',
   'function order(Order terms) payable returns (uint64 id)',
