@@ -158,10 +158,10 @@ fn mount(what: &[u8], at: &Path, kind: &str, flags: libc::c_ulong, options: &str
     checked(mounted).map(drop)
 }
 
-/// Mounts memory of so many bytes there, which others may pass through and not list.
+/// Mounts memory of so many bytes there, which containers' root may pass through, and nobody else of this machine.
 pub(crate) fn memory(at: &Path, bytes: usize) -> io::Result<()> {
     let flags = libc::MS_NODEV | libc::MS_NOSUID;
-    mount(b"tmpfs", at, "tmpfs", flags, &format!("mode=711,size={bytes}"))
+    mount(b"tmpfs", at, "tmpfs", flags, &format!("mode=710,gid={UID_BASE},size={bytes}"))
 }
 
 /// Lets go of what is mounted there, also where something still has a file of it open.

@@ -9,6 +9,8 @@ use std::{
 };
 
 const DEPTH_MAX: usize = 16;
+/// Files and folders that are looked at: links may lead to the same ones again and again.
+const LOOKS_MAX: usize = 1024;
 
 /// What is at `path` of the project, or why it cannot be given. Nothing that a link leads to outside of the project.
 pub(super) fn beside(project: &Path, path: &str) -> Result<Vec<Found>, String> {
@@ -18,7 +20,7 @@ pub(super) fn beside(project: &Path, path: &str) -> Result<Vec<Found>, String> {
         return Err("it is not there".into());
     }
     let mut found = Vec::new();
-    let mut left = FILES_BYTES_MAX as u64;
+    let mut left = (FILES_BYTES_MAX as u64, LOOKS_MAX);
     walk(&project, &root, String::new(), (&mut found, &mut left), 0)?;
     found.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(found)
@@ -28,9 +30,11 @@ fn walk(
     project: &Path,
     at: &Path,
     name: String,
-    (found, left): (&mut Vec<Found>, &mut u64),
+    (found, left): (&mut Vec<Found>, &mut (u64, usize)),
     depth: usize,
 ) -> Result<(), String> {
+    let looks = left.1.checked_sub(1).ok_or_else(|| format!("more than {LOOKS_MAX} files and folders: name fewer"))?;
+    left.1 = looks;
     let real = at.canonicalize().map_err(|error| format!("{}: {error}", at.display()))?;
     if !real.starts_with(project) {
         return Err(format!("{} leads out of the project: copy it there", at.display()));
@@ -53,15 +57,15 @@ fn walk(
     if !what.is_file() {
         return Err(format!("{} is neither file nor folder", at.display()));
     }
-    if found.len() >= FILES_MAX || what.len() > *left {
+    if found.len() >= FILES_MAX || what.len() > left.0 {
         return Err(format!(
             "{FILES_MAX} files of {FILES_BYTES_MAX} bytes together are given at most: build what is more into the image"
         ));
     }
     let mut bytes = Vec::new();
     let file = File::open(&real).map_err(|error| format!("{}: {error}", at.display()))?;
-    file.take(*left + 1).read_to_end(&mut bytes).map_err(|error| format!("{}: {error}", at.display()))?;
-    *left = left.saturating_sub(bytes.len() as u64);
+    file.take(left.0 + 1).read_to_end(&mut bytes).map_err(|error| format!("{}: {error}", at.display()))?;
+    left.0 = left.0.saturating_sub(bytes.len() as u64);
     found.push(Found { path: name, mode: mode(&what), bytes });
     Ok(())
 }

@@ -9,7 +9,8 @@ use super::{
     replica::{BUSY_MS, Replica, give},
     transcript::Asked,
 };
-use crate::{gate::Reserved, journal::now_ms};
+use crate::{gate::Reserved, journal::now_ms, provider::lock};
+use alloy_primitives::Address;
 use bytes::Bytes;
 use commonware_runtime::{Sink, Storage, Stream};
 use futures::FutureExt as _;
@@ -25,7 +26,7 @@ use hodei_types::{
     transport::{Incoming, NodeKey},
 };
 use http_body_util::Full;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Who opens a stream says at once what it wants.
@@ -231,7 +232,8 @@ impl<E: Storage> Host<E> {
         replicas.iter().filter(|replica| replica.workload == *workload).for_each(|replica| replica.wake.notify_one());
     }
 
-    /// Gives a component, or a container, to a host that holds a lease of the same workload.
+    /// Gives a component, or a container with its variables and files, to a host that holds a lease of the same workload of
+    /// an owner whose lease this host runs: anybody may order what has that hash, which the ledger names.
     async fn give_on<Si: Sink, St: Stream>(&self, from: NodeKey, workload: [u8; 32], sink: &mut Si, stream: &mut St) {
         let until = Instant::now() + ANSWER_TIMEOUT;
         let image = self.0.containers.as_ref().and_then(|it| Some((it, it.images.get(&workload)?)));
@@ -242,7 +244,9 @@ impl<E: Storage> Host<E> {
         match self.is_leased_to(from, workload).await {
             Ok(true) => {}
             Ok(false) => {
-                give(sink, &refused("the ledger knows no running lease of it on the asking node"), until).await;
+                let words =
+                    "the ledger knows no running lease of it on the asking node, of an owner whose this node runs";
+                give(sink, &refused(words), until).await;
                 return;
             }
             Err(error) => {
@@ -265,7 +269,11 @@ impl<E: Storage> Host<E> {
     }
 
     async fn is_leased_to(&self, node: NodeKey, workload: [u8; 32]) -> Result<bool, ChainError> {
-        self.has_lease(node, |lease| lease.workload.0 == workload).await
+        let owners: BTreeSet<Address> = {
+            let replicas = lock(&self.0.replicas);
+            replicas.values().filter(|replica| replica.workload == workload).map(|replica| replica.owner).collect()
+        };
+        self.has_lease(node, |lease| lease.workload.0 == workload && owners.contains(&lease.owner)).await
     }
 
     /// Whether a node has a running lease of that kind.

@@ -4,7 +4,7 @@
 //! the ledger is played.
 
 use super::{CHAIN_ID, Folder, OWNER, leased::Leased, on_runtime};
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use commonware_runtime::{Supervisor as _, tokio::Context};
 use hodei_audit::Log;
 use hodei_ledger::{
@@ -428,6 +428,11 @@ fn a_host_that_is_placed_later_gets_the_component_from_another() {
         let wanted = vec![Request::Fetch { workload: manifest.workload() }];
         let answer = ask(&link, &first.peer, wanted).await;
         assert!(matches!(answer, Answer::Refused { .. }), "who has no lease of it: {answer:?}");
+        // The hash is on the ledger for all to see: who orders the same for himself is given nothing of others.
+        let stranger = Signer::new(&VISITOR).node().0.into();
+        ledger.on_call(9, Address::repeat_byte(9), stranger, manifest.workload(), (MEMORY, 1, 1000));
+        let answer = ask(&link, &first.peer, vec![Request::Fetch { workload: manifest.workload() }]).await;
+        assert!(matches!(answer, Answer::Refused { .. }), "another owner's host: {answer:?}");
 
         let second = Running::start(&context.child("second"), &folder.0.join("second"), ledger.clone(), OTHER).await;
         ledger.lease(2, second.host.id(), manifest.workload(), MEMORY);
