@@ -90,7 +90,6 @@ fn a_service_becomes_an_app_of_its_project() {
 fn what_nothing_does_yet_is_refused_with_its_line() {
     for (lines, words) in [
         ("volumes: [\"data:/data:ro\"]", "to write"),
-        ("volumes: [./conf:/etc/conf:ro]", "files"),
         ("tmpfs: /cache", "/tmp"),
         ("extra_hosts: [\"a:10.0.0.1\"]", "nothing outside"),
         ("stop_signal: SIGINT", "STOPSIGNAL"),
