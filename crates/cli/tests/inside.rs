@@ -72,7 +72,8 @@ fn its_owner_runs_programs_in_a_container_copies_files_and_reaches_its_ports() {
     }
 
     // With a terminal, as somebody who types has one.
-    let typed = "busybox tty; for i in 1 2 3 4 5; do busybox stty size && break; sleep 1; done";
+    // Its size is told to a terminal that is there, as by who changes it later.
+    let typed = "busybox tty; for i in 1 2 3 4 5; do busybox stty size | busybox grep . && break; sleep 1; done";
     let hodei = network.user.command(&[]).get_program().to_string_lossy().into_owned();
     let words = format!("stty rows 31 cols 97; {hodei} -C {} app exec page -t -- sh -c '{typed}'", network.name);
     let script = Command::new("script").args(["-qec", &words, "/dev/null"]).env("HOME", network.user.folder()).output();
