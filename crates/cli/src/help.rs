@@ -124,6 +124,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "hodei deploy app.toml -y",
             "hodei deploy hello.wat --on-call --calls 100000",
             "hodei deploy compose.yaml -p shop --dry-run",
+            "hodei deploy k8s/ --dry-run",
             "hodei deploy shop.wasm --name shop --replicas 3 --region eu-west,eu-north --memory 512MiB --term 7d --budget 5",
         ],
     ),

@@ -257,8 +257,8 @@ fn run(line: Line, out: Out) -> Result<()> {
             Share::Reader => in_cloud(&global, async |session| share::reader(session, out)),
         },
         Verb::Deploy(args) => {
-            if let Some(file) = app::stack::meant(&args.file) {
-                let read = app::stack::read(file, &args)?;
+            if let Some(meant) = app::meant::meant(&args.file) {
+                let read = app::stack::read(meant, &args)?;
                 return in_cloud(&global, async |session| app::stack::deploy(&args, read, session, out).await);
             }
             // Read and checked before anybody is asked for anything.

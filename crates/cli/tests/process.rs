@@ -179,6 +179,17 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
     let capped = file("capped");
     std::fs::create_dir(&capped).unwrap();
     std::fs::write(user.folder().join("capped/node.toml"), "[provider]\n[caps]\nuplaod_bytes_per_s = 1\n").unwrap();
+    let (manifest, wrong, folder) = (file("app.yaml"), file("wrong.yaml"), file("k8s"));
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - image: nginx:1.27\n";
+    std::fs::create_dir(&folder).unwrap();
+    for (path, text) in [
+        ("app.yaml", pod.to_owned()),
+        ("wrong.yaml", format!("{pod}    imag: x\n")),
+        ("k8s/a.yaml", pod.to_owned()),
+        ("k8s/b.yaml", "{apiVersion: apps/v1, kind: DaemonSet}\n".to_owned()),
+    ] {
+        std::fs::write(user.folder().join(path), text).unwrap();
+    }
     refused(
         &user,
         &[
@@ -199,6 +210,11 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
             (&["deploy", &none], 3, "HD1004"),
             (&["deploy", HELLO, "--replicas", "65"], 2, "HD3051"),
             (&["deploy", HELLO], 3, "HD1101"),
+            (&["deploy", &manifest, "--dry-run"], 3, "HD1101"),
+            (&["deploy", &manifest, "--profile", "ops"], 2, "HD3051"),
+            (&["deploy", &manifest, "--replicas", "2"], 2, "HD3051"),
+            (&["deploy", &wrong, "--dry-run"], 2, "HD3051"),
+            (&["deploy", &folder, "--dry-run"], 2, "HD3051"),
             (&["app", "list"], 3, "HD1101"),
             (&["app", "scale", "hello", "0"], 2, "HD1001"),
             (&["app", "renew", "hello", "soon"], 2, "HD1001"),
@@ -244,6 +260,10 @@ fn without_a_cloud_each_error_names_what_to_do_and_leaves_nothing() {
     );
     let told = user.run(&["node", "run", "--folder", &capped]).2["error"].to_string();
     assert!(told.contains("line 3") && told.contains("uplaod_bytes_per_s"), "{told}");
+    let told = user.run(&["deploy", &wrong, "--dry-run"]).2["error"].to_string();
+    assert!(told.contains("line 7") && told.contains("image") && told.contains("docs/kubernetes.md"), "{told}");
+    let told = user.run(&["deploy", &folder, "--dry-run"]).2["error"].to_string();
+    assert!(told.contains("b.yaml, line 1") && told.contains("Deployment with replicas"), "{told}");
     for words in [&["status"][..], &["doctor"], &["net", "create", "x", "--validator", "127.0.0.1:2", "--dry-run"]] {
         let before = files(&user);
         let result = user.one(words);

@@ -5,6 +5,8 @@ pub(crate) mod deploy;
 mod drill;
 mod image;
 pub(crate) mod inside;
+mod manifests;
+pub(crate) mod meant;
 pub(crate) mod serve;
 pub(crate) mod stack;
 pub(crate) mod transcript;

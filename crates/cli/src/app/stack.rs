@@ -1,9 +1,12 @@
-//! Deploy the services of a compose file, and end them together.
+//! Deploy the services of a compose file or of manifests, and end them together.
 
 use super::{
     apps, beside,
     deploy::{limited, plan_of, teller},
-    image, volume,
+    image,
+    manifests::{self, Told},
+    meant::Meant,
+    volume,
 };
 use crate::{
     args::{AppDelete, Deploy},
@@ -16,25 +19,20 @@ use crate::{
 use alloy_primitives::{B256, U256};
 use hodei_sdk::{
     app::{Apps, Draft, Gate, Payload, Plan, Project, Step, Upgrade},
-    compose::{self, Broken, FILE_BYTES_MAX, Given},
+    compose::{self, Compose, FILE_BYTES_MAX, Given},
     image::Image,
     link::Link,
     stack::Stack,
 };
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
-/// What a folder's file may be called, the first that is there.
-const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 /// Hours of what is told as a month.
 const MONTH_HOURS: u64 = 24 * 30;
 
-/// A compose file, checked as far as that needs nobody.
+/// A compose file or manifests, checked as far as that needs nobody.
 pub(crate) struct Read {
-    file: PathBuf,
+    told: Told,
     stack: Stack,
     /// Where the image of each service is.
     sources: Vec<image::Source>,
@@ -66,20 +64,49 @@ impl Ready {
     }
 }
 
-/// The compose file that a word of the command line means, if it means one.
-pub(crate) fn meant(what: &Path) -> Option<PathBuf> {
-    let is_yaml = |path: &Path| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-    if what.is_dir() {
-        return NAMES.iter().map(|name| what.join(name)).find(|file| file.is_file());
-    }
-    is_yaml(what).then(|| what.to_owned())
+/// Reads what is meant, and refuses what nothing does.
+pub(crate) fn read(meant: Meant, args: &Deploy) -> Result<Read> {
+    let (what, terms) = (args.file.as_path(), terms(args)?);
+    let (told, folder, compose) = match meant {
+        Meant::Compose(file) => {
+            let folder = folder_of(&file).to_owned();
+            let told = Told { file, places: None };
+            let compose = of_compose(&told, &folder, args)?;
+            (told, folder, compose)
+        }
+        Meant::Manifests(files) => {
+            if !args.stack.profiles.is_empty() {
+                let help = "leave it out, or deploy only the files that are meant";
+                return Err(Fault::new(&fault::APP_SPEC, "--profile is of a compose file, not of manifests", help));
+            }
+            let folder = if what.is_dir() { what } else { folder_of(what) };
+            let (told, compose) = manifests::read(what, &files)?;
+            (told, folder.to_owned(), compose)
+        }
+    };
+    let project = match (&args.stack.project, &compose.name) {
+        (Some(said), _) | (None, Some(said)) => said.clone(),
+        (None, None) => {
+            let path = folder.canonicalize().map_err(|error| Fault::io(&folder, "finding its name", &error))?;
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        }
+    };
+    let mut files = |path: &str| beside::beside(&folder, path);
+    let stack = Stack::of(&compose, &project, &terms, &mut files).map_err(|error| told.broken(error))?;
+    let source = |service: &compose::Service| match (&service.build, &service.image) {
+        (Some(build), _) => image::Source::of(&build.context, &folder, &args.container),
+        (None, image) => image::Source::named(image.as_deref().unwrap_or_default(), &args.container),
+    };
+    let sources = stack.members.iter().map(|member| source(&member.service)).collect::<Result<_>>()?;
+    Ok(Read { told, stack, sources })
 }
 
-/// Reads the file, and refuses what nothing does.
-pub(crate) fn read(file: PathBuf, args: &Deploy) -> Result<Read> {
-    let terms = terms(args)?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let text = text(&file)?;
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn of_compose(told: &Told, folder: &Path, args: &Deploy) -> Result<Compose> {
+    let text = text(&told.file)?;
     // What is not UTF-8 is no value of a YAML file.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -90,26 +117,10 @@ pub(crate) fn read(file: PathBuf, args: &Deploy) -> Result<Read> {
         Err(error) => Err(error.to_string()),
         Ok(_) => self::text(&folder.join(path)).map(Some).map_err(|fault| fault.message),
     };
-    let told = |error| broken(&file, &error);
-    let compose = compose::read(&given, &mut beside).map_err(told)?;
-    let project = match (&args.stack.project, &compose.name) {
-        (Some(said), _) | (None, Some(said)) => said.clone(),
-        (None, None) => {
-            let path = folder.canonicalize().map_err(|error| Fault::io(folder, "finding its name", &error))?;
-            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-        }
-    };
-    let mut files = |path: &str| beside::beside(folder, path);
-    let stack = Stack::of(&compose, &project, &terms, &mut files).map_err(told)?;
-    let source = |service: &compose::Service| match (&service.build, &service.image) {
-        (Some(build), _) => image::Source::of(&build.context, folder, &args.container),
-        (None, image) => image::Source::named(image.as_deref().unwrap_or_default(), &args.container),
-    };
-    let sources = stack.members.iter().map(|member| source(&member.service)).collect::<Result<_>>()?;
-    Ok(Read { file, stack, sources })
+    compose::read(&given, &mut beside).map_err(|error| told.broken(error))
 }
 
-fn text(path: &Path) -> Result<String> {
+pub(super) fn text(path: &Path) -> Result<String> {
     String::from_utf8(limited(path, FILE_BYTES_MAX as u64, &fault::SETTINGS)?)
         .map_err(|_| Fault::new(&fault::SETTINGS, "it is not UTF-8", "write it anew").at(path.display()))
 }
@@ -138,21 +149,21 @@ fn terms(args: &Deploy) -> Result<Draft> {
     let of = &args.container;
     if said != terms || !of.env.is_empty() || of.env_file.is_some() || of.from.is_some() {
         let help = "say it in the file, at the service it is meant for";
-        return Err(Fault::new(&fault::APP_SPEC, "a flag is of one app, and a compose file is deployed", help));
+        return Err(Fault::new(&fault::APP_SPEC, "a flag is of one app, and a file of several is deployed", help));
     }
     Ok(terms)
 }
 
-fn broken(file: &Path, error: &Broken) -> Fault {
-    Fault::new(&fault::APP_SPEC, error, "docs/compose.md lists what is done with each key").at(file.display())
-}
-
-/// `hodei deploy compose.yaml`
+/// `hodei deploy` of a compose file or manifests
 pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Out) -> Result<()> {
-    let Read { file, mut stack, sources } = read;
+    let Read { told, mut stack, sources } = read;
     let apps = apps(session).await?;
-    let ready = plan(&file, &mut stack, &sources, &apps, out).await?;
-    stack.notes.iter().for_each(|note| out.say(format!("line {}: {}", note.line, note.words)));
+    let ready = plan(&told, &mut stack, &sources, &apps, out).await?;
+    let notes: Vec<_> = stack.notes.iter().map(|note| told.note(note)).collect();
+    for (file, line, words) in &notes {
+        let file = file.as_ref().map(|file| format!("{file}, ")).unwrap_or_default();
+        out.say(format!("{file}line {line}: {words}"));
+    }
     let rows: Vec<_> = stack.members.iter().zip(&ready).map(|(member, ready)| row(member.app(), ready)).collect();
     out.say(table(&["APP", "REPLICAS", "REGIONS", "OPERATORS", "AN HOUR", "A MONTH", "ESCROW"], &rows));
     stack.members.iter().for_each(|member| volume::tell_loss(&member.spec, out));
@@ -173,7 +184,11 @@ pub(crate) async fn deploy(args: &Deploy, read: Read, session: &Session, out: Ou
                 "plan": ready.plan().map(plan_of), "from": updated(ready),
             })
         };
-        let notes = stack.notes.iter().map(|note| json!({ "line": note.line, "words": note.words }));
+        let note = |(file, line, words): &(Option<String>, usize, String)| match file {
+            Some(file) => json!({ "file": file, "line": line, "words": words }),
+            None => json!({ "line": line, "words": words }),
+        };
+        let notes = notes.iter().map(note);
         out.result(
             "",
             &json!({
@@ -226,19 +241,20 @@ fn port(member: &hodei_sdk::stack::Member) -> u16 {
 
 /// Finds the images, lets the services reach each other, and asks where each would go.
 async fn plan(
-    file: &Path,
+    told: &Told,
     stack: &mut Stack,
     sources: &[image::Source],
     apps: &Apps<Link>,
     out: Out,
 ) -> Result<Vec<Ready>> {
-    let of = |service: &str, fault: hodei_sdk::Fault| sdk_fault(fault).at(format!("{}: {service}", file.display()));
+    let of =
+        |service: &str, fault: hodei_sdk::Fault| sdk_fault(fault).at(format!("{}: {service}", told.file.display()));
     let mut images = Vec::new();
     for (member, source) in stack.members.iter().zip(sources) {
         images.push(source.find(apps.blobs(), out).await.map_err(|fault| of(&member.service.name, fault))?);
     }
     let says: Vec<_> = images.iter().map(|image| &image.says).collect();
-    stack.connect(&says, |app| apps.reached_as(app)).map_err(|error| broken(file, &error))?;
+    stack.connect(&says, |app| apps.reached_as(app)).map_err(|error| told.broken(error))?;
     let standing = apps.project(&stack.project).map_err(sdk_fault)?.unwrap_or_default();
     let names = apps.names().map_err(sdk_fault)?;
     let mut ready = Vec::new();
@@ -423,24 +439,4 @@ pub(super) async fn delete(args: &AppDelete, mut project: Project, apps: &Apps<L
     out.result(format!("{name} is over: {leases} leases ended, {} came back", money::exact(refunded)), &value);
     out.next("hodei app list");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_compose_file_is_meant_by_itself_and_by_its_folder() {
-        let folder = std::env::temp_dir().join(format!("hodei-stack-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        assert_eq!(meant(&folder), None);
-        assert_eq!(meant(Path::new("nginx:1.27")), None);
-        assert_eq!(meant(Path::new("app.toml")), None);
-        assert_eq!(meant(Path::new("stack.yml")), Some("stack.yml".into()));
-        std::fs::write(folder.join("docker-compose.yml"), "services: {}\n").unwrap();
-        assert_eq!(meant(&folder), Some(folder.join("docker-compose.yml")));
-        std::fs::write(folder.join("compose.yaml"), "services: {}\n").unwrap();
-        assert_eq!(meant(&folder), Some(folder.join("compose.yaml")));
-        std::fs::remove_dir_all(folder).unwrap();
-    }
 }

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf};
 #[derive(Args, Debug)]
 pub(crate) struct Deploy {
     /// A component, .wasm or .wat; an image as nginx:1.27, or its .tar, or a folder that is built; an app.toml that names
-    /// one; or a compose.yaml, or the folder it is in.
+    /// one; or a compose.yaml, or manifests of Kubernetes, or the folder they are in.
     #[arg(value_name = "WHAT")]
     pub(crate) file: PathBuf,
     /// What it is called, a label of DNS; without it as its file, or its image.
@@ -29,9 +29,9 @@ pub(crate) struct Deploy {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "What of a compose file")]
+#[command(next_help_heading = "What of a compose file or manifests")]
 pub(crate) struct Stack {
-    /// What its apps' names begin with; without it its `name:`, or its folder's.
+    /// What its apps' names begin with; without it its `name:` or namespace, or its folder's.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) project: Option<String>,
     /// A profile whose services are deployed too; may be given several times.

@@ -172,11 +172,21 @@ impl<'a> At<'a> {
         table: &'static Table,
         notes: &mut Vec<Note>,
     ) -> Result<Vec<(&'static str, Self)>, Broken> {
+        self.fields_or(table, notes, "; keys of your own begin with x-")
+    }
+
+    /// The same; keys of one's own are left aside only where `own` tells of them.
+    pub(super) fn fields_or(
+        &self,
+        table: &'static Table,
+        notes: &mut Vec<Note>,
+        own: &str,
+    ) -> Result<Vec<(&'static str, Self)>, Broken> {
         let mut fields = Vec::new();
         for (name, at) in self.entries()? {
             let Some(key) = table.keys.iter().find(|key| key.name == name) else {
-                if !name.starts_with("x-") {
-                    return Err(self.unknown(name, &at, table));
+                if own.is_empty() || !name.starts_with("x-") {
+                    return Err(self.unknown(name, &at, table, own));
                 }
                 if nearest_is(name, "x-hodei") {
                     notes.push(at.note("nothing reads it: x-hodei is meant?"));
@@ -207,7 +217,7 @@ impl<'a> At<'a> {
         self.is_empty() || self.scalar().is_some_and(|text| harmless.contains(&text))
     }
 
-    fn unknown(&self, name: &str, at: &Self, table: &'static Table) -> Broken {
+    fn unknown(&self, name: &str, at: &Self, table: &'static Table, own: &str) -> Broken {
         let names: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
         let letters = |name: &str| {
             let mut words: Vec<String> = name.split(['_', '-', '.']).map(str::to_lowercase).collect();
@@ -217,7 +227,7 @@ impl<'a> At<'a> {
         let turned = names.iter().find(|other| letters(other) == letters(name)).map(|name| format!("{name:?}"));
         let nearest = turned.or_else(|| nearest(name, &names));
         let key = if self.path.is_empty() { "the file" } else { &self.path }.to_owned();
-        let rule = format!("{} has no such key; keys of your own begin with x-", table.title);
+        let rule = format!("{} has no such key{own}", table.title);
         Broken { file: None, line: at.line, key, found: format!("with {}", quote(name)), rule, nearest }
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn scratch(at: &At<'_>) -> Result<Vec<Mount>, Broken> {
     at.one_or_more()?.into_iter().map(one).collect()
 }
 
-fn target(at: &At<'_>, path: &str) -> Result<String, Broken> {
+pub(super) fn target(at: &At<'_>, path: &str) -> Result<String, Broken> {
     let is_plain = path.starts_with('/') && !path.split('/').any(|part| part == "..") && path.len() <= 4096;
     if !is_plain || path.contains('\0') {
         return Err(at.broken("a path inside of the container that begins with / and has no ..", None));

@@ -12,6 +12,35 @@ pub const PORTS_MAX: usize = 256;
 
 const RULE: &str = "[[IP:]PUBLISHED:]TARGET[/tcp], as \"8080:80\", ports 1 to 65535, ranges as \"8000-8009:8000-8009\"";
 
+/// Ports that by common usage speak something else than HTTP, and what.
+const OTHERS: [(u16, &str); 20] = [
+    (21, "FTP"),
+    (22, "SSH"),
+    (25, "SMTP"),
+    (53, "DNS"),
+    (110, "POP3"),
+    (143, "IMAP"),
+    (389, "LDAP"),
+    (443, "TLS"),
+    (465, "SMTP"),
+    (587, "SMTP"),
+    (993, "IMAP"),
+    (1433, "SQL Server"),
+    (1883, "MQTT"),
+    (3306, "MySQL"),
+    (5432, "PostgreSQL"),
+    (5672, "AMQP"),
+    (6379, "Redis"),
+    (9092, "Kafka"),
+    (11211, "memcached"),
+    (27017, "MongoDB"),
+];
+
+/// What a port is known for, where that is something else than HTTP.
+pub(crate) fn speaks(port: u16) -> Option<&'static str> {
+    OTHERS.iter().find(|(number, _)| *number == port).map(|(_, name)| *name)
+}
+
 /// A port of a container that is reached from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {

@@ -126,7 +126,7 @@ fn one(at: &At<'_>, keys: &str, one: Option<u64>, other: Option<u64>) -> Result<
     }
 }
 
-fn image(text: &str) -> Option<String> {
+pub(super) fn image(text: &str) -> Option<String> {
     let is_image = (1..=512).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     is_image.then(|| text.to_owned())
 }
@@ -273,7 +273,7 @@ fn platform(at: &At<'_>, notes: &mut Vec<Note>) -> Result<(), Broken> {
     }
 }
 
-fn capabilities(at: &At<'_>) -> Result<(), Broken> {
+pub(super) fn capabilities(at: &At<'_>) -> Result<(), Broken> {
     for item in at.items()? {
         let text = item.said()?.to_ascii_uppercase();
         if !CAPABILITIES.contains(&text.strip_prefix("CAP_").unwrap_or(&text)) {

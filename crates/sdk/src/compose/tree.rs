@@ -41,11 +41,24 @@ pub(super) struct Entry {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Weight {
     pub(super) nodes: usize,
-    bytes: usize,
+    pub(super) bytes: usize,
     depth: usize,
 }
 
 impl Node {
+    /// Moves it so many lines on.
+    pub(super) fn shift(&mut self, lines: usize) {
+        self.line += lines;
+        match &mut self.value {
+            Value::Null | Value::Scalar(_) => {}
+            Value::List(nodes) => nodes.iter_mut().for_each(|node| node.shift(lines)),
+            Value::Map(entries) => entries.iter_mut().for_each(|entry| {
+                entry.line += lines;
+                entry.node.shift(lines);
+            }),
+        }
+    }
+
     pub(super) fn weight(&self) -> Weight {
         let mut sum = Weight { nodes: 1, ..Weight::default() };
         let mut add = |bytes: usize, node: &Self| {
@@ -88,14 +101,21 @@ struct Builder {
 
 /// The tree of a text of one document.
 pub(super) fn parse(text: &str) -> Result<Node, Broken> {
+    let (documents, _) = documents(text, Weight::default(), 1)?;
+    Ok(documents.into_iter().next().unwrap_or(Node { line: 1, value: Value::Null }))
+}
+
+/// The trees of a text of at most so many documents, and how much they are with what was read before.
+pub(super) fn documents(text: &str, before: Weight, most: usize) -> Result<(Vec<Node>, Weight), Broken> {
     if text.len() > FILE_BYTES_MAX {
         let rule = format!("at most {FILE_BYTES_MAX} bytes are read");
         let fault = Fault { found: format!("{} bytes long", text.len()), rule };
         return Err(fault.at(None, 1, "the file"));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder = Builder::default();
-    let mut documents = 0;
+    let mut builder = Builder { nodes: before.nodes, bytes: before.bytes, ..Builder::default() };
+    let mut documents = Vec::new();
+    let mut count = 0;
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let fault = Fault { found: "not YAML".into(), rule: error.info().to_owned() };
@@ -103,14 +123,20 @@ pub(super) fn parse(text: &str) -> Result<Node, Broken> {
         })?;
         let line = span.start.line().max(1);
         if let Event::DocumentStart(_) = event {
-            documents += 1;
-            if documents > 1 {
+            count += 1;
+            if count > most && most == 1 {
                 return Err(refuse(line, "a second document", "one file is one document: remove what follows ---"));
             }
+            if count > most {
+                return Err(refuse(line, "one document more", &format!("at most {most} documents are read")));
+            }
+            documents.extend(builder.done.take());
+            builder.anchors.clear();
         }
         builder.take(event, line)?;
     }
-    Ok(builder.done.unwrap_or(Node { line: 1, value: Value::Null }))
+    documents.extend(builder.done.take());
+    Ok((documents, Weight { nodes: builder.nodes, bytes: builder.bytes, ..before }))
 }
 
 fn refuse(line: usize, found: &str, rule: &str) -> Broken {

@@ -1,32 +1,8 @@
 //! Choose the port of a service that answers HTTP at the door.
 
 use super::{broken, note};
-use crate::compose::{Broken, Note, Port, Service};
+use crate::compose::{Broken, Note, Port, Service, speaks};
 use std::collections::BTreeSet;
-
-/// Ports that by common usage speak something else than HTTP, and what.
-const OTHERS: [(u16, &str); 20] = [
-    (21, "FTP"),
-    (22, "SSH"),
-    (25, "SMTP"),
-    (53, "DNS"),
-    (110, "POP3"),
-    (143, "IMAP"),
-    (389, "LDAP"),
-    (443, "TLS"),
-    (465, "SMTP"),
-    (587, "SMTP"),
-    (993, "IMAP"),
-    (1433, "SQL Server"),
-    (1883, "MQTT"),
-    (3306, "MySQL"),
-    (5432, "PostgreSQL"),
-    (5672, "AMQP"),
-    (6379, "Redis"),
-    (9092, "Kafka"),
-    (11211, "memcached"),
-    (27017, "MongoDB"),
-];
 
 /// Where a service answers HTTP to who is outside; 0 for nowhere, as where it publishes nothing.
 pub(super) fn port(service: &Service, notes: &mut Vec<Note>) -> Result<u16, Broken> {
@@ -51,7 +27,7 @@ pub(super) fn port(service: &Service, notes: &mut Vec<Note>) -> Result<u16, Brok
 }
 
 fn speaks_http(port: &Port, key: &str) -> Result<(), Broken> {
-    let other = OTHERS.iter().find(|(number, _)| *number == port.target).map(|(_, name)| *name);
+    let other = speaks(port.target);
     let other = match port.app_protocol.as_deref() {
         Some("http") => None,
         Some(said) => Some(said),
